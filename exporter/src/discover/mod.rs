@@ -1,0 +1,5 @@
+//! Finds the container cgroups of this host.
+
+mod id;
+
+pub use id::ContainerId;

@@ -1,0 +1,27 @@
+//! Prometheus metrics of every container on a Linux host, read straight from the kernel.
+//!
+//! The rooms of this crate stand in the order in which the data flows:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`config`] | flags and environment, validated into one typed value; every mistake reported at once |
+//! | [`metrics`] | the table: each metric once, with its name, help, type, unit and source; knows nothing else |
+//! | [`discover`] | finds the container cgroups of this host and follows their coming and going |
+//! | [`read`] | one pass over the kernel files of every container into samples |
+//! | [`name`] | container id → name, image, labels, state; never blocks a scrape |
+//! | [`docker`] | fills [`name`] from a Docker engine, and reads its stats API where no cgroup tree can be read |
+//! | [`render`] | samples in table order → exposition text |
+//! | [`scrape`] | owns all of the above on one thread and answers one scrape after the other |
+//! | [`serve`] | HTTP |
+//! | [`doctor`] | says what works on this host, what does not, and what cures it |
+
+pub mod config;
+pub mod discover;
+pub mod docker;
+pub mod doctor;
+pub mod metrics;
+pub mod name;
+pub mod read;
+pub mod render;
+pub mod scrape;
+pub mod serve;

@@ -1,0 +1,7 @@
+//! The table: each metric once.
+
+mod collector;
+mod own;
+
+pub use collector::{Collector, CollectorSet};
+pub use own::Own;

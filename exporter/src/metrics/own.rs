@@ -1,0 +1,110 @@
+//! Our own metrics: what the exporter says of itself, held in a `prometheus` registry.
+
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// The exporter's own counters. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Own {
+    registry: Registry,
+    /// `docker_stats_exporter_scrape_collector_duration_seconds{collector}`.
+    pub collector_duration: GaugeVec,
+    /// `docker_stats_exporter_scrape_collector_success{collector}`: 1 or 0.
+    pub collector_success: IntGaugeVec,
+    /// `docker_stats_exporter_containers`: containers whose cgroup (or, in API mode, whose stats) we read.
+    pub containers: IntGauge,
+    /// `docker_stats_exporter_docker_up`: 1 while the engine answers.
+    pub docker_up: IntGauge,
+    /// `docker_stats_exporter_docker_requests_total{endpoint,code}`; `code` is the HTTP status, `timeout` or `error`.
+    pub docker_requests: IntCounterVec,
+    /// `docker_stats_exporter_docker_events_total{action}`.
+    pub docker_events: IntCounterVec,
+    /// `docker_stats_exporter_read_errors_total{file,reason}`.
+    pub read_errors: IntCounterVec,
+    /// `docker_stats_exporter_series_dropped_total{reason}`.
+    pub series_dropped: IntCounterVec,
+}
+
+impl Own {
+    /// Registers everything, the standard `process_*` metrics included.
+    ///
+    /// # Errors
+    /// A name that is registered twice or not valid: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let own = Self {
+            collector_duration: GaugeVec::new(
+                opts("scrape_collector_duration_seconds", "Time that a collector took in this scrape."),
+                &["collector"],
+            )?,
+            collector_success: IntGaugeVec::new(
+                opts("scrape_collector_success", "Whether a collector read all it wanted in this scrape."),
+                &["collector"],
+            )?,
+            containers: IntGauge::with_opts(opts("containers", "Containers found on this host with live processes."))?,
+            docker_up: IntGauge::with_opts(opts("docker_up", "Whether the Docker engine answers."))?,
+            docker_requests: IntCounterVec::new(
+                opts("docker_requests_total", "Requests to the Docker engine by endpoint and outcome."),
+                &["endpoint", "code"],
+            )?,
+            docker_events: IntCounterVec::new(
+                opts("docker_events_total", "Container events received from the Docker engine."),
+                &["action"],
+            )?,
+            read_errors: IntCounterVec::new(
+                opts("read_errors_total", "Values left out because a kernel file could not be read or understood."),
+                &["file", "reason"],
+            )?,
+            series_dropped: IntCounterVec::new(
+                opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
+                &["reason"],
+            )?,
+            registry,
+        };
+        let build_info = IntGaugeVec::new(
+            opts("build_info", "Version of this program; the value is always 1."),
+            &["version", "revision", "rustc"],
+        )?;
+        build_info
+            .with_label_values(&[
+                env!("CARGO_PKG_VERSION"),
+                option_env!("BUILD_REVISION").unwrap_or("unknown"),
+                env!("CARGO_PKG_RUST_VERSION"),
+            ])
+            .set(1);
+        own.register([
+            Box::new(build_info) as Box<dyn prometheus::core::Collector>,
+            Box::new(own.collector_duration.clone()),
+            Box::new(own.collector_success.clone()),
+            Box::new(own.containers.clone()),
+            Box::new(own.docker_up.clone()),
+            Box::new(own.docker_requests.clone()),
+            Box::new(own.docker_events.clone()),
+            Box::new(own.read_errors.clone()),
+            Box::new(own.series_dropped.clone()),
+            Box::new(prometheus::process_collector::ProcessCollector::for_self()),
+        ])?;
+        Ok(own)
+    }
+
+    fn register(
+        &self,
+        collectors: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
+    ) -> Result<(), prometheus::Error> {
+        collectors.into_iter().try_for_each(|collector| self.registry.register(collector))
+    }
+
+    /// Everything as families of the client library, for the renderer.
+    #[must_use]
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// One value of `file` was left out because of `reason`.
+    pub fn count_read_error(&self, file: &str, reason: &str) {
+        self.read_errors.with_label_values(&[file, reason]).inc();
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("docker_stats_exporter_{name}"), help)
+}

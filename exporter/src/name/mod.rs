@@ -1,0 +1,149 @@
+//! What a container is called and what its engine says of it.
+//!
+//! Filled by [`crate::docker`], read by a scrape. A look-up takes a snapshot and never waits for an engine.
+
+mod directory;
+mod labels;
+
+pub use directory::{Directory, Names};
+pub use labels::LabelPolicy;
+
+use crate::discover::ContainerId;
+
+/// What the engine says of one container. Immutable: a change replaces the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Name without the leading slash; the first one where an engine gives several.
+    pub name: String,
+    /// Image as it was given on the command line.
+    pub image: String,
+    /// Digest of the image's configuration (`sha256:…`).
+    pub image_id: String,
+    /// Allow-listed labels as `(container_label_<sanitised>, value)`, sorted by name, bounded in number and length.
+    pub labels: Vec<(String, String)>,
+    /// False where `--containers.include`/`--containers.exclude` leave the container out.
+    pub selected: bool,
+    /// The state the engine reports.
+    pub state: State,
+    /// Health, where the container has a health check.
+    pub health: Option<Health>,
+    /// Restarts since the container was created, as far as they can be known: never falls.
+    pub restarts: u64,
+    /// Exit code of a container that is not running and has run.
+    pub exit_code: Option<i64>,
+    /// The engine saw an out-of-memory kill in the container's last run.
+    pub oom_killed: bool,
+    /// When it was created, in nanoseconds since the epoch.
+    pub created_ns: Option<u64>,
+    /// When it was last started, in nanoseconds since the epoch.
+    pub started_ns: Option<u64>,
+    /// When its last run ended, in nanoseconds since the epoch; none while it runs.
+    pub finished_ns: Option<u64>,
+    /// When the engine said that it is gone, in nanoseconds since the epoch. It lingers for a while after that.
+    pub removed_ns: Option<u64>,
+    /// The network namespace it was given.
+    pub network_mode: NetworkMode,
+    /// Process id of its first process in the engine's pid namespace, while it runs.
+    pub pid: Option<u32>,
+    /// `--cgroup-parent` as given; empty for the engine's default.
+    pub cgroup_parent: String,
+    /// `no`, `always`, `on-failure`, `unless-stopped`; empty where unknown.
+    pub restart_policy: String,
+    /// Limits as the engine holds them; used where no cgroup file can be read.
+    pub limits: Limits,
+}
+
+/// The life-cycle state of a container, in Docker's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Made, never started.
+    Created,
+    /// Its processes run.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended, and the engine is about to start it again.
+    Restarting,
+    /// Being removed, or gone.
+    Removing,
+    /// Its run has ended.
+    Exited,
+    /// Could not be removed.
+    Dead,
+}
+
+impl State {
+    /// The word that Docker uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Whether the container has live processes (and so a cgroup).
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// Outcome of the container's own health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The verdict.
+    pub status: HealthStatus,
+    /// Failed probes in a row.
+    pub failing_streak: u64,
+}
+
+/// Docker's health verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthStatus {
+    /// Within the start period or before the first probe has passed.
+    Starting,
+    /// The last probe passed.
+    Healthy,
+    /// As many probes in a row failed as the check allows.
+    Unhealthy,
+}
+
+/// Where a container's network namespace comes from (`--network`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// The host's.
+    Host,
+    /// That of another container.
+    Container(ContainerId),
+    /// Its own, on the network of this name (`bridge`, `none`, a user's network).
+    Own(String),
+    /// Not told.
+    Unknown,
+}
+
+/// Limits in the engine's own configuration; none means not limited or not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// CFS quota in microseconds per period (from `CpuQuota` or `NanoCpus`).
+    pub cpu_quota_us: Option<u64>,
+    /// CFS period in microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// Relative CPU weight, 1024 by default.
+    pub cpu_shares: Option<u64>,
+    /// Memory limit in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Swap limit in bytes, without memory.
+    pub swap_bytes: Option<u64>,
+    /// Memory reservation in bytes.
+    pub memory_reservation_bytes: Option<u64>,
+    /// Greatest number of tasks.
+    pub pids: Option<u64>,
+}
