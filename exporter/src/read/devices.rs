@@ -23,12 +23,7 @@ impl Devices {
     /// Names from `<procfs>/diskstats`.
     #[must_use]
     pub fn new(procfs: &std::path::Path) -> Self {
-        Self {
-            diskstats: procfs.join("diskstats"),
-            names: HashMap::new(),
-            labels: HashMap::new(),
-            fresh: false,
-        }
+        Self { diskstats: procfs.join("diskstats"), names: HashMap::new(), labels: HashMap::new(), fresh: false }
     }
 
     /// A pass begins: an unknown device may cause one more look at the list.
@@ -63,7 +58,8 @@ impl Devices {
         self.fresh = true;
         match DiskStats::from_file(&self.diskstats) {
             Ok(DiskStats(disks)) => {
-                self.names = disks.into_iter().filter_map(|disk| Some((number(disk.major, disk.minor)?, disk.name))).collect();
+                self.names =
+                    disks.into_iter().filter_map(|disk| Some((number(disk.major, disk.minor)?, disk.name))).collect();
             }
             Err(error) => debug!(file = %self.diskstats.display(), %error, "devices stay without names"),
         }

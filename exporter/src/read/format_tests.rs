@@ -36,7 +36,8 @@ fn one_malformed_line_hides_no_other() {
 
 #[test]
 fn pressure_totals_are_told_by_line() {
-    let text = b"some avg10=0.90 avg60=0.65 avg300=0.69 total=15327625\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+    let text =
+        b"some avg10=0.90 avg60=0.65 avg300=0.69 total=15327625\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
     let mut found = Vec::new();
     assert_eq!(psi(text, &["some", "full"], |index, value| found.push((index, value))), 0);
     assert_eq!(found, [(0, 15_327_625), (1, 7)]);
@@ -45,7 +46,8 @@ fn pressure_totals_are_told_by_line() {
 
 #[test]
 fn io_stat_lines_may_have_more_keys_or_none() {
-    let text = b"8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0 cost.usage=5\n7:1 \n259:1048575 rbytes=9\nbad rbytes=1\n";
+    let text =
+        b"8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0 cost.usage=5\n7:1 \n259:1048575 rbytes=9\nbad rbytes=1\n";
     let mut found = Vec::new();
     let malformed = nested(text, &["rbytes", "wios"], |device, index, value| found.push((device, index, value)));
     let sda = Device { major: 8, minor: 0 };

@@ -12,8 +12,8 @@ use crate::metrics::HostFact;
 
 /// Interfaces of the host that carry other interfaces' traffic once more, or none of their own.
 const VIRTUAL: [&str; 20] = [
-    "lo", "veth", "docker", "br-", "virbr", "cni", "flannel", "cali", "cilium", "lxc", "podman", "nerdctl", "kube", "tun",
-    "tap", "dummy", "ifb", "vxlan", "gre", "sit",
+    "lo", "veth", "docker", "br-", "virbr", "cni", "flannel", "cali", "cilium", "lxc", "podman", "nerdctl", "kube",
+    "tun", "tap", "dummy", "ifb", "vxlan", "gre", "sit",
 ];
 
 /// Facts that do not change while the program runs.

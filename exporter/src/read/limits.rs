@@ -59,10 +59,13 @@ impl Limits {
         limits.read_memory(hierarchy, path, files);
         if let Some((directory, tree)) = directory(hierarchy, Controller::Pids, path) {
             let controller = PidController::new(directory, tree.path.clone(), tree.version == Version::V2);
-            limits.set(Limit::Pids, controller.get_pid_max().ok().and_then(|max| match max {
-                MaxValue::Max => Some(0),
-                MaxValue::Value(value) => value.try_into().ok(),
-            }));
+            limits.set(
+                Limit::Pids,
+                controller.get_pid_max().ok().and_then(|max| match max {
+                    MaxValue::Max => Some(0),
+                    MaxValue::Value(value) => value.try_into().ok(),
+                }),
+            );
         }
         limits
     }

@@ -32,7 +32,12 @@ impl Namespaces {
 
 impl Reader {
     /// The text of the container's `net/dev`, where the container is the one to report it.
-    pub(super) fn open_network(&mut self, containers: &mut [Container], place: usize, names: &Names) -> Option<Vec<u8>> {
+    pub(super) fn open_network(
+        &mut self,
+        containers: &mut [Container],
+        place: usize,
+        names: &Names,
+    ) -> Option<Vec<u8>> {
         let container = containers.get(place)?;
         if borrows_network(container, containers, names) {
             return None;
@@ -66,8 +71,10 @@ impl Reader {
 
     /// A process that has ended is an outcome; anything else is a failure to be seen.
     fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
-        let gone = matches!(error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
-            Some(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL));
+        let gone = matches!(
+            error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+            Some(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL)
+        );
         self.count_error("net/dev", if gone { "vanished" } else { reason(error) });
         if let Some(container) = containers.get_mut(place) {
             container.process = None;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use crate::discover::{Hierarchy, Version};
 use crate::metrics::{
-    Collector, CollectorSet, Controller, Dimension, DiskFact, EngineFact, Family, File, Limit, MachineFact, ProcessFact,
-    Series, SocketCount, Source,
+    Collector, CollectorSet, Controller, Dimension, DiskFact, EngineFact, Family, File, Limit, MachineFact,
+    ProcessFact, Series, SocketCount, Source,
 };
 
 /// What to read, and what to make of it.
@@ -342,10 +342,7 @@ impl Builder<'_> {
     /// The tree of a controller, where its interface is the one that this column of the table is about.
     fn tree(&self, controller: Controller, column: Column) -> Option<PathBuf> {
         let tree = self.hierarchy?.tree(controller)?;
-        let same = matches!(
-            (column, tree.version),
-            (Column::V2, Version::V2) | (Column::V1, Version::V1)
-        );
+        let same = matches!((column, tree.version), (Column::V2, Version::V2) | (Column::V1, Version::V1));
         // Core files are v2's own: on a hybrid host v1's column means them too.
         (same || controller == Controller::Core).then(|| tree.path.clone())
     }

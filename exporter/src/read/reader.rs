@@ -324,8 +324,7 @@ impl Reader {
         // The engine's first process stands for the container; a helper that was executed into it may be elsewhere.
         let known = engine.filter(|pid| foreign || container.pids.contains(pid));
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
-        container.process =
-            candidates.take(8).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        container.process = candidates.take(8).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
     }
 
     fn tell_foreign(&mut self, container: &Container) {
@@ -348,7 +347,8 @@ impl Reader {
         };
         let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Network) {
-            let malformed = fill_interfaces(&text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo");
+            let malformed =
+                fill_interfaces(&text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo");
             for _ in 0..malformed {
                 self.own.count_read_error("net/dev", "malformed");
             }

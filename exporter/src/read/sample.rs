@@ -27,10 +27,7 @@ impl Sample {
     /// An empty sample with room for so many slots, and so many columns per dimension.
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
-        Self {
-            slots: vec![None; slots],
-            tables: columns.map(|columns| Table { columns, ..Table::default() }),
-        }
+        Self { slots: vec![None; slots], tables: columns.map(|columns| Table { columns, ..Table::default() }) }
     }
 
     /// Forgets every value.
