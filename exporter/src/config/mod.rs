@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::metrics::CollectorSet;
+pub use crate::name::ContainerFilter;
 use crate::name::LabelPolicy;
 
 /// Everything that can be configured, checked.
@@ -111,7 +112,3 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-
-/// `--containers.include` and `--containers.exclude`.
-#[derive(Debug)]
-pub struct ContainerFilter {}
