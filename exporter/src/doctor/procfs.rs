@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process;
 
 use super::report::Line;
 use super::tree::{self, Found};
@@ -11,6 +12,8 @@ const PROCFS: &str = "procfs";
 /// The name of the first pid namespace: its inode number is fixed in the kernel.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
+/// In `cgroup.procs` the kernel writes a process that our pid namespace does not hold as 0 (v2) or not at all (v1).
+///
 /// One line on procfs, and one on the network counters where a process of a container is in sight.
 pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
     let root = procfs.display();
@@ -22,25 +25,29 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
             "docker run --pid=host, or -v /proc:/host/proc:ro --path.procfs=/host/proc",
         )];
     }
-    let mut pids = containers.iter().flat_map(|container| tree::pids(&container.path)).peekable();
-    if pids.peek().is_none() {
-        return vec![without_containers(procfs)];
-    }
-    let mut saw_zero = false;
-    // The kernel writes 0 for a process that our pid namespace does not hold.
-    let live = pids.inspect(|&pid| saw_zero |= pid == 0).find(|&pid| pid != 0 && procfs.join(pid.to_string()).is_dir());
-    match live {
-        Some(pid) => vec![Line::ok(PROCFS, format!("{root} is the host's")), network(procfs, pid)],
-        None if saw_zero => vec![Line::warn(
+    // Our own container is always in sight, and says nothing of the others.
+    let others: Vec<Vec<u32>> = containers
+        .iter()
+        .map(|container| tree::pids(&container.path))
+        .filter(|pids| !pids.contains(&process::id()))
+        .collect();
+    let mut seen = others.iter().flatten().filter(|&&pid| pid != 0).peekable();
+    if others.is_empty() {
+        vec![without_containers(procfs)]
+    } else if seen.peek().is_none() {
+        vec![Line::warn(
             PROCFS,
             "the containers' processes belong to a pid namespace that cannot be seen from here: no network metrics",
             "docker run --pid=host",
-        )],
-        None => vec![Line::warn(
+        )]
+    } else if let Some(&pid) = seen.find(|pid| procfs.join(pid.to_string()).is_dir()) {
+        vec![Line::ok(PROCFS, format!("{root} is the host's")), network(procfs, pid)]
+    } else {
+        vec![Line::warn(
             PROCFS,
             format!("{root} does not show the containers' processes: no network metrics"),
-            "docker run --pid=host, or -v /proc:/host/proc:ro --path.procfs=/host/proc",
-        )],
+            "docker run --pid=host, and --path.procfs with the procfs of that pid namespace",
+        )]
     }
 }
 

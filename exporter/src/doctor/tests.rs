@@ -144,7 +144,24 @@ fn no_container_is_no_illness() {
 fn a_procfs_without_the_containers_processes_is_not_the_host_s() {
     let files = v2("cpu io memory pids");
     let report = report(&borrowed(&files)[..5], &[]);
-    assert!(line(&report, "procfs").cure.contains("--path.procfs=/host/proc"), "{report}");
+    assert!(line(&report, "procfs").cure.contains("--path.procfs"), "{report}");
+}
+
+#[test]
+fn our_own_container_does_not_speak_for_those_that_cannot_be_seen() {
+    let (pid, other) = (std::process::id(), ID.replace('1', "2"));
+    let (own, own_proc) = (format!("sys/docker/{ID}/cgroup.procs"), format!("proc/{pid}/net/dev"));
+    // 0 is how v2 shows what cannot be seen, an empty file is v1's way.
+    for unseen in ["0\n", ""] {
+        let files = [
+            ("sys/cgroup.controllers", "cpu io memory pids"),
+            (own.as_str(), &*pid.to_string()),
+            (own_proc.as_str(), ""),
+            (&*format!("sys/docker/{other}/cgroup.procs"), unseen),
+        ];
+        let report = report(&files, &[]);
+        assert!(line(&report, "procfs").cure.contains("--pid=host"), "{report}");
+    }
 }
 
 #[test]

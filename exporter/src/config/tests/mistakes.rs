@@ -38,7 +38,7 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("PROC_DIRECTORY", "/nonexistent", "No such file"),
     ("--docker.url", "/var/run/docker.sock", "no scheme"),
     ("--docker.url", "npipe:////./pipe/docker_engine", "no scheme"),
-    ("DOCKER_HOST", "ssh://me@host", "no scheme"),
+    ("DOCKER_HOST", "ssh://host", "no scheme"),
     ("DOCKER_CLIENT_URL", "unix://", "no socket"),
     ("--docker.url", "tcp://", "no usable host"),
     ("--docker.url", "tcp://host:0", "no usable port"),
