@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::metrics::CollectorSet;
+pub use crate::name::ContainerFilter;
 use crate::name::LabelPolicy;
 
 pub use flags::{FLAGS, Flag, Group};
@@ -176,7 +177,3 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-
-/// `--containers.include` and `--containers.exclude`.
-#[derive(Debug)]
-pub struct ContainerFilter {}
