@@ -4,6 +4,7 @@
 //! free), whatever happened to the test process. No exit hook could do that.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -24,22 +25,28 @@ pub(super) enum Until {
     LockIsFree(PathBuf),
 }
 
-/// $1: directory, $2: lock file or empty; the rest is the daemon's command line.
+/// $1: directory, $2: lock file or empty; the rest is the daemon's command line. The word `stop` on stdin leaves all that
+/// the engine has; any other end takes its containers, its bridges (which would outlive it) and its files away.
 const KEEPER: &str = r#"
 directory=$1 lock=$2; shift 2
 "$@" </dev/null >"$directory/log" 2>&1 &
 daemon=$!
 echo $daemon >"$directory/daemon.pid"
+word=
 if [ -n "$lock" ]; then
     exec 9>>"$lock"
     while flock -x 9; flock -u 9; sleep 4; ! flock -n -x 9; do :; done
 else
-    read -r _
+    read -r word
 fi
 kill -CONT $daemon 2>/dev/null
+if [ "$word" != stop ]; then
+    timeout 20 docker ps --all --quiet | timeout 30 xargs -r docker rm --force --volumes
+    timeout 10 docker network prune --force
+fi
 kill -TERM $daemon 2>/dev/null
 wait $daemon
-if [ -n "$lock" ]; then rm -rf "$directory"; fi
+if [ "$word" != stop ]; then rm -rf "$directory"; fi
 "#;
 
 /// The daemon and its keeper.
@@ -74,7 +81,12 @@ impl Daemon {
             Until::StdinCloses => Path::new(""),
             Until::LockIsFree(lock) => lock,
         };
-        command.args(["-c", KEEPER, "keeper"]).arg(&self.directory).arg(lock).args(command_line(&self.directory));
+        command
+            .env("DOCKER_HOST", self.host())
+            .args(["-c", KEEPER, "keeper"])
+            .arg(&self.directory)
+            .arg(lock)
+            .args(command_line(&self.directory));
         // A group of its own: Ctrl-C is for the tests, the keeper then ends the daemon in good order.
         let stdin = if matches!(self.until, Until::StdinCloses) { Stdio::piped() } else { Stdio::null() };
         command.process_group(0).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
@@ -90,10 +102,25 @@ impl Daemon {
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
 
-    /// Stops it and waits until it is gone.
+    /// Stops it, to be started again, and waits until it is gone.
     pub(super) fn stop(&mut self) -> Result<()> {
+        self.finish("stop\n")
+    }
+
+    /// Stops it for good and takes away what it made.
+    pub(super) fn end(&mut self) -> Result<()> {
+        if self.keeper.is_none() {
+            // Only a living engine can take its bridges away.
+            self.restart()?;
+        }
+        self.finish("")
+    }
+
+    fn finish(&mut self, word: &str) -> Result<()> {
         let Some((mut child, stdin)) = self.keeper.take() else { return Ok(()) };
-        drop(stdin);
+        if let Some(mut stdin) = stdin {
+            stdin.write_all(word.as_bytes())?;
+        }
         let end = Instant::now() + Duration::from_secs(40);
         while child.try_wait()?.is_none() {
             if Instant::now() > end {
@@ -111,14 +138,6 @@ impl Daemon {
         let text = fs::read_to_string(self.directory.join("daemon.pid"))?;
         let pid = Pid::from_raw(text.trim().parse()?).context("no pid")?;
         kill_process(pid, signal).with_context(|| format!("{signal:?} to dockerd, pid {pid:?}"))
-    }
-
-    /// Stops it and takes away what it may have left mounted, as far as that goes.
-    pub(super) fn end(&mut self) {
-        if let Err(error) = self.stop() {
-            // Nobody can be told otherwise from a drop, and the test's own result matters more.
-            fs::write(self.directory.join("log"), format!("{error:#}")).unwrap_or_default();
-        }
     }
 }
 
