@@ -1,0 +1,84 @@
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::{ContainerId, Discovery, Tree, Version, WALK_INTERVAL};
+
+const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+
+fn id() -> ContainerId {
+    ContainerId::parse(ID.as_bytes()).unwrap()
+}
+
+fn discovery(root: &tempfile::TempDir, live: bool) -> Discovery {
+    Discovery::new(&Tree { path: root.path().to_owned(), version: Version::V2 }, live)
+}
+
+#[test]
+fn a_container_under_a_new_parent_is_found_by_events_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let mut discovery = discovery(&root, true);
+    let start = Instant::now();
+    assert!(discovery.refresh(start).added.is_empty());
+    fs::create_dir_all(root.path().join("custom.slice").join(format!("docker-{ID}.scope"))).unwrap();
+    let changes = discovery.refresh(start);
+    assert_eq!(changes.added, [(id(), format!("/custom.slice/docker-{ID}.scope"))]);
+    fs::remove_dir(root.path().join("custom.slice").join(format!("docker-{ID}.scope"))).unwrap();
+    assert_eq!(discovery.refresh(start).removed, [id()]);
+    assert!(discovery.is_empty());
+}
+
+#[test]
+fn a_container_that_comes_and_goes_between_two_scrapes_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut discovery = discovery(&root, true);
+    let start = Instant::now();
+    discovery.refresh(start);
+    let path = root.path().join(ID);
+    for _ in 0..3 {
+        fs::create_dir(&path).unwrap();
+        fs::remove_dir(&path).unwrap();
+    }
+    assert!(discovery.refresh(start).added.is_empty());
+    assert!(discovery.is_empty());
+}
+
+#[test]
+fn a_restarted_container_is_removed_and_added() {
+    let root = tempfile::tempdir().unwrap();
+    let mut discovery = discovery(&root, true);
+    let start = Instant::now();
+    let path = root.path().join(ID);
+    fs::create_dir(&path).unwrap();
+    discovery.refresh(start);
+    fs::remove_dir(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let changes = discovery.refresh(start);
+    assert_eq!((changes.removed, changes.added.len()), (vec![id()], 1));
+}
+
+#[test]
+fn what_events_miss_the_next_walk_heals() {
+    let root = tempfile::tempdir().unwrap();
+    let outer: PathBuf = root.path().join("docker").join(ID);
+    fs::create_dir_all(&outer).unwrap();
+    let mut discovery = discovery(&root, true);
+    let start = Instant::now();
+    discovery.refresh(start);
+    let nested = outer.join("docker").join(ID.replace('1', "2"));
+    fs::create_dir_all(nested).unwrap();
+    assert_eq!(discovery.refresh(start).added.len(), 0, "a container's own directory is not watched");
+    assert_eq!(discovery.refresh(start + WALK_INTERVAL).added.len(), 1);
+}
+
+#[test]
+fn a_capture_is_walked_every_time() {
+    let root = tempfile::tempdir().unwrap();
+    let mut discovery = discovery(&root, false);
+    let start = Instant::now();
+    discovery.refresh(start);
+    fs::create_dir(root.path().join(ID)).unwrap();
+    assert_eq!(discovery.refresh(start).added.len(), 1);
+    fs::remove_dir(root.path().join(ID)).unwrap();
+    assert_eq!(discovery.refresh(start).removed, [id()]);
+}

@@ -1,0 +1,79 @@
+//! One walk over a cgroup tree: which directories are containers, and which could come to hold some.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::ContainerId;
+
+/// What a walk found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Containers and the directories they are.
+    pub containers: Vec<(ContainerId, PathBuf)>,
+    /// Directories that hold or may hold containers, and are none themselves.
+    pub parents: Vec<PathBuf>,
+}
+
+/// Deeper than any engine nests; ends a walk over a tree that loops.
+const MAX_DEPTH: usize = 32;
+
+/// Walks everything below `directory`, which itself counts as well.
+#[must_use]
+pub fn walk(directory: &Path) -> Found {
+    let mut found = Found::default();
+    visit(directory, MAX_DEPTH, &mut found);
+    found
+}
+
+fn visit(directory: &Path, depth: usize, found: &mut Found) {
+    let name = directory.file_name().unwrap_or_default();
+    match ContainerId::from_cgroup_name(name.as_bytes()) {
+        Some(id) => found.containers.push((id, directory.to_owned())),
+        None => found.parents.push(directory.to_owned()),
+    }
+    if depth == 0 || is_leaf(directory) {
+        return;
+    }
+    // A directory that vanishes under the walk has nothing to tell.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            visit(&entry.path(), depth - 1, found);
+        }
+    }
+}
+
+/// A directory's link count is two plus its subdirectories (cgroup file systems included): most containers end here,
+/// without a listing of their hundred files.
+fn is_leaf(directory: &Path) -> bool {
+    fs::metadata(directory).is_ok_and(|metadata| metadata.nlink() == 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::walk;
+
+    const OUTER: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+    const INNER: &str = "2f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+
+    #[test]
+    fn containers_are_found_wherever_they_hang() {
+        let root = tempfile::tempdir().unwrap();
+        let nested = format!("docker/{OUTER}/docker/{INNER}");
+        let scope = format!("system.slice/docker-{}.scope", OUTER.replace('1', "3"));
+        for path in [nested.as_str(), scope.as_str(), "system.slice/cron.service"] {
+            std::fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        let found = walk(root.path());
+        let mut paths: Vec<_> = found
+            .containers
+            .iter()
+            .map(|(_, path)| path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned())
+            .collect();
+        paths.sort_unstable();
+        assert_eq!(paths, [format!("docker/{OUTER}"), nested, scope]);
+        assert_eq!(found.parents.len(), 5, "{:?}", found.parents);
+    }
+}

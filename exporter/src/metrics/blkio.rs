@@ -1,0 +1,61 @@
+//! Block I/O per device: `io.stat` (v2) and `blkio.throttle.*` (v1).
+
+use super::Source::{JsonDevice, Nested, Operation};
+use super::{Collector, Controller, Family, File, Series};
+
+const IO_STAT: File = File::new(Controller::Io, "io.stat");
+/// The recursive files count the cgroups below too (Linux 4.20); before, only the cgroup itself is counted.
+const BYTES: File =
+    File::new(Controller::Io, "blkio.throttle.io_service_bytes_recursive").or("blkio.throttle.io_service_bytes");
+const OPERATIONS: File =
+    File::new(Controller::Io, "blkio.throttle.io_serviced_recursive").or("blkio.throttle.io_serviced");
+
+const fn bytes(v2: &'static str, v1: &'static str) -> Series {
+    Series::new(Nested(IO_STAT, v2), Operation(BYTES, v1), JsonDevice("/blkio_stats/io_service_bytes_recursive", v1))
+}
+
+const fn operations(v2: &'static str, v1: &'static str) -> Series {
+    Series::new(Nested(IO_STAT, v2), Operation(OPERATIONS, v1), JsonDevice("/blkio_stats/io_serviced_recursive", v1))
+}
+
+pub(super) const FAMILIES: &[Family] = &[
+    Family::counter(
+        Collector::Blkio,
+        "container_fs_reads_bytes_total",
+        "Bytes read from the block device, the page cache's hits not counted.",
+        &[bytes("rbytes", "Read")],
+    )
+    .bytes(),
+    Family::counter(
+        Collector::Blkio,
+        "container_fs_writes_bytes_total",
+        "Bytes written to the block device. On cgroup v1 without buffered writes.",
+        &[bytes("wbytes", "Write")],
+    )
+    .bytes(),
+    Family::counter(
+        Collector::Blkio,
+        "container_fs_reads_total",
+        "Read operations on the block device.",
+        &[operations("rios", "Read")],
+    ),
+    Family::counter(
+        Collector::Blkio,
+        "container_fs_writes_total",
+        "Write operations on the block device. On cgroup v1 without buffered writes.",
+        &[operations("wios", "Write")],
+    ),
+    Family::counter(
+        Collector::Blkio,
+        "container_fs_discards_bytes_total",
+        "Bytes discarded on the block device, from the first discard on.",
+        &[bytes("dbytes", "Discard").omit_zero()],
+    )
+    .bytes(),
+    Family::counter(
+        Collector::Blkio,
+        "container_fs_discards_total",
+        "Discard operations on the block device, from the first discard on.",
+        &[operations("dios", "Discard").omit_zero()],
+    ),
+];

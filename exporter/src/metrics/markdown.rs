@@ -1,0 +1,207 @@
+//! `docs/METRICS.md` from the table.
+
+use std::fmt::Write as _;
+
+use super::{
+    Collector, DOCKER_STATS_FAMILIES, Dimension, EngineFact, FAMILIES, Family, File, HostFact, Kind, MachineFact,
+    Series, Source, Unit, Zero,
+};
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+Generated from the table in `exporter/src/metrics/` by `cargo xtask docs`; do not edit by hand.
+
+Every `container_*` sample carries `id` (cgroup path), `name`, `image` and the allow-listed `container_label_*`; `id=\"/\"` is the
+host as a whole, where the column *host* gives its source. A value that the kernel does not give makes no sample. `+` marks
+collectors that are on by default.
+";
+
+/// The whole document.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    for collector in Collector::ALL {
+        let families = FAMILIES.iter().copied().flatten().filter(|family| family.collector == *collector);
+        section(&mut out, *collector, families);
+    }
+    out.push_str("\n## The `docker-stats` schema\n\nThe predecessor's names, all untyped integers with the label `container` (`--metrics.schema=docker-stats`).\n\n");
+    table(&mut out, DOCKER_STATS_FAMILIES.iter().copied().flatten());
+    out
+}
+
+fn section<'a>(out: &mut String, collector: Collector, families: impl Iterator<Item = &'a Family>) {
+    let mut families = families.peekable();
+    if families.peek().is_none() {
+        return;
+    }
+    let mark = if collector.default_on() { "+" } else { "off by default" };
+    _ = write!(out, "\n## `{collector}` ({mark})\n\n{}.\n\n", collector.about());
+    table(out, families);
+}
+
+fn table<'a>(out: &mut String, families: impl Iterator<Item = &'a Family>) {
+    out.push_str("| metric | type | unit | labels | cgroup v2 | cgroup v1 | stats API | host | meaning |\n");
+    out.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    for family in families {
+        for series in family.series {
+            row(out, family, series);
+        }
+    }
+}
+
+fn row(out: &mut String, family: &Family, series: &Series) {
+    let zero = if series.zero == Zero::Omit { " A 0 is left out." } else { "" };
+    _ = writeln!(
+        out,
+        "| `{}` | {} | {} | {} | {} | {} | {} | {} | {}{zero} |",
+        family.name,
+        kind(family.kind),
+        unit(family.unit),
+        labels(series),
+        source(&series.v2, Column::V2),
+        source(&series.v1, Column::V1),
+        source(&series.api, Column::Api),
+        host(series.host),
+        family.help.replace('|', "\\|"),
+    );
+}
+
+#[derive(Clone, Copy)]
+enum Column {
+    V2,
+    V1,
+    Api,
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Untyped => "untyped",
+    }
+}
+
+fn unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::None => "",
+        Unit::Bytes => "bytes",
+        Unit::Seconds => "seconds",
+        Unit::Nanoseconds => "nanoseconds",
+        Unit::Ticks => "ticks of 10 ms",
+        Unit::Microseconds => "microseconds",
+    }
+}
+
+fn labels(series: &Series) -> String {
+    let dimension = [series.v2, series.v1, series.api].iter().find_map(Source::dimension);
+    let own = match (series.v2, dimension) {
+        (Source::HugePages(..), _) => "`pagesize`",
+        (Source::Engine(EngineFact::State), _) => "`state`",
+        (Source::Engine(EngineFact::Info), _) => "`container_id`, `image_id`, `network_mode`, `restart_policy`",
+        (Source::Machine(MachineFact::VersionInfo), _) => {
+            "`kernelVersion`, `osVersion`, `dockerVersion`, `cadvisorVersion`, `cadvisorRevision`"
+        }
+        (_, Some(Dimension::Device)) => "`device`",
+        (_, Some(Dimension::Interface)) => "`interface`",
+        (_, Some(Dimension::Node)) => "`node`",
+        (_, Some(Dimension::Cpu | Dimension::Core)) => "`cpu`",
+        (_, None) => "",
+    };
+    match (own, series.labels) {
+        (own, "") => own.to_owned(),
+        ("", fixed) => format!("`{fixed}`"),
+        (own, fixed) => format!("{own}, `{fixed}`"),
+    }
+}
+
+fn source(source: &Source, column: Column) -> String {
+    match *source {
+        Source::Absent => "–".to_owned(),
+        Source::Single(file) | Source::PerCpu(file) | Source::PerCore(file) => name(file),
+        Source::Flat(file, key)
+        | Source::Psi(file, key)
+        | Source::Nested(file, key)
+        | Source::Operation(file, key)
+        | Source::Node(file, key, _) => format!("{} {key}", name(file)),
+        Source::Processes => "`cgroup.procs` lines".to_owned(),
+        Source::Interface(column) => format!("`/proc/PID/net/dev` column {}", column + 1),
+        Source::HugePages(suffix, None) => format!("`hugetlb.SIZE.{suffix}`"),
+        Source::HugePages(suffix, Some(key)) => format!("`hugetlb.SIZE.{suffix}` {key}"),
+        Source::Limit(limit) => {
+            let (v2, v1, api) = limit.files();
+            match column {
+                Column::V2 => v2,
+                Column::V1 => v1,
+                Column::Api => api,
+            }
+            .to_owned()
+        }
+        Source::Engine(fact) => engine(fact).to_owned(),
+        Source::Machine(fact) => machine(fact).to_owned(),
+        Source::Sockets(file, _) => format!("`/proc/PID/net/{file}`"),
+        Source::Process(_) => "`/proc/PID/fd`, `/proc/PID/limits`".to_owned(),
+        Source::Disk(_) => "engine (`size`), `statvfs`".to_owned(),
+        Source::Json(pointer) | Source::JsonPerCpu(pointer) | Source::JsonPerCore(pointer) => format!("`{pointer}`"),
+        Source::JsonDevice(list, operation) => format!("`{list}` {operation}"),
+        Source::JsonInterface(field) => format!("`/networks/IF/{field}`"),
+        Source::Difference(minuend, subtrahend) => {
+            format!("{} − {}", self::source(minuend, column), self::source(subtrahend, column))
+        }
+        Source::FirstOf(sources) => join(sources, ", else ", column),
+        Source::Sum(sources) => join(sources, " + ", column),
+    }
+}
+
+fn join(sources: &[Source], separator: &str, column: Column) -> String {
+    sources.iter().map(|one| source(one, column)).collect::<Vec<_>>().join(separator)
+}
+
+fn name(file: File) -> String {
+    match file.fallback {
+        None => format!("`{}`", file.name),
+        Some(fallback) => format!("`{}` (else `{fallback}`)", file.name),
+    }
+}
+
+fn engine(fact: EngineFact) -> &'static str {
+    match fact {
+        EngineFact::LastSeen => "time of the scrape; `State.FinishedAt`",
+        EngineFact::Started => "`State.StartedAt`",
+        EngineFact::Created => "`Created`",
+        EngineFact::Finished => "`State.FinishedAt`",
+        EngineFact::Info => "`Id`, `Image`, `HostConfig`",
+        EngineFact::State => "`State.Status`, events",
+        EngineFact::ExitCode => "`State.ExitCode`, `die` event",
+        EngineFact::OomKilled => "`State.OOMKilled`, `oom` event",
+        EngineFact::Restarts => "`RestartCount`, starts seen",
+        EngineFact::HealthState => "`State.Health.Status`, `health_status` event",
+        EngineFact::FailingStreak => "`State.Health.FailingStreak`",
+        EngineFact::IsUp | EngineFact::Seen => "cgroup, `State.Status`",
+        EngineFact::Healthy => "`State.Status`, `State.Health.Status`",
+    }
+}
+
+fn machine(fact: MachineFact) -> &'static str {
+    match fact {
+        MachineFact::Cores | MachineFact::PhysicalCores | MachineFact::Sockets => "`/proc/cpuinfo`",
+        MachineFact::Memory => "`/proc/meminfo` MemTotal",
+        MachineFact::Swap => "`/proc/meminfo` SwapTotal",
+        MachineFact::VersionInfo => "`/proc/sys/kernel/osrelease`, engine's version",
+        MachineFact::ScrapeError => "own",
+    }
+}
+
+fn host(fact: HostFact) -> String {
+    match fact {
+        HostFact::None => String::new(),
+        HostFact::Cgroup => "root cgroup".to_owned(),
+        HostFact::CpuBusy | HostFact::CpuUser | HostFact::CpuSystem => "root cgroup, else `/proc/stat`".to_owned(),
+        HostFact::MemoryUsed | HostFact::MemoryWorkingSet | HostFact::SwapUsed => {
+            "root cgroup, else `/proc/meminfo`".to_owned()
+        }
+        HostFact::Meminfo(key) => format!("root cgroup, else `/proc/meminfo` {key}"),
+        HostFact::Pressure(file, line) => format!("root cgroup, else `/proc/pressure/{file}` {line}"),
+        HostFact::Interface(_) => "`/proc/1/net/dev`".to_owned(),
+    }
+}

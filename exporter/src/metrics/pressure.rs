@@ -1,0 +1,30 @@
+//! Pressure stall information: `*.pressure` of every v2 cgroup (Linux 4.20, `CONFIG_PSI`), on hybrid hosts in `unified`.
+
+use super::Source::{Absent, Psi};
+use super::{Collector, Controller, Family, File, HostFact, Series};
+
+const fn stall(file: &'static str, line: &'static str, host: HostFact) -> Series {
+    let source = Psi(File::new(Controller::Core, file), line);
+    Series::new(source, source, Absent).exponents(6, 6, 0).host(host)
+}
+
+macro_rules! pressure {
+    ($($resource:literal $kind:literal $line:literal $help:literal;)*) => {
+        &[$(Family::counter(
+            Collector::Pressure,
+            concat!("container_pressure_", $resource, "_", $kind, "_seconds_total"),
+            $help,
+            &[stall(concat!($resource, ".pressure"), $line, HostFact::Pressure($resource, $line))],
+        )
+        .seconds(),)*]
+    };
+}
+
+pub(super) const FAMILIES: &[Family] = pressure! {
+    "cpu" "waiting" "some" "Time in which at least one task waited for a CPU (PSI some).";
+    "cpu" "stalled" "full" "Time in which every task waited for a CPU (PSI full, Linux 5.13).";
+    "memory" "waiting" "some" "Time in which at least one task waited for memory (PSI some).";
+    "memory" "stalled" "full" "Time in which every task waited for memory (PSI full).";
+    "io" "waiting" "some" "Time in which at least one task waited for I/O (PSI some).";
+    "io" "stalled" "full" "Time in which every task waited for I/O (PSI full).";
+};

@@ -1,0 +1,85 @@
+//! Life cycle: what the engine says of a container, from its list and its events.
+
+use super::{Collector, EngineFact, Family, Series, Source};
+
+const fn fact(fact: EngineFact) -> Series {
+    Series::everywhere(Source::Engine(fact))
+}
+
+/// The engine gives nanoseconds since the epoch.
+const fn time(at: EngineFact) -> Series {
+    fact(at).exponents(9, 9, 9)
+}
+
+pub(super) const FAMILIES: &[Family] = &[
+    Family::gauge(
+        Collector::State,
+        "container_last_seen",
+        "When the container was last seen, in seconds since the epoch; stands still once it has ended.",
+        &[fact(EngineFact::LastSeen).exponents(3, 3, 3)],
+    )
+    .seconds(),
+    Family::gauge(
+        Collector::State,
+        "container_start_time_seconds",
+        "When the container was last started, in seconds since the epoch.",
+        &[time(EngineFact::Started)],
+    )
+    .seconds(),
+    Family::gauge(
+        Collector::State,
+        "container_creation_time_seconds",
+        "When the container was created, in seconds since the epoch.",
+        &[time(EngineFact::Created)],
+    )
+    .seconds(),
+    Family::gauge(
+        Collector::State,
+        "container_finish_time_seconds",
+        "When the last run of a container that does not run ended, in seconds since the epoch.",
+        &[time(EngineFact::Finished)],
+    )
+    .seconds(),
+    Family::gauge(
+        Collector::State,
+        "container_info",
+        "What the container is; the value is always 1.",
+        &[fact(EngineFact::Info)],
+    ),
+    Family::gauge(
+        Collector::State,
+        "container_state",
+        "The state that the container is in; the value is always 1.",
+        &[fact(EngineFact::State)],
+    ),
+    Family::gauge(
+        Collector::State,
+        "container_exit_code",
+        "Exit code of the last run of a container that does not run.",
+        &[fact(EngineFact::ExitCode)],
+    ),
+    Family::gauge(
+        Collector::State,
+        "container_oom_killed",
+        "Whether the last run of a container that does not run was ended for lack of memory.",
+        &[fact(EngineFact::OomKilled)],
+    ),
+    Family::counter(
+        Collector::State,
+        "container_restarts_total",
+        "Restarts of the container since it was created, as far as they were seen.",
+        &[fact(EngineFact::Restarts)],
+    ),
+    Family::gauge(
+        Collector::State,
+        "container_health_state",
+        "Health: 1 healthy, 0 starting or unhealthy, -1 without a health check.",
+        &[fact(EngineFact::HealthState)],
+    ),
+    Family::gauge(
+        Collector::State,
+        "container_health_failing_streak",
+        "Failed health checks in a row. Only with a health check.",
+        &[fact(EngineFact::FailingStreak)],
+    ),
+];
