@@ -1,2 +1,58 @@
-//! tasks
-fn main() {}
+//! `cargo xtask`: everything that is done to this workspace by command. One file per subcommand.
+//!
+//! Each subcommand shows the commands that it runs, and an error ends with the command that repairs it.
+
+mod bench;
+mod bless;
+mod capture;
+mod ci;
+mod docs;
+mod sh;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test            what a change must pass: fmt, clippy, unit tests, generated docs, tidy, and the tests against
+                  this host's containers (needs root; uses the running Docker engine or starts its own)
+  ci [STEP...]    everything CI runs, in order, or only these steps
+  docs [--check]  writes the generated docs (docs/METRICS.md, the flags in README.md), or only compares them
+  bless           rewrites the golden files in tests/golden from what the exporter says now
+  capture ...     copies containers of this host into a fixture
+  tidy            rules that no compiler checks: module directions, file sizes, leftovers
+  bench           what a scrape costs";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            sh::say(&format!("\nxtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["test"] => ci::test(),
+        ["ci", steps @ ..] => ci::run(steps),
+        ["docs"] => docs::run(docs::Mode::Write),
+        ["docs", "--check"] => docs::run(docs::Mode::Check),
+        ["bless"] => bless::run(),
+        ["capture", rest @ ..] => capture::run(rest),
+        ["tidy"] => tidy::run(),
+        ["bench", rest @ ..] => bench::run(rest),
+        ["help" | "-h" | "--help"] => {
+            sh::say(USAGE);
+            Ok(())
+        }
+        [] => anyhow::bail!("a command is missing\n\n{USAGE}"),
+        unknown => anyhow::bail!("`{}` is not a command of xtask\n\n{USAGE}", unknown.join(" ")),
+    }
+}

@@ -1,0 +1,169 @@
+//! `cargo xtask ci` and `cargo xtask test`: the steps that a change must pass, in order, each with its commands.
+//!
+//! The list below is the only one: CI calls these steps by name and has none of its own.
+
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use crate::sh::{Sh, say};
+use crate::{docs, tidy};
+
+/// One thing that is checked.
+struct Step {
+    name: &'static str,
+    work: Work,
+    /// What to do when it fails.
+    repair: &'static str,
+    /// Whether `cargo xtask test` runs it. What it leaves out needs a tool that not everyone has, or is slow to say
+    /// little.
+    in_test: bool,
+}
+
+enum Work {
+    Commands(&'static [&'static [&'static str]]),
+    Own(fn() -> anyhow::Result<()>),
+}
+
+static STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        work: Work::Commands(&[&["cargo", "fmt", "--all", "--check"]]),
+        repair: "cargo fmt --all",
+        in_test: true,
+    },
+    Step {
+        name: "clippy",
+        work: Work::Commands(&[&[
+            "cargo",
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]]),
+        repair: "mend what clippy names; #[expect(lint, reason = \"...\")] where it is wrong",
+        in_test: true,
+    },
+    Step {
+        name: "rustdoc",
+        work: Work::Commands(&[&[
+            "env",
+            "RUSTDOCFLAGS=-D warnings",
+            "cargo",
+            "doc",
+            "--locked",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]]),
+        repair: "mend the doc comments that rustdoc names",
+        in_test: false,
+    },
+    Step {
+        name: "unit",
+        work: Work::Commands(&[&[
+            "cargo",
+            "test",
+            "--locked",
+            "--workspace",
+            "--exclude",
+            "exporter-tests",
+            "--no-fail-fast",
+        ]]),
+        repair: "mend the code or the test; golden files are rewritten by `cargo xtask bless`",
+        in_test: true,
+    },
+    Step { name: "docs", work: Work::Own(|| docs::run(docs::Mode::Check)), repair: "cargo xtask docs", in_test: true },
+    Step { name: "tidy", work: Work::Own(tidy::run), repair: "each finding above says what cures it", in_test: true },
+    Step {
+        name: "deny",
+        work: Work::Commands(&[&["cargo", "deny", "--locked", "check"]]),
+        repair: "cargo install cargo-deny --locked, if it is missing; else see deny.toml",
+        in_test: false,
+    },
+    Step {
+        name: "host",
+        work: Work::Commands(&[
+            &["cargo", "build", "--locked", "--package", "docker-stats-exporter"],
+            &["cargo", "test", "--locked", "--package", "exporter-tests", "--tests", "--no-fail-fast"],
+        ]),
+        repair: "the failed test says what it compared; it needs root and Docker (see .ci/run for the packages)",
+        in_test: true,
+    },
+];
+
+/// What the README names as the test command.
+pub(crate) fn test() -> anyhow::Result<()> {
+    run_steps(&STEPS.iter().filter(|step| step.in_test).collect::<Vec<_>>())
+}
+
+/// All steps, or those that are named.
+pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
+    if names.is_empty() {
+        return run_steps(&STEPS.iter().collect::<Vec<_>>());
+    }
+    run_steps(&names.iter().map(|name| find(name)).collect::<anyhow::Result<Vec<_>>>()?)
+}
+
+fn find(name: &str) -> anyhow::Result<&'static Step> {
+    STEPS.iter().find(|step| step.name == name).with_context(|| {
+        let known: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        format!("`{name}` is not a step of ci: {}", known.join(", "))
+    })
+}
+
+/// Stops at the first step that fails. The times stand before the last step, so that a run ends with the test
+/// runner's own words.
+fn run_steps(steps: &[&Step]) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        if index > 0 && index + 1 == steps.len() {
+            say(&format!("\n== so far: {}", times.join(", ")));
+        }
+        say(&format!("\n== {}", step.name));
+        let start = Instant::now();
+        if let Err(error) = step.run() {
+            bail!("step {} failed: {error:#}\nwhat cures it: {}", step.name, step.repair);
+        }
+        times.push(format!("{} {:.1} s", step.name, start.elapsed().as_secs_f64()));
+    }
+    Ok(())
+}
+
+impl Step {
+    fn run(&self) -> anyhow::Result<()> {
+        match self.work {
+            Work::Own(check) => check(),
+            Work::Commands(commands) => commands.iter().try_for_each(|words| Sh { variables: &[], words }.run()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{STEPS, find};
+
+    #[test]
+    fn every_step_is_found_by_its_own_name_alone() {
+        let names: HashSet<&str> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+        assert!(STEPS.iter().all(|step| find(step.name).is_ok_and(|found| std::ptr::eq(found, step))));
+    }
+
+    #[test]
+    fn an_unknown_step_is_answered_with_the_known_ones() {
+        let message = find("lint").err().unwrap().to_string();
+        assert!(message.contains("`lint`") && message.contains("clippy, rustdoc"), "{message}");
+    }
+
+    #[test]
+    fn a_run_ends_with_the_tests_against_the_host() {
+        assert_eq!(STEPS.last().unwrap().name, "host");
+    }
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask docs [--check]`: the parts of the documentation that are written by the code.
+//!
+//! One function, [`settle`], compares what is on disk with what the code says; it rewrites the file or fails.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::sh::say;
+use crate::workspace;
+
+/// What to do with a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Write the file.
+    Write,
+    /// Fail.
+    Check,
+}
+
+const FLAGS_BEGIN: &str = "<!-- flags:begin -->";
+const FLAGS_END: &str = "<!-- flags:end -->";
+
+/// Settles every generated file.
+pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
+    if let Some(page) = metrics_page() {
+        settle(mode, &workspace::root().join("docs/METRICS.md"), &page)?;
+    }
+    if let Some(table) = flags_table() {
+        let path = workspace::root().join("README.md");
+        let readme = read(&path)?;
+        let page = with_block(&readme, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
+        settle(mode, &path, &page)?;
+    }
+    Ok(())
+}
+
+/// `docs/METRICS.md`, from the metric table. None until the table can write itself down.
+fn metrics_page() -> Option<String> {
+    None
+}
+
+/// The README's table of flags, from the flag table. None until that table can write itself down.
+fn flags_table() -> Option<String> {
+    None
+}
+
+/// Makes the file say `expected`, or fails where it does not.
+fn settle(mode: Mode, path: &Path, expected: &str) -> anyhow::Result<()> {
+    let found = if path.exists() { read(path)? } else { String::new() };
+    if found == expected {
+        return Ok(());
+    }
+    let name = path.strip_prefix(workspace::root()).unwrap_or(path).display();
+    match mode {
+        Mode::Write => {
+            say(&format!("writing {name}"));
+            fs::write(path, expected).with_context(|| format!("cannot write {name}"))
+        }
+        Mode::Check => bail!(
+            "{name} is not what the code says, first at {}; run `cargo xtask docs` and commit the file",
+            first_difference(&found, expected)
+        ),
+    }
+}
+
+/// The first line that differs, as a person would look for it.
+fn first_difference(found: &str, expected: &str) -> String {
+    let same = found.lines().zip(expected.lines()).take_while(|(left, right)| left == right).count();
+    let line = |text: &str| text.lines().nth(same).map_or("the end of the file".to_owned(), |line| format!("{line:?}"));
+    format!("line {}: it has {}, the code says {}", same + 1, line(found), line(expected))
+}
+
+/// `page` with what stands between the two marker lines replaced.
+fn with_block(page: &str, begin: &str, end: &str, block: &str) -> anyhow::Result<String> {
+    let (before, rest) = page.split_once(begin).with_context(|| format!("the marker {begin} is missing"))?;
+    let (_, after) = rest.split_once(end).with_context(|| format!("the marker {end} is missing after {begin}"))?;
+    Ok(format!("{before}{begin}\n{}\n{end}{after}", block.trim_end()))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FLAGS_BEGIN, FLAGS_END, Mode, first_difference, settle, with_block};
+
+    #[test]
+    fn a_block_is_replaced_and_the_rest_is_left_alone() {
+        let page = format!("top\n{FLAGS_BEGIN}\nold\n{FLAGS_END}\nbottom\n");
+        let new = with_block(&page, FLAGS_BEGIN, FLAGS_END, "| a |\n").unwrap();
+        assert_eq!(new, format!("top\n{FLAGS_BEGIN}\n| a |\n{FLAGS_END}\nbottom\n"));
+        assert_eq!(with_block(&new, FLAGS_BEGIN, FLAGS_END, "| a |\n").unwrap(), new, "twice is as good as once");
+    }
+
+    #[test]
+    fn a_missing_marker_is_named() {
+        let error = with_block(&format!("{FLAGS_BEGIN}\n"), FLAGS_BEGIN, FLAGS_END, "").unwrap_err().to_string();
+        assert!(error.contains(FLAGS_END), "{error}");
+    }
+
+    #[test]
+    fn a_stale_file_fails_the_check_with_the_command_that_repairs_it_and_is_written_otherwise() {
+        let path = std::env::temp_dir().join(format!("xtask-docs-{}", std::process::id()));
+        std::fs::write(&path, "a\nb\n").unwrap();
+        let error = settle(Mode::Check, &path, "a\nc\n").unwrap_err().to_string();
+        assert!(error.contains("cargo xtask docs") && error.contains("line 2"), "{error}");
+        settle(Mode::Write, &path, "a\nc\n").unwrap();
+        settle(Mode::Check, &path, "a\nc\n").unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_differs_at_its_end() {
+        assert_eq!(first_difference("a\n", "a\nb\n"), "line 2: it has the end of the file, the code says \"b\"");
+    }
+}

@@ -1,0 +1,168 @@
+//! Which room of the exporter may use which, and which foreign crate lives in which room.
+//!
+//! The rooms stand in the order of the data: metrics, discover → read → name, docker → render → scrape → serve, app.
+//! A new edge is a decision: it is made in the tables below, where a reviewer sees it.
+
+use std::path::Path;
+
+use super::Finding;
+
+/// Each room and the rooms that it may name. What is not listed is forbidden.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("metrics", &[]),
+    ("discover", &["metrics"]),
+    ("name", &["metrics", "discover"]),
+    ("config", &["metrics", "discover", "name"]),
+    ("read", &["metrics", "discover"]),
+    ("docker", &["config", "metrics", "discover", "name", "read"]),
+    ("render", &["config", "metrics", "discover", "name", "read"]),
+    ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render"]),
+    ("serve", &["config", "metrics", "scrape"]),
+    ("doctor", &["config", "metrics", "discover", "name", "read", "docker"]),
+];
+
+/// These see everything: they wire the rooms together.
+const WIRING: [&str; 3] = ["app", "lib", "main"];
+
+/// Each foreign crate that is kept to some rooms.
+const CRATES: &[(&str, &[&str])] = &[
+    ("bollard", &["docker"]),
+    ("hyper", &["serve"]),
+    ("hyper_util", &["serve"]),
+    ("http_body_util", &["serve"]),
+    ("cgroups_rs", &["discover", "read"]),
+    ("lexopt", &["config"]),
+    ("prometheus", &["metrics", "render"]),
+    ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve"]),
+];
+
+/// Checks one file; only the exporter's own sources have rooms.
+pub(super) fn check(path: &str, content: &str) -> Vec<Finding> {
+    let Some(inside) = path.strip_prefix("exporter/src/").filter(|inside| !is_test(inside)) else {
+        return Vec::new();
+    };
+    let room = inside.split(['/', '.']).next().unwrap_or(inside);
+    let code = code_of(content);
+    let mut findings = foreign(path, room, &code);
+    if !WIRING.contains(&room) {
+        findings.extend(edges(path, room, &code));
+        findings.extend(climbs(path, inside, &code));
+    }
+    findings
+}
+
+fn is_test(inside: &str) -> bool {
+    let path = Path::new(inside);
+    path.ends_with("tests.rs") || inside.contains("/tests/") || path.extension().is_none_or(|kind| kind != "rs")
+}
+
+/// The code without comments and without the unit tests, which stand last. Line numbers stay as they are.
+fn code_of(content: &str) -> String {
+    let tests = content.find("#[cfg(test)]\nmod tests {").unwrap_or(content.len());
+    let code = content.get(..tests).unwrap_or(content);
+    code.lines().flat_map(|line| [without_comment(line), "\n"]).collect()
+}
+
+/// `://` is a URL in a string, not a comment.
+fn without_comment(line: &str) -> &str {
+    let comment = line.match_indices("//").map(|(start, _)| start);
+    let start = comment.into_iter().find(|start| !line.get(..*start).is_some_and(|before| before.ends_with(':')));
+    start.and_then(|start| line.get(..start)).unwrap_or(line)
+}
+
+fn edges(path: &str, room: &str, code: &str) -> Vec<Finding> {
+    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        let what = format!("the room `{room}` is not in the list of {}: say there which rooms it may use", file!());
+        return vec![Finding::error(path, what)];
+    };
+    named_after(code, "crate::")
+        .into_iter()
+        .filter(|(_, target)| *target != room && !allowed.contains(target))
+        .filter(|(_, target)| ROOMS.iter().any(|(name, _)| name == target) || WIRING.contains(target))
+        .map(|(line, target)| {
+            let what = format!("`{room}` uses `{target}`, against the direction of the data; it may use {allowed:?}");
+            Finding::error(format!("{path}:{line}"), what)
+        })
+        .collect()
+}
+
+/// `super::super::` out of the room would be an edge that the list does not see.
+fn climbs(path: &str, inside: &str, code: &str) -> Vec<Finding> {
+    let parts = inside.trim_end_matches("/mod.rs").split('/').count();
+    let too_far = "super::".repeat(parts);
+    super::numbered(code)
+        .filter(|(_, line)| line.contains(&too_far))
+        .map(|(number, _)| {
+            let place = format!("{path}:{number}");
+            Finding::error(place, format!("`{too_far}` leaves the room: write `crate::` and the room's name"))
+        })
+        .collect()
+}
+
+fn foreign(path: &str, room: &str, code: &str) -> Vec<Finding> {
+    let kept = CRATES.iter().filter(|(_, rooms)| !rooms.contains(&room));
+    kept.filter_map(|(name, rooms)| {
+        let start = find_path(code, &format!("{name}::"))?;
+        let what = format!("uses the crate {name}, which is kept to {rooms:?}");
+        Some(Finding::error(format!("{path}:{}", line_of(code, start)), what))
+    })
+    .collect()
+}
+
+/// The line and first segment of every path that begins with `prefix`, groups in braces taken apart.
+fn named_after<'a>(code: &'a str, prefix: &str) -> Vec<(usize, &'a str)> {
+    let mut found = Vec::new();
+    let mut offset = 0;
+    while let Some(start) = code.get(offset..).and_then(|rest| find_path(rest, prefix)).map(|start| offset + start) {
+        offset = start + prefix.len();
+        let Some(rest) = code.get(offset..) else { break };
+        let line = line_of(code, start);
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(members(group).into_iter().map(|member| (line, member))),
+            None => found.push((line, segment(rest))),
+        }
+    }
+    found
+}
+
+/// Where a path that begins with `prefix` stands; neither the tail of a longer path nor of a longer name.
+fn find_path(code: &str, prefix: &str) -> Option<usize> {
+    let inner = |character: char| character.is_alphanumeric() || character == '_' || character == ':';
+    code.match_indices(prefix).map(|(start, _)| start).find(|start| {
+        let before = code.get(..*start).and_then(|text| text.chars().next_back());
+        !before.is_some_and(inner)
+    })
+}
+
+/// First segments of the members of `{a::b, c::{d, e}, f}`, given what follows the opening brace.
+fn members(group: &str) -> Vec<&str> {
+    let mut depth = 1;
+    let mut start = 0;
+    let mut found = Vec::new();
+    for (index, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        let ends_member = (character == ',' && depth == 1) || depth == 0;
+        if ends_member {
+            found.push(group.get(start..index).map_or("", |member| segment(member.trim_start())));
+            start = index + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    found.retain(|member| !member.is_empty());
+    found
+}
+
+fn segment(path: &str) -> &str {
+    let end = path.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(path.len());
+    path.get(..end).unwrap_or(path)
+}
+
+fn line_of(code: &str, offset: usize) -> usize {
+    code.get(..offset).unwrap_or(code).matches('\n').count() + 1
+}

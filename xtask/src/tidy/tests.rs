@@ -1,0 +1,138 @@
+//! Each rule on files made up to break it, and on files that must pass.
+
+use super::text::Private;
+use super::{Finding, Weight, check, direction};
+use crate::workspace::File;
+
+fn findings(path: &str, content: &str) -> Vec<Finding> {
+    let file = File { path: path.to_owned(), text: Some(content.to_owned()) };
+    check(&[file], &Private { paths: vec!["/srv/build/checkout".to_owned()] })
+}
+
+fn complaints(path: &str, content: &str) -> Vec<String> {
+    findings(path, content).into_iter().map(|finding| format!("{}: {}", finding.place, finding.what)).collect()
+}
+
+#[test]
+fn a_room_may_use_what_stands_before_it() {
+    let code = "//! x\nuse crate::metrics::Unit;\nuse crate::read::Sample;\nuse crate::render::text;\n";
+    assert_eq!(complaints("exporter/src/render/mod.rs", code), [""; 0]);
+}
+
+#[test]
+fn an_edge_against_the_direction_is_found_with_its_line() {
+    let found = complaints("exporter/src/metrics/cpu.rs", "//! x\n\nuse crate::render::Text;\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("exporter/src/metrics/cpu.rs:3: `metrics` uses `render`"), "{found:?}");
+}
+
+#[test]
+fn edges_hide_neither_in_groups_nor_in_paths_nor_in_macros() {
+    for code in [
+        "//! x\nuse crate::{metrics, docker::{Engine, Url}};\n",
+        "//! x\nuse crate::{\n    metrics::{Row, Unit},\n    docker,\n};\n",
+        "//! x\nfn f() { crate::docker::list() }\n",
+        "//! x\npub use crate::docker;\n",
+        "//! x\nmacro_rules! m { () => { $crate::docker::list() } }\n",
+    ] {
+        let found = complaints("exporter/src/discover/walk.rs", code);
+        assert_eq!(found.len(), 1, "{code}: {found:?}");
+    }
+}
+
+#[test]
+fn comments_tests_and_other_crates_make_no_edge() {
+    let code = "//! See [`crate::serve`].\n/// [`crate::docker`]\nfn f() { g(\"http://x\"); } // crate::docker\n\
+                use mycrate::docker;\n#[cfg(test)]\nmod tests {\n    use crate::docker::Engine;\n}\n";
+    assert_eq!(complaints("exporter/src/discover/walk.rs", code), [""; 0]);
+    assert_eq!(complaints("exporter/src/discover/tests.rs", "//! x\nuse crate::docker;\n"), [""; 0]);
+    assert_eq!(complaints("tests/tests/http.rs", "//! x\nuse crate::docker;\nuse hyper::Request;\n"), [""; 0]);
+}
+
+#[test]
+fn the_wiring_sees_everything_but_no_room_sees_the_wiring() {
+    assert_eq!(complaints("exporter/src/app.rs", "//! x\nuse crate::{docker, serve};\n"), [""; 0]);
+    assert_eq!(complaints("exporter/src/serve/mod.rs", "//! x\nuse crate::app::App;\n").len(), 1);
+}
+
+#[test]
+fn a_room_that_nobody_listed_is_a_finding() {
+    let found = complaints("exporter/src/cache.rs", "//! x\n");
+    assert!(found[0].contains("`cache` is not in the list"), "{found:?}");
+}
+
+#[test]
+fn climbing_out_of_a_room_is_found_and_climbing_inside_is_not() {
+    assert_eq!(complaints("exporter/src/read/mod.rs", "//! x\nuse super::docker;\n").len(), 1);
+    assert_eq!(complaints("exporter/src/read/plan.rs", "//! x\nuse super::super::docker;\n").len(), 1);
+    assert_eq!(complaints("exporter/src/read/plan.rs", "//! x\nuse super::Reader;\n"), [""; 0]);
+    assert_eq!(complaints("exporter/src/read/plan/row.rs", "//! x\nuse super::super::Reader;\n"), [""; 0]);
+}
+
+#[test]
+fn a_crate_outside_its_room_is_found() {
+    for (path, code) in [
+        ("exporter/src/name/mod.rs", "//! x\nuse bollard::Docker;\n"),
+        ("exporter/src/app.rs", "//! x\nfn f() -> hyper::Result<()> {}\n"),
+        ("exporter/src/render/mod.rs", "//! x\nuse cgroups_rs::fs::Cgroup;\n"),
+        ("exporter/src/read/mod.rs", "//! x\nuse tokio::fs;\n"),
+    ] {
+        let found = complaints(path, code);
+        assert_eq!(found.len(), 1, "{path}: {found:?}");
+        assert!(found[0].contains("is kept to"), "{found:?}");
+    }
+    assert_eq!(complaints("exporter/src/docker/mod.rs", "//! x\nuse bollard::Docker;\n"), [""; 0]);
+}
+
+#[test]
+fn long_files_warn_and_too_long_files_fail() {
+    let weight = |lines: usize| {
+        let content = format!("//! x\n{}", "\n".repeat(lines - 1));
+        findings("xtask/src/x.rs", &content).first().map(|finding| finding.weight)
+    };
+    assert_eq!((weight(350), weight(351)), (None, Some(Weight::Warning)));
+    assert_eq!((weight(500), weight(501)), (Some(Weight::Warning), Some(Weight::Error)));
+}
+
+#[test]
+fn a_source_file_says_first_what_it_is() {
+    assert_eq!(complaints("xtask/src/x.rs", "fn main() {}\n//! late\n").len(), 1);
+    assert_eq!(complaints("xtask/src/x.rs", "").len(), 1);
+    assert_eq!(complaints("xtask/src/x.rs", "\n//! What it is.\n"), [""; 0]);
+    assert_eq!(complaints("README.md", "no source\n"), [""; 0]);
+}
+
+#[test]
+fn leftovers_are_found_as_words_only() {
+    assert_eq!(complaints("deploy/x.yaml", "# TODO: later\n").len(), 1);
+    assert_eq!(complaints("deploy/x.yaml", "# (FIXME)\n").len(), 1);
+    assert_eq!(complaints("deploy/x.yaml", "# TODOS and MY_TODO_LIST\n"), [""; 0]);
+}
+
+#[test]
+fn what_only_one_machine_has_is_found() {
+    for line in ["/srv/build/checkout/target", "see /home/anna/notes", "index-url = https://pypi.org/simple"] {
+        assert_eq!(complaints("CONTRIBUTING.md", line).len(), 1, "{line}");
+    }
+    assert_eq!(complaints("CONTRIBUTING.md", "/srv/build and /sys/fs/cgroup"), [""; 0]);
+}
+
+#[test]
+fn a_lock_file_with_another_source_is_found() {
+    let crates_io = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
+    assert_eq!(complaints("Cargo.lock", crates_io), [""; 0]);
+    for source in ["source = \"git+https://example.org/x#1234\"\n", "source = \"registry+https://mirror/index\"\n"] {
+        assert_eq!(complaints("Cargo.lock", source).len(), 1, "{source}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_left_alone() {
+    let file = File { path: "x.rs".to_owned(), text: None };
+    assert_eq!(check(&[file], &Private::default()), []);
+}
+
+#[test]
+fn rust_files_outside_the_exporter_have_no_rooms() {
+    assert_eq!(direction::check("xtask/src/docs.rs", "use crate::anything;\n"), []);
+}

@@ -1,0 +1,107 @@
+//! What a file may look like: size and opening of source files; leftovers, machine paths and mirrors in any file.
+
+use std::env;
+
+use super::{Finding, numbered};
+use crate::workspace;
+
+/// More lines than this are worth a thought.
+const LONG: usize = 350;
+/// More lines than this are too many.
+const TOO_LONG: usize = 500;
+
+/// Notes to self. Work that is left goes into an issue, which somebody reads.
+const LEFTOVERS: [&str; 2] = ["TODO", "FIXME"];
+
+/// Hosts of registries and mirrors: tools know their own, and a machine's mirror is no one else's business.
+const HOSTS: [&str; 8] = [
+    "index.crates.io",
+    "static.crates.io",
+    "static.rust-lang.org",
+    "pypi.org",
+    "files.pythonhosted.org",
+    "deb.debian.org",
+    "registry-1.docker.io",
+    "proxy.golang.org",
+];
+
+/// Where people's files are.
+const HOMES: [&str; 2] = ["/home/", "/Users/"];
+
+/// The rules and their tests name what they forbid.
+const RULES: &str = "xtask/src/tidy/";
+
+/// Paths that only this machine has.
+#[derive(Debug, Default)]
+pub(super) struct Private {
+    pub(super) paths: Vec<String>,
+}
+
+impl Private {
+    /// The checkout and the home directory.
+    pub(super) fn of_this_machine() -> Self {
+        let checkout = workspace::root().to_string_lossy().into_owned();
+        let home = env::var("HOME").ok().filter(|home| home.len() > 1).map(|home| format!("{home}/"));
+        Self { paths: std::iter::once(checkout).chain(home).collect() }
+    }
+}
+
+pub(super) fn check(path: &str, content: &str, private: &Private) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if is_rust(path) {
+        findings.extend(size(path, content));
+        findings.extend(opening(path, content));
+    }
+    if !path.starts_with(RULES) && !path.ends_with("LICENSE-APACHE") {
+        let lines = numbered(content);
+        findings.extend(lines.flat_map(|(number, line)| words(&format!("{path}:{number}"), line, private)));
+    }
+    findings
+}
+
+fn is_rust(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|extension| extension == "rs")
+}
+
+fn size(path: &str, content: &str) -> Option<Finding> {
+    let lines = content.lines().count();
+    if lines > TOO_LONG {
+        return Some(Finding::error(path, format!("{lines} lines; at most {TOO_LONG}: split it by what it does")));
+    }
+    let what = || format!("{lines} lines; above {LONG}, see what can stand alone");
+    (lines > LONG).then(|| Finding::warning(path, what()))
+}
+
+/// A file says what it is before it says anything else.
+fn opening(path: &str, content: &str) -> Option<Finding> {
+    let first = content.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!"));
+    if first.is_some_and(|line| line.starts_with("//! ")) {
+        return None;
+    }
+    Some(Finding::error(path, "does not begin with `//!`: say what the file does, what it does not, and who calls it"))
+}
+
+fn words(place: &str, line: &str, private: &Private) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(word) = LEFTOVERS.iter().find(|word| has_word(line, word)) {
+        findings.push(Finding::error(place, format!("{word}: do it, or write an issue")));
+    }
+    if let Some(host) = HOSTS.iter().find(|host| line.contains(*host)) {
+        findings
+            .push(Finding::error(place, format!("names the host {host}; leave it to the tool's own configuration")));
+    }
+    let machine = HOMES.iter().copied().chain(private.paths.iter().map(String::as_str));
+    if let Some(path) = machine.into_iter().find(|path| line.contains(*path)) {
+        findings.push(Finding::error(place, format!("names {path}, which only this machine has")));
+    }
+    findings
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let part_of_a_name = |character: char| character.is_alphanumeric() || character == '_';
+    line.match_indices(word).any(|(start, found)| {
+        let before = line.get(..start).and_then(|text| text.chars().next_back());
+        let after = line.get(start + found.len()..).and_then(|text| text.chars().next());
+        !before.is_some_and(part_of_a_name) && !after.is_some_and(part_of_a_name)
+    })
+}

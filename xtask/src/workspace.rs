@@ -1,0 +1,79 @@
+//! Where this workspace is, and which files belong to it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+/// The directory with the workspace's `Cargo.toml`.
+pub(crate) fn root() -> &'static Path {
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_root.parent().unwrap_or(crate_root)
+}
+
+/// A file of the project.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// Path from the workspace's root, with `/`.
+    pub(crate) path: String,
+    /// Its content; none where it is not UTF-8, which is to say, not ours to read.
+    pub(crate) text: Option<String>,
+}
+
+/// Every file that git tracks or would track, in the order of their paths.
+///
+/// Where git does not answer (a source archive), every file that is not build output.
+pub(crate) fn files() -> anyhow::Result<Vec<File>> {
+    let mut paths = match tracked() {
+        Some(paths) => paths,
+        None => walk(root())?,
+    };
+    paths.sort();
+    paths.dedup();
+    paths.into_iter().filter_map(|path| load(path).transpose()).collect()
+}
+
+/// What git says. The checkout may belong to another user (CI mounts it so), hence `safe.directory`.
+fn tracked() -> Option<Vec<String>> {
+    let answer = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .ok()
+        .filter(|answer| answer.status.success())?;
+    let list = String::from_utf8_lossy(&answer.stdout).into_owned();
+    Some(list.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
+}
+
+fn walk(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() && ![".git", "target"].iter().any(|name| entry.file_name() == *name) {
+            paths.extend(walk(&entry.path())?);
+        } else if kind.is_file() {
+            paths.push(relative(&entry.path()));
+        }
+    }
+    Ok(paths)
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// None for what is gone from the disk but not from git's index, and for links.
+fn load(path: String) -> anyhow::Result<Option<File>> {
+    let full: PathBuf = root().join(&path);
+    match fs::symlink_metadata(&full) {
+        Ok(facts) if facts.is_file() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| path),
+    }
+    let bytes = fs::read(&full).with_context(|| path.clone())?;
+    Ok(Some(File { path, text: String::from_utf8(bytes).ok() }))
+}
