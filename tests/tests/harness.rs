@@ -32,7 +32,7 @@ fn an_engine_of_one_s_own_can_be_stopped_frozen_and_started() {
     assert!(asked.try_wait().unwrap().is_none(), "a frozen engine answered");
     engine.thaw().unwrap();
     assert!(asked.wait().unwrap().success());
-    let container = Container::sleeping(&engine, "second", &["--network", engine.network()]).unwrap();
+    let container = Container::sleeping(&engine, "second", &["--network=bridge"]).unwrap();
     let address = container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}").unwrap();
     assert!(!address.is_empty());
     wait::eventually(Duration::from_secs(5), "an answer over the bridge", || container.exec(&["true"]).map(drop))

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,13 @@ pub(super) enum Until {
     LockIsFree(PathBuf),
 }
 
-/// $1: directory, $2: lock file or empty; the rest is the daemon's command line. The word `stop` on stdin leaves all that
-/// the engine has; any other end takes its containers, its bridges (which would outlive it) and its files away.
+/// $1: directory, $2: lock file or empty, $3: bridge; the rest is the daemon's command line. The word `stop` on stdin
+/// leaves all that the engine has; any other end takes its containers, its bridge and its files away.
+///
+/// The bridge is made by us because `--bridge=none` would delete the `docker0` of another engine on this host.
 const KEEPER: &str = r#"
-directory=$1 lock=$2; shift 2
+directory=$1 lock=$2 bridge=$3; shift 3
+ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
 "$@" </dev/null >"$directory/log" 2>&1 &
 daemon=$!
 echo $daemon >"$directory/daemon.pid"
@@ -42,16 +46,17 @@ fi
 kill -CONT $daemon 2>/dev/null
 if [ "$word" != stop ]; then
     timeout 20 docker ps --all --quiet | timeout 30 xargs -r docker rm --force --volumes
-    timeout 10 docker network prune --force
 fi
 kill -TERM $daemon 2>/dev/null
 wait $daemon
-if [ "$word" != stop ]; then rm -rf "$directory"; fi
+if [ "$word" != stop ]; then ip link delete "$bridge"; rm -rf "$directory"; fi
 "#;
 
 /// The daemon and its keeper.
 pub(super) struct Daemon {
     directory: PathBuf,
+    /// The bridge of its default network.
+    bridge: String,
     until: Until,
     keeper: Option<(Child, Option<ChildStdin>)>,
 }
@@ -59,7 +64,9 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts a daemon that keeps everything in `directory`, and waits until it answers.
     pub(super) fn start(directory: &Path, until: Until) -> Result<Self> {
-        let mut daemon = Self { directory: directory.to_owned(), until, keeper: None };
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let bridge = format!("dse{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut daemon = Self { directory: directory.to_owned(), bridge, until, keeper: None };
         daemon.restart()?;
         Ok(daemon)
     }
@@ -72,10 +79,10 @@ impl Daemon {
     /// Starts it where it is stopped.
     pub(super) fn restart(&mut self) -> Result<()> {
         ensure!(rustix::process::geteuid().is_root(), "nothing answers, and to start a private dockerd takes root");
-        ensure!(
-            find("dockerd").is_some(),
-            "nothing answers, and there is no dockerd to start: apt-get install docker.io"
-        );
+        for (program, package) in [("dockerd", "docker.io"), ("ip", "iproute2"), ("flock", "util-linux")] {
+            let here = find(program).is_some();
+            ensure!(here, "nothing answers, and there is no {program} to start an engine: apt-get install {package}");
+        }
         let mut command = Command::new("sh");
         let lock = match &self.until {
             Until::StdinCloses => Path::new(""),
@@ -86,7 +93,8 @@ impl Daemon {
             .args(["-c", KEEPER, "keeper"])
             .arg(&self.directory)
             .arg(lock)
-            .args(command_line(&self.directory));
+            .arg(&self.bridge)
+            .args(self.command_line());
         // A group of its own: Ctrl-C is for the tests, the keeper then ends the daemon in good order.
         let stdin = if matches!(self.until, Until::StdinCloses) { Stdio::piped() } else { Stdio::null() };
         command.process_group(0).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
@@ -110,7 +118,7 @@ impl Daemon {
     /// Stops it for good and takes away what it made.
     pub(super) fn end(&mut self) -> Result<()> {
         if self.keeper.is_none() {
-            // Only a living engine can take its bridges away.
+            // Only a living engine can take its containers away.
             self.restart()?;
         }
         self.finish("")
@@ -133,6 +141,27 @@ impl Daemon {
         Ok(())
     }
 
+    /// A bridge of its own, no packet filter, a containerd namespace of its own: nothing of another engine is touched.
+    fn command_line(&self) -> Vec<String> {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        let namespace = format!("dse-{}", std::process::id());
+        vec![
+            "dockerd".to_owned(),
+            format!("--host={}", self.host()),
+            format!("--data-root={}", path("data")),
+            format!("--exec-root={}", path("exec")),
+            format!("--pidfile={}", path("dockerd.pid")),
+            format!("--containerd-namespace={namespace}"),
+            format!("--containerd-plugins-namespace={namespace}-plugins"),
+            format!("--bridge={}", self.bridge),
+            "--iptables=false".to_owned(),
+            "--ip6tables=false".to_owned(),
+            "--ip-forward=false".to_owned(),
+            "--ip-masq=false".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]
+    }
+
     /// Sends the daemon a signal.
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         let text = fs::read_to_string(self.directory.join("daemon.pid"))?;
@@ -144,27 +173,6 @@ impl Daemon {
 /// What to give as `DOCKER_HOST` for the daemon of this directory.
 pub(super) fn host(directory: &Path) -> String {
     format!("unix://{}", directory.join("docker.sock").display())
-}
-
-/// No default bridge, no packet filter, a containerd namespace of its own: nothing of another engine is touched.
-fn command_line(directory: &Path) -> Vec<String> {
-    let path = |name: &str| directory.join(name).display().to_string();
-    let namespace = format!("dse-{}", std::process::id());
-    vec![
-        "dockerd".to_owned(),
-        format!("--host={}", host(directory)),
-        format!("--data-root={}", path("data")),
-        format!("--exec-root={}", path("exec")),
-        format!("--pidfile={}", path("dockerd.pid")),
-        format!("--containerd-namespace={namespace}"),
-        format!("--containerd-plugins-namespace={namespace}-plugins"),
-        "--bridge=none".to_owned(),
-        "--iptables=false".to_owned(),
-        "--ip6tables=false".to_owned(),
-        "--ip-forward=false".to_owned(),
-        "--ip-masq=false".to_owned(),
-        "--log-level=warn".to_owned(),
-    ]
 }
 
 /// Where a program is. `/usr/sbin` may be missing in a user's `PATH`.

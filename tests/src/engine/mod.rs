@@ -21,8 +21,6 @@ use daemon::Daemon;
 pub struct Engine {
     /// `unix:///…` or `tcp://…`, as `DOCKER_HOST` wants it.
     host: String,
-    /// A bridge network of ours; the engine's default one may be switched off.
-    network: String,
     /// Present where the engine is this test's own.
     own: Option<Own>,
 }
@@ -69,35 +67,15 @@ impl Engine {
     }
 
     fn prepare(host: String) -> Result<Self> {
-        let mut engine = Self { host, network: String::new(), own: None };
+        let engine = Self { host, own: None };
         image::build(&engine)?;
-        engine.network = engine.make_network()?;
         Ok(engine)
-    }
-
-    /// A bridge network, the same for all tests of an engine. Its subnet is the engine's choice.
-    fn make_network(&self) -> Result<String> {
-        let name = "dse-tests".to_owned();
-        if self.docker(&["network", "inspect", &name]).is_err() {
-            let made = self.docker(&["network", "create", &name]);
-            // Another test process may have been faster.
-            if let Err(error) = made {
-                self.docker(&["network", "inspect", &name]).map_err(|_still_missing| error)?;
-            }
-        }
-        Ok(name)
     }
 
     /// As `DOCKER_HOST` and `--docker.url` want it.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
-    }
-
-    /// The bridge network that tests use.
-    #[must_use]
-    pub fn network(&self) -> &str {
-        &self.network
     }
 
     /// The image that tests run: busybox and nothing else.
