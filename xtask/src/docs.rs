@@ -24,9 +24,7 @@ const FLAGS_END: &str = "<!-- flags:end -->";
 
 /// Settles every generated file.
 pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
-    if let Some(page) = metrics_page() {
-        settle(mode, &workspace::root().join("docs/METRICS.md"), &page)?;
-    }
+    settle(mode, &workspace::root().join("docs/METRICS.md"), &docker_stats_exporter::metrics::markdown())?;
     if let Some(table) = flags_table() {
         let path = workspace::root().join("README.md");
         let readme = read(&path)?;
@@ -34,11 +32,6 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
         settle(mode, &path, &page)?;
     }
     Ok(())
-}
-
-/// `docs/METRICS.md`, from the metric table. None until the table can write itself down.
-fn metrics_page() -> Option<String> {
-    None
 }
 
 /// The README's table of flags, from the flag table. None until that table can write itself down.
