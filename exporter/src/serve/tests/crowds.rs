@@ -209,7 +209,7 @@ async fn a_client_that_still_sends_its_body_after_the_answer_is_not_reset() {
     client.get_with("/metrics", "Content-Length: 500000\r\n").await;
     assert_eq!(client.answer().await.status, 200);
     for _ in 0..10 {
-        client.say([b'x'; 40_000]).await;
+        client.say(vec![b'x'; 40_000]).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(client.is_closed().await, "but not waited for either");
