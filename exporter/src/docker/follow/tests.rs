@@ -21,7 +21,7 @@ struct Following {
 
 impl Following {
     fn start(fake: &Fake, resync: Duration) -> Self {
-        let (own, directory) = (Own::new().unwrap(), Arc::new(Directory::new(Duration::from_secs(300))));
+        let (own, directory) = (Own::new().unwrap(), Arc::new(Directory::new(Duration::from_mins(5))));
         let (stop, stopped) = oneshot::channel();
         let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
         let stopped = async move { drop(stopped.await) };
@@ -47,7 +47,7 @@ impl Following {
     }
 }
 
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 async fn eventually(condition: impl Fn() -> bool) {
     let began = Instant::now();

@@ -20,7 +20,7 @@ impl Bench {
     fn new() -> Self {
         let own = Own::new().unwrap();
         let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
-        let directory = Arc::new(Directory::new(Duration::from_secs(300)));
+        let directory = Arc::new(Directory::new(Duration::from_mins(5)));
         Self { tracker: Tracker::new(directory, rules, own.clone()), own }
     }
 
