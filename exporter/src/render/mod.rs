@@ -23,7 +23,15 @@ pub use output::Pool;
 use crate::metrics::{CollectorSet, Dimension, EngineFact, HostFact, Kind, MachineFact, Zero, escape_label};
 use crate::name::{HealthStatus, Meta};
 use crate::read::{HostFacts, Labels, Limits, Machine, Row, Sample, Value};
-use crate::scrape::Format;
+
+/// The exposition formats that we speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Prometheus text 0.0.4.
+    Text,
+    /// OpenMetrics text 1.0.0.
+    OpenMetrics,
+}
 
 /// One container, or the host, as it is to be exposed.
 #[derive(Clone, Copy, Debug)]
