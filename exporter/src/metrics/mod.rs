@@ -8,6 +8,7 @@ mod collector;
 mod cpu;
 mod disk;
 mod docker_stats;
+mod escape;
 mod family;
 mod hugetlb;
 mod machine;
@@ -28,6 +29,7 @@ mod tcp;
 mod tests;
 
 pub use collector::{Collector, CollectorSet};
+pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use markdown::markdown;
 pub use own::Own;

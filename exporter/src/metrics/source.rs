@@ -122,6 +122,17 @@ pub enum Dimension {
 impl Dimension {
     /// Every dimension; the place of one is its index in a sample.
     pub const ALL: [Self; 5] = [Self::Device, Self::Interface, Self::Node, Self::Cpu, Self::Core];
+
+    /// The name of the label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Interface => "interface",
+            Self::Node => "node",
+            Self::Cpu | Self::Core => "cpu",
+        }
+    }
 }
 
 impl Source {

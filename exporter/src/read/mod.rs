@@ -1,1 +1,29 @@
-//! stub
+//! One pass over the kernel's files: every container's values into its [`Sample`].
+//!
+//! Synchronous and single-threaded by intent: two threads on these files are slower than one. Nothing is allocated per
+//! container once each has been read a first time.
+
+mod api;
+mod container;
+mod devices;
+mod file;
+mod format;
+mod host;
+mod limits;
+mod network;
+mod plan;
+mod process;
+mod reader;
+mod sample;
+#[cfg(test)]
+mod tests;
+
+pub use api::fill_from_stats;
+pub use container::Container;
+pub use file::Files;
+pub use format::Device;
+pub use host::{HostFacts, Machine};
+pub use limits::Limits;
+pub use plan::{Plan, PlannedFile, Row, Value, for_api, for_cgroups};
+pub use reader::{LIMITS_INTERVAL, Pass, Reader, Timing};
+pub use sample::{LabelId, LabelPool, Labels, Sample, Table};

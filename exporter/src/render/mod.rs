@@ -1,1 +1,324 @@
-//! stub
+//! Samples in table order → exposition text.
+//!
+//! Our own renderer, as label sets die with their containers and nothing may be allocated per sample: a registry of the client
+//! library would need both. That one holds our own metrics only.
+
+mod header;
+mod labels;
+mod number;
+mod output;
+mod own;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use bytes::Bytes;
+use header::{Type, header};
+pub use labels::LabelSets;
+use number::{decimal, integer, signed};
+use output::Output;
+pub use output::Pool;
+
+use crate::metrics::{CollectorSet, Dimension, EngineFact, HostFact, Kind, MachineFact, Zero, escape_label};
+use crate::name::{HealthStatus, Meta};
+use crate::read::{HostFacts, Labels, Limits, Machine, Row, Sample, Value};
+use crate::scrape::Format;
+
+/// One container, or the host, as it is to be exposed.
+#[derive(Clone, Copy, Debug)]
+pub struct Exposed<'a> {
+    /// Its label sets.
+    pub sets: &'a LabelSets,
+    /// Its values; none where it does not run.
+    pub sample: Option<&'a Sample>,
+    /// Its limits; none where it does not run.
+    pub limits: Option<&'a Limits>,
+    /// What the engine says of it.
+    pub meta: Option<&'a Meta>,
+    /// When it was last there, in milliseconds since the epoch.
+    pub last_seen_ms: u64,
+}
+
+/// Everything that an exposition is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The rows of every schema that is exposed.
+    pub rows: &'a [Row],
+    /// The containers.
+    pub containers: &'a [Exposed<'a>],
+    /// The host's values by the root cgroup.
+    pub host: Option<&'a Sample>,
+    /// The host's values by `/proc`.
+    pub facts: &'a HostFacts,
+    /// The machine's facts.
+    pub machine: &'a Machine,
+    /// Version of the engine; empty where it is not known.
+    pub engine_version: &'a str,
+    /// The texts that samples refer to.
+    pub labels: &'a Labels,
+    /// Whether a collector could not read all it wanted.
+    pub failed: bool,
+    /// The collectors that were asked for.
+    pub collectors: CollectorSet,
+}
+
+/// Renders one exposition.
+///
+/// # Errors
+/// Those of the compressor; writing to memory itself does not fail.
+pub fn render(
+    view: &View<'_>,
+    own: &[prometheus::proto::MetricFamily],
+    format: Format,
+    gzip: bool,
+    pool: &Pool,
+) -> io::Result<Bytes> {
+    let mut output = Output::new(gzip, pool);
+    let mut open_family = "";
+    let wanted = view.rows.iter().filter(|row| view.collectors.has(row.family.collector));
+    for row in wanted {
+        let before = output.text.len();
+        let opens = open_family != row.family.name;
+        if opens {
+            let family = row.family;
+            header(family.name, family.help, kind(family.kind), family.unit, format, &mut output.text);
+        }
+        let after_header = output.text.len();
+        write_row(view, row, &mut output.text);
+        if output.text.len() > after_header {
+            open_family = row.family.name;
+        } else {
+            output.text.truncate(before); // A family without samples is not mentioned.
+        }
+        output.pass_on()?;
+    }
+    own::own(own, format, &mut output.text);
+    if format == Format::OpenMetrics {
+        output.text.extend_from_slice(b"# EOF\n");
+    }
+    output.finish()
+}
+
+fn kind(kind: Kind) -> Type {
+    match kind {
+        Kind::Counter => Type::Counter,
+        Kind::Gauge => Type::Gauge,
+        Kind::Untyped => Type::Untyped,
+    }
+}
+
+fn write_row(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
+    match &row.value {
+        Value::Machine(fact) => write_machine(view, row, *fact, out),
+        Value::Engine(fact) => {
+            for container in view.containers {
+                write_fact(row, container, *fact, out);
+            }
+        }
+        value => {
+            for container in view.containers.iter().filter(|container| is_given(row, container)) {
+                let Some(sample) = container.sample else { continue };
+                let labels = set_of(row, container.sets);
+                write_value(view, row, value, sample, container.limits, labels, out);
+            }
+            write_host(view, row, out);
+        }
+    }
+}
+
+/// The label set that a row's schema uses.
+fn set_of<'a>(row: &Row, sets: &'a LabelSets) -> &'a str {
+    if row.family.kind == Kind::Untyped { &sets.predecessor } else { &sets.base }
+}
+
+fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
+    row.family.given.is_none_or(|limit| container.limits.is_some_and(|limits| limits.get(limit).is_some()))
+}
+
+fn write_value(
+    view: &View<'_>,
+    row: &Row,
+    value: &Value,
+    sample: &Sample,
+    limits: Option<&Limits>,
+    labels: &str,
+    out: &mut Vec<u8>,
+) {
+    if let Value::Column(dimension, column) = value {
+        for (key, value) in sample.table(*dimension).column(*column) {
+            write_number(row, view.labels.of(*dimension).text(key), labels, value, out);
+        }
+        return;
+    }
+    let replaced = row.series.unless.is_some_and(|dimension: Dimension| !sample.table(dimension).is_empty());
+    if let Some(value) = evaluate(value, sample, limits).filter(|_| !replaced) {
+        write_number(row, "", labels, value, out);
+    }
+}
+
+/// The number that a value comes to; none where a part of it is absent.
+fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u64> {
+    match value {
+        Value::Slot(slot) => sample.get(*slot),
+        Value::Limit(limit) => limits?.get(*limit),
+        Value::Difference(pair) => {
+            let (minuend, subtrahend) = &**pair;
+            Some(evaluate(minuend, sample, limits)?.saturating_sub(evaluate(subtrahend, sample, limits)?))
+        }
+        Value::FirstOf(values) => values.iter().find_map(|value| evaluate(value, sample, limits)),
+        Value::Sum(values) => {
+            values.iter().try_fold(0_u64, |sum, value| Some(sum.saturating_add(evaluate(value, sample, limits)?)))
+        }
+        Value::Column(..) | Value::Engine(_) | Value::Machine(_) => None,
+    }
+}
+
+fn write_number(row: &Row, dimension: &str, labels: &str, value: u64, out: &mut Vec<u8>) {
+    if value == 0 && row.series.zero == Zero::Omit {
+        return;
+    }
+    begin_sample(row, dimension, labels, out);
+    let unit = row.family.unit.exponent();
+    if row.family.kind == Kind::Untyped {
+        integer(value, row.exponent, unit, out);
+    } else {
+        decimal(value, row.exponent, unit, out);
+    }
+    out.push(b'\n');
+}
+
+/// Name and labels, and the blank before the value.
+fn begin_sample(row: &Row, dimension: &str, labels: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(row.family.name.as_bytes());
+    let mut separator = b'{';
+    for part in [&*row.labels, dimension, labels] {
+        if !part.is_empty() {
+            out.push(separator);
+            out.extend_from_slice(part.as_bytes());
+            separator = b',';
+        }
+    }
+    out.extend_from_slice(if separator == b',' { b"} " } else { b" " });
+}
+
+const HOST_LABELS: &str = r#"id="/",image="",name="""#;
+
+/// The host's own sample: by the root cgroup's files, else by `/proc`.
+fn write_host(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
+    if row.series.host == HostFact::None || row.family.kind == Kind::Untyped {
+        return;
+    }
+    let before = out.len();
+    if let Some(sample) = view.host {
+        write_value(view, row, &row.value, sample, None, HOST_LABELS, out);
+    }
+    if out.len() > before {
+        return;
+    }
+    if let Some((value, exponent)) = view.facts.get(row.series.host) {
+        begin_sample(row, "", HOST_LABELS, out);
+        decimal(value, exponent, row.family.unit.exponent(), out);
+        out.push(b'\n');
+    }
+}
+
+fn write_fact(row: &Row, container: &Exposed<'_>, fact: EngineFact, out: &mut Vec<u8>) {
+    let extra = match fact {
+        EngineFact::Info => &container.sets.info,
+        EngineFact::State => &container.sets.state,
+        _ => "",
+    };
+    let labels = set_of(row, container.sets);
+    if fact == EngineFact::LastSeen {
+        write_number(row, "", labels, container.last_seen_ms, out);
+    } else if let Some(Fact::Time(time)) = fact_of(container, fact) {
+        write_number(row, "", labels, time, out);
+    } else if let Some(Fact::Number(number)) = fact_of(container, fact) {
+        begin_sample(row, extra, labels, out);
+        signed(number, out);
+        out.push(b'\n');
+    }
+}
+
+enum Fact {
+    Number(i64),
+    Time(u64),
+}
+
+fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
+    let running = container.sample.is_some();
+    if fact == EngineFact::Seen {
+        return Some(Fact::Number(1));
+    }
+    let meta = container.meta;
+    if fact == EngineFact::IsUp {
+        return Some(Fact::Number(i64::from(running && meta.is_none_or(|meta| meta.state.is_alive()))));
+    }
+    let meta = meta?;
+    let ended = !running && !meta.state.is_alive();
+    match fact {
+        EngineFact::Started => meta.started_ns.map(Fact::Time),
+        EngineFact::Created => meta.created_ns.map(Fact::Time),
+        EngineFact::Finished => meta.finished_ns.filter(|_| ended).map(Fact::Time),
+        EngineFact::Info | EngineFact::State => Some(Fact::Number(1)),
+        EngineFact::ExitCode => meta.exit_code.filter(|_| ended).map(Fact::Number),
+        EngineFact::OomKilled => {
+            (ended && meta.exit_code.is_some()).then_some(Fact::Number(i64::from(meta.oom_killed)))
+        }
+        EngineFact::Restarts => Some(Fact::Number(i64::try_from(meta.restarts).unwrap_or(i64::MAX))),
+        EngineFact::HealthState if ended => None,
+        EngineFact::HealthState => {
+            Some(Fact::Number(meta.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
+        }
+        EngineFact::FailingStreak if ended => None,
+        EngineFact::FailingStreak => {
+            meta.health.map(|health| Fact::Number(i64::try_from(health.failing_streak).unwrap_or(i64::MAX)))
+        }
+        EngineFact::Healthy => {
+            let healthy = meta.health.is_none_or(|health| health.status != HealthStatus::Unhealthy);
+            Some(Fact::Number(i64::from(running && healthy)))
+        }
+        EngineFact::LastSeen | EngineFact::IsUp | EngineFact::Seen => None,
+    }
+}
+
+fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8>) {
+    let memory = view.facts.machine_memory();
+    let value = match fact {
+        MachineFact::Cores => view.machine.cores,
+        MachineFact::PhysicalCores => view.machine.physical_cores,
+        MachineFact::Sockets => view.machine.sockets,
+        MachineFact::Memory => memory.map(|(memory, _)| memory),
+        MachineFact::Swap => memory.map(|(_, swap)| swap),
+        MachineFact::ScrapeError => Some(u64::from(view.failed)),
+        MachineFact::VersionInfo => {
+            begin_sample(row, &versions(view), "", out);
+            out.extend_from_slice(b"1\n");
+            return;
+        }
+    };
+    if let Some(value) = value {
+        write_number(row, "", "", value, out);
+    }
+}
+
+fn versions(view: &View<'_>) -> String {
+    let mut labels = String::new();
+    for (name, value) in [
+        ("cadvisorRevision", option_env!("BUILD_REVISION").unwrap_or("")),
+        ("cadvisorVersion", env!("CARGO_PKG_VERSION")),
+        ("dockerVersion", view.engine_version),
+        ("kernelVersion", &view.machine.kernel),
+        ("osVersion", &view.machine.system),
+    ] {
+        if !labels.is_empty() {
+            labels.push(',');
+        }
+        labels.push_str(name);
+        labels.push_str("=\"");
+        escape_label(value, &mut labels);
+        labels.push('"');
+    }
+    labels
+}

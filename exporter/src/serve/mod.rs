@@ -1,1 +1,109 @@
-//! stub
+//! The HTTP side: accepts, negotiates, routes, and keeps hostile or slow clients from costing anybody else anything.
+//!
+//! It knows nothing of containers: a scrape is one call of [`Scrape`]. `main` calls [`bind`] before anything else is
+//! started, then [`Server::run`]; the subcommand `healthcheck` calls [`healthcheck`].
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `bind` | listen addresses → listening sockets, with errors that say what cures them |
+//! | `accept` | takes connections from a listening socket, whatever `accept` says |
+//! | `activity` | what a connection is doing, since when, and until when it may |
+//! | `connections` | all open connections, and which one has to go when there are too many |
+//! | `connection` | one connection: hyper, its deadlines, its end |
+//! | `stream` | the socket under hyper; sees when bytes come and when an answer has left |
+//! | `route` | request → answer |
+//! | `accept_header`, `query`, `deadline` | what a request asks for |
+//! | `landing` | the page for humans |
+//! | `limits` | every number that bounds something |
+
+mod accept;
+mod accept_header;
+mod activity;
+mod bind;
+mod connection;
+mod connections;
+mod deadline;
+mod healthcheck;
+mod landing;
+mod limits;
+mod query;
+mod route;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use bind::{BindError, Refusal, bind};
+pub use healthcheck::{HealthError, healthcheck};
+
+use crate::metrics::CollectorSet;
+use crate::scrape::Scrape;
+use accept::Acceptor;
+use connections::Connections;
+use limits::Limits;
+use route::Routes;
+
+/// What the HTTP side needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Path of the exposition; starts with `/`.
+    pub telemetry_path: String,
+    /// Scrapes at a time, above which the answer is 503; 0 means no limit but that on connections.
+    pub max_requests: usize,
+    /// Collectors that are switched on; `collect[]` and `exclude[]` narrow them.
+    pub enabled: CollectorSet,
+    /// Version of this program, for the landing page.
+    pub version: String,
+}
+
+/// The HTTP server.
+#[derive(Debug)]
+pub struct Server<S> {
+    routes: Arc<Routes<S>>,
+    limits: Limits,
+}
+
+impl<S: Scrape> Server<S> {
+    /// A server of these scrapes; it does nothing before [`Server::run`].
+    #[must_use]
+    pub fn new(scrape: Arc<S>, settings: Settings) -> Self {
+        let limits = Limits::for_requests(settings.max_requests);
+        Self { routes: Arc::new(Routes::new(scrape, settings)), limits }
+    }
+
+    /// Serves until `shutdown` is done; then stops listening and closes idle connections at once, and gives scrapes in
+    /// flight five seconds to be finished and taken.
+    pub async fn run(self, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
+        let connections = Arc::new(Connections::new(self.limits));
+        let (stop, stopping) = watch::channel(false);
+        let acceptor = Acceptor { connections: Arc::clone(&connections), routes: self.routes, stopping };
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(acceptor.clone().run(listener));
+        }
+        shutdown.await;
+        accepting.shutdown().await;
+        stop.send_replace(true);
+        finish(&connections, self.limits.drain).await;
+    }
+}
+
+/// Waits for open connections to end by themselves, then cuts what is left.
+async fn finish(connections: &Connections, patience: Duration) {
+    if timeout(patience, connections.all_closed()).await.is_ok() {
+        return;
+    }
+    let cut = connections.cut_all();
+    tracing::warn!(connections = cut, seconds = patience.as_secs_f64(), "scrapes in flight took too long and were cut");
+    if timeout(Duration::from_secs(1), connections.all_closed()).await.is_err() {
+        tracing::warn!("connections that were cut have not ended");
+    }
+}

@@ -1,0 +1,64 @@
+//! The engine's stats answer into a sample, by the same plan that says what the rows want.
+
+use serde_json::Value as Json;
+
+use super::format::Device;
+use super::plan::Plan;
+use super::sample::{Labels, Sample};
+use crate::metrics::Dimension;
+
+/// Fills a sample from one answer of `/containers/ID/stats`. What the answer lacks stays absent.
+pub fn fill_from_stats(
+    plan: &Plan,
+    stats: &Json,
+    sample: &mut Sample,
+    labels: &mut Labels,
+    device: impl Fn(Device) -> String,
+) {
+    sample.clear();
+    for (pointer, slot) in &plan.json {
+        if let Some(value) = stats.pointer(pointer).and_then(Json::as_u64) {
+            sample.set(*slot, value);
+        }
+    }
+    for (list, operation, column) in &plan.json_devices {
+        for (number, value) in entries(stats, list, operation) {
+            let key = labels.of_mut(Dimension::Device).label(device(number).as_bytes());
+            sample.table_mut(Dimension::Device).set(key, *column, value);
+        }
+    }
+    for (pointer, dimension, column) in &plan.json_lists {
+        let numbers = stats.pointer(pointer).and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_u64);
+        for (place, value) in numbers.enumerate() {
+            let label = if *dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
+            let key = labels.of_mut(*dimension).label(label.as_bytes());
+            sample.table_mut(*dimension).set(key, *column, value);
+        }
+    }
+    fill_networks(plan, stats, sample, labels);
+}
+
+fn fill_networks(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels) {
+    let networks = stats.get("networks").and_then(Json::as_object).into_iter().flatten();
+    for (interface, counters) in networks {
+        let key = labels.of_mut(Dimension::Interface).label(interface.as_bytes());
+        for (field, column) in &plan.json_interfaces {
+            if let Some(value) = counters.get(field).and_then(Json::as_u64) {
+                sample.table_mut(Dimension::Interface).set(key, *column, value);
+            }
+        }
+    }
+}
+
+/// The entries of a `blkio_stats` list with this operation. Engines write it with a capital on v1 and without on v2.
+fn entries<'a>(stats: &'a Json, list: &str, operation: &'a str) -> impl Iterator<Item = (Device, u64)> + 'a {
+    let number = |entry: &Json, key: &str| entry.get(key).and_then(Json::as_u64);
+    stats.pointer(list).and_then(Json::as_array).into_iter().flatten().filter_map(move |entry| {
+        if !entry.get("op")?.as_str()?.eq_ignore_ascii_case(operation) {
+            return None;
+        }
+        let major = number(entry, "major")?.try_into().ok()?;
+        let minor = number(entry, "minor")?.try_into().ok()?;
+        Some((Device { major, minor }, number(entry, "value")?))
+    })
+}

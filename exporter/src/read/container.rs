@@ -1,0 +1,85 @@
+//! What the reader holds of one container between two scrapes.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::file::{Files, Handle};
+use super::limits::Limits;
+use super::plan::Plan;
+use super::process::Process;
+use super::sample::Sample;
+use crate::discover::ContainerId;
+
+/// A container with a cgroup, its open files and its last values.
+#[derive(Debug)]
+pub struct Container {
+    /// Its id; none for the host as a whole.
+    pub id: Option<ContainerId>,
+    /// Cgroup path with a leading slash; `/` for the host.
+    pub path: String,
+    /// What was read in the last pass.
+    pub sample: Sample,
+    /// Its limits, as of the last time they were read.
+    pub limits: Limits,
+    /// False once its cgroup is seen to be gone.
+    pub alive: bool,
+    pub(super) limits_read: Option<Instant>,
+    pub(super) handles: Vec<Handle>,
+    pub(super) procs: Handle,
+    /// Its directory in the tree that is walked, to count the cgroups below it.
+    pub(super) directory: Option<File>,
+    pub(super) process: Option<Process>,
+    /// Its processes, as of the last pass.
+    pub(super) pids: Vec<u32>,
+}
+
+impl Container {
+    pub(super) fn new(id: Option<ContainerId>, path: String, plan: &Plan) -> Self {
+        Self {
+            id,
+            path,
+            sample: Sample::new(plan.slots, plan.columns),
+            limits: Limits::default(),
+            alive: true,
+            limits_read: None,
+            handles: plan.files.iter().map(|_| Handle::New).collect(),
+            procs: Handle::New,
+            directory: None,
+            process: None,
+            pids: Vec::new(),
+        }
+    }
+
+    /// The path of one of its files, in a reused buffer.
+    pub(super) fn file_path(&self, tree: &Path, name: &str, path: &mut PathBuf) {
+        path.as_mut_os_string().clear();
+        path.push(tree);
+        path.push(self.path.trim_start_matches('/'));
+        path.push(name);
+    }
+
+    /// Whether there are cgroups below its own: told by its directory's link count, where the file system keeps one.
+    pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf) -> bool {
+        if self.directory.is_none() {
+            self.file_path(tree, "", path);
+            self.directory = File::open(path.as_path()).ok();
+        }
+        let links = self.directory.as_ref().and_then(|directory| directory.metadata().ok()).map(|meta| meta.nlink());
+        links != Some(2)
+    }
+
+    /// Gives its descriptors back.
+    pub(super) fn close(&mut self, files: &mut Files) {
+        files.release(self.handles.iter().chain([&self.procs]));
+        self.handles.clear();
+        self.directory = None;
+        self.process = None;
+    }
+
+    /// Absent files are looked for again: some appear later than the directory, or with a controller that is enabled.
+    pub(super) fn retry_absent(&mut self) {
+        self.handles.iter_mut().chain([&mut self.procs]).for_each(Handle::retry);
+    }
+}

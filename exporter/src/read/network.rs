@@ -1,0 +1,116 @@
+//! Whose interfaces are whose: each network namespace is reported once, under its owner, and the host's under the host.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::container::Container;
+use super::process::{NetworkNamespace, host_namespace};
+use super::reader::{ByNamespace, Reader, reason};
+use crate::metrics::Dimension;
+use crate::name::{Names, NetworkMode};
+
+/// The namespaces met in a pass.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    /// The host's own.
+    host: Option<NetworkNamespace>,
+    /// Who reports a namespace: place among the containers, and process number.
+    owners: ByNamespace<(usize, u32)>,
+    /// Reused text of `net/dev`.
+    pub(super) buffer: Vec<u8>,
+    /// Process numbers mean nothing here: we are in another pid namespace than the containers' engine.
+    pub(super) foreign: bool,
+}
+
+impl Namespaces {
+    /// A pass begins.
+    pub(super) fn begin(&mut self, procfs: &Path, live: bool) {
+        self.owners.clear();
+        self.host = host_namespace(procfs, live);
+    }
+}
+
+impl Reader {
+    /// The text of the container's `net/dev`, where the container is the one to report it.
+    pub(super) fn open_network(
+        &mut self,
+        containers: &mut [Container],
+        place: usize,
+        names: &Names,
+    ) -> Option<Vec<u8>> {
+        let container = containers.get(place)?;
+        if borrows_network(container, containers, names) {
+            return None;
+        }
+        let process = container.process.as_ref()?;
+        let mut file = match process.open_file("net/dev") {
+            Ok(file) => file,
+            Err(error) => {
+                self.lost_process(containers, place, &error);
+                return None;
+            }
+        };
+        let (pid, namespace) = (process.pid, process.namespace(&file, self.live));
+        if namespace.is_some() && namespace == self.namespaces.host {
+            return None;
+        }
+        if !self.claim(containers, place, pid, namespace) {
+            return None;
+        }
+        let mut text = std::mem::take(&mut self.namespaces.buffer);
+        text.clear();
+        match file.read_to_end(&mut text) {
+            Ok(_) => Some(text),
+            Err(error) => {
+                self.namespaces.buffer = text;
+                self.lost_process(containers, place, &error);
+                None
+            }
+        }
+    }
+
+    /// A process that has ended is an outcome; anything else is a failure to be seen.
+    fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
+        let gone = matches!(
+            error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+            Some(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL)
+        );
+        self.count_error("net/dev", if gone { "vanished" } else { reason(error) });
+        if let Some(container) = containers.get_mut(place) {
+            container.process = None;
+        }
+    }
+
+    /// Of several containers in one namespace, the one whose process is the oldest (its number the lowest) reports it:
+    /// the namespace was made for it. Where the engine tells who borrows, the borrowers never come here.
+    fn claim(
+        &mut self,
+        containers: &mut [Container],
+        place: usize,
+        pid: u32,
+        namespace: Option<NetworkNamespace>,
+    ) -> bool {
+        let Some(namespace) = namespace else { return true };
+        match self.namespaces.owners.get(&namespace).copied() {
+            Some((_, owner)) if owner <= pid => return false,
+            Some((before, _)) => {
+                if let Some(container) = containers.get_mut(before) {
+                    container.sample.table_mut(Dimension::Interface).clear();
+                }
+            }
+            None => {}
+        }
+        self.namespaces.owners.insert(namespace, (place, pid));
+        true
+    }
+}
+
+/// Whether the engine says that the container's network is the host's, or that of another container that is there.
+fn borrows_network(container: &Container, containers: &[Container], names: &Names) -> bool {
+    let meta = container.id.and_then(|id| names.containers.get(&id));
+    match meta.map(|meta| &meta.network_mode) {
+        Some(NetworkMode::Host) => true,
+        Some(NetworkMode::Container(owner)) => containers.iter().any(|other| other.id == Some(*owner)),
+        _ => false,
+    }
+}

@@ -1,0 +1,181 @@
+//! A live process of a container, through which its network namespace and its open files are read.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use procfs::FromRead as _;
+use procfs::process::{LimitValue, Limits};
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::format::{lines, number, words};
+use crate::discover::ContainerId;
+use crate::metrics::{ProcessFact, SocketCount};
+
+/// A process, held by its directory in procfs: once it is dead nothing can be read through it, whoever gets its number.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number in the pid namespace of the procfs that we read.
+    pub pid: u32,
+    directory: File,
+    path: PathBuf,
+}
+
+/// Identity of a network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NetworkNamespace(u64);
+
+impl Process {
+    /// Takes hold of process `pid`, if it is in the cgroup of this container.
+    ///
+    /// In a captured tree (`live` false) a process without a `cgroup` file is taken at its word.
+    ///
+    /// # Errors
+    /// The system's, or `NotFound` where the process is in another cgroup by now.
+    pub fn open(procfs: &Path, pid: u32, container: ContainerId, live: bool) -> io::Result<Self> {
+        let path = procfs.join(pid.to_string());
+        let process = Self { pid, directory: File::open(&path)?, path };
+        match process.open_file("cgroup") {
+            Ok(mut file) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                if !text.contains(&container.to_string()) {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+            }
+            Err(error) if live => return Err(error),
+            Err(_) => {}
+        }
+        Ok(process)
+    }
+
+    /// Opens a file below the process' directory.
+    ///
+    /// # Errors
+    /// The system's: `ESRCH` or `ENOENT` once the process is dead.
+    pub fn open_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(openat(&self.directory, name, flags, Mode::empty())?.into())
+    }
+
+    /// The network namespace that an open `net/dev` shows.
+    ///
+    /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it is the namespace's own: told without
+    /// the right to trace the process, which `/proc/PID/ns/net` asks for. In a capture the link tells it.
+    pub fn namespace(&self, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
+        namespace(&self.path, net_dev, live)
+    }
+
+    /// Counts in a socket table of the process' network namespace.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn socket_table(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.open_file(&format!("net/{name}"))?.read_to_end(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// The network namespace of the host: that of process 1.
+#[must_use]
+pub fn host_namespace(procfs: &Path, live: bool) -> Option<NetworkNamespace> {
+    let init = procfs.join("1");
+    let net_dev = File::open(init.join("net/dev")).ok()?;
+    namespace(&init, &net_dev, live)
+}
+
+fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
+    if live {
+        return net_dev.metadata().ok().map(|metadata| NetworkNamespace(metadata.ino()));
+    }
+    let link = fs::read_link(process.join("ns/net")).ok()?;
+    let text = link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
+    number(text.as_bytes()).map(NetworkNamespace)
+}
+
+/// Counts one thing in the text of `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
+#[must_use]
+pub fn count_sockets(table: &[u8], count: SocketCount) -> u64 {
+    lines(table).skip(1).filter_map(|line| count_socket(line, count)).sum()
+}
+
+/// Columns: number, local, remote, state, `tx:rx` queues, timer, retransmits, uid, timeout, inode, … and drops at the end.
+fn count_socket(line: &[u8], count: SocketCount) -> Option<u64> {
+    match count {
+        SocketCount::State(wanted) => Some(u64::from(hexadecimal(words(line).nth(3)?)? == u64::from(wanted))),
+        SocketCount::TxQueued => hexadecimal(super::format::split_once(words(line).nth(4)?, b':')?.0),
+        SocketCount::RxQueued => hexadecimal(super::format::split_once(words(line).nth(4)?, b':')?.1),
+        SocketCount::Dropped => number(words(line).nth(12)?),
+    }
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+/// Sums over processes. A process that ends while it is counted counts for nothing.
+#[must_use]
+pub fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> Option<u64> {
+    match fact {
+        ProcessFact::FileDescriptors => Some(pids.iter().map(|pid| descriptors(procfs, *pid, |_| true)).sum()),
+        ProcessFact::Sockets => Some(pids.iter().map(|pid| descriptors(procfs, *pid, is_socket)).sum()),
+        ProcessFact::OpenFilesLimit => {
+            let limits = Limits::from_file(procfs.join(pids.first()?.to_string()).join("limits")).ok()?;
+            match limits.max_open_files.soft_limit {
+                LimitValue::Value(value) => Some(value),
+                LimitValue::Unlimited => None,
+            }
+        }
+    }
+}
+
+fn descriptors(procfs: &Path, pid: u32, counts: impl Fn(&Path) -> bool) -> u64 {
+    let Ok(entries) = fs::read_dir(procfs.join(pid.to_string()).join("fd")) else { return 0 };
+    entries.filter_map(Result::ok).filter(|entry| counts(&entry.path())).count() as u64
+}
+
+fn is_socket(descriptor: &Path) -> bool {
+    fs::read_link(descriptor).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::{Process, SocketCount, count_sockets};
+    use crate::discover::ContainerId;
+
+    const TCP: &[u8] =
+        b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+   0: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n\
+   1: 0100007F:1F91 0100007F:9C40 01 0000000A:00000010 00:00000000 00000000     0        0 2 1 0 20 4 30 10 -1\n";
+
+    #[test]
+    fn sockets_are_counted_by_state_and_queue() {
+        assert_eq!(count_sockets(TCP, SocketCount::State(10)), 1);
+        assert_eq!(count_sockets(TCP, SocketCount::State(1)), 1);
+        assert_eq!(count_sockets(TCP, SocketCount::State(6)), 0);
+        assert_eq!(count_sockets(TCP, SocketCount::TxQueued), 10);
+        assert_eq!(count_sockets(TCP, SocketCount::RxQueued), 16);
+    }
+
+    #[test]
+    fn a_process_of_another_cgroup_is_refused() {
+        let id = ContainerId::parse("0123456789abcdef".repeat(4).as_bytes()).unwrap();
+        let error = Process::open("/proc".as_ref(), std::process::id(), id, true).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_dead_process_reads_nothing_whoever_gets_its_number() {
+        let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
+        let path = std::path::PathBuf::from("/proc").join(child.id().to_string());
+        let process = Process { pid: child.id(), directory: std::fs::File::open(&path).unwrap(), path };
+        assert!(process.open_file("net/dev").is_ok());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(process.open_file("net/dev").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! `# HELP`, `# TYPE` and `# UNIT` lines in both formats.
+
+use crate::metrics::Unit;
+use crate::scrape::Format;
+
+/// Metric types of either format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Type {
+    Counter,
+    Gauge,
+    Untyped,
+}
+
+/// Appends the lines that open a family. `name` is the name of its samples.
+pub(super) fn header(name: &str, help: &str, kind: Type, unit: Unit, format: Format, out: &mut Vec<u8>) {
+    match format {
+        Format::Text => {
+            line(out, "HELP", name, &escaped(help, false));
+            line(out, "TYPE", name, text_type(kind));
+        }
+        Format::OpenMetrics => {
+            let (family, kind) = open_metrics(name, kind);
+            line(out, "TYPE", family, kind);
+            if let Some(unit) = unit.suffix().filter(|unit| has_suffix(family, unit)) {
+                line(out, "UNIT", family, unit);
+            }
+            line(out, "HELP", family, &escaped(help, true));
+        }
+    }
+}
+
+fn line(out: &mut Vec<u8>, keyword: &str, name: &str, text: &str) {
+    for part in ["# ", keyword, " ", name, " ", text, "\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn text_type(kind: Type) -> &'static str {
+    match kind {
+        Type::Counter => "counter",
+        Type::Gauge => "gauge",
+        Type::Untyped => "untyped",
+    }
+}
+
+/// Family name and type in OpenMetrics: a counter's family lacks the `_total` of its samples. Names of cAdvisor's that break the
+/// rule (counters without it, gauges with it) become `unknown`, which leaves every name as it is.
+fn open_metrics(name: &str, kind: Type) -> (&str, &'static str) {
+    match (kind, name.strip_suffix("_total")) {
+        (Type::Counter, Some(family)) => (family, "counter"),
+        (Type::Gauge, None) => (name, "gauge"),
+        _ => (name, "unknown"),
+    }
+}
+
+fn has_suffix(family: &str, unit: &str) -> bool {
+    family.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'))
+}
+
+fn escaped(help: &str, quotes: bool) -> String {
+    let mut out = help.replace('\\', r"\\").replace('\n', r"\n");
+    if quotes {
+        out = out.replace('"', "\\\"");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Type, header};
+    use crate::metrics::Unit;
+    use crate::scrape::Format;
+
+    fn lines(name: &str, kind: Type, unit: Unit, format: Format) -> String {
+        let mut out = Vec::new();
+        header(name, "Say \"hi\".", kind, unit, format, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn text_names_the_samples() {
+        let expected = "# HELP a_seconds_total Say \"hi\".\n# TYPE a_seconds_total counter\n";
+        assert_eq!(lines("a_seconds_total", Type::Counter, Unit::Seconds, Format::Text), expected);
+    }
+
+    #[test]
+    fn open_metrics_names_the_family_and_its_unit() {
+        let expected = "# TYPE a_seconds counter\n# UNIT a_seconds seconds\n# HELP a_seconds Say \\\"hi\\\".\n";
+        assert_eq!(lines("a_seconds_total", Type::Counter, Unit::Seconds, Format::OpenMetrics), expected);
+    }
+
+    #[test]
+    fn names_against_the_rules_are_unknown_in_open_metrics() {
+        for (name, kind) in [("failcnt", Type::Counter), ("tcp_usage_total", Type::Gauge), ("x", Type::Untyped)] {
+            let first = format!("# TYPE {name} unknown\n");
+            assert!(lines(name, kind, Unit::None, Format::OpenMetrics).starts_with(&first), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_told_only_where_the_name_ends_in_it() {
+        assert!(!lines("container_last_seen", Type::Gauge, Unit::Seconds, Format::OpenMetrics).contains("UNIT"));
+    }
+}

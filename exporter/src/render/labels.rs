@@ -1,0 +1,88 @@
+//! The label sets of a container, rendered once and used until the engine says something new of it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::discover::ContainerId;
+use crate::metrics::escape_label;
+use crate::name::{Meta, NetworkMode};
+
+/// The label sets of one container, each without braces.
+#[derive(Clone, Debug, Default)]
+pub struct LabelSets {
+    /// `id`, `image`, `name` and the allow-listed `container_label_*`.
+    pub(super) base: String,
+    /// What `container_info` has beside.
+    pub(super) info: String,
+    /// What `container_state` has beside.
+    pub(super) state: String,
+    /// `container="NAME"`: the predecessor's only label.
+    pub(super) predecessor: String,
+    made_of: Option<Arc<Meta>>,
+}
+
+impl LabelSets {
+    /// The sets of the container at this cgroup path.
+    #[must_use]
+    pub fn new(id: Option<ContainerId>, path: &str, meta: Option<&Arc<Meta>>) -> Self {
+        let mut sets = Self { made_of: meta.cloned(), ..Self::default() };
+        let (name, image) = meta.map_or(("", ""), |meta| (meta.name.as_str(), meta.image.as_str()));
+        pair(&mut sets.base, "id", path);
+        pair(&mut sets.base, "image", image);
+        pair(&mut sets.base, "name", name);
+        for (label, value) in meta.into_iter().flat_map(|meta| &meta.labels) {
+            pair(&mut sets.base, label, value);
+        }
+        let full_id = id.map(|id| id.to_string()).unwrap_or_default();
+        pair(&mut sets.predecessor, "container", if name.is_empty() { &full_id } else { name });
+        if let Some(meta) = meta {
+            pair(&mut sets.info, "container_id", &full_id);
+            pair(&mut sets.info, "image_id", &meta.image_id);
+            pair(&mut sets.info, "network_mode", &network_mode(&meta.network_mode));
+            pair(&mut sets.info, "restart_policy", &meta.restart_policy);
+            pair(&mut sets.state, "state", meta.state.as_str());
+        }
+        sets
+    }
+
+    /// Whether they still say what `meta` says.
+    #[must_use]
+    pub fn is_current(&self, meta: Option<&Arc<Meta>>) -> bool {
+        match (&self.made_of, meta) {
+            (None, None) => true,
+            (Some(known), Some(meta)) => Arc::ptr_eq(known, meta),
+            _ => false,
+        }
+    }
+}
+
+fn network_mode(mode: &NetworkMode) -> String {
+    match mode {
+        NetworkMode::Host => "host".to_owned(),
+        NetworkMode::Container(id) => format!("container:{id}"),
+        NetworkMode::Own(name) => name.clone(),
+        NetworkMode::Unknown => String::new(),
+    }
+}
+
+fn pair(out: &mut String, name: &str, value: &str) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    // Writing to a string does not fail.
+    _ = write!(out, "{name}=\"");
+    escape_label(value, out);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LabelSets;
+
+    #[test]
+    fn a_container_without_a_name_has_its_path_and_empty_names() {
+        let sets = LabelSets::new(None, "/docker/abc", None);
+        assert_eq!(sets.base, r#"id="/docker/abc",image="",name="""#);
+        assert!(sets.is_current(None));
+    }
+}

@@ -1,0 +1,55 @@
+//! Our own metrics, held by the `prometheus` crate, in the format of the rest.
+
+use prometheus::proto::{Metric, MetricFamily, MetricType};
+
+use super::header::{Type, header};
+use super::number::float;
+use crate::metrics::{Unit, escape_label};
+use crate::scrape::Format;
+
+/// Appends every family of a registry.
+pub(super) fn own(families: &[MetricFamily], format: Format, out: &mut Vec<u8>) {
+    for family in families {
+        let kind = match family.get_field_type() {
+            MetricType::COUNTER => Type::Counter,
+            MetricType::GAUGE => Type::Gauge,
+            _ => Type::Untyped,
+        };
+        header(family.name(), family.help(), kind, unit(family.name()), format, out);
+        for metric in family.get_metric() {
+            let value = match kind {
+                Type::Counter => metric.get_counter().get_value(),
+                Type::Gauge | Type::Untyped => metric.get_gauge().get_value(),
+            };
+            sample(family.name(), metric, value, out);
+        }
+    }
+}
+
+fn unit(name: &str) -> Unit {
+    let stem = name.strip_suffix("_total").unwrap_or(name);
+    match () {
+        () if stem.ends_with("_seconds") => Unit::Seconds,
+        () if stem.ends_with("_bytes") => Unit::Bytes,
+        () => Unit::None,
+    }
+}
+
+fn sample(name: &str, metric: &Metric, value: f64, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    let mut labels = String::new();
+    for pair in metric.get_label() {
+        labels.push(if labels.is_empty() { '{' } else { ',' });
+        labels.push_str(pair.name());
+        labels.push_str("=\"");
+        escape_label(pair.value(), &mut labels);
+        labels.push('"');
+    }
+    if !labels.is_empty() {
+        labels.push('}');
+    }
+    out.extend_from_slice(labels.as_bytes());
+    out.push(b' ');
+    float(value, out);
+    out.push(b'\n');
+}

@@ -1,0 +1,138 @@
+//! Takes connections from a listening socket for as long as the server runs, whatever `accept` says.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::connection;
+use super::connections::Connections;
+use super::route::Routes;
+use crate::scrape::Scrape;
+
+/// First and longest pause after an `accept` that failed.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// What a listening socket needs to serve what it accepts.
+#[derive(Debug)]
+pub(super) struct Acceptor<S> {
+    pub(super) connections: Arc<Connections>,
+    pub(super) routes: Arc<Routes<S>>,
+    /// Turns true when connections are to finish.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl<S> Clone for Acceptor<S> {
+    fn clone(&self) -> Self {
+        Self {
+            connections: Arc::clone(&self.connections),
+            routes: Arc::clone(&self.routes),
+            stopping: self.stopping.clone(),
+        }
+    }
+}
+
+impl<S: Scrape> Acceptor<S> {
+    /// Accepts until it is dropped.
+    pub(super) async fn run(self, listener: TcpListener) {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "listening");
+        }
+        let mut failing = Failing::default();
+        loop {
+            match listener.accept().await {
+                Ok((tcp, _)) => {
+                    failing.pauses = 0;
+                    self.take(tcp).await;
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => self.recover(&error, &mut failing).await,
+            }
+        }
+    }
+
+    async fn take(&self, tcp: TcpStream) {
+        let place = self.connections.enter().await;
+        tokio::spawn(connection::serve(tcp, place, Arc::clone(&self.routes), self.stopping.clone()));
+    }
+
+    /// Frees a descriptor, if that is what is lacking, or waits: an `accept` that fails would fail again at once.
+    async fn recover(&self, error: &io::Error, failing: &mut Failing) {
+        if failing.is_new(error) {
+            tracing::warn!(%error, cure = cure(error), "cannot accept connections; trying again");
+        }
+        let freed = self.connections.freed();
+        let pause = tokio::time::sleep(failing.pause());
+        if is_out_of_descriptors(error) && self.connections.cut_longest_idle() {
+            tokio::select! {
+                () = freed => {}
+                () = pause => {}
+            }
+        } else {
+            pause.await;
+        }
+    }
+}
+
+/// How `accept` has failed lately. The cause outlives a success: on a host that is short of descriptors, failures and
+/// successes alternate, and the log should say so once.
+#[derive(Debug, Default)]
+struct Failing {
+    cause: Option<i32>,
+    pauses: u32,
+}
+
+impl Failing {
+    /// Whether this cause differs from the one before, so that it is worth a line in the log.
+    fn is_new(&mut self, error: &io::Error) -> bool {
+        let cause = Some(error.raw_os_error().unwrap_or(0));
+        std::mem::replace(&mut self.cause, cause) != cause
+    }
+
+    /// The next pause: twice the one before, up to a second.
+    fn pause(&mut self) -> Duration {
+        let (first, longest) = PAUSES;
+        let pause = first.saturating_mul(1 << self.pauses.min(10)).min(longest);
+        self.pauses = self.pauses.saturating_add(1);
+        pause
+    }
+}
+
+/// The client went away before we took it: nothing is wrong with the socket.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn cure(error: &io::Error) -> &'static str {
+    if is_out_of_descriptors(error) {
+        "raise the limit of open files (`docker run --ulimit nofile=65536`, LimitNOFILE= in a systemd unit)"
+    } else {
+        "see what the system says; memory and the firewall are the usual causes"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_second_and_a_cause_is_told_once() {
+        let mut failing = Failing::default();
+        let pauses: Vec<_> = (0..64).map(|_| failing.pause().as_millis()).collect();
+        assert_eq!(pauses[..4], [20, 40, 80, 160]);
+        assert_eq!(pauses[63], 1000);
+
+        let full = io::Error::from(Errno::MFILE);
+        assert!(failing.is_new(&full));
+        assert!(!failing.is_new(&full));
+        assert!(failing.is_new(&io::Error::from(Errno::NOMEM)));
+        assert!(cure(&full).contains("--ulimit nofile"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Listen addresses → listening sockets. Every address that cannot be had is named at once, with what cures it.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::net::TcpListener;
+
+use super::limits::BACKLOG;
+use crate::config::ListenAddress;
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Some addresses cannot be had.
+    #[error("{}", .0.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Refusal>),
+    /// There is no address to listen on.
+    #[error("no address to listen on: give at least one --web.listen-address, such as :8081")]
+    NoAddress,
+}
+
+/// One address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}: {}", cure(source))]
+pub struct Refusal {
+    /// The address as it was given, and what it resolved to where that differs.
+    pub address: String,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Listens on every address, or on none.
+///
+/// `:PORT` takes IPv6 and IPv4, and IPv4 alone where this host has no IPv6. A name is listened on at every address it
+/// resolves to that this host has. Must be called inside a Tokio runtime.
+///
+/// # Errors
+/// All addresses that cannot be had, each with the system's reason and what cures it.
+pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners = Vec::new();
+    let mut refused = Vec::new();
+    for address in addresses {
+        match bind_one(address) {
+            Ok(sockets) => listeners.extend(sockets),
+            Err(refusals) => refused.extend(refusals),
+        }
+    }
+    if !refused.is_empty() {
+        return Err(BindError::Refused(refused));
+    }
+    if listeners.is_empty() {
+        return Err(BindError::NoAddress);
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: &ListenAddress) -> Result<Vec<TcpListener>, Vec<Refusal>> {
+    match address {
+        ListenAddress::Any(port) => match listen_anywhere(*port) {
+            Ok(listener) => Ok(vec![listener]),
+            Err(source) => Err(vec![Refusal { address: format!(":{port}"), source }]),
+        },
+        ListenAddress::Host(host, port) => bind_host(host, *port),
+    }
+}
+
+fn listen_anywhere(port: u16) -> io::Result<TcpListener> {
+    match listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+        Err(error) if not_on_this_host(&error) => {
+            tracing::debug!(%error, port, "no IPv6 on this host; listening on IPv4 alone");
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Every address of the host must be had, but for those that this machine lacks (`localhost` often names `::1` where
+/// IPv6 is off) as long as one is left.
+fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<Refusal>> {
+    let found = resolve(host, port).map_err(|source| vec![Refusal { address: with_port(host, port), source }])?;
+    let (mut listeners, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for address in found {
+        match listen(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(source) => {
+                let list = if not_on_this_host(&source) { &mut missing } else { &mut refused };
+                list.push(Refusal { address: describe(host, address), source });
+            }
+        }
+    }
+    if listeners.is_empty() {
+        refused.append(&mut missing);
+    }
+    if refused.is_empty() { Ok(listeners) } else { Err(refused) }
+}
+
+/// The addresses of a host name, or of an address with or without brackets.
+pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let mut found = Vec::new();
+    for address in (bare, port).to_socket_addrs()? {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::new(ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(found)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket: OwnedFd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restarted exporter must not wait for the old one's connections to be forgotten by the kernel.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // Whatever net.ipv6.bindv6only says: a wildcard means every address of this host.
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    TcpListener::from_std(StdListener::from(socket))
+}
+
+fn not_on_this_host(error: &io::Error) -> bool {
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn describe(host: &str, address: SocketAddr) -> String {
+    let given = with_port(host, address.port());
+    let resolved = address.to_string();
+    if given == resolved { given } else { format!("{given} ({resolved})") }
+}
+
+fn cure(error: &io::Error) -> impl fmt::Display {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another program, or another --web.listen-address, has that port (`ss -ltnp` names it); \
+             stop it, or choose another --web.listen-address"
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need the capability NET_BIND_SERVICE; add it, or choose a higher port"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this host (or this container's network) has no such address; `:PORT` listens on every address there is"
+        }
+        _ if not_on_this_host(error) => "IPv6 is off on this host; choose an IPv4 address",
+        _ => "check --web.listen-address: `:PORT`, `HOST:PORT` or `[IPV6]:PORT`",
+    }
+}
+
+impl ListenAddress {
+    /// The address as a user writes it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Any(port) => format!(":{port}"),
+            Self::Host(host, port) => with_port(host, *port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, port: u16) -> ListenAddress {
+        ListenAddress::Host(name.to_owned(), port)
+    }
+
+    #[tokio::test]
+    async fn a_port_alone_is_reached_over_both_protocols() {
+        let listeners = bind(&[ListenAddress::Any(0)]).expect("a free port");
+        let port = listeners[0].local_addr().expect("bound").port();
+        std::net::TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
+        if listeners[0].local_addr().expect("bound").is_ipv6() {
+            std::net::TcpStream::connect(("::1", port)).expect("IPv6");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_listened_on_at_each_of_its_addresses() {
+        let listeners = bind(&[host("localhost", 0)]).expect("loopback");
+        assert!(listeners.iter().all(|listener| listener.local_addr().expect("bound").ip().is_loopback()));
+    }
+
+    #[tokio::test]
+    async fn an_address_in_brackets_is_the_address() {
+        assert_eq!(resolve("[::1]", 80).expect("an address"), resolve("::1", 80).expect("an address"));
+    }
+
+    #[tokio::test]
+    async fn every_address_that_cannot_be_had_is_named_with_its_reason_and_cure() {
+        let taken = StdListener::bind("127.0.0.1:0").expect("a free port");
+        let port = taken.local_addr().expect("bound").port();
+        let wanted = [host("127.0.0.1", port), host("192.0.2.77", 8081), host("no-such-host.invalid", 8081)];
+        let message = bind(&wanted).expect_err("none can be had").to_string();
+        assert!(message.contains(&format!("cannot listen on 127.0.0.1:{port}: Address already in use")), "{message}");
+        assert!(message.contains("`ss -ltnp` names it"), "{message}");
+        assert!(message.contains("cannot listen on 192.0.2.77:8081: Cannot assign requested address"), "{message}");
+        assert!(message.contains("cannot listen on no-such-host.invalid:8081: "), "{message}");
+        assert_eq!(message.matches("cannot listen on").count(), 3, "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_keeps_the_good_addresses_unused_too() {
+        let taken = StdListener::bind("127.0.0.1:0").expect("a free port");
+        let port = taken.local_addr().expect("bound").port();
+        assert!(bind(&[host("127.0.0.1", 0), host("127.0.0.1", port)]).is_err());
+    }
+
+    #[tokio::test]
+    async fn no_address_at_all_is_a_mistake() {
+        assert!(matches!(bind(&[]), Err(BindError::NoAddress)));
+    }
+}

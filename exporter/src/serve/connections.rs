@@ -1,0 +1,224 @@
+//! What every open connection is doing, and which one has to go when there are too many.
+//!
+//! A scraper must always get in: at the cap a new connection replaces the one that has been without a request longest,
+//! be it idle or dribbling a header. Answers that nobody takes are bounded in number and in bytes. Knows no sockets.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use super::activity::{Connection, Held};
+use super::limits::Limits;
+
+/// All open connections of a server.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: Mutex<HashMap<u64, Arc<Connection>>>,
+    next: AtomicU64,
+    freed: Notify,
+    limits: Limits,
+}
+
+impl Connections {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { open: Mutex::default(), next: AtomicU64::new(0), freed: Notify::new(), limits }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+        lock(&self.open)
+    }
+
+    /// Done when a connection ends after this call.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
+    }
+
+    /// A place for a new connection, at the cost of the longest idle one if there is none. Waits while every connection
+    /// is being answered.
+    pub(super) async fn enter(self: &Arc<Self>) -> Place {
+        loop {
+            let freed = self.freed();
+            if let Some(place) = self.try_enter() {
+                return place;
+            }
+            self.cut_longest_idle();
+            freed.await;
+        }
+    }
+
+    fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let mut open = self.open();
+        if open.len() >= self.limits.connections {
+            return None;
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(self.limits));
+        open.insert(id, Arc::clone(&connection));
+        Some(Place { id, connection, among: Arc::clone(self) })
+    }
+
+    /// Makes room. False if every connection is being answered.
+    pub(super) fn cut_longest_idle(&self) -> bool {
+        let open = self.open();
+        let quiet = open.values().filter_map(|connection| connection.quiet_since().map(|since| (since, connection)));
+        quiet.min_by_key(|(since, _)| *since).is_some_and(|(_, connection)| connection.cut())
+    }
+
+    /// An answer is on its way from now on. The oldest such answers are cut when there are too many, or too large ones.
+    pub(super) fn sending(&self, connection: &Arc<Connection>, body: &Bytes) {
+        connection.sending(body);
+        let mut others = self.other_senders(connection);
+        others.sort_unstable_by_key(|(since, ..)| Reverse(*since));
+        let (mut counted, mut bytes) = (HashSet::from([Held::of(body)]), 0_usize);
+        for (senders, (_, held, other)) in (2_usize..).zip(others) {
+            if counted.insert(held) {
+                bytes = bytes.saturating_add(held.length);
+            }
+            if senders > self.limits.senders || bytes > self.limits.sending_bytes {
+                other.cut();
+            }
+        }
+    }
+
+    fn other_senders(&self, but: &Arc<Connection>) -> Vec<(Instant, Held, Arc<Connection>)> {
+        let open = self.open();
+        let others = open.values().filter(|connection| !Arc::ptr_eq(connection, but));
+        others
+            .filter_map(|connection| {
+                let (since, held) = connection.sending_since()?;
+                Some((since, held, Arc::clone(connection)))
+            })
+            .collect()
+    }
+
+    /// Cuts every connection and says how many there were.
+    pub(super) fn cut_all(&self) -> usize {
+        self.open().values().filter(|connection| connection.cut()).count()
+    }
+
+    /// Done once no connection is open.
+    pub(super) async fn all_closed(&self) {
+        loop {
+            let freed = self.freed();
+            if self.open().is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+/// A connection's place among the others; dropping it gives the place away.
+#[derive(Debug)]
+pub(super) struct Place {
+    id: u64,
+    connection: Arc<Connection>,
+    among: Arc<Connections>,
+}
+
+impl Place {
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    pub(super) fn among(&self) -> &Arc<Connections> {
+        &self.among
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.among.open().remove(&self.id);
+        self.among.freed.notify_waiters();
+    }
+}
+
+/// No code panics while it holds one of these locks; if some did, the numbers would still be sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn connections(change: impl FnOnce(&mut Limits)) -> Arc<Connections> {
+        let mut limits = Limits::for_requests(40);
+        change(&mut limits);
+        Arc::new(Connections::new(limits))
+    }
+
+    fn is_cut(place: &Place) -> bool {
+        place.connection().is_cut()
+    }
+
+    async fn enter(connections: &Arc<Connections>) -> Place {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        connections.enter().await
+    }
+
+    #[tokio::test]
+    async fn at_the_cap_the_longest_idle_connection_goes_and_busy_ones_stay() {
+        let connections = connections(|limits| limits.connections = 3);
+        let (busy, idle, fresh) = (enter(&connections).await, enter(&connections).await, enter(&connections).await);
+        busy.connection().handling();
+        assert!(connections.try_enter().is_none());
+        assert!(connections.cut_longest_idle());
+        assert!(is_cut(&idle) && !is_cut(&busy) && !is_cut(&fresh));
+        idle.connection().overdue().await;
+        drop(idle);
+        assert!(connections.try_enter().is_some());
+    }
+
+    #[tokio::test]
+    async fn when_all_are_busy_a_new_connection_waits_for_one_to_end() {
+        let connections = connections(|limits| limits.connections = 1);
+        let busy = enter(&connections).await;
+        busy.connection().handling();
+        assert!(!connections.cut_longest_idle());
+        let waiting = tokio::time::timeout(Duration::from_millis(50), connections.enter());
+        assert!(waiting.await.is_err());
+        drop(busy);
+        connections.enter().await;
+    }
+
+    #[tokio::test]
+    async fn above_the_number_of_senders_the_oldest_is_cut() {
+        let connections = connections(|limits| limits.senders = 2);
+        let body = Bytes::from_static(b"shared");
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            let place = enter(&connections).await;
+            connections.sending(place.connection(), &body);
+            places.push(place);
+        }
+        assert_eq!(places.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false]);
+        assert!(places[0].connection().is_to_be_reset());
+    }
+
+    #[tokio::test]
+    async fn bodies_on_their_way_are_bounded_in_bytes_and_shared_ones_count_once() {
+        let connections = connections(|limits| limits.sending_bytes = 25);
+        let (first, second, third) = (vec![1_u8; 10], vec![2_u8; 20], vec![3_u8; 1000]);
+        let bodies = [first, second, third].map(Bytes::from);
+        let mut places = Vec::new();
+        for body in [&bodies[0], &bodies[1], &bodies[1], &bodies[2]] {
+            let place = enter(&connections).await;
+            connections.sending(place.connection(), body);
+            places.push(place);
+        }
+        assert_eq!(places.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false, false]);
+    }
+}

@@ -1,0 +1,41 @@
+//! `X-Prometheus-Scrape-Timeout-Seconds`: until when a scrape is worth anything to who asked for it. Called by `route`.
+
+use std::time::{Duration, Instant};
+
+/// The header's name.
+pub(super) const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// Most that is kept back of the time a scraper gives, for rendering, sending and parsing.
+const MOST_KEPT_BACK: Duration = Duration::from_millis(500);
+
+/// When reading must end so that the answer is there in time. A header that makes no sense means no deadline.
+pub(super) fn deadline(header: Option<&str>, now: Instant) -> Option<Instant> {
+    let seconds: f64 = header?.trim().parse().ok()?;
+    let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())?;
+    now.checked_add(timeout.saturating_sub(MOST_KEPT_BACK.min(timeout / 10)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_becomes_a_deadline_a_little_before_it() {
+        let now = Instant::now();
+        for (header, milliseconds) in
+            [("10", 9_500), ("10.5", 10_000), ("1", 900), (" 0.1 ", 90), ("5e0", 4_500), ("60", 59_500)]
+        {
+            let expected = now + Duration::from_millis(milliseconds);
+            assert_eq!(deadline(Some(header), now), Some(expected), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_that_makes_no_sense_is_ignored() {
+        let now = Instant::now();
+        for header in ["", "ten", "-1", "0", "-0.0", "NaN", "inf", "1e300", "1e19", "10s", "10,5"] {
+            assert_eq!(deadline(Some(header), now), None, "{header}");
+        }
+        assert_eq!(deadline(None, now), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Every number that bounds what clients can make the server hold, and why it is that number.
+
+use std::time::Duration;
+
+/// The bounds of one server. Tests shrink them; users get [`Limits::for_requests`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Connections at a time. A new one above it replaces the one that has been idle longest.
+    pub(super) connections: usize,
+    /// Answers on their way to a client at a time. Above it the oldest is cut.
+    pub(super) senders: usize,
+    /// Bytes of distinct bodies that are on their way to clients, beside the newest. Above it the oldest is cut.
+    pub(super) sending_bytes: usize,
+    /// Time from the first byte of a request (or from the connection's start) to the end of its header.
+    pub(super) head: Duration,
+    /// How long a connection may rest between two requests.
+    pub(super) idle: Duration,
+    /// How long a client may take to receive an answer.
+    pub(super) send: Duration,
+    /// How long we go on discarding what a client sends after our last answer, so that it gets to read that answer.
+    pub(super) linger: Duration,
+    /// How long answers in flight may take once the server is to end.
+    pub(super) drain: Duration,
+}
+
+/// Far above what a host's scrapers need; at 30 to 60 KiB each the memory stays small.
+const CONNECTIONS: usize = 512;
+/// Every scrape that is served at a time by default (40), and some slow readers.
+const SENDERS: usize = 64;
+/// Two or three large expositions that were rendered at different times; those of shared scrapes count once.
+const SENDING_BYTES: usize = 32 << 20;
+/// A scraper sends its header in one packet; ten seconds allow for the worst link.
+const HEAD: Duration = Duration::from_secs(10);
+/// Prometheus closes a connection that it has not used for five minutes. A little longer, so that it is the scraper who
+/// closes and no request meets a connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(330);
+/// Six times Prometheus' default scrape timeout: nobody waits longer for an answer.
+const SEND: Duration = Duration::from_mins(1);
+/// A round trip on a bad link.
+const LINGER: Duration = Duration::from_secs(1);
+/// Fits twice into the ten seconds that Docker gives a container to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Bytes of a request's header, and hyper's read and write buffer per connection. Real headers are below 1 KiB.
+pub(super) const HEAD_BYTES: usize = 16 << 10;
+/// Fields in a request's header.
+pub(super) const HEAD_FIELDS: usize = 100;
+/// Bytes that the kernel may hold for a client that does not read, per connection. Without it Linux lets a single
+/// connection grow to several MiB.
+pub(super) const SOCKET_SEND_BYTES: usize = 256 << 10;
+/// Bytes that are discarded after our last answer.
+pub(super) const LINGER_BYTES: usize = 1 << 20;
+/// Connections that the kernel queues until we accept them.
+pub(super) const BACKLOG: i32 = 1024;
+
+impl Limits {
+    /// The bounds for a server that is to serve this many scrapes at a time.
+    pub(super) fn for_requests(max_requests: usize) -> Self {
+        Self {
+            connections: CONNECTIONS.max(max_requests.saturating_mul(2)),
+            senders: SENDERS.max(max_requests),
+            sending_bytes: SENDING_BYTES,
+            head: HEAD,
+            idle: IDLE,
+            send: SEND,
+            linger: LINGER,
+            drain: DRAIN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_allowed_requests_leave_room_for_as_many_idle_connections() {
+        assert_eq!(Limits::for_requests(40).connections, 512);
+        assert_eq!(Limits::for_requests(1000).connections, 2000);
+        assert_eq!(Limits::for_requests(usize::MAX).connections, usize::MAX);
+    }
+
+    #[test]
+    fn a_scraper_that_comes_every_minute_never_meets_a_closed_connection() {
+        assert!(Limits::for_requests(40).idle > Duration::from_mins(5));
+    }
+}

@@ -1,0 +1,162 @@
+//! `?collect[]=NAME` and `?exclude[]=NAME`: which of the collectors that are switched on a request wants.
+//!
+//! Other parameters are ignored, as scrapers may send their own. Called by `route`.
+
+use std::borrow::Cow;
+
+use crate::metrics::{Collector, CollectorSet};
+
+/// Why a query is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    #[error("collect[] and exclude[] cannot go together in one request: use collect[] to name what you want, \
+             or exclude[] to leave something out of {}", names(*.0))]
+    Both(CollectorSet),
+    #[error("{problem}; switched on here: {}", names(*.enabled))]
+    NotOn { problem: String, enabled: CollectorSet },
+}
+
+/// The collectors that a query selects.
+pub(super) fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet, Error> {
+    let (mut collect, mut exclude) = (Vec::new(), Vec::new());
+    for (name, value) in pairs(query.unwrap_or_default()) {
+        match &*name {
+            "collect[]" => collect.push(value),
+            "exclude[]" => exclude.push(value),
+            _ => {}
+        }
+    }
+    match (collect.is_empty(), exclude.is_empty()) {
+        (true, true) => Ok(enabled),
+        (false, true) => known(&collect, enabled),
+        (true, false) => Ok(known(&exclude, enabled)?.iter().fold(enabled, CollectorSet::without)),
+        (false, false) => Err(Error::Both(enabled)),
+    }
+}
+
+/// All named collectors, or every mistake in one error.
+fn known(wanted: &[Cow<'_, str>], enabled: CollectorSet) -> Result<CollectorSet, Error> {
+    let mut found = CollectorSet::EMPTY;
+    let mut problems = Vec::new();
+    for name in wanted {
+        match Collector::from_name(name) {
+            Some(collector) if enabled.has(collector) => found = found.with(collector),
+            Some(off) => {
+                problems.push(format!("collector {name:?} is switched off (--collector.{off} switches it on)"));
+            }
+            None => problems.push(format!("unknown collector {name:?}")),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(Error::NotOn { problem: problems.join(", "), enabled }) }
+}
+
+fn names(collectors: CollectorSet) -> String {
+    if collectors.is_empty() {
+        return "none".to_owned();
+    }
+    collectors.iter().map(Collector::name).collect::<Vec<_>>().join(", ")
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
+/// Undoes percent encoding and `+`. A `%` that no two hexadecimal digits follow stands for itself.
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let (byte, tail) = match (first, tail) {
+            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                (hex(*high) << 4 | hex(*low), tail)
+            }
+            (b'+', _) => (b' ', tail),
+            _ => (first, tail),
+        };
+        decoded.push(byte);
+        rest = tail;
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+/// The value of a hexadecimal digit.
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on() -> CollectorSet {
+        [Collector::Cpu, Collector::Memory, Collector::Pids].into_iter().collect()
+    }
+
+    #[test]
+    fn queries_select_among_the_collectors_that_are_on() {
+        let table: [(&str, &[Collector]); 12] = [
+            ("", &[Collector::Cpu, Collector::Memory, Collector::Pids]),
+            ("&&", &[Collector::Cpu, Collector::Memory, Collector::Pids]),
+            ("foo=bar&collect=tcp", &[Collector::Cpu, Collector::Memory, Collector::Pids]),
+            ("collect[]=cpu", &[Collector::Cpu]),
+            ("collect[]=cpu&collect[]=cpu", &[Collector::Cpu]),
+            ("collect[]=pids&collect[]=cpu", &[Collector::Cpu, Collector::Pids]),
+            ("collect%5B%5D=memory", &[Collector::Memory]),
+            ("collect%5b%5d=m%65mory&x", &[Collector::Memory]),
+            ("exclude[]=cpu", &[Collector::Memory, Collector::Pids]),
+            ("exclude%5B%5D=cpu&exclude[]=pids", &[Collector::Memory]),
+            ("exclude[]=cpu&exclude[]=pids&exclude[]=memory", &[]),
+            ("a=1&collect[]=cpu&b", &[Collector::Cpu]),
+        ];
+        for (query, expected) in table {
+            let expected = expected.iter().copied().collect();
+            assert_eq!(collectors(Some(query), on()), Ok(expected), "{query}");
+        }
+        assert_eq!(collectors(None, on()), Ok(on()));
+    }
+
+    #[test]
+    fn a_name_that_is_not_on_is_refused_with_those_that_are() {
+        let table = [
+            ("collect[]=nonsense", "unknown collector \"nonsense\"; switched on here: cpu, memory, pids"),
+            ("collect[]=", "unknown collector \"\"; switched on here: cpu, memory, pids"),
+            ("collect[]", "unknown collector \"\"; switched on here: cpu, memory, pids"),
+            ("collect[]=Cpu", "unknown collector \"Cpu\"; switched on here: cpu, memory, pids"),
+            ("exclude[]=a+b%0A", "unknown collector \"a b\\n\"; switched on here: cpu, memory, pids"),
+            (
+                "collect[]=tcp&collect[]=x&collect[]=cpu",
+                "collector \"tcp\" is switched off (--collector.tcp switches it on), unknown collector \"x\"; \
+                 switched on here: cpu, memory, pids",
+            ),
+        ];
+        for (query, expected) in table {
+            let error = collectors(Some(query), on()).expect_err(query);
+            assert_eq!(error.to_string(), expected, "{query}");
+        }
+        let error = collectors(Some("collect[]=cpu"), CollectorSet::EMPTY).expect_err("nothing is on");
+        assert!(error.to_string().ends_with("switched on here: none"), "{error}");
+    }
+
+    #[test]
+    fn collect_and_exclude_together_are_refused() {
+        assert_eq!(collectors(Some("collect[]=cpu&exclude[]=memory"), on()), Err(Error::Both(on())));
+    }
+
+    #[test]
+    fn broken_percent_encoding_stands_for_itself() {
+        for (text, expected) in
+            [("%", "%"), ("%5", "%5"), ("%zz", "%zz"), ("%5B%", "[%"), ("%FF", "\u{fffd}"), ("%%41", "%A")]
+        {
+            assert_eq!(decode(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Request → answer: which path, which method, and what a scrape is asked for. Called by `connection`.
+
+use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
+    RETRY_AFTER, VARY,
+};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Response, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::deadline::{self, deadline};
+use super::{Settings, accept_header, landing, query};
+use crate::scrape::{self, Format, Scrape};
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// Seconds after which a refused scraper may come back: scrapes take milliseconds.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+
+/// All paths of the server.
+#[derive(Debug)]
+pub(super) struct Routes<S> {
+    scrape: Arc<S>,
+    settings: Settings,
+    scrapes: Semaphore,
+    refused_before: AtomicBool,
+}
+
+impl<S: Scrape> Routes<S> {
+    pub(super) fn new(scrape: Arc<S>, settings: Settings) -> Self {
+        let at_a_time = match settings.max_requests {
+            0 => Semaphore::MAX_PERMITS,
+            some => some.min(Semaphore::MAX_PERMITS),
+        };
+        Self { scrape, settings, scrapes: Semaphore::new(at_a_time), refused_before: AtomicBool::new(false) }
+    }
+
+    /// The whole answer, `Content-Length` set and without a body for HEAD. Never panics.
+    pub(super) async fn answer(&self, request: &Parts) -> Response<Bytes> {
+        let answer = AssertUnwindSafe(self.route(request)).catch_unwind().await;
+        let mut answer = answer.unwrap_or_else(|_| {
+            tracing::error!(path = request.uri.path(), "a request panicked (a bug: the message stands above)");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the exporter failed on this request (a bug: its log says more)")
+        });
+        let length = HeaderValue::from(answer.body().len());
+        answer.headers_mut().insert(CONTENT_LENGTH, length);
+        if request.method == Method::HEAD {
+            *answer.body_mut() = Bytes::new();
+        }
+        answer
+    }
+
+    async fn route(&self, request: &Parts) -> Response<Bytes> {
+        if request.method != Method::GET && request.method != Method::HEAD {
+            let refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here");
+            return with(refusal, ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        match request.uri.path() {
+            path if path == self.settings.telemetry_path => self.metrics(request).await,
+            "/healthz" => text(StatusCode::OK, "ok"),
+            "/readyz" => self.ready(),
+            "/" => self.landing(),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                format_args!("nothing here; metrics are at {}", self.settings.telemetry_path),
+            ),
+        }
+    }
+
+    fn ready(&self) -> Response<Bytes> {
+        match self.scrape.ready() {
+            Ok(()) => text(StatusCode::OK, "ready"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
+        }
+    }
+
+    fn landing(&self) -> Response<Bytes> {
+        let Settings { telemetry_path, version, .. } = &self.settings;
+        let page = landing::page(telemetry_path, version, &self.scrape.findings());
+        response(StatusCode::OK, HTML, Bytes::from(page))
+    }
+
+    async fn metrics(&self, request: &Parts) -> Response<Bytes> {
+        let wanted = match wanted(request, &self.settings) {
+            Ok(wanted) => wanted,
+            Err(error) => return text(StatusCode::BAD_REQUEST, error),
+        };
+        // Given back before the body is sent: a slow reader does not count as a scrape.
+        let Ok(_permit) = self.scrapes.try_acquire() else { return self.refuse() };
+        match self.scrape.scrape(wanted).await {
+            Ok(body) => exposition(wanted, body),
+            Err(error @ scrape::Error::Panicked) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
+            Err(error @ scrape::Error::ShuttingDown) => text(StatusCode::SERVICE_UNAVAILABLE, error),
+        }
+    }
+
+    fn refuse(&self) -> Response<Bytes> {
+        let limit = self.settings.max_requests;
+        if !self.refused_before.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                limit,
+                "scrapes are refused: too many at a time (--web.max-requests); further ones go unlogged"
+            );
+        }
+        let reason = format_args!("{limit} scrapes are being served, as many as --web.max-requests allows; try again");
+        with(text(StatusCode::SERVICE_UNAVAILABLE, reason), RETRY_AFTER, SOON)
+    }
+}
+
+/// What a request asks the scraping side for.
+fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query::Error> {
+    let headers = &request.headers;
+    Ok(scrape::Request {
+        collectors: query::collectors(request.uri.query(), settings.enabled)?,
+        format: accept_header::format(lines(headers, &ACCEPT)),
+        gzip: accept_header::gzip(lines(headers, &ACCEPT_ENCODING)),
+        deadline: deadline(headers.get(deadline::HEADER).and_then(|value| value.to_str().ok()), Instant::now()),
+    })
+}
+
+/// Every line of a header that is text.
+fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+fn exposition(wanted: scrape::Request, body: Bytes) -> Response<Bytes> {
+    let content_type = match wanted.format {
+        Format::Text => TEXT,
+        Format::OpenMetrics => OPEN_METRICS,
+    };
+    let answer = response(StatusCode::OK, content_type, body);
+    let answer = with(answer, VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if wanted.gzip { with(answer, CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
+}
+
+fn text(status: StatusCode, sentence: impl Display) -> Response<Bytes> {
+    response(status, PLAIN, Bytes::from(format!("{sentence}\n")))
+}
+
+fn response(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    with(response, CONTENT_TYPE, content_type)
+}
+
+fn with(mut response: Response<Bytes>, name: HeaderName, value: HeaderValue) -> Response<Bytes> {
+    response.headers_mut().insert(name, value);
+    response
+}

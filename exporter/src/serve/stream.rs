@@ -1,0 +1,111 @@
+//! The socket under hyper. It tells the connection's record when bytes come and when an answer has left, and closes so
+//! that the client gets to read our last answer. Built by `connection`.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::activity::Connection;
+use super::limits::{LINGER_BYTES, Limits, SOCKET_SEND_BYTES};
+
+/// A watched TCP connection.
+#[derive(Debug)]
+pub(super) struct Stream {
+    tcp: TcpStream,
+    connection: Arc<Connection>,
+    /// What may still be discarded after our last answer.
+    discardable: usize,
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream, connection: Arc<Connection>, limits: &Limits) -> Self {
+        if let Err(error) = bound_kernel_memory(&tcp, limits) {
+            tracing::debug!(%error, "socket options refused; the kernel's defaults stay");
+        }
+        Self { tcp, connection, discardable: LINGER_BYTES }
+    }
+
+    /// Reads and forgets until the client closes too, or has sent too much. Closing a socket that has unread bytes makes
+    /// the kernel reset the connection, and a reset can overtake our answer.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0_u8; 4096];
+        while self.discardable > 0 {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.discardable = self.discardable.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A client that takes nothing must not cost more than a bounded send buffer, nor that for longer than `limits.send`.
+fn bound_kernel_memory(tcp: &TcpStream, limits: &Limits) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    sockopt::set_socket_send_buffer_size(tcp.as_fd(), SOCKET_SEND_BYTES)?;
+    let milliseconds = u32::try_from(limits.send.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(tcp.as_fd(), milliseconds)?;
+    Ok(())
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.connection.is_to_be_reset()
+            && let Err(error) = sockopt::set_socket_linger(self.tcp.as_fd(), Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "the kernel keeps an answer that was cut until it times out");
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.connection.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    /// hyper calls this only when it has written all it holds.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.tcp).poll_flush(cx))?;
+        self.connection.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        self.connection.closing();
+        self.poll_discard(cx)
+    }
+}

@@ -1,0 +1,171 @@
+//! Paths, methods and statuses.
+
+use super::{Act, Fake, Running, Settings, settings};
+use crate::scrape::Error;
+
+#[tokio::test]
+async fn metrics_are_served_with_length_type_and_vary() {
+    let server = Running::start(Fake::new());
+    let answer = server.get("/metrics").await;
+    assert_eq!((answer.status, answer.text()), (200, "up 1\n"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(answer.header("content-length"), Some("5"));
+    assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
+    assert_eq!(answer.header("content-encoding"), None);
+}
+
+#[tokio::test]
+async fn the_telemetry_path_can_be_moved_even_to_the_root() {
+    for path in ["/prom", "/"] {
+        let settings = Settings { telemetry_path: path.to_owned(), ..settings() };
+        let server = Running::start_with(Fake::new(), settings, |_| ());
+        assert_eq!(server.get(path).await.text(), "up 1\n");
+        assert_eq!(server.get("/metrics").await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn healthz_says_ok_and_asks_for_no_scrape() {
+    let server = Running::start(Fake::new());
+    let answer = server.get("/healthz").await;
+    assert_eq!((answer.status, answer.text()), (200, "ok\n"));
+    assert!(server.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn readyz_gives_the_reason_until_ready() {
+    let server = Running::start(Fake::new());
+    *server.fake.ready.lock().unwrap() = Err("the first discovery is not done".to_owned());
+    let answer = server.get("/readyz").await;
+    assert_eq!((answer.status, answer.text()), (503, "the first discovery is not done\n"));
+    *server.fake.ready.lock().unwrap() = Ok(());
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_landing_page_links_names_the_version_and_escapes_findings() {
+    let server = Running::start(Fake::new());
+    let answer = server.get("/").await;
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    for expected in ["href=\"./metrics\"", "1.2.3", "<dd>version &#60;1&#62; &#38; hybrid</dd>"] {
+        assert!(answer.text().contains(expected), "{expected} in {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_are_404_and_say_where_metrics_are() {
+    let server = Running::start(Fake::new());
+    for path in ["/metric", "/metrics/", "//metrics", "/metrics%00", "/healthz/..", "*", "/%"] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.text().contains("/metrics"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_absolute_request_target_is_understood() {
+    let server = Running::start(Fake::new());
+    assert_eq!(server.get("http://proxy.example/metrics").await.text(), "up 1\n");
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    for path in ["/metrics", "/", "/healthz", "/readyz", "/nothing"] {
+        client.get(path).await;
+        let get = client.answer().await;
+        client.say(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+        let head = client.answer_without_body().await;
+        assert_eq!(head.status, get.status, "{path}");
+        for name in ["content-length", "content-type", "vary"] {
+            assert_eq!(head.header(name), get.header(name), "{name} of {path}");
+        }
+    }
+    assert!(client.is_open().await, "no body bytes follow and the connection is kept");
+}
+
+#[tokio::test]
+async fn other_methods_are_405_and_learn_which_are_allowed() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "BREW", "get"] {
+        for path in ["/metrics", "/nothing"] {
+            client.say(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+            let answer = client.answer().await;
+            assert_eq!(answer.status, 405, "{method} {path}");
+            assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method} {path}");
+        }
+    }
+    assert!(server.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn connect_opens_no_tunnel() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    client.say("CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 405);
+}
+
+#[tokio::test]
+async fn failed_scrapes_say_why() {
+    let server = Running::start(Fake::new());
+    for (error, status) in [(Error::Panicked, 500), (Error::ShuttingDown, 503)] {
+        let expected = format!("{error}\n");
+        *server.fake.act.lock().unwrap() = Act::Fail(error);
+        let answer = server.get("/metrics").await;
+        assert_eq!((answer.status, answer.text()), (status, &*expected));
+    }
+    assert_eq!(server.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_scrape_is_a_500_and_the_same_connection_goes_on() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    *server.fake.act.lock().unwrap() = Act::Panic;
+    client.get("/metrics").await;
+    assert_eq!(client.answer().await.status, 500);
+    client.get("/metrics").await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn above_the_limit_scrapes_are_503_while_everything_else_is_served() {
+    let settings = Settings { max_requests: 2, ..settings() };
+    let server = Running::start_with(Fake::closed(), settings, |_| ());
+    let (mut one, mut two) = (server.connect().await, server.connect().await);
+    one.get("/metrics").await;
+    two.get("/metrics").await;
+    super::client::soon(server.fake.was_asked(2)).await;
+
+    let refused = server.get("/metrics").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(refused.text().contains("--web.max-requests"), "{}", refused.text());
+    assert_eq!(server.get("/healthz").await.status, 200);
+
+    server.fake.gate.add_permits(3);
+    assert_eq!((one.answer().await.status, two.answer().await.status), (200, 200));
+    assert_eq!(server.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_scraper_that_hangs_up_gives_its_turn_back() {
+    let settings = Settings { max_requests: 1, ..settings() };
+    let server = Running::start_with(Fake::closed(), settings, |_| ());
+    let mut client = server.connect().await;
+    client.get("/metrics").await;
+    super::client::soon(server.fake.was_asked(1)).await;
+    drop(client);
+    server.fake.gate.add_permits(100);
+    super::client::soon(async { while server.get("/metrics").await.status != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn zero_max_requests_means_no_limit() {
+    let settings = Settings { max_requests: 0, ..settings() };
+    let server = Running::start_with(Fake::new(), settings, |_| ());
+    assert_eq!(server.get("/metrics").await.status, 200);
+}

@@ -1,0 +1,277 @@
+//! Clients that are slow, idle, many, or send what they should not.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::client::{Client, soon};
+use super::{Fake, Running, Settings, settings};
+
+const SHORT: Duration = Duration::from_millis(300);
+/// Far more than a socket's buffers hold.
+const LARGE: usize = 16 << 20;
+
+fn large() -> Fake {
+    Fake::with_body(Bytes::from(vec![b'#'; LARGE]))
+}
+
+/// A client whose scrape has been answered but that reads nothing of it.
+async fn slow_reader(server: &Running) -> Client {
+    let mut client = server.connect().await;
+    let before = server.fake.asked().len();
+    client.get("/metrics").await;
+    soon(server.fake.was_asked(before + 1)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    client
+}
+
+async fn crowd(server: &Running, size: usize) -> Vec<Client> {
+    let mut clients = Vec::with_capacity(size);
+    for _ in 0..size {
+        clients.push(server.connect().await);
+    }
+    clients
+}
+
+/// Two descriptors per connection are needed, as both ends live in this process.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit is allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_hundred_idle_connections_do_not_keep_a_scraper_out() {
+    raise_descriptor_limit();
+    let server = Running::start(Fake::new());
+    let mut idle = crowd(&server, 600).await;
+    let start = Instant::now();
+    assert_eq!(server.get("/metrics").await.status, 200);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(idle[0].is_closed().await, "the longest idle one made room");
+    assert!(idle[599].is_open().await, "a newer one stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dribbled_headers_do_not_keep_a_scraper_out() {
+    let server = Running::start_with(Fake::new(), settings(), |limits| limits.connections = 8);
+    let mut dribbling = crowd(&server, 20).await;
+    for client in &mut dribbling[12..] {
+        client.say("GET /metrics HTTP/1.1\r\nHost: te").await;
+    }
+    for _ in 0..20 {
+        assert_eq!(server.get("/metrics").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_survives_a_crowd_of_newer_ones_below_the_cap() {
+    let server = Running::start(Fake::new());
+    let mut scraper = server.connect().await;
+    let _crowd = crowd(&server, 100).await;
+    scraper.get("/metrics").await;
+    assert_eq!(scraper.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_header_that_takes_too_long_ends_the_connection_however_it_dribbles() {
+    let server = Running::start_with(Fake::new(), settings(), |limits| limits.head = SHORT);
+    let mut client = server.connect().await;
+    let start = Instant::now();
+    for byte in "GET /metrics HTTP/1.1\r\nHost: a-very-long-name-indeed".bytes().cycle() {
+        use tokio::io::AsyncWriteExt;
+        if client.stream.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        assert!(start.elapsed() < super::PATIENCE, "still open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let server = Running::start_with(Fake::new(), settings(), |limits| limits.head = SHORT);
+    assert!(server.connect().await.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_kept_connection_outlives_the_header_time_and_ends_with_the_idle_time() {
+    let server = Running::start_with(Fake::new(), settings(), |limits| {
+        limits.head = SHORT;
+        limits.idle = SHORT * 4;
+    });
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.get("/metrics").await;
+        assert_eq!(client.answer().await.status, 200);
+        tokio::time::sleep(SHORT * 2).await;
+    }
+    let start = Instant::now();
+    assert!(client.is_closed().await);
+    assert!(start.elapsed() < SHORT * 4);
+}
+
+#[tokio::test]
+async fn a_slow_second_header_is_held_to_the_header_time() {
+    let server = Running::start_with(Fake::new(), settings(), |limits| limits.head = SHORT);
+    let mut client = server.connect().await;
+    client.get("/healthz").await;
+    client.answer().await;
+    client.say("GET /heal").await;
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.say([request("/healthz"), request("/nothing"), request("/metrics"), request("/")].concat()).await;
+    for status in [200, 404, 200, 200] {
+        assert_eq!(client.answer().await.status, status);
+    }
+    assert!(client.is_open().await);
+}
+
+#[tokio::test]
+async fn huge_headers_are_refused_and_the_connection_closed() {
+    let server = Running::start(Fake::new());
+    let long_field = format!("X-Long: {}\r\n", "x".repeat(1 << 20));
+    let many_fields = "X-Many: 1\r\n".repeat(200);
+    for (what, headers) in [("long", long_field), ("many", many_fields)] {
+        let mut client = server.connect().await;
+        // The server may stop listening before all is said.
+        drop(
+            tokio::io::AsyncWriteExt::write_all(
+                &mut client.stream,
+                format!("GET /metrics HTTP/1.1\r\nHost: test\r\n{headers}\r\n").as_bytes(),
+            )
+            .await,
+        );
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 431, "{what}");
+        assert!(client.is_closed().await, "{what}");
+    }
+    assert!(server.fake.asked().is_empty());
+    assert_eq!(server.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_huge_request_target_is_refused() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    client.say(format!("GET /{} HTTP/1.1\r\n", "x".repeat(40_000))).await;
+    assert!(matches!(client.answer().await.status, 414 | 431));
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_refused_and_the_connection_closed() {
+    let server = Running::start(Fake::new());
+    for garbage in [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello over TLS\r\n\r\n" as &[u8],
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client.say(garbage).await;
+        assert_eq!(client.answer().await.status, 400);
+        assert!(client.is_closed().await);
+    }
+    let mut client = server.connect().await;
+    client.say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(client.is_closed().await, "HTTP/2 is not spoken here");
+    assert_eq!(server.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_is_answered_and_the_connection_closed() {
+    let server = Running::start(Fake::new());
+    for (method, status) in [("GET", 200), ("POST", 405)] {
+        for length in [10, 200_000] {
+            let mut client = server.connect().await;
+            let body = "x".repeat(length);
+            client
+                .say(format!("{method} /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}"))
+                .await;
+            let answer = client.answer().await;
+            assert_eq!(answer.status, status, "{method} {length}");
+            assert_eq!(answer.header("connection"), Some("close"), "{method} {length}");
+            assert!(client.is_closed().await, "{method} {length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_delays_nothing() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    client.get_with("/metrics", "Content-Length: 1000000\r\nExpect: 100-continue\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn slow_readers_do_not_use_up_the_scrapes_at_a_time() {
+    let settings = Settings { max_requests: 1, ..settings() };
+    let server = Running::start_with(large(), settings, |_| ());
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        slow.push(slow_reader(&server).await);
+    }
+    assert_eq!(server.get("/metrics").await.body.len(), LARGE);
+    for mut client in slow {
+        assert_eq!(client.answer().await.body.len(), LARGE, "whoever reads late still gets all");
+    }
+}
+
+#[tokio::test]
+async fn above_the_number_of_senders_the_oldest_is_cut() {
+    let server = Running::start_with(large(), settings(), |limits| limits.senders = 3);
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        slow.push(slow_reader(&server).await);
+    }
+    assert!(was_cut(&mut slow[0]).await);
+    assert_eq!(slow[1].answer().await.body.len(), LARGE);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_cut() {
+    let server = Running::start_with(large(), settings(), |limits| limits.send = SHORT);
+    let mut slow = slow_reader(&server).await;
+    tokio::time::sleep(SHORT * 2).await;
+    assert!(was_cut(&mut slow).await);
+    assert_eq!(server.get("/metrics").await.body.len(), LARGE);
+}
+
+/// Part of an answer may lie in the kernel, out of our sight: the connection looks idle then.
+#[tokio::test]
+async fn an_answer_that_only_the_kernel_still_holds_is_cut_too() {
+    const SIZE: usize = 300_000;
+    let fake = Fake::with_body(Bytes::from(vec![b'#'; SIZE]));
+    let server = Running::start_with(fake, settings(), |limits| limits.send = SHORT);
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut client = Client::over(soon(socket.connect(server.address)).await.expect("a connection"));
+    client.get("/metrics").await;
+    tokio::time::sleep(SHORT * 10).await;
+    assert!(ends_before(&mut client, SIZE).await);
+}
+
+/// Whether the connection ends before the whole answer has come.
+async fn was_cut(client: &mut Client) -> bool {
+    ends_before(client, LARGE).await
+}
+
+async fn ends_before(client: &mut Client, size: usize) -> bool {
+    use tokio::io::AsyncReadExt;
+    let mut read = 0;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match soon(client.stream.read(&mut buffer)).await {
+            Ok(0) | Err(_) => return read < size,
+            Ok(length) => read += length,
+        }
+    }
+}
