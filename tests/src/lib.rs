@@ -1,1 +1,33 @@
-//! tests
+//! The harness of the end-to-end tests: everything around the exporter that a test needs to be real.
+//!
+//! A test here runs the built binary, talks to it over HTTP and looks only at what a user can see. Nothing of the
+//! exporter's inside is mocked; where a Docker engine is needed one is found or started.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`engine`] | a Docker engine: the machine's, a shared private one, or one of the test's own that may be stopped |
+//! | [`container`] | a container that is removed when the test ends |
+//! | [`kernel`] | the kernel's own figures of a container, to compare with |
+//! | [`exporter`] | the built binary, started on a free port and stopped with SIGTERM |
+//! | [`fake_engine`] | canned answers on a Unix socket, for captured hosts and hostile data |
+//! | [`fixture`] | captured hosts |
+//! | [`http`] | an HTTP client that can misbehave |
+//! | [`exposition`] | a strict parser of the exposition formats and questions to its result |
+//! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition |
+//! | [`wait`] | waiting for a condition, with a message that says what was seen last |
+
+pub mod container;
+pub mod engine;
+pub mod exporter;
+pub mod exposition;
+pub mod fake_engine;
+pub mod fixture;
+pub mod http;
+pub mod judges;
+pub mod kernel;
+pub mod wait;
+
+pub use container::Container;
+pub use engine::Engine;
+pub use exporter::Exporter;
+pub use exposition::Exposition;

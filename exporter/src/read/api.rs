@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::devices::Devices;
 use super::format::Device;
 use super::plan::Plan;
 use super::sample::{Labels, Sample};
@@ -23,7 +24,7 @@ pub fn fill_from_stats(
     }
     for (list, operation, column) in &plan.json_devices {
         for (number, value) in entries(stats, list, operation) {
-            let key = labels.of_mut(Dimension::Device).label(device(number).as_bytes());
+            let key = devices.label(number, labels.of_mut(Dimension::Device));
             sample.table_mut(Dimension::Device).set(key, *column, value);
         }
     }

@@ -123,6 +123,12 @@ impl Reader {
         &self.host
     }
 
+    /// The trees that are read.
+    #[must_use]
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
     /// The labels that samples refer to.
     #[must_use]
     pub fn labels(&self) -> &Labels {

@@ -1,0 +1,165 @@
+//! Canned Docker answers on a Unix socket: for captured hosts, and for data that no real engine would take (hostile
+//! names, thousands of labels). For everything else there is a real engine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// Path without version prefix and query → JSON body.
+type Answers = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// The fake. Its socket goes with it; threads that serve open connections end with the test process.
+pub struct FakeEngine {
+    answers: Answers,
+    requests: Arc<Mutex<Vec<String>>>,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl FakeEngine {
+    /// Listens, and knows nothing but its version.
+    ///
+    /// # Errors
+    /// No socket.
+    pub fn start() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let socket = directory.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket)?;
+        let answers = Answers::default();
+        let requests = Arc::default();
+        let fake = Self { answers, requests, socket, _directory: directory };
+        fake.answer("/version", r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux"}"#);
+        fake.answer("/_ping", "OK");
+        fake.answer("/containers/json", "[]");
+        let (answers, requests) = (Arc::clone(&fake.answers), Arc::clone(&fake.requests));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
+                // A client that goes away in the middle is its own business.
+                thread::spawn(move || serve(stream, &answers, &requests).unwrap_or_default());
+            }
+        });
+        Ok(fake)
+    }
+
+    /// Listens, with the answers captured in a directory: `version.json`, `list.json`, `inspect-ID.json`, `stats-ID.json`.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn captured(directory: &Path) -> Result<Self> {
+        let fake = Self::start()?;
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            let name = path.file_stem().and_then(|name| name.to_str()).context("file name")?;
+            let target = match name.split_once('-') {
+                None if name == "version" => "/version".to_owned(),
+                None => "/containers/json".to_owned(),
+                Some(("inspect", id)) => format!("/containers/{id}/json"),
+                Some((_, id)) => format!("/containers/{id}/stats"),
+            };
+            fake.answer(&target, fs::read(&path)?);
+        }
+        Ok(fake)
+    }
+
+    /// Sets the answer to a path.
+    pub fn answer(&self, path: &str, body: impl Into<Vec<u8>>) {
+        lock(&self.answers).insert(path.to_owned(), body.into());
+    }
+
+    /// For `--docker.url`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// Every request line so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        lock(&self.requests).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers the requests of one connection.
+fn serve(
+    mut stream: UnixStream,
+    answers: &Mutex<BTreeMap<String, Vec<u8>>>,
+    requests: &Mutex<Vec<String>>,
+) -> Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    while let Some(target) = request(&mut reader)? {
+        lock(requests).push(target.clone());
+        let path = plain_path(&target);
+        if path == "/events" {
+            return hold(&mut stream);
+        }
+        let body = lock(answers).get(path).cloned();
+        let (status, body) = match body {
+            Some(body) => ("200 OK", body),
+            None => ("404 Not Found", br#"{"message":"no such thing here"}"#.to_vec()),
+        };
+        let kind = if path == "/_ping" { "text/plain" } else { "application/json" };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(&body)?;
+    }
+    Ok(())
+}
+
+/// The target of the next request, or none at the end of the connection.
+fn request(reader: &mut BufReader<UnixStream>) -> Result<Option<String>> {
+    let mut first = String::new();
+    if reader.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    Ok(first.split(' ').nth(1).map(str::to_owned))
+}
+
+/// Without `/v1.41` and without the query.
+fn plain_path(target: &str) -> &str {
+    let path = target.split('?').next().unwrap_or_default();
+    let version = path.strip_prefix("/v").and_then(|rest| rest.find('/').map(|at| (rest, at)));
+    match version {
+        Some((rest, at)) if rest.starts_with(|first: char| first.is_ascii_digit()) => rest.get(at..).unwrap_or(path),
+        _ => path,
+    }
+}
+
+/// An event stream on which nothing happens.
+fn hold(stream: &mut UnixStream) -> Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    loop {
+        thread::sleep(Duration::from_hours(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_path;
+
+    #[test]
+    fn version_and_query_do_not_matter() {
+        assert_eq!(plain_path("/v1.41/containers/json?all=1"), "/containers/json");
+        assert_eq!(plain_path("/version"), "/version");
+        assert_eq!(plain_path("/_ping"), "/_ping");
+    }
+}

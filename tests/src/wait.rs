@@ -1,0 +1,43 @@
+//! Waiting for a condition. Called by every test that watches something change.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How often a condition is looked at.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Calls `probe` until it gives a value.
+///
+/// # Errors
+/// After `limit`, with what was waited for and the last error of `probe`.
+pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        match probe() {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() >= end => {
+                bail!("waited {limit:?} for {what}; seen last: {error:#}")
+            }
+            Err(_) => sleep(INTERVAL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_told() {
+        let mut tries = 0;
+        let error = eventually(Duration::from_millis(120), "a miracle", || -> Result<()> {
+            tries += 1;
+            bail!("try {tries}")
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("a miracle") && error.contains(&format!("try {tries}")) && tries > 1, "{error}");
+    }
+}
