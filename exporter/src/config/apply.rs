@@ -175,17 +175,17 @@ pub(super) fn resync_interval(draft: &mut Draft, text: &str) -> Applied {
 }
 
 pub(super) fn labels(draft: &mut Draft, text: &str) -> Applied {
-    let items = globs::list(text)?;
+    let items = globs::labels(text)?;
     draft.labels.get_or_insert_default().extend(items);
     Ok(())
 }
 
 pub(super) fn include(draft: &mut Draft, text: &str) -> Applied {
-    globs::list(text).map(|items| draft.include.extend(items))
+    globs::containers(text).map(|items| draft.include.extend(items))
 }
 
 pub(super) fn exclude(draft: &mut Draft, text: &str) -> Applied {
-    globs::list(text).map(|items| draft.exclude.extend(items))
+    globs::containers(text).map(|items| draft.exclude.extend(items))
 }
 
 pub(super) fn linger(draft: &mut Draft, text: &str) -> Applied {

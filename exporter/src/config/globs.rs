@@ -4,7 +4,7 @@
 
 use super::ContainerFilter;
 use super::mistakes::Reason;
-use crate::name::LabelPolicy;
+use crate::name::{DEFAULT_LABELS, GlobError, LabelPolicy};
 
 /// Splits at commas, but not inside `{a,b}` or `[,]`, which belong to a glob. Empty items are dropped.
 pub(super) fn split(text: &str) -> Vec<String> {
@@ -29,24 +29,57 @@ pub(super) fn split(text: &str) -> Vec<String> {
     items.into_iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }
 
-/// The items of a list, each a glob that can be compiled.
-pub(super) fn list(text: &str) -> Result<Vec<String>, Reason> {
-    let items = split(text);
-    let broken: Vec<String> = items.iter().filter_map(|item| error(item)).collect();
-    if broken.is_empty() { Ok(items) } else { Err(Reason::Glob(broken.join("; "))) }
+/// The globs of container labels, each one that can be compiled.
+pub(super) fn labels(text: &str) -> Result<Vec<String>, Reason> {
+    checked(text, |items| LabelPolicy::new(items).map(drop))
 }
 
-fn error(item: &str) -> Option<String> {
-    let glob = item.strip_prefix("label:").unwrap_or(item);
-    globset::Glob::new(glob).err().map(|error| error.to_string())
+/// The patterns of containers, each one that can be compiled.
+pub(super) fn containers(text: &str) -> Result<Vec<String>, Reason> {
+    checked(text, |items| ContainerFilter::new(items, &[]).map(drop))
+}
+
+fn checked(text: &str, compile: impl Fn(&[&str]) -> Result<(), Vec<GlobError>>) -> Result<Vec<String>, Reason> {
+    let items = split(text);
+    compile(&borrowed(&items)).map_err(reason)?;
+    Ok(items)
 }
 
 /// The allow-list of container labels; none means the default one.
-pub(super) fn label_policy(_globs: Option<&[String]>) -> LabelPolicy {
-    LabelPolicy {}
+pub(super) fn label_policy(globs: Option<&[String]>) -> Result<LabelPolicy, Reason> {
+    globs.map_or_else(|| LabelPolicy::new(&DEFAULT_LABELS), |globs| LabelPolicy::new(&borrowed(globs))).map_err(reason)
 }
 
 /// Which containers are exposed.
-pub(super) fn container_filter(_include: &[String], _exclude: &[String]) -> ContainerFilter {
-    ContainerFilter {}
+pub(super) fn container_filter(include: &[String], exclude: &[String]) -> Result<ContainerFilter, Reason> {
+    ContainerFilter::new(&borrowed(include), &borrowed(exclude)).map_err(reason)
+}
+
+fn borrowed(items: &[String]) -> Vec<&str> {
+    items.iter().map(String::as_str).collect()
+}
+
+fn reason(errors: Vec<GlobError>) -> Reason {
+    Reason::Glob(errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_comma_inside_a_glob_does_not_split_it() {
+        for (text, items) in [
+            ("a,b", &["a", "b"][..]),
+            (" a , b* ,", &["a", "b*"]),
+            ("{a,b}-*,c", &["{a,b}-*", "c"]),
+            ("[,;]x,y", &["[,;]x", "y"]),
+            (r"a\,b,c", &[r"a\,b", "c"]),
+            ("a},b", &["a}", "b"]),
+            (",,", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(split(text), items, "{text}");
+        }
+    }
 }

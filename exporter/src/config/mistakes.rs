@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::flags::Flag;
+use crate::name::GlobError;
 
 /// Longer values are cut in messages: a mistake must fit a line.
 const SHOWN_VALUE: usize = 120;
@@ -98,9 +99,9 @@ pub enum Reason {
     /// Neither a directory of certificates nor a home that would hold the default one.
     #[error("is not set, and without HOME there is no default, while the Docker URL asks for TLS")]
     NoCertificates,
-    /// A glob that cannot be compiled.
-    #[error("holds a glob that cannot be used: {0}")]
-    Glob(String),
+    /// Globs that cannot be compiled, each alone or all together.
+    #[error("cannot be used: {}", joined(.0))]
+    Glob(Vec<GlobError>),
     /// A URL whose scheme nobody here speaks.
     #[error("has no scheme that is understood")]
     Scheme,
@@ -113,6 +114,10 @@ pub enum Reason {
     /// Known, and not there yet.
     #[error("asks for what this version cannot do: {0}")]
     NotInThisVersion(&'static str),
+}
+
+fn joined(errors: &[GlobError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// One mistake.
@@ -141,7 +146,8 @@ impl Mistake {
 
     /// A word that belongs to no row.
     pub(super) fn of_word(word: &OsStr, reason: Reason, hint: String) -> Self {
-        Self { subject: shown(word), value: None, reason, hint }
+        let subject = if word.is_empty() { "\"\"".to_owned() } else { shown(word) };
+        Self { subject, value: None, reason, hint }
     }
 }
 

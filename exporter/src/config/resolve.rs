@@ -118,15 +118,12 @@ fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
 
 /// What depends on more than one row. None where that is a mistake.
 fn finish(draft: Draft, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> Option<Config> {
+    let labels = kept("containers.labels", globs::label_policy(draft.labels.as_deref()), mistakes);
+    let filter = kept("containers.include", globs::container_filter(&draft.include, &draft.exclude), mistakes);
     let collectors = draft.collectors();
     let certificates = draft.certificates.or_else(|| default_certificates(env));
-    let docker = match draft.docker.endpoint(draft.tls_verify, certificates) {
-        Ok(docker) => docker,
-        Err((directory, reason)) => {
-            mistakes.extend(certificates_mistake(&directory, reason, env));
-            return None;
-        }
-    };
+    let docker = draft.docker.endpoint(draft.tls_verify, certificates);
+    let docker = docker.map_err(|(directory, reason)| mistakes.extend(certificates_mistake(&directory, reason, env)));
     Some(Config {
         listen: draft.listen,
         telemetry_path: draft.telemetry_path,
@@ -134,11 +131,11 @@ fn finish(draft: Draft, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> Option<Con
         source: draft.source.or(draft.pseudo_files).unwrap_or(SourceMode::Auto),
         cgroup_root: draft.cgroup_root,
         procfs_root: draft.procfs_root,
-        docker,
+        docker: docker.ok()?,
         resync_interval: draft.resync_interval,
         min_interval: draft.min_interval,
-        labels: globs::label_policy(draft.labels.as_deref()),
-        filter: globs::container_filter(&draft.include, &draft.exclude),
+        labels: labels?,
+        filter: filter?,
         linger: draft.linger,
         schema: draft.schema,
         collectors,
@@ -146,6 +143,12 @@ fn finish(draft: Draft, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> Option<Con
         log_level: draft.log_level,
         log_format: draft.log_format,
     })
+}
+
+/// The value, or a mistake of this flag.
+fn kept<T>(name: &str, made: Result<T, Reason>, mistakes: &mut Vec<Mistake>) -> Option<T> {
+    let flag = FLAGS.iter().find(|flag| flag.name == name)?;
+    made.map_err(|reason| mistakes.push(Mistake::of_flag(flag, reason))).ok()
 }
 
 /// Where Docker's own client looks when `DOCKER_CERT_PATH` is not set.

@@ -14,7 +14,7 @@ pub fn fill_from_stats(
     stats: &Json,
     sample: &mut Sample,
     labels: &mut Labels,
-    device: impl Fn(Device) -> String,
+    devices: &mut Devices,
 ) {
     sample.clear();
     for (pointer, slot) in &plan.json {

@@ -18,20 +18,20 @@ const MOST_READ: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// The configured address is no address.
-    #[error("cannot find {address}: {source}: check --web.listen-address")]
+    #[error("cannot find {address}: {reason}: check --web.listen-address")]
     Unresolved {
         /// The address as it was given.
         address: String,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Nothing answered.
-    #[error("no answer from http://{address}/healthz: {source}: is the exporter running, and does it listen there?")]
+    #[error("no answer from http://{address}/healthz: {reason}: is the exporter running, and does it listen there?")]
     NoAnswer {
         /// The address that was asked.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Something answered, but not that it is well.
     #[error(
@@ -50,7 +50,7 @@ pub enum HealthError {
 /// # Errors
 /// The address that was asked (the first one, where there are several) and what was seen there.
 pub fn healthcheck(address: &ListenAddress) -> Result<(), HealthError> {
-    let targets = targets(address).map_err(|source| HealthError::Unresolved { address: address.shown(), source })?;
+    let targets = targets(address).map_err(|reason| HealthError::Unresolved { address: address.shown(), reason })?;
     ask_each(&targets, Instant::now() + PATIENCE)
 }
 
@@ -82,7 +82,7 @@ fn targets(address: &ListenAddress) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn ask(address: SocketAddr, end: Instant) -> Result<(), HealthError> {
-    let seen = status_line(address, end).map_err(|source| HealthError::NoAnswer { address, source })?;
+    let seen = status_line(address, end).map_err(|reason| HealthError::NoAnswer { address, reason })?;
     let mut words = seen.split_ascii_whitespace();
     match (words.next(), words.next()) {
         (Some(protocol), Some("200")) if protocol.starts_with("HTTP/1.") => Ok(()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{DockerEndpoint, EbpfMode, ListenAddress, LogFormat, Schema, SourceMode};
 use crate::metrics::{Collector, CollectorSet};
+use crate::name::Dropped;
 
 #[test]
 fn a_flag_beats_its_variable_and_the_first_variable_the_second() {
@@ -151,6 +152,37 @@ fn collectors_are_switched_by_name_in_any_order() {
     assert_eq!(on(&["--collector.disable-defaults=true", "--collector.tcp=TRUE"]), only_tcp);
     assert_eq!(on(&["--collector.disable-defaults=false"]), defaults);
     assert!(on(&["--collector.ebpf_network"]).has(Collector::EbpfNetwork));
+}
+
+#[test]
+fn labels_are_compose_s_and_swarm_s_or_those_that_are_named() {
+    let raw = [("com.docker.compose.service", "web"), ("team", "a")];
+    let exposed = |args: &[&str], env: &[(&str, &str)]| -> Vec<String> {
+        let labels = config(args, env).labels.apply(&raw, &mut Dropped::default());
+        labels.into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(exposed(&[], &[]), ["container_label_com_docker_compose_service"]);
+    assert_eq!(exposed(&[], &[("CONTAINER_LABELS", "te*,x")]), ["container_label_team"]);
+    assert_eq!(exposed(&["--containers.labels=te{am,st}", "--containers.labels=com.*"], &[]).len(), 2);
+    assert!(exposed(&["--containers.labels="], &[("CONTAINER_LABELS", "*")]).is_empty());
+}
+
+#[test]
+fn containers_are_chosen_by_repeated_and_listed_globs() {
+    let filter = config(
+        &["--containers.include=web-*,db", "--containers.include=label:tier=front", "--containers.exclude=*-test"],
+        &[],
+    )
+    .filter;
+    for (name, labels, chosen) in [
+        ("web-1", &[][..], true),
+        ("db", &[], true),
+        ("x", &[("tier", "front")], true),
+        ("x", &[], false),
+        ("web-test", &[], false),
+    ] {
+        assert_eq!(filter.selects(name, "image", labels), chosen, "{name}");
+    }
 }
 
 #[test]

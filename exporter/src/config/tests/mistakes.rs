@@ -58,10 +58,10 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--containers.linger", "99999999999999999999999999", "too long"),
     ("--containers.linger", "99999999999999999999999999h", "too long"),
     ("--containers.linger", "", "not a length of time"),
-    ("--containers.labels", "ok,[", "glob '['"),
-    ("CONTAINER_LABELS", "{a", "glob '{a'"),
-    ("--containers.include", "label:tier=[", "glob"),
-    ("--containers.exclude", "[z-a]", "glob"),
+    ("--containers.labels", "ok,[", "\"[\" is not a glob"),
+    ("CONTAINER_LABELS", "{a", "\"{a\" is not a glob"),
+    ("--containers.include", "label:tier=[", "is not a glob"),
+    ("--containers.exclude", "[z-a]", "is not a glob"),
     ("--metrics.schema", "prometheus", "accepted words"),
     ("--collector.cpu", "maybe", "accepted words"),
     ("--ebpf", "always", "accepted words"),
@@ -115,6 +115,7 @@ fn what_is_unknown_is_named_with_what_may_be_meant() {
         ("--no-collector.cgu", "did you mean --no-collector.cpu?"),
         ("--housekeeping_interval=30s", "--housekeeping_interval is no flag of this program"),
         ("-x", "-x is no flag of this program"),
+        ("", "\"\" is no command of this program; accepted: doctor, healthcheck, or none to serve"),
         ("serve", "serve is no command of this program; accepted: doctor, healthcheck, or none to serve"),
     ] {
         let line = complaint(&[word], &[]);

@@ -15,6 +15,7 @@ async fn idle_connections_end_at_once_and_nobody_gets_in_any_more() {
     kept.get("/metrics").await;
     kept.answer().await;
     dribbling.say("GET /me").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let start = Instant::now();
     server.end().await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
