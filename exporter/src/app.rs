@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::config::{Config, EbpfMode};
+use crate::config::Config;
 use crate::docker::{Engine, follow};
 use crate::metrics::Own;
 use crate::name::{Directory, Rules};
@@ -38,9 +38,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let listeners = bind(&config.listen)?;
-    if config.ebpf == EbpfMode::Auto {
-        info!("eBPF: this version carries no programs; the ebpf_* collectors stay without samples");
-    }
     let (stop, stopped) = watch::channel(false);
     let own = Own::new().context("our own metrics do not fit together (a bug)")?;
     let directory = Arc::new(Directory::new(config.linger));
@@ -52,8 +49,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         filter: Arc::new(config.filter.clone()),
         own,
     };
-    let follower =
-        tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
+    let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
     let settings = Settings {
         telemetry_path: config.telemetry_path,
@@ -61,9 +57,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         enabled: config.collectors,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    for listener in &listeners {
-        info!(address = %listener.local_addr()?, path = %settings.telemetry_path, "listening");
-    }
     Server::new(scraper, settings).run(listeners, terminated()?).await;
     stop.send_replace(true);
     follower.await.context("the engine's follower failed (a bug)")?;

@@ -322,3 +322,6 @@ fn readable(file: &Path) -> Result<(), Error> {
     let opened = std::fs::File::open(file);
     opened.map(drop).map_err(|error| Error::Certificate { file: file.display().to_string(), reason: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,30 +1,24 @@
 //! The task that keeps the directory true: subscribe to events, list, inspect what is new or has changed, apply
 //! events, list again from time to time; and start anew when the engine was away.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, Stream, StreamExt};
-use serde_json::Value;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::client::{Session, Timing};
-use super::events::{Event, subscription};
+use super::client::Timing;
+use super::events::Event;
 use super::list::Listed;
-use super::split::Objects;
+use super::live::{List, Live, next_bytes, pending};
 use super::tracker::Tracker;
 use super::{Engine, Error, json};
-use crate::discover::ContainerId;
 use crate::name::{Directory, Rules};
 
 /// Inspections on the way at a time.
 const INSPECTIONS: usize = 8;
-/// Greatest size of one event: it carries all labels of its container.
-const MAX_EVENT: usize = 16 << 20;
 /// A session that lived shorter than this was no good one: wait before the next.
 const STABLE: Duration = Duration::from_secs(5);
 
@@ -69,28 +63,6 @@ struct Follower {
     outage: Option<Instant>,
     seen_up: bool,
     refusal_told: bool,
-}
-
-type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Events = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
-/// The containers, and when they were asked for.
-type List = (Vec<Listed>, u64);
-type Inspection = Answer<(ContainerId, u64, Result<Value, Error>)>;
-
-/// One session with an engine that answered.
-struct Live {
-    session: Arc<Session>,
-    /// None while the engine refuses to tell its events.
-    events: Option<Events>,
-    subscribe_again: tokio::time::Instant,
-    objects: Objects,
-    events_counted: bool,
-    inspections: FuturesUnordered<Inspection>,
-    list: Option<Answer<Result<List, Error>>>,
-    heartbeat: Option<Answer<Result<(), Error>>>,
-    next_list: tokio::time::Instant,
-    lists: u64,
-    heard: bool,
 }
 
 impl Follower {
@@ -285,70 +257,6 @@ impl Follower {
             tracing::debug!(%error, "the Docker engine still does not answer");
         }
     }
-}
-
-impl Live {
-    fn new(session: Arc<Session>) -> Self {
-        let now = tokio::time::Instant::now();
-        let mut live = Self {
-            events: None,
-            subscribe_again: now,
-            session,
-            objects: Objects::new(MAX_EVENT),
-            events_counted: false,
-            inspections: FuturesUnordered::new(),
-            list: None,
-            heartbeat: None,
-            next_list: now,
-            lists: 0,
-            heard: true,
-        };
-        live.subscribe();
-        live
-    }
-
-    fn subscribe(&mut self) {
-        self.events = Some(Box::pin(self.session.stream(&subscription())));
-        self.objects = Objects::new(MAX_EVENT);
-        self.events_counted = false;
-    }
-
-    /// Subscribes again where the list knew more than the events have told (the stream may be dead without a sign),
-    /// and now and then where events were refused. Tells whether it did.
-    fn renew(&mut self, surprise: bool) -> bool {
-        let due = match &self.events {
-            Some(_) => surprise && self.lists > 2,
-            None => tokio::time::Instant::now() >= self.subscribe_again,
-        };
-        if due {
-            self.subscribe();
-        }
-        due
-    }
-
-    fn count_events(&mut self) {
-        if !std::mem::replace(&mut self.events_counted, true) {
-            self.session.count("events", Ok(()));
-        }
-    }
-}
-
-/// The next bytes of a stream; never ready where there is none.
-async fn next_bytes(events: &mut Option<Events>) -> Option<Result<Bytes, Error>> {
-    match events {
-        Some(events) => events.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The outcome of a question, which is then asked no more; never ready where there is none.
-async fn pending<T>(question: &mut Option<Answer<T>>) -> T {
-    let outcome = match question {
-        Some(question) => question.await,
-        None => std::future::pending().await,
-    };
-    *question = None;
-    outcome
 }
 
 fn ticker(period: Duration) -> Interval {

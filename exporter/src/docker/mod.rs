@@ -9,7 +9,7 @@
 //! | `split`, `json`, `time` | an engine's answers, cut and read leniently |
 //! | `list`, `inspect`, `events` | what the three kinds of answers say of a container |
 //! | `tracker` | merges them into the directory, and knows which container has to be inspected |
-//! | `follow` | the task: subscribe, list, inspect, start again when the engine was away |
+//! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
 //! | `backoff` | how long to wait before that |
 //! | `stats` | readings of the stats API |
 //!
@@ -20,10 +20,13 @@ mod backoff;
 mod client;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake;
 mod follow;
 mod inspect;
 mod json;
 mod list;
+mod live;
 mod split;
 mod stats;
 mod time;

@@ -94,3 +94,6 @@ async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

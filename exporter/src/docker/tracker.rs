@@ -84,7 +84,18 @@ impl Run {
 
 impl Tracker {
     pub(super) fn new(directory: Arc<Directory>, rules: Rules, own: Own) -> Self {
-        Self { directory, rules, own, tracks: HashMap::new(), queue: VecDeque::new(), retry: Vec::new(), clock: 0 }
+        Self {
+            directory,
+            rules,
+            own,
+            tracks: HashMap::new(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            asked: HashSet::new(),
+            retry: Vec::new(),
+            refused: HashSet::new(),
+            clock: 0,
+        }
     }
 
     pub(super) fn rules(&self) -> &Rules {

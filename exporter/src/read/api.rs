@@ -9,13 +9,7 @@ use super::sample::{Labels, Sample};
 use crate::metrics::Dimension;
 
 /// Fills a sample from one answer of `/containers/ID/stats`. What the answer lacks stays absent.
-pub fn fill_from_stats(
-    plan: &Plan,
-    stats: &Json,
-    sample: &mut Sample,
-    labels: &mut Labels,
-    devices: &mut Devices,
-) {
+pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels, devices: &mut Devices) {
     sample.clear();
     for (pointer, slot) in &plan.json {
         if let Some(value) = stats.pointer(pointer).and_then(Json::as_u64) {

@@ -269,11 +269,10 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
             (ended && meta.exit_code.is_some()).then_some(Fact::Number(i64::from(meta.oom_killed)))
         }
         EngineFact::Restarts => Some(Fact::Number(i64::try_from(meta.restarts).unwrap_or(i64::MAX))),
-        EngineFact::HealthState if ended => None,
+        EngineFact::HealthState | EngineFact::FailingStreak if ended => None,
         EngineFact::HealthState => {
             Some(Fact::Number(meta.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
         }
-        EngineFact::FailingStreak if ended => None,
         EngineFact::FailingStreak => {
             meta.health.map(|health| Fact::Number(i64::try_from(health.failing_streak).unwrap_or(i64::MAX)))
         }

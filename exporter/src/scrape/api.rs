@@ -118,9 +118,9 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
 /// The cgroup path that the engine's default driver gives a container.
 fn cgroup_path(meta: &Meta) -> String {
     let parent = meta.cgroup_parent.trim_matches('/');
-    match parent {
-        "" => format!("/docker/{}", meta.id),
-        slice if slice.ends_with(".slice") => format!("/{slice}/docker-{}.scope", meta.id),
-        parent => format!("/{parent}/{}", meta.id),
+    match parent.strip_suffix(".slice") {
+        Some(_) => format!("/{parent}/docker-{}.scope", meta.id),
+        None if parent.is_empty() => format!("/docker/{}", meta.id),
+        None => format!("/{parent}/{}", meta.id),
     }
 }

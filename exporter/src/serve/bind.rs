@@ -159,16 +159,6 @@ fn cure(error: &io::Error) -> impl fmt::Display {
     }
 }
 
-impl ListenAddress {
-    /// The address as a user writes it.
-    pub(super) fn shown(&self) -> String {
-        match self {
-            Self::Any(port) => format!(":{port}"),
-            Self::Host(host, port) => with_port(host, *port),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
