@@ -4,8 +4,10 @@
 //! Each host is served in several ways ([`VARIANTS`]); together they show every family of the table that has a source on
 //! such a host, but for those that [`coverage`] names with the reason.
 
+#[cfg(test)]
 #[path = "golden/coverage.rs"]
 mod coverage;
+#[cfg(test)]
 #[path = "golden/normal.rs"]
 mod normal;
 

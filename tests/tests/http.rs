@@ -1,11 +1,15 @@
 //! The HTTP side of the real binary: what it answers, and what misbehaving clients cost the others.
 
+#[cfg(test)]
 #[path = "http/answers.rs"]
 mod answers;
+#[cfg(test)]
 #[path = "http/clients.rs"]
 mod clients;
+#[cfg(test)]
 #[path = "http/command.rs"]
 mod command;
+#[cfg(test)]
 #[path = "http/ending.rs"]
 mod ending;
 
