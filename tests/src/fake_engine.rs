@@ -80,6 +80,18 @@ impl FakeEngine {
         lock(&self.answers).bodies.insert(path.to_owned(), body.into());
     }
 
+    /// Changes an answer that is JSON.
+    ///
+    /// # Errors
+    /// There is no such answer.
+    pub fn edit(&self, path: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let body = lock(&self.answers).bodies.get(path).cloned();
+        let mut value = serde_json::from_slice(&body.with_context(|| format!("no answer to {path}"))?)?;
+        change(&mut value);
+        self.answer(path, serde_json::to_vec(&value)?);
+        Ok(())
+    }
+
     /// From now on, answers to paths that end so come late.
     pub fn delay(&self, path: &str, delay: Duration) {
         lock(&self.answers).delays.push((path.to_owned(), delay));
