@@ -13,14 +13,20 @@
 //! | [`render`] | samples in table order → exposition text |
 //! | [`scrape`] | owns all of the above on one thread and answers one scrape after the other |
 //! | [`serve`] | HTTP |
+//! | [`app`] | puts them together and runs until a signal ends it |
 //! | [`doctor`] | says what works on this host, what does not, and what cures it |
+//! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
+//! | [`log`] | the log on stderr |
 
+pub mod app;
 pub mod config;
 pub mod discover;
 pub mod docker;
 pub mod doctor;
+pub mod log;
 pub mod metrics;
 pub mod name;
+pub mod probe;
 pub mod read;
 pub mod render;
 pub mod scrape;

@@ -1,2 +1,71 @@
-//! x
-fn main() {}
+//! The program: reads flags and environment, then serves, checks the host, or asks a running server for its health.
+//!
+//! Exit codes: 0 done or healthy, 1 failed or unhealthy, 2 mistakes in flags or environment.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use docker_stats_exporter::config::{Command, Config, EbpfMode, ListenAddress};
+use docker_stats_exporter::{app, doctor, log, probe};
+
+fn main() -> ExitCode {
+    match Config::from(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+        Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::Doctor(config)) => check(&config),
+        Ok(Command::Healthcheck(address)) => ask(&address),
+        Ok(Command::Help(text) | Command::Version(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => {
+            complain(&mistakes.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    if let Err(error) = log::init(config.log_level, config.log_format) {
+        complain(&format!("docker-stats-exporter: the log cannot be set up: {error}"));
+        return ExitCode::FAILURE;
+    }
+    if config.ebpf == EbpfMode::Auto {
+        tracing::info!("eBPF: this version carries no programs; the ebpf_* collectors stay without samples");
+    }
+    match app::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    let report = doctor::run(config);
+    print(&report.to_string());
+    if report.main_job_can_run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn ask(address: &ListenAddress) -> ExitCode {
+    match probe::healthy(address) {
+        Ok(()) => {
+            print("ok\n");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("docker-stats-exporter: http://{address}/healthz: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A reader that has gone away (`| head`) is no failure of ours.
+fn print(text: &str) {
+    drop(io::stdout().lock().write_all(text.as_bytes()));
+}
+
+/// With stderr closed nobody is left to be told.
+fn complain(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}

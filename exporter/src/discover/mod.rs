@@ -20,7 +20,7 @@ use walk::{Found, walk};
 use watch::{Event, Watch};
 
 /// How often a walk over the whole tree heals what events have missed.
-pub const WALK_INTERVAL: Duration = Duration::from_secs(60);
+pub const WALK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Follows the containers of one cgroup tree.
 #[derive(Debug)]

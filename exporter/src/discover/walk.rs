@@ -9,19 +9,18 @@ use super::ContainerId;
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// Containers and the directories they are.
-    pub containers: Vec<(ContainerId, PathBuf)>,
+    pub(super) containers: Vec<(ContainerId, PathBuf)>,
     /// Directories that hold or may hold containers, and are none themselves.
-    pub parents: Vec<PathBuf>,
+    pub(super) parents: Vec<PathBuf>,
 }
 
 /// Deeper than any engine nests; ends a walk over a tree that loops.
 const MAX_DEPTH: usize = 32;
 
 /// Walks everything below `directory`, which itself counts as well.
-#[must_use]
-pub fn walk(directory: &Path) -> Found {
+pub(super) fn walk(directory: &Path) -> Found {
     let mut found = Found::default();
     visit(directory, MAX_DEPTH, &mut found);
     found

@@ -17,14 +17,14 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The watched directories.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     inotify: OwnedFd,
     directories: HashMap<i32, PathBuf>,
 }
 
 /// What happened below a watched directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// A directory was made.
     Created(PathBuf),
     /// A directory is gone.
@@ -38,7 +38,7 @@ impl Watch {
     ///
     /// # Errors
     /// The system's: most often `EMFILE`, cured by raising `fs.inotify.max_user_instances`.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
         Ok(Self { inotify: inotify::init(flags)?, directories: HashMap::new() })
     }
@@ -47,7 +47,7 @@ impl Watch {
     ///
     /// # Errors
     /// The system's: `ENOSPC` is cured by raising `fs.inotify.max_user_watches`, `ENOENT` means it is gone already.
-    pub fn add(&mut self, directory: &Path) -> io::Result<()> {
+    pub(super) fn add(&mut self, directory: &Path) -> io::Result<()> {
         let flags = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::ONLYDIR
@@ -58,8 +58,7 @@ impl Watch {
     }
 
     /// Number of directories watched.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.directories.len()
     }
 
@@ -67,7 +66,7 @@ impl Watch {
     ///
     /// # Errors
     /// The system's, for a descriptor that is no longer usable.
-    pub fn drain(&mut self) -> io::Result<Vec<Event>> {
+    pub(super) fn drain(&mut self) -> io::Result<Vec<Event>> {
         let mut buffer = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut events = Vec::new();

@@ -1,1 +1,39 @@
-//! stub
+//! The Docker engine: fills [`crate::name`] from its list and events, and reads its stats API where no cgroup tree can
+//! be read.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `client` | where the engine is, the agreed version, counted and timed requests |
+//! | `version` | which version of the API is spoken |
+//! | `error` | what can go wrong, and what cures it |
+//! | `split`, `json`, `time` | an engine's answers, cut and read leniently |
+//! | `list`, `inspect`, `events` | what the three kinds of answers say of a container |
+//! | `tracker` | merges them into the directory, and knows which container has to be inspected |
+//! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
+//! | `backoff` | how long to wait before that |
+//! | `stats` | readings of the stats API |
+//!
+//! The only module that knows bollard. Works with Docker from API 1.40 on, with Podman's compatible socket, and behind
+//! a proxy that allows only `GET` on `/version`, `/events`, `/containers/json` and `/containers/ID/json`.
+
+mod backoff;
+mod client;
+mod error;
+mod events;
+#[cfg(test)]
+mod fake;
+mod follow;
+mod inspect;
+mod json;
+mod list;
+mod live;
+mod split;
+mod stats;
+mod time;
+mod tracker;
+mod version;
+
+pub use client::{About, Engine};
+pub use error::Error;
+pub use follow::follow;
+pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep};

@@ -1,14 +1,20 @@
 //! The containers an engine has told of, by id.
+//!
+//! Written by the follower in [`crate::docker`]; a scrape takes one snapshot and never waits for an engine.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::Meta;
+use super::{Meta, State};
 use crate::discover::ContainerId;
 
+/// Greatest number of containers that are known at a time, so that a faulty engine cannot fill the memory.
+pub const MAX_CONTAINERS: usize = 20_000;
+
 /// One consistent view of everything known. Cheap to hold and to compare.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Every known container, live, stopped, or lingering after its removal.
     pub containers: HashMap<ContainerId, Arc<Meta>>,
@@ -16,18 +22,33 @@ pub struct Names {
     pub generation: u64,
 }
 
+/// What became of a value that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is new or differs from what was known.
+    Changed,
+    /// It says what was known already.
+    Same,
+    /// There is no room: [`MAX_CONTAINERS`] are known, and none of them is gone.
+    Full,
+}
+
 /// Shared between the engine's follower, who writes, and scrapes, which read.
+///
+/// Copy on write: a snapshot never changes, and while nobody holds one a change costs no copy.
 #[derive(Debug)]
 pub struct Directory {
     names: RwLock<Arc<Names>>,
     linger: Duration,
+    updated: Mutex<HashSet<ContainerId>>,
+    listed: AtomicBool,
 }
 
 impl Directory {
     /// An empty directory that forgets a removed container after `linger`.
     #[must_use]
     pub fn new(linger: Duration) -> Self {
-        Self { names: RwLock::default(), linger }
+        Self { names: RwLock::default(), linger, updated: Mutex::default(), listed: AtomicBool::new(false) }
     }
 
     /// The current view.
@@ -35,4 +56,94 @@ impl Directory {
     pub fn names(&self) -> Arc<Names> {
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Whether an engine's full list has been taken over at least once.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed)
+    }
+
+    /// An engine's full list has been taken over.
+    pub fn set_listed(&self) {
+        self.listed.store(true, Ordering::Relaxed);
+    }
+
+    /// Containers whose limits somebody changed (`docker update`) since the last call: their limit files are to be
+    /// read again. For one reader.
+    #[must_use]
+    pub fn take_updated(&self) -> Vec<ContainerId> {
+        self.updated.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+    }
+
+    /// The limits of a container were changed.
+    pub fn mark_updated(&self, id: ContainerId) {
+        let mut updated = self.updated.lock().unwrap_or_else(PoisonError::into_inner);
+        if updated.len() < MAX_CONTAINERS {
+            updated.insert(id);
+        }
+    }
+
+    /// Stores what is known of a container.
+    pub fn upsert(&self, meta: Meta) -> Stored {
+        let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let known = guard.containers.get(&meta.id);
+        if known.is_some_and(|known| **known == meta) {
+            return Stored::Same;
+        }
+        let room = known.is_some() || guard.containers.len() < MAX_CONTAINERS;
+        let oldest = if room { None } else { oldest_removed(&guard) };
+        if !room && oldest.is_none() {
+            return Stored::Full;
+        }
+        let names = Arc::make_mut(&mut guard);
+        if let Some(oldest) = oldest {
+            names.containers.remove(&oldest);
+        }
+        names.containers.insert(meta.id, Arc::new(meta));
+        names.generation += 1;
+        Stored::Changed
+    }
+
+    /// Changes what is known of a container; tells whether anything differs now. Does nothing for an unknown one.
+    pub fn change(&self, id: ContainerId, change: impl FnOnce(&mut Meta)) -> bool {
+        let Some(known) = self.names().containers.get(&id).map(Arc::clone) else { return false };
+        let mut meta = Meta::clone(&known);
+        change(&mut meta);
+        drop(known);
+        self.upsert(meta) == Stored::Changed
+    }
+
+    /// A container is gone since `at_ns` (nanoseconds since the epoch). It stays for the linger time, with the state
+    /// and exit code it had; one that was alive when last seen is said to be `removing`.
+    pub fn remove(&self, id: ContainerId, at_ns: u64) -> bool {
+        self.change(id, |meta| {
+            meta.removed_ns = meta.removed_ns.or(Some(at_ns));
+            meta.pid = None;
+            if meta.state.is_alive() || meta.state == State::Restarting {
+                meta.state = State::Removing;
+            }
+        })
+    }
+
+    /// Forgets what has been gone for longer than the linger time; tells what was forgotten.
+    pub fn prune(&self, now_ns: u64) -> Vec<ContainerId> {
+        let linger = u64::try_from(self.linger.as_nanos()).unwrap_or(u64::MAX);
+        let over = |meta: &Meta| meta.removed_ns.is_some_and(|at| at.saturating_add(linger) <= now_ns);
+        let gone: Vec<_> = self.names().containers.values().filter(|meta| over(meta)).map(|meta| meta.id).collect();
+        if !gone.is_empty() {
+            let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
+            let names = Arc::make_mut(&mut guard);
+            names.containers.retain(|_, meta| !over(meta));
+            names.generation += 1;
+        }
+        gone
+    }
 }
+
+fn oldest_removed(names: &Names) -> Option<ContainerId> {
+    let removed = names.containers.values().filter_map(|meta| Some((meta.removed_ns?, meta.id)));
+    removed.min().map(|(_, id)| id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,201 @@
-//! Which container labels become metric labels, and in what form.
+//! Which container labels become metric labels, in what form, and how much of them.
+//!
+//! Does not know where labels come from; [`crate::name::Rules`] applies it to every container an engine tells of.
+
+use std::collections::BTreeMap;
+
+use globset::{Candidate, GlobSet, GlobSetBuilder};
+
+use super::filter::{GlobError, compile};
+
+/// Container labels that become metric labels unless `--containers.labels` says otherwise.
+pub const DEFAULT_LABELS: [&str; 5] = [
+    "com.docker.compose.project",
+    "com.docker.compose.service",
+    "com.docker.swarm.service.name",
+    "com.docker.swarm.task.name",
+    "com.docker.stack.namespace",
+];
+
+/// Greatest number of container labels that one container gets.
+pub const MAX_LABELS: usize = 64;
+/// Greatest length of a label's name in bytes, `container_label_` included.
+pub const MAX_LABEL_NAME: usize = 128;
+/// Greatest length of a label's value in bytes.
+pub const MAX_LABEL_VALUE: usize = 1024;
+
+/// What was cut or left out of one container's names, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Labels left out because the container has more than [`MAX_LABELS`].
+    pub label_limit: u64,
+    /// Labels left out because another one has the same name once sanitised.
+    pub label_collision: u64,
+    /// Label names cut at [`MAX_LABEL_NAME`].
+    pub label_name_length: u64,
+    /// Label values cut at [`MAX_LABEL_VALUE`].
+    pub label_value_length: u64,
+    /// Names cut at [`super::MAX_NAME`].
+    pub name_length: u64,
+    /// Image names cut at [`super::MAX_IMAGE`].
+    pub image_length: u64,
+}
+
+impl Dropped {
+    /// Everything that is not 0, as `(reason, count)`.
+    pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("label_limit", self.label_limit),
+            ("label_collision", self.label_collision),
+            ("label_name_length", self.label_name_length),
+            ("label_value_length", self.label_value_length),
+            ("name_length", self.name_length),
+            ("image_length", self.image_length),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+    }
+}
 
 /// Allow-list, sanitiser and bounds of container labels.
-#[derive(Debug)]
-pub struct LabelPolicy {}
+#[derive(Clone, Debug)]
+pub struct LabelPolicy {
+    allowed: GlobSet,
+}
+
+impl LabelPolicy {
+    /// Compiles the allow-list; no glob at all lets no label through.
+    ///
+    /// # Errors
+    /// One per glob that is not valid.
+    pub fn new(globs: &[&str]) -> Result<Self, Vec<GlobError>> {
+        let mut builder = GlobSetBuilder::new();
+        let mut errors = Vec::new();
+        for glob in globs {
+            match compile(glob) {
+                Ok(glob) => {
+                    builder.add(glob);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let allowed = builder.build().map_err(|error| vec![GlobError::new(&globs.join(","), &error)])?;
+        Ok(Self { allowed })
+    }
+
+    /// The metric labels of a container whose labels these are, sorted by name.
+    ///
+    /// Where two sanitised names are equal, the one whose original name sorts first wins.
+    #[must_use]
+    pub fn apply(&self, raw: &[(&str, &str)], dropped: &mut Dropped) -> Vec<(String, String)> {
+        let mut allowed: Vec<_> =
+            raw.iter().filter(|(name, _)| self.allowed.is_match_candidate(&Candidate::new(name))).collect();
+        allowed.sort_unstable();
+        let mut labels = BTreeMap::new();
+        for (name, value) in allowed {
+            let name = sanitise(name, dropped);
+            if labels.contains_key(&name) {
+                dropped.label_collision += 1;
+            } else if labels.len() == MAX_LABELS {
+                dropped.label_limit += 1;
+            } else {
+                labels.insert(name, cut(value, MAX_LABEL_VALUE, &mut dropped.label_value_length));
+            }
+        }
+        labels.into_iter().collect()
+    }
+}
+
+impl Default for LabelPolicy {
+    /// The policy of [`DEFAULT_LABELS`].
+    fn default() -> Self {
+        Self::new(&DEFAULT_LABELS).unwrap_or_else(|_| Self { allowed: GlobSet::empty() })
+    }
+}
+
+/// `container_label_` and the name with every character that a metric label must not have replaced by `_`.
+fn sanitise(name: &str, dropped: &mut Dropped) -> String {
+    let mut label = String::from("container_label_");
+    for character in name.chars() {
+        if label.len() == MAX_LABEL_NAME {
+            dropped.label_name_length += 1;
+            break;
+        }
+        label.push(if character.is_ascii_alphanumeric() { character } else { '_' });
+    }
+    label
+}
+
+/// The longest prefix of at most `limit` bytes that does not split a character.
+pub(super) fn cut(text: &str, limit: usize, dropped: &mut u64) -> String {
+    if text.len() > limit {
+        *dropped += 1;
+    }
+    text.get(..text.floor_char_boundary(limit)).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
+
+    fn apply(globs: &[&str], raw: &[(&str, &str)]) -> (Vec<(String, String)>, Dropped) {
+        let mut dropped = Dropped::default();
+        let labels = LabelPolicy::new(globs).unwrap().apply(raw, &mut dropped);
+        (labels, dropped)
+    }
+
+    #[test]
+    fn only_allowed_labels_pass_and_they_are_sanitised() {
+        let (labels, dropped) = apply(&["com.*", "é"], &[("com.docker/x-y", "1"), ("é", "2"), ("org.secret", "3")]);
+        let expected = [("container_label__", "2"), ("container_label_com_docker_x_y", "1")];
+        assert_eq!(labels, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(dropped, Dropped::default());
+    }
+
+    #[test]
+    fn the_default_is_compose_and_swarm() {
+        let mut dropped = Dropped::default();
+        let raw = [("com.docker.compose.project", "shop"), ("com.docker.compose.config-hash", "ab")];
+        let labels = LabelPolicy::default().apply(&raw, &mut dropped);
+        assert_eq!(labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
+    }
+
+    #[test]
+    fn the_first_of_two_colliding_names_wins_in_any_order() {
+        for raw in [[("a-b", "dash"), ("a.b", "dot")], [("a.b", "dot"), ("a-b", "dash")]] {
+            let (labels, dropped) = apply(&["*"], &raw);
+            assert_eq!(labels, [("container_label_a_b".to_owned(), "dash".to_owned())]);
+            assert_eq!(dropped.label_collision, 1);
+        }
+    }
+
+    #[test]
+    fn thousands_of_labels_and_huge_values_are_bounded_and_counted() {
+        let names: Vec<_> = (0..5000).map(|number| format!("l{number:04}{}", "x".repeat(200))).collect();
+        let value = format!("{}é", "v".repeat(MAX_LABEL_VALUE - 1));
+        let raw: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+        let (labels, dropped) = apply(&["*"], &raw);
+        assert_eq!(labels.len(), MAX_LABELS);
+        assert!(labels.iter().all(|(name, value)| name.len() == MAX_LABEL_NAME && value.len() == MAX_LABEL_VALUE - 1));
+        assert_eq!(dropped.label_limit, 5000 - MAX_LABELS as u64);
+        assert_eq!((dropped.label_name_length, dropped.label_value_length), (5000, MAX_LABELS as u64));
+        assert_eq!(dropped.reasons().count(), 3);
+    }
+
+    #[test]
+    fn quotes_and_newlines_in_a_value_are_kept_for_the_renderer_to_escape() {
+        let (labels, _) = apply(&["*"], &[("a", "\"\n\\")]);
+        assert_eq!(labels[0].1, "\"\n\\");
+    }
+
+    #[test]
+    fn every_bad_glob_is_named() {
+        let errors = LabelPolicy::new(&["ok.*", "a[", "{b"]).unwrap_err();
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2);
+        assert!(texts[0].contains("\"a[\"") && texts[1].contains("\"{b\""), "{texts:?}");
+    }
+}

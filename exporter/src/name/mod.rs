@@ -3,12 +3,21 @@
 //! Filled by [`crate::docker`], read by a scrape. A look-up takes a snapshot and never waits for an engine.
 
 mod directory;
+mod filter;
 mod labels;
+mod rules;
 
-pub use directory::{Directory, Names};
-pub use labels::LabelPolicy;
+pub use directory::{Directory, MAX_CONTAINERS, Names, Stored};
+pub use filter::{ContainerFilter, GlobError};
+pub use labels::{DEFAULT_LABELS, Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
+pub use rules::{Identity, Rules};
 
 use crate::discover::ContainerId;
+
+/// Greatest length of a container's name in bytes.
+pub const MAX_NAME: usize = 256;
+/// Greatest length of an image's name in bytes.
+pub const MAX_IMAGE: usize = 512;
 
 /// What the engine says of one container. Immutable: a change replaces the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +81,35 @@ pub enum State {
     Exited,
     /// Could not be removed.
     Dead,
+}
+
+impl Meta {
+    /// A container of which nothing but its id is known.
+    #[must_use]
+    pub fn unknown(id: ContainerId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            image: String::new(),
+            image_id: String::new(),
+            labels: Vec::new(),
+            selected: true,
+            state: State::Created,
+            health: None,
+            restarts: 0,
+            exit_code: None,
+            oom_killed: false,
+            created_ns: None,
+            started_ns: None,
+            finished_ns: None,
+            removed_ns: None,
+            network_mode: NetworkMode::Unknown,
+            pid: None,
+            cgroup_parent: String::new(),
+            restart_policy: String::new(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 impl State {

@@ -2,19 +2,14 @@
 
 use serde_json::Value as Json;
 
+use super::devices::Devices;
 use super::format::Device;
 use super::plan::Plan;
 use super::sample::{Labels, Sample};
 use crate::metrics::Dimension;
 
 /// Fills a sample from one answer of `/containers/ID/stats`. What the answer lacks stays absent.
-pub fn fill_from_stats(
-    plan: &Plan,
-    stats: &Json,
-    sample: &mut Sample,
-    labels: &mut Labels,
-    device: impl Fn(Device) -> String,
-) {
+pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels, devices: &mut Devices) {
     sample.clear();
     for (pointer, slot) in &plan.json {
         if let Some(value) = stats.pointer(pointer).and_then(Json::as_u64) {
@@ -23,7 +18,7 @@ pub fn fill_from_stats(
     }
     for (list, operation, column) in &plan.json_devices {
         for (number, value) in entries(stats, list, operation) {
-            let key = labels.of_mut(Dimension::Device).label(device(number).as_bytes());
+            let key = devices.label(number, labels.of_mut(Dimension::Device));
             sample.table_mut(Dimension::Device).set(key, *column, value);
         }
     }

@@ -5,7 +5,7 @@
 
 /// What a file of one number says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Single {
+pub(super) enum Single {
     /// A number.
     Value(u64),
     /// `max`: no limit.
@@ -16,7 +16,7 @@ pub enum Single {
 
 /// Parses an unsigned decimal number that fills the whole of `text`.
 #[must_use]
-pub fn number(text: &[u8]) -> Option<u64> {
+pub(super) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -28,7 +28,7 @@ pub fn number(text: &[u8]) -> Option<u64> {
 
 /// Parses a file of one number.
 #[must_use]
-pub fn single(text: &[u8]) -> Single {
+pub(super) fn single(text: &[u8]) -> Single {
     match text.trim_ascii() {
         b"max" => Single::Max,
         trimmed => number(trimmed).map_or(Single::Malformed, Single::Value),
@@ -36,12 +36,12 @@ pub fn single(text: &[u8]) -> Single {
 }
 
 /// The non-empty lines of a file.
-pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
 /// The blank-separated words of a line.
-pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ' || *byte == b'\t').filter(|word| !word.is_empty())
 }
 
@@ -49,7 +49,7 @@ pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 ///
 /// The kernel writes keys in a fixed order, so the key after the last match is tried first: with `keys` in file order a
 /// file is parsed in one comparison per line.
-pub fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
+pub(super) fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
     let mut malformed = 0;
     let mut expected = 0;
     for line in lines(text) {
@@ -65,7 +65,7 @@ pub fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize
 }
 
 /// Pressure lines (`some avg10=… total=N`): gives the index of the line's first word among `keys`, and its total.
-pub fn psi<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
+pub(super) fn psi<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let mut words = words(line);
@@ -99,7 +99,7 @@ impl Device {
 /// `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): gives device, index among `keys` and value.
 ///
 /// A line without values is a device without I/O; a line without a device is malformed.
-pub fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
+pub(super) fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let mut words = words(line);
@@ -122,7 +122,7 @@ pub fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Dev
 
 /// `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): gives device, index among `keys` and value. The closing
 /// `Total VALUE` line has no device and is passed over.
-pub fn operations<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
+pub(super) fn operations<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
     let mut expected = 0;
     for line in lines(text) {
@@ -145,7 +145,7 @@ pub fn operations<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut
 }
 
 /// `KEY N0=VALUE N1=VALUE …` lines (v2) or `KEY=TOTAL N0=VALUE …` (v1): gives node, index among `keys` and value.
-pub fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(u32, usize, u64)) -> u64 {
+pub(super) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(u32, usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let mut words = words(line);
@@ -164,7 +164,7 @@ pub fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(u32,
 }
 
 /// The numbers of a line, in order, with their place.
-pub fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
+pub(super) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
     let mut malformed = 0;
     for (place, word) in (0..).zip(words(text.trim_ascii())) {
         match number(word) {
@@ -176,10 +176,10 @@ pub fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
 }
 
 /// Number of counters per direction and in all in a line of `/proc/PID/net/dev`.
-pub const INTERFACE_COLUMNS: usize = 16;
+pub(super) const INTERFACE_COLUMNS: usize = 16;
 
 /// `/proc/PID/net/dev`: gives each interface's name and counters. A line with fewer counters is malformed.
-pub fn interfaces(text: &[u8], mut found: impl FnMut(&[u8], &[u64; INTERFACE_COLUMNS])) -> u64 {
+pub(super) fn interfaces(text: &[u8], mut found: impl FnMut(&[u8], &[u64; INTERFACE_COLUMNS])) -> u64 {
     let mut malformed = 0;
     for line in lines(text).skip(2) {
         let mut counters = [0; INTERFACE_COLUMNS];
@@ -208,7 +208,7 @@ fn position<K: AsRef<[u8]>>(keys: &[K], expected: usize, key: &[u8]) -> Option<u
 
 /// Splits at the first `separator`.
 #[must_use]
-pub fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }

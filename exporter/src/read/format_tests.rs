@@ -110,7 +110,7 @@ fn no_parser_panics_on_any_prefix_of_real_text() {
             nodes(text, &["anon"], |_, _, _| ());
             interfaces(text, |_, _| ());
             list(text, |_, _| ());
-            single(text);
+            let _: super::Single = single(text);
         }
     }
 }

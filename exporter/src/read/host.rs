@@ -138,7 +138,7 @@ fn meminfo(memory: &Meminfo, key: &str) -> Option<u64> {
 
 /// Whether an interface of the host is one of its own, as far as its name tells.
 #[must_use]
-pub fn is_physical(interface: &[u8]) -> bool {
+pub(super) fn is_physical(interface: &[u8]) -> bool {
     !VIRTUAL.iter().any(|prefix| interface.starts_with(prefix.as_bytes()))
 }
 
@@ -161,8 +161,8 @@ mod tests {
     fn this_host_s_facts_are_plausible() {
         let facts = HostFacts::read("/proc".as_ref());
         let (total, _) = facts.machine_memory().unwrap();
-        let (used, _) = facts.get(HostFact::MemoryUsed).unwrap();
-        assert!(used > 0 && used < total);
+        let (in_use, _) = facts.get(HostFact::MemoryUsed).unwrap();
+        assert!(in_use > 0 && in_use < total);
         let (busy, _) = facts.get(HostFact::CpuBusy).unwrap();
         let (user, _) = facts.get(HostFact::CpuUser).unwrap();
         assert!(user <= busy);

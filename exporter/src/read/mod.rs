@@ -20,8 +20,8 @@ mod tests;
 
 pub use api::fill_from_stats;
 pub use container::Container;
+pub use devices::Devices;
 pub use file::Files;
-pub use format::Device;
 pub use host::{HostFacts, Machine};
 pub use limits::Limits;
 pub use plan::{Plan, PlannedFile, Row, Value, for_api, for_cgroups};

@@ -205,7 +205,7 @@ impl Builder<'_> {
                 key,
                 divisor: 1,
             };
-            let slot = self.want(wanted, family.collector);
+            let slot = self.want(&wanted, family.collector);
             let labels = Cow::Owned(format!("pagesize=\"{size}\""));
             rows.push(Row { family, series, labels, value: Value::Slot(slot), exponent: 0 });
         }
@@ -313,7 +313,7 @@ impl Builder<'_> {
             key: Some(key),
             divisor,
         };
-        Some(Value::Column(Dimension::Node, self.want(wanted, collector)))
+        Some(Value::Column(Dimension::Node, self.want(&wanted, collector)))
     }
 
     fn file(
@@ -332,7 +332,7 @@ impl Builder<'_> {
             key,
             divisor: 1,
         };
-        let target = self.want(wanted, collector);
+        let target = self.want(&wanted, collector);
         Some(match format.dimension() {
             Some(dimension) => Value::Column(dimension, target),
             None => Value::Slot(target),
@@ -348,7 +348,7 @@ impl Builder<'_> {
     }
 
     /// A target for a value, the same one for the same value.
-    fn want(&mut self, wanted: Wanted, collector: Collector) -> u16 {
+    fn want(&mut self, wanted: &Wanted, collector: Collector) -> u16 {
         let known = self.plan.files.iter().position(|file| wanted.is(file));
         let place = known.unwrap_or_else(|| {
             self.plan.files.push(wanted.planned());

@@ -15,7 +15,7 @@ use crate::metrics::{ProcessFact, SocketCount};
 
 /// A process, held by its directory in procfs: once it is dead nothing can be read through it, whoever gets its number.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     /// Its number in the pid namespace of the procfs that we read.
     pub pid: u32,
     directory: File,
@@ -24,7 +24,7 @@ pub struct Process {
 
 /// Identity of a network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct NetworkNamespace(u64);
+pub(super) struct NetworkNamespace(u64);
 
 impl Process {
     /// Takes hold of process `pid`, if it is in the cgroup of this container.
@@ -33,7 +33,7 @@ impl Process {
     ///
     /// # Errors
     /// The system's, or `NotFound` where the process is in another cgroup by now.
-    pub fn open(procfs: &Path, pid: u32, container: ContainerId, live: bool) -> io::Result<Self> {
+    pub(super) fn open(procfs: &Path, pid: u32, container: ContainerId, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
         let process = Self { pid, directory: File::open(&path)?, path };
         match process.open_file("cgroup") {
@@ -54,7 +54,7 @@ impl Process {
     ///
     /// # Errors
     /// The system's: `ESRCH` or `ENOENT` once the process is dead.
-    pub fn open_file(&self, name: &str) -> io::Result<File> {
+    pub(super) fn open_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(openat(&self.directory, name, flags, Mode::empty())?.into())
     }
@@ -63,7 +63,7 @@ impl Process {
     ///
     /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it is the namespace's own: told without
     /// the right to trace the process, which `/proc/PID/ns/net` asks for. In a capture the link tells it.
-    pub fn namespace(&self, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
+    pub(super) fn namespace(&self, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
         namespace(&self.path, net_dev, live)
     }
 
@@ -71,7 +71,7 @@ impl Process {
     ///
     /// # Errors
     /// The system's.
-    pub fn socket_table(&self, name: &str) -> io::Result<Vec<u8>> {
+    pub(super) fn socket_table(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         self.open_file(&format!("net/{name}"))?.read_to_end(&mut text)?;
         Ok(text)
@@ -80,7 +80,7 @@ impl Process {
 
 /// The network namespace of the host: that of process 1.
 #[must_use]
-pub fn host_namespace(procfs: &Path, live: bool) -> Option<NetworkNamespace> {
+pub(super) fn host_namespace(procfs: &Path, live: bool) -> Option<NetworkNamespace> {
     let init = procfs.join("1");
     let net_dev = File::open(init.join("net/dev")).ok()?;
     namespace(&init, &net_dev, live)
@@ -97,7 +97,7 @@ fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetworkNamesp
 
 /// Counts one thing in the text of `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
 #[must_use]
-pub fn count_sockets(table: &[u8], count: SocketCount) -> u64 {
+pub(super) fn count_sockets(table: &[u8], count: SocketCount) -> u64 {
     lines(table).skip(1).filter_map(|line| count_socket(line, count)).sum()
 }
 
@@ -117,7 +117,7 @@ fn hexadecimal(text: &[u8]) -> Option<u64> {
 
 /// Sums over processes. A process that ends while it is counted counts for nothing.
 #[must_use]
-pub fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> Option<u64> {
+pub(super) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> Option<u64> {
     match fact {
         ProcessFact::FileDescriptors => Some(pids.iter().map(|pid| descriptors(procfs, *pid, |_| true)).sum()),
         ProcessFact::Sockets => Some(pids.iter().map(|pid| descriptors(procfs, *pid, is_socket)).sum()),

@@ -123,6 +123,12 @@ impl Reader {
         &self.host
     }
 
+    /// The trees that are read.
+    #[must_use]
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
     /// The labels that samples refer to.
     #[must_use]
     pub fn labels(&self) -> &Labels {
@@ -301,7 +307,8 @@ impl Reader {
         for _ in 0..malformed {
             self.own.count_read_error("cgroup.procs", "malformed");
         }
-        if let Some(slot) = self.plan.process_count {
+        // A v1 kernel leaves processes of other pid namespaces out of the list (v2 writes 0 for each): an empty list is no count.
+        if let Some(slot) = self.plan.process_count.filter(|_| !container.pids.is_empty()) {
             container.sample.set(slot, container.pids.len() as u64);
         }
         self.choose_process(container, names);
@@ -309,15 +316,16 @@ impl Reader {
 
     /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
     fn choose_process(&mut self, container: &mut Container, names: &Names) {
-        let foreign = container.pids.first() == Some(&0);
-        if foreign {
+        let Some(id) = container.id else { return };
+        let engine = names.containers.get(&id).and_then(|meta| meta.pid);
+        let hidden = container.pids.is_empty() && engine.is_some();
+        let foreign = hidden || container.pids.first() == Some(&0);
+        if foreign && container.process.is_none() {
             self.tell_foreign(container);
         }
         if !foreign && container.process.as_ref().is_some_and(|process| container.pids.contains(&process.pid)) {
             return;
         }
-        let Some(id) = container.id else { return };
-        let engine = names.containers.get(&id).and_then(|meta| meta.pid);
         if foreign && container.process.as_ref().map(|process| process.pid) == engine {
             return;
         }

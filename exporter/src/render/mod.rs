@@ -37,7 +37,7 @@ pub struct Exposed<'a> {
     /// What the engine says of it.
     pub meta: Option<&'a Meta>,
     /// When it was last there, in milliseconds since the epoch.
-    pub last_seen_ms: u64,
+    pub last_seen_ms: Option<u64>,
 }
 
 /// Everything that an exposition is made of.
@@ -231,7 +231,9 @@ fn write_fact(row: &Row, container: &Exposed<'_>, fact: EngineFact, out: &mut Ve
     };
     let labels = set_of(row, container.sets);
     if fact == EngineFact::LastSeen {
-        write_number(row, "", labels, container.last_seen_ms, out);
+        if let Some(seen) = container.last_seen_ms {
+            write_number(row, "", labels, seen, out);
+        }
     } else if let Some(Fact::Time(time)) = fact_of(container, fact) {
         write_number(row, "", labels, time, out);
     } else if let Some(Fact::Number(number)) = fact_of(container, fact) {
@@ -267,11 +269,10 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
             (ended && meta.exit_code.is_some()).then_some(Fact::Number(i64::from(meta.oom_killed)))
         }
         EngineFact::Restarts => Some(Fact::Number(i64::try_from(meta.restarts).unwrap_or(i64::MAX))),
-        EngineFact::HealthState if ended => None,
+        EngineFact::HealthState | EngineFact::FailingStreak if ended => None,
         EngineFact::HealthState => {
             Some(Fact::Number(meta.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
         }
-        EngineFact::FailingStreak if ended => None,
         EngineFact::FailingStreak => {
             meta.health.map(|health| Fact::Number(i64::try_from(health.failing_streak).unwrap_or(i64::MAX)))
         }

@@ -1,5 +1,11 @@
-//! One pass over everything, on a thread of its own.
+//! One pass over everything, on a thread of its own: discover, read, name, render.
 
+mod api;
+mod cgroups;
 mod request;
+mod roster;
+mod scraper;
+mod worker;
 
 pub use request::{Error, Format, Request, Scrape};
+pub use scraper::{Parts, Scraper, StartError};

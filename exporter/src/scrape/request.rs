@@ -30,7 +30,7 @@ pub enum Format {
 }
 
 /// Why a scrape has no answer at all.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum Error {
     /// The pass panicked; the next one starts afresh.
     #[error("the scrape failed inside the exporter (a bug: the log holds the message); the next scrape starts afresh")]

@@ -25,12 +25,12 @@ pub enum BindError {
 
 /// One address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}: {}", cure(source))]
+#[error("cannot listen on {address}: {reason}: {}", cure(reason))]
 pub struct Refusal {
     /// The address as it was given, and what it resolved to where that differs.
     pub address: String,
     /// What the system said.
-    pub source: io::Error,
+    pub reason: io::Error,
 }
 
 /// Listens on every address, or on none.
@@ -62,7 +62,7 @@ fn bind_one(address: &ListenAddress) -> Result<Vec<TcpListener>, Vec<Refusal>> {
     match address {
         ListenAddress::Any(port) => match listen_anywhere(*port) {
             Ok(listener) => Ok(vec![listener]),
-            Err(source) => Err(vec![Refusal { address: format!(":{port}"), source }]),
+            Err(reason) => Err(vec![Refusal { address: format!(":{port}"), reason }]),
         },
         ListenAddress::Host(host, port) => bind_host(host, *port),
     }
@@ -81,14 +81,14 @@ fn listen_anywhere(port: u16) -> io::Result<TcpListener> {
 /// Every address of the host must be had, but for those that this machine lacks (`localhost` often names `::1` where
 /// IPv6 is off) as long as one is left.
 fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<Refusal>> {
-    let found = resolve(host, port).map_err(|source| vec![Refusal { address: with_port(host, port), source }])?;
+    let found = resolve(host, port).map_err(|reason| vec![Refusal { address: with_port(host, port), reason }])?;
     let (mut listeners, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for address in found {
         match listen(address) {
             Ok(listener) => listeners.push(listener),
-            Err(source) => {
-                let list = if not_on_this_host(&source) { &mut missing } else { &mut refused };
-                list.push(Refusal { address: describe(host, address), source });
+            Err(reason) => {
+                let list = if not_on_this_host(&reason) { &mut missing } else { &mut refused };
+                list.push(Refusal { address: describe(host, address), reason });
             }
         }
     }
@@ -156,16 +156,6 @@ fn cure(error: &io::Error) -> impl fmt::Display {
         }
         _ if not_on_this_host(error) => "IPv6 is off on this host; choose an IPv4 address",
         _ => "check --web.listen-address: `:PORT`, `HOST:PORT` or `[IPV6]:PORT`",
-    }
-}
-
-impl ListenAddress {
-    /// The address as a user writes it.
-    pub(super) fn shown(&self) -> String {
-        match self {
-            Self::Any(port) => format!(":{port}"),
-            Self::Host(host, port) => with_port(host, *port),
-        }
     }
 }
 

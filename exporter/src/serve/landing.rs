@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What the telemetry path, `/healthz` and `/readyz` give.
+/// The paths beside the metrics, and what they give.
 const HEALTH: [(&str, &str); 2] =
     [("/healthz", "200 while this program serves"), ("/readyz", "200 once containers were looked for")];
 

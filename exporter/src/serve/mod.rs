@@ -1,7 +1,7 @@
 //! The HTTP side: accepts, negotiates, routes, and keeps hostile or slow clients from costing anybody else anything.
 //!
-//! It knows nothing of containers: a scrape is one call of [`Scrape`]. `main` calls [`bind`] before anything else is
-//! started, then [`Server::run`]; the subcommand `healthcheck` calls [`healthcheck`].
+//! It knows nothing of containers: a scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind`] before anything else is
+//! started, then [`Server::run`].
 //!
 //! | file | what it does |
 //! |---|---|
@@ -23,7 +23,6 @@ mod bind;
 mod connection;
 mod connections;
 mod deadline;
-mod healthcheck;
 mod landing;
 mod limits;
 mod query;
@@ -42,7 +41,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use bind::{BindError, Refusal, bind};
-pub use healthcheck::{HealthError, healthcheck};
 
 use crate::metrics::CollectorSet;
 use crate::scrape::Scrape;

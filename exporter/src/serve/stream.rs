@@ -109,3 +109,22 @@ impl AsyncWrite for Stream {
         self.poll_discard(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_may_hold_little_for_a_client_and_not_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let _client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
+        let (tcp, _) = listener.accept().await.expect("a client");
+        let limits = Limits::for_requests(40);
+        let stream = Stream::new(tcp, Arc::new(Connection::new(limits)), &limits);
+        // Linux doubles what it is told, for its own records.
+        assert!(sockopt::socket_send_buffer_size(stream.tcp.as_fd()).expect("a size") <= 2 * SOCKET_SEND_BYTES);
+        assert_eq!(sockopt::tcp_user_timeout(stream.tcp.as_fd()).expect("a time"), 60_000);
+    }
+}

@@ -203,6 +203,19 @@ async fn a_request_with_a_body_is_answered_and_the_connection_closed() {
 }
 
 #[tokio::test]
+async fn a_client_that_still_sends_its_body_after_the_answer_is_not_reset() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    client.get_with("/metrics", "Content-Length: 500000\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    for _ in 0..10 {
+        client.say(vec![b'x'; 40_000]).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(client.is_closed().await, "but not waited for either");
+}
+
+#[tokio::test]
 async fn a_body_that_never_comes_delays_nothing() {
     let server = Running::start(Fake::new());
     let mut client = server.connect().await;

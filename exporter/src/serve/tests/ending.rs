@@ -15,6 +15,7 @@ async fn idle_connections_end_at_once_and_nobody_gets_in_any_more() {
     kept.get("/metrics").await;
     kept.answer().await;
     dribbling.say("GET /me").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let start = Instant::now();
     server.end().await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
@@ -64,13 +65,13 @@ async fn a_scrape_that_does_not_end_is_cut_after_the_time_for_it() {
 #[tokio::test]
 async fn the_healthcheck_sees_the_server_and_then_its_end() {
     use crate::config::ListenAddress;
-    use crate::serve::healthcheck;
+    use crate::probe::healthy;
 
     let server = Running::start(Fake::new());
     let listen = ListenAddress::Host("127.0.0.1".to_owned(), server.address.port());
     let asked = listen.clone();
-    tokio::task::spawn_blocking(move || healthcheck(&asked)).await.expect("no panic").expect("healthy");
+    tokio::task::spawn_blocking(move || healthy(&asked)).await.expect("no panic").expect("healthy");
     server.end().await;
-    let error = tokio::task::spawn_blocking(move || healthcheck(&listen)).await.expect("no panic").expect_err("ended");
+    let error = tokio::task::spawn_blocking(move || healthy(&listen)).await.expect("no panic").expect_err("ended");
     assert!(error.to_string().contains("Connection refused"), "{error}");
 }

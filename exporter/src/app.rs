@@ -1,0 +1,82 @@
+//! Serving: puts the rooms together and runs until a signal ends it. The only file that knows all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::config::Config;
+use crate::docker::{Engine, follow};
+use crate::metrics::Own;
+use crate::name::{Directory, Rules};
+use crate::scrape::{Parts, Scraper};
+use crate::serve::{Server, Settings, bind};
+
+/// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
+const WORKER_THREADS: usize = 2;
+/// What is still running after the server has ended gets this long.
+const LAST_MOMENTS: Duration = Duration::from_millis(500);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let served = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(LAST_MOMENTS);
+    served
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let listeners = bind(&config.listen)?;
+    let (stop, stopped) = watch::channel(false);
+    let own = Own::new().context("our own metrics do not fit together (a bug)")?;
+    let directory = Arc::new(Directory::new(config.linger));
+    let engine = Engine::new(config.docker.clone(), own.clone());
+    let rules = Rules { labels: config.labels.clone(), filter: config.filter.clone() };
+    let parts = Parts {
+        directory: Arc::clone(&directory),
+        engine: engine.clone(),
+        filter: Arc::new(config.filter.clone()),
+        own,
+    };
+    let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
+    let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
+    let settings = Settings {
+        telemetry_path: config.telemetry_path,
+        max_requests: config.max_requests,
+        enabled: config.collectors,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Server::new(scraper, settings).run(listeners, terminated()?).await;
+    stop.send_replace(true);
+    follower.await.context("the engine's follower failed (a bug)")?;
+    info!("stopped");
+    Ok(())
+}
+
+async fn is_set(mut flag: watch::Receiver<bool>) {
+    // A sender that is gone means the same: nobody is left to wait for.
+    drop(flag.wait_for(|set| *set).await);
+}
+
+/// Done with the first SIGTERM or SIGINT.
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!(signal = "SIGTERM", "stopping: scrapes in flight are finished"),
+            _ = interrupt.recv() => info!(signal = "SIGINT", "stopping: scrapes in flight are finished"),
+        }
+    })
+}

@@ -1,0 +1,123 @@
+//! `--docker.url` in every form that Docker's clients and the predecessor know, and the certificates that TLS needs.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::DockerEndpoint;
+use super::listen::bare_host;
+use super::mistakes::Reason;
+
+/// The files that Docker's clients keep in `DOCKER_CERT_PATH`.
+const CERTIFICATES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
+
+/// An endpoint whose certificates are not looked up yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Url {
+    /// A socket's path.
+    Unix(PathBuf),
+    /// `tcp://`: TLS or not is for `DOCKER_TLS_VERIFY` to say.
+    Tcp { host: String, port: Option<u16> },
+    /// `http://`.
+    Http { host: String, port: Option<u16> },
+    /// `https://`.
+    Https { host: String, port: Option<u16> },
+}
+
+/// The URL, taken apart.
+pub(super) fn url(text: &str) -> Result<Url, Reason> {
+    let (scheme, rest) = text.split_once("://").ok_or(Reason::Scheme)?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "unix" => socket(rest).map(Url::Unix),
+        "tcp" => authority(rest).map(|(host, port)| Url::Tcp { host, port }),
+        "http" => authority(rest).map(|(host, port)| Url::Http { host, port }),
+        "https" => authority(rest).map(|(host, port)| Url::Https { host, port }),
+        _ => Err(Reason::Scheme),
+    }
+}
+
+/// The predecessor wrote `unix://var/run/docker.sock`, without the slash that makes the path absolute.
+fn socket(rest: &str) -> Result<PathBuf, Reason> {
+    match rest.trim_matches('/') {
+        "" => Err(Reason::NoSocket),
+        _ if rest.starts_with('/') => Ok(PathBuf::from(rest)),
+        _ => Ok(PathBuf::from(format!("/{rest}"))),
+    }
+}
+
+/// `HOST` or `HOST:PORT`, with nothing but a slash behind it.
+fn authority(rest: &str) -> Result<(String, Option<u16>), Reason> {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '@', '?', '#']) {
+        return Err(Reason::MoreThanAddress);
+    }
+    let bracket = rest.rfind(']').unwrap_or(0);
+    let (host, port) =
+        match rest.rfind(':').filter(|&colon| colon > bracket).and_then(|colon| rest.split_at_checked(colon)) {
+            Some((host, port)) => (host, Some(usable_port(port)?)),
+            None => (rest, None),
+        };
+    bare_host(host)?;
+    Ok((host.to_owned(), port))
+}
+
+/// The number behind a colon; nobody can be reached at port 0.
+fn usable_port(text: &str) -> Result<u16, Reason> {
+    let digits = text.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).filter(|&port| port != 0).ok_or(Reason::Port)
+}
+
+impl Url {
+    /// The endpoint; `tls_verify` and `certificates` as Docker's own client uses them: TLS for `https://`, and for
+    /// `tcp://` where verification is asked for. `http://` stays plain, as it says.
+    ///
+    /// A port that is not given is Docker's for `tcp://` (2375, 2376 with TLS) and the scheme's for the others.
+    ///
+    /// # Errors
+    /// The reason why the certificates cannot be used, with the directory they were looked for in.
+    pub(super) fn endpoint(
+        self,
+        tls_verify: bool,
+        certificates: Option<PathBuf>,
+    ) -> Result<DockerEndpoint, (OsString, Reason)> {
+        match self {
+            Self::Unix(path) => Ok(DockerEndpoint::Unix(path)),
+            Self::Http { host, port } => Ok(DockerEndpoint::Tcp(address(&host, port, 80))),
+            Self::Tcp { host, port } if !tls_verify => Ok(DockerEndpoint::Tcp(address(&host, port, 2375))),
+            Self::Tcp { host, port } => tls(address(&host, port, 2376), certificates),
+            Self::Https { host, port } => tls(address(&host, port, 443), certificates),
+        }
+    }
+}
+
+fn address(host: &str, port: Option<u16>, default: u16) -> String {
+    format!("{host}:{}", port.unwrap_or(default))
+}
+
+/// TLS was asked for: without its files no request could ever succeed, so that they are looked at now.
+fn tls(address: String, certificates: Option<PathBuf>) -> Result<DockerEndpoint, (OsString, Reason)> {
+    let certificates = certificates.ok_or((OsString::new(), Reason::NoCertificates))?;
+    for name in CERTIFICATES {
+        let file = certificates.join(name);
+        if let Err(source) = readable(&file) {
+            return Err((certificates.into_os_string(), Reason::Certificate { file, source }));
+        }
+    }
+    Ok(DockerEndpoint::Tls { address, certificates })
+}
+
+fn readable(file: &Path) -> io::Result<()> {
+    File::open(file).map(drop)
+}
+
+impl fmt::Display for DockerEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls { address, .. } => write!(f, "https://{address}"),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What is not accepted, and what is said of it.
+
+use std::os::unix::ffi::OsStringExt as _;
+
+use super::*;
+
+/// `(flag or variable, bad value, what must be said)`.
+const BAD_VALUES: &[(&str, &str, &str)] = &[
+    ("--web.listen-address", "8081", "no usable port"),
+    ("--web.listen-address", ":", "no usable port"),
+    ("--web.listen-address", ":65536", "no usable port"),
+    ("--web.listen-address", ":+80", "no usable port"),
+    ("--web.listen-address", ":http", "no usable port"),
+    ("--web.listen-address", "::1:8081", "in brackets"),
+    ("--web.listen-address", "[::x]:8081", "no usable host"),
+    ("--web.listen-address", "http://host:80", "in brackets"),
+    ("--web.listen-address", "a b:80", "no usable host"),
+    ("--web.listen-address", ",", "needs a value"),
+    ("WEB_LISTEN_ADDRESS", ":1,:x", "no usable port"),
+    ("--web.telemetry-path", "metrics", "plain absolute URL path"),
+    ("--web.telemetry-path", "/a//b", "plain absolute URL path"),
+    ("--web.telemetry-path", "/a?b", "plain absolute URL path"),
+    ("--web.telemetry-path", "/<b>", "plain absolute URL path"),
+    ("--web.telemetry-path", "/", "landing page"),
+    ("--web.telemetry-path", "/healthz", "health endpoint"),
+    ("WEB_TELEMETRY_PATH", "/readyz", "health endpoint"),
+    ("--web.config.file", "/etc/hosts", "this version cannot do"),
+    ("WEB_CONFIG_FILE", "web.yml", "this version cannot do"),
+    ("--web.max-requests", "0", "not such a number"),
+    ("--web.max-requests", "-1", "not such a number"),
+    ("--web.max-requests", "many", "not such a number"),
+    ("--web.max-requests", "100001", "not such a number"),
+    ("--source", "files", "accepted words"),
+    ("SOURCE", "api", "accepted words"),
+    ("USE_PSEUDO_FILES", "maybe", "TRUE, YES, ENABLED or 1"),
+    ("--path.cgroup", "/nonexistent", "No such file"),
+    ("CGROUP_DIRECTORY", "/dev/null", "Not a directory"),
+    ("PROC_DIRECTORY", "/nonexistent", "No such file"),
+    ("--docker.url", "/var/run/docker.sock", "no scheme"),
+    ("--docker.url", "npipe:////./pipe/docker_engine", "no scheme"),
+    ("DOCKER_HOST", "ssh://host", "no scheme"),
+    ("DOCKER_CLIENT_URL", "unix://", "no socket"),
+    ("--docker.url", "tcp://", "no usable host"),
+    ("--docker.url", "tcp://host:0", "no usable port"),
+    ("--docker.url", "tcp://host:", "no usable port"),
+    ("--docker.url", "tcp://host:99999", "no usable port"),
+    ("--docker.url", "tcp://::1", "in brackets"),
+    ("--docker.url", "http://host:1/v1.41", "more than an address"),
+    ("--docker.resync-interval", "0", "too short"),
+    ("CONTAINER_REFRESH_INTERVAL", "999ms", "too short"),
+    ("--scrape.min-interval", "-1", "negative"),
+    ("REFRESH_INTERVAL", "often", "not a length of time"),
+    ("REFRESH_INTERVAL", "nan", "not a length of time"),
+    ("REFRESH_INTERVAL", "1e3", "not a length of time"),
+    ("REFRESH_INTERVAL", "1.2.3", "not a length of time"),
+    ("REFRESH_INTERVAL", ".", "not a length of time"),
+    ("--containers.linger", "366d", "too long"),
+    ("--containers.linger", "99999999999999999999999999", "too long"),
+    ("--containers.linger", "99999999999999999999999999h", "too long"),
+    ("--containers.linger", "", "not a length of time"),
+    ("--containers.labels", "ok,[", "\"[\" is not a glob"),
+    ("CONTAINER_LABELS", "{a", "\"{a\" is not a glob"),
+    ("--containers.include", "label:tier=[", "is not a glob"),
+    ("--containers.exclude", "[z-a]", "is not a glob"),
+    ("--metrics.schema", "prometheus", "accepted words"),
+    ("--collector.cpu", "maybe", "accepted words"),
+    ("--ebpf", "always", "accepted words"),
+    ("EBPF", "on", "no eBPF programs yet"),
+    ("LOG_LEVEL", "loud", "accepted words"),
+    ("--log.format", "xml", "accepted words"),
+];
+
+#[test]
+fn every_bad_value_is_named_with_its_flag_its_variable_and_what_is_accepted() {
+    for &(name, value, said) in BAD_VALUES {
+        let line = match name.strip_prefix("--") {
+            Some(_) => complaint(&[&format!("{name}={value}")], &[]),
+            None => complaint(&[], &[(name, value)]),
+        };
+        assert!(line.contains(said), "{name}={value}: {line}");
+        assert!(line.contains(name) && line.contains("accepted: "), "{name}={value}: {line}");
+        assert!(line.contains(value) || value.contains(','), "{name}={value}: {line}");
+    }
+}
+
+#[test]
+fn every_row_that_takes_a_value_has_a_bad_one_above() {
+    for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch()) {
+        if ["DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"].iter().any(|name| flag.variables.contains(name)) {
+            continue; // The one is tested below, the other accepts anything.
+        }
+        let tested = |name: &str| name.strip_prefix("--") == Some(&flag.name) || flag.variables.contains(&name);
+        assert!(BAD_VALUES.iter().any(|(name, ..)| tested(name)), "{}", flag.subject());
+    }
+}
+
+#[test]
+fn every_flag_that_needs_a_value_says_so() {
+    for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch() && !flag.name.is_empty()) {
+        let name = format!("--{}", flag.name);
+        assert!(complaint(&[&name], &[]).contains("needs a value"), "{name}");
+        assert!(complaint(&[&name, "--log.format=json"], &[]).contains("needs a value"), "{name}");
+    }
+}
+
+#[test]
+fn what_is_unknown_is_named_with_what_may_be_meant() {
+    for (word, said) in [
+        (
+            "--web.listen-adress=:1",
+            "--web.listen-adress is no flag of this program; did you mean --web.listen-address?",
+        ),
+        ("-log.level", "-log.level is no flag of this program; did you mean --log.level?"),
+        ("--no-log.level", "did you mean --log.level?"),
+        ("--no-collector.cgu", "did you mean --no-collector.cpu?"),
+        ("--housekeeping_interval=30s", "--housekeeping_interval is no flag of this program"),
+        ("-x", "-x is no flag of this program"),
+        ("", "\"\" is no command of this program; accepted: doctor, healthcheck, or none to serve"),
+        ("serve", "serve is no command of this program; accepted: doctor, healthcheck, or none to serve"),
+    ] {
+        let line = complaint(&[word], &[]);
+        assert!(line.ends_with(said), "{word}: {line}");
+    }
+    // The value of an unknown flag is not blamed for being no command.
+    assert_eq!(complaint(&["--port", "8080"], &[]), "--port is no flag of this program");
+    assert!(complaint(&["doctor", "healthcheck"], &[]).contains("one command too many"));
+}
+
+#[test]
+fn a_value_can_neither_break_the_line_nor_fill_the_screen() {
+    let line = complaint(&["--source", &format!("a\n\u{1b}[31m\"{}", "x".repeat(10_000))], &[]);
+    assert!(line.contains(r#""a\n\u{1b}[31m\"xxx"#), "{line}");
+    assert!(!line.contains('\n') && line.len() < 400, "{line}");
+}
+
+#[test]
+fn a_password_in_a_url_is_not_repeated() {
+    let line = complaint(&["--docker.url=http://me:secret@host"], &[]);
+    assert!(line.contains("\"http://***@host\"") && line.contains("more than an address"), "{line}");
+    assert!(!line.contains("secret"), "{line}");
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_refused_where_text_is_wanted() {
+    let value = |name: &str| (name == "LOG_LEVEL").then(|| OsString::from_vec(b"inf\xf8".to_vec()));
+    let Err(mistakes) = Config::from([], value) else { panic!("accepted") };
+    assert!(mistakes.to_string().contains("not valid UTF-8"), "{mistakes}");
+}
+
+#[test]
+fn tls_without_its_files_is_named_by_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let line = complaint(&["--docker.url=https://host"], &[("DOCKER_CERT_PATH", path)]);
+    assert!(line.starts_with("DOCKER_CERT_PATH: ") && line.contains("ca.pem cannot be read"), "{line}");
+    let line = complaint(&[], &[("DOCKER_HOST", "tcp://host"), ("DOCKER_TLS_VERIFY", "1"), ("HOME", path)]);
+    assert!(complaint(&["--docker.url=https://host"], &[]).contains("without HOME there is no default"));
+    assert!(line.contains(".docker\" by default cannot be used for TLS"), "{line}");
+}
+
+#[test]
+fn all_mistakes_are_said_at_once() {
+    let args = [
+        "--web.listen-adress=:1",
+        "serve",
+        "--web.max-requests=0",
+        "--path.cgroup=/nonexistent",
+        "--containers.linger=-5",
+        "--metrics.schema",
+        "--log.level=loud",
+        "--log.level=louder",
+        "--collector.cpu=perhaps",
+    ];
+    let env = [
+        ("DOCKER_HOST", "ssh://host"),
+        ("CONTAINER_LABELS", "com.docker.*,["),
+        ("REFRESH_INTERVAL", "often"),
+        ("USE_PSEUDO_FILES", "maybe"),
+        ("WEB_CONFIG_FILE", "web.yml"),
+    ];
+    let Err(mistakes) = parse(&args, &env) else { panic!("accepted") };
+    assert_eq!(mistakes.0.len(), 14);
+    golden("mistakes.txt", &format!("{mistakes}\n"));
+}

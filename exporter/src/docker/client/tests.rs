@@ -1,0 +1,86 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::Engine;
+use crate::config::DockerEndpoint;
+use crate::docker::Error;
+use crate::docker::fake::{Fake, quick};
+use crate::metrics::Own;
+
+fn engine(endpoint: DockerEndpoint) -> Engine {
+    Engine::with_timing(endpoint, Own::new().unwrap(), quick())
+}
+
+#[tokio::test]
+async fn an_engine_says_who_it_is() {
+    let fake = Fake::start([]);
+    let engine = engine(DockerEndpoint::Unix(fake.socket()));
+    assert_eq!(engine.about(), None);
+    let about = engine.connect().await.unwrap();
+    assert_eq!((about.version.as_str(), about.api.as_str()), ("20.10.24", "1.41"));
+    assert_eq!(engine.about(), Some(about));
+}
+
+#[tokio::test]
+async fn each_cause_is_told_with_its_cure() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = engine(DockerEndpoint::Unix(directory.path().join("no.sock"))).connect().await.unwrap_err();
+    assert!(matches!(missing, Error::NoSocket { .. }), "{missing}");
+    assert!(missing.to_string().contains("-v /var/run/docker.sock"), "{missing}");
+
+    let dead = directory.path().join("dead.sock");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let refused = engine(DockerEndpoint::Unix(dead)).connect().await.unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
+
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = engine(DockerEndpoint::Tcp(port.to_string())).connect().await.unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_hanging_engine_is_given_up_in_time() {
+    let fake = Fake::start([]);
+    fake.world().hangs_at = Some("/".to_owned());
+    let own = Own::new().unwrap();
+    let began = Instant::now();
+    let error = fake.engine(&own).connect().await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert!(began.elapsed() < quick().call * 3);
+    assert_eq!(own.docker_requests.with_label_values(&["version", "timeout"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_everything_is_named() {
+    let fake = Fake::start([]);
+    fake.world().allows = |_| false;
+    let own = Own::new().unwrap();
+    let error = fake.engine(&own).connect().await.unwrap_err();
+    assert!(error.to_string().contains("403") && error.to_string().contains("proxy"), "{error}");
+    assert_eq!(own.docker_requests.with_label_values(&["version", "403"]).get(), 3, "with and without prefix");
+}
+
+#[tokio::test]
+async fn something_else_than_an_engine_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("other.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            drop(tokio::io::AsyncWriteExt::write_all(&mut stream, b"SSH-2.0-OpenSSH_9\r\n").await);
+        }
+    });
+    let error = engine(DockerEndpoint::Unix(socket)).connect().await.unwrap_err();
+    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_missing_certificate_is_named() {
+    let certificates = PathBuf::from("/nowhere");
+    let endpoint = DockerEndpoint::Tls { address: "127.0.0.1:1".to_owned(), certificates };
+    let error = engine(endpoint).connect().await.unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/key.pem"), "{error}");
+    assert!(error.to_string().contains("DOCKER_CERT_PATH"), "{error}");
+}

@@ -1,0 +1,265 @@
+//! One line of `/events`: what happened, and what it means at once, before the container is inspected.
+
+use serde_json::Value;
+
+use super::json::{health, integer, map, text};
+use super::time::now_ns;
+use crate::discover::ContainerId;
+use crate::name::{Health, HealthStatus, Identity, Meta, Rules, State};
+
+/// Attributes that an engine adds to a container's labels.
+const NOT_LABELS: [&str; 8] =
+    ["image", "name", "oldName", "exitCode", "containerExitCode", "execDuration", "signal", "execID"];
+
+/// What happened to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Create,
+    Start,
+    Restart,
+    Die,
+    Oom,
+    Pause,
+    Unpause,
+    Rename,
+    Update,
+    Destroy,
+    Health,
+    Other,
+}
+
+/// Every word that is asked for, Podman's (`died`, `remove`) included.
+const WORDS: [(&str, Action); 13] = [
+    ("create", Action::Create),
+    ("start", Action::Start),
+    ("restart", Action::Restart),
+    ("die", Action::Die),
+    ("died", Action::Die),
+    ("oom", Action::Oom),
+    ("pause", Action::Pause),
+    ("unpause", Action::Unpause),
+    ("rename", Action::Rename),
+    ("update", Action::Update),
+    ("destroy", Action::Destroy),
+    ("remove", Action::Destroy),
+    ("health_status", Action::Health),
+];
+
+impl Action {
+    /// Docker's word, without what it appends after a colon: a bounded set of metric labels.
+    pub(super) fn as_str(self) -> &'static str {
+        WORDS.iter().find(|(_, action)| *action == self).map_or("other", |(word, _)| word)
+    }
+
+    fn parse(word: &str) -> Self {
+        let bare = word.split(':').next().unwrap_or_default().trim();
+        WORDS.iter().find(|(known, _)| *known == bare).map_or(Self::Other, |(_, action)| *action)
+    }
+}
+
+/// The request that subscribes to what is of interest, without the noise of `exec_*`, `attach` and the like.
+pub(super) fn subscription() -> String {
+    let words = WORDS.map(|(word, _)| format!("%22{word}%22")).join(",");
+    format!("/events?filters=%7B%22type%22:%5B%22container%22%5D,%22event%22:%5B{words}%5D%7D")
+}
+
+/// One event of one container.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) id: ContainerId,
+    pub(super) action: Action,
+    pub(super) time_ns: u64,
+    /// What the event says of the container's names; none where it says nothing.
+    pub(super) identity: Option<Identity>,
+    exit_code: Option<i64>,
+    verdict: Option<HealthStatus>,
+}
+
+impl Event {
+    /// None for what is no container's event.
+    pub(super) fn parse(value: &Value, rules: &Rules) -> Option<Self> {
+        if !matches!(text(value, "/Type"), "container" | "") {
+            return None;
+        }
+        let either = |new, old| Some(text(value, new)).filter(|text| !text.is_empty()).unwrap_or(text(value, old));
+        let word = either("/Action", "/status");
+        let nanoseconds = integer(value, "/timeNano").or_else(|| integer(value, "/time")?.checked_mul(1_000_000_000));
+        Some(Self {
+            id: ContainerId::parse(either("/Actor/ID", "/id").as_bytes())?,
+            action: Action::parse(word),
+            time_ns: nanoseconds.and_then(|time| u64::try_from(time).ok()).unwrap_or_else(now_ns),
+            identity: identity(value, rules),
+            exit_code: integer(value, "/Actor/Attributes/exitCode")
+                .or_else(|| integer(value, "/Actor/Attributes/containerExitCode")),
+            verdict: word.split_once(':').and_then(|(_, verdict)| health(verdict)),
+        })
+    }
+
+    /// Changes what the event alone is proof of.
+    pub(super) fn apply(&self, meta: &mut Meta) {
+        match self.action {
+            Action::Start | Action::Restart => self.started(meta),
+            Action::Die => self.died(meta),
+            Action::Oom => meta.oom_killed = true,
+            Action::Pause => meta.state = State::Paused,
+            Action::Unpause => meta.state = State::Running,
+            Action::Rename => self.renamed(meta),
+            Action::Health => self.judged(meta),
+            Action::Create | Action::Update | Action::Destroy | Action::Other => {}
+        }
+    }
+
+    /// Whether something has changed that the event does not tell.
+    pub(super) fn leaves_questions(&self) -> bool {
+        match self.action {
+            Action::Create | Action::Start | Action::Restart | Action::Die | Action::Update => true,
+            Action::Health => self.verdict != Some(HealthStatus::Healthy),
+            Action::Rename => self.identity.is_none(),
+            Action::Oom | Action::Pause | Action::Unpause | Action::Destroy | Action::Other => false,
+        }
+    }
+
+    fn started(&self, meta: &mut Meta) {
+        // `restart` comes after `start`, whose inspection may have answered already.
+        if self.action == Action::Start {
+            meta.pid = None;
+            meta.oom_killed = false;
+        }
+        meta.state = State::Running;
+        meta.exit_code = None;
+        meta.finished_ns = None;
+    }
+
+    fn died(&self, meta: &mut Meta) {
+        meta.state = State::Exited;
+        meta.pid = None;
+        meta.exit_code = self.exit_code;
+        meta.finished_ns = Some(self.time_ns);
+    }
+
+    fn renamed(&self, meta: &mut Meta) {
+        if let Some(identity) = &self.identity {
+            meta.name.clone_from(&identity.name);
+            meta.selected = identity.selected;
+        }
+    }
+
+    fn judged(&self, meta: &mut Meta) {
+        let Some(status) = self.verdict else { return };
+        let streak = meta.health.map_or(0, |health| health.failing_streak);
+        let failing_streak = if status == HealthStatus::Healthy { 0 } else { streak };
+        meta.health = Some(Health { status, failing_streak });
+    }
+}
+
+fn identity(value: &Value, rules: &Rules) -> Option<Identity> {
+    let mut attributes = map(value, "/Actor/Attributes");
+    attributes.retain(|(key, _)| !NOT_LABELS.contains(key));
+    let name = text(value, "/Actor/Attributes/name");
+    let image = text(value, "/Actor/Attributes/image");
+    (!name.is_empty()).then(|| rules.identify(name, image, attributes))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Action, Event, subscription};
+    use crate::discover::ContainerId;
+    use crate::name::{Health, HealthStatus, Meta, Rules, State};
+
+    const ID: &str = "c7c9797c942e7936d998351a67edb810d5ee417a519b14a02be5873e5137a192";
+
+    fn event(action: &str, attributes: Value) -> Event {
+        let mut value = json!({"Type": "container", "Action": action, "time": 5, "timeNano": 5_000_000_001_i64,
+            "Actor": {"ID": ID, "Attributes": {"name": "web", "image": "nginx"}}});
+        if let Value::Object(more) = attributes {
+            value["Actor"]["Attributes"].as_object_mut().unwrap().extend(more);
+        }
+        Event::parse(&value, &Rules::default()).unwrap()
+    }
+
+    fn meta() -> Meta {
+        let health = Some(Health { status: HealthStatus::Starting, failing_streak: 2 });
+        let id = ContainerId::parse(ID.as_bytes()).unwrap();
+        Meta { state: State::Running, pid: Some(9), health, ..Meta::unknown(id) }
+    }
+
+    fn after(event: &Event, mut meta: Meta) -> Meta {
+        event.apply(&mut meta);
+        meta
+    }
+
+    #[test]
+    fn death_is_known_at_once() {
+        for action in ["die", "died"] {
+            let dead = after(&event(action, json!({"exitCode": "3"})), meta());
+            assert_eq!((dead.state, dead.exit_code, dead.finished_ns), (State::Exited, Some(3), Some(5_000_000_001)));
+            assert_eq!(dead.pid, None, "the number may belong to another process by now");
+        }
+        assert_eq!(after(&event("died", json!({"containerExitCode": "4"})), meta()).exit_code, Some(4));
+    }
+
+    #[test]
+    fn a_start_ends_the_story_of_the_last_run() {
+        let dead = Meta { oom_killed: true, ..after(&event("die", json!({"exitCode": "3"})), meta()) };
+        let started = after(&event("start", json!(null)), dead);
+        assert_eq!((started.state, started.exit_code, started.finished_ns), (State::Running, None, None));
+        assert!(!started.oom_killed);
+        assert_eq!(after(&event("restart", json!(null)), meta()).pid, Some(9));
+    }
+
+    #[test]
+    fn pause_oom_rename_and_health_need_no_inspection() {
+        assert_eq!(after(&event("pause", json!(null)), meta()).state, State::Paused);
+        assert_eq!(after(&event("unpause", json!(null)), meta()).state, State::Running);
+        assert!(after(&event("oom", json!(null)), meta()).oom_killed);
+        assert_eq!(after(&event("rename", json!({"name": "/new", "oldName": "/web"})), meta()).name, "new");
+        let healthy = event("health_status: healthy", json!(null));
+        let expected = Health { status: HealthStatus::Healthy, failing_streak: 0 };
+        assert_eq!(after(&healthy, meta()).health, Some(expected));
+        assert!(!healthy.leaves_questions());
+        let unhealthy = event("health_status: unhealthy", json!(null));
+        assert_eq!(after(&unhealthy, meta()).health.unwrap().status, HealthStatus::Unhealthy);
+        assert!(unhealthy.leaves_questions(), "the streak is not in the event");
+    }
+
+    #[test]
+    fn an_event_names_the_container_and_its_labels() {
+        let event = event("start", json!({"com.docker.compose.project": "shop", "exitCode": "1"}));
+        let identity = event.identity.unwrap();
+        assert_eq!((identity.name.as_str(), identity.image.as_str()), ("web", "nginx"));
+        assert_eq!(identity.labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
+    }
+
+    #[test]
+    fn action_labels_are_bounded() {
+        for (word, expected) in [
+            ("health_status: unhealthy", "health_status"),
+            ("health_status", "health_status"),
+            ("died", "die"),
+            ("remove", "destroy"),
+            ("exec_start: sh -c 'secret'", "other"),
+        ] {
+            assert_eq!(Action::parse(word).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn strange_events_are_no_events() {
+        let parse = |value| Event::parse(&value, &Rules::default());
+        assert!(parse(json!({"Type": "network", "Action": "create", "Actor": {"ID": ID}})).is_none());
+        assert!(parse(json!({"Type": "container", "Action": "start", "Actor": {"ID": "short"}})).is_none());
+        assert!(parse(json!(null)).is_none());
+        let old_shape = parse(json!({"status": "start", "id": ID, "from": "nginx", "time": 7})).unwrap();
+        assert_eq!((old_shape.action, old_shape.time_ns), (Action::Start, 7_000_000_000));
+        assert!(old_shape.identity.is_none());
+    }
+
+    #[test]
+    fn the_subscription_is_one_valid_request_target() {
+        let target = subscription();
+        assert!(target.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"{}[]<>".contains(&byte)), "{target}");
+        assert!(target.contains("%22health_status%22") && !target.contains("exec"));
+    }
+}

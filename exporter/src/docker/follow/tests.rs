@@ -1,0 +1,273 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::follow;
+use crate::docker::fake::{Fake, container, id};
+use crate::metrics::Own;
+use crate::name::{Directory, LabelPolicy, Meta, Rules, State};
+
+/// A follower at work.
+struct Following {
+    directory: Arc<Directory>,
+    own: Own,
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Following {
+    fn start(fake: &Fake, resync: Duration) -> Self {
+        let (own, directory) = (Own::new().unwrap(), Arc::new(Directory::new(Duration::from_mins(5))));
+        let (stop, stopped) = oneshot::channel();
+        let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
+        let stopped = async move { drop(stopped.await) };
+        let task = tokio::spawn(follow(fake.engine(&own), Arc::clone(&directory), rules, resync, stopped));
+        Self { directory, own, task, stop }
+    }
+
+    fn meta(&self, letter: char) -> Option<Arc<Meta>> {
+        self.directory.names().containers.get(&id(letter)).cloned()
+    }
+
+    fn up(&self) -> bool {
+        self.own.docker_up.get() == 1
+    }
+
+    /// Waits for the inspection of a container too.
+    async fn knows(&self, letter: char, what: impl Fn(&Meta) -> bool) {
+        eventually(|| self.meta(letter).is_some_and(|meta| meta.limits.memory_bytes.is_some() && what(&meta))).await;
+    }
+
+    fn requests(&self, endpoint: &str, code: &str) -> u64 {
+        self.own.docker_requests.with_label_values(&[endpoint, code]).get()
+    }
+}
+
+const NEVER: Duration = Duration::from_hours(1);
+
+async fn eventually(condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(10), "did not come true");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn existing_containers_are_listed_and_inspected() {
+    let fake = Fake::start([container('a', "web", "running"), container('b', "job", "exited")]);
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |meta| meta.name == "web" && meta.pid == Some(7)).await;
+    following.knows('b', |meta| meta.state == State::Exited && meta.exit_code == Some(0)).await;
+    assert!(following.up() && following.directory.is_listed());
+    eventually(|| following.requests("events", "200") == 1).await;
+    assert_eq!(following.requests("inspect", "200"), 2, "the second list asks for nothing");
+}
+
+#[tokio::test]
+async fn a_container_s_life_is_followed_by_events() {
+    let fake = Fake::start([]);
+    let following = Following::start(&fake, NEVER);
+    eventually(|| following.up() && fake.subscribers() == 1).await;
+
+    let began = Instant::now();
+    let (key, value) = container('a', "web", "running");
+    fake.world().containers.insert(key.clone(), value);
+    fake.emit('a', "start", json!({"name": "web"}));
+    eventually(|| following.meta('a').is_some_and(|meta| meta.name == "web")).await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    following.knows('a', |meta| meta.state == State::Running).await;
+
+    fake.emit('a', "pause", json!(null));
+    eventually(|| following.meta('a').unwrap().state == State::Paused).await;
+    fake.emit('a', "unpause", json!(null));
+    fake.emit('a', "rename", json!({"name": "shop", "oldName": "/web"}));
+    eventually(|| following.meta('a').unwrap().name == "shop").await;
+    fake.world().hangs_at = Some(format!("{key}/json"));
+    fake.emit('a', "die", json!({"exitCode": "3", "name": "shop"}));
+    eventually(|| following.meta('a').unwrap().exit_code == Some(3)).await;
+    fake.emit('a', "destroy", json!({"name": "shop"}));
+    eventually(|| following.meta('a').unwrap().removed_ns.is_some()).await;
+    assert_eq!(following.meta('a').unwrap().state, State::Exited);
+    assert_eq!(following.own.docker_events.with_label_values(&["pause"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_hanging_engine_is_down_and_comes_back_by_itself() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |_| true).await;
+    fake.world().hangs_at = Some("/".to_owned());
+    eventually(|| !following.up()).await;
+    assert!(following.meta('a').is_some(), "known names are kept");
+    assert!(following.requests("list", "timeout") >= 1);
+    fake.world().hangs_at = None;
+    eventually(|| following.up()).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_comes_late_is_found() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let (socket, aside) = (fake.socket(), fake.socket().with_extension("aside"));
+    std::fs::rename(&socket, &aside).unwrap();
+    let following = Following::start(&fake, NEVER);
+    sleep(Duration::from_millis(150)).await;
+    assert!(!following.up() && !following.directory.is_listed());
+    std::fs::rename(&aside, &socket).unwrap();
+    following.knows('a', |_| true).await;
+}
+
+#[tokio::test]
+async fn after_the_event_stream_ends_a_new_one_is_opened_and_missed_changes_are_found() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |_| true).await;
+    fake.world().containers.clear();
+    fake.world().containers.extend([container('b', "other", "running")]);
+    fake.end_events();
+    following.knows('b', |meta| meta.name == "other").await;
+    assert!(following.meta('a').unwrap().removed_ns.is_some());
+    eventually(|| fake.subscribers() == 1).await;
+}
+
+#[tokio::test]
+async fn a_dead_event_stream_is_healed_by_the_next_list() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let following = Following::start(&fake, Duration::from_millis(100));
+    following.knows('a', |_| true).await;
+    eventually(|| fake.requests("all=1") > 3).await;
+    assert_eq!((fake.requests("/events"), fake.requests(&"a".repeat(64))), (1, 1));
+    fake.world().containers.extend([container('b', "other", "running")]);
+    following.knows('b', |_| true).await;
+    eventually(|| fake.requests("/events") == 2).await;
+}
+
+#[tokio::test]
+async fn old_and_new_engines_agree_on_a_version() {
+    for api in [(12, 40), (12, 41), (24, 44), (44, 52), (50, 60)] {
+        let fake = Fake::start([container('a', "web", "running")]);
+        fake.world().api = api;
+        let following = Following::start(&fake, NEVER);
+        following.knows('a', |_| true).await;
+    }
+}
+
+/// What a read-only socket proxy lets through.
+fn read_only(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    let inspection = path.strip_prefix("/containers/").and_then(|rest| rest.strip_suffix("/json"));
+    matches!(path, "/version" | "/events" | "/containers/json") || inspection.is_some_and(|id| id.len() == 64)
+}
+
+fn only_with_prefix(target: &str) -> bool {
+    let rest = target.strip_prefix("/v1.").and_then(|rest| rest.find('/').map(|at| rest.split_at(at).1));
+    rest.is_some_and(read_only)
+}
+
+fn with_or_without_prefix(target: &str) -> bool {
+    read_only(target) || only_with_prefix(target)
+}
+
+#[tokio::test]
+async fn a_read_only_proxy_is_enough() {
+    for allows in [read_only, only_with_prefix, with_or_without_prefix] {
+        let fake = Fake::start([container('a', "web", "running")]);
+        fake.world().allows = allows;
+        let following = Following::start(&fake, NEVER);
+        following.knows('a', |_| true).await;
+        eventually(|| fake.subscribers() == 1).await;
+        sleep(Duration::from_millis(150)).await;
+        assert!(following.up(), "signs of life are allowed too");
+    }
+}
+
+#[tokio::test]
+async fn without_events_the_list_is_asked_for_more_often() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    fake.world().allows = |target| !target.contains("/events");
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |_| true).await;
+    fake.world().containers.extend([container('b', "other", "running")]);
+    following.knows('b', |_| true).await;
+    assert!(following.up());
+    assert_eq!(following.requests("events", "403"), 1);
+}
+
+#[tokio::test]
+async fn without_inspection_names_and_states_are_still_known() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    fake.world().allows = |target| !target.contains(&"a".repeat(64));
+    let following = Following::start(&fake, NEVER);
+    eventually(|| following.meta('a').is_some_and(|meta| meta.name == "web" && meta.state == State::Running)).await;
+    eventually(|| following.requests("inspect", "403") == 1).await;
+}
+
+#[tokio::test]
+async fn one_container_that_cannot_be_inspected_costs_only_itself() {
+    let fake = Fake::start("abcdef".chars().map(|letter| container(letter, "web", "running")));
+    fake.world().hangs_at = Some(format!("{}/json", "c".repeat(64)));
+    let following = Following::start(&fake, NEVER);
+    for letter in "abdef".chars() {
+        following.knows(letter, |_| true).await;
+    }
+    assert_eq!(following.meta('c').unwrap().name, "web");
+    assert!(following.up());
+}
+
+#[tokio::test]
+async fn odd_entries_of_the_list_cost_only_themselves() {
+    let fake = Fake::start([container('a', "web", "running"), container('b', "pod", "running")]);
+    let list = json!([
+        {"Id": "a".repeat(64), "Names": ["/web"], "State": "stopping", "Status": "", "Created": "2026", "Ports": null},
+        {"Id": 7}, {"Id": "short"}, {},
+        {"Id": "b".repeat(64), "Names": null, "State": "frobbed", "Labels": {"a": 1, "b": null}, "Health": []},
+    ]);
+    fake.world().list = Some(list.to_string());
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |meta| meta.name == "web").await;
+    following.knows('b', |meta| meta.name == "pod").await;
+    assert_eq!(following.directory.names().containers.len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_list_removes_nothing() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let following = Following::start(&fake, Duration::from_millis(100));
+    following.knows('a', |_| true).await;
+    for nonsense in ["", "<html>busy</html>", "{}", "[{\"Id\":"] {
+        fake.world().list = Some(nonsense.to_owned());
+        eventually(|| !following.up()).await;
+        assert_eq!(following.meta('a').unwrap().removed_ns, None, "{nonsense}");
+        fake.world().list = None;
+        eventually(|| following.up()).await;
+    }
+}
+
+#[tokio::test]
+async fn hostile_labels_are_bounded() {
+    let mut labels: serde_json::Map<_, _> = (0..5000).map(|n| (format!("l{n}"), json!("v"))).collect();
+    labels.extend((0..100).map(|n| (format!("a\"\n{n}"), json!("x".repeat(64 << 10)))));
+    let (key, mut value) = container('a', "web", "running");
+    value["Config"]["Labels"] = Value::Object(labels);
+    let fake = Fake::start([(key, value)]);
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |meta| meta.labels.len() == 64).await;
+    let meta = following.meta('a').unwrap();
+    assert!(meta.labels.iter().all(|(name, value)| name.len() <= 128 && value.len() <= 1024));
+    assert!(following.own.series_dropped.with_label_values(&["label_limit"]).get() >= 5000);
+}
+
+#[tokio::test]
+async fn stopping_leaves_nothing_behind() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    fake.world().hangs_at = Some(format!("{}/json", "a".repeat(64)));
+    let following = Following::start(&fake, NEVER);
+    eventually(|| fake.connections() == 2 && following.up()).await;
+    following.stop.send(()).unwrap();
+    following.task.await.unwrap();
+    eventually(|| fake.connections() == 0).await;
+}

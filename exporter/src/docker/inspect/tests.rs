@@ -1,0 +1,121 @@
+use serde_json::{Value, json};
+
+use super::inspected;
+use crate::name::{Health, HealthStatus, Limits, Meta, Names, NetworkMode, Rules, State};
+
+const ID: &str = "c7c9797c942e7936d998351a67edb810d5ee417a519b14a02be5873e5137a192";
+
+fn meta(value: &Value) -> Meta {
+    inspected(value, &Rules::default(), &Names::default()).unwrap().meta
+}
+
+fn running() -> Value {
+    json!({
+        "Id": ID, "Created": "2026-11-23T02:06:22.631014787Z", "Name": "/web", "Image": "sha256:1d93",
+        "RestartCount": 2,
+        "State": {
+            "Status": "running", "Running": true, "Pid": 12905, "ExitCode": 0, "OOMKilled": false,
+            "StartedAt": "2026-11-23T02:06:22.958362708Z", "FinishedAt": "2026-11-23T02:06:20Z",
+            "Health": {"Status": "unhealthy", "FailingStreak": 4, "Log": []}
+        },
+        "HostConfig": {
+            "NetworkMode": "default", "RestartPolicy": {"Name": "always"}, "CgroupParent": "/shop",
+            "NanoCpus": 1_500_000_000, "CpuPeriod": 0, "CpuQuota": 0, "CpuShares": 512, "Memory": 67_108_864,
+            "MemorySwap": 134_217_728, "MemoryReservation": 1024, "PidsLimit": 50
+        },
+        "Config": {"Image": "nginx:1", "Labels": {"com.docker.compose.project": "shop"}}
+    })
+}
+
+#[test]
+fn a_running_container_is_read_in_full() {
+    let inspected = inspected(&running(), &Rules::default(), &Names::default()).unwrap();
+    assert_eq!(inspected.restart_count, 2);
+    let meta = inspected.meta;
+    assert_eq!((meta.name.as_str(), meta.image.as_str(), meta.image_id.as_str()), ("web", "nginx:1", "sha256:1d93"));
+    assert_eq!(meta.labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
+    assert_eq!((meta.state, meta.pid, meta.exit_code, meta.finished_ns), (State::Running, Some(12905), None, None));
+    assert_eq!(meta.started_ns, Some(1_795_399_582_958_362_708));
+    assert_eq!(meta.created_ns, Some(1_795_399_582_631_014_787));
+    assert_eq!(meta.health, Some(Health { status: HealthStatus::Unhealthy, failing_streak: 4 }));
+    assert_eq!((meta.restart_policy.as_str(), meta.cgroup_parent.as_str()), ("always", "/shop"));
+    assert_eq!(meta.network_mode, NetworkMode::Own("default".to_owned()));
+    let expected = Limits {
+        cpu_quota_us: Some(150_000),
+        cpu_period_us: Some(100_000),
+        cpu_shares: Some(512),
+        memory_bytes: Some(67_108_864),
+        swap_bytes: Some(67_108_864),
+        memory_reservation_bytes: Some(1024),
+        pids: Some(50),
+    };
+    assert_eq!(meta.limits, expected);
+}
+
+#[test]
+fn an_exit_code_needs_a_run_that_has_ended() {
+    let mut value = running();
+    value["State"] = json!({"Status": "exited", "Pid": 0, "ExitCode": 3, "OOMKilled": true,
+        "StartedAt": "2026-11-23T02:06:22Z", "FinishedAt": "2026-11-23T02:06:30.5Z"});
+    let ended = meta(&value);
+    assert_eq!((ended.state, ended.exit_code, ended.oom_killed, ended.pid), (State::Exited, Some(3), true, None));
+    assert_eq!(ended.finished_ns, Some(1_795_399_590_500_000_000));
+
+    value["State"] = json!({"Status": "created", "ExitCode": 127, "StartedAt": "0001-01-01T00:00:00Z",
+        "FinishedAt": "0001-01-01T00:00:00Z"});
+    let never_ran = meta(&value);
+    assert_eq!((never_ran.state, never_ran.exit_code, never_ran.started_ns), (State::Created, None, None));
+}
+
+#[test]
+fn unlimited_is_none() {
+    let mut value = running();
+    value["HostConfig"] = json!({"NanoCpus": 0, "CpuQuota": -1, "CpuPeriod": 0, "CpuShares": 0, "Memory": 0,
+        "MemorySwap": -1, "MemoryReservation": 0, "PidsLimit": null, "RestartPolicy": {"Name": ""}});
+    let meta = meta(&value);
+    assert_eq!(meta.limits, Limits::default());
+    assert_eq!(meta.restart_policy, "no");
+    assert_eq!(meta.network_mode, NetworkMode::Unknown);
+}
+
+#[test]
+fn a_quota_has_the_default_period_unless_one_is_given() {
+    for (period, expected) in [(json!(0), 100_000), (json!(50_000), 50_000)] {
+        let value = json!({"Id": ID, "HostConfig": {"CpuQuota": 25_000, "CpuPeriod": period}});
+        let limits = meta(&value).limits;
+        assert_eq!((limits.cpu_quota_us, limits.cpu_period_us), (Some(25_000), Some(expected)));
+    }
+}
+
+#[test]
+fn podman_s_way_of_saying_it_is_understood() {
+    let value = json!({
+        "Id": ID, "Name": "web", "Created": "2026-11-23T03:06:22.631014787+01:00", "RestartCount": null,
+        "State": {"Status": "stopping", "Running": true, "Pid": "77", "StartedAt": "2026-11-23T03:06:22+01:00",
+            "FinishedAt": "0001-01-01T00:00:00Z", "Healthcheck": {"Status": "", "FailingStreak": 0, "Log": null}},
+        "HostConfig": {"RestartPolicy": {"Name": "unless-stopped"}, "NetworkMode": "slirp4netns"},
+        "Config": {"Labels": null, "Image": "docker.io/library/nginx:1"}
+    });
+    let meta = meta(&value);
+    assert_eq!((meta.state, meta.pid, meta.health), (State::Running, Some(77), None));
+    assert_eq!(meta.created_ns, Some(1_795_399_582_631_014_787));
+}
+
+#[test]
+fn an_unknown_state_word_falls_back_on_the_flags() {
+    for (flags, expected) in [
+        (json!({"Status": "frobbed", "Running": true, "Paused": true}), State::Paused),
+        (json!({"Status": "", "Running": true}), State::Running),
+        (json!({"StartedAt": "2026-11-23T02:06:22Z"}), State::Exited),
+        (json!(null), State::Created),
+    ] {
+        assert_eq!(meta(&json!({"Id": ID, "State": flags})).state, expected, "{flags}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_container_is_none() {
+    for value in [json!({"message": "no such container"}), json!({"Id": "abc"}), json!([]), json!(null)] {
+        assert!(inspected(&value, &Rules::default(), &Names::default()).is_none(), "{value}");
+    }
+}

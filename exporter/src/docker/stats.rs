@@ -1,0 +1,99 @@
+//! The stats API: one reading of many containers, for hosts whose cgroup tree we cannot read.
+
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde_json::Value;
+use tokio::time::timeout_at;
+
+use super::Engine;
+use super::client::Session;
+use crate::discover::ContainerId;
+
+/// Containers that are asked for at a time unless told otherwise.
+pub const DEFAULT_CONCURRENCY: usize = 32;
+
+/// Reads the statistics of containers. Cloning shares the engine.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    engine: Engine,
+    concurrency: usize,
+}
+
+/// What one pass over the containers brought.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Docker's own JSON per container, integers exact, in the order of arrival.
+    pub readings: Vec<(ContainerId, Value)>,
+    /// Containers whose reading failed or took too long. One that had ended meanwhile is not among them.
+    pub failed: usize,
+    /// Containers that were not read any more because the time was up.
+    pub cut: usize,
+}
+
+impl Sweep {
+    /// Whether every container that still exists was read.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.failed == 0 && self.cut == 0
+    }
+}
+
+enum Outcome {
+    Read(Value),
+    Vanished,
+    Failed,
+    Cut,
+}
+
+impl Stats {
+    /// Reads through `engine`, at most `concurrency` containers at a time.
+    #[must_use]
+    pub fn new(engine: Engine, concurrency: usize) -> Self {
+        Self { engine, concurrency: concurrency.max(1) }
+    }
+
+    /// Reads each container once, until `deadline` at the latest. A slow container occupies one place among many;
+    /// while the engine is down (nobody is connected, see [`super::follow`]) everything fails at once.
+    pub async fn sweep(&self, ids: &[ContainerId], deadline: Instant) -> Sweep {
+        let Some(session) = self.engine.session() else {
+            return Sweep { failed: ids.len(), ..Sweep::default() };
+        };
+        let session = &session;
+        let calls = ids.iter().map(|id| async move { (*id, read(session, *id, deadline).await) });
+        let mut outcomes = stream::iter(calls).buffer_unordered(self.concurrency);
+        let mut sweep = Sweep::default();
+        while let Some((id, outcome)) = outcomes.next().await {
+            match outcome {
+                Outcome::Read(value) => sweep.readings.push((id, value)),
+                Outcome::Vanished => {}
+                Outcome::Failed => sweep.failed += 1,
+                Outcome::Cut => sweep.cut += 1,
+            }
+        }
+        sweep
+    }
+}
+
+async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome {
+    if Instant::now() >= deadline {
+        return Outcome::Cut;
+    }
+    match timeout_at(deadline.into(), session.stats(id)).await {
+        Ok(Ok(value)) => Outcome::Read(value),
+        // Gone, or not running any more.
+        Ok(Err(error)) if matches!(error.status(), Some(404 | 409)) => Outcome::Vanished,
+        Ok(Err(error)) => {
+            tracing::debug!(container = %id, %error, "no statistics");
+            Outcome::Failed
+        }
+        Err(_) => {
+            session.count_timeout("stats");
+            Outcome::Cut
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Merges what lists, events and inspections say into the directory, whichever arrives first, and knows which
+//! container has to be inspected. No I/O.
+//!
+//! Answers overtake each other: an inspection may have been made before an event that arrived earlier. So every event
+//! moves a clock, and an answer whose question is older than the container's last event is not believed.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Error;
+use super::events::{Action, Event};
+use super::inspect::{Inspected, inspected};
+use super::list::Listed;
+use super::time::now_ns;
+use crate::discover::ContainerId;
+use crate::metrics::Own;
+use crate::name::{Directory, Dropped, HealthStatus, Meta, Names, Rules, Stored};
+
+/// How often a failed inspection is tried again before the next full list.
+const MAX_RETRIES: u8 = 2;
+
+/// Everything that is known beside the directory itself.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    directory: Arc<Directory>,
+    rules: Rules,
+    own: Own,
+    tracks: HashMap<ContainerId, Track>,
+    /// Containers to inspect, in the order of asking and as a set.
+    queue: VecDeque<ContainerId>,
+    queued: HashSet<ContainerId>,
+    /// Containers whose inspection is on the way.
+    asked: HashSet<ContainerId>,
+    /// Containers whose inspection failed.
+    retry: Vec<ContainerId>,
+    /// Containers for which there was no room; counted when they came in.
+    refused: HashSet<ContainerId>,
+    clock: u64,
+}
+
+/// The history of one container, as far as it matters.
+#[derive(Debug, Default)]
+struct Track {
+    /// The clock at its last event.
+    touched: u64,
+    inspected: bool,
+    retries: u8,
+    /// What had to be cut has been counted.
+    counted: bool,
+    /// Age in the last list: a smaller one shows a restart that no event told of.
+    age: Option<u64>,
+    /// An `oom` event since the last start.
+    oom: bool,
+    run: Option<Run>,
+}
+
+/// What the restart counter is made from.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    started_ns: Option<u64>,
+    /// The engine's count when this run was first seen.
+    engine_count: u64,
+    restarts: u64,
+}
+
+impl Run {
+    /// The engine's own count starts again at 0 with a manual start, and restarts by hand are not in it. So we add
+    /// what it grew by, and at least one for each new start.
+    fn next(last: Option<Self>, started_ns: Option<u64>, engine_count: u64) -> Self {
+        let restarts = match last {
+            None => engine_count,
+            Some(last) if last.started_ns == started_ns => return last,
+            Some(last) => {
+                let grown = engine_count.saturating_sub(last.engine_count);
+                // The first start of a container that was made before is no restart.
+                last.restarts + if last.started_ns.is_some() { grown.max(1) } else { grown }
+            }
+        };
+        Self { started_ns, engine_count, restarts }
+    }
+}
+
+impl Tracker {
+    pub(super) fn new(directory: Arc<Directory>, rules: Rules, own: Own) -> Self {
+        Self {
+            directory,
+            rules,
+            own,
+            tracks: HashMap::new(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            asked: HashSet::new(),
+            retry: Vec::new(),
+            refused: HashSet::new(),
+            clock: 0,
+        }
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(super) fn names(&self) -> Arc<Names> {
+        self.directory.names()
+    }
+
+    /// The clock, for a question that is asked now.
+    pub(super) fn now(&self) -> u64 {
+        self.clock
+    }
+
+    /// Takes the next container to inspect.
+    pub(super) fn next_inspection(&mut self) -> Option<ContainerId> {
+        let id = self.queue.pop_front()?;
+        self.queued.remove(&id);
+        self.asked.insert(id);
+        Some(id)
+    }
+
+    /// Something happened.
+    pub(super) fn on_event(&mut self, event: &Event) {
+        self.own.docker_events.with_label_values(&[event.action.as_str()]).inc();
+        self.clock += 1;
+        let track = self.tracks.entry(event.id).or_default();
+        track.touched = self.clock;
+        match event.action {
+            Action::Destroy => {
+                self.directory.remove(event.id, event.time_ns);
+                return;
+            }
+            Action::Update => self.directory.mark_updated(event.id),
+            Action::Start => track.oom = false,
+            Action::Oom => track.oom = true,
+            _ => {}
+        }
+        let ask = event.leaves_questions() || !track.inspected;
+        if self.store_event(event) && ask {
+            self.enqueue(event.id);
+        }
+    }
+
+    fn store_event(&mut self, event: &Event) -> bool {
+        let known = self.names().containers.get(&event.id).map(|meta| Meta::clone(meta));
+        let mut meta = known.unwrap_or_else(|| Meta::unknown(event.id));
+        let inspected = self.tracks.get(&event.id).is_some_and(|track| track.inspected);
+        if let Some(identity) = event.identity.as_ref().filter(|_| !inspected) {
+            meta.name.clone_from(&identity.name);
+            meta.image.clone_from(&identity.image);
+            meta.labels.clone_from(&identity.labels);
+            meta.selected = identity.selected;
+        }
+        meta.removed_ns = None;
+        event.apply(&mut meta);
+        self.store(meta)
+    }
+
+    /// Takes over the full list that was asked for at `asked`. Tells whether it held a change that events should
+    /// have told of.
+    pub(super) fn on_list(&mut self, list: Vec<Listed>, asked: u64) -> bool {
+        let names = self.names();
+        let existing: HashSet<_> = list.iter().map(|listed| listed.id).collect();
+        let mut surprise = false;
+        for listed in list {
+            surprise |= self.on_listed(listed, asked, &names);
+        }
+        let now = now_ns();
+        for (id, meta) in &names.containers {
+            if meta.removed_ns.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
+                surprise |= self.directory.remove(*id, now);
+            }
+        }
+        let known = self.names();
+        self.tracks
+            .retain(|id, track| known.containers.contains_key(id) || existing.contains(id) || track.touched > asked);
+        self.refused.retain(|id| existing.contains(id));
+        self.directory.set_listed();
+        surprise
+    }
+
+    fn on_listed(&mut self, listed: Listed, asked: u64, names: &Names) -> bool {
+        if !self.is_older(listed.id, asked) {
+            return false;
+        }
+        let id = listed.id;
+        self.count_dropped(id, listed.identity.dropped);
+        let track = self.tracks.entry(id).or_default();
+        let rejuvenated = listed.status.age.zip(track.age).is_some_and(|(now, before)| now < before);
+        track.age = listed.status.age;
+        let Some(known) = names.containers.get(&id).filter(|meta| meta.removed_ns.is_none()) else {
+            let restarts = track.run.map_or(0, |run| run.restarts);
+            if self.store(Meta { restarts, ..listed.into_meta() }) {
+                self.enqueue(id);
+            }
+            return true;
+        };
+        let changed = rejuvenated || differs(known, &listed);
+        if changed || !track.inspected || is_worrying(known) {
+            track.retries = 0;
+            self.enqueue(id);
+        }
+        if changed {
+            self.directory.change(id, |meta| take_over(meta, &listed));
+        }
+        changed
+    }
+
+    /// Takes over the answer to an inspection that was asked for at `asked`.
+    pub(super) fn on_inspected(&mut self, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
+        self.asked.remove(&id);
+        if !self.tracks.contains_key(&id) {
+            return;
+        }
+        if !self.is_older(id, asked) {
+            // Unless it is gone, that event has already asked for, or needs, another inspection.
+            let gone = self.names().containers.get(&id).is_none_or(|meta| meta.removed_ns.is_some());
+            if !gone {
+                self.enqueue(id);
+            }
+            return;
+        }
+        let answer = answer.map(|value| inspected(&value, &self.rules, &self.names()));
+        match answer {
+            Ok(Some(inspected)) if inspected.meta.id == id => self.merge(inspected),
+            Ok(_) => tracing::debug!(container = %id, "inspection answered with something else than the container"),
+            Err(error) => self.failed(id, &error),
+        }
+    }
+
+    fn merge(&mut self, inspected: Inspected) {
+        let Inspected { mut meta, restart_count, dropped } = inspected;
+        self.count_dropped(meta.id, dropped);
+        let track = self.tracks.entry(meta.id).or_default();
+        let run = Run::next(track.run, meta.started_ns, restart_count);
+        track.run = Some(run);
+        track.inspected = true;
+        track.retries = 0;
+        meta.restarts = run.restarts;
+        meta.oom_killed |= track.oom;
+        if let Some(known) = self.directory.names().containers.get(&meta.id) {
+            if known.limits != meta.limits {
+                self.directory.mark_updated(meta.id);
+            }
+            // Gone meanwhile: only its own end is news.
+            meta.removed_ns = known.removed_ns;
+        }
+        self.store(meta);
+    }
+
+    /// A container that is not there any more is left to its `destroy` event or the next list.
+    fn failed(&mut self, id: ContainerId, error: &Error) {
+        tracing::debug!(container = %id, %error, "inspection failed");
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        if error.status().is_none() && track.retries < MAX_RETRIES {
+            track.retries += 1;
+            self.retry.push(id);
+        }
+    }
+
+    /// Tries failed inspections again, and forgets what has lingered long enough. To be called every few seconds.
+    pub(super) fn tidy(&mut self) {
+        for id in std::mem::take(&mut self.retry) {
+            self.enqueue(id);
+        }
+        for id in self.directory.prune(now_ns()) {
+            self.tracks.remove(&id);
+        }
+    }
+
+    /// Forgets the inspections that were wanted; the list after the reconnection asks for them again.
+    pub(super) fn disconnected(&mut self) {
+        self.queue.clear();
+        self.retry.clear();
+        for id in self.queued.drain().chain(self.asked.drain()) {
+            if let Some(track) = self.tracks.get_mut(&id) {
+                track.inspected = false;
+            }
+        }
+    }
+
+    fn enqueue(&mut self, id: ContainerId) {
+        if self.queued.insert(id) {
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Whether nothing has happened to the container since `asked`.
+    fn is_older(&self, id: ContainerId, asked: u64) -> bool {
+        self.tracks.get(&id).is_none_or(|track| track.touched <= asked)
+    }
+
+    /// False where there is no room for the container, which is counted once.
+    fn store(&mut self, meta: Meta) -> bool {
+        let id = meta.id;
+        if self.directory.upsert(meta) != Stored::Full {
+            self.refused.remove(&id);
+            return true;
+        }
+        if self.refused.insert(id) {
+            self.own.series_dropped.with_label_values(&["container_limit"]).inc();
+        }
+        false
+    }
+
+    /// Once per container, not once per list.
+    fn count_dropped(&mut self, id: ContainerId, dropped: Dropped) {
+        let track = self.tracks.entry(id).or_default();
+        if std::mem::replace(&mut track.counted, true) {
+            return;
+        }
+        for (reason, count) in dropped.reasons() {
+            tracing::debug!(container = %id, reason, count, "names or labels cut");
+            self.own.series_dropped.with_label_values(&[reason]).inc_by(count);
+        }
+    }
+}
+
+/// Whether the list shows something else than what is known.
+fn differs(known: &Meta, listed: &Listed) -> bool {
+    let exit_code = listed.status.exit_code.filter(|_| !known.state.is_alive());
+    let health = listed.status.health.filter(|_| known.state.is_alive());
+    known.name != listed.identity.name
+        || listed.state.is_some_and(|state| state != known.state)
+        || exit_code.is_some_and(|code| known.exit_code != Some(code))
+        || health.is_some_and(|verdict| known.health.map(|health| health.status) != Some(verdict))
+}
+
+/// A failing health check's streak grows without an event.
+fn is_worrying(known: &Meta) -> bool {
+    known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy)
+}
+
+/// What the list proves; the inspection that follows tells the rest.
+fn take_over(meta: &mut Meta, listed: &Listed) {
+    meta.name.clone_from(&listed.identity.name);
+    meta.selected = listed.identity.selected;
+    let Some(state) = listed.state.filter(|state| *state != meta.state) else { return };
+    meta.state = state;
+    meta.pid = None;
+    meta.exit_code = listed.status.exit_code.filter(|_| !state.is_alive());
+    if state.is_alive() {
+        meta.finished_ns = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

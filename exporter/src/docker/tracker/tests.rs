@@ -1,0 +1,269 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Run, Tracker};
+use crate::discover::ContainerId;
+use crate::docker::events::Event;
+use crate::docker::fake::{container, id};
+use crate::docker::list::Listed;
+use crate::metrics::Own;
+use crate::name::{Directory, LabelPolicy, Meta, Names, Rules, State};
+
+struct Bench {
+    tracker: Tracker,
+    own: Own,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let own = Own::new().unwrap();
+        let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
+        let directory = Arc::new(Directory::new(Duration::from_mins(5)));
+        Self { tracker: Tracker::new(directory, rules, own.clone()), own }
+    }
+
+    fn event(&mut self, letter: char, action: &str, attributes: Value) {
+        let mut all = json!({"name": "web", "image": "bb"});
+        if let Value::Object(more) = attributes {
+            all.as_object_mut().unwrap().extend(more);
+        }
+        let value = json!({"Type": "container", "Action": action, "timeNano": 9, "Actor":
+            {"ID": letter.to_string().repeat(64), "Attributes": all}});
+        let event = Event::parse(&value, self.tracker.rules()).unwrap();
+        self.tracker.on_event(&event);
+    }
+
+    fn listed(&self, letter: char, state: &str, status: &str) -> Listed {
+        let value = json!({"Id": letter.to_string().repeat(64), "Names": ["/web"], "Image": "bb", "State": state,
+            "Status": status});
+        Listed::parse(&value, self.tracker.rules(), &Names::default()).unwrap()
+    }
+
+    fn list(&mut self, list: Vec<Listed>) -> bool {
+        let now = self.tracker.now();
+        self.tracker.on_list(list, now)
+    }
+
+    /// Asks and answers every inspection that is wanted; tells how many there were.
+    fn inspect_all(&mut self, answer: impl Fn(ContainerId) -> Value) -> usize {
+        let mut count = 0;
+        while let Some(id) = self.tracker.next_inspection() {
+            let asked = self.tracker.now();
+            self.tracker.on_inspected(id, asked, Ok(answer(id)));
+            count += 1;
+        }
+        count
+    }
+
+    fn meta(&self, letter: char) -> Option<Arc<Meta>> {
+        self.tracker.names().containers.get(&id(letter)).cloned()
+    }
+
+    fn dropped(&self, reason: &str) -> u64 {
+        self.own.series_dropped.with_label_values(&[reason]).get()
+    }
+}
+
+fn running(_: ContainerId) -> Value {
+    container('a', "web", "running").1
+}
+
+fn started_at(time: &str, restart_count: u64) -> Value {
+    let mut value = running(id('a'));
+    value["State"]["StartedAt"] = json!(time);
+    value["RestartCount"] = json!(restart_count);
+    value
+}
+
+#[test]
+fn restarts_only_grow() {
+    let steps = [
+        // (started, the engine's count, what we say)
+        (Some(1), 2, 2),
+        (Some(1), 2, 2),
+        // The engine counts before it starts the container again.
+        (Some(1), 3, 2),
+        (Some(2), 3, 3),
+        // By hand: the engine starts from 0 again, or does not count.
+        (Some(3), 0, 4),
+        (Some(4), 0, 5),
+        // Five restarts by policy that nobody saw.
+        (Some(5), 5, 10),
+    ];
+    let mut run = None;
+    for (started, count, expected) in steps {
+        let next = Run::next(run, started, count);
+        assert_eq!(next.restarts, expected, "{started:?} {count}");
+        run = Some(next);
+    }
+    let made = Run::next(None, None, 0);
+    assert_eq!(Run::next(Some(made), Some(1), 0).restarts, 0, "a first start is no restart");
+}
+
+#[test]
+fn a_start_names_an_unknown_container_before_its_inspection() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!({"tier": "front"}));
+    let meta = bench.meta('a').unwrap();
+    assert_eq!((meta.name.as_str(), meta.image.as_str(), meta.state), ("web", "bb", State::Running));
+    assert_eq!(meta.labels, [("container_label_tier".to_owned(), "front".to_owned())]);
+    assert_eq!(bench.inspect_all(running), 1);
+    assert_eq!(bench.meta('a').unwrap().limits.memory_bytes, Some(1024));
+}
+
+#[test]
+fn a_burst_of_events_costs_one_inspection() {
+    let mut bench = Bench::new();
+    for action in ["create", "start", "die", "start", "update", "restart"] {
+        bench.event('a', action, json!(null));
+    }
+    assert_eq!(bench.inspect_all(running), 1);
+}
+
+#[test]
+fn an_inspection_older_than_an_event_is_not_believed() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!(null));
+    let asked = bench.tracker.now();
+    let id = bench.tracker.next_inspection().unwrap();
+    bench.event('a', "die", json!({"exitCode": "3"}));
+    bench.tracker.on_inspected(id, asked, Ok(running(id)));
+    assert_eq!((bench.meta('a').unwrap().state, bench.meta('a').unwrap().exit_code), (State::Exited, Some(3)));
+    assert_eq!(bench.inspect_all(|_| container('a', "web", "exited").1), 1, "it is asked for again");
+}
+
+#[test]
+fn a_list_older_than_an_event_neither_revives_nor_removes() {
+    let mut bench = Bench::new();
+    let asked = bench.tracker.now();
+    let gone = bench.listed('b', "running", "Up 1 second");
+    bench.event('a', "start", json!(null));
+    bench.event('b', "destroy", json!(null));
+    bench.tracker.on_list(vec![gone], asked);
+    assert_eq!(bench.meta('a').unwrap().removed_ns, None);
+    assert!(bench.meta('b').is_none());
+}
+
+#[test]
+fn an_unchanged_list_asks_for_nothing() {
+    let mut bench = Bench::new();
+    let list = |bench: &mut Bench, state: &str, status: &str| {
+        let listed = bench.listed('a', state, status);
+        let surprise = bench.list(vec![listed]);
+        (surprise, bench.inspect_all(running))
+    };
+    assert_eq!(list(&mut bench, "running", "Up 5 seconds"), (true, 1));
+    let generation = bench.tracker.names().generation;
+    assert_eq!(list(&mut bench, "running", "Up 2 minutes"), (false, 0));
+    assert_eq!(bench.tracker.names().generation, generation);
+    assert_eq!(list(&mut bench, "running", "Up 3 seconds"), (true, 1), "it was restarted");
+    assert_eq!(list(&mut bench, "paused", "Up 4 seconds (Paused)"), (true, 1));
+    assert_eq!(list(&mut bench, "running", "Up 5 seconds (unhealthy)"), (true, 1));
+}
+
+#[test]
+fn what_events_did_not_tell_is_healed_by_the_list() {
+    let mut bench = Bench::new();
+    let first = vec![bench.listed('a', "running", "Up 5 seconds"), bench.listed('b', "running", "Up 5 seconds")];
+    bench.list(first);
+    bench.inspect_all(|id| container(if id == super::super::fake::id('a') { 'a' } else { 'b' }, "web", "running").1);
+    let second = vec![bench.listed('a', "exited", "Exited (7) 2 seconds ago")];
+    assert!(bench.list(second));
+    let (dead, gone) = (bench.meta('a').unwrap(), bench.meta('b').unwrap());
+    assert_eq!((dead.state, dead.exit_code, dead.pid), (State::Exited, Some(7), None));
+    assert_eq!(gone.state, State::Removing);
+    assert!(gone.removed_ns.is_some());
+}
+
+#[test]
+fn a_failing_health_check_is_asked_about_at_each_list() {
+    let mut bench = Bench::new();
+    let sick = |_| {
+        let mut value = container('a', "web", "running").1;
+        value["State"]["Health"] = json!({"Status": "unhealthy", "FailingStreak": 5});
+        value
+    };
+    for expected in [1, 1, 1] {
+        let listed = bench.listed('a', "running", "Up 5 seconds (unhealthy)");
+        bench.list(vec![listed]);
+        assert_eq!(bench.inspect_all(sick), expected);
+    }
+    assert_eq!(bench.meta('a').unwrap().health.unwrap().failing_streak, 5);
+}
+
+#[test]
+fn cut_labels_are_counted_once_per_container() {
+    let mut bench = Bench::new();
+    let labels: serde_json::Map<_, _> = (0..100).map(|n| (format!("l{n:03}"), json!("v".repeat(2000)))).collect();
+    let hostile = |_| {
+        let mut value = container('a', "web", "running").1;
+        value["Config"]["Labels"] = Value::Object(labels.clone());
+        value
+    };
+    for _ in 0..3 {
+        bench.event('a', "update", Value::Object(labels.clone()));
+        bench.inspect_all(hostile);
+    }
+    assert_eq!((bench.dropped("label_limit"), bench.dropped("label_value_length")), (36, 64));
+}
+
+#[test]
+fn changed_limits_are_told_to_their_reader() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!(null));
+    bench.inspect_all(running);
+    drop(bench.tracker.directory.take_updated());
+    bench.event('a', "update", json!(null));
+    assert_eq!(bench.tracker.directory.take_updated(), [id('a')], "whatever was changed");
+    bench.inspect_all(|id| {
+        let mut value = running(id);
+        value["HostConfig"]["Memory"] = json!(2048);
+        value
+    });
+    assert_eq!(bench.tracker.directory.take_updated(), [id('a')]);
+    assert_eq!(bench.meta('a').unwrap().limits.memory_bytes, Some(2048));
+}
+
+#[test]
+fn an_oom_kill_seen_stays_until_the_next_start() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!(null));
+    bench.event('a', "oom", json!(null));
+    bench.inspect_all(running);
+    assert!(bench.meta('a').unwrap().oom_killed, "engines deny it while the container runs");
+    bench.event('a', "start", json!(null));
+    bench.inspect_all(|_| started_at("2026-11-23T03:00:00Z", 1));
+    let meta = bench.meta('a').unwrap();
+    assert_eq!((meta.oom_killed, meta.restarts), (false, 1));
+}
+
+#[test]
+fn after_an_outage_what_was_on_the_way_is_asked_for_again() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!(null));
+    assert!(bench.tracker.next_inspection().is_some());
+    bench.tracker.disconnected();
+    assert!(bench.tracker.next_inspection().is_none());
+    let listed = bench.listed('a', "running", "Up 5 seconds");
+    bench.list(vec![listed]);
+    assert_eq!(bench.inspect_all(running), 1);
+}
+
+#[test]
+fn a_failed_inspection_is_tried_again_a_few_times() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!(null));
+    let mut tries = 0;
+    for _ in 0..10 {
+        while let Some(id) = bench.tracker.next_inspection() {
+            tries += 1;
+            let error = super::Error::Refused { engine: "unix:///x".to_owned() };
+            let now = bench.tracker.now();
+            bench.tracker.on_inspected(id, now, Err(error));
+        }
+        bench.tracker.tidy();
+    }
+    assert_eq!(tries, 3);
+}

@@ -1,0 +1,100 @@
+//! The Docker engine: does it answer, which API does it speak, and does it let us list containers?
+
+use std::io;
+
+use super::report::{Line, Verdict};
+use crate::config::DockerEndpoint;
+use crate::probe::{self, Target};
+
+const WHAT: &str = "Docker";
+const MOUNT: &str = "docker run -v /var/run/docker.sock:/var/run/docker.sock:ro, or --docker.url";
+
+/// The oldest API that we can work with.
+const OLDEST_API: (u32, u32) = (1, 40);
+
+/// The line, and whether the engine can be used; what cannot be used is as bad as `verdict` says.
+pub(super) fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
+    let line = match endpoint {
+        DockerEndpoint::Unix(path) => over(&Target::Unix(path.clone()), endpoint),
+        DockerEndpoint::Tcp(address) => over(&Target::Tcp(address.clone()), endpoint),
+        DockerEndpoint::Tls { address, .. } => reachable(address),
+    };
+    match line {
+        Ok(line) => (line, true),
+        Err(line) => (line.with(verdict), false),
+    }
+}
+
+fn over(target: &Target, endpoint: &DockerEndpoint) -> Result<Line, Line> {
+    let version = ask(target, endpoint, "/version")?;
+    let (engine, api) = understood(&version).ok_or_else(|| {
+        Line::warn(WHAT, format!("what answers at {endpoint} is no Docker engine"), "check --docker.url")
+    })?;
+    if number(&api).is_none_or(|api| api < OLDEST_API) {
+        let found = format!("engine {engine} at {endpoint} speaks API {api}; 1.40 is the oldest that is understood");
+        return Err(Line::warn(WHAT, found, "Docker 19.03 or later"));
+    }
+    ask(target, endpoint, "/containers/json?limit=1")?;
+    Ok(Line::ok(WHAT, format!("engine {engine} with API {api} at {endpoint}")))
+}
+
+fn ask(target: &Target, endpoint: &DockerEndpoint, path: &str) -> Result<Vec<u8>, Line> {
+    match probe::get(target.clone(), path) {
+        Ok(answer) if answer.status == 200 => Ok(answer.body),
+        Ok(answer) => {
+            let found = format!("{endpoint} answers GET {path} with status {}", answer.status);
+            let cure = "a socket proxy must allow GET /version, /events, /containers/json and /containers/ID/json";
+            Err(Line::warn(WHAT, found, cure))
+        }
+        Err(error) => Err(unreachable(endpoint, &error)),
+    }
+}
+
+fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
+    let line = |found: String, cure: &str| {
+        Line::warn(WHAT, format!("{endpoint}: {found}; names and states are missing"), cure)
+    };
+    let kind = match error {
+        probe::Error::Io(error) => error.kind(),
+        probe::Error::Timeout => {
+            return line(error.to_string(), "the engine hangs: `docker ps` on the host, then restart it");
+        }
+        other => return line(other.to_string(), "check --docker.url"),
+    };
+    match (endpoint, kind) {
+        // An engine that is not there when `-v` is used leaves a directory of the socket's name.
+        (DockerEndpoint::Unix(path), _) if path.is_dir() => line(
+            "a directory".to_owned(),
+            "start Docker, remove the directory on the host, and make this container anew",
+        ),
+        (_, io::ErrorKind::NotFound) => line("no such socket".to_owned(), MOUNT),
+        (_, io::ErrorKind::PermissionDenied) => {
+            line("permission denied".to_owned(), "run as root, or docker run --group-add with the group of the socket")
+        }
+        (_, io::ErrorKind::ConnectionRefused) => line("nobody listens".to_owned(), "start the Docker engine"),
+        _ => line(error.to_string(), "check --docker.url"),
+    }
+}
+
+/// TLS is spoken by the Docker client alone; here only the way to it is tried.
+fn reachable(address: &str) -> Result<Line, Line> {
+    let found = |what: String| format!("https://{address} {what}");
+    match probe::connects(address) {
+        Ok(()) => Ok(Line::ok(WHAT, found("accepts connections (TLS itself was not tried)".to_owned()))),
+        Err(error) => {
+            Err(Line::warn(WHAT, found(format!("cannot be reached: {error}")), "check --docker.url and the engine"))
+        }
+    }
+}
+
+/// Version of the engine and of its API.
+fn understood(body: &[u8]) -> Option<(String, String)> {
+    let version: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |key: &str| version.get(key)?.as_str().map(str::to_owned);
+    Some((text("Version").unwrap_or_else(|| "unknown".to_owned()), text("ApiVersion")?))
+}
+
+fn number(api: &str) -> Option<(u32, u32)> {
+    let (major, minor) = api.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}

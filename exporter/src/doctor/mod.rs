@@ -1,0 +1,66 @@
+//! `docker-stats-exporter doctor`: checks this host and says, line by line, what works, what does not, and what cures it.
+//!
+//! Each file looks at one thing and gives lines; here it is decided how bad a missing thing is, which depends on where
+//! values come from. It changes nothing, and asks only this host and its Docker engine. `main` prints the report.
+
+mod cgroup;
+mod engine;
+mod limits;
+mod procfs;
+mod report;
+mod tree;
+mod web;
+
+#[cfg(test)]
+mod tests;
+
+use tree::Tree;
+
+pub use report::{Line, Report, Verdict};
+
+use crate::config::{Config, EbpfMode, SourceMode};
+
+/// Makes every check that applies to this configuration.
+#[must_use]
+pub fn run(config: &Config) -> Report {
+    let detected = Tree::detect(&config.cgroup_root);
+    let has_tree = matches!(detected, Ok(Some(_))) && config.source != SourceMode::DockerApi;
+    // Without a tree the engine is where values come from; with one it gives only names.
+    let needs_engine = !has_tree && config.source != SourceMode::Cgroup;
+    let (engine, engine_answers) = engine::check(&config.docker, bad_if(needs_engine));
+
+    let mut lines = Vec::new();
+    if config.source == SourceMode::DockerApi {
+        lines
+            .push(Line::ok("source", "the Docker API, as --source or USE_PSEUDO_FILES says: no cgroup tree is needed"));
+    } else {
+        let can_do_without = config.source == SourceMode::Auto && engine_answers;
+        lines.push(cgroup::tree(&config.cgroup_root, &detected, bad_if(!can_do_without)));
+    }
+    if let (true, Ok(Some(tree))) = (has_tree, &detected) {
+        let found = tree.containers();
+        lines.push(cgroup::containers(tree, &found, engine_answers));
+        lines.extend(cgroup::controllers(tree, &found, &config.procfs_root));
+        lines.push(cgroup::pressure(tree, &config.procfs_root));
+        lines.extend(procfs::check(&config.procfs_root, &found));
+        lines.push(limits::open_files(found.len()));
+        lines.push(limits::inotify(&config.procfs_root));
+    }
+    lines.push(engine);
+    lines.extend(config.listen.iter().map(web::check));
+    lines.push(ebpf(config.ebpf));
+    Report { lines }
+}
+
+fn bad_if(needed: bool) -> Verdict {
+    if needed { Verdict::Fail } else { Verdict::Warn }
+}
+
+fn ebpf(mode: EbpfMode) -> Line {
+    match mode {
+        EbpfMode::Off => Line::ok("eBPF", "switched off"),
+        EbpfMode::Auto | EbpfMode::On => {
+            Line::ok("eBPF", "this version carries no programs; nothing is missing from the files")
+        }
+    }
+}

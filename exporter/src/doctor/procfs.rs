@@ -1,0 +1,85 @@
+//! Procfs: is it the host's, and does it let us read the network counters of a container?
+
+use std::fs;
+use std::path::Path;
+use std::process;
+
+use super::report::Line;
+use super::tree::{self, Found};
+
+const PROCFS: &str = "procfs";
+
+/// The name of the first pid namespace: its inode number is fixed in the kernel.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// In `cgroup.procs` the kernel writes a process that our pid namespace does not hold as 0 (v2) or not at all (v1).
+///
+/// One line on procfs, and one on the network counters where a process of a container is in sight.
+pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
+    let root = procfs.display();
+    if let Err(error) = fs::read_dir(procfs) {
+        let found = format!("{root} cannot be read: {error}");
+        return vec![Line::warn(
+            PROCFS,
+            found,
+            "docker run --pid=host, or -v /proc:/host/proc:ro --path.procfs=/host/proc",
+        )];
+    }
+    // Our own container is always in sight, and says nothing of the others.
+    let others: Vec<Vec<u32>> = containers
+        .iter()
+        .map(|container| tree::pids(&container.path))
+        .filter(|pids| !pids.contains(&process::id()))
+        .collect();
+    let mut seen = others.iter().flatten().filter(|&&pid| pid != 0).peekable();
+    if others.is_empty() {
+        vec![without_containers(procfs)]
+    } else if seen.peek().is_none() {
+        vec![Line::warn(
+            PROCFS,
+            "the containers' processes belong to a pid namespace that cannot be seen from here: no network metrics",
+            "docker run --pid=host",
+        )]
+    } else if let Some(&pid) = seen.find(|pid| procfs.join(pid.to_string()).is_dir()) {
+        vec![Line::ok(PROCFS, format!("{root} is the host's")), network(procfs, pid)]
+    } else {
+        vec![Line::warn(
+            PROCFS,
+            format!("{root} does not show the containers' processes: no network metrics"),
+            "docker run --pid=host, and --path.procfs with the procfs of that pid namespace",
+        )]
+    }
+}
+
+/// With no container to look for, the pid namespace itself tells.
+fn without_containers(procfs: &Path) -> Line {
+    let root = procfs.display();
+    match fs::read_link(procfs.join("self/ns/pid")) {
+        Ok(namespace) if namespace.as_os_str() == FIRST_PID_NAMESPACE => {
+            Line::ok(PROCFS, format!("{root} is the host's"))
+        }
+        Ok(_) => Line::warn(
+            PROCFS,
+            format!(
+                "{root} shows a pid namespace of its own, and there is no container to tell whether it is the engine's"
+            ),
+            "in a container: docker run --pid=host",
+        ),
+        Err(_) => {
+            Line::ok(PROCFS, format!("{root} can be read; there is no container to tell whether it is the host's"))
+        }
+    }
+}
+
+fn network(procfs: &Path, pid: u32) -> Line {
+    const WHAT: &str = "network counters";
+    let file = procfs.join(pid.to_string()).join("net/dev");
+    match fs::read(&file) {
+        Ok(_) => Line::ok(WHAT, format!("{} can be read", file.display())),
+        Err(error) => Line::warn(
+            WHAT,
+            format!("{} cannot be read: {error}", file.display()),
+            "run as root, or docker run --cap-add=SYS_PTRACE; with hidepid= on /proc, its gid= group",
+        ),
+    }
+}

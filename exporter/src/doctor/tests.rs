@@ -1,0 +1,242 @@
+//! The doctor on made-up trees: each illness gets its own line and its own cure.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::*;
+use crate::config::Command;
+
+const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+
+/// Files with their contents, below a directory of their own.
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("proc")).unwrap();
+    for (name, text) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
+
+/// A sound v2 host with one container.
+fn v2(controllers: &str) -> Vec<(&'static str, String)> {
+    let scope = "sys/system.slice/docker-1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5.scope";
+    let in_scope = |name: &str| &*format!("{scope}/{name}").leak();
+    vec![
+        ("sys/cgroup.controllers", "cpuset cpu io memory hugetlb pids".to_owned()),
+        ("sys/cgroup.subtree_control", "cpu io memory pids".to_owned()),
+        (in_scope("cgroup.controllers"), controllers.to_owned()),
+        (in_scope("cgroup.procs"), "4711\n".to_owned()),
+        ("proc/pressure/cpu", "some avg10=0.00".to_owned()),
+        ("proc/4711/net/dev", "Inter-|".to_owned()),
+    ]
+}
+
+fn borrowed<'a>(files: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    files.iter().map(|(name, text)| (*name, text.as_str())).collect()
+}
+
+fn config(root: &Path, args: &[&str]) -> Config {
+    let path = |name: &str| root.join(name).to_str().unwrap().to_owned();
+    let mut all = vec![
+        "doctor".to_owned(),
+        "--web.listen-address=127.0.0.1:0".to_owned(),
+        format!("--path.procfs={}", path("proc")),
+        format!("--docker.url=unix://{}", path("docker.sock")),
+    ];
+    if root.join("sys").is_dir() {
+        all.push(format!("--path.cgroup={}", path("sys")));
+    } else {
+        all.push(format!("--path.cgroup={}", path("proc")));
+    }
+    all.extend(args.iter().map(ToString::to_string));
+    match Config::from(all.into_iter().map(OsString::from), |_| None) {
+        Ok(Command::Doctor(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The report on these files.
+fn report(files: &[(&str, &str)], args: &[&str]) -> Report {
+    let root = tree(files);
+    run(&config(root.path(), args))
+}
+
+/// The line on this subject.
+fn line<'a>(report: &'a Report, what: &str) -> &'a Line {
+    report.lines.iter().find(|line| line.what == what).unwrap_or_else(|| panic!("no line on {what}:\n{report}"))
+}
+
+#[test]
+fn a_sound_v2_host_is_only_short_of_docker() {
+    let report = report(&borrowed(&v2("cpu io memory pids")), &[]);
+    assert!(report.main_job_can_run(), "{report}");
+    assert!(line(&report, "cgroup tree").found.starts_with("cgroup v2 at "), "{report}");
+    assert_eq!(line(&report, "containers in the tree").found, "1 found");
+    let ill: Vec<&str> =
+        report.lines.iter().filter(|line| line.verdict != Verdict::Ok).map(|line| &*line.what).collect();
+    assert_eq!(ill, ["Docker"], "{report}");
+    assert!(line(&report, "Docker").cure.contains("-v /var/run/docker.sock"), "{report}");
+}
+
+#[test]
+fn a_hybrid_host_is_told_by_its_content() {
+    let memory = format!("sys/memory/docker/{ID}/cgroup.procs");
+    let mut files =
+        vec![("sys/unified/cgroup.controllers", ""), (memory.as_str(), "0\n"), ("proc/pressure/cpu", "some")];
+    files.extend(["sys/cpu,cpuacct/tasks", "sys/blkio/tasks", "sys/pids/tasks"].map(|name| (name, "")));
+    let with_v2 = report(&files, &[]);
+    assert!(line(&with_v2, "cgroup tree").found.contains("hybrid"), "{with_v2}");
+    assert_eq!(line(&with_v2, "controllers").verdict, Verdict::Ok, "{with_v2}");
+    let v1 = report(&files[1..], &[]);
+    assert!(line(&v1, "cgroup tree").found.starts_with("cgroup v1 at"), "{v1}");
+    assert!(line(&v1, "pressure (PSI)").cure.contains("unified_cgroup_hierarchy=1"), "{v1}");
+    // The only process is 0: it lives in a pid namespace that cannot be seen.
+    assert!(line(&v1, "procfs").cure.contains("--pid=host"), "{v1}");
+}
+
+#[test]
+fn a_memory_controller_that_is_off_is_named_with_its_boot_parameter() {
+    let disabled = "#subsys_name hierarchy num_cgroups enabled\nmemory 0 1 0\n";
+    let report = report(&[("sys/cgroup.controllers", "cpu io pids"), ("proc/cgroups", disabled)], &[]);
+    let line = line(&report, "controller memory");
+    assert_eq!(line.verdict, Verdict::Warn);
+    assert!(line.cure.contains("cgroup_enable=memory") && line.found.contains("booted"), "{line}");
+    assert!(report.main_job_can_run(), "{report}");
+}
+
+#[test]
+fn a_controller_that_is_not_handed_down_is_named_with_a_container() {
+    let report = report(&borrowed(&v2("memory pids")), &[]);
+    for name in ["cpu", "io"] {
+        let line = line(&report, &format!("controller {name}"));
+        assert!(line.found.contains("1 of 1 containers") && line.found.contains(ID), "{line}");
+        assert!(line.cure.contains(&format!("+{name} into cgroup.subtree_control")), "{line}");
+    }
+}
+
+#[test]
+fn a_private_cgroup_namespace_fails_and_names_the_mount() {
+    for files in [
+        &[("sys/cgroup.controllers", "cpu io memory pids"), ("sys/cgroup.type", "domain")][..],
+        &[("sys/memory/tasks", "1"), ("sys/cpu/tasks", "1")],
+    ] {
+        let report = report(files, &[]);
+        let line = line(&report, "containers in the tree");
+        assert_eq!(line.verdict, Verdict::Fail, "{report}");
+        assert!(line.cure.contains("-v /sys/fs/cgroup:/sys/fs/cgroup:ro"), "{report}");
+        assert!(!report.main_job_can_run());
+    }
+}
+
+#[test]
+fn no_container_is_no_illness() {
+    let report = report(&[("sys/cgroup.controllers", "cpu io memory pids")], &[]);
+    assert_eq!(line(&report, "containers in the tree").verdict, Verdict::Ok, "{report}");
+    assert_eq!(line(&report, "procfs").verdict, Verdict::Ok, "{report}");
+}
+
+#[test]
+fn a_procfs_without_the_containers_processes_is_not_the_host_s() {
+    let files = v2("cpu io memory pids");
+    let report = report(&borrowed(&files)[..5], &[]);
+    assert!(line(&report, "procfs").cure.contains("--path.procfs"), "{report}");
+}
+
+#[test]
+fn our_own_container_does_not_speak_for_those_that_cannot_be_seen() {
+    let (pid, other) = (std::process::id(), ID.replace('1', "2"));
+    let (own, own_proc) = (format!("sys/docker/{ID}/cgroup.procs"), format!("proc/{pid}/net/dev"));
+    // 0 is how v2 shows what cannot be seen, an empty file is v1's way.
+    for unseen in ["0\n", ""] {
+        let files = [
+            ("sys/cgroup.controllers", "cpu io memory pids"),
+            (own.as_str(), &*pid.to_string()),
+            (own_proc.as_str(), ""),
+            (&*format!("sys/docker/{other}/cgroup.procs"), unseen),
+        ];
+        let report = report(&files, &[]);
+        assert!(line(&report, "procfs").cure.contains("--pid=host"), "{report}");
+    }
+}
+
+#[test]
+fn no_psi_names_the_boot_parameter() {
+    let report = report(&[("sys/cgroup.controllers", "cpu io memory pids")], &[]);
+    assert!(line(&report, "pressure (PSI)").cure.contains("psi=1"), "{report}");
+}
+
+#[test]
+fn the_source_decides_what_must_be_there() {
+    let v2_files = v2("cpu io memory pids");
+    for (files, args, fails) in [
+        (&[][..], &[][..], &["Docker", "cgroup tree"][..]),
+        (&[], &["--source=cgroup"], &["cgroup tree"]),
+        (&[], &["--source=docker-api"], &["Docker"]),
+        (&borrowed(&v2_files), &["--source=docker-api"], &["Docker"]),
+        (&borrowed(&v2_files), &["--source=cgroup"], &[]),
+    ] {
+        let report = report(files, args);
+        let mut failed: Vec<&str> =
+            report.lines.iter().filter(|line| line.verdict == Verdict::Fail).map(|line| &*line.what).collect();
+        failed.sort_unstable();
+        assert_eq!(failed, fails, "{args:?}\n{report}");
+        assert_eq!(report.main_job_can_run(), fails.is_empty());
+    }
+}
+
+/// An engine that answers each request with the next of these.
+fn engine(socket: &Path, answers: &'static [&'static str]) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap() > 0);
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+        }
+    });
+}
+
+fn docker(answers: &'static [&'static str]) -> Line {
+    let root = tree(&[]);
+    engine(&root.path().join("docker.sock"), answers);
+    line(&run(&config(root.path(), &["--source=docker-api"])), "Docker").clone()
+}
+
+#[test]
+fn an_engine_is_told_by_its_version_and_by_what_it_allows() {
+    const VERSION: &str = "HTTP/1.1 200 OK\r\n\r\n{\"Version\":\"29.0.0\",\"ApiVersion\":\"1.52\"}";
+    let well = docker(&[VERSION, "HTTP/1.1 200 OK\r\n\r\n[]"]);
+    assert!(well.verdict == Verdict::Ok && well.found.contains("engine 29.0.0 with API 1.52"), "{well}");
+    let proxied = docker(&[VERSION, "HTTP/1.1 403 Forbidden\r\n\r\n"]);
+    assert!(proxied.found.contains("GET /containers/json?limit=1 with status 403"), "{proxied}");
+    assert!(proxied.cure.contains("/containers/ID/json"), "{proxied}");
+    let old = docker(&["HTTP/1.1 200 OK\r\n\r\n{\"Version\":\"18.09.1\",\"ApiVersion\":\"1.39\"}"]);
+    assert!(old.verdict == Verdict::Fail && old.found.contains("1.40 is the oldest"), "{old}");
+    let other = docker(&["HTTP/1.1 200 OK\r\n\r\n<html>"]);
+    assert!(other.found.contains("no Docker engine"), "{other}");
+}
+
+#[test]
+fn a_directory_in_place_of_the_socket_and_a_dead_socket_have_their_own_cures() {
+    let root = tree(&[]);
+    let socket = root.path().join("docker.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let dead = run(&config(root.path(), &[]));
+    assert!(line(&dead, "Docker").cure.contains("start the Docker engine"), "{dead}");
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    let directory = run(&config(root.path(), &[]));
+    assert!(line(&directory, "Docker").cure.contains("remove the directory"), "{directory}");
+}
+
+#[test]
+fn a_line_is_verdict_subject_finding_and_cure() {
+    assert_eq!(Line::ok("a", "b").to_string(), "ok    a: b");
+    assert_eq!(Line::warn("a", "b", "c").to_string(), "warn  a: b -> c");
+    assert_eq!(Line::fail("a", "b", "c").to_string(), "FAIL  a: b -> c");
+}

@@ -1,0 +1,79 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Directory, MAX_CONTAINERS, Stored};
+use crate::discover::ContainerId;
+use crate::name::{Meta, State};
+
+fn id(number: usize) -> ContainerId {
+    ContainerId::parse(format!("{number:064x}").as_bytes()).unwrap()
+}
+
+fn running(number: usize) -> Meta {
+    Meta { name: format!("c{number}"), state: State::Running, pid: Some(7), ..Meta::unknown(id(number)) }
+}
+
+fn directory() -> Directory {
+    Directory::new(Duration::from_nanos(100))
+}
+
+#[test]
+fn only_a_real_change_makes_a_new_generation() {
+    let directory = directory();
+    assert_eq!(directory.upsert(running(1)), Stored::Changed);
+    let first = directory.names();
+    assert_eq!(directory.upsert(running(1)), Stored::Same);
+    assert!(!directory.change(id(1), |meta| meta.state = State::Running));
+    assert!(!directory.change(id(2), |meta| meta.state = State::Paused), "an unknown container stays unknown");
+    assert!(Arc::ptr_eq(&first, &directory.names()), "nothing was copied");
+
+    assert!(directory.change(id(1), |meta| meta.name = "renamed".to_owned()));
+    assert!(directory.names().generation > first.generation);
+    assert_eq!(first.containers[&id(1)].name, "c1", "a snapshot never changes");
+    assert_eq!(directory.names().containers[&id(1)].name, "renamed");
+}
+
+#[test]
+fn a_removed_container_lingers_and_is_then_forgotten() {
+    let directory = directory();
+    directory.upsert(running(1));
+    directory.upsert(Meta { state: State::Exited, exit_code: Some(3), ..running(2) });
+    directory.upsert(Meta { state: State::Exited, ..running(3) });
+    assert!(directory.remove(id(1), 1_000));
+    assert!(directory.remove(id(2), 1_050));
+    assert!(!directory.remove(id(2), 2_000), "the first word on the removal stays");
+
+    let names = directory.names();
+    assert_eq!((names.containers[&id(1)].state, names.containers[&id(1)].pid), (State::Removing, None));
+    assert_eq!((names.containers[&id(2)].state, names.containers[&id(2)].exit_code), (State::Exited, Some(3)));
+
+    assert_eq!(directory.prune(1_099), []);
+    assert_eq!(directory.prune(1_100), [id(1)]);
+    assert_eq!(directory.prune(9_999), [id(2)]);
+    assert_eq!(directory.names().containers.len(), 1, "what still exists stays for good");
+}
+
+#[test]
+fn the_number_of_containers_is_bounded_and_the_gone_make_room() {
+    let directory = directory();
+    for number in 0..MAX_CONTAINERS {
+        directory.upsert(running(number));
+    }
+    assert_eq!(directory.upsert(running(MAX_CONTAINERS)), Stored::Full);
+    assert_eq!(directory.upsert(Meta { pid: None, ..running(5) }), Stored::Changed, "known ones still change");
+    directory.remove(id(8), 20);
+    directory.remove(id(9), 10);
+    assert_eq!(directory.upsert(running(MAX_CONTAINERS)), Stored::Changed);
+    let names = directory.names();
+    assert_eq!(names.containers.len(), MAX_CONTAINERS);
+    assert!(names.containers.contains_key(&id(8)) && !names.containers.contains_key(&id(9)));
+}
+
+#[test]
+fn updates_are_told_once() {
+    let directory = directory();
+    directory.mark_updated(id(1));
+    directory.mark_updated(id(1));
+    assert_eq!(directory.take_updated(), [id(1)]);
+    assert_eq!(directory.take_updated(), []);
+}

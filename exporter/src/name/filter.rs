@@ -1,0 +1,137 @@
+//! Which containers are exposed: `--containers.include` and `--containers.exclude`.
+//!
+//! Built by [`crate::config`], applied by [`crate::name::Rules`] to every container an engine tells of.
+
+use globset::{Glob, GlobBuilder, GlobMatcher};
+
+/// A glob that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{glob:?} is not a glob: {reason}")]
+pub struct GlobError {
+    /// The glob as it was given.
+    pub glob: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl GlobError {
+    pub(super) fn new(glob: &str, error: &globset::Error) -> Self {
+        Self { glob: glob.to_owned(), reason: error.kind().to_string() }
+    }
+}
+
+/// `*` also matches `/`, as in image names; case matters.
+pub(super) fn compile(glob: &str) -> Result<Glob, GlobError> {
+    GlobBuilder::new(glob).build().map_err(|error| GlobError::new(glob, &error))
+}
+
+/// `--containers.include` and `--containers.exclude`.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerFilter {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+#[derive(Clone, Debug)]
+enum Pattern {
+    NameOrImage(GlobMatcher),
+    HasLabel(String),
+    Label { key: String, value: GlobMatcher },
+}
+
+impl ContainerFilter {
+    /// Compiles both lists. `GLOB` is matched against name and image, `label:KEY=GLOB` against a label's value,
+    /// and `label:KEY` asks for the label alone.
+    ///
+    /// # Errors
+    /// One per pattern that is not valid.
+    pub fn new(include: &[&str], exclude: &[&str]) -> Result<Self, Vec<GlobError>> {
+        let mut errors = Vec::new();
+        let mut parse = |patterns: &[&str]| -> Vec<Pattern> {
+            let parsed = patterns.iter().map(|text| Pattern::parse(text));
+            parsed.filter_map(|pattern| pattern.map_err(|error| errors.push(error)).ok()).collect()
+        };
+        let filter = Self { include: parse(include), exclude: parse(exclude) };
+        if errors.is_empty() { Ok(filter) } else { Err(errors) }
+    }
+
+    /// Whether a container is exposed. `labels` are all its labels, sorted by name.
+    #[must_use]
+    pub fn selects(&self, name: &str, image: &str, labels: &[(&str, &str)]) -> bool {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name, image, labels));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, GlobError> {
+        let Some(label) = text.strip_prefix("label:") else {
+            return Ok(Self::NameOrImage(compile(text)?.compile_matcher()));
+        };
+        match label.split_once('=') {
+            Some(("", _)) | None if label.is_empty() || label.starts_with('=') => {
+                Err(GlobError { glob: text.to_owned(), reason: "expected label:KEY or label:KEY=GLOB".to_owned() })
+            }
+            Some((key, value)) => {
+                let glob = compile(value).map_err(|error| GlobError { glob: text.to_owned(), ..error })?;
+                Ok(Self::Label { key: key.to_owned(), value: glob.compile_matcher() })
+            }
+            None => Ok(Self::HasLabel(label.to_owned())),
+        }
+    }
+
+    fn matches(&self, name: &str, image: &str, labels: &[(&str, &str)]) -> bool {
+        let find = |key: &str| {
+            let index = labels.binary_search_by(|(name, _)| (*name).cmp(key)).ok()?;
+            labels.get(index).map(|(_, value)| *value)
+        };
+        match self {
+            Self::NameOrImage(glob) => glob.is_match(name) || glob.is_match(image),
+            Self::HasLabel(key) => find(key).is_some(),
+            Self::Label { key, value } => find(key).is_some_and(|found| value.is_match(found)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ContainerFilter;
+
+    fn selects(include: &[&str], exclude: &[&str]) -> bool {
+        let labels = [("env", "prod-eu"), ("tier", "")];
+        ContainerFilter::new(include, exclude).unwrap().selects("shop-web-1", "registry.test/shop/web:3", &labels)
+    }
+
+    #[test]
+    fn no_pattern_selects_everything() {
+        assert!(selects(&[], &[]));
+        assert!(ContainerFilter::default().selects("", "", &[]));
+    }
+
+    #[test]
+    fn each_kind_of_pattern_includes_and_excludes() {
+        for pattern in
+            ["shop-*", "*/web:*", "registry.test/*", "label:env=prod-*", "label:env", "label:tier", "label:tier="]
+        {
+            assert!(selects(&[pattern], &[]), "{pattern}");
+            assert!(!selects(&[], &[pattern]), "{pattern}");
+        }
+        for pattern in ["shop", "web:*", "SHOP-*", "label:env=prod", "label:en", "label:tier=?*", "label:no=*"] {
+            assert!(!selects(&[pattern], &[]), "{pattern}");
+            assert!(selects(&[], &[pattern]), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn exclusion_wins() {
+        assert!(!selects(&["shop-*", "other"], &["label:env=prod-*"]));
+        assert!(selects(&["shop-*"], &["label:env=test-*"]));
+    }
+
+    #[test]
+    fn every_bad_pattern_is_named() {
+        let errors = ContainerFilter::new(&["a[", "fine"], &["label:", "label:=x", "label:k={"]).unwrap_err();
+        let globs: Vec<_> = errors.iter().map(|error| error.glob.as_str()).collect();
+        assert_eq!(globs, ["a[", "label:", "label:=x", "label:k={"]);
+    }
+}

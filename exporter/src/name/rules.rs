@@ -1,0 +1,71 @@
+//! What the user's settings make of a container: its bounded names, its metric labels, and whether it is exposed.
+//!
+//! Applied by [`crate::docker`] to everything an engine tells, so that nothing unbounded is ever stored.
+
+use super::labels::{Dropped, LabelPolicy, cut};
+use super::{ContainerFilter, MAX_IMAGE, MAX_NAME};
+
+/// The user's settings about names.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Which labels become metric labels.
+    pub labels: LabelPolicy,
+    /// Which containers are exposed.
+    pub filter: ContainerFilter,
+}
+
+/// A container's names after the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Name, without leading slash.
+    pub name: String,
+    /// Image as it was given.
+    pub image: String,
+    /// See [`super::Meta::labels`].
+    pub labels: Vec<(String, String)>,
+    /// See [`super::Meta::selected`].
+    pub selected: bool,
+    /// What had to be cut or left out.
+    pub dropped: Dropped,
+}
+
+impl Rules {
+    /// Applies the rules to what an engine says. The filter sees everything uncut.
+    #[must_use]
+    pub fn identify(&self, name: &str, image: &str, mut labels: Vec<(&str, &str)>) -> Identity {
+        let name = name.trim_start_matches('/');
+        labels.sort_unstable();
+        let mut dropped = Dropped::default();
+        Identity {
+            selected: self.filter.selects(name, image, &labels),
+            labels: self.labels.apply(&labels, &mut dropped),
+            name: cut(name, MAX_NAME, &mut dropped.name_length),
+            image: cut(image, MAX_IMAGE, &mut dropped.image_length),
+            dropped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rules;
+    use crate::name::{ContainerFilter, MAX_IMAGE, MAX_NAME};
+
+    #[test]
+    fn names_are_cut_after_the_filter_has_seen_them() {
+        let filter = ContainerFilter::new(&["*-tail"], &[]).unwrap();
+        let rules = Rules { filter, ..Rules::default() };
+        let name = format!("/{}-tail", "n".repeat(1000));
+        let identity = rules.identify(&name, &"i".repeat(1000), vec![]);
+        assert!(identity.selected);
+        assert_eq!((identity.name.len(), identity.image.len()), (MAX_NAME, MAX_IMAGE));
+        assert_eq!((identity.dropped.name_length, identity.dropped.image_length), (1, 1));
+    }
+
+    #[test]
+    fn the_filter_sees_labels_that_are_no_metric_labels() {
+        let rules = Rules { filter: ContainerFilter::new(&[], &["label:z=1"]).unwrap(), ..Rules::default() };
+        let identity = rules.identify("web", "nginx", vec![("z", "1"), ("a", "2")]);
+        assert!(!identity.selected && identity.labels.is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! Values from the engine's stats API, for hosts whose cgroup tree cannot be read.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::roster::Live;
+use crate::discover::ContainerId;
+use crate::docker::Stats;
+use crate::metrics::{Collector, CollectorSet, Family};
+use crate::name::{Meta, Names};
+use crate::read::{Labels, Limits, Plan, Row, Sample, Timing, fill_from_stats, for_api};
+
+/// Time for a sweep where the scraper does not say how long it waits: Prometheus' default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// The running containers of an engine, by its stats answers.
+#[derive(Debug)]
+pub(super) struct Api {
+    stats: Stats,
+    runtime: Handle,
+    plan: Plan,
+    rows: Vec<Row>,
+    labels: Labels,
+    devices: crate::read::Devices,
+    containers: Vec<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    id: ContainerId,
+    path: String,
+    sample: Sample,
+    limits: Limits,
+}
+
+impl Api {
+    pub(super) fn new(
+        stats: Stats,
+        runtime: Handle,
+        procfs: &std::path::Path,
+        families: &[&'static [Family]],
+        collectors: CollectorSet,
+    ) -> Self {
+        let (plan, rows) = for_api(families, collectors);
+        Self {
+            stats,
+            runtime,
+            plan,
+            rows,
+            labels: Labels::default(),
+            devices: crate::read::Devices::new(procfs),
+            containers: Vec::new(),
+        }
+    }
+
+    pub(super) fn collect(&mut self, collectors: CollectorSet, names: &Names, deadline: Option<Instant>) -> Timing {
+        let start = Instant::now();
+        let deadline = deadline.unwrap_or(start + DEFAULT_TIMEOUT);
+        let running: Vec<ContainerId> = names
+            .containers
+            .values()
+            .filter(|meta| meta.state.is_alive() && meta.selected)
+            .map(|meta| meta.id)
+            .collect();
+        let sweep = self.runtime.block_on(self.stats.sweep(&running, deadline));
+        let complete = sweep.is_complete();
+        if self.labels.trim() {
+            self.devices.forget();
+        }
+        self.devices.begin();
+        let mut before: HashMap<ContainerId, Sample> =
+            self.containers.drain(..).map(|reading| (reading.id, reading.sample)).collect();
+        for (id, stats) in sweep.readings {
+            let Some(meta) = names.containers.get(&id) else { continue };
+            let mut sample = before.remove(&id).unwrap_or_else(|| Sample::new(self.plan.slots, self.plan.columns));
+            fill_from_stats(&self.plan, &stats, &mut sample, &mut self.labels, &mut self.devices);
+            let limits = Limits::of_engine(&meta.limits);
+            self.containers.push(Reading { id, path: cgroup_path(meta), sample, limits });
+        }
+        self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        timing(collectors, start.elapsed(), complete)
+    }
+
+    pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {
+        self.containers.iter().map(|reading| Live {
+            id: reading.id,
+            path: &reading.path,
+            sample: &reading.sample,
+            limits: &reading.limits,
+        })
+    }
+
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub(super) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+}
+
+/// One sweep serves every collector, so each took as long, and each lacks what it lacks.
+fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
+    let by_stats = [Collector::Cpu, Collector::Memory, Collector::Blkio, Collector::Network, Collector::Pids];
+    let swept: CollectorSet = by_stats.into_iter().filter(|collector| collectors.has(*collector)).collect();
+    let mut timing = Timing::default();
+    for collector in swept.iter() {
+        timing.add(collector, spent);
+    }
+    if !complete {
+        timing.fail(swept);
+    }
+    timing
+}
+
+/// The cgroup path that the engine's default driver gives a container.
+fn cgroup_path(meta: &Meta) -> String {
+    let parent = meta.cgroup_parent.trim_matches('/');
+    match parent.strip_suffix(".slice") {
+        Some(_) => format!("/{parent}/docker-{}.scope", meta.id),
+        None if parent.is_empty() => format!("/docker/{}", meta.id),
+        None => format!("/{parent}/{}", meta.id),
+    }
+}

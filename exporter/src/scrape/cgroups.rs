@@ -1,0 +1,146 @@
+//! Values from the kernel's files.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rustix::fs::statfs;
+
+use super::roster::Live;
+use crate::discover::{Discovery, Error, Hierarchy};
+use crate::metrics::{CollectorSet, Controller, Family, Own};
+use crate::name::Names;
+use crate::read::{Labels, Pass, Reader, Row, Sample, Timing, for_cgroups};
+
+/// Magic numbers of the kernel's cgroup file systems (`include/uapi/linux/magic.h`).
+const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+/// Discovery and reader of one host.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    setup: Setup,
+    discovery: Discovery,
+    reader: Reader,
+    rows: Vec<Row>,
+}
+
+/// What it takes to begin, and to begin again.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) root: PathBuf,
+    pub(super) procfs: PathBuf,
+    pub(super) families: Vec<&'static [Family]>,
+    pub(super) collectors: CollectorSet,
+    pub(super) own: Own,
+}
+
+impl Cgroups {
+    /// # Errors
+    /// There is no cgroup tree at the root.
+    pub(super) fn start(setup: Setup) -> Result<Self, Error> {
+        let hierarchy = Hierarchy::detect(&setup.root)?;
+        let no_tree = || Error::NoTree { path: setup.root.clone() };
+        let walked = hierarchy.walked().ok_or_else(no_tree)?.clone();
+        let live = is_live(&walked.path);
+        let page_sizes = page_sizes(&hierarchy);
+        let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
+        let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone());
+        let mut cgroups = Self { discovery: Discovery::new(&walked, live), reader, rows, setup };
+        cgroups.refresh(Instant::now());
+        Ok(cgroups)
+    }
+
+    /// The same from the start, after a panic left it in an unknown state.
+    pub(super) fn restart(&self) -> Result<Self, Error> {
+        Self::start(self.setup.clone())
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        let changes = self.discovery.refresh(now);
+        self.reader.apply(changes);
+    }
+
+    pub(super) fn collect(&mut self, pass: Pass<'_>, now: Instant) -> Timing {
+        for ended in self.reader.drop_ended() {
+            self.discovery.forget(ended);
+        }
+        self.refresh(now);
+        self.reader.read(pass, now)
+    }
+
+    pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {
+        self.reader.containers().iter().filter(|container| container.alive).filter_map(|container| {
+            Some(Live {
+                id: container.id?,
+                path: &container.path,
+                sample: &container.sample,
+                limits: &container.limits,
+            })
+        })
+    }
+
+    pub(super) fn limits_changed(&mut self, names: &Names, updated: &[crate::discover::ContainerId]) {
+        for id in updated.iter().filter(|id| names.containers.contains_key(id)) {
+            self.reader.limits_changed(*id);
+        }
+    }
+
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub(super) fn host(&self) -> &Sample {
+        &self.reader.host().sample
+    }
+
+    pub(super) fn labels(&self) -> &Labels {
+        self.reader.labels()
+    }
+
+    /// What was found, for the log and the landing page.
+    pub(super) fn findings(&self) -> Vec<(String, String)> {
+        let hierarchy = self.reader.hierarchy();
+        let walked = hierarchy.walked().map(|tree| tree.path.display().to_string()).unwrap_or_default();
+        vec![
+            ("source".to_owned(), "kernel files".to_owned()),
+            ("cgroups".to_owned(), format!("{} at {}", hierarchy.kind(), hierarchy.root().display())),
+            ("containers found in".to_owned(), walked),
+            ("containers at start".to_owned(), self.discovery.len().to_string()),
+        ]
+    }
+}
+
+/// Whether a tree is the kernel's and not a capture.
+fn is_live(path: &Path) -> bool {
+    let magic = statfs(path).map(|statistics| u64::try_from(statistics.f_type).unwrap_or(0));
+    matches!(magic, Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC))
+}
+
+/// Huge page sizes, as the root cgroup's files name them (`hugetlb.2MB.…`).
+fn page_sizes(hierarchy: &Hierarchy) -> Vec<String> {
+    let Some(tree) = hierarchy.tree(Controller::Hugetlb) else { return Vec::new() };
+    // The root of a v2 tree has no hugetlb files: the kernel's own list has the same sizes under other names.
+    let mut sizes: Vec<String> = std::fs::read_dir(&tree.path)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("hugetlb.")?.split('.').next()?.to_owned()))
+        .chain(kernel_page_sizes())
+        .collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+fn kernel_page_sizes() -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let kib: u64 = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        Some(match kib {
+            kib if kib >= 1 << 20 => format!("{}GB", kib >> 20),
+            kib if kib >= 1 << 10 => format!("{}MB", kib >> 10),
+            kib => format!("{kib}KB"),
+        })
+    })
+}

@@ -1,0 +1,166 @@
+//! The scraping side as the rest of the program sees it: started once, asked from anywhere.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::api::Api;
+use super::cgroups::{Cgroups, Setup};
+use super::request::{Error, Request, Scrape};
+use super::roster::Roster;
+use super::worker::{Job, Source, Worker};
+use crate::config::{Config, Schema, SourceMode};
+use crate::discover;
+use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
+use crate::metrics::{DOCKER_STATS_FAMILIES, FAMILIES, Family, Own};
+use crate::name::{ContainerFilter, Directory};
+use crate::read::Machine;
+use crate::render::Pool;
+
+/// Scrapes that may wait for the thread; HTTP's own limit is below it.
+const QUEUE: usize = 1024;
+/// How long the first scrapes may wait for the engine's first list, so that they have names.
+const FIRST_LIST: Duration = Duration::from_secs(2);
+
+/// What the scraping side is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Names, kept true by somebody else.
+    pub directory: Arc<Directory>,
+    /// The engine, for its version and its stats.
+    pub engine: Engine,
+    /// Which containers are exposed.
+    pub filter: Arc<ContainerFilter>,
+    /// Our own metrics.
+    pub own: Own,
+}
+
+/// Why scraping cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `--source=cgroup` was asked for, and there is no tree.
+    #[error("--source=cgroup: {0}")]
+    Cgroups(#[source] discover::Error),
+    /// No thread.
+    #[error("cannot start the scraping thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A handle on the scraping thread, which ends with it.
+#[derive(Debug)]
+pub struct Scraper {
+    jobs: mpsc::Sender<Job>,
+    findings: Arc<OnceLock<Vec<(String, String)>>>,
+}
+
+impl Scraper {
+    /// Finds out where values come from, and starts the thread. The first discovery is done when this returns in cgroup mode.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: &Config, parts: Parts, runtime: &Handle) -> Result<Self, StartError> {
+        let (source, found) = choose(config, &parts, runtime)?;
+        for (term, description) in &found {
+            info!(%term, %description, "found");
+        }
+        let worker = Worker {
+            source,
+            roster: Roster::new(parts.filter, config.linger),
+            directory: Arc::clone(&parts.directory),
+            engine: parts.engine,
+            own: parts.own,
+            machine: Machine::read(&config.procfs_root),
+            procfs: config.procfs_root.clone(),
+            min_interval: config.min_interval,
+            pool: Pool::default(),
+            last: None,
+        };
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("scrape".to_owned());
+        thread.spawn(move || worker.run(queue)).map_err(StartError::Thread)?;
+        let findings = Arc::new(OnceLock::new());
+        runtime.spawn(announce(Arc::clone(&findings), found, parts.directory));
+        Ok(Self { jobs, findings })
+    }
+}
+
+/// Ready means found and, within reason, named: the engine gets a moment for its first list.
+async fn announce(
+    findings: Arc<OnceLock<Vec<(String, String)>>>,
+    found: Vec<(String, String)>,
+    directory: Arc<Directory>,
+) {
+    let listed = async {
+        while !directory.is_listed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(FIRST_LIST, listed).await.is_err() {
+        warn!("the engine has not listed its containers yet; they are exposed without names until it does");
+    }
+    // Set once, here.
+    drop(findings.set(found));
+}
+
+fn choose(config: &Config, parts: &Parts, runtime: &Handle) -> Result<(Source, Vec<(String, String)>), StartError> {
+    let families = families(config.schema);
+    let setup = Setup {
+        root: config.cgroup_root.clone(),
+        procfs: config.procfs_root.clone(),
+        families: families.clone(),
+        collectors: config.collectors,
+        own: parts.own.clone(),
+    };
+    let why = match config.source {
+        SourceMode::DockerApi => "--source=docker-api".to_owned(),
+        SourceMode::Cgroup => return Cgroups::start(setup).map(from_cgroups).map_err(StartError::Cgroups),
+        SourceMode::Auto => match Cgroups::start(setup) {
+            Ok(cgroups) => return Ok(from_cgroups(cgroups)),
+            Err(error) => {
+                warn!(%error, "no cgroup tree can be read; values come from the engine's stats API, which costs far more");
+                error.to_string()
+            }
+        },
+    };
+    let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
+    let api = Api::new(stats, runtime.clone(), &config.procfs_root, &families, config.collectors);
+    let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
+    Ok((Source::Api(Box::new(api)), found))
+}
+
+fn from_cgroups(cgroups: Cgroups) -> (Source, Vec<(String, String)>) {
+    let found = cgroups.findings();
+    (Source::Cgroups(Box::new(cgroups)), found)
+}
+
+fn families(schema: Schema) -> Vec<&'static [Family]> {
+    match schema {
+        Schema::Cadvisor => FAMILIES.to_vec(),
+        Schema::DockerStats => DOCKER_STATS_FAMILIES.to_vec(),
+        Schema::Both => FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().collect(),
+    }
+}
+
+impl Scrape for Scraper {
+    async fn scrape(&self, request: Request) -> Result<Bytes, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job { request, answer }).await.map_err(|_closed| Error::ShuttingDown)?;
+        answered.await.unwrap_or(Err(Error::Panicked))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.findings
+            .get()
+            .map(|_| ())
+            .ok_or_else(|| "the first discovery is not done yet; try again in a second".to_owned())
+    }
+
+    fn findings(&self) -> Vec<(String, String)> {
+        self.findings.get().cloned().unwrap_or_default()
+    }
+}
