@@ -234,12 +234,12 @@ impl Tracker {
         let track = self.tracks.entry(meta.id).or_default();
         let run = Run::next(track.run, meta.started_ns, restart_count);
         track.run = Some(run);
-        track.inspected = true;
+        let seen_before = std::mem::replace(&mut track.inspected, true);
         track.retries = 0;
         meta.restarts = run.restarts;
         meta.oom_killed |= track.oom;
         if let Some(known) = self.directory.names().containers.get(&meta.id) {
-            if known.limits != meta.limits {
+            if seen_before && known.limits != meta.limits {
                 self.directory.mark_updated(meta.id);
             }
             // Gone meanwhile: only its own end is news.

@@ -113,15 +113,17 @@ impl Directory {
         self.upsert(meta) == Stored::Changed
     }
 
-    /// A container is gone since `at_ns` (nanoseconds since the epoch). It stays for the linger time, with the state
-    /// and exit code it had; one that was alive when last seen is said to be `removing`.
+    /// A container is gone since `at_ns` (nanoseconds since the epoch). It stays for the linger time, with its exit
+    /// code and the state `exited`; one whose end was not seen is said to be `removing`.
     pub fn remove(&self, id: ContainerId, at_ns: u64) -> bool {
         self.change(id, |meta| {
             meta.removed_ns = meta.removed_ns.or(Some(at_ns));
             meta.pid = None;
-            if meta.state.is_alive() || meta.state == State::Restarting {
-                meta.state = State::Removing;
-            }
+            meta.state = match meta.state {
+                State::Dead | State::Created => meta.state,
+                _ if meta.exit_code.is_some() => State::Exited,
+                _ => State::Removing,
+            };
         })
     }
 

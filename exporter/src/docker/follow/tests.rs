@@ -203,7 +203,7 @@ async fn without_inspection_names_and_states_are_still_known() {
     fake.world().allows = |target| !target.contains(&"a".repeat(64));
     let following = Following::start(&fake, NEVER);
     eventually(|| following.meta('a').is_some_and(|meta| meta.name == "web" && meta.state == State::Running)).await;
-    eventually(|| following.requests("inspect", "403") == 1).await;
+    eventually(|| following.requests("inspect", "403") >= 1).await;
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn an_answer_that_is_no_list_removes_nothing() {
 #[tokio::test]
 async fn hostile_labels_are_bounded() {
     let mut labels: serde_json::Map<_, _> = (0..5000).map(|n| (format!("l{n}"), json!("v"))).collect();
-    labels.extend((0..100).map(|n| (format!("a\"\n{n}"), json!("x".repeat(64 << 10)))));
+    labels.extend((0..20).map(|n| (format!("a\"\n{n}"), json!("x".repeat(64 << 10)))));
     let (key, mut value) = container('a', "web", "running");
     value["Config"]["Labels"] = Value::Object(labels);
     let fake = Fake::start([(key, value)]);
@@ -258,7 +258,7 @@ async fn hostile_labels_are_bounded() {
     following.knows('a', |meta| meta.labels.len() == 64).await;
     let meta = following.meta('a').unwrap();
     assert!(meta.labels.iter().all(|(name, value)| name.len() <= 128 && value.len() <= 1024));
-    assert!(following.own.series_dropped.with_label_values(&["label_limit"]).get() >= 5000);
+    assert_eq!(following.own.series_dropped.with_label_values(&["label_limit"]).get(), 5020 - 64);
 }
 
 #[tokio::test]

@@ -214,7 +214,7 @@ fn changed_limits_are_told_to_their_reader() {
     let mut bench = Bench::new();
     bench.event('a', "start", json!(null));
     bench.inspect_all(running);
-    drop(bench.tracker.directory.take_updated());
+    assert_eq!(bench.tracker.directory.take_updated(), [], "they were not known before");
     bench.event('a', "update", json!(null));
     assert_eq!(bench.tracker.directory.take_updated(), [id('a')], "whatever was changed");
     bench.inspect_all(|id| {
