@@ -1,3 +1,5 @@
+//! Tests of `docker::follow`, against a scripted engine where one is needed.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,5 @@
+//! Tests of `docker::stats`, against a scripted engine where one is needed.
+
 use std::time::{Duration, Instant};
 
 use super::Stats;

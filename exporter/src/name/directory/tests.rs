@@ -1,3 +1,5 @@
+//! Tests of the directory: views, lingering, generations.
+
 use std::sync::Arc;
 use std::time::Duration;
 
