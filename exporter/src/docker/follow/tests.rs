@@ -72,7 +72,8 @@ async fn existing_containers_are_listed_and_inspected() {
 async fn a_container_s_life_is_followed_by_events() {
     let fake = Fake::start([]);
     let following = Following::start(&fake, NEVER);
-    eventually(|| following.up() && fake.subscribers() == 1).await;
+    // The second list is over: from here on only events tell.
+    eventually(|| following.up() && following.requests("events", "200") == 1).await;
 
     let began = Instant::now();
     let (key, value) = container('a', "web", "running");
