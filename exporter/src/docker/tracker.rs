@@ -127,7 +127,8 @@ impl Tracker {
         track.touched = self.clock;
         match event.action {
             Action::Destroy => {
-                self.directory.remove(event.id, event.time_ns);
+                // By our clock, as everything about lingering is: the engine may be on another host.
+                self.directory.remove(event.id, now_ns());
                 return;
             }
             Action::Update => self.directory.mark_updated(event.id),
