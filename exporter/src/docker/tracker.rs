@@ -98,6 +98,11 @@ impl Tracker {
         }
     }
 
+    /// There is no list to wait for.
+    pub(super) fn settle(&self) {
+        self.directory.set_settled();
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -176,7 +181,7 @@ impl Tracker {
         self.tracks
             .retain(|id, track| known.containers.contains_key(id) || existing.contains(id) || track.touched > asked);
         self.refused.retain(|id| existing.contains(id));
-        self.directory.set_listed();
+        self.directory.set_settled();
         surprise
     }
 

@@ -22,6 +22,8 @@ use crate::name::Names;
 /// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Groups of containers whose limits are read in different scrapes.
+const LIMITS_TURNS: u32 = 16;
 /// Processes that are tried before a container goes without network metrics for this scrape.
 const CANDIDATES: usize = 8;
 
@@ -43,6 +45,7 @@ pub struct Reader {
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
     told_foreign: bool,
+    limits_turn: u32,
 }
 
 /// What is asked of a pass.
@@ -75,6 +78,7 @@ impl Reader {
             path: PathBuf::new(),
             host_pids: !live || is_kernel_thread(procfs, 2),
             told_foreign: false,
+            limits_turn: 0,
         }
     }
 
@@ -135,7 +139,7 @@ impl Reader {
     /// Limits of this container are read anew with the next pass.
     pub fn limits_changed(&mut self, id: ContainerId) {
         if let Some(container) = self.containers.iter_mut().find(|container| container.id == Some(id)) {
-            container.limits_read = None;
+            container.limits_due = None;
         }
     }
 
@@ -201,12 +205,14 @@ impl Reader {
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        if container.limits_read.is_some_and(|read| now.duration_since(read) < LIMITS_INTERVAL) {
+        if container.limits_due.is_some_and(|due| now < due) {
             return;
         }
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files);
-        container.limits_read = Some(now);
+        // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
+        self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
+        container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
         container.retry_absent();
     }
 

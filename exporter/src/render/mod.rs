@@ -315,7 +315,7 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8
 fn versions(view: &View<'_>) -> String {
     let mut labels = String::new();
     for (name, value) in [
-        ("cadvisorRevision", option_env!("BUILD_REVISION").unwrap_or("")),
+        ("cadvisorRevision", env!("BUILD_REVISION")),
         ("cadvisorVersion", env!("CARGO_PKG_VERSION")),
         ("dockerVersion", view.engine_version),
         ("kernelVersion", &view.machine.kernel),

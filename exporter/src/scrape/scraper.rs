@@ -96,7 +96,7 @@ async fn announce(
     directory: Arc<Directory>,
 ) {
     let listed = async {
-        while !directory.is_listed() {
+        while !directory.is_settled() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

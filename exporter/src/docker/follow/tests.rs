@@ -65,7 +65,7 @@ async fn existing_containers_are_listed_and_inspected() {
     let following = Following::start(&fake, NEVER);
     following.knows('a', |meta| meta.name == "web" && meta.pid == Some(7)).await;
     following.knows('b', |meta| meta.state == State::Exited && meta.exit_code == Some(0)).await;
-    assert!(following.up() && following.directory.is_listed());
+    assert!(following.up() && following.directory.is_settled());
     eventually(|| following.requests("events", "200") == 1).await;
     assert_eq!(following.requests("inspect", "200"), 2, "the second list asks for nothing");
 }
@@ -119,7 +119,7 @@ async fn an_engine_that_comes_late_is_found() {
     std::fs::rename(&socket, &aside).unwrap();
     let following = Following::start(&fake, NEVER);
     sleep(Duration::from_millis(150)).await;
-    assert!(!following.up() && !following.directory.is_listed());
+    assert!(!following.up() && !following.directory.is_settled());
     std::fs::rename(&aside, &socket).unwrap();
     following.knows('a', |_| true).await;
 }
