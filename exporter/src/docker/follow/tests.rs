@@ -119,7 +119,7 @@ async fn an_engine_that_comes_late_is_found() {
     std::fs::rename(&socket, &aside).unwrap();
     let following = Following::start(&fake, NEVER);
     sleep(Duration::from_millis(150)).await;
-    assert!(!following.up() && !following.directory.is_settled());
+    assert!(!following.up() && following.directory.is_settled(), "nobody waits for a list that cannot be had");
     std::fs::rename(&aside, &socket).unwrap();
     following.knows('a', |_| true).await;
 }
