@@ -33,7 +33,7 @@ fn cure() -> String {
 pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool) -> Line {
     const WHAT: &str = "containers in the tree";
     match found {
-        [] if tree.is_below_the_root() => {
+        [] if tree.is_private => {
             let base = tree.base.display();
             Line::fail(WHAT, format!("none; {base} is the root of a private cgroup namespace, not the host's"), MOUNT)
         }
