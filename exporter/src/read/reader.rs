@@ -45,6 +45,7 @@ pub struct Reader {
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
     told_foreign: bool,
+    told_descriptors: bool,
     limits_turn: u32,
 }
 
@@ -78,6 +79,7 @@ impl Reader {
             path: PathBuf::new(),
             host_pids: !live || is_kernel_thread(procfs, 2),
             told_foreign: false,
+            told_descriptors: false,
             limits_turn: 0,
         }
     }
@@ -194,11 +196,7 @@ impl Reader {
             }
             let Some(container) = containers.get_mut(place) else { return };
             if wants(Collector::Process) {
-                for (fact, slot) in &self.plan.processes {
-                    if let Some(value) = count_processes(&self.procfs, &container.pids, *fact) {
-                        container.sample.set(*slot, value);
-                    }
-                }
+                self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
         }
@@ -209,7 +207,9 @@ impl Reader {
             return;
         }
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
-        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files);
+        let own = &self.own;
+        let problem = |file: &str, reason| own.count_read_error(file, reason);
+        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
         self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
         container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
@@ -354,6 +354,27 @@ impl Reader {
             }
             if let Some((_, text)) = &table {
                 container.sample.set(*slot, count_sockets(text, *count));
+            }
+        }
+    }
+
+    /// What the processes hold open. Without the right to look into them all there is no sum.
+    fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
+        for (fact, slot) in &self.plan.processes {
+            match count_processes(&self.procfs, &container.pids, *fact) {
+                Ok(Some(value)) => container.sample.set(*slot, value),
+                Ok(None) => {}
+                Err(error) => {
+                    self.own.count_read_error("fd", reason(&error));
+                    timing.fail(CollectorSet::EMPTY.with(Collector::Process));
+                    if !std::mem::replace(&mut self.told_descriptors, true) {
+                        warn!(
+                            %error, container = %container.path,
+                            "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
+                             (--cap-add=SYS_PTRACE), or leave --collector.process out"
+                        );
+                    }
+                }
             }
         }
     }

@@ -293,13 +293,13 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
 }
 
 fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8>) {
-    let memory = view.facts.machine_memory();
+    let (memory, swap) = view.facts.machine_memory();
     let value = match fact {
         MachineFact::Cores => view.machine.cores,
         MachineFact::PhysicalCores => view.machine.physical_cores,
         MachineFact::Sockets => view.machine.sockets,
-        MachineFact::Memory => memory.map(|(memory, _)| memory),
-        MachineFact::Swap => memory.map(|(_, swap)| swap),
+        MachineFact::Memory => memory,
+        MachineFact::Swap => swap,
         MachineFact::ScrapeError => Some(u64::from(view.failed)),
         MachineFact::VersionInfo => {
             begin_sample(row, &versions(view), "", out);
