@@ -11,6 +11,7 @@ mod measure;
 mod population;
 mod report;
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match arguments {
         ["floor", rest @ ..] => return floor::serve(rest),
         ["janitor"] => return population::janitor(),
+        ["hold", size] => return hold(size),
         ["bound", program, rest @ ..] => return exporter::become_bound(program, rest),
         _ => {}
     }
@@ -56,6 +58,13 @@ fn parse(arguments: &[&str]) -> anyhow::Result<(bool, Vec<usize>)> {
     }
     sizes.sort_unstable();
     Ok((write, sizes))
+}
+
+fn hold(size: &str) -> anyhow::Result<()> {
+    let mut population = population::Population::new()?;
+    population.grow(size.parse().context(USAGE)?)?;
+    std::io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end of the input")?;
+    Ok(())
 }
 
 /// The loop that we compare with has to be as well compiled as what is compared with it.
@@ -92,7 +101,7 @@ mod tests {
     fn what_is_no_number_of_containers_is_answered_with_the_usage() {
         for argument in ["0", "many"] {
             let error = parse(&[argument]).unwrap_err();
-            assert!(format!("{error:#}").contains("usage: cargo xtask bench"), "{error:#}");
+            assert!(format!("{error:#}").contains("cargo xtask bench [--write]"), "{error:#}");
         }
     }
 }
