@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, SourceMode};
 use crate::docker::{Engine, follow};
+use crate::doctor;
 use crate::metrics::Own;
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper};
@@ -51,6 +52,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
+    if config.source != SourceMode::DockerApi {
+        for line in doctor::shortcomings(&config) {
+            warn!(what = line.what, found = line.found, cure = line.cure, "some metrics will be missing");
+        }
+    }
     let settings = Settings {
         telemetry_path: config.telemetry_path,
         max_requests: config.max_requests,

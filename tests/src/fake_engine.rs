@@ -13,13 +13,20 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// Path without version prefix and query → JSON body.
-type Answers = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+/// What it answers.
+#[derive(Default)]
+struct Answers {
+    /// Path without version prefix and query → JSON body.
+    bodies: BTreeMap<String, Vec<u8>>,
+    /// Ends of paths whose answers come late; the latest rule counts.
+    delays: Vec<(String, Duration)>,
+    /// Every request line so far.
+    requests: Vec<String>,
+}
 
 /// The fake. Its socket goes with it; threads that serve open connections end with the test process.
 pub struct FakeEngine {
-    answers: Answers,
-    requests: Arc<Mutex<Vec<String>>>,
+    answers: Arc<Mutex<Answers>>,
     socket: PathBuf,
     _directory: TempDir,
 }
@@ -33,18 +40,16 @@ impl FakeEngine {
         let directory = tempfile::tempdir()?;
         let socket = directory.path().join("docker.sock");
         let listener = UnixListener::bind(&socket)?;
-        let answers = Answers::default();
-        let requests = Arc::default();
-        let fake = Self { answers, requests, socket, _directory: directory };
+        let fake = Self { answers: Arc::default(), socket, _directory: directory };
         fake.answer("/version", r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux"}"#);
         fake.answer("/_ping", "OK");
         fake.answer("/containers/json", "[]");
-        let (answers, requests) = (Arc::clone(&fake.answers), Arc::clone(&fake.requests));
+        let answers = Arc::clone(&fake.answers);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
+                let answers = Arc::clone(&answers);
                 // A client that goes away in the middle is its own business.
-                thread::spawn(move || serve(stream, &answers, &requests).unwrap_or_default());
+                thread::spawn(move || serve(stream, &answers).unwrap_or_default());
             }
         });
         Ok(fake)
@@ -72,7 +77,38 @@ impl FakeEngine {
 
     /// Sets the answer to a path.
     pub fn answer(&self, path: &str, body: impl Into<Vec<u8>>) {
-        lock(&self.answers).insert(path.to_owned(), body.into());
+        lock(&self.answers).bodies.insert(path.to_owned(), body.into());
+    }
+
+    /// Changes an answer that is JSON.
+    ///
+    /// # Errors
+    /// There is no such answer.
+    pub fn edit(&self, path: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let body = lock(&self.answers).bodies.get(path).cloned();
+        let mut value = serde_json::from_slice(&body.with_context(|| format!("no answer to {path}"))?)?;
+        change(&mut value);
+        self.answer(path, serde_json::to_vec(&value)?);
+        Ok(())
+    }
+
+    /// From now on, answers to paths that end so come late.
+    pub fn delay(&self, path: &str, delay: Duration) {
+        lock(&self.answers).delays.push((path.to_owned(), delay));
+    }
+
+    /// The id of the container of this name among the `inspect` answers.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn inspected(&self, name: &str) -> Result<String> {
+        let wanted = format!("/{name}");
+        let answers = lock(&self.answers);
+        let mut objects =
+            answers.bodies.values().filter_map(|body| serde_json::from_slice::<serde_json::Value>(body).ok());
+        let found = objects.find(|object| object.get("Name").and_then(serde_json::Value::as_str) == Some(&wanted));
+        let id = found.as_ref().and_then(|object| object.get("Id")?.as_str()).map(str::to_owned);
+        id.with_context(|| format!("no container {name} was captured"))
     }
 
     /// For `--docker.url`.
@@ -84,7 +120,7 @@ impl FakeEngine {
     /// Every request line so far.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        lock(&self.requests).clone()
+        lock(&self.answers).requests.clone()
     }
 }
 
@@ -93,19 +129,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Answers the requests of one connection.
-fn serve(
-    mut stream: UnixStream,
-    answers: &Mutex<BTreeMap<String, Vec<u8>>>,
-    requests: &Mutex<Vec<String>>,
-) -> Result<()> {
+fn serve(mut stream: UnixStream, answers: &Mutex<Answers>) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some(target) = request(&mut reader)? {
-        lock(requests).push(target.clone());
         let path = plain_path(&target);
+        let (body, delay) = {
+            let mut answers = lock(answers);
+            answers.requests.push(target.clone());
+            let delay = answers.delays.iter().rev().find(|(end, _)| path.ends_with(end)).map(|(_, delay)| *delay);
+            (answers.bodies.get(path).cloned(), delay)
+        };
         if path == "/events" {
             return hold(&mut stream);
         }
-        let body = lock(answers).get(path).cloned();
+        thread::sleep(delay.unwrap_or_default());
         let (status, body) = match body {
             Some(body) => ("200 OK", body),
             None => ("404 Not Found", br#"{"message":"no such thing here"}"#.to_vec()),

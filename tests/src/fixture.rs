@@ -62,10 +62,10 @@ impl Fixture {
         self.directory.join("docker")
     }
 
-    /// The expected exposition.
+    /// The expected exposition, served in this way; empty for the default.
     #[must_use]
-    pub fn golden(&self) -> PathBuf {
-        root().join("golden").join(format!("{}.prom", self.name))
+    pub fn golden(&self, variant: &str) -> PathBuf {
+        root().join("golden").join(format!("{}{variant}.prom", self.name))
     }
 
     /// A copy in a temporary directory, to be spoilt by a test.

@@ -25,18 +25,10 @@ const FLAGS_END: &str = "<!-- flags:end -->";
 /// Settles every generated file.
 pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     settle(mode, &workspace::root().join("docs/METRICS.md"), &docker_stats_exporter::metrics::markdown())?;
-    if let Some(table) = flags_table() {
-        let path = workspace::root().join("README.md");
-        let readme = read(&path)?;
-        let page = with_block(&readme, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
-        settle(mode, &path, &page)?;
-    }
-    Ok(())
-}
-
-/// The README's table of flags, from the flag table. None until that table can write itself down.
-fn flags_table() -> Option<String> {
-    None
+    let path = workspace::root().join("README.md");
+    let table = docker_stats_exporter::config::markdown_table();
+    let page = with_block(&read(&path)?, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
+    settle(mode, &path, &page)
 }
 
 /// Makes the file say `expected`, or fails where it does not.

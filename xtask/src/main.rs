@@ -7,6 +7,7 @@ mod bless;
 mod capture;
 mod ci;
 mod docs;
+mod image;
 mod sh;
 mod tidy;
 mod workspace;
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   docs [--check]  writes the generated docs (docs/METRICS.md, the flags in README.md), or only compares them
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
+  image           the container image, around a static binary built here
   tidy            rules that no compiler checks: module directions, file sizes, leftovers
   bench           what a scrape costs";
 
@@ -46,6 +48,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["docs", "--check"] => docs::run(docs::Mode::Check),
         ["bless"] => bless::run(),
         ["capture", rest @ ..] => capture::run(rest),
+        ["image"] => image::run(),
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "-h" | "--help"] => {

@@ -1,3 +1,5 @@
+//! Containers that come and go under a watched tree.
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;

@@ -98,14 +98,15 @@ impl Event {
     /// Changes what the event alone is proof of.
     pub(super) fn apply(&self, meta: &mut Meta) {
         match self.action {
-            Action::Start | Action::Restart => self.started(meta),
+            Action::Start => Self::started(meta),
             Action::Die => self.died(meta),
             Action::Oom => meta.oom_killed = true,
             Action::Pause => meta.state = State::Paused,
             Action::Unpause => meta.state = State::Running,
             Action::Rename => self.renamed(meta),
             Action::Health => self.judged(meta),
-            Action::Create | Action::Update | Action::Destroy | Action::Other => {}
+            // Podman says `restart` also where that failed.
+            Action::Create | Action::Restart | Action::Update | Action::Destroy | Action::Other => {}
         }
     }
 
@@ -119,13 +120,10 @@ impl Event {
         }
     }
 
-    fn started(&self, meta: &mut Meta) {
-        // `restart` comes after `start`, whose inspection may have answered already.
-        if self.action == Action::Start {
-            meta.pid = None;
-            meta.oom_killed = false;
-        }
+    fn started(meta: &mut Meta) {
         meta.state = State::Running;
+        meta.pid = None;
+        meta.oom_killed = false;
         meta.exit_code = None;
         meta.finished_ns = None;
     }
@@ -206,7 +204,9 @@ mod tests {
         let started = after(&event("start", json!(null)), dead);
         assert_eq!((started.state, started.exit_code, started.finished_ns), (State::Running, None, None));
         assert!(!started.oom_killed);
-        assert_eq!(after(&event("restart", json!(null)), meta()).pid, Some(9));
+        let restarted = event("restart", json!(null));
+        assert_eq!(after(&restarted, meta()), meta());
+        assert!(restarted.leaves_questions());
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub(super) fn id(letter: char) -> ContainerId {
 /// Short times, so that a test takes a fraction of a second.
 pub(super) fn quick() -> Timing {
     Timing {
-        call: Duration::from_millis(300),
-        list: Duration::from_millis(400),
+        call: Duration::from_millis(800),
+        list: Duration::from_secs(1),
         heartbeat: Duration::from_millis(100),
         subscribe: Duration::from_millis(30),
         settle: Duration::from_millis(60),

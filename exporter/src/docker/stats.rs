@@ -14,6 +14,11 @@ use crate::discover::ContainerId;
 /// Containers that are asked for at a time unless told otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 32;
 
+/// Docker 20.10 answers even a one-shot reading only with its next collection, up to a second later. So that a thousand containers still fit into a scrape, more are asked for at a time when there are many: as many
+/// as make this number of rounds, but never more than [`MAX_CONCURRENCY`].
+const ROUNDS: usize = 4;
+const MAX_CONCURRENCY: usize = 256;
+
 /// Reads the statistics of containers. Cloning shares the engine.
 #[derive(Clone, Debug)]
 pub struct Stats {
@@ -48,7 +53,7 @@ enum Outcome {
 }
 
 impl Stats {
-    /// Reads through `engine`, at most `concurrency` containers at a time.
+    /// Reads through `engine`, `concurrency` containers at a time; more where that would take more than four rounds.
     #[must_use]
     pub fn new(engine: Engine, concurrency: usize) -> Self {
         Self { engine, concurrency: concurrency.max(1) }
@@ -61,8 +66,9 @@ impl Stats {
             return Sweep { failed: ids.len(), ..Sweep::default() };
         };
         let session = &session;
+        let concurrency = self.concurrency.max(ids.len().div_ceil(ROUNDS).min(MAX_CONCURRENCY));
         let calls = ids.iter().map(|id| async move { (*id, read(session, *id, deadline).await) });
-        let mut outcomes = stream::iter(calls).buffer_unordered(self.concurrency);
+        let mut outcomes = stream::iter(calls).buffer_unordered(concurrency);
         let mut sweep = Sweep::default();
         while let Some((id, outcome)) = outcomes.next().await {
             match outcome {

@@ -25,7 +25,8 @@ pub struct Container {
     pub limits: Limits,
     /// False once its cgroup is seen to be gone.
     pub alive: bool,
-    pub(super) limits_read: Option<Instant>,
+    /// When the limits are to be read again; at once where none.
+    pub(super) limits_due: Option<Instant>,
     pub(super) handles: Vec<Handle>,
     pub(super) procs: Handle,
     /// Its directory in the tree that is walked, to count the cgroups below it.
@@ -43,7 +44,7 @@ impl Container {
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
             alive: true,
-            limits_read: None,
+            limits_due: None,
             handles: plan.files.iter().map(|_| Handle::New).collect(),
             procs: Handle::New,
             directory: None,

@@ -36,7 +36,10 @@ impl Machine {
     #[must_use]
     pub fn read(procfs: &Path) -> Self {
         let mut machine = Self { kernel: first_line(&procfs.join("sys/kernel/osrelease")), ..Self::default() };
-        let release = std::fs::read(procfs.join("1/root/etc/os-release")).unwrap_or_default();
+        // The host's, where we may look into its root; else ours, which is none in our own image.
+        let release = std::fs::read(procfs.join("1/root/etc/os-release"))
+            .or_else(|_| std::fs::read("/etc/os-release"))
+            .unwrap_or_default();
         machine.system = pretty_name(&String::from_utf8_lossy(&release));
         match CpuInfo::from_file(procfs.join("cpuinfo")) {
             Ok(info) => machine.count(&info),

@@ -7,6 +7,7 @@ mod api;
 mod container;
 mod devices;
 mod file;
+mod fill;
 mod format;
 mod host;
 mod limits;
@@ -17,6 +18,7 @@ mod reader;
 mod sample;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 pub use api::fill_from_stats;
 pub use container::Container;
@@ -25,5 +27,6 @@ pub use file::Files;
 pub use host::{HostFacts, Machine};
 pub use limits::Limits;
 pub use plan::{Plan, PlannedFile, Row, Value, for_api, for_cgroups};
-pub use reader::{LIMITS_INTERVAL, Pass, Reader, Timing};
+pub use reader::{LIMITS_INTERVAL, Pass, Reader};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
+pub use timing::Timing;

@@ -1,11 +1,12 @@
 //! Whose interfaces are whose: each network namespace is reported once, under its owner, and the host's under the host.
 
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 
 use super::container::Container;
 use super::process::{NetworkNamespace, host_namespace};
-use super::reader::{ByNamespace, Reader, reason};
+use super::reader::{Reader, reason};
 use crate::metrics::Dimension;
 use crate::name::{Names, NetworkMode};
 
@@ -15,17 +16,18 @@ pub(super) struct Namespaces {
     /// The host's own.
     host: Option<NetworkNamespace>,
     /// Who reports a namespace: place among the containers, and process number.
-    owners: ByNamespace<(usize, u32)>,
+    owners: HashMap<NetworkNamespace, (usize, u32)>,
     /// Reused text of `net/dev`.
     pub(super) buffer: Vec<u8>,
-    /// Process numbers mean nothing here: we are in another pid namespace than the containers' engine.
-    pub(super) foreign: bool,
+    /// A process of another container than our own could be taken hold of in this pass.
+    pub(super) visible: bool,
 }
 
 impl Namespaces {
     /// A pass begins.
     pub(super) fn begin(&mut self, procfs: &Path, live: bool) {
         self.owners.clear();
+        self.visible = false;
         self.host = host_namespace(procfs, live);
     }
 }

@@ -1,6 +1,5 @@
 //! The pass.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,18 +8,24 @@ use tracing::{debug, warn};
 use super::container::Container;
 use super::devices::Devices;
 use super::file::{Files, Outcome};
-use super::format::{self, Single};
+use super::fill::{fill_interfaces, parse, pids_below, read_pids};
 use super::limits::Limits;
 use super::network::Namespaces;
-use super::plan::{Format, Plan, PlannedFile};
+use super::plan::Plan;
 use super::process::{Process, count_processes, count_sockets};
-use super::sample::{Labels, Sample};
+use super::sample::Labels;
+use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
-use crate::metrics::{Collector, CollectorSet, Controller, Dimension, Own};
+use crate::metrics::{Collector, CollectorSet, Controller, Own};
 use crate::name::Names;
 
 /// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Groups of containers whose limits are read in different scrapes.
+const LIMITS_TURNS: u32 = 16;
+/// Processes that are tried before a container goes without network metrics for this scrape.
+const CANDIDATES: usize = 8;
 
 /// Reads the containers of one host.
 #[derive(Debug)]
@@ -37,7 +42,10 @@ pub struct Reader {
     own: Own,
     pub(super) namespaces: Namespaces,
     path: PathBuf,
+    /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
+    host_pids: bool,
     told_foreign: bool,
+    limits_turn: u32,
 }
 
 /// What is asked of a pass.
@@ -49,45 +57,6 @@ pub struct Pass<'a> {
     pub names: &'a Names,
     /// When to stop.
     pub deadline: Option<Instant>,
-}
-
-/// Time per collector, and who did not finish.
-#[derive(Clone, Debug, Default)]
-pub struct Timing {
-    spent: [Duration; Collector::ALL.len()],
-    failed: CollectorSet,
-}
-
-impl Timing {
-    /// Time that a collector took.
-    #[must_use]
-    pub fn spent(&self, collector: Collector) -> Duration {
-        self.spent.get(collector.index()).copied().unwrap_or_default()
-    }
-
-    /// Whether a collector read all it wanted.
-    #[must_use]
-    pub fn success(&self, collector: Collector) -> bool {
-        !self.failed.has(collector)
-    }
-
-    /// Whether any collector of a set did not.
-    #[must_use]
-    pub fn any_failed(&self, collectors: CollectorSet) -> bool {
-        !self.failed.intersection(collectors).is_empty()
-    }
-
-    /// Adds to a collector's time.
-    pub fn add(&mut self, collector: Collector, spent: Duration) {
-        if let Some(total) = self.spent.get_mut(collector.index()) {
-            *total += spent;
-        }
-    }
-
-    /// Collectors that did not read all they wanted.
-    pub fn fail(&mut self, collectors: CollectorSet) {
-        self.failed = self.failed.union(collectors);
-    }
 }
 
 impl Reader {
@@ -107,7 +76,9 @@ impl Reader {
             own,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
+            host_pids: !live || is_kernel_thread(procfs, 2),
             told_foreign: false,
+            limits_turn: 0,
         }
     }
 
@@ -168,7 +139,7 @@ impl Reader {
     /// Limits of this container are read anew with the next pass.
     pub fn limits_changed(&mut self, id: ContainerId) {
         if let Some(container) = self.containers.iter_mut().find(|container| container.id == Some(id)) {
-            container.limits_read = None;
+            container.limits_due = None;
         }
     }
 
@@ -191,7 +162,12 @@ impl Reader {
             self.read_container(&mut containers, place, pass, now, &mut timing);
         }
         self.containers = containers;
-        self.read_host(pass, &mut timing);
+        let others = self.containers.iter().filter(|container| !container.pids.contains(&std::process::id())).count();
+        let foreign = !self.host_pids && others > 0 && !self.namespaces.visible;
+        if foreign && pass.collectors.has(Collector::Network) {
+            self.tell_foreign(&mut timing);
+        }
+        self.read_host(pass, foreign, &mut timing);
         timing
     }
 
@@ -229,12 +205,14 @@ impl Reader {
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        if container.limits_read.is_some_and(|read| now.duration_since(read) < LIMITS_INTERVAL) {
+        if container.limits_due.is_some_and(|due| now < due) {
             return;
         }
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files);
-        container.limits_read = Some(now);
+        // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
+        self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
+        container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
         container.retry_absent();
     }
 
@@ -317,32 +295,30 @@ impl Reader {
     /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
     fn choose_process(&mut self, container: &mut Container, names: &Names) {
         let Some(id) = container.id else { return };
+        let visible = container.pids.iter().any(|pid| *pid != 0);
+        if container.process.as_ref().is_some_and(|process| !visible || container.pids.contains(&process.pid)) {
+            self.namespaces.visible = true;
+            return;
+        }
+        // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
+        // also the only way where the list hides its processes from us, if procfs is the host's.
         let engine = names.containers.get(&id).and_then(|meta| meta.pid);
-        let hidden = container.pids.is_empty() && engine.is_some();
-        let foreign = hidden || container.pids.first() == Some(&0);
-        if foreign && container.process.is_none() {
-            self.tell_foreign(container);
-        }
-        if !foreign && container.process.as_ref().is_some_and(|process| container.pids.contains(&process.pid)) {
-            return;
-        }
-        if foreign && container.process.as_ref().map(|process| process.pid) == engine {
-            return;
-        }
-        // The engine's first process stands for the container; a helper that was executed into it may be elsewhere.
-        let known = engine.filter(|pid| foreign || container.pids.contains(pid));
+        let known = engine.filter(|pid| !visible || container.pids.contains(pid));
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
-        container.process = candidates.take(8).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        container.process =
+            candidates.take(CANDIDATES).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        self.namespaces.visible |= container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
     }
 
-    fn tell_foreign(&mut self, container: &Container) {
-        if !self.told_foreign {
-            self.told_foreign = true;
-            self.namespaces.foreign = true;
+    /// Without the host's pid namespace, network and process counts are missing: said once, and to be seen in the
+    /// collectors' success.
+    fn tell_foreign(&mut self, timing: &mut Timing) {
+        timing.fail(CollectorSet::EMPTY.with(Collector::Network).with(Collector::Pids));
+        if !std::mem::replace(&mut self.told_foreign, true) {
             warn!(
-                container = %container.path,
-                "the kernel shows this container's processes as 0: they are outside of our pid namespace. Network metrics depend on \
-                 what the engine says; run the exporter with --pid=host to have them all"
+                procfs = %self.procfs.display(),
+                "the containers' processes are outside of our pid namespace: their number and their network cannot be read; run the \
+                 exporter with --pid=host"
             );
         }
     }
@@ -383,11 +359,11 @@ impl Reader {
     }
 
     /// The root cgroup's own files, and the host's interfaces.
-    fn read_host(&mut self, pass: Pass<'_>, timing: &mut Timing) {
+    fn read_host(&mut self, pass: Pass<'_>, foreign: bool, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, String::new(), &Plan::default()));
         host.sample.clear();
         self.read_files(&mut host, pass.collectors, timing);
-        if pass.collectors.has(Collector::Network) && !self.namespaces.foreign {
+        if pass.collectors.has(Collector::Network) && !foreign {
             let mut outcome = self.files.read_once(&self.procfs.join("1/net/dev"));
             if !matches!(outcome, Outcome::Text(_)) {
                 outcome = self.files.read_once(&self.procfs.join("net/dev"));
@@ -406,6 +382,11 @@ impl Reader {
     }
 }
 
+/// Process 2 of a host is the parent of its kernel threads; no other pid namespace has one.
+fn is_kernel_thread(procfs: &Path, pid: u32) -> bool {
+    std::fs::read(procfs.join(pid.to_string()).join("comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
+}
+
 /// The word under which a failure is counted.
 pub(super) fn reason(error: &std::io::Error) -> &'static str {
     match error.kind() {
@@ -414,91 +395,3 @@ pub(super) fn reason(error: &std::io::Error) -> &'static str {
         _ => "io",
     }
 }
-
-fn lap(clock: &mut Instant, collector: Collector, timing: &mut Timing) {
-    let now = Instant::now();
-    timing.add(collector, now.duration_since(*clock));
-    *clock = now;
-}
-
-fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
-    let mut malformed = 0;
-    for line in format::lines(text) {
-        match format::number(line.trim_ascii()).and_then(|pid| u32::try_from(pid).ok()) {
-            Some(pid) => pids.push(pid),
-            None => malformed += 1,
-        }
-    }
-    malformed
-}
-
-/// Processes of the cgroups below a container's own: a container that runs systemd or an engine of its own.
-fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    let mut malformed = 0;
-    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        if let Outcome::Text(text) = files.read_once(&entry.path().join("cgroup.procs")) {
-            malformed += read_pids(text, pids);
-        }
-        malformed += pids_below(&entry.path(), files, pids);
-    }
-    malformed
-}
-
-fn fill_interfaces(
-    text: &[u8],
-    plan: &Plan,
-    sample: &mut Sample,
-    labels: &mut Labels,
-    wanted: impl Fn(&[u8]) -> bool,
-) -> u64 {
-    format::interfaces(text, |name, counters| {
-        if !wanted(name) {
-            return;
-        }
-        let key = labels.of_mut(Dimension::Interface).label(name);
-        for (number, column) in &plan.interfaces {
-            if let Some(value) = counters.get(*number) {
-                sample.table_mut(Dimension::Interface).set(key, *column, *value);
-            }
-        }
-    })
-}
-
-/// Parses one file into a sample. Gives the number of malformed values.
-fn parse(file: &PlannedFile, text: &[u8], sample: &mut Sample, labels: &mut Labels, devices: &mut Devices) -> u64 {
-    let target = |index: usize| file.targets.get(index).copied().unwrap_or(u16::MAX);
-    let keys = &file.keys;
-    match file.format {
-        Format::Single => match format::single(text) {
-            Single::Value(value) => {
-                sample.set(target(0), value);
-                0
-            }
-            Single::Max => 0,
-            Single::Malformed => 1,
-        },
-        Format::Flat => format::flat(text, keys, |index, value| sample.set(target(index), value)),
-        Format::Psi => format::psi(text, keys, |index, value| sample.set(target(index), value)),
-        Format::Nested => format::nested(text, keys, |device, index, value| {
-            let key = devices.label(device, labels.of_mut(Dimension::Device));
-            sample.table_mut(Dimension::Device).set(key, target(index), value);
-        }),
-        Format::Operations => format::operations(text, keys, |device, index, value| {
-            let key = devices.label(device, labels.of_mut(Dimension::Device));
-            sample.table_mut(Dimension::Device).set(key, target(index), value);
-        }),
-        Format::Nodes => format::nodes(text, keys, |node, index, value| {
-            let key = labels.of_mut(Dimension::Node).label(node.to_string().as_bytes());
-            sample.table_mut(Dimension::Node).set(key, target(index), value / file.divisor.max(1));
-        }),
-        Format::List(dimension) => format::list(text, |place, value| {
-            let label = if dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
-            let key = labels.of_mut(dimension).label(label.as_bytes());
-            sample.table_mut(dimension).set(key, target(0), value);
-        }),
-    }
-}
-
-/// Maps kept between passes.
-pub(super) type ByNamespace<T> = HashMap<super::process::NetworkNamespace, T>;

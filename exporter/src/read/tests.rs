@@ -1,1 +1,220 @@
+//! The reader over small trees of plain files: what is exact, what is absent, what is counted.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Instant;
+
+use super::plan::Value;
+use super::{Pass, Reader, Row, Sample, for_cgroups};
+use crate::discover::{Discovery, Hierarchy};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, Own};
+use crate::name::Names;
+
+const A: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+const B: &str = "2f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+
+/// A made-up v2 host.
+struct Host {
+    root: tempfile::TempDir,
+    own: Own,
+}
+
+impl Host {
+    fn new() -> Self {
+        let host = Self { root: tempfile::tempdir().unwrap(), own: Own::new().unwrap() };
+        host.write("cgroup/cgroup.controllers", "cpu io memory pids\n");
+        host.write("proc/diskstats", "   8       0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
+        host.process(1, "/init.scope", 1, "eth0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0");
+        host
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn file(&self, id: &str, name: &str, text: &str) {
+        self.write(&format!("cgroup/system.slice/docker-{id}.scope/{name}"), text);
+    }
+
+    fn process(&self, pid: u32, cgroup: &str, namespace: u32, interface: &str) {
+        self.write(&format!("proc/{pid}/cgroup"), &format!("0::{cgroup}\n"));
+        self.write(&format!("proc/{pid}/net/dev"), &format!("header\nheader\n{interface}\n"));
+        let links = self.root.path().join(format!("proc/{pid}/ns"));
+        fs::create_dir_all(&links).unwrap();
+        symlink(format!("net:[{namespace}]"), links.join("net")).unwrap();
+    }
+
+    fn container(&self, id: &str, pid: u32, namespace: u32) {
+        self.file(id, "cgroup.procs", &format!("{pid}\n"));
+        let bytes = pid * 100;
+        self.process(
+            pid,
+            &format!("/system.slice/docker-{id}.scope"),
+            namespace,
+            &format!("  lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\neth0: {bytes} 1 0 0 0 0 0 0 2 2 0 0 0 0 0 0"),
+        );
+    }
+
+    fn reader(&self) -> (Reader, Discovery, Vec<Row>) {
+        let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
+        let walked = hierarchy.walked().unwrap().clone();
+        let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
+        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), false, self.own.clone());
+        (reader, Discovery::new(&walked, false), rows)
+    }
+
+    fn errors(&self, file: &str, reason: &str) -> u64 {
+        self.own.read_errors.with_label_values(&[file, reason]).get()
+    }
+}
+
+fn pass(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet) {
+    reader.apply(discovery.refresh(Instant::now()));
+    let names = Names::default();
+    reader.read(Pass { collectors, names: &names, deadline: None }, Instant::now());
+}
+
+fn sample_of<'r>(reader: &'r Reader, id: &str) -> &'r Sample {
+    &reader.containers().iter().find(|container| container.path.contains(id)).unwrap().sample
+}
+
+fn value(rows: &[Row], sample: &Sample, name: &str) -> Option<u64> {
+    let row = rows.iter().find(|row| row.family.name == name).unwrap();
+    match row.value {
+        Value::Slot(slot) => sample.get(slot),
+        Value::Column(dimension, column) => sample.table(dimension).column(column).next().map(|(_, value)| value),
+        _ => panic!("{name} is neither slot nor column"),
+    }
+}
+
+#[test]
+fn values_are_exact_and_what_is_not_there_is_absent() {
+    let host = Host::new();
+    host.file(A, "cpu.stat", "usage_usec 12345678901234567\nuser_usec 5\nnr_periods 7\n");
+    host.file(A, "memory.current", "4096\n");
+    host.file(A, "io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4\n9:9 rbytes=5\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let sample = sample_of(&reader, A);
+    assert_eq!(value(&rows, sample, "container_cpu_usage_seconds_total"), Some(12_345_678_901_234_567));
+    assert_eq!(value(&rows, sample, "container_cpu_system_seconds_total"), None);
+    assert_eq!(value(&rows, sample, "container_memory_max_usage_bytes"), None);
+    assert_eq!(value(&rows, sample, "container_fs_writes_bytes_total"), Some(2));
+    let devices: Vec<&str> = sample
+        .table(Dimension::Device)
+        .column(0)
+        .map(|(key, _)| reader.labels().of(Dimension::Device).text(key))
+        .collect();
+    assert_eq!(devices, ["device=\"/dev/sda\"", "device=\"9:9\""]);
+}
+
+#[test]
+fn a_malformed_value_is_left_out_and_counted_and_hides_no_other() {
+    let host = Host::new();
+    host.file(A, "cpu.stat", "usage_usec banana\nuser_usec 5\n");
+    host.file(A, "memory.current", "12 34\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let sample = sample_of(&reader, A);
+    assert_eq!(value(&rows, sample, "container_cpu_usage_seconds_total"), None);
+    assert_eq!(value(&rows, sample, "container_cpu_user_seconds_total"), Some(5));
+    assert_eq!((host.errors("cpu.stat", "malformed"), host.errors("memory.current", "malformed")), (1, 1));
+}
+
+#[test]
+fn a_file_that_vanishes_takes_only_its_own_values_along() {
+    let host = Host::new();
+    host.file(A, "cpu.stat", "usage_usec 1\n");
+    host.file(A, "memory.current", "4096\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    fs::remove_file(host.root.path().join(format!("cgroup/system.slice/docker-{A}.scope/cpu.stat"))).unwrap();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let sample = sample_of(&reader, A);
+    assert_eq!(value(&rows, sample, "container_cpu_usage_seconds_total"), None);
+    assert_eq!(value(&rows, sample, "container_memory_usage_bytes"), Some(4096));
+    assert_eq!(host.errors("cpu.stat", "vanished"), 1);
+}
+
+#[test]
+fn only_the_collectors_that_were_asked_for_are_read() {
+    let host = Host::new();
+    host.file(A, "cpu.stat", "usage_usec 1\n");
+    host.file(A, "memory.current", "4096\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::EMPTY.with(Collector::Memory));
+    let sample = sample_of(&reader, A);
+    assert_eq!(value(&rows, sample, "container_cpu_usage_seconds_total"), None);
+    assert_eq!(value(&rows, sample, "container_memory_usage_bytes"), Some(4096));
+}
+
+#[test]
+fn a_deadline_that_has_passed_leaves_nothing_of_an_earlier_scrape() {
+    let host = Host::new();
+    host.file(A, "memory.current", "4096\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let names = Names::default();
+    let collectors = CollectorSet::defaults();
+    let timing = reader.read(Pass { collectors, names: &names, deadline: Some(Instant::now()) }, Instant::now());
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_memory_usage_bytes"), None);
+    assert!(!timing.success(Collector::Memory));
+}
+
+#[test]
+fn a_shared_network_namespace_is_reported_once_under_its_owner() {
+    let host = Host::new();
+    host.container(A, 30, 7); // joined later: its process is the younger one
+    host.container(B, 20, 7);
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let name = "container_network_receive_bytes_total";
+    assert_eq!(value(&rows, sample_of(&reader, A), name), None);
+    assert_eq!(value(&rows, sample_of(&reader, B), name), Some(2000));
+}
+
+#[test]
+fn a_host_network_container_gets_no_interfaces_and_the_host_does() {
+    let host = Host::new();
+    host.container(A, 30, 1);
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let name = "container_network_receive_bytes_total";
+    assert_eq!(value(&rows, sample_of(&reader, A), name), None);
+    assert_eq!(value(&rows, &reader.host().sample, name), Some(1));
+}
+
+#[test]
+fn a_process_number_that_went_to_another_container_gives_nothing_away() {
+    let host = Host::new();
+    host.container(A, 30, 7);
+    host.write("proc/30/cgroup", &format!("0::/system.slice/docker-{B}.scope\n"));
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_network_receive_bytes_total"), None);
+}
+
+#[test]
+fn processes_of_cgroups_below_the_container_s_own_count_too() {
+    let host = Host::new();
+    host.container(A, 30, 7);
+    host.file(A, "cgroup.procs", "");
+    host.file(A, "init.scope/cgroup.procs", "30\n31\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_processes"), Some(2));
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_network_receive_bytes_total"), Some(3000));
+}
+
+#[test]
+fn a_container_s_directory_in_a_file_s_place_is_counted_as_a_failure() {
+    let host = Host::new();
+    host.file(A, "memory.current/x", "");
+    host.file(A, "cpu.stat", "usage_usec 1\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    assert_eq!(host.errors("memory.current", "io"), 1);
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_cpu_usage_seconds_total"), Some(1));
+}

@@ -1,7 +1,7 @@
 //! `# HELP`, `# TYPE` and `# UNIT` lines in both formats.
 
+use super::Format;
 use crate::metrics::Unit;
-use crate::scrape::Format;
 
 /// Metric types of either format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ fn escaped(help: &str, quotes: bool) -> String {
 mod tests {
     use super::{Type, header};
     use crate::metrics::Unit;
-    use crate::scrape::Format;
+    use crate::render::Format;
 
     fn lines(name: &str, kind: Type, unit: Unit, format: Format) -> String {
         let mut out = Vec::new();

@@ -23,7 +23,15 @@ pub use output::Pool;
 use crate::metrics::{CollectorSet, Dimension, EngineFact, HostFact, Kind, MachineFact, Zero, escape_label};
 use crate::name::{HealthStatus, Meta};
 use crate::read::{HostFacts, Labels, Limits, Machine, Row, Sample, Value};
-use crate::scrape::Format;
+
+/// The exposition formats that we speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Prometheus text 0.0.4.
+    Text,
+    /// OpenMetrics text 1.0.0.
+    OpenMetrics,
+}
 
 /// One container, or the host, as it is to be exposed.
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +315,7 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8
 fn versions(view: &View<'_>) -> String {
     let mut labels = String::new();
     for (name, value) in [
-        ("cadvisorRevision", option_env!("BUILD_REVISION").unwrap_or("")),
+        ("cadvisorRevision", env!("BUILD_REVISION")),
         ("cadvisorVersion", env!("CARGO_PKG_VERSION")),
         ("dockerVersion", view.engine_version),
         ("kernelVersion", &view.machine.kernel),

@@ -2,10 +2,10 @@
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
+use super::Format;
 use super::header::{Type, header};
 use super::number::float;
 use crate::metrics::{Unit, escape_label};
-use crate::scrape::Format;
 
 /// Appends every family of a registry.
 pub(super) fn own(families: &[MetricFamily], format: Format, out: &mut Vec<u8>) {

@@ -7,5 +7,6 @@ mod roster;
 mod scraper;
 mod worker;
 
-pub use request::{Error, Format, Request, Scrape};
+pub use crate::render::Format;
+pub use request::{Error, Request, Scrape};
 pub use scraper::{Parts, Scraper, StartError};

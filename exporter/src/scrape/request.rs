@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::metrics::CollectorSet;
+use crate::render::Format;
 
 /// One scrape, as negotiated by HTTP.
 #[derive(Clone, Copy, Debug)]
@@ -18,15 +19,6 @@ pub struct Request {
     pub gzip: bool,
     /// What is not read by then is left out.
     pub deadline: Option<Instant>,
-}
-
-/// The exposition formats that we speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// Prometheus text 0.0.4.
-    Text,
-    /// OpenMetrics text 1.0.0.
-    OpenMetrics,
 }
 
 /// Why a scrape has no answer at all.

@@ -239,9 +239,8 @@ fn drain(jobs: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>) {
 
 /// The pass may take as long as the most patient of those who wait for it.
 fn latest_deadline(waiting: &[Job]) -> Option<Instant> {
-    waiting.iter().map(|job| job.request.deadline).try_fold(None, |latest: Option<Instant>, deadline| {
-        deadline.map(|deadline| Some(latest.map_or(deadline, |latest| latest.max(deadline))))
-    })?
+    let deadlines: Option<Vec<Instant>> = waiting.iter().map(|job| job.request.deadline).collect();
+    deadlines?.into_iter().max()
 }
 
 fn epoch_ms() -> u64 {

@@ -154,6 +154,8 @@ impl Daemon {
             format!("--containerd-namespace={namespace}"),
             format!("--containerd-plugins-namespace={namespace}-plugins"),
             format!("--bridge={}", self.bridge),
+            // Containers outlive a stop of the engine, as on hosts where that matters.
+            "--live-restore".to_owned(),
             "--iptables=false".to_owned(),
             "--ip6tables=false".to_owned(),
             "--ip-forward=false".to_owned(),

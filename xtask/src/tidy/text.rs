@@ -91,10 +91,18 @@ fn words(place: &str, line: &str, private: &Private) -> Vec<Finding> {
             .push(Finding::error(place, format!("names the host {host}; leave it to the tool's own configuration")));
     }
     let machine = HOMES.iter().copied().chain(private.paths.iter().map(String::as_str));
-    if let Some(path) = machine.into_iter().find(|path| line.contains(*path)) {
+    if let Some(path) = machine.into_iter().find(|path| begins_in(line, path)) {
         findings.push(Finding::error(place, format!("names {path}, which only this machine has")));
     }
     findings
+}
+
+/// `1/root/etc` is no path of root's.
+fn begins_in(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(start, _)| {
+        let before = line.get(..start).and_then(|text| text.chars().next_back());
+        !before.is_some_and(|character| character.is_alphanumeric() || "}>._-".contains(character))
+    })
 }
 
 fn has_word(line: &str, word: &str) -> bool {

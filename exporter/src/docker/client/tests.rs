@@ -1,3 +1,5 @@
+//! Tests of `docker::client`, against a scripted engine where one is needed.
+
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -1,3 +1,5 @@
+//! Tests of `docker::inspect`, against a scripted engine where one is needed.
+
 use serde_json::{Value, json};
 
 use super::inspected;

@@ -1,3 +1,5 @@
+//! Tests of `docker::tracker`, against a scripted engine where one is needed.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,7 +216,7 @@ fn changed_limits_are_told_to_their_reader() {
     let mut bench = Bench::new();
     bench.event('a', "start", json!(null));
     bench.inspect_all(running);
-    drop(bench.tracker.directory.take_updated());
+    assert_eq!(bench.tracker.directory.take_updated(), [], "they were not known before");
     bench.event('a', "update", json!(null));
     assert_eq!(bench.tracker.directory.take_updated(), [id('a')], "whatever was changed");
     bench.inspect_all(|id| {

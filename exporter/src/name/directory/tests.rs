@@ -1,3 +1,5 @@
+//! Tests of the directory: views, lingering, generations.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ fn only_a_real_change_makes_a_new_generation() {
 fn a_removed_container_lingers_and_is_then_forgotten() {
     let directory = directory();
     directory.upsert(running(1));
-    directory.upsert(Meta { state: State::Exited, exit_code: Some(3), ..running(2) });
+    directory.upsert(Meta { state: State::Removing, exit_code: Some(3), ..running(2) });
     directory.upsert(Meta { state: State::Exited, ..running(3) });
     assert!(directory.remove(id(1), 1_000));
     assert!(directory.remove(id(2), 1_050));

@@ -1,0 +1,97 @@
+//! From the text of a file to values in a sample.
+
+use std::path::Path;
+
+use super::devices::Devices;
+use super::file::{Files, Outcome};
+use super::format::{self, Single};
+use super::plan::{Format, Plan, PlannedFile};
+use super::sample::{Labels, Sample};
+use crate::metrics::Dimension;
+
+/// Process numbers, one a line. Gives the number of malformed lines.
+pub(super) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
+    let mut malformed = 0;
+    for line in format::lines(text) {
+        match format::number(line.trim_ascii()).and_then(|pid| u32::try_from(pid).ok()) {
+            Some(pid) => pids.push(pid),
+            None => malformed += 1,
+        }
+    }
+    malformed
+}
+
+/// Processes of the cgroups below a container's own: a container that runs systemd or an engine of its own.
+pub(super) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let mut malformed = 0;
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if let Outcome::Text(text) = files.read_once(&entry.path().join("cgroup.procs")) {
+            malformed += read_pids(text, pids);
+        }
+        malformed += pids_below(&entry.path(), files, pids);
+    }
+    malformed
+}
+
+/// `net/dev` into the interface table, those interfaces that are wanted.
+pub(super) fn fill_interfaces(
+    text: &[u8],
+    plan: &Plan,
+    sample: &mut Sample,
+    labels: &mut Labels,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> u64 {
+    format::interfaces(text, |name, counters| {
+        if !wanted(name) {
+            return;
+        }
+        let key = labels.of_mut(Dimension::Interface).label(name);
+        for (number, column) in &plan.interfaces {
+            if let Some(value) = counters.get(*number) {
+                sample.table_mut(Dimension::Interface).set(key, *column, *value);
+            }
+        }
+    })
+}
+
+/// Parses one file into a sample. Gives the number of malformed values.
+pub(super) fn parse(
+    file: &PlannedFile,
+    text: &[u8],
+    sample: &mut Sample,
+    labels: &mut Labels,
+    devices: &mut Devices,
+) -> u64 {
+    let target = |index: usize| file.targets.get(index).copied().unwrap_or(u16::MAX);
+    let keys = &file.keys;
+    match file.format {
+        Format::Single => match format::single(text) {
+            Single::Value(value) => {
+                sample.set(target(0), value);
+                0
+            }
+            Single::Max => 0,
+            Single::Malformed => 1,
+        },
+        Format::Flat => format::flat(text, keys, |index, value| sample.set(target(index), value)),
+        Format::Psi => format::psi(text, keys, |index, value| sample.set(target(index), value)),
+        Format::Nested => format::nested(text, keys, |device, index, value| {
+            let key = devices.label(device, labels.of_mut(Dimension::Device));
+            sample.table_mut(Dimension::Device).set(key, target(index), value);
+        }),
+        Format::Operations => format::operations(text, keys, |device, index, value| {
+            let key = devices.label(device, labels.of_mut(Dimension::Device));
+            sample.table_mut(Dimension::Device).set(key, target(index), value);
+        }),
+        Format::Nodes => format::nodes(text, keys, |node, index, value| {
+            let key = labels.of_mut(Dimension::Node).label(node.to_string().as_bytes());
+            sample.table_mut(Dimension::Node).set(key, target(index), value / file.divisor.max(1));
+        }),
+        Format::List(dimension) => format::list(text, |place, value| {
+            let label = if dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
+            let key = labels.of_mut(dimension).label(label.as_bytes());
+            sample.table_mut(dimension).set(key, target(0), value);
+        }),
+    }
+}

@@ -1,0 +1,41 @@
+//! Health checks.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use exporter_tests::{Container, Engine, Exporter};
+
+use super::named;
+
+#[test]
+fn health_follows_the_check() {
+    let engine = Engine::shared().unwrap();
+    let check = ["--health-cmd=test -e /tmp/well", "--health-interval=1s", "--health-retries=2", "--health-timeout=5s"];
+    let container = Container::sleeping(engine, "health", &check).unwrap();
+    let plain = Container::sleeping(engine, "unchecked", &[]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    let mine = [("name", container.name.as_str())];
+    let await_health = |health: i128, streak: std::ops::RangeInclusive<i128>| {
+        exporter
+            .scrape_until(Duration::from_secs(15), &format!("health {health}"), |exposition| {
+                ensure!(exposition.integer("container_health_state", &mine)? == health, "another");
+                let failures = exposition.integer("container_health_failing_streak", &mine)?;
+                ensure!(streak.contains(&failures), "{failures} failures in a row");
+                Ok(())
+            })
+            .unwrap();
+    };
+    container.exec(&["touch", "/tmp/well"]).unwrap();
+    await_health(1, 0..=0);
+    container.exec(&["rm", "/tmp/well"]).unwrap();
+    await_health(0, 2..=20);
+    container.exec(&["touch", "/tmp/well"]).unwrap();
+    await_health(1, 0..=0);
+
+    named(&exporter, &plain).unwrap();
+    let exposition = exporter.scrape().unwrap();
+    let unchecked = [("name", plain.name.as_str())];
+    assert_eq!(exposition.integer("container_health_state", &unchecked).unwrap(), -1);
+    assert!(!exposition.has("container_health_failing_streak", &unchecked));
+    exporter.stop().unwrap();
+}

@@ -1,0 +1,130 @@
+//! The two sources give the same families and values; the predecessor's schema gives the predecessor's names.
+
+use std::collections::BTreeSet;
+
+use exporter_tests::exporter::Builder;
+use exporter_tests::{Container, Engine, Exporter};
+
+use super::{close, named};
+
+/// In kernel files and not in the engine's stats; everything else must be in both.
+const ONLY_FILES: &[&str] = &[
+    "container_memory_events_total",
+    "container_memory_kernel_usage",
+    "container_oom_events_total",
+    "container_pids_max_events_total",
+    "container_pressure_",
+    "container_processes",
+    "container_cpu_cfs_burst_",
+];
+
+const BUSY: &[&str] = &["--network=bridge", "--memory=96m", "--cpus=0.5", "--shm-size=32m"];
+const WORK: &[&str] = &["sh", "-c", "dd if=/dev/zero of=/dev/shm/a bs=1M count=16; timeout 1 yes >/dev/null; true"];
+
+fn api(engine: &Engine) -> Builder {
+    Exporter::builder().docker(engine).env("USE_PSEUDO_FILES", "0")
+}
+
+#[test]
+fn the_stats_api_gives_the_same_families_and_values() {
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "modes", BUSY).unwrap();
+    container.exec(WORK).unwrap();
+    let (files, api) = (Exporter::with(engine).unwrap(), api(engine).start().unwrap());
+    let (files_now, api_now) = (named(&files, &container).unwrap(), named(&api, &container).unwrap());
+    let mine = [("name", container.name.as_str())];
+    let (of_files, of_api) = (files_now.names_with(&mine), api_now.names_with(&mine));
+    let lost: BTreeSet<&str> = of_files
+        .difference(&of_api)
+        .copied()
+        .filter(|name| !ONLY_FILES.iter().any(|only| name.starts_with(only)))
+        .collect();
+    assert!(lost.is_empty(), "not from the API: {lost:?}");
+    let more: Vec<&&str> = of_api.difference(&of_files).collect();
+    assert!(more.is_empty(), "only from the API: {more:?}");
+
+    for (name, part, units) in [
+        ("container_cpu_usage_seconds_total", 0.02, 0.05),
+        ("container_memory_usage_bytes", 0.02, 1e6),
+        ("container_memory_working_set_bytes", 0.02, 1e6),
+        ("container_memory_cache", 0.02, 1e6),
+        ("container_memory_rss", 0.02, 1e6),
+        ("container_spec_memory_limit_bytes", 0.0, 0.0),
+        ("container_spec_cpu_quota", 0.0, 0.0),
+        ("container_spec_cpu_period", 0.0, 0.0),
+        ("container_threads", 0.0, 0.0),
+        ("container_start_time_seconds", 0.0, 0.001),
+        ("container_network_receive_bytes_total", 0.1, 500.0),
+        ("container_cpu_cfs_throttled_periods_total", 0.05, 2.0),
+    ] {
+        let of = |exposition: &exporter_tests::Exposition| exposition.value(name, &mine).unwrap();
+        close(name, of(&api_now), of(&files_now), part, units).unwrap();
+    }
+    let labels = |exposition: &exporter_tests::Exposition| {
+        exposition.one("container_cpu_usage_seconds_total", &mine).unwrap().labels.clone()
+    };
+    assert_eq!(labels(&files_now), labels(&api_now));
+    files.stop().unwrap();
+    api.stop().unwrap();
+}
+
+#[test]
+fn the_predecessor_s_names_come_in_both_modes() {
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "schema", BUSY).unwrap();
+    container.exec(WORK).unwrap();
+    let mine = [("container", container.name.as_str())];
+    let schema = "--metrics.schema=docker-stats";
+    let wait = std::time::Duration::from_secs(5);
+
+    let files = Exporter::builder().docker(engine).flag(schema).start().unwrap();
+    let v1 = container.kernel().unwrap().is_v1("cpuacct");
+    let exposition = files
+        .scrape_until(wait, "the container", |exposition| {
+            exposition.one("docker_stats_is_up", &mine)?;
+            Ok(exposition.clone())
+        })
+        .unwrap();
+    for name in [
+        "docker_stats_last_seen",
+        "docker_stats_is_up",
+        "docker_stats_cpuacct_usage",
+        "docker_stats_cpu_stat_nr_throttled",
+        "docker_stats_memory_usage_in_bytes",
+        "docker_stats_memory_limit_in_bytes",
+        "docker_stats_memory_stat_cache",
+    ] {
+        exposition.integer(name, &mine).unwrap();
+    }
+    assert!(exposition.has("docker_stats_net_receive_bytes", &[mine[0], ("interface", "eth0")]));
+    if v1 {
+        assert!(exposition.has("docker_stats_cpuacct_usage_percpu", &mine));
+    }
+    assert!(!exposition.samples().any(|sample| sample.name.starts_with("container_")), "both schemas at once");
+    files.stop().unwrap();
+
+    let api = api(engine).flag(schema).start().unwrap();
+    let exposition = api
+        .scrape_until(wait, "the container", |exposition| {
+            exposition.one("docker_stats_cpu_total_usage", &mine)?;
+            Ok(exposition.clone())
+        })
+        .unwrap();
+    exposition.integer("docker_stats_system_cpu_usage", &mine).unwrap();
+    assert!(exposition.has("docker_stats_network_rx_bytes", &[mine[0], ("interface", "eth0")]));
+    api.stop().unwrap();
+}
+
+#[test]
+fn one_container_costs_at_most_sixty_series() {
+    let engine = Engine::shared().unwrap();
+    let options = ["--network=bridge", "--memory=96m", "--cpus=0.5", "--health-cmd=true", "--health-interval=1s"];
+    let container = Container::sleeping(engine, "budget", &options).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    let exposition = named(&exporter, &container).unwrap();
+    let series: Vec<&str> = exposition.container(&container.id).map(|sample| sample.name.as_str()).collect();
+    // One disk gives four: this container has used none.
+    assert!(series.len() + 4 <= 60, "{} series: {series:?}", series.len());
+    assert!(series.len() > 35, "{} series: {series:?}", series.len());
+    exporter.stop().unwrap();
+}

@@ -1,0 +1,18 @@
+//! What goes wrong around the exporter: the engine, the containers, the files, the names. In each case a scrape must stay
+//! valid and fast, lose what cannot be known and nothing else.
+
+#[cfg(test)]
+#[path = "faults/alone.rs"]
+mod alone;
+#[cfg(test)]
+#[path = "faults/engine.rs"]
+mod engine;
+#[cfg(test)]
+#[path = "faults/files.rs"]
+mod files;
+#[cfg(test)]
+#[path = "faults/hostile.rs"]
+mod hostile;
+#[cfg(test)]
+#[path = "faults/vanishing.rs"]
+mod vanishing;

@@ -1,0 +1,48 @@
+//! Containers that come and go under the scrapes.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use exporter_tests::{Container, Engine, Exporter};
+
+/// How long containers are started and killed.
+const STORM: Duration = Duration::from_secs(15);
+
+#[test]
+fn containers_that_die_during_scrapes_spoil_none() {
+    let engine = Engine::shared().unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    let over = AtomicBool::new(false);
+    let died = AtomicUsize::new(0);
+    let ids = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let container = Container::sleeping(engine, "storm", &[]).unwrap();
+                    ids.lock().unwrap().push(container.id.clone());
+                    container.docker("kill", &[]).unwrap();
+                    died.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let end = Instant::now() + STORM;
+        let mut scrapes = 0;
+        while Instant::now() < end {
+            // Status 200, a faultless exposition, and both formats in turn.
+            let exposition = if scrapes % 2 == 0 { exporter.scrape() } else { exporter.scrape_openmetrics() };
+            exposition.unwrap();
+            scrapes += 1;
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(scrapes > 20, "{scrapes} scrapes");
+    });
+    assert!(died.load(Ordering::Relaxed) >= 20, "only {} containers", died.load(Ordering::Relaxed));
+    let exposition = exporter.scrape().unwrap();
+    for id in ids.into_inner().unwrap() {
+        let left: Vec<_> = exposition.container(&id).filter(|sample| sample.name.contains("_cpu_usage")).collect();
+        assert!(left.is_empty(), "series of a dead container: {left:?}");
+    }
+    assert!(exporter.get("/metrics", &[]).unwrap().status == 200);
+    exporter.stop().unwrap();
+}

@@ -1,0 +1,132 @@
+//! Each endpoint, each header that is negotiated.
+
+use exporter_tests::exporter::OPENMETRICS;
+use exporter_tests::exposition::{Exposition, Format};
+use exporter_tests::http;
+
+use super::captured;
+
+#[test]
+fn every_endpoint_answers() {
+    let exporter = captured().unwrap().start().unwrap();
+    let landing = exporter.get("/", &[]).unwrap();
+    assert_eq!(landing.status, 200);
+    assert!(landing.header("content-type").unwrap().starts_with("text/html"));
+    assert!(landing.text().unwrap().contains("href=\"/metrics\""));
+    assert_eq!(exporter.get("/healthz", &[]).unwrap().text().unwrap().trim(), "ok");
+    assert_eq!(exporter.get("/readyz", &[]).unwrap().status, 200);
+    for unknown in ["/nothing", "/metrics/", "/metricsx", "//metrics", "/healthz/x"] {
+        assert_eq!(exporter.get(unknown, &[]).unwrap().status, 404, "{unknown}");
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn other_methods_are_refused_with_what_is_allowed() {
+    let exporter = captured().unwrap().start().unwrap();
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
+        let answer = http::request(exporter.address, method, "/metrics", &[]).unwrap();
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method}");
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn head_says_what_get_would_say() {
+    let exporter = captured().unwrap().start().unwrap();
+    for path in ["/", "/metrics", "/healthz", "/readyz", "/nothing"] {
+        let get = exporter.get(path, &[]).unwrap();
+        let head = http::request(exporter.address, "HEAD", path, &[]).unwrap();
+        assert_eq!(head.status, get.status, "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        assert!(head.body.is_empty(), "{path}");
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn the_format_follows_accept() {
+    let exporter = captured().unwrap().start().unwrap();
+    let text = "text/plain; version=0.0.4";
+    let open = "application/openmetrics-text; version=1.0.0";
+    for (accept, expected) in [
+        (None, text),
+        (Some("*/*"), text),
+        (Some("text/plain"), text),
+        (Some(OPENMETRICS), open),
+        (Some("application/openmetrics-text"), open),
+        (Some("application/openmetrics-text; version=1.0.0; q=0.1, text/plain;version=0.0.4"), text),
+        (Some("text/html, application/json"), text),
+        (Some(";;;q=oops,,,/"), text),
+        (Some("application/openmetrics-text;version=99.0.0"), text),
+    ] {
+        let headers: Vec<(&str, &str)> = accept.iter().map(|accept| ("Accept", *accept)).collect();
+        let answer = exporter.get("/metrics", &headers).unwrap();
+        let kind = answer.header("content-type").unwrap();
+        assert!(answer.status == 200 && kind.starts_with(expected), "{accept:?}: {} {kind}", answer.status);
+        let format = if expected == text { Format::Text } else { Format::OpenMetrics };
+        Exposition::parse(&answer.text().unwrap(), format).unwrap();
+        let vary = answer.header("vary").unwrap().to_ascii_lowercase();
+        assert!(vary.contains("accept") && vary.contains("accept-encoding"), "{vary}");
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn both_formats_say_the_same() {
+    let exporter = captured().unwrap().start().unwrap();
+    let text = exporter.scrape().unwrap();
+    let open = exporter.scrape_openmetrics().unwrap();
+    let series = |exposition: &Exposition| -> Vec<String> {
+        let constant = exposition.samples().filter(|sample| sample.name.starts_with("container_cpu_"));
+        constant.map(|sample| format!("{}{:?} {}", sample.name, sample.labels, sample.text)).collect()
+    };
+    assert!(!series(&text).is_empty());
+    assert_eq!(series(&text), series(&open));
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn the_body_is_zipped_when_it_may_be() {
+    let exporter = captured().unwrap().start().unwrap();
+    let plain = exporter.get("/metrics", &[]).unwrap();
+    assert_eq!(plain.header("content-encoding"), None);
+    let zipped = exporter.get("/metrics", &[("Accept-Encoding", "gzip")]).unwrap();
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    assert!(zipped.body.len() * 4 < plain.body.len(), "{} of {}", zipped.body.len(), plain.body.len());
+    Exposition::parse(&zipped.text().unwrap(), Format::Text).unwrap();
+    for refused in ["identity", "gzip;q=0", "br, zstd"] {
+        let answer = exporter.get("/metrics", &[("Accept-Encoding", refused)]).unwrap();
+        assert_eq!(answer.header("content-encoding"), None, "{refused}");
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn collect_and_exclude_choose_collectors() {
+    let exporter = captured().unwrap().start().unwrap();
+    let names = |query: &str| {
+        let exposition = exporter.scrape_path(&format!("/metrics{query}"), Format::Text).unwrap();
+        let cpu = exposition.has("container_cpu_usage_seconds_total", &[]);
+        let memory = exposition.has("container_memory_usage_bytes", &[]);
+        (cpu, memory)
+    };
+    assert_eq!(names(""), (true, true));
+    assert_eq!(names("?collect[]=cpu"), (true, false));
+    assert_eq!(names("?collect%5B%5D=cpu&collect%5B%5D=memory"), (true, true));
+    assert_eq!(names("?exclude[]=cpu"), (false, true));
+    let unknown = exporter.get("/metrics?collect[]=nonsense", &[]).unwrap();
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.text().unwrap().contains("nonsense"));
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn the_path_can_be_another() {
+    let exporter = captured().unwrap().flag("--web.telemetry-path=/probe").start().unwrap();
+    exporter.scrape_path("/probe", Format::Text).unwrap();
+    assert_eq!(exporter.get("/metrics", &[]).unwrap().status, 404);
+    assert!(exporter.get("/", &[]).unwrap().text().unwrap().contains("href=\"/probe\""));
+    exporter.stop().unwrap();
+}

@@ -1,0 +1,82 @@
+//! A Prometheus of the Debian package, with a data directory of its own, scraping one exporter every second.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use exporter_tests::exporter::free_address;
+use exporter_tests::{http, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A running server; it ends with the value.
+pub(crate) struct Prometheus {
+    address: SocketAddr,
+    child: Child,
+    directory: TempDir,
+}
+
+impl Prometheus {
+    /// Starts it and waits until it has scraped once.
+    pub(crate) fn start(target: SocketAddr) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let configuration = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs: [{{job_name: exporter, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        );
+        fs::write(directory.path().join("prometheus.yml"), configuration)?;
+        let address = free_address()?;
+        let child = Command::new("prometheus")
+            .current_dir(directory.path())
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"])
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(directory.path().join("log"))?)
+            .spawn()
+            .context("prometheus does not start: apt-get install prometheus")?;
+        let server = Self { address, child, directory };
+        wait::eventually(Duration::from_secs(30), "Prometheus' first scrape", || {
+            let up = server.query("up{job=\"exporter\"} == 1")?;
+            ensure!(!up.is_empty(), "the target is not up: {}", server.last_error()?);
+            Ok(())
+        })
+        .with_context(|| fs::read_to_string(server.directory.path().join("log")).unwrap_or_default())?;
+        Ok(server)
+    }
+
+    /// An instant query; its result vector.
+    pub(crate) fn query(&self, query: &str) -> Result<Vec<Value>> {
+        let answer = self.get(&format!("/api/v1/query?query={}", encode(query)))?;
+        let result = answer.pointer("/data/result").and_then(Value::as_array);
+        result.cloned().with_context(|| answer.to_string())
+    }
+
+    /// What Prometheus says of its last scrape.
+    pub(crate) fn last_error(&self) -> Result<String> {
+        let targets = self.get("/api/v1/targets")?;
+        Ok(targets.pointer("/data/activeTargets/0/lastError").map(Value::to_string).unwrap_or_default())
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        let answer = http::get(self.address, path, &[])?;
+        Ok(serde_json::from_str(&answer.text()?)?)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+/// Percent-encodes everything but letters and digits.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
