@@ -151,6 +151,20 @@ impl Hierarchy {
         v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
     }
 
+    /// Whether the tree that is walked is not the host's root but a cgroup below it, as a private cgroup namespace shows.
+    ///
+    /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.walked().is_some_and(|tree| {
+            let has = |name: &str| tree.path.join(name).exists();
+            match tree.version {
+                Version::V2 => has("cgroup.type"),
+                Version::V1 => has("tasks") && !has("release_agent"),
+            }
+        })
+    }
+
     /// The tree in which containers are looked for.
     #[must_use]
     pub fn walked(&self) -> Option<&Tree> {

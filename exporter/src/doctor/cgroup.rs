@@ -30,12 +30,13 @@ fn cure() -> String {
 }
 
 /// Whether containers can be seen in it.
-pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool) -> Line {
+pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
     match found {
-        [] if tree.is_below_the_root() => {
+        [] if tree.is_private => {
             let base = tree.base.display();
-            Line::fail(WHAT, format!("none; {base} is the root of a private cgroup namespace, not the host's"), MOUNT)
+            Line::warn(WHAT, format!("none; {base} is the root of a private cgroup namespace, not the host's"), MOUNT)
+                .with(verdict)
         }
         [] if engine_answers => Line::ok(WHAT, "none now (`docker ps` should show none either)"),
         [] => Line::ok(WHAT, "none now"),

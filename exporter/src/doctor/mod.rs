@@ -28,18 +28,19 @@ pub fn run(config: &Config) -> Report {
     // Without a tree the engine is where values come from; with one it gives only names.
     let needs_engine = !has_tree && config.source != SourceMode::Cgroup;
     let (engine, engine_answers) = engine::check(&config.docker, bad_if(needs_engine));
+    // Where no container can be seen, an engine that answers still serves.
+    let blind = bad_if(!(config.source == SourceMode::Auto && engine_answers));
 
     let mut lines = Vec::new();
     if config.source == SourceMode::DockerApi {
         lines
             .push(Line::ok("source", "the Docker API, as --source or USE_PSEUDO_FILES says: no cgroup tree is needed"));
     } else {
-        let can_do_without = config.source == SourceMode::Auto && engine_answers;
-        lines.push(cgroup::tree(&config.cgroup_root, &detected, bad_if(!can_do_without)));
+        lines.push(cgroup::tree(&config.cgroup_root, &detected, blind));
     }
     if let (true, Ok(tree)) = (has_tree, &detected) {
         let found = tree.containers();
-        lines.push(cgroup::containers(tree, &found, engine_answers));
+        lines.push(cgroup::containers(tree, &found, engine_answers, blind));
         lines.extend(kernel(tree, &found, config));
         lines.push(limits::open_files(found.len()));
         lines.push(limits::inotify(&config.procfs_root));

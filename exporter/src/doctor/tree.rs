@@ -10,6 +10,8 @@ use crate::metrics::Controller;
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) kind: Kind,
+    /// Whether the base is the root of a private cgroup namespace.
+    pub(super) is_private: bool,
     /// Controllers that the tree offers, by name.
     pub(super) controllers: Vec<String>,
     /// The v2 tree, if there is one.
@@ -33,6 +35,7 @@ impl Tree {
         let path = |controller| hierarchy.tree(controller).map(|tree| tree.path.clone());
         Ok(Self {
             kind: hierarchy.kind(),
+            is_private: hierarchy.is_private(),
             controllers: hierarchy.controllers(),
             unified: path(Controller::Core),
             base: path(Controller::Procs).unwrap_or_else(|| root.to_owned()),
@@ -51,16 +54,6 @@ impl Tree {
     /// Every container below the base, nested ones too.
     pub(super) fn containers(&self) -> Vec<Found> {
         find_all(&self.base).into_iter().map(|(id, path)| Found { id, path }).collect()
-    }
-
-    /// Whether the base is not the host's root cgroup but one below it, as in a private cgroup namespace.
-    ///
-    /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
-    pub(super) fn is_below_the_root(&self) -> bool {
-        match self.kind {
-            Kind::V2 => self.base.join("cgroup.type").exists(),
-            Kind::V1 | Kind::Hybrid => self.base.join("tasks").exists() && !self.base.join("release_agent").exists(),
-        }
     }
 }
 

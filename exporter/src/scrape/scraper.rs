@@ -117,16 +117,20 @@ fn choose(config: &Config, parts: &Parts, runtime: &Handle) -> Result<(Source, V
         own: parts.own.clone(),
     };
     let why = match config.source {
-        SourceMode::DockerApi => "--source=docker-api".to_owned(),
+        SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),
         SourceMode::Cgroup => return Cgroups::start(setup).map(from_cgroups).map_err(StartError::Cgroups),
         SourceMode::Auto => match Cgroups::start(setup) {
-            Ok(cgroups) => return Ok(from_cgroups(cgroups)),
-            Err(error) => {
-                warn!(%error, "no cgroup tree can be read; values come from the engine's stats API, which costs far more");
-                error.to_string()
-            }
+            Ok(cgroups) if !cgroups.is_blind() => return Ok(from_cgroups(cgroups)),
+            Ok(_) => format!(
+                "{} is the tree of our own container alone; mount the host's: -v /sys/fs/cgroup:/sys/fs/cgroup:ro",
+                config.cgroup_root.display()
+            ),
+            Err(error) => error.to_string(),
         },
     };
+    if config.source == SourceMode::Auto {
+        warn!(%why, "values come from the engine's stats API, which costs far more than kernel files");
+    }
     let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
     let api = Api::new(stats, runtime.clone(), &config.procfs_root, &families, config.collectors);
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
