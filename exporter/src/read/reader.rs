@@ -199,6 +199,7 @@ impl Reader {
                 self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
+            container.keep_process(&mut self.files);
         }
     }
 
@@ -278,7 +279,7 @@ impl Reader {
             }
             Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
         }
-        if container.has_children(&tree.path, &mut self.path) {
+        if container.has_children(&tree.path, &mut self.path, &mut self.files) {
             container.file_path(&tree.path, "", &mut self.path);
             malformed += pids_below(&self.path.clone(), &mut self.files, &mut container.pids);
         }
