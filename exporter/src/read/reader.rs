@@ -77,7 +77,7 @@ impl Reader {
             own,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            host_pids: !live || is_kernel_thread(procfs, 2),
+            host_pids: !live || super::host::is_host_s(procfs),
             told_foreign: false,
             told_descriptors: false,
             limits_turn: 0,
@@ -402,11 +402,6 @@ impl Reader {
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.own.count_read_error(file, reason);
     }
-}
-
-/// Process 2 of a host is the parent of its kernel threads; no other pid namespace has one.
-fn is_kernel_thread(procfs: &Path, pid: u32) -> bool {
-    std::fs::read(procfs.join(pid.to_string()).join("comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
 /// The word under which a failure is counted.

@@ -221,7 +221,7 @@ impl Source {
     fn host(&self) -> Option<&Sample> {
         match self {
             Self::Cgroups(cgroups) => Some(cgroups.host()),
-            Self::Api(_) => None,
+            Self::Api(api) => Some(api.host()),
         }
     }
 
