@@ -72,7 +72,7 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(procfs),
+            devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             own,
             namespaces: Namespaces::default(),
