@@ -167,6 +167,26 @@ fn meminfo(text: &[u8]) -> HashMap<String, u64> {
     lines(text).filter_map(entry).collect()
 }
 
+/// The host's `net/dev`. None where procfs shows the processes of another pid namespace: process 1 is not the host's there.
+pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
+    let read = |name| std::fs::read(procfs.join(name)).ok();
+    if is_live(procfs) && !is_host_s(procfs) {
+        return None;
+    }
+    read("1/net/dev").or_else(|| read("net/dev"))
+}
+
+/// Whether a procfs is the kernel's and not a capture.
+fn is_live(procfs: &Path) -> bool {
+    rustix::fs::statfs(procfs).is_ok_and(|statistics| statistics.f_type == rustix::fs::PROC_SUPER_MAGIC)
+}
+
+/// Whether a live procfs is that of the host's pid namespace: process 2 is the parent of the host's kernel threads, and no other
+/// namespace has one.
+pub(super) fn is_host_s(procfs: &Path) -> bool {
+    std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
+}
+
 /// Whether an interface of the host is one of its own, as far as its name tells: no bridge (`br0`, `lxdbr0`), and no VLAN
 /// (`eth0.100`), whose traffic is that of the interface below.
 #[must_use]

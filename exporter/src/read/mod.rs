@@ -21,7 +21,7 @@ mod sample;
 mod tests;
 mod timing;
 
-pub use api::fill_from_stats;
+pub use api::{fill_from_stats, fill_host};
 pub use container::Container;
 pub use devices::Devices;
 pub use file::Files;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::plan::{Format, Plan, PlannedFile, Row, Value};
 use crate::discover::{Hierarchy, Version};
-use crate::metrics::{Collector, CollectorSet, Controller, Dimension, Family, File, Series, Source};
+use crate::metrics::{Collector, CollectorSet, Controller, Dimension, Family, File, HostFact, Series, Source};
 
 /// The column of the table that applies.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +63,22 @@ impl Builder<'_> {
                 return;
             }
             if let Some(value) = self.resolve(source, column, family.collector) {
+                self.add_host_interfaces(series, &value);
                 rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent });
                 return;
             }
+        }
+        if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
+            // Nothing here tells it of a container, but `/proc` does of the host.
+            let value = Value::FirstOf(Vec::new());
+            rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent: 0 });
+        }
+    }
+
+    /// Where an engine gives the containers' interfaces, the host's still come from its file, into the same columns.
+    fn add_host_interfaces(&mut self, series: &Series, value: &Value) {
+        if let (HostFact::Interface(number), Value::Column(Dimension::Interface, column)) = (series.host, value) {
+            add(&mut self.plan.interfaces, (number, *column));
         }
     }
 

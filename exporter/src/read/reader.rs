@@ -72,12 +72,12 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(procfs),
+            devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             own,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            host_pids: !live || is_kernel_thread(procfs, 2),
+            host_pids: !live || super::host::is_host_s(procfs),
             told_foreign: false,
             told_descriptors: false,
             limits_turn: 0,
@@ -199,6 +199,7 @@ impl Reader {
                 self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
+            container.keep_process(&mut self.files);
         }
     }
 
@@ -278,7 +279,7 @@ impl Reader {
             }
             Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
         }
-        if container.has_children(&tree.path, &mut self.path) {
+        if container.has_children(&tree.path, &mut self.path, &mut self.files) {
             container.file_path(&tree.path, "", &mut self.path);
             malformed += pids_below(&self.path.clone(), &mut self.files, &mut container.pids);
         }
@@ -401,11 +402,6 @@ impl Reader {
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.own.count_read_error(file, reason);
     }
-}
-
-/// Process 2 of a host is the parent of its kernel threads; no other pid namespace has one.
-fn is_kernel_thread(procfs: &Path, pid: u32) -> bool {
-    std::fs::read(procfs.join(pid.to_string()).join("comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
 /// The word under which a failure is counted.
