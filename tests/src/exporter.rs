@@ -288,7 +288,15 @@ fn build() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let log = NamedTempFile::new()?;
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo says of this package would make build scripts of others run again, and their crates be built again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let output = command
         .args(["build", "--quiet", "--package=docker-stats-exporter", "--bin=docker-stats-exporter"])
         .args(["--message-format=json", "--manifest-path"])
         .arg(manifest)
