@@ -81,3 +81,21 @@ impl Container {
 fn links(metadata: std::io::Result<Metadata>) -> Option<u64> {
     metadata.ok().map(|metadata| metadata.nlink())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Container, Files, Plan};
+
+    #[test]
+    fn the_directory_counts_among_the_kept_descriptors() {
+        let tree = tempfile::tempdir().unwrap();
+        let mut files = Files::new(true);
+        let mut container = Container::new(None, "/".to_owned(), &Plan::default());
+        assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
+        assert_eq!(files.descriptors().1, 1);
+        assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
+        assert_eq!(files.descriptors().1, 1);
+        drop(container);
+        assert_eq!(files.descriptors().1, 0);
+    }
+}

@@ -45,6 +45,7 @@ pub struct Reader {
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
     told_foreign: bool,
+    told_descriptors: bool,
     limits_turn: u32,
 }
 
@@ -71,13 +72,14 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(procfs),
+            devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             own,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            host_pids: !live || is_kernel_thread(procfs, 2),
+            host_pids: !live || super::host::is_host_s(procfs),
             told_foreign: false,
+            told_descriptors: false,
             limits_turn: 0,
         }
     }
@@ -193,11 +195,7 @@ impl Reader {
             }
             let Some(container) = containers.get_mut(place) else { return };
             if wants(Collector::Process) {
-                for (fact, slot) in &self.plan.processes {
-                    if let Some(value) = count_processes(&self.procfs, &container.pids, *fact) {
-                        container.sample.set(*slot, value);
-                    }
-                }
+                self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
             container.process.take_if(|process| process.counted.is_none());
@@ -209,7 +207,9 @@ impl Reader {
             return;
         }
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
-        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files);
+        let own = &self.own;
+        let problem = |file: &str, reason| own.count_read_error(file, reason);
+        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
         self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
         container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
@@ -375,6 +375,27 @@ impl Reader {
         }
     }
 
+    /// What the processes hold open. Without the right to look into them all there is no sum.
+    fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
+        for (fact, slot) in &self.plan.processes {
+            match count_processes(&self.procfs, &container.pids, *fact) {
+                Ok(Some(value)) => container.sample.set(*slot, value),
+                Ok(None) => {}
+                Err(error) => {
+                    self.own.count_read_error("fd", reason(&error));
+                    timing.fail(CollectorSet::EMPTY.with(Collector::Process));
+                    if !std::mem::replace(&mut self.told_descriptors, true) {
+                        warn!(
+                            %error, container = %container.path,
+                            "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
+                             (--cap-add=SYS_PTRACE), or leave --collector.process out"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     /// The root cgroup's own files, and the host's interfaces.
     fn read_host(&mut self, pass: Pass<'_>, foreign: bool, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, String::new(), &Plan::default()));
@@ -397,11 +418,6 @@ impl Reader {
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.own.count_read_error(file, reason);
     }
-}
-
-/// Process 2 of a host is the parent of its kernel threads; no other pid namespace has one.
-fn is_kernel_thread(procfs: &Path, pid: u32) -> bool {
-    std::fs::read(procfs.join(pid.to_string()).join("comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
 /// The word under which a failure is counted.
