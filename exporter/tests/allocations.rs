@@ -88,7 +88,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
     let view = View {
         rows: &host.rows,
         containers: &exposed,
-        host: Some(&reader.host().sample),
+        host: &reader.host().sample,
         facts: &HostFacts::read(&procfs),
         machine: &Machine::read(&procfs),
         engine_version: "",
