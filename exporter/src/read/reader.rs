@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::container::Container;
 use super::devices::Devices;
-use super::file::{Files, Outcome};
+use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse, pids_below, read_pids};
 use super::limits::Limits;
 use super::network::Namespaces;
@@ -127,10 +127,8 @@ impl Reader {
     /// Lets go of containers whose files have vanished under the last pass, and tells which.
     pub fn drop_ended(&mut self) -> Vec<ContainerId> {
         let mut ended = Vec::new();
-        let files = &mut self.files;
-        self.containers.retain_mut(|container| {
+        self.containers.retain(|container| {
             if !container.alive {
-                container.close(files);
                 ended.extend(container.id);
             }
             container.alive
@@ -164,8 +162,9 @@ impl Reader {
             self.read_container(&mut containers, place, pass, now, &mut timing);
         }
         self.containers = containers;
-        let others = self.containers.iter().filter(|container| !container.pids.contains(&std::process::id())).count();
-        let foreign = !self.host_pids && others > 0 && !self.namespaces.visible;
+        let own = std::process::id();
+        let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
+        let foreign = !self.host_pids && !self.namespaces.visible && others();
         if foreign && pass.collectors.has(Collector::Network) {
             self.tell_foreign(&mut timing);
         }
@@ -199,7 +198,7 @@ impl Reader {
                 self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
-            container.keep_process(&mut self.files);
+            container.process.take_if(|process| process.counted.is_none());
         }
     }
 
@@ -220,15 +219,25 @@ impl Reader {
     /// The files of the container's cgroup.
     fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) {
         let mut clock = Instant::now();
+        let mut timed = Collector::State;
         let mut handles = std::mem::take(&mut container.handles);
         for (file, handle) in self.plan.files.iter().zip(&mut handles) {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
+            // A collector's files follow each other: one look at the clock serves them all.
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            container.file_path(&file.tree, &file.name, &mut self.path);
+            if collector != timed {
+                lap(&mut clock, timed, timing);
+                timed = collector;
+            }
+            let untried = !matches!(handle, Handle::Absent);
+            if !matches!(handle, Handle::Open(_)) {
+                container.file_path(&file.tree, &file.name, &mut self.path);
+            }
             let mut outcome = self.files.read(handle, &self.path);
-            if let (Outcome::Absent, Some(fallback)) = (&outcome, file.fallback) {
+            // A file that is opened each time and goes by its other name seems to have vanished under its first.
+            if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, untried) {
                 container.file_path(&file.tree, fallback, &mut self.path);
                 handle.retry();
                 outcome = self.files.read(handle, &self.path);
@@ -240,7 +249,7 @@ impl Reader {
                         self.own.count_read_error(&file.name, "malformed");
                     }
                     if malformed > 0 {
-                        debug!(file = %self.path.display(), malformed, "values left out: not in the kernel's form");
+                        debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
                     }
                 }
                 Outcome::Absent => {}
@@ -251,15 +260,15 @@ impl Reader {
                 }
                 Outcome::Failed(error) => {
                     self.own.count_read_error(&file.name, reason(&error));
-                    debug!(file = %self.path.display(), %error, "values left out");
+                    debug!(cgroup = %container.path, file = %file.name, %error, "values left out");
                     timing.fail(file.collectors);
                 }
             }
-            lap(&mut clock, collector, timing);
             if !container.alive {
                 break;
             }
         }
+        lap(&mut clock, timed, timing);
         container.handles = handles;
     }
 
@@ -267,7 +276,9 @@ impl Reader {
     fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();
         let Some(tree) = self.hierarchy.tree(Controller::Procs) else { return };
-        container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        if !matches!(container.procs, Handle::Open(_)) {
+            container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        }
         let mut malformed = 0;
         match self.files.read(&mut container.procs, &self.path) {
             Outcome::Text(text) => malformed = read_pids(text, &mut container.pids),
@@ -308,6 +319,9 @@ impl Reader {
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
         container.process =
             candidates.take(CANDIDATES).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        if let Some(process) = &mut container.process {
+            process.counted = self.files.count();
+        }
         self.namespaces.visible |= container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
     }
 
@@ -326,20 +340,22 @@ impl Reader {
 
     fn read_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>, timing: &mut Timing) {
         let mut clock = Instant::now();
-        let Some(text) = self.open_network(containers, place, pass.names) else {
+        let Some(file) = self.open_network(containers, place, pass.names) else {
             lap(&mut clock, Collector::Network, timing);
             return;
         };
         let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Network) {
-            let malformed =
-                fill_interfaces(&text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo");
-            for _ in 0..malformed {
-                self.own.count_read_error("net/dev", "malformed");
+            let filled = self.files.read_open(&file).map(|text| {
+                fill_interfaces(text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo")
+            });
+            match filled {
+                Ok(malformed) => (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed")),
+                Err(error) => self.lost_process(containers, place, &error),
             }
         }
-        self.namespaces.buffer = text;
         lap(&mut clock, Collector::Network, timing);
+        let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Tcp) {
             self.read_sockets(container);
             lap(&mut clock, Collector::Tcp, timing);

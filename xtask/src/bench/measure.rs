@@ -15,8 +15,9 @@ use crate::sh::say;
 const SCRAPES: usize = 50;
 /// Scrapes and rounds before anything counts: files are opened, buffers grow.
 const WARM_UP: usize = 3;
-/// How long nothing is asked.
-const IDLE: Duration = Duration::from_secs(20);
+/// Scrapes at the pace of a Prometheus, and that pace.
+const PACED: u64 = 6;
+const PACE: Duration = Duration::from_secs(15);
 
 /// All that was measured with one number of containers.
 #[derive(Debug)]
@@ -36,7 +37,17 @@ pub(super) struct Run {
     pub(super) memory_gzip: Memory,
     /// After as many more of every kind.
     pub(super) memory_all: Memory,
-    /// CPU time per second without scrapes, in nanoseconds.
+    pub(super) paced: Paced,
+}
+
+/// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due.
+#[derive(Debug)]
+pub(super) struct Paced {
+    /// Mean CPU time of an uncompressed scrape, as some do work that others do not.
+    pub(super) scrape_ns: u64,
+    /// Mean CPU time of a round of the floor after it.
+    pub(super) floor_ns: u64,
+    /// CPU time per second between scrapes, in nanoseconds.
     pub(super) idle_ns: u64,
 }
 
@@ -82,7 +93,7 @@ fn one(containers: usize) -> anyhow::Result<Run> {
         floor_kept: Figures::of(&rounds.kept),
         memory_gzip,
         memory_all: exporter.memory()?,
-        idle_ns: idle(&exporter)?,
+        paced: paced(&exporter, &mut client, &mut floor)?,
     };
     say(&format!(
         "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
@@ -125,10 +136,17 @@ fn cpu_only() -> anyhow::Result<Scrapes> {
     Ok(Scrapes::of(scrapes.get(WARM_UP..).unwrap_or_default()))
 }
 
-fn idle(exporter: &Exporter) -> anyhow::Result<u64> {
-    let before = exporter.cpu_ns()?;
-    sleep(IDLE);
-    Ok(exporter.cpu_ns()?.saturating_sub(before) / IDLE.as_secs())
+fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Paced> {
+    let mut paced = Paced { scrape_ns: 0, floor_ns: 0, idle_ns: 0 };
+    for _ in 0..PACED {
+        let before = exporter.cpu_ns()?;
+        sleep(PACE);
+        paced.idle_ns += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / PACED;
+        paced.scrape_ns += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / PACED;
+        sleep(PACE);
+        paced.floor_ns += floor.round(NetDev::Anew)? / PACED;
+    }
+    Ok(paced)
 }
 
 impl Scrapes {
