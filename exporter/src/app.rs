@@ -7,19 +7,27 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, SourceMode};
 use crate::docker::{Engine, follow};
+use crate::doctor;
 use crate::metrics::Own;
 use crate::name::{Directory, Rules};
-use crate::scrape::{Parts, Scraper};
-use crate::serve::{Server, Settings, bind};
+use crate::scrape::{Parts, Scraper, StartError};
+use crate::serve::{BindError, Server, Settings, bind};
 
 /// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
 const WORKER_THREADS: usize = 2;
 /// What is still running after the server has ended gets this long.
 const LAST_MOMENTS: Duration = Duration::from_millis(500);
+
+/// Whether what kept us from starting is a mistake in flags or environment that only the start itself could find.
+#[must_use]
+pub fn is_mistake(error: &anyhow::Error) -> bool {
+    let no_tree = matches!(error.downcast_ref(), Some(StartError::Cgroups(_)));
+    no_tree || error.downcast_ref::<BindError>().is_some_and(BindError::is_mistake)
+}
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -37,7 +45,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let listeners = bind(&config.listen)?;
     let (stop, stopped) = watch::channel(false);
     let own = Own::new().context("our own metrics do not fit together (a bug)")?;
     let directory = Arc::new(Directory::new(config.linger));
@@ -51,6 +58,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
+    if config.source != SourceMode::DockerApi {
+        for line in doctor::shortcomings(&config) {
+            warn!(what = line.what, found = line.found, cure = line.cure, "some metrics will be missing");
+        }
+    }
+    // Last, so that nobody connects to a program that cannot start.
+    let listeners = bind(&config.listen)?;
     let settings = Settings {
         telemetry_path: config.telemetry_path,
         max_requests: config.max_requests,

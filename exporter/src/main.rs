@@ -36,7 +36,7 @@ fn serve(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "cannot serve");
-            ExitCode::FAILURE
+            if app::is_mistake(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

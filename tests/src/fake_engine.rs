@@ -97,6 +97,24 @@ impl FakeEngine {
         lock(&self.answers).delays.push((path.to_owned(), delay));
     }
 
+    /// Lets every stopped container end in the far future, so that it lingers however old the capture is.
+    ///
+    /// # Errors
+    /// An answer is no JSON.
+    pub fn end_all_in_the_future(&self) -> Result<()> {
+        let paths: Vec<String> = lock(&self.answers).bodies.keys().cloned().collect();
+        for path in paths.iter().filter(|path| path.ends_with("/json")) {
+            self.edit(path, |container| {
+                if container.pointer("/State/Status").and_then(serde_json::Value::as_str) == Some("exited")
+                    && let Some(finished) = container.pointer_mut("/State/FinishedAt")
+                {
+                    *finished = "2099-12-31T23:59:59.5Z".into();
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     /// The id of the container of this name among the `inspect` answers.
     ///
     /// # Errors

@@ -12,13 +12,18 @@ mod coverage;
 mod normal;
 
 use std::fs;
+use std::sync::OnceLock;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use exporter_tests::exposition::Format;
 use exporter_tests::fake_engine::FakeEngine;
 use exporter_tests::fixture::Fixture;
-use exporter_tests::{Exporter, Exposition};
+use exporter_tests::{Exporter, Exposition, wait};
+
+/// An exposition that has not changed for so long holds all that the engine has answered.
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// A way of serving a captured host.
 struct Variant {
@@ -49,6 +54,7 @@ const VARIANTS: &[Variant] = &[
 /// Serves a captured host and gives what it says, with all that changes from run to run made 0.
 fn serve(fixture: &Fixture, variant: &Variant) -> Result<String> {
     let engine = FakeEngine::captured(&fixture.docker())?;
+    engine.end_all_in_the_future()?;
     let mut builder = Exporter::builder()
         .flag(format!("--path.cgroup={}", fixture.cgroup().display()))
         .flag(format!("--path.procfs={}", fixture.proc().display()))
@@ -57,10 +63,31 @@ fn serve(fixture: &Fixture, variant: &Variant) -> Result<String> {
         builder = builder.flag(*flag);
     }
     let exporter = builder.start()?;
-    exporter.scrape_until(Duration::from_secs(10), "the names", |exposition| named(exposition, variant))?;
-    let exposition = exporter.scrape_path("/metrics", variant.format)?;
+    let mut last = String::new();
+    wait::eventually(Duration::from_secs(20), "all of the engine's answers", || {
+        let exposition = exporter.scrape_path("/metrics", variant.format)?;
+        named(&exposition, variant)?;
+        let now = normal::normal(&exposition.text);
+        let before = std::mem::replace(&mut last, now);
+        sleep(SETTLED);
+        ensure!(before == last, "it still changes");
+        Ok(())
+    })?;
     exporter.stop()?;
-    Ok(normal::normal(&exposition.text))
+    Ok(last)
+}
+
+/// The golden files compared, or written, once for all tests; what is wrong with them.
+fn compared() -> &'static [String] {
+    static WRONG: OnceLock<Vec<String>> = OnceLock::new();
+    WRONG.get_or_init(|| {
+        let fixtures = match Fixture::all() {
+            Ok(fixtures) => fixtures,
+            Err(error) => return vec![format!("{error:#}")],
+        };
+        let all = fixtures.iter().flat_map(|fixture| VARIANTS.iter().map(move |variant| (fixture, variant)));
+        all.filter_map(|(fixture, variant)| compare(fixture, variant).err()).map(|error| format!("{error:#}")).collect()
+    })
 }
 
 /// Whether the engine's answers have arrived.
@@ -94,17 +121,13 @@ fn compare(fixture: &Fixture, variant: &Variant) -> Result<()> {
 
 #[test]
 fn every_captured_host_gives_its_golden_expositions() {
-    let mut wrong = Vec::new();
-    for fixture in Fixture::all().unwrap() {
-        for variant in VARIANTS {
-            wrong.extend(compare(&fixture, variant).err().map(|error| format!("{error:#}")));
-        }
-    }
+    let wrong = compared();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
 #[test]
 fn every_family_with_a_source_is_in_a_golden_file() {
+    compared();
     let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
     for fixture in Fixture::all().unwrap() {
         let missing = coverage::missing(&fixture, &names).unwrap();
@@ -119,6 +142,7 @@ fn every_family_with_a_source_is_in_a_golden_file() {
 
 #[test]
 fn no_exception_is_out_of_date() {
+    compared();
     let mut covered = std::collections::BTreeSet::new();
     for fixture in Fixture::all().unwrap() {
         for variant in VARIANTS {

@@ -58,7 +58,7 @@ fn first_difference(found: &str, expected: &str) -> String {
 }
 
 /// `page` with what stands between the two marker lines replaced.
-fn with_block(page: &str, begin: &str, end: &str, block: &str) -> anyhow::Result<String> {
+pub(crate) fn with_block(page: &str, begin: &str, end: &str, block: &str) -> anyhow::Result<String> {
     let (before, rest) = page.split_once(begin).with_context(|| format!("the marker {begin} is missing"))?;
     let (_, after) = rest.split_once(end).with_context(|| format!("the marker {end} is missing after {begin}"))?;
     Ok(format!("{before}{begin}\n{}\n{end}{after}", block.trim_end()))

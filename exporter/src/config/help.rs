@@ -33,7 +33,7 @@ pub(super) fn help() -> String {
 
 /// Name and version, as one line.
 pub(super) fn version() -> String {
-    let revision = option_env!("BUILD_REVISION").unwrap_or("unknown");
+    let revision = env!("BUILD_REVISION");
     format!("docker-stats-exporter {} (revision {revision})\n", env!("CARGO_PKG_VERSION"))
 }
 

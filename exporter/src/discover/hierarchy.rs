@@ -140,6 +140,31 @@ impl Hierarchy {
         self.trees.get(slot(controller))?.as_ref()
     }
 
+    /// Names of the controllers that the host's trees have, in the words of their version.
+    #[must_use]
+    pub fn controllers(&self) -> Vec<String> {
+        let unified = self.tree(Controller::Core).map(|tree| enabled(&tree.path)).unwrap_or_default();
+        let v1 = CONTROLLERS.iter().filter(|(controller, name)| {
+            let tree = self.tree(*controller).filter(|tree| tree.version == Version::V1);
+            tree.is_some() && !name.is_empty()
+        });
+        v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
+    }
+
+    /// Whether the tree that is walked is not the host's root but a cgroup below it, as a private cgroup namespace shows.
+    ///
+    /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.walked().is_some_and(|tree| {
+            let has = |name: &str| tree.path.join(name).exists();
+            match tree.version {
+                Version::V2 => has("cgroup.type"),
+                Version::V1 => has("tasks") && !has("release_agent"),
+            }
+        })
+    }
+
     /// The tree in which containers are looked for.
     #[must_use]
     pub fn walked(&self) -> Option<&Tree> {
@@ -153,8 +178,8 @@ fn add_unified(root: &Path, trees: &mut [Option<Tree>; CONTROLLERS.len()]) -> Ki
     if !is_v2(&path) {
         return Kind::V1;
     }
-    let enabled = fs::read(path.join("cgroup.controllers")).unwrap_or_default();
-    let has = |name: &str| enabled.split(u8::is_ascii_whitespace).any(|word| word == name.as_bytes());
+    let enabled = enabled(&path);
+    let has = |name: &str| enabled.iter().any(|enabled| enabled == name);
     for (tree, (controller, name)) in trees.iter_mut().zip(CONTROLLERS) {
         let served = match controller {
             Controller::Core | Controller::Cpuacct => true,
@@ -169,6 +194,12 @@ fn add_unified(root: &Path, trees: &mut [Option<Tree>; CONTROLLERS.len()]) -> Ki
     Kind::Hybrid
 }
 
+/// The controllers that a v2 tree offers.
+fn enabled(tree: &Path) -> Vec<String> {
+    let text = fs::read(tree.join("cgroup.controllers")).unwrap_or_default();
+    String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()
+}
+
 fn is_v2(path: &Path) -> bool {
     path.join("cgroup.controllers").is_file()
 }
@@ -178,11 +209,16 @@ fn directory_names(root: &Path) -> Result<Vec<String>, Error> {
     let entries = fs::read_dir(root).map_err(unreadable)?;
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
-        .filter(|entry| entry.path().is_dir())
+        .filter(|entry| has_entries(&entry.path()))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort_unstable();
     Ok(names)
+}
+
+/// A mount point without its mount is empty.
+fn has_entries(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// A controller's v1 tree: the directory of its name, or one that lists it (`cpu,cpuacct`).
@@ -207,6 +243,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for directory in directories {
             fs::create_dir_all(root.path().join(directory)).unwrap();
+            fs::write(root.path().join(directory).join("tasks"), "").unwrap();
         }
         for (directory, enabled) in controllers {
             fs::create_dir_all(root.path().join(directory)).unwrap();
@@ -249,6 +286,15 @@ mod tests {
     fn without_a_memory_controller_another_tree_is_walked() {
         let root = tree(&["cpu", "pids"], &[]);
         assert!(Hierarchy::detect(root.path()).unwrap().walked().unwrap().path.ends_with("cpu"));
+    }
+
+    #[test]
+    fn a_mount_point_without_its_mount_is_no_tree() {
+        let root = tree(&["cpu"], &[]);
+        fs::create_dir(root.path().join("memory")).unwrap();
+        let hierarchy = Hierarchy::detect(root.path()).unwrap();
+        assert!(hierarchy.tree(Controller::Memory).is_none());
+        assert_eq!(hierarchy.controllers(), ["cpu"]);
     }
 
     #[test]

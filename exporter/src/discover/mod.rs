@@ -32,6 +32,12 @@ pub struct Discovery {
     walked: Option<Instant>,
 }
 
+/// Every container of a tree, by one walk.
+#[must_use]
+pub fn find_all(tree: &Path) -> Vec<(ContainerId, PathBuf)> {
+    walk(tree).containers
+}
+
 /// What a refresh changed. Removals come before additions: a restarted container is in both.
 #[derive(Debug, Default)]
 pub struct Changes {

@@ -61,7 +61,15 @@ pub enum Error {
         /// The beginning of what the engine says about it.
         message: String,
     },
-    /// The connection broke, or what answers does not speak HTTP (or TLS).
+    /// The connection ended in the middle of an answer.
+    #[error("{engine} broke off its answer to GET {request}: it was stopped, or is starting again")]
+    Closed {
+        /// The engine.
+        engine: String,
+        /// What was asked for.
+        request: String,
+    },
+    /// What answers does not speak HTTP (or TLS).
     #[error(
         "GET {request} of {engine} failed: {reason}; is a Docker engine behind this address, with or without TLS as given?"
     )]
@@ -98,6 +106,8 @@ pub enum Error {
 impl Error {
     /// Tells the client library's errors apart.
     pub(super) fn from_cause(engine: &str, request: &str, cause: &Cause) -> Self {
+        // A query says nothing to people, and that of `/events` is long.
+        let request = request.split('?').next().unwrap_or(request);
         let (engine, request) = (engine.to_owned(), request.to_owned());
         if let Cause::DockerResponseServerError { status_code, message } = cause {
             let message = message.chars().take(200).collect();
@@ -110,6 +120,7 @@ impl Error {
             Some(io::ErrorKind::NotFound) => Self::NoSocket { engine },
             Some(io::ErrorKind::PermissionDenied) => Self::Denied { engine },
             Some(io::ErrorKind::ConnectionRefused) => Self::Refused { engine },
+            Some(io::ErrorKind::UnexpectedEof) => Self::Closed { engine, request },
             _ => Self::Broken { engine, request, reason: innermost(cause) },
         }
     }

@@ -250,6 +250,7 @@ impl Follower {
     fn down(&mut self, error: &Error) {
         self.engine.own().docker_up.set(0);
         self.engine.disconnect();
+        self.tracker.settle();
         if self.outage.is_none() {
             self.outage = Some(Instant::now());
             tracing::warn!(%error, "the Docker engine does not answer: known names are kept, new containers have none until it does; asking again");

@@ -98,6 +98,11 @@ impl Tracker {
         }
     }
 
+    /// There is no list to wait for.
+    pub(super) fn settle(&self) {
+        self.directory.set_settled();
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -127,7 +132,8 @@ impl Tracker {
         track.touched = self.clock;
         match event.action {
             Action::Destroy => {
-                self.directory.remove(event.id, event.time_ns);
+                // By our clock, as everything about lingering is: the engine may be on another host.
+                self.directory.remove(event.id, now_ns());
                 return;
             }
             Action::Update => self.directory.mark_updated(event.id),
@@ -175,7 +181,7 @@ impl Tracker {
         self.tracks
             .retain(|id, track| known.containers.contains_key(id) || existing.contains(id) || track.touched > asked);
         self.refused.retain(|id| existing.contains(id));
-        self.directory.set_listed();
+        self.directory.set_settled();
         surprise
     }
 

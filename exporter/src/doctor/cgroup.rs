@@ -1,25 +1,27 @@
 //! The cgroup tree: is there one, does it show the containers, and has it what the default metrics need?
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use super::report::{Line, Verdict};
-use super::tree::{Found, Hierarchy, Tree, words};
+use super::tree::{Found, Tree, words};
+use crate::discover::{Error, Kind};
 
 const TREE: &str = "cgroup tree";
 const MOUNT: &str = "mount the host's tree: docker run -v /sys/fs/cgroup:/sys/fs/cgroup:ro";
 
 /// The tree itself; what is not there is as bad as `verdict` says.
-pub(super) fn tree(root: &Path, detected: &io::Result<Option<Tree>>, verdict: Verdict) -> Line {
+pub(super) fn tree(root: &Path, detected: &Result<Tree, Error>, verdict: Verdict) -> Line {
     let root = root.display();
     match detected {
-        Ok(Some(tree)) => Line::ok(TREE, format!("{} at {root}", tree.hierarchy)),
-        Ok(None) => {
+        Ok(tree) => Line::ok(TREE, format!("{} at {root}", tree.words())),
+        Err(Error::NoTree { .. }) => {
             Line::warn(TREE, format!("{root} holds neither cgroup.controllers nor controller directories"), cure())
                 .with(verdict)
         }
-        Err(error) => Line::warn(TREE, format!("{root} cannot be read: {error}"), cure()).with(verdict),
+        Err(Error::Unreadable { source, .. }) => {
+            Line::warn(TREE, format!("{root} cannot be read: {source}"), cure()).with(verdict)
+        }
     }
 }
 
@@ -28,12 +30,13 @@ fn cure() -> String {
 }
 
 /// Whether containers can be seen in it.
-pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool) -> Line {
+pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
     match found {
-        [] if tree.is_below_the_root() => {
+        [] if tree.is_private => {
             let base = tree.base.display();
-            Line::fail(WHAT, format!("none; {base} is the root of a private cgroup namespace, not the host's"), MOUNT)
+            Line::warn(WHAT, format!("none; {base} is the root of a private cgroup namespace, not the host's"), MOUNT)
+                .with(verdict)
         }
         [] if engine_answers => Line::ok(WHAT, "none now (`docker ps` should show none either)"),
         [] => Line::ok(WHAT, "none now"),
@@ -43,14 +46,14 @@ pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool) -> 
 
 /// The controllers that the default metrics read.
 pub(super) fn controllers(tree: &Tree, found: &[Found], procfs: &Path) -> Vec<Line> {
-    let needed: &[&str] = match tree.hierarchy {
-        Hierarchy::V2 => &["cpu", "memory", "io", "pids"],
-        Hierarchy::V1 | Hierarchy::Hybrid => &["cpu", "cpuacct", "memory", "blkio", "pids"],
+    let needed: &[&str] = match tree.kind {
+        Kind::V2 => &["cpu", "memory", "io", "pids"],
+        Kind::V1 | Kind::Hybrid => &["cpu", "cpuacct", "memory", "blkio", "pids"],
     };
     let (missing, present): (Vec<&str>, Vec<&str>) =
         needed.iter().partition(|name| !tree.controllers.iter().any(|there| there == *name));
     let mut lines: Vec<Line> = missing.iter().map(|name| absent(name, procfs)).collect();
-    if tree.hierarchy == Hierarchy::V2 {
+    if tree.kind == Kind::V2 {
         lines.extend(present.iter().filter_map(|name| not_delegated(name, tree, found)));
     }
     if lines.is_empty() {

@@ -40,8 +40,10 @@ pub(super) fn inotify(procfs: &Path) -> Line {
         let text = fs::read(procfs.join("sys/fs/inotify").join(name)).unwrap_or_default();
         String::from_utf8_lossy(&text).trim().to_owned()
     };
-    let (instances, watches) = (setting("max_user_instances"), setting("max_user_watches"));
-    let found = format!("{instances} instances and {watches} watches per user");
+    let found = match (setting("max_user_instances"), setting("max_user_watches")) {
+        (instances, watches) if instances.is_empty() || watches.is_empty() => "can be used".to_owned(),
+        (instances, watches) => format!("{instances} instances and {watches} watches per user"),
+    };
     match inotify::init(inotify::CreateFlags::CLOEXEC) {
         Ok(_closed_at_once) => Line::ok(WHAT, found),
         Err(Errno::MFILE) => Line::warn(
@@ -70,6 +72,11 @@ mod tests {
     fn inotify_can_be_had_here() {
         let line = inotify(Path::new("/proc"));
         assert_eq!(line.verdict, Verdict::Ok, "{line}");
-        assert!(!line.found.contains(" and  watches"), "{line}");
+        assert!(line.found.contains("watches per user"), "{line}");
+    }
+
+    #[test]
+    fn a_procfs_without_the_settings_leaves_no_holes_in_the_sentence() {
+        assert_eq!(inotify(Path::new("/does/not/exist")).found, "can be used");
     }
 }

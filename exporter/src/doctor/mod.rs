@@ -24,25 +24,24 @@ use crate::config::{Config, EbpfMode, SourceMode};
 #[must_use]
 pub fn run(config: &Config) -> Report {
     let detected = Tree::detect(&config.cgroup_root);
-    let has_tree = matches!(detected, Ok(Some(_))) && config.source != SourceMode::DockerApi;
+    let has_tree = detected.is_ok() && config.source != SourceMode::DockerApi;
     // Without a tree the engine is where values come from; with one it gives only names.
     let needs_engine = !has_tree && config.source != SourceMode::Cgroup;
     let (engine, engine_answers) = engine::check(&config.docker, bad_if(needs_engine));
+    // Where no container can be seen, an engine that answers still serves.
+    let blind = bad_if(!(config.source == SourceMode::Auto && engine_answers));
 
     let mut lines = Vec::new();
     if config.source == SourceMode::DockerApi {
         lines
             .push(Line::ok("source", "the Docker API, as --source or USE_PSEUDO_FILES says: no cgroup tree is needed"));
     } else {
-        let can_do_without = config.source == SourceMode::Auto && engine_answers;
-        lines.push(cgroup::tree(&config.cgroup_root, &detected, bad_if(!can_do_without)));
+        lines.push(cgroup::tree(&config.cgroup_root, &detected, blind));
     }
-    if let (true, Ok(Some(tree))) = (has_tree, &detected) {
+    if let (true, Ok(tree)) = (has_tree, &detected) {
         let found = tree.containers();
-        lines.push(cgroup::containers(tree, &found, engine_answers));
-        lines.extend(cgroup::controllers(tree, &found, &config.procfs_root));
-        lines.push(cgroup::pressure(tree, &config.procfs_root));
-        lines.extend(procfs::check(&config.procfs_root, &found));
+        lines.push(cgroup::containers(tree, &found, engine_answers, blind));
+        lines.extend(kernel(tree, &found, config));
         lines.push(limits::open_files(found.len()));
         lines.push(limits::inotify(&config.procfs_root));
     }
@@ -50,6 +49,21 @@ pub fn run(config: &Config) -> Report {
     lines.extend(config.listen.iter().map(web::check));
     lines.push(ebpf(config.ebpf));
     Report { lines }
+}
+
+/// What this host's kernel and mounts leave out, for the log of a server that starts: nothing where all is there.
+#[must_use]
+pub fn shortcomings(config: &Config) -> Vec<Line> {
+    let Ok(tree) = Tree::detect(&config.cgroup_root) else { return Vec::new() };
+    let found = tree.containers();
+    kernel(&tree, &found, config).into_iter().filter(|line| line.verdict != Verdict::Ok).collect()
+}
+
+fn kernel(tree: &Tree, found: &[tree::Found], config: &Config) -> Vec<Line> {
+    let mut lines = cgroup::controllers(tree, found, &config.procfs_root);
+    lines.push(cgroup::pressure(tree, &config.procfs_root));
+    lines.extend(procfs::check(&config.procfs_root, found));
+    lines
 }
 
 fn bad_if(needed: bool) -> Verdict {

@@ -1,40 +1,17 @@
-//! Facts about the cgroup tree: which hierarchy, which controllers, which containers. Judges nothing.
+//! Facts about the cgroup tree, as [`crate::discover`] tells them, in the words of the report. Judges nothing.
 
-use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::discover::ContainerId;
-
-/// Controllers that a v1 host may have a directory for and that we read.
-const V1_CONTROLLERS: [&str; 7] = ["cpu", "cpuacct", "memory", "blkio", "pids", "cpuset", "hugetlb"];
-
-/// Cgroups nested deeper than this hold no containers that anybody has seen.
-const DEEPEST: usize = 16;
-
-/// Which kind of tree it is, told by its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hierarchy {
-    V2,
-    V1,
-    Hybrid,
-}
-
-impl fmt::Display for Hierarchy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V2 => "cgroup v2",
-            Self::V1 => "cgroup v1",
-            Self::Hybrid => "cgroup v1 with a v2 tree beside it (hybrid)",
-        })
-    }
-}
+use crate::discover::{ContainerId, Error, Hierarchy, Kind, find_all};
+use crate::metrics::Controller;
 
 /// A readable tree.
 #[derive(Debug)]
 pub(super) struct Tree {
-    pub(super) hierarchy: Hierarchy,
+    pub(super) kind: Kind,
+    /// Whether the base is the root of a private cgroup namespace.
+    pub(super) is_private: bool,
     /// Controllers that the tree offers, by name.
     pub(super) controllers: Vec<String>,
     /// The v2 tree, if there is one.
@@ -51,47 +28,32 @@ pub(super) struct Found {
 }
 
 impl Tree {
-    /// Tells the hierarchy; none where the directory holds no cgroup tree.
-    pub(super) fn detect(root: &Path) -> io::Result<Option<Self>> {
-        fs::read_dir(root)?;
-        if let Ok(controllers) = fs::read(root.join("cgroup.controllers")) {
-            let controllers = words(&controllers);
-            let (unified, base) = (Some(root.to_owned()), root.to_owned());
-            return Ok(Some(Self { hierarchy: Hierarchy::V2, controllers, unified, base }));
+    /// # Errors
+    /// The root cannot be listed, or holds no tree.
+    pub(super) fn detect(root: &Path) -> Result<Self, Error> {
+        let hierarchy = Hierarchy::detect(root)?;
+        let path = |controller| hierarchy.tree(controller).map(|tree| tree.path.clone());
+        Ok(Self {
+            kind: hierarchy.kind(),
+            is_private: hierarchy.is_private(),
+            controllers: hierarchy.controllers(),
+            unified: path(Controller::Core),
+            base: path(Controller::Procs).unwrap_or_else(|| root.to_owned()),
+        })
+    }
+
+    /// The kind in an operator's words.
+    pub(super) fn words(&self) -> &'static str {
+        match self.kind {
+            Kind::V2 => "cgroup v2",
+            Kind::V1 => "cgroup v1",
+            Kind::Hybrid => "cgroup v1 with a v2 tree beside it (hybrid)",
         }
-        let v1 = v1_directories(root);
-        let unified = Some(root.join("unified")).filter(|path| path.join("cgroup.controllers").is_file());
-        let base = ["memory", "cpu", "pids"].iter().find_map(|wanted| directory_of(&v1, wanted));
-        Ok(base.or_else(|| v1.first().map(|(_, path)| path.clone())).map(|base| Self {
-            hierarchy: if unified.is_some() { Hierarchy::Hybrid } else { Hierarchy::V1 },
-            controllers: v1.into_iter().map(|(name, _)| name).collect(),
-            unified,
-            base,
-        }))
     }
 
     /// Every container below the base, nested ones too.
     pub(super) fn containers(&self) -> Vec<Found> {
-        let mut found = Vec::new();
-        walk(&self.base, DEEPEST, &mut |path| {
-            let name = path.file_name().unwrap_or_default();
-            if let Some(id) = ContainerId::from_cgroup_name(name.as_encoded_bytes()) {
-                found.push(Found { id, path: path.to_owned() });
-            }
-        });
-        found
-    }
-
-    /// Whether the base is not the host's root cgroup but one below it, as in a private cgroup namespace.
-    ///
-    /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
-    pub(super) fn is_below_the_root(&self) -> bool {
-        match self.hierarchy {
-            Hierarchy::V2 => self.base.join("cgroup.type").exists(),
-            Hierarchy::V1 | Hierarchy::Hybrid => {
-                self.base.join("tasks").exists() && !self.base.join("release_agent").exists()
-            }
-        }
+        find_all(&self.base).into_iter().map(|(id, path)| Found { id, path }).collect()
     }
 }
 
@@ -105,36 +67,6 @@ pub(super) fn pids(cgroup: &Path) -> Vec<u32> {
     collect(cgroup);
     walk(cgroup, 3, &mut collect);
     pids
-}
-
-fn v1_directories(root: &Path) -> Vec<(String, PathBuf)> {
-    let entries: Vec<PathBuf> = fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| has_entries(path))
-        .collect();
-    let named = |path: &Path, wanted: &str| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.split(',').any(|part| part == wanted)
-    };
-    V1_CONTROLLERS
-        .iter()
-        .filter_map(|wanted| {
-            let path = entries.iter().find(|path| named(path, wanted))?;
-            Some(((*wanted).to_owned(), path.clone()))
-        })
-        .collect()
-}
-
-/// A mount point without its mount is empty.
-fn has_entries(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
-}
-
-fn directory_of(directories: &[(String, PathBuf)], wanted: &str) -> Option<PathBuf> {
-    directories.iter().find(|(name, _)| name == wanted).map(|(_, path)| path.clone())
 }
 
 /// Words of a file.

@@ -20,6 +20,10 @@ const fn memory(name: &'static str) -> Source {
     Single(File::new(Controller::Memory, name))
 }
 
+const fn v1_cpu(name: &'static str) -> Source {
+    Single(File::new(Controller::Cpu, name))
+}
+
 const fn cpuacct(name: &'static str) -> Source {
     Single(File::new(Controller::Cpuacct, name))
 }
@@ -76,16 +80,30 @@ macro_rules! api_memory_stats {
     };
 }
 
-macro_rules! throttle {
-    ($file:literal $($operation:literal $label:literal $v2:expr;)*) => {
+/// A file of one operation per line and device, and its closing total.
+macro_rules! operations {
+    ($name:literal, $file:literal $($operation:literal $label:literal $v2:expr;)*) => {
         &[$(file!(
-            Blkio concat!("blkio_throttle_", $file, "_", $label),
-            $v2, Operation(File::new(Controller::Io, concat!("blkio.throttle.", $file)), $operation)
+            Blkio concat!("blkio_", $name, "_", $label),
+            $v2, Operation(File::new(Controller::Io, concat!("blkio.", $file)), $operation)
         ),)*
         file!(
-            Blkio concat!("blkio_throttle_", $file, "_total"),
-            Absent, Flat(File::new(Controller::Io, concat!("blkio.throttle.", $file)), "Total")
+            Blkio concat!("blkio_", $name, "_total"),
+            Absent, Flat(File::new(Controller::Io, concat!("blkio.", $file)), "Total")
         )]
+    };
+}
+
+/// The same for files that v2 has no equal of.
+macro_rules! v1_operations {
+    ($name:literal, $file:literal) => {
+        operations!($name, $file
+            "Read" "read" Absent;
+            "Write" "write" Absent;
+            "Discard" "discard" Absent;
+            "Sync" "sync" Absent;
+            "Async" "async" Absent;
+        )
     };
 }
 
@@ -106,25 +124,32 @@ const fn stat(key: &'static str) -> Source {
 }
 
 /// Every family, a list per file or object that the predecessor went through.
-pub(super) const FAMILIES: [&[Family]; 10] = [
+pub(super) const FAMILIES: [&[Family]; 17] = [
     LIFE,
     CPU,
     MEMORY,
     MEMORY_STATS,
-    throttle!("io_service_bytes"
+    operations!("throttle_io_service_bytes", "throttle.io_service_bytes"
         "Read" "read" Nested(IO_STAT, "rbytes");
         "Write" "write" Nested(IO_STAT, "wbytes");
         "Discard" "discard" Nested(IO_STAT, "dbytes");
         "Sync" "sync" Absent;
         "Async" "async" Absent;
     ),
-    throttle!("io_serviced"
+    operations!("throttle_io_serviced", "throttle.io_serviced"
         "Read" "read" Nested(IO_STAT, "rios");
         "Write" "write" Nested(IO_STAT, "wios");
         "Discard" "discard" Nested(IO_STAT, "dios");
         "Sync" "sync" Absent;
         "Async" "async" Absent;
     ),
+    v1_operations!("throttle_io_service_bytes_recursive", "throttle.io_service_bytes_recursive"),
+    v1_operations!("throttle_io_serviced_recursive", "throttle.io_serviced_recursive"),
+    v1_operations!("bfq_io_service_bytes", "bfq.io_service_bytes"),
+    v1_operations!("bfq_io_serviced", "bfq.io_serviced"),
+    v1_operations!("bfq_io_service_bytes_recursive", "bfq.io_service_bytes_recursive"),
+    v1_operations!("bfq_io_serviced_recursive", "bfq.io_serviced_recursive"),
+    SETTINGS,
     network! {
         "receive" "bytes" 0;
         "receive" "packets" 1;
@@ -204,6 +229,29 @@ const MEMORY: &[Family] = &[
     file!(Memory "memory_oom_control_under_oom", Absent, Flat(OOM_CONTROL, "under_oom")),
     file!(Memory "memory_stat_hierarchical_memory_limit", Absent, stat("hierarchical_memory_limit")),
     file!(Memory "memory_stat_hierarchical_memsw_limit", Absent, stat("hierarchical_memsw_limit")),
+];
+
+/// Settings of v1 that are no limits, and counters that go with them.
+const SETTINGS: &[Family] = &[
+    file!(Cpu "cpu_cfs_burst_us", Single(File::new(Controller::Cpu, "cpu.max.burst")), v1_cpu("cpu.cfs_burst_us")),
+    file!(Cpu "cpu_idle", Single(File::new(Controller::Cpu, "cpu.idle")), v1_cpu("cpu.idle")),
+    file!(Cpu "cpu_rt_period_us", Absent, v1_cpu("cpu.rt_period_us")),
+    file!(Cpu "cpu_rt_runtime_us", Absent, v1_cpu("cpu.rt_runtime_us")),
+    nanoseconds!(
+        "cpu_stat_local_throttled_time",
+        Flat(File::new(Controller::Cpu, "cpu.stat.local"), "throttled_usec"),
+        Flat(File::new(Controller::Cpu, "cpu.stat.local"), "throttled_time")
+    ),
+    file!(Memory "memory_kmem_limit_in_bytes", Absent, memory("memory.kmem.limit_in_bytes")),
+    file!(Memory "memory_kmem_tcp_limit_in_bytes", Absent, memory("memory.kmem.tcp.limit_in_bytes")),
+    file!(Memory "memory_kmem_tcp_max_usage_in_bytes", Absent, memory("memory.kmem.tcp.max_usage_in_bytes")),
+    file!(Memory "memory_kmem_tcp_failcnt", Absent, memory("memory.kmem.tcp.failcnt")),
+    file!(Memory "memory_move_charge_at_immigrate", Absent, memory("memory.move_charge_at_immigrate")),
+    file!(Memory "memory_shown_ram_in_bytes", Absent, memory("memory.shown_ram_in_bytes")),
+    file!(Memory "memory_swappiness", Absent, memory("memory.swappiness")),
+    file!(Blkio "blkio_bfq_weight", Absent, Single(File::new(Controller::Io, "blkio.bfq.weight"))),
+    file!(Blkio "blkio_bfq_weight_device_default", Absent,
+        Flat(File::new(Controller::Io, "blkio.bfq.weight_device"), "default")),
 ];
 
 const MEMORY_STATS: &[Family] = memory_stat! {

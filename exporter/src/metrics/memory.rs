@@ -120,9 +120,10 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::Memory,
         "container_memory_events_total",
-        "Memory events of the container and the cgroups below it, by kind. On cgroup v1 only oom_kill.",
+        "Memory events of the container and the cgroups below it, by kind; low and oom_group_kill from the first one on. \
+         On cgroup v1 only oom_kill.",
         &[
-            event(r#"event="low""#, "low", Absent),
+            event(r#"event="low""#, "low", Absent).omit_zero(),
             event(r#"event="high""#, "high", Absent),
             event(r#"event="max""#, "max", Absent),
             event(r#"event="oom""#, "oom", Absent),

@@ -64,13 +64,7 @@ impl Own {
             opts("build_info", "Version of this program; the value is always 1."),
             &["version", "revision", "rustc"],
         )?;
-        build_info
-            .with_label_values(&[
-                env!("CARGO_PKG_VERSION"),
-                option_env!("BUILD_REVISION").unwrap_or("unknown"),
-                env!("CARGO_PKG_RUST_VERSION"),
-            ])
-            .set(1);
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1);
         own.register([
             Box::new(build_info) as Box<dyn prometheus::core::Collector>,
             Box::new(own.collector_duration.clone()),

@@ -41,14 +41,14 @@ pub struct Directory {
     names: RwLock<Arc<Names>>,
     linger: Duration,
     updated: Mutex<HashSet<ContainerId>>,
-    listed: AtomicBool,
+    settled: AtomicBool,
 }
 
 impl Directory {
     /// An empty directory that forgets a removed container after `linger`.
     #[must_use]
     pub fn new(linger: Duration) -> Self {
-        Self { names: RwLock::default(), linger, updated: Mutex::default(), listed: AtomicBool::new(false) }
+        Self { names: RwLock::default(), linger, updated: Mutex::default(), settled: AtomicBool::new(false) }
     }
 
     /// The current view.
@@ -57,15 +57,15 @@ impl Directory {
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether an engine's full list has been taken over at least once.
+    /// Whether an engine's full list has been taken over, or none could be had: names are as good as they get for now.
     #[must_use]
-    pub fn is_listed(&self) -> bool {
-        self.listed.load(Ordering::Relaxed)
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
     }
 
-    /// An engine's full list has been taken over.
-    pub fn set_listed(&self) {
-        self.listed.store(true, Ordering::Relaxed);
+    /// An engine's full list has been taken over, or could not be had.
+    pub fn set_settled(&self) {
+        self.settled.store(true, Ordering::Relaxed);
     }
 
     /// Containers whose limits somebody changed (`docker update`) since the last call: their limit files are to be

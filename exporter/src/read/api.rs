@@ -1,9 +1,13 @@
 //! The engine's stats answer into a sample, by the same plan that says what the rows want.
 
+use std::path::Path;
+
 use serde_json::Value as Json;
 
 use super::devices::Devices;
+use super::fill::fill_interfaces;
 use super::format::Device;
+use super::host::{interfaces, is_physical};
 use super::plan::Plan;
 use super::sample::{Labels, Sample};
 use crate::metrics::Dimension;
@@ -31,6 +35,14 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
         }
     }
     fill_networks(plan, stats, sample, labels);
+}
+
+/// Fills the host's sample with what no engine tells of it: its interfaces.
+pub fn fill_host(plan: &Plan, procfs: &Path, sample: &mut Sample, labels: &mut Labels) {
+    sample.clear();
+    if let Some(text) = interfaces(procfs) {
+        fill_interfaces(&text, plan, sample, labels, is_physical);
+    }
 }
 
 fn fill_networks(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels) {

@@ -1,11 +1,11 @@
 //! What the reader holds of one container between two scrapes.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::file::{Files, Handle};
+use super::file::{Counted, Files, Handle};
 use super::limits::Limits;
 use super::plan::Plan;
 use super::process::Process;
@@ -25,11 +25,12 @@ pub struct Container {
     pub limits: Limits,
     /// False once its cgroup is seen to be gone.
     pub alive: bool,
-    pub(super) limits_read: Option<Instant>,
+    /// When the limits are to be read again; at once where none.
+    pub(super) limits_due: Option<Instant>,
     pub(super) handles: Vec<Handle>,
     pub(super) procs: Handle,
     /// Its directory in the tree that is walked, to count the cgroups below it.
-    pub(super) directory: Option<File>,
+    pub(super) directory: Option<(File, Counted)>,
     pub(super) process: Option<Process>,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
@@ -43,7 +44,7 @@ impl Container {
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
             alive: true,
-            limits_read: None,
+            limits_due: None,
             handles: plan.files.iter().map(|_| Handle::New).collect(),
             procs: Handle::New,
             directory: None,
@@ -61,25 +62,40 @@ impl Container {
     }
 
     /// Whether there are cgroups below its own: told by its directory's link count, where the file system keeps one.
-    pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf) -> bool {
-        if self.directory.is_none() {
-            self.file_path(tree, "", path);
-            self.directory = File::open(path.as_path()).ok();
+    pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
+        if let Some((directory, _)) = &self.directory {
+            return links(directory.metadata()) != Some(2);
         }
-        let links = self.directory.as_ref().and_then(|directory| directory.metadata().ok()).map(|meta| meta.nlink());
-        links != Some(2)
-    }
-
-    /// Gives its descriptors back.
-    pub(super) fn close(&mut self, files: &mut Files) {
-        files.release(self.handles.iter().chain([&self.procs]));
-        self.handles.clear();
-        self.directory = None;
-        self.process = None;
+        self.file_path(tree, "", path);
+        let Some(counted) = files.count() else { return links(path.metadata()) != Some(2) };
+        self.directory = File::open(path.as_path()).ok().map(|directory| (directory, counted));
+        self.directory.as_ref().and_then(|(directory, _)| links(directory.metadata())) != Some(2)
     }
 
     /// Absent files are looked for again: some appear later than the directory, or with a controller that is enabled.
     pub(super) fn retry_absent(&mut self) {
         self.handles.iter_mut().chain([&mut self.procs]).for_each(Handle::retry);
+    }
+}
+
+fn links(metadata: std::io::Result<Metadata>) -> Option<u64> {
+    metadata.ok().map(|metadata| metadata.nlink())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Container, Files, Plan};
+
+    #[test]
+    fn the_directory_counts_among_the_kept_descriptors() {
+        let tree = tempfile::tempdir().unwrap();
+        let mut files = Files::new(true);
+        let mut container = Container::new(None, "/".to_owned(), &Plan::default());
+        assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
+        assert_eq!(files.descriptors().1, 1);
+        assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
+        assert_eq!(files.descriptors().1, 1);
+        drop(container);
+        assert_eq!(files.descriptors().1, 0);
     }
 }

@@ -53,7 +53,8 @@ pub(super) fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMu
     let mut malformed = 0;
     let mut expected = 0;
     for line in lines(text) {
-        let Some((key, value)) = split_once(line, b' ') else { continue };
+        // A key without a value is as malformed as one with a word for a value.
+        let (key, value) = split_once(line, b' ').unwrap_or((line, b""));
         let Some(index) = position(keys, expected, key) else { continue };
         expected = index + 1;
         match number(value.trim_ascii()) {

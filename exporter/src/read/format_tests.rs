@@ -37,6 +37,13 @@ fn one_malformed_line_hides_no_other() {
 }
 
 #[test]
+fn a_key_without_a_value_is_malformed() {
+    for text in ["anon\nfile 2\n", "anon \nfile 2", "file 2\nanon"] {
+        assert_eq!(collect_flat(text, &["anon", "file"]), (vec![(1, 2)], 1), "{text:?}");
+    }
+}
+
+#[test]
 fn pressure_totals_are_told_by_line() {
     let text =
         b"some avg10=0.90 avg60=0.65 avg300=0.69 total=15327625\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";

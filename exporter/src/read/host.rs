@@ -1,19 +1,41 @@
 //! The host as a whole: `/proc/stat`, `/proc/meminfo` and `/proc/pressure`, for what the root cgroup has no file for; and the
 //! machine's facts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use procfs::{CpuInfo, FromRead as _, FromReadSI as _, KernelStats, Meminfo, current_system_info};
+use procfs::{CpuInfo, FromRead as _, FromReadSI as _, KernelStats, current_system_info};
 use tracing::debug;
 
-use super::format::psi;
+use super::format::{lines, number, psi, split_once, words};
 use crate::metrics::HostFact;
 
 /// Interfaces of the host that carry other interfaces' traffic once more, or none of their own.
-const VIRTUAL: [&str; 20] = [
-    "lo", "veth", "docker", "br-", "virbr", "cni", "flannel", "cali", "cilium", "lxc", "podman", "nerdctl", "kube",
-    "tun", "tap", "dummy", "ifb", "vxlan", "gre", "sit",
+const VIRTUAL: [&str; 24] = [
+    "lo",
+    "veth",
+    "docker",
+    "br-",
+    "virbr",
+    "vmbr",
+    "cni",
+    "flannel",
+    "cali",
+    "cilium",
+    "lxc",
+    "podman",
+    "nerdctl",
+    "kube",
+    "tun",
+    "tap",
+    "wg",
+    "tailscale",
+    "dummy",
+    "ifb",
+    "vxlan",
+    "gre",
+    "sit",
+    "macv",
 ];
 
 /// Facts that do not change while the program runs.
@@ -36,7 +58,9 @@ impl Machine {
     #[must_use]
     pub fn read(procfs: &Path) -> Self {
         let mut machine = Self { kernel: first_line(&procfs.join("sys/kernel/osrelease")), ..Self::default() };
-        let release = std::fs::read(procfs.join("1/root/etc/os-release")).unwrap_or_default();
+        // The host's, where we may look into its root; else ours, which is none in our own image; a capture's host is another one.
+        let ours = |_| if procfs == Path::new("/proc") { std::fs::read("/etc/os-release") } else { Ok(Vec::new()) };
+        let release = std::fs::read(procfs.join("1/root/etc/os-release")).or_else(ours).unwrap_or_default();
         machine.system = pretty_name(&String::from_utf8_lossy(&release));
         match CpuInfo::from_file(procfs.join("cpuinfo")) {
             Ok(info) => machine.count(&info),
@@ -72,7 +96,7 @@ fn pretty_name(release: &str) -> String {
 pub struct HostFacts {
     procfs: PathBuf,
     stats: Option<KernelStats>,
-    memory: Option<Meminfo>,
+    memory: HashMap<String, u64>,
 }
 
 impl HostFacts {
@@ -81,33 +105,40 @@ impl HostFacts {
     pub fn read(procfs: &Path) -> Self {
         let file = |name: &str| procfs.join(name);
         let stats = KernelStats::from_file(file("stat"), current_system_info()).ok();
-        Self { procfs: procfs.to_owned(), stats, memory: Meminfo::from_file(file("meminfo")).ok() }
+        Self { procfs: procfs.to_owned(), stats, memory: meminfo(&std::fs::read(file("meminfo")).unwrap_or_default()) }
     }
 
     /// Size of memory and of swap, in bytes.
     #[must_use]
-    pub fn machine_memory(&self) -> Option<(u64, u64)> {
-        self.memory.as_ref().map(|memory| (memory.mem_total, memory.swap_total))
+    pub fn machine_memory(&self) -> (Option<u64>, Option<u64>) {
+        (self.memory("MemTotal"), self.memory("SwapTotal"))
     }
 
     /// A fact with its decimal exponent: 2 for ticks, 6 for microseconds.
     #[must_use]
     pub fn get(&self, fact: HostFact) -> Option<(u64, u8)> {
-        let memory = self.memory.as_ref();
         let total = self.stats.as_ref().map(|stats| &stats.total);
         match fact {
             HostFact::None | HostFact::Cgroup | HostFact::Interface(_) => None,
             HostFact::CpuUser => total.map(|total| (total.user + total.nice, 2)),
             HostFact::CpuSystem => total.map(|total| (kernel_ticks(total), 2)),
             HostFact::CpuBusy => total.map(|total| (total.user + total.nice + kernel_ticks(total), 2)),
-            HostFact::MemoryUsed => memory.map(|memory| (used(memory), 0)),
+            HostFact::MemoryUsed => Some((self.used("MemTotal", "MemFree")?, 0)),
             HostFact::MemoryWorkingSet => {
-                memory.and_then(|memory| Some((used(memory).saturating_sub(memory.inactive_file?), 0)))
+                Some((self.used("MemTotal", "MemFree")?.saturating_sub(self.memory("Inactive(file)")?), 0))
             }
-            HostFact::SwapUsed => memory.map(|memory| (memory.swap_total.saturating_sub(memory.swap_free), 0)),
-            HostFact::Meminfo(key) => memory.and_then(|memory| Some((meminfo(memory, key)?, 0))),
+            HostFact::SwapUsed => Some((self.used("SwapTotal", "SwapFree")?, 0)),
+            HostFact::Meminfo(key) => Some((self.memory(key)?, 0)),
             HostFact::Pressure(file, line) => self.pressure(file, line).map(|total| (total, 6)),
         }
+    }
+
+    fn memory(&self, key: &str) -> Option<u64> {
+        self.memory.get(key).copied()
+    }
+
+    fn used(&self, total: &str, free: &str) -> Option<u64> {
+        Some(self.memory(total)?.saturating_sub(self.memory(free)?))
     }
 
     fn pressure(&self, file: &str, line: &str) -> Option<u64> {
@@ -123,23 +154,48 @@ fn kernel_ticks(total: &procfs::CpuTime) -> u64 {
     total.system + interrupts + total.steal.unwrap_or(0)
 }
 
-fn used(memory: &Meminfo) -> u64 {
-    memory.mem_total.saturating_sub(memory.mem_free)
+/// `KEY: VALUE kB` lines, in bytes. Not by the procfs crate: it refuses the whole file where one key is missing, as under
+/// LXCFS and gVisor.
+fn meminfo(text: &[u8]) -> HashMap<String, u64> {
+    let entry = |line| {
+        let (key, value) = split_once(line, b':')?;
+        let mut words = words(value);
+        let number = number(words.next()?)?;
+        let unit = if words.next() == Some(b"kB") { 1024 } else { 1 };
+        Some((String::from_utf8_lossy(key).into_owned(), number.checked_mul(unit)?))
+    };
+    lines(text).filter_map(entry).collect()
 }
 
-fn meminfo(memory: &Meminfo, key: &str) -> Option<u64> {
-    match key {
-        "AnonPages" => memory.anon_pages,
-        "Cached" => Some(memory.cached),
-        "Mapped" => Some(memory.mapped),
-        _ => None,
+/// The host's `net/dev`. None where procfs shows the processes of another pid namespace: process 1 is not the host's there.
+pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
+    let read = |name| std::fs::read(procfs.join(name)).ok();
+    if is_live(procfs) && !is_host_s(procfs) {
+        return None;
     }
+    read("1/net/dev").or_else(|| read("net/dev"))
 }
 
-/// Whether an interface of the host is one of its own, as far as its name tells.
+/// Whether a procfs is the kernel's and not a capture.
+fn is_live(procfs: &Path) -> bool {
+    rustix::fs::statfs(procfs).is_ok_and(|statistics| statistics.f_type == rustix::fs::PROC_SUPER_MAGIC)
+}
+
+/// Whether a live procfs is that of the host's pid namespace: process 2 is the parent of the host's kernel threads, and no other
+/// namespace has one.
+pub(super) fn is_host_s(procfs: &Path) -> bool {
+    std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
+}
+
+/// Whether an interface of the host is one of its own, as far as its name tells: no bridge (`br0`, `lxdbr0`), and no VLAN
+/// (`eth0.100`), whose traffic is that of the interface below.
 #[must_use]
 pub(super) fn is_physical(interface: &[u8]) -> bool {
-    !VIRTUAL.iter().any(|prefix| interface.starts_with(prefix.as_bytes()))
+    let stem = interface.trim_ascii_end();
+    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_bridge = stem.get(..stem.len() - digits).is_some_and(|stem| stem.ends_with(b"br"));
+    let is_virtual = VIRTUAL.iter().any(|prefix| interface.starts_with(prefix.as_bytes()));
+    !is_virtual && !is_bridge && !interface.contains(&b'.')
 }
 
 #[cfg(test)]
@@ -149,10 +205,11 @@ mod tests {
 
     #[test]
     fn the_host_s_own_interfaces_are_told_from_the_plumbing() {
-        for name in ["eth0", "enp3s0", "wlan0", "bond0", "ens5"] {
+        for name in ["eth0", "enp3s0", "wlan0", "bond0", "ens5", "brcm0", "ibr2x"] {
             assert!(is_physical(name.as_bytes()), "{name}");
         }
-        for name in ["lo", "veth12ab", "docker0", "br-1234", "cni0"] {
+        for name in ["lo", "veth12ab", "docker0", "br-1234", "cni0", "br0", "br", "lxdbr0", "vmbr1", "eth0.100", "wg0"]
+        {
             assert!(!is_physical(name.as_bytes()), "{name}");
         }
     }
@@ -160,13 +217,31 @@ mod tests {
     #[test]
     fn this_host_s_facts_are_plausible() {
         let facts = HostFacts::read("/proc".as_ref());
-        let (total, _) = facts.machine_memory().unwrap();
+        let total = facts.machine_memory().0.unwrap();
         let (in_use, _) = facts.get(HostFact::MemoryUsed).unwrap();
         assert!(in_use > 0 && in_use < total);
         let (busy, _) = facts.get(HostFact::CpuBusy).unwrap();
         let (user, _) = facts.get(HostFact::CpuUser).unwrap();
         assert!(user <= busy);
         assert!(Machine::read("/proc".as_ref()).cores.unwrap() > 0);
+    }
+
+    #[test]
+    fn a_meminfo_that_lacks_keys_still_gives_the_others() {
+        let procfs = tempfile::tempdir().unwrap();
+        std::fs::write(procfs.path().join("meminfo"), "MemTotal: 10 kB\nMemFree:   4 kB\nHugePages_Total: 3\nodd\n")
+            .unwrap();
+        let facts = HostFacts::read(procfs.path());
+        assert_eq!(facts.machine_memory(), (Some(10_240), None));
+        assert_eq!(facts.get(HostFact::MemoryUsed), Some((6_144, 0)));
+        assert_eq!(facts.get(HostFact::MemoryWorkingSet), None);
+        assert_eq!(facts.get(HostFact::SwapUsed), None);
+    }
+
+    #[test]
+    fn a_capture_does_not_get_this_machine_s_system() {
+        let procfs = tempfile::tempdir().unwrap();
+        assert_eq!(Machine::read(procfs.path()).system, "");
     }
 
     #[test]

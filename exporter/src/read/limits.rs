@@ -11,6 +11,7 @@ use cgroups_rs::fs::pid::PidController;
 
 use super::file::{Files, Outcome};
 use super::format::{Single, single};
+use super::reader::reason;
 use crate::discover::{Hierarchy, Tree, Version};
 use crate::metrics::{Controller, Limit};
 use crate::name;
@@ -52,16 +53,26 @@ impl Limits {
         limits
     }
 
-    /// Reads the limits of the cgroup at `path` (with a leading slash) of every tree.
-    pub fn read(hierarchy: &Hierarchy, path: &str, engine: Option<&name::Limits>, files: &mut Files) -> Self {
+    /// Reads the limits of the cgroup at `path` (with a leading slash) of every tree. `problem` is told the name of each
+    /// file that is there and could not be read or understood, and the word under which that is counted.
+    pub fn read(
+        hierarchy: &Hierarchy,
+        path: &str,
+        engine: Option<&name::Limits>,
+        files: &mut Files,
+        problem: impl FnMut(&str, &'static str),
+    ) -> Self {
         let mut limits = Self::default();
-        limits.read_cpu(hierarchy, path, engine);
-        limits.read_memory(hierarchy, path, files);
+        let mut source = Directory { path: PathBuf::new(), files, problem };
+        limits.read_cpu(hierarchy, path, engine, &mut source);
+        limits.read_memory(hierarchy, path, &mut source);
         if let Some((directory, tree)) = directory(hierarchy, Controller::Pids, path) {
+            source.path.clone_from(&directory);
             let controller = PidController::new(directory, tree.path.clone(), tree.version == Version::V2);
+            let max = source.blaming("pids.max", controller.get_pid_max().ok());
             limits.set(
                 Limit::Pids,
-                controller.get_pid_max().ok().and_then(|max| match max {
+                max.and_then(|max| match max {
                     MaxValue::Max => Some(0),
                     MaxValue::Value(value) => value.try_into().ok(),
                 }),
@@ -70,39 +81,87 @@ impl Limits {
         limits
     }
 
-    fn read_cpu(&mut self, hierarchy: &Hierarchy, path: &str, engine: Option<&name::Limits>) {
+    fn read_cpu(
+        &mut self,
+        hierarchy: &Hierarchy,
+        path: &str,
+        engine: Option<&name::Limits>,
+        source: &mut Directory<'_, impl FnMut(&str, &'static str)>,
+    ) {
         let Some((directory, tree)) = directory(hierarchy, Controller::Cpu, path) else { return };
+        source.path.clone_from(&directory);
         let v2 = tree.version == Version::V2;
         let cpu = CpuController::new(directory, tree.path.clone(), v2);
+        let (quota, period) = (cpu.cfs_quota().ok(), cpu.cfs_period().ok());
+        if v2 {
+            source.blaming("cpu.max", quota.and(period));
+        } else {
+            source.blaming("cpu.cfs_quota_us", quota);
+            source.blaming("cpu.cfs_period_us", period);
+        }
         // -1 is "not limited" on either version, and no number of microseconds.
-        self.set(Limit::CpuQuota, cpu.cfs_quota().ok().and_then(|quota| quota.try_into().ok()));
-        self.set(Limit::CpuPeriod, cpu.cfs_period().ok());
-        let raw = cpu.shares().ok();
+        self.set(Limit::CpuQuota, quota.and_then(|quota| quota.try_into().ok()));
+        self.set(Limit::CpuPeriod, period);
+        let raw = source.blaming(if v2 { "cpu.weight" } else { "cpu.shares" }, cpu.shares().ok());
         let asked = engine.and_then(|engine| engine.cpu_shares);
         self.set(Limit::CpuShares, if v2 { raw.map(|weight| asked.unwrap_or_else(|| shares_of(weight))) } else { raw });
     }
 
-    fn read_memory(&mut self, hierarchy: &Hierarchy, path: &str, files: &mut Files) {
+    fn read_memory(
+        &mut self,
+        hierarchy: &Hierarchy,
+        path: &str,
+        source: &mut Directory<'_, impl FnMut(&str, &'static str)>,
+    ) {
         let Some((directory, tree)) = directory(hierarchy, Controller::Memory, path) else { return };
-        let mut read = |name: &str| match files.read_once(&directory.join(name)) {
-            Outcome::Text(text) => match single(text) {
-                Single::Value(value) if value < V1_UNLIMITED => Some(value),
-                Single::Value(_) | Single::Max => Some(0),
-                Single::Malformed => None,
-            },
-            _ => None,
-        };
+        source.path = directory;
         if tree.version == Version::V2 {
-            self.set(Limit::Memory, read("memory.max"));
-            self.set(Limit::Swap, read("memory.swap.max"));
-            self.set(Limit::MemoryReservation, read("memory.low").max(read("memory.min")));
+            self.set(Limit::Memory, source.bytes("memory.max"));
+            self.set(Limit::Swap, source.bytes("memory.swap.max"));
+            self.set(Limit::MemoryReservation, source.bytes("memory.low").max(source.bytes("memory.min")));
             return;
         }
-        let memory = read("memory.limit_in_bytes");
-        let both = read("memory.memsw.limit_in_bytes");
+        let memory = source.bytes("memory.limit_in_bytes");
+        let both = source.bytes("memory.memsw.limit_in_bytes");
         self.set(Limit::Memory, memory);
         self.set(Limit::Swap, both.zip(memory).map(|(both, memory)| both.saturating_sub(memory)));
-        self.set(Limit::MemoryReservation, read("memory.soft_limit_in_bytes"));
+        self.set(Limit::MemoryReservation, source.bytes("memory.soft_limit_in_bytes"));
+    }
+}
+
+/// A cgroup's directory in one tree, and who is told of what cannot be read in it.
+struct Directory<'f, P> {
+    path: PathBuf,
+    files: &'f mut Files,
+    problem: P,
+}
+
+impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
+    /// A limit in bytes; 0 where not limited.
+    fn bytes(&mut self, name: &str) -> Option<u64> {
+        match self.files.read_once(&self.path.join(name)) {
+            Outcome::Text(text) => match single(text) {
+                Single::Value(value) if value < V1_UNLIMITED => return Some(value),
+                Single::Value(_) | Single::Max => return Some(0),
+                Single::Malformed => (self.problem)(name, "malformed"),
+            },
+            Outcome::Failed(error) => (self.problem)(name, reason(&error)),
+            Outcome::Absent | Outcome::Vanished => {}
+        }
+        None
+    }
+
+    /// Passes a value of cgroups-rs on. It says of every file alike that it cannot be read: where it gave no value, the
+    /// file is looked at once more, to tell the one that is not there from the one that is and should not look as it does.
+    fn blaming<T>(&mut self, name: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            match self.files.read_once(&self.path.join(name)) {
+                Outcome::Text(_) => (self.problem)(name, "malformed"),
+                Outcome::Failed(error) => (self.problem)(name, reason(&error)),
+                Outcome::Absent | Outcome::Vanished => {}
+            }
+        }
+        value
     }
 }
 
@@ -140,15 +199,49 @@ mod tests {
     use super::{Files, Limit, Limits, shares_of};
     use crate::discover::Hierarchy;
 
-    fn limits(files: &[(&str, &str)]) -> Limits {
-        let root = tempfile::tempdir().unwrap();
+    fn write(root: &tempfile::TempDir, files: &[(&str, &str)]) {
         for (path, text) in files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
+    }
+
+    fn limits(files: &[(&str, &str)]) -> Limits {
+        let root = tempfile::tempdir().unwrap();
+        write(&root, files);
         let hierarchy = Hierarchy::detect(root.path()).unwrap();
-        Limits::read(&hierarchy, "/c", None, &mut Files::new(false))
+        Limits::read(&hierarchy, "/c", None, &mut Files::new(false), |file, reason| panic!("{file}: {reason}"))
+    }
+
+    fn problems(files: &[(&str, &str)]) -> Vec<(String, &'static str)> {
+        let root = tempfile::tempdir().unwrap();
+        write(&root, files);
+        let hierarchy = Hierarchy::detect(root.path()).unwrap();
+        let mut problems = Vec::new();
+        let problem = |file: &str, reason| problems.push((file.to_owned(), reason));
+        assert_eq!(Limits::read(&hierarchy, "/c", None, &mut Files::new(false), problem), Limits::default());
+        problems
+    }
+
+    #[test]
+    fn a_limit_that_makes_no_sense_is_left_out_and_told() {
+        let told = problems(&[
+            ("cgroup.controllers", "cpu memory pids\n"),
+            ("c/cpu.max", "lots\n"),
+            ("c/cpu.weight", "\n"),
+            ("c/memory.max", "garbage\n"),
+            ("c/memory.low/is-a-directory", ""),
+            ("c/pids.max", "-\n"),
+        ]);
+        let expected = [
+            ("cpu.max", "malformed"),
+            ("cpu.weight", "malformed"),
+            ("memory.max", "malformed"),
+            ("memory.low", "io"),
+            ("pids.max", "malformed"),
+        ];
+        assert_eq!(told, expected.map(|(file, reason)| (file.to_owned(), reason)));
     }
 
     #[test]
@@ -193,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_absent_and_not_zero() {
-        let limits = limits(&[("cgroup.controllers", "memory\n"), ("c/memory.max", "garbage\n")]);
+        let limits = limits(&[("cgroup.controllers", "memory\n"), ("c/memory.current", "1\n")]);
         assert_eq!(limits, Limits::default());
     }
 

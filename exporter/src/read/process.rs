@@ -5,10 +5,9 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use procfs::FromRead as _;
-use procfs::process::{LimitValue, Limits};
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::file::Counted;
 use super::format::{lines, number, words};
 use crate::discover::ContainerId;
 use crate::metrics::{ProcessFact, SocketCount};
@@ -20,6 +19,8 @@ pub(super) struct Process {
     pub pid: u32,
     directory: File,
     path: PathBuf,
+    /// The right to be held from pass to pass.
+    pub counted: Option<Counted>,
 }
 
 /// Identity of a network namespace.
@@ -35,7 +36,7 @@ impl Process {
     /// The system's, or `NotFound` where the process is in another cgroup by now.
     pub(super) fn open(procfs: &Path, pid: u32, container: ContainerId, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
-        let process = Self { pid, directory: File::open(&path)?, path };
+        let process = Self { pid, directory: File::open(&path)?, path, counted: None };
         match process.open_file("cgroup") {
             Ok(mut file) => {
                 let mut text = String::new();
@@ -115,36 +116,64 @@ fn hexadecimal(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
-/// Sums over processes. A process that ends while it is counted counts for nothing.
-#[must_use]
-pub(super) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> Option<u64> {
-    match fact {
-        ProcessFact::FileDescriptors => Some(pids.iter().map(|pid| descriptors(procfs, *pid, |_| true)).sum()),
-        ProcessFact::Sockets => Some(pids.iter().map(|pid| descriptors(procfs, *pid, is_socket)).sum()),
+/// Sums over processes. A process that ends while it is counted counts for nothing; none where there is no process, or no limit.
+///
+/// # Errors
+/// The first process that cannot be looked into: a sum without it would be wrong. Foreign processes take `CAP_SYS_PTRACE`.
+pub(super) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> io::Result<Option<u64>> {
+    let Some(first) = pids.first() else { return Ok(None) };
+    let counts: fn(&Path) -> io::Result<bool> = match fact {
+        ProcessFact::FileDescriptors => |_| Ok(true),
+        ProcessFact::Sockets => is_socket,
         ProcessFact::OpenFilesLimit => {
-            let limits = Limits::from_file(procfs.join(pids.first()?.to_string()).join("limits")).ok()?;
-            match limits.max_open_files.soft_limit {
-                LimitValue::Value(value) => Some(value),
-                LimitValue::Unlimited => None,
-            }
+            return Ok(unless_gone(fs::read(procfs.join(first.to_string()).join("limits")))?
+                .as_deref()
+                .and_then(open_files));
         }
+    };
+    pids.iter().try_fold(0, |sum, pid| Ok(sum + descriptors(procfs, *pid, counts)?)).map(Some)
+}
+
+fn descriptors(procfs: &Path, pid: u32, counts: fn(&Path) -> io::Result<bool>) -> io::Result<u64> {
+    let directory = procfs.join(pid.to_string()).join("fd");
+    let Some(entries) = unless_gone(fs::read_dir(directory))? else { return Ok(0) };
+    let mut count = 0;
+    for entry in entries.filter_map(Result::ok) {
+        count += u64::from(counts(&entry.path())?);
+    }
+    Ok(count)
+}
+
+/// A descriptor that was closed meanwhile, and in a capture one that is no link, is no socket.
+fn is_socket(descriptor: &Path) -> io::Result<bool> {
+    match unless_gone(fs::read_link(descriptor)) {
+        Ok(target) => Ok(target.is_some_and(|target| target.to_string_lossy().starts_with("socket:"))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-fn descriptors(procfs: &Path, pid: u32, counts: impl Fn(&Path) -> bool) -> u64 {
-    let Ok(entries) = fs::read_dir(procfs.join(pid.to_string()).join("fd")) else { return 0 };
-    entries.filter_map(Result::ok).filter(|entry| counts(&entry.path())).count() as u64
+/// None for a process that has ended.
+fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn is_socket(descriptor: &Path) -> bool {
-    fs::read_link(descriptor).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+/// The soft limit in the text of `/proc/PID/limits`; none for `unlimited`.
+fn open_files(limits: &[u8]) -> Option<u64> {
+    let line = lines(limits).find_map(|line| line.strip_prefix(b"Max open files"))?;
+    number(words(line).next()?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::{Process, SocketCount, count_sockets};
+    use super::{Process, ProcessFact, SocketCount, count_processes, count_sockets};
     use crate::discover::ContainerId;
 
     const TCP: &[u8] =
@@ -172,10 +201,35 @@ mod tests {
     fn a_dead_process_reads_nothing_whoever_gets_its_number() {
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
         let path = std::path::PathBuf::from("/proc").join(child.id().to_string());
-        let process = Process { pid: child.id(), directory: std::fs::File::open(&path).unwrap(), path };
+        let process = Process { pid: child.id(), directory: std::fs::File::open(&path).unwrap(), path, counted: None };
         assert!(process.open_file("net/dev").is_ok());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(process.open_file("net/dev").is_err());
+    }
+
+    #[test]
+    fn descriptors_are_counted_and_an_ended_process_counts_for_nothing() {
+        let procfs = tempfile::tempdir().unwrap();
+        let process = procfs.path().join("7");
+        std::fs::create_dir_all(process.join("fd")).unwrap();
+        for (number, target) in [("0", "/dev/null"), ("1", "socket:[12]"), ("2", "socket:[13]")] {
+            std::os::unix::fs::symlink(target, process.join("fd").join(number)).unwrap();
+        }
+        std::fs::write(process.join("limits"), "Limit  Soft Limit\nMax open files  1024  4096  files\n").unwrap();
+        let count = |fact| count_processes(procfs.path(), &[7, 8], fact).unwrap();
+        assert_eq!(count(ProcessFact::FileDescriptors), Some(3));
+        assert_eq!(count(ProcessFact::Sockets), Some(2));
+        assert_eq!(count(ProcessFact::OpenFilesLimit), Some(1024));
+        std::fs::write(process.join("limits"), "Max open files  unlimited  unlimited  files\n").unwrap();
+        assert_eq!(count(ProcessFact::OpenFilesLimit), None);
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_looked_into_is_no_zero() {
+        let procfs = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(procfs.path().join("7")).unwrap();
+        std::fs::write(procfs.path().join("7/fd"), "no directory").unwrap();
+        assert!(count_processes(procfs.path(), &[7], ProcessFact::FileDescriptors).is_err());
     }
 }

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::container::Container;
 use super::devices::Devices;
-use super::file::{Files, Outcome};
+use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse, pids_below, read_pids};
 use super::limits::Limits;
 use super::network::Namespaces;
@@ -22,6 +22,8 @@ use crate::name::Names;
 /// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Groups of containers whose limits are read in different scrapes.
+const LIMITS_TURNS: u32 = 16;
 /// Processes that are tried before a container goes without network metrics for this scrape.
 const CANDIDATES: usize = 8;
 
@@ -43,6 +45,8 @@ pub struct Reader {
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
     told_foreign: bool,
+    told_descriptors: bool,
+    limits_turn: u32,
 }
 
 /// What is asked of a pass.
@@ -68,13 +72,15 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(procfs),
+            devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             own,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            host_pids: !live || is_kernel_thread(procfs, 2),
+            host_pids: !live || super::host::is_host_s(procfs),
             told_foreign: false,
+            told_descriptors: false,
+            limits_turn: 0,
         }
     }
 
@@ -121,10 +127,8 @@ impl Reader {
     /// Lets go of containers whose files have vanished under the last pass, and tells which.
     pub fn drop_ended(&mut self) -> Vec<ContainerId> {
         let mut ended = Vec::new();
-        let files = &mut self.files;
-        self.containers.retain_mut(|container| {
+        self.containers.retain(|container| {
             if !container.alive {
-                container.close(files);
                 ended.extend(container.id);
             }
             container.alive
@@ -135,7 +139,7 @@ impl Reader {
     /// Limits of this container are read anew with the next pass.
     pub fn limits_changed(&mut self, id: ContainerId) {
         if let Some(container) = self.containers.iter_mut().find(|container| container.id == Some(id)) {
-            container.limits_read = None;
+            container.limits_due = None;
         }
     }
 
@@ -158,8 +162,9 @@ impl Reader {
             self.read_container(&mut containers, place, pass, now, &mut timing);
         }
         self.containers = containers;
-        let others = self.containers.iter().filter(|container| !container.pids.contains(&std::process::id())).count();
-        let foreign = !self.host_pids && others > 0 && !self.namespaces.visible;
+        let own = std::process::id();
+        let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
+        let foreign = !self.host_pids && !self.namespaces.visible && others();
         if foreign && pass.collectors.has(Collector::Network) {
             self.tell_foreign(&mut timing);
         }
@@ -190,38 +195,49 @@ impl Reader {
             }
             let Some(container) = containers.get_mut(place) else { return };
             if wants(Collector::Process) {
-                for (fact, slot) in &self.plan.processes {
-                    if let Some(value) = count_processes(&self.procfs, &container.pids, *fact) {
-                        container.sample.set(*slot, value);
-                    }
-                }
+                self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
+            container.process.take_if(|process| process.counted.is_none());
         }
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        if container.limits_read.is_some_and(|read| now.duration_since(read) < LIMITS_INTERVAL) {
+        if container.limits_due.is_some_and(|due| now < due) {
             return;
         }
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
-        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files);
-        container.limits_read = Some(now);
+        let own = &self.own;
+        let problem = |file: &str, reason| own.count_read_error(file, reason);
+        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
+        // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
+        self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
+        container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
         container.retry_absent();
     }
 
     /// The files of the container's cgroup.
     fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) {
         let mut clock = Instant::now();
+        let mut timed = Collector::State;
         let mut handles = std::mem::take(&mut container.handles);
         for (file, handle) in self.plan.files.iter().zip(&mut handles) {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
+            // A collector's files follow each other: one look at the clock serves them all.
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            container.file_path(&file.tree, &file.name, &mut self.path);
+            if collector != timed {
+                lap(&mut clock, timed, timing);
+                timed = collector;
+            }
+            let untried = !matches!(handle, Handle::Absent);
+            if !matches!(handle, Handle::Open(_)) {
+                container.file_path(&file.tree, &file.name, &mut self.path);
+            }
             let mut outcome = self.files.read(handle, &self.path);
-            if let (Outcome::Absent, Some(fallback)) = (&outcome, file.fallback) {
+            // A file that is opened each time and goes by its other name seems to have vanished under its first.
+            if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, untried) {
                 container.file_path(&file.tree, fallback, &mut self.path);
                 handle.retry();
                 outcome = self.files.read(handle, &self.path);
@@ -233,7 +249,7 @@ impl Reader {
                         self.own.count_read_error(&file.name, "malformed");
                     }
                     if malformed > 0 {
-                        debug!(file = %self.path.display(), malformed, "values left out: not in the kernel's form");
+                        debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
                     }
                 }
                 Outcome::Absent => {}
@@ -244,15 +260,15 @@ impl Reader {
                 }
                 Outcome::Failed(error) => {
                     self.own.count_read_error(&file.name, reason(&error));
-                    debug!(file = %self.path.display(), %error, "values left out");
+                    debug!(cgroup = %container.path, file = %file.name, %error, "values left out");
                     timing.fail(file.collectors);
                 }
             }
-            lap(&mut clock, collector, timing);
             if !container.alive {
                 break;
             }
         }
+        lap(&mut clock, timed, timing);
         container.handles = handles;
     }
 
@@ -260,7 +276,9 @@ impl Reader {
     fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();
         let Some(tree) = self.hierarchy.tree(Controller::Procs) else { return };
-        container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        if !matches!(container.procs, Handle::Open(_)) {
+            container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        }
         let mut malformed = 0;
         match self.files.read(&mut container.procs, &self.path) {
             Outcome::Text(text) => malformed = read_pids(text, &mut container.pids),
@@ -272,7 +290,7 @@ impl Reader {
             }
             Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
         }
-        if container.has_children(&tree.path, &mut self.path) {
+        if container.has_children(&tree.path, &mut self.path, &mut self.files) {
             container.file_path(&tree.path, "", &mut self.path);
             malformed += pids_below(&self.path.clone(), &mut self.files, &mut container.pids);
         }
@@ -301,6 +319,9 @@ impl Reader {
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
         container.process =
             candidates.take(CANDIDATES).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        if let Some(process) = &mut container.process {
+            process.counted = self.files.count();
+        }
         self.namespaces.visible |= container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
     }
 
@@ -319,20 +340,22 @@ impl Reader {
 
     fn read_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>, timing: &mut Timing) {
         let mut clock = Instant::now();
-        let Some(text) = self.open_network(containers, place, pass.names) else {
+        let Some(file) = self.open_network(containers, place, pass.names) else {
             lap(&mut clock, Collector::Network, timing);
             return;
         };
         let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Network) {
-            let malformed =
-                fill_interfaces(&text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo");
-            for _ in 0..malformed {
-                self.own.count_read_error("net/dev", "malformed");
+            let filled = self.files.read_open(&file).map(|text| {
+                fill_interfaces(text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo")
+            });
+            match filled {
+                Ok(malformed) => (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed")),
+                Err(error) => self.lost_process(containers, place, &error),
             }
         }
-        self.namespaces.buffer = text;
         lap(&mut clock, Collector::Network, timing);
+        let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Tcp) {
             self.read_sockets(container);
             lap(&mut clock, Collector::Tcp, timing);
@@ -348,6 +371,27 @@ impl Reader {
             }
             if let Some((_, text)) = &table {
                 container.sample.set(*slot, count_sockets(text, *count));
+            }
+        }
+    }
+
+    /// What the processes hold open. Without the right to look into them all there is no sum.
+    fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
+        for (fact, slot) in &self.plan.processes {
+            match count_processes(&self.procfs, &container.pids, *fact) {
+                Ok(Some(value)) => container.sample.set(*slot, value),
+                Ok(None) => {}
+                Err(error) => {
+                    self.own.count_read_error("fd", reason(&error));
+                    timing.fail(CollectorSet::EMPTY.with(Collector::Process));
+                    if !std::mem::replace(&mut self.told_descriptors, true) {
+                        warn!(
+                            %error, container = %container.path,
+                            "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
+                             (--cap-add=SYS_PTRACE), or leave --collector.process out"
+                        );
+                    }
+                }
             }
         }
     }
@@ -374,11 +418,6 @@ impl Reader {
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.own.count_read_error(file, reason);
     }
-}
-
-/// Process 2 of a host is the parent of its kernel threads; no other pid namespace has one.
-fn is_kernel_thread(procfs: &Path, pid: u32) -> bool {
-    std::fs::read(procfs.join(pid.to_string()).join("comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
 /// The word under which a failure is counted.

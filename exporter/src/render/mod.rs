@@ -56,7 +56,7 @@ pub struct View<'a> {
     /// The containers.
     pub containers: &'a [Exposed<'a>],
     /// The host's values by the root cgroup.
-    pub host: Option<&'a Sample>,
+    pub host: &'a Sample,
     /// The host's values by `/proc`.
     pub facts: &'a HostFacts,
     /// The machine's facts.
@@ -218,9 +218,7 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
         return;
     }
     let before = out.len();
-    if let Some(sample) = view.host {
-        write_value(view, row, &row.value, sample, None, HOST_LABELS, out);
-    }
+    write_value(view, row, &row.value, view.host, None, HOST_LABELS, out);
     if out.len() > before {
         return;
     }
@@ -293,13 +291,13 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
 }
 
 fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8>) {
-    let memory = view.facts.machine_memory();
+    let (memory, swap) = view.facts.machine_memory();
     let value = match fact {
         MachineFact::Cores => view.machine.cores,
         MachineFact::PhysicalCores => view.machine.physical_cores,
         MachineFact::Sockets => view.machine.sockets,
-        MachineFact::Memory => memory.map(|(memory, _)| memory),
-        MachineFact::Swap => memory.map(|(_, swap)| swap),
+        MachineFact::Memory => memory,
+        MachineFact::Swap => swap,
         MachineFact::ScrapeError => Some(u64::from(view.failed)),
         MachineFact::VersionInfo => {
             begin_sample(row, &versions(view), "", out);
@@ -315,7 +313,7 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8
 fn versions(view: &View<'_>) -> String {
     let mut labels = String::new();
     for (name, value) in [
-        ("cadvisorRevision", option_env!("BUILD_REVISION").unwrap_or("")),
+        ("cadvisorRevision", env!("BUILD_REVISION")),
         ("cadvisorVersion", env!("CARGO_PKG_VERSION")),
         ("dockerVersion", view.engine_version),
         ("kernelVersion", &view.machine.kernel),

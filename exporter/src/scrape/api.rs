@@ -1,6 +1,7 @@
 //! Values from the engine's stats API, for hosts whose cgroup tree cannot be read.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -8,9 +9,9 @@ use tokio::runtime::Handle;
 use super::roster::Live;
 use crate::discover::ContainerId;
 use crate::docker::Stats;
-use crate::metrics::{Collector, CollectorSet, Family};
-use crate::name::{Meta, Names};
-use crate::read::{Labels, Limits, Plan, Row, Sample, Timing, fill_from_stats, for_api};
+use crate::metrics::{Collector, CollectorSet, Dimension, Family};
+use crate::name::{Meta, Names, NetworkMode};
+use crate::read::{Labels, Limits, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
 /// Time for a sweep where the scraper does not say how long it waits: Prometheus' default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -25,6 +26,9 @@ pub(super) struct Api {
     labels: Labels,
     devices: crate::read::Devices,
     containers: Vec<Reading>,
+    /// Procfs of the engine's host; none where that may be another one than ours.
+    procfs: Option<PathBuf>,
+    host: Sample,
 }
 
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl Api {
     pub(super) fn new(
         stats: Stats,
         runtime: Handle,
-        procfs: &std::path::Path,
+        procfs: Option<&Path>,
         families: &[&'static [Family]],
         collectors: CollectorSet,
     ) -> Self {
@@ -47,6 +51,8 @@ impl Api {
         Self {
             stats,
             runtime,
+            host: Sample::new(plan.slots, plan.columns),
+            procfs: procfs.map(Path::to_owned),
             plan,
             rows,
             labels: Labels::default(),
@@ -76,8 +82,14 @@ impl Api {
             let Some(meta) = names.containers.get(&id) else { continue };
             let mut sample = before.remove(&id).unwrap_or_else(|| Sample::new(self.plan.slots, self.plan.columns));
             fill_from_stats(&self.plan, &stats, &mut sample, &mut self.labels, &mut self.devices);
+            if borrows_network(meta, &running) {
+                sample.table_mut(Dimension::Interface).clear();
+            }
             let limits = Limits::of_engine(&meta.limits);
             self.containers.push(Reading { id, path: cgroup_path(meta), sample, limits });
+        }
+        if let Some(procfs) = &self.procfs {
+            fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
         }
         self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         timing(collectors, start.elapsed(), complete)
@@ -96,8 +108,21 @@ impl Api {
         &self.rows
     }
 
+    pub(super) fn host(&self) -> &Sample {
+        &self.host
+    }
+
     pub(super) fn labels(&self) -> &Labels {
         &self.labels
+    }
+}
+
+/// Whether a container's interfaces are reported elsewhere: under the host, or under the one whose network it shares.
+fn borrows_network(meta: &Meta, running: &[ContainerId]) -> bool {
+    match &meta.network_mode {
+        NetworkMode::Host => true,
+        NetworkMode::Container(owner) => running.contains(owner),
+        _ => false,
     }
 }
 
@@ -122,5 +147,20 @@ fn cgroup_path(meta: &Meta) -> String {
         Some(_) => format!("/{parent}/docker-{}.scope", meta.id),
         None if parent.is_empty() => format!("/docker/{}", meta.id),
         None => format!("/{parent}/{}", meta.id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerId, Meta, NetworkMode, borrows_network};
+
+    #[test]
+    fn a_shared_network_is_reported_under_its_owner_while_that_one_runs() {
+        let id = |digit: &str| ContainerId::parse(digit.repeat(64).as_bytes()).unwrap();
+        let meta = |network_mode| Meta { network_mode, ..Meta::unknown(id("b")) };
+        assert!(borrows_network(&meta(NetworkMode::Container(id("a"))), &[id("a"), id("b")]));
+        assert!(!borrows_network(&meta(NetworkMode::Container(id("a"))), &[id("b")]));
+        assert!(borrows_network(&meta(NetworkMode::Host), &[]));
+        assert!(!borrows_network(&meta(NetworkMode::Unknown), &[id("a")]));
     }
 }

@@ -50,6 +50,11 @@ impl Cgroups {
         Ok(cgroups)
     }
 
+    /// Whether no container can ever show up: the tree is that of our own container.
+    pub(super) fn is_blind(&self) -> bool {
+        self.discovery.is_empty() && self.reader.hierarchy().is_private()
+    }
+
     /// The same from the start, after a panic left it in an unknown state.
     pub(super) fn restart(&self) -> Result<Self, Error> {
         Self::start(self.setup.clone())

@@ -45,7 +45,8 @@ pub(super) struct Worker {
     pub(super) engine: Engine,
     pub(super) own: Own,
     pub(super) machine: Machine,
-    pub(super) procfs: std::path::PathBuf,
+    /// Procfs of the containers' host; none where that is another one than ours.
+    pub(super) procfs: Option<std::path::PathBuf>,
     pub(super) min_interval: Duration,
     pub(super) pool: Pool,
     pub(super) last: Option<Collection>,
@@ -59,6 +60,8 @@ pub(super) struct Collection {
     names: Arc<Names>,
     facts: HostFacts,
     timing: Timing,
+    /// The deadline that ended the pass early; none where everything was read.
+    cut: Option<Instant>,
 }
 
 impl Worker {
@@ -95,13 +98,17 @@ impl Worker {
     /// One pass for all that wait, and for those who join while it runs.
     fn serve(&mut self, jobs: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>) {
         let collectors = waiting.iter().fold(CollectorSet::EMPTY, |all, job| all.union(job.request.collectors));
-        if !self.is_fresh(collectors) {
-            self.collect(collectors, latest_deadline(waiting));
+        let cut = self.last.as_ref().and_then(|last| last.cut);
+        let poor = waiting.iter().any(|job| is_worth_more(job.request.deadline, cut));
+        if poor || !self.is_fresh(collectors) {
+            self.collect(collectors, earliest_deadline(waiting));
         }
         drain(jobs, waiting);
-        let collected = self.last.as_ref().map_or(CollectorSet::EMPTY, |last| last.collectors);
+        let Some(last) = &self.last else { return };
+        let (collected, cut) = (last.collectors, last.cut);
         let served = |job: &Job| job.request.collectors.union(collected) == collected;
-        let (ready, later): (Vec<Job>, Vec<Job>) = waiting.drain(..).partition(served);
+        let (ready, later): (Vec<Job>, Vec<Job>) =
+            waiting.drain(..).partition(|job| served(job) && !is_worth_more(job.request.deadline, cut));
         *waiting = later;
         self.answer(ready);
     }
@@ -127,11 +134,12 @@ impl Worker {
         self.update_roster(&names, now_ms);
         timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
-        let facts = HostFacts::read(&self.procfs);
+        let facts = self.procfs.as_deref().map(HostFacts::read).unwrap_or_default();
         timing.add(Collector::Machine, machine_from.elapsed());
         self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
         debug!(containers = live, took = ?at.elapsed(), "collected");
-        self.last = Some(Collection { at, collectors, names, facts, timing });
+        let cut = deadline.filter(|deadline| timing.any_failed(collectors) && Instant::now() >= *deadline);
+        self.last = Some(Collection { at, collectors, names, facts, timing, cut });
     }
 
     fn update_roster(&mut self, names: &Names, now_ms: u64) {
@@ -211,10 +219,10 @@ impl Source {
         }
     }
 
-    fn host(&self) -> Option<&Sample> {
+    fn host(&self) -> &Sample {
         match self {
-            Self::Cgroups(cgroups) => Some(cgroups.host()),
-            Self::Api(_) => None,
+            Self::Cgroups(cgroups) => cgroups.host(),
+            Self::Api(api) => api.host(),
         }
     }
 
@@ -237,14 +245,49 @@ fn drain(jobs: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>) {
     }
 }
 
-/// The pass may take as long as the most patient of those who wait for it.
-fn latest_deadline(waiting: &[Job]) -> Option<Instant> {
-    waiting.iter().map(|job| job.request.deadline).try_fold(None, |latest: Option<Instant>, deadline| {
-        deadline.map(|deadline| Some(latest.map_or(deadline, |latest| latest.max(deadline))))
-    })?
+/// The pass may take as long as the least patient of those who wait for it; the others get another one if it is cut.
+fn earliest_deadline(waiting: &[Job]) -> Option<Instant> {
+    waiting.iter().filter_map(|job| job.request.deadline).min()
+}
+
+/// Whether a scrape has time for more than what a pass brought that was cut at `cut`.
+fn is_worth_more(deadline: Option<Instant>, cut: Option<Instant>) -> bool {
+    cut.is_some_and(|cut| deadline.is_none_or(|deadline| deadline > cut))
 }
 
 fn epoch_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Job, earliest_deadline, is_worth_more};
+    use crate::metrics::CollectorSet;
+    use crate::scrape::{Format, Request};
+
+    fn job(deadline: Option<Instant>) -> Job {
+        let (collectors, format) = (CollectorSet::EMPTY, Format::Text);
+        let (answer, _) = tokio::sync::oneshot::channel();
+        Job { request: Request { collectors, format, gzip: false, deadline }, answer }
+    }
+
+    #[test]
+    fn a_patient_scrape_does_not_make_an_impatient_one_late() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        assert_eq!(earliest_deadline(&[job(None), job(Some(later)), job(Some(now))]), Some(now));
+        assert_eq!(earliest_deadline(&[job(None)]), None);
+    }
+
+    #[test]
+    fn an_impatient_scrape_does_not_make_a_patient_one_poor() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        assert!(is_worth_more(Some(later), Some(now)) && is_worth_more(None, Some(now)));
+        assert!(!is_worth_more(Some(now), Some(now)));
+        assert!(!is_worth_more(Some(later), None) && !is_worth_more(None, None));
+    }
 }

@@ -23,6 +23,18 @@ pub enum BindError {
     NoAddress,
 }
 
+impl BindError {
+    /// Whether an address itself is wrong, and not only to be had at the moment: its host has no meaning here.
+    #[must_use]
+    pub fn is_mistake(&self) -> bool {
+        match self {
+            // The system's own errors have a number; those of the resolver have none.
+            Self::Refused(refusals) => refusals.iter().any(|refusal| refusal.reason.raw_os_error().is_none()),
+            Self::NoAddress => true,
+        }
+    }
+}
+
 /// One address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}: {}", cure(reason))]

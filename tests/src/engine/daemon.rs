@@ -49,7 +49,12 @@ if [ "$word" != stop ]; then
 fi
 kill -TERM $daemon 2>/dev/null
 wait $daemon
-if [ "$word" != stop ]; then ip link delete "$bridge"; rm -rf "$directory"; fi
+if [ "$word" != stop ]; then
+    ip link delete "$bridge"
+    # The engine leaves network namespaces and its own root mounted.
+    grep -o " $directory/[^ ]*" /proc/mounts | sort -r | xargs -r umount
+    rm -rf "$directory"
+fi
 "#;
 
 /// The daemon and its keeper.

@@ -31,8 +31,12 @@ pub(super) fn find_or_start() -> Result<String> {
     let host = daemon::host(&directory);
     if ping(&host).is_err() {
         if directory.exists() {
-            remove_dir_all(&directory)
-                .with_context(|| format!("left over from a run that broke off: {}", directory.display()))?;
+            remove_dir_all(&directory).with_context(|| {
+                let path = directory.display();
+                format!(
+                    "{path} is left over from a run whose keeper was killed: unmount what is below it and remove it"
+                )
+            })?;
         }
         create_dir_all(&directory)?;
         // The keeper lives on by itself: it watches the lock, not this process.

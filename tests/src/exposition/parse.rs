@@ -10,7 +10,7 @@ use super::{Family, Format, Sample};
 pub(super) fn families(text: &str, format: Format) -> Result<Vec<Family>> {
     ensure!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
     let mut parser = Parser { format, families: Vec::new(), series: BTreeSet::new(), ended: false };
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in text.split_terminator('\n').enumerate() {
         parser.line(line).with_context(|| format!("line {}: {line:.200}", number + 1))?;
     }
     ensure!(format == Format::Text || parser.ended, "no # EOF at the end");
@@ -27,7 +27,8 @@ struct Parser {
 impl Parser {
     fn line(&mut self, line: &str) -> Result<()> {
         ensure!(!self.ended, "text after # EOF");
-        ensure!(!line.contains('\r') && !line.is_empty(), "an empty line or a carriage return");
+        ensure!(!line.is_empty(), "an empty line");
+        ensure!(!line.ends_with('\r'), "a carriage return before the end of the line");
         if line == "# EOF" && self.format == Format::OpenMetrics {
             self.ended = true;
             return Ok(());

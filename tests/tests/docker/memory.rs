@@ -40,7 +40,7 @@ fn memory_touched_is_counted() {
 #[test]
 fn an_oom_kill_of_one_process_is_counted() {
     let engine = Engine::shared().unwrap();
-    let container = Container::sleeping(engine, "oom", &["--memory=24m", "--memory-swap=24m"]).unwrap();
+    let container = Container::sleeping(engine, "oom", &["--memory=24m"]).unwrap();
     let exporter = Exporter::with(engine).unwrap();
     let mine = [("name", container.name.as_str())];
     let before = named(&exporter, &container).unwrap();
@@ -51,7 +51,8 @@ fn an_oom_kill_of_one_process_is_counted() {
     assert!(kills >= 1, "the kernel killed nothing");
     assert_eq!(after.integer("container_oom_events_total", &mine).unwrap(), kills);
     assert_eq!(after.integer("container_memory_events_total", &[mine[0], ("event", "oom_kill")]).unwrap(), kills);
-    assert!(after.integer("container_memory_failcnt", &mine).unwrap() > 0);
+    let failures = after.integer("container_memory_failcnt", &mine).unwrap();
+    assert!(failures > 0, "usage never hit the limit");
     exporter.stop().unwrap();
 }
 

@@ -4,21 +4,32 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use exporter_tests::fixture::Fixture;
 use exporter_tests::{Exporter, Exposition};
 
 const ERRORS: &str = "docker_stats_exporter_read_errors_total";
 
-fn scrape(fixture: &Fixture) -> Exposition {
-    let exporter = Exporter::builder()
+fn start(fixture: &Fixture) -> Exporter {
+    Exporter::builder()
         .flag(format!("--path.cgroup={}", fixture.cgroup().display()))
         .flag(format!("--path.procfs={}", fixture.proc().display()))
         .start()
-        .unwrap();
+        .unwrap()
+}
+
+fn scrape(fixture: &Fixture) -> Exposition {
+    let exporter = start(fixture);
     let exposition = exporter.scrape().unwrap();
     exporter.stop().unwrap();
     exposition
+}
+
+/// The captured host as it is, read once for all tests.
+fn sound() -> &'static BTreeSet<String> {
+    static SOUND: OnceLock<BTreeSet<String>> = OnceLock::new();
+    SOUND.get_or_init(|| series(&scrape(&Fixture::open("debian12-v1-hybrid").unwrap())))
 }
 
 /// Series of containers with their values. When something was last seen is not part of it.
@@ -30,7 +41,7 @@ fn series(exposition: &Exposition) -> BTreeSet<String> {
         .collect()
 }
 
-/// Spoils one file of one container and gives what was lost, what came, and the exposition.
+/// What one spoilt file did.
 struct Spoilt {
     lost: Vec<String>,
     come: Vec<String>,
@@ -38,20 +49,15 @@ struct Spoilt {
     exposition: Exposition,
 }
 
+/// A copy of the host in which one file of one container is spoilt, seen by an exporter that starts after that.
 fn spoil(file: &str, how: impl FnOnce(&Path)) -> Spoilt {
     let (fixture, _directory) = Fixture::open("debian12-v1-hybrid").unwrap().copy().unwrap();
-    let before = series(&scrape(&fixture));
-    let path = fixture.cgroup_files(file).unwrap().into_iter().find(|path| is_container(path)).unwrap();
-    how(&path);
-    let exposition = scrape(&fixture);
-    let after = series(&exposition);
-    let errors = exposition.select(ERRORS, &[("file", file)]).iter().map(|sample| sample.value).sum();
-    Spoilt {
-        lost: before.difference(&after).cloned().collect(),
-        come: after.difference(&before).cloned().collect(),
-        errors,
-        exposition,
-    }
+    how(&of_a_container(&fixture, file));
+    Spoilt::new(file, scrape(&fixture))
+}
+
+fn of_a_container(fixture: &Fixture, file: &str) -> PathBuf {
+    fixture.cgroup_files(file).unwrap().into_iter().find(|path| is_container(path)).unwrap()
 }
 
 fn is_container(path: &Path) -> bool {
@@ -68,6 +74,14 @@ fn replace_by_directory(path: &Path) {
 }
 
 impl Spoilt {
+    fn new(file: &str, exposition: Exposition) -> Self {
+        let after = series(&exposition);
+        let errors = exposition.select(ERRORS, &[("file", file)]).iter().map(|sample| sample.value).sum();
+        let lost = sound().difference(&after).cloned().collect();
+        let come = after.difference(sound()).cloned().collect();
+        Self { lost, come, errors, exposition }
+    }
+
     /// Only families that begin so were lost, nothing came, and it was counted.
     fn lost_only(self, families: &[&str]) -> Self {
         let stray: Vec<&String> =
@@ -81,7 +95,13 @@ impl Spoilt {
 
 #[test]
 fn malformed_numbers_are_left_out_and_counted() {
-    let usage = ["container_memory_usage_bytes", "container_memory_working_set_bytes"];
+    const FILE: &str = "memory.usage_in_bytes";
+    let (fixture, _directory) = Fixture::open("debian12-v1-hybrid").unwrap().copy().unwrap();
+    let path = of_a_container(&fixture, FILE);
+    let content = fs::read(&path).unwrap();
+    // The file is spoilt under a running exporter, which keeps it open.
+    let exporter = start(&fixture);
+    let mut counted = 0.0;
     for content in [
         &b"lots\n"[..],
         b"-5\n",
@@ -94,11 +114,18 @@ fn malformed_numbers_are_left_out_and_counted() {
         b"99999999999999999999999999\n",
         b"18446744073709551616\n",
     ] {
-        let spoilt = spoil("memory.usage_in_bytes", write(content)).lost_only(&usage);
+        fs::write(&path, content).unwrap();
+        let spoilt = Spoilt::new(FILE, exporter.scrape().unwrap());
+        let spoilt = spoilt.lost_only(&["container_memory_usage_bytes", "container_memory_working_set_bytes"]);
         assert_eq!(spoilt.lost.len(), 2, "{content:?}: {:#?}", spoilt.lost);
-        let reason = spoilt.exposition.value(ERRORS, &[("file", "memory.usage_in_bytes"), ("reason", "malformed")]);
-        assert!(reason.unwrap() >= 1.0, "{content:?}");
+        let errors = spoilt.exposition.value(ERRORS, &[("file", FILE), ("reason", "malformed")]).unwrap();
+        assert!(errors > counted, "{content:?} was not counted");
+        counted = errors;
     }
+    fs::write(&path, content).unwrap();
+    let healed = Spoilt::new(FILE, exporter.scrape().unwrap());
+    assert_eq!((&healed.lost, &healed.come), (&Vec::new(), &Vec::new()));
+    exporter.stop().unwrap();
 }
 
 #[test]
@@ -153,14 +180,13 @@ fn truncated_device_lines_lose_the_device_s_value_only() {
         .filter(|path| fs::read_to_string(path).unwrap().contains("Write"))
         .collect();
     assert!(!writers.is_empty(), "the capture has a container with block I/O");
-    let before = series(&scrape(&fixture));
     for path in &writers {
         fs::write(path, "254:0 Read 4096\n254:0 Wri\n254 Sync 5\n8:0 Write x\n4294967296:0 Write 1\nTotal").unwrap();
     }
     let exposition = scrape(&fixture);
     let reads = "container_fs_reads_bytes_total";
     assert!(exposition.samples().any(|sample| sample.name == reads && sample.text == "4096"));
-    let lost: Vec<String> = before.difference(&series(&exposition)).cloned().collect();
+    let lost: Vec<String> = sound().difference(&series(&exposition)).cloned().collect();
     let expected = ["container_fs_writes_bytes_total", reads];
     assert!(lost.iter().all(|line| expected.iter().any(|family| line.starts_with(family))), "{lost:#?}");
     let errors: f64 = exposition.select(ERRORS, &[("reason", "malformed")]).iter().map(|sample| sample.value).sum();
@@ -190,12 +216,11 @@ fn a_pid_that_now_belongs_to_somebody_else_gives_no_network() {
 #[test]
 fn a_broken_host_file_takes_only_the_host_s_values_away() {
     let (fixture, _directory) = Fixture::open("debian12-v1-hybrid").unwrap().copy().unwrap();
-    let before = series(&scrape(&fixture));
     for file in ["meminfo", "stat", "diskstats", "cpuinfo", "pressure/cpu", "1/net/dev"] {
         fs::write(fixture.proc().join(file), b"\xff\xff nonsense\n: : :\n").unwrap();
     }
     let exposition = scrape(&fixture);
-    let lost: Vec<String> = before.difference(&series(&exposition)).cloned().collect();
+    let lost: Vec<String> = sound().difference(&series(&exposition)).cloned().collect();
     // Without diskstats a device is known by its number.
     let expected = |line: &String| line.contains("\"id\": \"/\"") || line.starts_with("container_fs_");
     assert!(lost.iter().all(expected), "{lost:#?}");

@@ -12,6 +12,7 @@ use exporter_tests::fixture::Fixture;
 /// Families, or beginnings of names, that no captured host shows.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("container_hugetlb_", "no captured host has the hugetlb controller"),
+    ("container_cpu_cfs_burst_", "no captured container has bursted"),
     ("container_fs_discards_", "no captured container has discarded blocks"),
     ("container_fs_usage_bytes", "asked from the engine at most every five minutes (collector disk)"),
     ("container_fs_limit_bytes", "a fact of the machine that the tests run on (collector disk)"),

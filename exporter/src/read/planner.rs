@@ -1,0 +1,332 @@
+//! From the table's rows to what has to be read on this host: which files, which keys of each, and into which slots.
+//!
+//! Rows without a source here are left out, so that nothing further down knows of cgroup versions.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use super::plan::{Format, Plan, PlannedFile, Row, Value};
+use crate::discover::{Hierarchy, Version};
+use crate::metrics::{Collector, CollectorSet, Controller, Dimension, Family, File, HostFact, Series, Source};
+
+/// The column of the table that applies.
+#[derive(Clone, Copy, Debug)]
+enum Column {
+    V2,
+    V1,
+    Api,
+}
+
+/// Builds the plan and its rows for a host whose kernel files can be read.
+#[must_use]
+pub fn for_cgroups(
+    hierarchy: &Hierarchy,
+    page_sizes: &[String],
+    families: &[&'static [Family]],
+    collectors: CollectorSet,
+) -> (Plan, Vec<Row>) {
+    Builder { hierarchy: Some(hierarchy), page_sizes, plan: Plan::default() }.build(families, collectors)
+}
+
+/// Builds the plan and its rows for an engine's stats API.
+#[must_use]
+pub fn for_api(families: &[&'static [Family]], collectors: CollectorSet) -> (Plan, Vec<Row>) {
+    Builder { hierarchy: None, page_sizes: &[], plan: Plan::default() }.build(families, collectors)
+}
+
+struct Builder<'a> {
+    hierarchy: Option<&'a Hierarchy>,
+    page_sizes: &'a [String],
+    plan: Plan,
+}
+
+impl Builder<'_> {
+    fn build(mut self, families: &[&'static [Family]], collectors: CollectorSet) -> (Plan, Vec<Row>) {
+        let mut rows = Vec::new();
+        for family in families.iter().copied().flatten().filter(|family| collectors.has(family.collector)) {
+            for series in family.series {
+                self.add(family, series, &mut rows);
+            }
+        }
+        (self.plan, rows)
+    }
+
+    fn add(&mut self, family: &'static Family, series: &'static Series, rows: &mut Vec<Row>) {
+        for column in self.columns() {
+            let (source, exponent) = match column {
+                Column::V2 => (&series.v2, series.exponents.v2),
+                Column::V1 => (&series.v1, series.exponents.v1),
+                Column::Api => (&series.api, series.exponents.api),
+            };
+            if let Source::HugePages(suffix, key) = *source {
+                self.add_huge_pages(family, series, column, suffix, key, rows);
+                return;
+            }
+            if let Some(value) = self.resolve(source, column, family.collector) {
+                self.add_host_interfaces(series, &value);
+                rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent });
+                return;
+            }
+        }
+        if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
+            // Nothing here tells it of a container, but `/proc` does of the host.
+            let value = Value::FirstOf(Vec::new());
+            rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent: 0 });
+        }
+    }
+
+    /// Where an engine gives the containers' interfaces, the host's still come from its file, into the same columns.
+    fn add_host_interfaces(&mut self, series: &Series, value: &Value) {
+        if let (HostFact::Interface(number), Value::Column(Dimension::Interface, column)) = (series.host, value) {
+            add(&mut self.plan.interfaces, (number, *column));
+        }
+    }
+
+    /// The columns of the table to try. On a hybrid host both may apply: v1 first, as its controllers are mounted.
+    fn columns(&self) -> Vec<Column> {
+        match self.hierarchy.map(Hierarchy::kind) {
+            None => vec![Column::Api],
+            Some(crate::discover::Kind::V2) => vec![Column::V2],
+            Some(_) => vec![Column::V1, Column::V2],
+        }
+    }
+
+    fn add_huge_pages(
+        &mut self,
+        family: &'static Family,
+        series: &'static Series,
+        column: Column,
+        suffix: &str,
+        key: Option<&'static str>,
+        rows: &mut Vec<Row>,
+    ) {
+        let Some(tree) = self.tree(Controller::Hugetlb, column) else { return };
+        for size in self.page_sizes {
+            let format = if key.is_some() { Format::Flat } else { Format::Single };
+            let wanted = Wanted {
+                tree: tree.clone(),
+                name: Cow::Owned(format!("hugetlb.{size}.{suffix}")),
+                fallback: None,
+                format,
+                key,
+                divisor: 1,
+            };
+            let slot = self.want(&wanted, family.collector);
+            let labels = Cow::Owned(format!("pagesize=\"{size}\""));
+            rows.push(Row { family, series, labels, value: Value::Slot(slot), exponent: 0 });
+        }
+    }
+
+    fn resolve(&mut self, source: &Source, column: Column, collector: Collector) -> Option<Value> {
+        match *source {
+            Source::Absent | Source::HugePages(..) => None,
+            Source::Single(file) => self.file(file, Format::Single, None, column, collector),
+            Source::Flat(file, key) => self.file(file, Format::Flat, Some(key), column, collector),
+            Source::Psi(file, line) => self.file(file, Format::Psi, Some(line), column, collector),
+            Source::Nested(file, key) => self.file(file, Format::Nested, Some(key), column, collector),
+            Source::Operation(file, key) => self.file(file, Format::Operations, Some(key), column, collector),
+            Source::Node(file, key, divisor) => self.nodes(file, key, divisor, column, collector),
+            Source::PerCpu(file) => self.file(file, Format::List(Dimension::Cpu), None, column, collector),
+            Source::PerCore(file) => self.file(file, Format::List(Dimension::Core), None, column, collector),
+            Source::Processes => {
+                let slot = self.plan.process_count.unwrap_or_else(|| slot(&mut self.plan.slots));
+                self.plan.process_count = Some(slot);
+                Some(Value::Slot(slot))
+            }
+            Source::Interface(number) => {
+                let column = find(&self.plan.interfaces, |(known, _)| *known == number)
+                    .map_or_else(|| self.column(Dimension::Interface), |(_, column)| column);
+                add(&mut self.plan.interfaces, (number, column));
+                Some(Value::Column(Dimension::Interface, column))
+            }
+            Source::Limit(limit) => Some(Value::Limit(limit)),
+            Source::Engine(fact) => Some(Value::Engine(fact)),
+            Source::Machine(fact) => Some(Value::Machine(fact)),
+            Source::Sockets(file, count) => {
+                let slot = slot(&mut self.plan.slots);
+                self.plan.sockets.push((file, count, slot));
+                Some(Value::Slot(slot))
+            }
+            Source::Process(fact) => {
+                let slot = slot(&mut self.plan.slots);
+                self.plan.processes.push((fact, slot));
+                Some(Value::Slot(slot))
+            }
+            Source::Disk(fact) => {
+                let slot = slot(&mut self.plan.slots);
+                self.plan.disks.push((fact, slot));
+                Some(Value::Slot(slot))
+            }
+            Source::Json(pointer) => Some(Value::Slot(self.json(pointer))),
+            Source::JsonDevice(list, operation) => {
+                let column = self.column(Dimension::Device);
+                self.plan.json_devices.push((list, operation, column));
+                Some(Value::Column(Dimension::Device, column))
+            }
+            Source::JsonInterface(field) => {
+                let column = self.column(Dimension::Interface);
+                self.plan.json_interfaces.push((field, column));
+                Some(Value::Column(Dimension::Interface, column))
+            }
+            Source::JsonPerCpu(pointer) => Some(self.json_list(pointer, Dimension::Cpu)),
+            Source::JsonPerCore(pointer) => Some(self.json_list(pointer, Dimension::Core)),
+            Source::Difference(minuend, subtrahend) => {
+                let minuend = self.resolve(minuend, column, collector)?;
+                let subtrahend = self.resolve(subtrahend, column, collector)?;
+                Some(Value::Difference(Box::new((minuend, subtrahend))))
+            }
+            Source::FirstOf(sources) => {
+                let values: Vec<Value> =
+                    sources.iter().filter_map(|source| self.resolve(source, column, collector)).collect();
+                (!values.is_empty()).then_some(Value::FirstOf(values))
+            }
+            Source::Sum(sources) => {
+                let values: Option<Vec<Value>> =
+                    sources.iter().map(|source| self.resolve(source, column, collector)).collect();
+                values.map(Value::Sum)
+            }
+        }
+    }
+
+    fn json(&mut self, pointer: &'static str) -> u16 {
+        if let Some((_, slot)) = find(&self.plan.json, |(known, _)| *known == pointer) {
+            return slot;
+        }
+        let slot = slot(&mut self.plan.slots);
+        self.plan.json.push((pointer, slot));
+        slot
+    }
+
+    fn json_list(&mut self, pointer: &'static str, dimension: Dimension) -> Value {
+        let column = self.column(dimension);
+        self.plan.json_lists.push((pointer, dimension, column));
+        Value::Column(dimension, column)
+    }
+
+    fn nodes(
+        &mut self,
+        file: File,
+        key: &'static str,
+        divisor: u64,
+        column: Column,
+        collector: Collector,
+    ) -> Option<Value> {
+        let wanted = Wanted {
+            tree: self.tree(file.controller, column)?,
+            name: Cow::Borrowed(file.name),
+            fallback: file.fallback,
+            format: Format::Nodes,
+            key: Some(key),
+            divisor,
+        };
+        Some(Value::Column(Dimension::Node, self.want(&wanted, collector)))
+    }
+
+    fn file(
+        &mut self,
+        file: File,
+        format: Format,
+        key: Option<&'static str>,
+        column: Column,
+        collector: Collector,
+    ) -> Option<Value> {
+        let wanted = Wanted {
+            tree: self.tree(file.controller, column)?,
+            name: Cow::Borrowed(file.name),
+            fallback: file.fallback,
+            format,
+            key,
+            divisor: 1,
+        };
+        let target = self.want(&wanted, collector);
+        Some(match format.dimension() {
+            Some(dimension) => Value::Column(dimension, target),
+            None => Value::Slot(target),
+        })
+    }
+
+    /// The tree of a controller, where its interface is the one that this column of the table is about.
+    fn tree(&self, controller: Controller, column: Column) -> Option<PathBuf> {
+        let tree = self.hierarchy?.tree(controller)?;
+        let same = matches!((column, tree.version), (Column::V2, Version::V2) | (Column::V1, Version::V1));
+        // Core files are v2's own: on a hybrid host v1's column means them too.
+        (same || controller == Controller::Core).then(|| tree.path.clone())
+    }
+
+    /// A target for a value, the same one for the same value.
+    fn want(&mut self, wanted: &Wanted, collector: Collector) -> u16 {
+        let known = self.plan.files.iter().position(|file| wanted.is(file));
+        let place = known.unwrap_or_else(|| {
+            self.plan.files.push(wanted.planned());
+            self.plan.files.len() - 1
+        });
+        let plan = &mut self.plan;
+        let Some(file) = plan.files.get_mut(place) else { return 0 };
+        file.collectors = file.collectors.with(collector);
+        let wanted_key = wanted.key.unwrap_or("");
+        if let Some(index) = file.keys.iter().position(|key| *key == wanted_key) {
+            return file.targets.get(index).copied().unwrap_or(0);
+        }
+        let target = match file.format.dimension() {
+            Some(dimension) => next_column(&mut plan.columns, dimension),
+            None => slot(&mut plan.slots),
+        };
+        file.keys.push(wanted_key);
+        file.targets.push(target);
+        target
+    }
+
+    fn column(&mut self, dimension: Dimension) -> u16 {
+        next_column(&mut self.plan.columns, dimension)
+    }
+}
+
+/// A value in a file, as a row asks for it.
+struct Wanted {
+    tree: PathBuf,
+    name: Cow<'static, str>,
+    fallback: Option<&'static str>,
+    format: Format,
+    key: Option<&'static str>,
+    divisor: u64,
+}
+
+impl Wanted {
+    fn is(&self, file: &PlannedFile) -> bool {
+        file.tree == self.tree && file.name == self.name && file.format == self.format && file.divisor == self.divisor
+    }
+
+    fn planned(&self) -> PlannedFile {
+        PlannedFile {
+            tree: self.tree.clone(),
+            name: self.name.clone(),
+            fallback: self.fallback,
+            format: self.format,
+            keys: Vec::new(),
+            targets: Vec::new(),
+            divisor: self.divisor,
+            collectors: CollectorSet::EMPTY,
+        }
+    }
+}
+
+fn next_column(columns: &mut [usize; Dimension::ALL.len()], dimension: Dimension) -> u16 {
+    let place = Dimension::ALL.iter().position(|known| *known == dimension).unwrap_or(0);
+    columns.get_mut(place).map_or(0, slot)
+}
+
+fn slot(next: &mut usize) -> u16 {
+    let slot = u16::try_from(*next).unwrap_or(u16::MAX);
+    *next += 1;
+    slot
+}
+
+fn find<T: Copy>(items: &[T], matches: impl Fn(&T) -> bool) -> Option<T> {
+    items.iter().copied().find(|item| matches(item))
+}
+
+fn add<T: PartialEq>(items: &mut Vec<T>, item: T) {
+    if !items.contains(&item) {
+        items.push(item);
+    }
+}

@@ -1,0 +1,152 @@
+//! The exporter as it is shipped: the release binary in a process of its own, seen from outside through `/proc`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::client::{Client, Coding};
+
+/// A socket at which nobody listens: names are not what is measured.
+const NO_ENGINE: &str = "unix:///nonexistent/docker-stats-bench.sock";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a thread needs to go to sleep after its last byte, so that its time is accounted.
+const REST: Duration = Duration::from_millis(4);
+
+/// A running exporter.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    process: Child,
+    address: String,
+}
+
+/// What one scrape took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scrape {
+    /// CPU time of all threads, in nanoseconds.
+    pub(super) cpu_ns: u64,
+    /// From the request to the last byte.
+    pub(super) wall: Duration,
+    /// Length of the body.
+    pub(super) bytes: usize,
+    /// Samples in it; none in a compressed one.
+    pub(super) samples: usize,
+}
+
+/// Resident memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// Now.
+    pub(super) resident: u64,
+    /// The most there has ever been.
+    pub(super) peak: u64,
+}
+
+impl Exporter {
+    /// Starts it and waits until it is ready.
+    pub(super) fn start() -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let own = std::env::current_exe().context("cannot find our own binary")?;
+        let program = super::release_directory()?.join("docker-stats-exporter");
+        let process = Command::new(own)
+            .args(["bench", "bound"])
+            .arg(program)
+            .args(["--log.level=error", "--ebpf=off"])
+            .arg(format!("--web.listen-address={address}"))
+            .arg(format!("--docker.url={NO_ENGINE}"))
+            .spawn()
+            .context("cannot start the exporter")?;
+        let mut exporter = Self { process, address };
+        exporter.wait_until_ready()?;
+        Ok(exporter)
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        loop {
+            let ready = self.connect().and_then(|mut client| client.get("/readyz", Coding::Plain).map(|_| ()));
+            let Err(error) = ready else { return Ok(()) };
+            if let Some(status) = self.process.try_wait()? {
+                bail!("the exporter ended with {status}");
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(error.context("the exporter does not get ready"));
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(super) fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.address).with_context(|| format!("cannot connect to {}", self.address))
+    }
+
+    /// One scrape, and what it took.
+    pub(super) fn scrape(&self, client: &mut Client, path: &str, coding: Coding) -> anyhow::Result<Scrape> {
+        let before = self.cpu_ns()?;
+        let (body, wall) = client.get(path, coding)?;
+        let bytes = body.len();
+        sleep(REST);
+        let cpu_ns = self.cpu_ns()?.saturating_sub(before);
+        let samples = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count();
+        Ok(Scrape { cpu_ns, wall, bytes, samples })
+    }
+
+    /// CPU time of all its threads so far, in nanoseconds.
+    pub(super) fn cpu_ns(&self) -> anyhow::Result<u64> {
+        cpu_ns(self.process.id())
+    }
+
+    pub(super) fn memory(&self) -> anyhow::Result<Memory> {
+        let file = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(&file).context(file)?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
+            let kilobytes: u64 = line.trim_end_matches("kB").trim().parse().with_context(|| name.to_owned())?;
+            anyhow::Ok(kilobytes * 1024)
+        };
+        Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
+    }
+
+    /// Number of open descriptors.
+    pub(super) fn descriptors(&self) -> anyhow::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Err(error) = self.process.kill().and_then(|()| self.process.wait()) {
+            crate::sh::say(&format!("the exporter cannot be ended: {error}"));
+        }
+    }
+}
+
+/// Becomes `program`, which then ends with the process that started us.
+pub(super) fn become_bound(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM)).context("cannot bind the exporter to the benchmark")?;
+    Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program}"))
+}
+
+/// CPU time of all threads of a process, in nanoseconds: exact while they sleep.
+pub(super) fn cpu_ns(process: u32) -> anyhow::Result<u64> {
+    let tasks = format!("/proc/{process}/task");
+    let mut total = 0;
+    for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
+        let file = task?.path().join("schedstat");
+        // A thread that has just ended takes its time with it.
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let spent: u64 = text.split(' ').next().unwrap_or_default().parse().context("schedstat")?;
+        total += spent;
+    }
+    Ok(total)
+}
+
+fn free_address() -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    Ok(listener.local_addr()?.to_string())
+}

@@ -1,0 +1,165 @@
+//! The runs: for each number of containers, scrapes and rounds of the floor in turn, so that what else this machine does
+//! falls on both.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::client::{Client, Coding};
+use super::exporter::{Exporter, Memory, Scrape};
+use super::figures::Figures;
+use super::floor::{Floor, NetDev};
+use super::population::Population;
+use crate::sh::say;
+
+/// Scrapes of each kind.
+const SCRAPES: usize = 50;
+/// Scrapes and rounds before anything counts: files are opened, buffers grow.
+const WARM_UP: usize = 3;
+/// Scrapes at the pace of a Prometheus, and that pace.
+const PACED: u64 = 6;
+const PACE: Duration = Duration::from_secs(15);
+
+/// All that was measured with one number of containers.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) containers: usize,
+    /// Files that the floor reads in a round.
+    pub(super) files: usize,
+    /// Descriptors that the exporter has open.
+    pub(super) descriptors: usize,
+    pub(super) plain: Scrapes,
+    pub(super) gzip: Scrapes,
+    /// Uncompressed scrapes of the `cpu` collector alone: its files are few enough to keep all of them open.
+    pub(super) cpu_only: Scrapes,
+    pub(super) floor_anew: Figures,
+    pub(super) floor_kept: Figures,
+    /// After as many scrapes as Prometheus makes them: compressed.
+    pub(super) memory_gzip: Memory,
+    /// After as many more of every kind.
+    pub(super) memory_all: Memory,
+    pub(super) paced: Paced,
+}
+
+/// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due.
+#[derive(Debug)]
+pub(super) struct Paced {
+    /// Mean CPU time of an uncompressed scrape, as some do work that others do not.
+    pub(super) scrape_ns: u64,
+    /// Mean CPU time of a round of the floor after it.
+    pub(super) floor_ns: u64,
+    /// CPU time per second between scrapes, in nanoseconds.
+    pub(super) idle_ns: u64,
+}
+
+/// Scrapes of one kind.
+#[derive(Debug)]
+pub(super) struct Scrapes {
+    pub(super) cpu: Figures,
+    pub(super) wall: Figures,
+    pub(super) bytes: usize,
+    pub(super) samples: usize,
+}
+
+/// Measures each number of containers, from small to large.
+pub(super) fn all(sizes: &[usize]) -> anyhow::Result<Vec<Run>> {
+    let mut population = Population::new()?;
+    sizes
+        .iter()
+        .map(|size| {
+            population.grow(*size)?;
+            one(*size)
+        })
+        .collect()
+}
+
+fn one(containers: usize) -> anyhow::Result<Run> {
+    let exporter = Exporter::start()?;
+    let mut client = exporter.connect()?;
+    let mut floor = Floor::start(containers)?;
+    let mut gzip = Vec::new();
+    for _ in 0..WARM_UP + SCRAPES {
+        gzip.push(exporter.scrape(&mut client, "/metrics", Coding::Gzip)?);
+    }
+    let memory_gzip = exporter.memory()?;
+    let rounds = alternate(&exporter, &mut client, &mut floor)?;
+    let run = Run {
+        containers,
+        files: floor.files,
+        descriptors: exporter.descriptors()?,
+        plain: Scrapes::of(&rounds.plain),
+        gzip: Scrapes::of(gzip.get(WARM_UP..).unwrap_or_default()),
+        cpu_only: cpu_only()?,
+        floor_anew: Figures::of(&rounds.anew),
+        floor_kept: Figures::of(&rounds.kept),
+        memory_gzip,
+        memory_all: exporter.memory()?,
+        paced: paced(&exporter, &mut client, &mut floor)?,
+    };
+    say(&format!(
+        "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
+        run.plain.cpu.median / 1e6,
+        run.floor_anew.median / 1e6,
+        run.plain.cpu.median / run.floor_anew.median
+    ));
+    Ok(run)
+}
+
+struct Rounds {
+    plain: Vec<Scrape>,
+    anew: Vec<u64>,
+    kept: Vec<u64>,
+}
+
+fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Rounds> {
+    let mut rounds = Rounds { plain: Vec::new(), anew: Vec::new(), kept: Vec::new() };
+    for round in 0..WARM_UP + SCRAPES {
+        let plain = exporter.scrape(client, "/metrics", Coding::Plain)?;
+        let anew = floor.round(NetDev::Anew)?;
+        let again = exporter.scrape(client, "/metrics", Coding::Plain)?;
+        let kept = floor.round(NetDev::Kept)?;
+        if round >= WARM_UP {
+            rounds.plain.extend([plain, again]);
+            rounds.anew.push(anew);
+            rounds.kept.push(kept);
+        }
+    }
+    Ok(rounds)
+}
+
+fn cpu_only() -> anyhow::Result<Scrapes> {
+    let exporter = Exporter::start()?;
+    let mut client = exporter.connect()?;
+    let mut scrapes = Vec::new();
+    for _ in 0..WARM_UP + SCRAPES {
+        scrapes.push(exporter.scrape(&mut client, "/metrics?collect[]=cpu", Coding::Plain)?);
+    }
+    Ok(Scrapes::of(scrapes.get(WARM_UP..).unwrap_or_default()))
+}
+
+fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Paced> {
+    let mut paced = Paced { scrape_ns: 0, floor_ns: 0, idle_ns: 0 };
+    for _ in 0..PACED {
+        let before = exporter.cpu_ns()?;
+        sleep(PACE);
+        paced.idle_ns += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / PACED;
+        paced.scrape_ns += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / PACED;
+        sleep(PACE);
+        paced.floor_ns += floor.round(NetDev::Anew)? / PACED;
+    }
+    Ok(paced)
+}
+
+impl Scrapes {
+    fn of(scrapes: &[Scrape]) -> Self {
+        let cpu: Vec<u64> = scrapes.iter().map(|scrape| scrape.cpu_ns).collect();
+        let nanoseconds = |wall: Duration| u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
+        let wall: Vec<u64> = scrapes.iter().map(|scrape| nanoseconds(scrape.wall)).collect();
+        let last = scrapes.last();
+        Self {
+            cpu: Figures::of(&cpu),
+            wall: Figures::of(&wall),
+            bytes: last.map_or(0, |scrape| scrape.bytes),
+            samples: last.map_or(0, |scrape| scrape.samples),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask bench`: what a scrape costs, measured against a loop that does nothing but read the same files.
+//!
+//! Makes container cgroups directly under this host's cgroup mounts, runs the release binary against them and writes
+//! `docs/OVERHEAD.md`. Needs root and no engine. Nothing here asserts a time: the figures are read by people.
+
+mod client;
+mod exporter;
+mod figures;
+mod floor;
+mod measure;
+mod population;
+mod report;
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::sh::{Sh, say};
+use crate::workspace;
+
+/// Numbers of containers, each on top of the one before.
+const SIZES: [usize; 3] = [100, 1000, 5000];
+
+const USAGE: &str =
+    "usage: cargo xtask bench [--write] [CONTAINERS...]   (as root; --write also rewrites docs/OVERHEAD.md)";
+
+/// Measures.
+pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    match arguments {
+        ["floor", rest @ ..] => return floor::serve(rest),
+        ["janitor"] => return population::janitor(),
+        ["hold", size] => return hold(size),
+        ["bound", program, rest @ ..] => return exporter::become_bound(program, rest),
+        _ => {}
+    }
+    if cfg!(debug_assertions) {
+        return again_in_release(arguments);
+    }
+    let (write, sizes) = parse(arguments)?;
+    let runs = measure::all(&sizes)?;
+    let tables = report::tables(&runs)?;
+    say(&format!("\n{tables}"));
+    if write { report::write(&tables) } else { Ok(()) }
+}
+
+fn parse(arguments: &[&str]) -> anyhow::Result<(bool, Vec<usize>)> {
+    let write = arguments.contains(&"--write");
+    let numbers = arguments.iter().filter(|argument| **argument != "--write");
+    let mut sizes = numbers
+        .map(|argument| {
+            argument.parse().ok().filter(|size| *size > 0).with_context(|| format!("`{argument}`\n{USAGE}"))
+        })
+        .collect::<anyhow::Result<Vec<usize>>>()?;
+    if sizes.is_empty() {
+        sizes = SIZES.to_vec();
+    }
+    sizes.sort_unstable();
+    Ok((write, sizes))
+}
+
+fn hold(size: &str) -> anyhow::Result<()> {
+    let mut population = population::Population::new()?;
+    population.grow(size.parse().context(USAGE)?)?;
+    std::io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end of the input")?;
+    Ok(())
+}
+
+/// The loop that we compare with has to be as well compiled as what is compared with it.
+fn again_in_release(arguments: &[&str]) -> anyhow::Result<()> {
+    let build = ["cargo", "build", "--release", "--locked", "--package", "docker-stats-exporter", "--package", "xtask"];
+    Sh { variables: &[], words: &build }.run()?;
+    let program = release_directory()?.join("xtask");
+    let status = Command::new(&program).arg("bench").args(arguments).current_dir(workspace::root()).status();
+    let status = status.with_context(|| format!("cannot start {}", program.display()))?;
+    if !status.success() {
+        bail!("the benchmark ended with {status}");
+    }
+    Ok(())
+}
+
+/// Where the release binaries are, beside those of the profile that we are of.
+fn release_directory() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find our own binary")?;
+    let target = own.parent().and_then(std::path::Path::parent).context("our own binary has no target directory")?;
+    Ok(target.join("release"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SIZES, parse};
+
+    #[test]
+    fn sizes_are_measured_from_small_to_large() {
+        assert_eq!(parse(&["1000", "--write", "10"]).unwrap(), (true, vec![10, 1000]));
+        assert_eq!(parse(&[]).unwrap(), (false, SIZES.to_vec()));
+    }
+
+    #[test]
+    fn what_is_no_number_of_containers_is_answered_with_the_usage() {
+        for argument in ["0", "many"] {
+            let error = parse(&[argument]).unwrap_err();
+            assert!(format!("{error:#}").contains("cargo xtask bench [--write]"), "{error:#}");
+        }
+    }
+}

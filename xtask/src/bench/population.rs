@@ -1,0 +1,207 @@
+//! The container cgroups that are measured: made in every tree as an engine makes them, each with one sleeping process
+//! in a network namespace of its own, and removed whatever happens.
+//!
+//! Two pipes see to the end. Each sleeper reads from one, and ends when we are gone. The other wakes the janitor, a
+//! process outside of our process group, which then removes the directories: also after a signal, SIGKILL included.
+
+use std::fs;
+use std::io::{self, PipeWriter, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::sh::say;
+
+/// Where this host's trees are mounted.
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+/// The parent of all that we make, in each tree.
+const PARENT: &str = "docker-stats-bench";
+/// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's.
+/// Where `ip` or taps are missing it has `lo` alone.
+const SLEEPER: [&str; 4] = ["--net", "sh", "-c", "ip tuntap add dev eth0 mode tap 2>/dev/null; exec cat"];
+/// The command that a sleeper has become when it is ready.
+const READY: &str = "cat\n";
+/// Processes of a cgroup are gone some time after they have ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The cgroups and their processes.
+#[derive(Debug)]
+pub(super) struct Population {
+    trees: Vec<PathBuf>,
+    sleepers: Vec<Child>,
+    input: io::PipeReader,
+    /// Closed to end the sleepers.
+    awake: Option<PipeWriter>,
+    janitor: Child,
+}
+
+impl Population {
+    /// None yet. Removes what an earlier run has left.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let trees = trees(Path::new(CGROUPS))?;
+        remove_all(&trees)?;
+        let (input, awake) = io::pipe().context("cannot make a pipe")?;
+        let program = std::env::current_exe().context("cannot find our own binary")?;
+        let janitor = Command::new(program)
+            .args(["bench", "janitor"])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("cannot start the janitor")?;
+        let population = Self { trees, sleepers: Vec::new(), input, awake: Some(awake), janitor };
+        population.trees.iter().try_for_each(|tree| make_parent(tree))?;
+        Ok(population)
+    }
+
+    /// Adds containers up to `size`.
+    pub(super) fn grow(&mut self, size: usize) -> anyhow::Result<()> {
+        let start = Instant::now();
+        for number in self.sleepers.len()..size {
+            let sleeper = Command::new("unshare")
+                .args(SLEEPER)
+                .stdin(self.input.try_clone().context("cannot share the pipe")?)
+                .stdout(Stdio::null())
+                .spawn()
+                .context("cannot start unshare (of util-linux)")?;
+            let process = sleeper.id().to_string();
+            self.sleepers.push(sleeper);
+            for tree in &self.trees {
+                let directory = tree.join(PARENT).join(id(number));
+                let made =
+                    fs::create_dir(&directory).and_then(|()| fs::write(directory.join("cgroup.procs"), &process));
+                made.with_context(|| format!("cannot make {} (root is needed)", directory.display()))?;
+            }
+        }
+        self.sleepers.iter().try_for_each(wait_until_ready)?;
+        say(&format!("{size} containers in {} trees, {:.0} s", self.trees.len(), start.elapsed().as_secs_f64()));
+        Ok(())
+    }
+}
+
+impl Drop for Population {
+    fn drop(&mut self) {
+        drop(self.awake.take());
+        for sleeper in &mut self.sleepers {
+            if let Err(error) = sleeper.wait() {
+                say(&format!("a sleeper cannot be waited for: {error}"));
+            }
+        }
+        drop(self.janitor.stdin.take());
+        match self.janitor.wait() {
+            Ok(status) if status.success() => {}
+            outcome => say(&format!("the cgroups /{PARENT} may not all be removed: {outcome:?}")),
+        }
+    }
+}
+
+/// Waits until whoever started us is gone, then removes everything.
+pub(super) fn janitor() -> anyhow::Result<()> {
+    io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end")?;
+    remove_all(&trees(Path::new(CGROUPS))?)
+}
+
+/// The roots of the mounted trees: one on v2, else one per controller and the unified one.
+fn trees(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if root.join("cgroup.controllers").is_file() {
+        return Ok(vec![root.to_owned()]);
+    }
+    let entries = fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
+    let mut trees: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        // `cpu` is often a link to `cpu,cpuacct`.
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .filter(|path| path.join("cgroup.procs").is_file())
+        .collect();
+    trees.sort_unstable();
+    if trees.is_empty() {
+        bail!("no cgroup tree is mounted below {}", root.display());
+    }
+    Ok(trees)
+}
+
+fn make_parent(tree: &Path) -> anyhow::Result<()> {
+    let parent = tree.join(PARENT);
+    fs::create_dir(&parent).with_context(|| format!("cannot make {} (root is needed)", parent.display()))?;
+    if tree.join("cgroup.controllers").is_file() {
+        enable_controllers(tree)?;
+        return enable_controllers(&parent);
+    }
+    if !parent.join("cpuset.cpus").is_file() {
+        return Ok(());
+    }
+    // A v1 cpuset takes no process before it has been told its CPUs and memory nodes.
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let inherited = fs::read(tree.join(file)).with_context(|| file.to_owned())?;
+        fs::write(parent.join(file), inherited).with_context(|| file.to_owned())?;
+    }
+    fs::write(parent.join("cgroup.clone_children"), "1").context("cgroup.clone_children")
+}
+
+/// As an engine does it; a controller that a v1 tree has cannot be enabled and is not listed.
+fn enable_controllers(directory: &Path) -> anyhow::Result<()> {
+    let listed = fs::read_to_string(directory.join("cgroup.controllers"))?;
+    for controller in listed.split_whitespace().filter(|name| ["cpu", "memory", "io", "pids"].contains(name)) {
+        fs::write(directory.join("cgroup.subtree_control"), format!("+{controller}"))
+            .with_context(|| format!("cannot enable {controller} in {}", directory.display()))?;
+    }
+    Ok(())
+}
+
+fn id(number: usize) -> String {
+    // Spread like real ids, so that nothing profits from their order.
+    let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{mixed:016x}{:048x}", number)
+}
+
+fn wait_until_ready(sleeper: &Child) -> anyhow::Result<()> {
+    let file = format!("/proc/{}/comm", sleeper.id());
+    let start = Instant::now();
+    while fs::read_to_string(&file).with_context(|| format!("a sleeper has ended: {file}"))? != READY {
+        if start.elapsed() > PATIENCE {
+            bail!("the sleeper {} does not get ready", sleeper.id());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn remove_all(trees: &[PathBuf]) -> anyhow::Result<()> {
+    trees.iter().try_for_each(|tree| remove(&tree.join(PARENT)))
+}
+
+/// Removes a cgroup and those below it, waiting for processes that are just ending.
+fn remove(directory: &Path) -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove(&entry.path())?;
+    }
+    let start = Instant::now();
+    loop {
+        match fs::remove_dir(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && start.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", directory.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use docker_stats_exporter::discover::ContainerId;
+
+    use super::id;
+
+    #[test]
+    fn the_cgroups_are_named_as_containers_are() {
+        assert_ne!(id(1), id(2));
+        assert!([0, 1, 4999].into_iter().all(|number| ContainerId::parse(id(number).as_bytes()).is_some()));
+    }
+}

@@ -1,0 +1,161 @@
+//! What was measured as Markdown, for the terminal and for `docs/OVERHEAD.md`.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::Context;
+
+use super::figures::{Figures, float};
+use super::measure::{Run, Scrapes};
+use crate::sh::say;
+use crate::{docs, workspace};
+
+const BEGIN: &str = "<!-- bench:begin -->";
+const END: &str = "<!-- bench:end -->";
+
+/// Puts the tables into `docs/OVERHEAD.md`, between its two marker lines.
+pub(super) fn write(tables: &str) -> anyhow::Result<()> {
+    let path = workspace::root().join("docs/OVERHEAD.md");
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let page = docs::with_block(&page, BEGIN, END, tables).context("docs/OVERHEAD.md")?;
+    say("writing docs/OVERHEAD.md");
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Every table, and where and when it was measured.
+pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
+    Ok([machine()?, against_the_floor(runs), paced(runs), per_container(runs), answers(runs), memory(runs)].join("\n"))
+}
+
+fn machine() -> anyhow::Result<String> {
+    let date = output("date", &["+%Y-%m-%d"])?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let cores = std::thread::available_parallelism()?;
+    let hierarchy = docker_stats_exporter::discover::Hierarchy::detect(super::population::CGROUPS.as_ref())?;
+    Ok(format!(
+        "Measured on {date}: {cores} cores of {}, Linux {}, cgroup {}, revision {}.\n",
+        model.trim_start_matches([' ', '\t', ':']),
+        kernel.trim(),
+        hierarchy.kind(),
+        output("git", &["-c", "safe.directory=*", "describe", "--always", "--dirty"]).unwrap_or_default(),
+    ))
+}
+
+fn output(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let answer = Command::new(program).args(arguments).current_dir(workspace::root()).output();
+    let answer = answer.with_context(|| format!("cannot start {program}"))?;
+    Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+}
+
+fn against_the_floor(runs: &[Run]) -> String {
+    let mut table = head(
+        "CPU time of a whole uncompressed scrape, and of the loop (medians)",
+        &["containers", "files", "scrape", "loop", "**scrape / loop**", "loop, `net/dev` kept", "scrape / that"],
+    );
+    for run in runs {
+        let scrape = run.plain.cpu.median;
+        table += &row(&[
+            run.containers.to_string(),
+            run.files.to_string(),
+            milliseconds(scrape),
+            milliseconds(run.floor_anew.median),
+            format!("**{:.2}**", scrape / run.floor_anew.median),
+            milliseconds(run.floor_kept.median),
+            format!("{:.2}", scrape / run.floor_kept.median),
+        ]);
+    }
+    table
+}
+
+fn paced(runs: &[Run]) -> String {
+    let mut table = head(
+        "At the pace of a Prometheus, uncompressed (means)",
+        &["containers", "scrape", "loop", "**scrape / loop**", "between scrapes"],
+    );
+    for run in runs {
+        let (scrape, floor) = (float(run.paced.scrape_ns), float(run.paced.floor_ns));
+        table += &row(&[
+            run.containers.to_string(),
+            milliseconds(scrape),
+            milliseconds(floor),
+            format!("**{:.2}**", scrape / floor),
+            format!("{:.4} % of a core", float(run.paced.idle_ns) / 1e7),
+        ]);
+    }
+    table
+}
+
+fn per_container(runs: &[Run]) -> String {
+    let mut table = head(
+        "CPU time per container",
+        &["containers", "scrape", "of it not in the loop", "gzip scrape", "`cpu` collector alone", "descriptors"],
+    );
+    for run in runs {
+        let each = |nanoseconds: f64| format!("{:.1} µs", nanoseconds / 1e3 / float(run.containers as u64));
+        table += &row(&[
+            run.containers.to_string(),
+            each(run.plain.cpu.median),
+            each(run.plain.cpu.median - run.floor_anew.median),
+            each(run.gzip.cpu.median),
+            each(run.cpu_only.cpu.median),
+            run.descriptors.to_string(),
+        ]);
+    }
+    table
+}
+
+fn answers(runs: &[Run]) -> String {
+    let mut table = head("Answers", &["containers", "coding", "CPU time", "wall p50", "wall p99", "size", "samples"]);
+    for run in runs {
+        for (coding, scrapes) in [("none", &run.plain), ("gzip", &run.gzip)] {
+            table += &answer(run.containers, coding, scrapes, run.plain.samples);
+        }
+    }
+    table
+}
+
+fn answer(containers: usize, coding: &str, scrapes: &Scrapes, samples: usize) -> String {
+    let Figures { median, p99, .. } = scrapes.wall;
+    row(&[
+        containers.to_string(),
+        coding.to_owned(),
+        milliseconds(scrapes.cpu.median),
+        milliseconds(median),
+        milliseconds(p99),
+        format!("{:.2} MB", float(scrapes.bytes as u64) / 1e6),
+        samples.to_string(),
+    ])
+}
+
+fn memory(runs: &[Run]) -> String {
+    let mut table = head(
+        "Resident memory",
+        &["containers", "after 50 gzip scrapes", "peak", "after 100 uncompressed more", "peak"],
+    );
+    for run in runs {
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", float(bytes) / 1024.0 / 1024.0);
+        table += &row(&[
+            run.containers.to_string(),
+            mebibytes(run.memory_gzip.resident),
+            mebibytes(run.memory_gzip.peak),
+            mebibytes(run.memory_all.resident),
+            mebibytes(run.memory_all.peak),
+        ]);
+    }
+    table
+}
+
+fn milliseconds(nanoseconds: f64) -> String {
+    format!("{:.2} ms", nanoseconds / 1e6)
+}
+
+fn head(title: &str, columns: &[&str]) -> String {
+    let rule = columns.iter().map(|_| "---:").collect::<Vec<_>>().join("|");
+    format!("**{title}**\n\n| {} |\n|{rule}|\n", columns.join(" | "))
+}
+
+fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
