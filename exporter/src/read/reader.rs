@@ -19,8 +19,12 @@ use crate::discover::{Changes, ContainerId, Hierarchy};
 use crate::metrics::{Collector, CollectorSet, Controller, Own};
 use crate::name::Names;
 
-/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it.
-pub const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
+/// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
+pub const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Groups of containers whose limits are read in different scrapes.
 const LIMITS_TURNS: u32 = 16;
@@ -206,13 +210,14 @@ impl Reader {
         if container.limits_due.is_some_and(|due| now < due) {
             return;
         }
+        let interval = if container.limits_due.is_none() { SETTLED } else { LIMITS_INTERVAL };
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
         let own = &self.own;
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
         self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
-        container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
+        container.limits_due = Some(now + interval * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
         container.retry_absent();
     }
 
