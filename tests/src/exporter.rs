@@ -26,9 +26,17 @@ pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     docker: Option<String>,
+    open_files: Option<u32>,
 }
 
 impl Builder {
+    /// Lets it have at most so many open files.
+    #[must_use]
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Adds a flag, as `--flag=value`.
     #[must_use]
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
@@ -83,7 +91,10 @@ impl Builder {
 
     /// The command line. Nothing of the test's own environment gets in but `PATH`.
     fn command(&self, listen: Option<SocketAddr>) -> Result<Command> {
-        let mut command = Command::new(binary()?);
+        let mut command = match self.open_files {
+            None => Command::new(binary()?),
+            Some(limit) => limited(&binary()?, limit),
+        };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(address) = listen {
@@ -236,6 +247,13 @@ impl Drop for Exporter {
     }
 }
 
+/// A shell that lowers its own limit and becomes the program: the signals that it gets are the program's.
+fn limited(program: &Path, open_files: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {open_files} && exec \"$@\""), "sh"]).arg(program);
+    command
+}
+
 /// A loopback port that nobody listens on. Ports are not handed out twice in one process.
 ///
 /// # Errors
@@ -270,7 +288,15 @@ fn build() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let log = NamedTempFile::new()?;
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo says of this package would make build scripts of others run again, and their crates be built again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let output = command
         .args(["build", "--quiet", "--package=docker-stats-exporter", "--bin=docker-stats-exporter"])
         .args(["--message-format=json", "--manifest-path"])
         .arg(manifest)

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`engine`] | a Docker engine: the machine's, a shared private one, or one of the test's own that may be stopped |
 //! | [`container`] | a container that is removed when the test ends |
+//! | [`bare`] | container cgroups without an engine, for tests that want many |
 //! | [`kernel`] | the kernel's own figures of a container, to compare with |
 //! | [`exporter`] | the built binary, started on a free port and stopped with SIGTERM |
 //! | [`fake_engine`] | canned answers on a Unix socket, for captured hosts and hostile data |
@@ -16,6 +17,7 @@
 //! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition |
 //! | [`wait`] | waiting for a condition, with a message that says what was seen last |
 
+pub mod bare;
 pub mod container;
 pub mod engine;
 pub mod exporter;

@@ -5,6 +5,9 @@
 #[path = "faults/alone.rs"]
 mod alone;
 #[cfg(test)]
+#[path = "faults/descriptors.rs"]
+mod descriptors;
+#[cfg(test)]
 #[path = "faults/engine.rs"]
 mod engine;
 #[cfg(test)]

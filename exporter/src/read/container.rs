@@ -1,12 +1,12 @@
 //! What the reader holds of one container between two scrapes.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::disk::Place;
-use super::file::{Files, Handle};
+use super::file::{Counted, Files, Handle};
 use super::limits::Limits;
 use super::plan::Plan;
 use super::process::Process;
@@ -31,12 +31,10 @@ pub struct Container {
     pub(super) handles: Vec<Handle>,
     pub(super) procs: Handle,
     /// Its directory in the tree that is walked, to count the cgroups below it.
-    pub(super) directory: Option<File>,
+    pub(super) directory: Option<(File, Counted)>,
     pub(super) process: Option<Process>,
     /// Where its root is; asked once.
     pub(super) disk: Option<Place>,
-    /// A descriptor is set aside for its process.
-    process_kept: bool,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
 }
@@ -55,7 +53,6 @@ impl Container {
             directory: None,
             process: None,
             disk: None,
-            process_kept: false,
             pids: Vec::new(),
         }
     }
@@ -70,40 +67,23 @@ impl Container {
 
     /// Whether there are cgroups below its own: told by its directory's link count, where the file system keeps one.
     pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
-        let links = |directory: &File| directory.metadata().ok().map(|meta| meta.nlink());
-        if let Some(directory) = &self.directory {
-            return links(directory) != Some(2);
+        if let Some((directory, _)) = &self.directory {
+            return links(directory.metadata()) != Some(2);
         }
         self.file_path(tree, "", path);
-        let Ok(directory) = File::open(path.as_path()) else { return true };
-        let links = links(&directory);
-        self.directory = files.may_keep().then_some(directory);
-        links != Some(2)
-    }
-
-    /// After a pass: holds on to its process where there is a descriptor for it.
-    pub(super) fn keep_process(&mut self, files: &mut Files) {
-        if self.process.is_some() && !self.process_kept {
-            self.process_kept = files.may_keep();
-            self.process = self.process.take().filter(|_| self.process_kept);
-        }
-    }
-
-    /// Gives its descriptors back.
-    pub(super) fn close(&mut self, files: &mut Files) {
-        let open = self.handles.iter().chain([&self.procs]).filter(|handle| matches!(handle, Handle::Open(_))).count();
-        files.release(open + usize::from(self.directory.is_some()) + usize::from(self.process_kept));
-        self.handles.clear();
-        self.procs = Handle::New;
-        self.directory = None;
-        self.process = None;
-        self.process_kept = false;
+        let Some(counted) = files.count() else { return links(path.metadata()) != Some(2) };
+        self.directory = File::open(path.as_path()).ok().map(|directory| (directory, counted));
+        self.directory.as_ref().and_then(|(directory, _)| links(directory.metadata())) != Some(2)
     }
 
     /// Absent files are looked for again: some appear later than the directory, or with a controller that is enabled.
     pub(super) fn retry_absent(&mut self) {
         self.handles.iter_mut().chain([&mut self.procs]).for_each(Handle::retry);
     }
+}
+
+fn links(metadata: std::io::Result<Metadata>) -> Option<u64> {
+    metadata.ok().map(|metadata| metadata.nlink())
 }
 
 #[cfg(test)]
@@ -119,7 +99,7 @@ mod tests {
         assert_eq!(files.descriptors().1, 1);
         assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
         assert_eq!(files.descriptors().1, 1);
-        container.close(&mut files);
+        drop(container);
         assert_eq!(files.descriptors().1, 0);
     }
 }

@@ -12,7 +12,7 @@ use super::sample::{LabelId, LabelPool};
 /// Labels of the devices seen so far.
 #[derive(Debug)]
 pub struct Devices {
-    diskstats: PathBuf,
+    diskstats: Option<PathBuf>,
     names: HashMap<Device, String>,
     labels: HashMap<Device, LabelId>,
     /// The list is read at most once in a pass.
@@ -20,10 +20,15 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Names from `<procfs>/diskstats`.
+    /// Names from `<procfs>/diskstats`; without one, numbers have to do.
     #[must_use]
-    pub fn new(procfs: &std::path::Path) -> Self {
-        Self { diskstats: procfs.join("diskstats"), names: HashMap::new(), labels: HashMap::new(), fresh: false }
+    pub fn new(procfs: Option<&std::path::Path>) -> Self {
+        Self {
+            diskstats: procfs.map(|procfs| procfs.join("diskstats")),
+            names: HashMap::new(),
+            labels: HashMap::new(),
+            fresh: false,
+        }
     }
 
     /// A pass begins: an unknown device may cause one more look at the list.
@@ -66,12 +71,13 @@ impl Devices {
 
     fn reload(&mut self) {
         self.fresh = true;
-        match DiskStats::from_file(&self.diskstats) {
+        let Some(diskstats) = &self.diskstats else { return };
+        match DiskStats::from_file(diskstats) {
             Ok(DiskStats(disks)) => {
                 self.names =
                     disks.into_iter().filter_map(|disk| Some((number(disk.major, disk.minor)?, disk.name))).collect();
             }
-            Err(error) => debug!(file = %self.diskstats.display(), %error, "devices stay without names"),
+            Err(error) => debug!(file = %diskstats.display(), %error, "devices stay without names"),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
@@ -42,7 +44,7 @@ pub enum Handle {
     #[default]
     New,
     /// Kept open.
-    Open(File),
+    Open(Kept),
     /// There, but opened anew each time.
     Reopened,
     /// Not there: not tried again until [`Handle::retry`].
@@ -58,12 +60,29 @@ impl Handle {
     }
 }
 
+/// A file that is kept open, and counted for as long as it is.
+#[derive(Debug)]
+pub struct Kept {
+    file: File,
+    _counted: Counted,
+}
+
+/// One of the descriptors that are kept; gives its place back when it goes.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The buffer, and how many descriptors may be kept.
 #[derive(Debug)]
 pub struct Files {
     buffer: Vec<u8>,
     keep: bool,
-    kept: u64,
+    kept: Arc<AtomicU64>,
     limit: u64,
     told: bool,
 }
@@ -73,27 +92,41 @@ impl Files {
     #[must_use]
     pub fn new(keep: bool) -> Self {
         let limit = raise_limit().saturating_sub(RESERVED_DESCRIPTORS);
-        Self { buffer: vec![0; BUFFER_BYTES], keep, kept: 0, limit, told: false }
+        Self { buffer: vec![0; BUFFER_BYTES], keep, kept: Arc::default(), limit, told: false }
     }
 
     /// Descriptors that may be kept and are kept.
     #[must_use]
     pub fn descriptors(&self) -> (u64, u64) {
-        (self.limit, self.kept)
+        (self.limit, self.kept.load(Ordering::Relaxed))
     }
 
     /// Reads a file through its handle.
     pub fn read(&mut self, handle: &mut Handle, path: &Path) -> Outcome<'_> {
-        if let Handle::Open(file) = handle {
-            return match fill(file, &mut self.buffer) {
-                Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
-                Err(error) => classify(error, true),
-            };
+        if let Handle::Open(kept) = handle {
+            return self.read_kept(kept);
         }
         if matches!(handle, Handle::Absent) {
             return Outcome::Absent;
         }
         self.open_and_read(handle, path)
+    }
+
+    /// Reads a file that is kept open.
+    pub fn read_kept(&mut self, kept: &Kept) -> Outcome<'_> {
+        match fill(&kept.file, &mut self.buffer) {
+            Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
+            Err(error) => classify(error, true),
+        }
+    }
+
+    /// The whole text of an open file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_open(&mut self, file: &File) -> io::Result<&[u8]> {
+        let length = fill(file, &mut self.buffer)?;
+        Ok(self.buffer.get(..length).unwrap_or_default())
     }
 
     /// Reads a file once, keeping nothing.
@@ -109,7 +142,10 @@ impl Files {
         let read = File::open(path).and_then(|file| Ok((fill(&file, &mut self.buffer)?, file)));
         match read {
             Ok((length, file)) => {
-                *handle = if self.may_keep() { Handle::Open(file) } else { Handle::Reopened };
+                *handle = match self.count() {
+                    Some(counted) => Handle::Open(Kept { file, _counted: counted }),
+                    None => Handle::Reopened,
+                };
                 Outcome::Text(self.buffer.get(..length).unwrap_or_default())
             }
             Err(error) => {
@@ -122,9 +158,9 @@ impl Files {
         }
     }
 
-    /// Whether one more descriptor may be kept, which then counts as kept.
-    pub(super) fn may_keep(&mut self) -> bool {
-        let room = self.kept < self.limit;
+    /// The right to keep one more descriptor; none near the limit, which is said once.
+    pub(super) fn count(&mut self) -> Option<Counted> {
+        let room = self.kept.load(Ordering::Relaxed) < self.limit;
         if self.keep && !room && !self.told {
             self.told = true;
             warn!(
@@ -133,14 +169,10 @@ impl Files {
                  as much (raise it: --ulimit nofile=1048576, or LimitNOFILE= for a service)"
             );
         }
-        let keep = self.keep && room;
-        self.kept += u64::from(keep);
-        keep
-    }
-
-    /// Descriptors that were kept are closed.
-    pub(super) fn release(&mut self, closed: usize) {
-        self.kept = self.kept.saturating_sub(closed as u64);
+        (self.keep && room).then(|| {
+            self.kept.fetch_add(1, Ordering::Relaxed);
+            Counted(Arc::clone(&self.kept))
+        })
     }
 }
 
@@ -214,7 +246,8 @@ mod tests {
             assert_eq!(text(&files.read(&mut handle, &path)), value);
         }
         assert!(matches!(handle, Handle::Open(_)));
-        files.release(1);
+        assert_eq!(files.descriptors().1, 1);
+        drop(handle);
         assert_eq!(files.descriptors().1, 0);
     }
 

@@ -1,7 +1,7 @@
 //! Whose interfaces are whose: each network namespace is reported once, under its owner, and the host's under the host.
 
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::fs::File;
 use std::path::Path;
 
 use super::container::Container;
@@ -17,8 +17,6 @@ pub(super) struct Namespaces {
     host: Option<NetworkNamespace>,
     /// Who reports a namespace: place among the containers, and process number.
     owners: HashMap<NetworkNamespace, (usize, u32)>,
-    /// Reused text of `net/dev`.
-    pub(super) buffer: Vec<u8>,
     /// A process of another container than our own could be taken hold of in this pass.
     pub(super) visible: bool,
 }
@@ -33,19 +31,14 @@ impl Namespaces {
 }
 
 impl Reader {
-    /// The text of the container's `net/dev`, where the container is the one to report it.
-    pub(super) fn open_network(
-        &mut self,
-        containers: &mut [Container],
-        place: usize,
-        names: &Names,
-    ) -> Option<Vec<u8>> {
+    /// The container's `net/dev`, open, where the container is the one to report it.
+    pub(super) fn open_network(&mut self, containers: &mut [Container], place: usize, names: &Names) -> Option<File> {
         let container = containers.get(place)?;
         if borrows_network(container, containers, names) {
             return None;
         }
         let process = container.process.as_ref()?;
-        let mut file = match process.open_file("net/dev") {
+        let file = match process.open_file("net/dev") {
             Ok(file) => file,
             Err(error) => {
                 self.lost_process(containers, place, &error);
@@ -56,23 +49,11 @@ impl Reader {
         if namespace.is_some() && namespace == self.namespaces.host {
             return None;
         }
-        if !self.claim(containers, place, pid, namespace) {
-            return None;
-        }
-        let mut text = std::mem::take(&mut self.namespaces.buffer);
-        text.clear();
-        match file.read_to_end(&mut text) {
-            Ok(_) => Some(text),
-            Err(error) => {
-                self.namespaces.buffer = text;
-                self.lost_process(containers, place, &error);
-                None
-            }
-        }
+        self.claim(containers, place, pid, namespace).then_some(file)
     }
 
     /// A process that has ended is an outcome; anything else is a failure to be seen.
-    fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
+    pub(super) fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
         let gone = matches!(
             error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
             Some(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::file::Counted;
 use super::format::{lines, number, words};
 use crate::discover::ContainerId;
 use crate::metrics::{ProcessFact, SocketCount};
@@ -18,6 +19,8 @@ pub(super) struct Process {
     pub pid: u32,
     directory: File,
     path: PathBuf,
+    /// The right to be held from pass to pass.
+    pub counted: Option<Counted>,
 }
 
 /// Identity of a network namespace.
@@ -33,7 +36,7 @@ impl Process {
     /// The system's, or `NotFound` where the process is in another cgroup by now.
     pub(super) fn open(procfs: &Path, pid: u32, container: ContainerId, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
-        let process = Self { pid, directory: File::open(&path)?, path };
+        let process = Self { pid, directory: File::open(&path)?, path, counted: None };
         match process.open_file("cgroup") {
             Ok(mut file) => {
                 let mut text = String::new();
@@ -203,7 +206,7 @@ mod tests {
     fn a_dead_process_reads_nothing_whoever_gets_its_number() {
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
         let path = std::path::PathBuf::from("/proc").join(child.id().to_string());
-        let process = Process { pid: child.id(), directory: std::fs::File::open(&path).unwrap(), path };
+        let process = Process { pid: child.id(), directory: std::fs::File::open(&path).unwrap(), path, counted: None };
         assert!(process.open_file("net/dev").is_ok());
         child.kill().unwrap();
         child.wait().unwrap();

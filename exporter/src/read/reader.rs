@@ -7,21 +7,25 @@ use tracing::{debug, warn};
 
 use super::container::Container;
 use super::devices::Devices;
-use super::disk::{Place, figure};
-use super::file::{Files, Outcome};
+use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse, pids_below, read_pids};
 use super::limits::Limits;
 use super::network::Namespaces;
+use super::optional::Told;
 use super::plan::Plan;
-use super::process::{Process, count_processes, count_sockets};
+use super::process::Process;
 use super::sample::Labels;
 use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
-use crate::metrics::{Collector, CollectorSet, Controller, Dimension, DiskFact, Own};
+use crate::metrics::{Collector, CollectorSet, Controller, Own};
 use crate::name::Names;
 
-/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it.
-pub const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
+/// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
+pub const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Groups of containers whose limits are read in different scrapes.
 const LIMITS_TURNS: u32 = 16;
@@ -31,23 +35,21 @@ const CANDIDATES: usize = 8;
 /// Reads the containers of one host.
 #[derive(Debug)]
 pub struct Reader {
-    plan: Plan,
+    pub(super) plan: Plan,
     hierarchy: Hierarchy,
     pub(super) procfs: PathBuf,
     pub(super) live: bool,
     files: Files,
-    labels: Labels,
-    devices: Devices,
+    pub(super) labels: Labels,
+    pub(super) devices: Devices,
     containers: Vec<Container>,
     host: Container,
-    own: Own,
+    pub(super) own: Own,
     pub(super) namespaces: Namespaces,
     path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
-    told_foreign: bool,
-    told_descriptors: bool,
-    told_disk: bool,
+    pub(super) told: Told,
     limits_turn: u32,
 }
 
@@ -74,15 +76,13 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(procfs),
+            devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             own,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
             host_pids: !live || super::host::is_host_s(procfs),
-            told_foreign: false,
-            told_descriptors: false,
-            told_disk: false,
+            told: Told::default(),
             limits_turn: 0,
         }
     }
@@ -130,10 +130,8 @@ impl Reader {
     /// Lets go of containers whose files have vanished under the last pass, and tells which.
     pub fn drop_ended(&mut self) -> Vec<ContainerId> {
         let mut ended = Vec::new();
-        let files = &mut self.files;
-        self.containers.retain_mut(|container| {
+        self.containers.retain(|container| {
             if !container.alive {
-                container.close(files);
                 ended.extend(container.id);
             }
             container.alive
@@ -167,8 +165,9 @@ impl Reader {
             self.read_container(&mut containers, place, pass, now, &mut timing);
         }
         self.containers = containers;
-        let others = self.containers.iter().filter(|container| !container.pids.contains(&std::process::id())).count();
-        let foreign = !self.host_pids && others > 0 && !self.namespaces.visible;
+        let own = std::process::id();
+        let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
+        let foreign = !self.host_pids && !self.namespaces.visible && others();
         if foreign && pass.collectors.has(Collector::Network) {
             self.tell_foreign(&mut timing);
         }
@@ -206,7 +205,7 @@ impl Reader {
                 self.read_disk(container, pass.names, timing);
                 lap(&mut clock, Collector::Disk, timing);
             }
-            container.keep_process(&mut self.files);
+            container.process.take_if(|process| process.counted.is_none());
         }
     }
 
@@ -214,28 +213,39 @@ impl Reader {
         if container.limits_due.is_some_and(|due| now < due) {
             return;
         }
+        let interval = if container.limits_due.is_none() { SETTLED } else { LIMITS_INTERVAL };
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
         let own = &self.own;
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
         self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
-        container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
+        container.limits_due = Some(now + interval * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
         container.retry_absent();
     }
 
     /// The files of the container's cgroup.
     fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) {
         let mut clock = Instant::now();
+        let mut timed = Collector::State;
         let mut handles = std::mem::take(&mut container.handles);
         for (file, handle) in self.plan.files.iter().zip(&mut handles) {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
+            // A collector's files follow each other: one look at the clock serves them all.
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            container.file_path(&file.tree, &file.name, &mut self.path);
+            if collector != timed {
+                lap(&mut clock, timed, timing);
+                timed = collector;
+            }
+            let untried = !matches!(handle, Handle::Absent);
+            if !matches!(handle, Handle::Open(_)) {
+                container.file_path(&file.tree, &file.name, &mut self.path);
+            }
             let mut outcome = self.files.read(handle, &self.path);
-            if let (Outcome::Absent, Some(fallback)) = (&outcome, file.fallback) {
+            // A file that is opened each time and goes by its other name seems to have vanished under its first.
+            if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, untried) {
                 container.file_path(&file.tree, fallback, &mut self.path);
                 handle.retry();
                 outcome = self.files.read(handle, &self.path);
@@ -247,7 +257,7 @@ impl Reader {
                         self.own.count_read_error(&file.name, "malformed");
                     }
                     if malformed > 0 {
-                        debug!(file = %self.path.display(), malformed, "values left out: not in the kernel's form");
+                        debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
                     }
                 }
                 Outcome::Absent => {}
@@ -258,15 +268,15 @@ impl Reader {
                 }
                 Outcome::Failed(error) => {
                     self.own.count_read_error(&file.name, reason(&error));
-                    debug!(file = %self.path.display(), %error, "values left out");
+                    debug!(cgroup = %container.path, file = %file.name, %error, "values left out");
                     timing.fail(file.collectors);
                 }
             }
-            lap(&mut clock, collector, timing);
             if !container.alive {
                 break;
             }
         }
+        lap(&mut clock, timed, timing);
         container.handles = handles;
     }
 
@@ -274,7 +284,9 @@ impl Reader {
     fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();
         let Some(tree) = self.hierarchy.tree(Controller::Procs) else { return };
-        container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        if !matches!(container.procs, Handle::Open(_)) {
+            container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        }
         let mut malformed = 0;
         match self.files.read(&mut container.procs, &self.path) {
             Outcome::Text(text) => malformed = read_pids(text, &mut container.pids),
@@ -315,6 +327,9 @@ impl Reader {
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
         container.process =
             candidates.take(CANDIDATES).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        if let Some(process) = &mut container.process {
+            process.counted = self.files.count();
+        }
         self.namespaces.visible |= container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
     }
 
@@ -322,7 +337,7 @@ impl Reader {
     /// collectors' success.
     fn tell_foreign(&mut self, timing: &mut Timing) {
         timing.fail(CollectorSet::EMPTY.with(Collector::Network).with(Collector::Pids));
-        if !std::mem::replace(&mut self.told_foreign, true) {
+        if !std::mem::replace(&mut self.told.foreign, true) {
             warn!(
                 procfs = %self.procfs.display(),
                 "the containers' processes are outside of our pid namespace: their number and their network cannot be read; run the \
@@ -333,91 +348,25 @@ impl Reader {
 
     fn read_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>, timing: &mut Timing) {
         let mut clock = Instant::now();
-        let Some(text) = self.open_network(containers, place, pass.names) else {
+        let Some(file) = self.open_network(containers, place, pass.names) else {
             lap(&mut clock, Collector::Network, timing);
             return;
         };
         let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Network) {
-            let malformed =
-                fill_interfaces(&text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo");
-            for _ in 0..malformed {
-                self.own.count_read_error("net/dev", "malformed");
+            let filled = self.files.read_open(&file).map(|text| {
+                fill_interfaces(text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo")
+            });
+            match filled {
+                Ok(malformed) => (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed")),
+                Err(error) => self.lost_process(containers, place, &error),
             }
         }
-        self.namespaces.buffer = text;
         lap(&mut clock, Collector::Network, timing);
+        let Some(container) = containers.get_mut(place) else { return };
         if pass.collectors.has(Collector::Tcp) {
             self.read_sockets(container);
             lap(&mut clock, Collector::Tcp, timing);
-        }
-    }
-
-    fn read_sockets(&self, container: &mut Container) {
-        let Some(process) = container.process.as_ref() else { return };
-        let mut table: Option<(&str, Vec<u8>)> = None;
-        for (name, count, slot) in &self.plan.sockets {
-            if table.as_ref().is_none_or(|(known, _)| known != name) {
-                table = process.socket_table(name).ok().map(|text| (*name, text));
-            }
-            if let Some((_, text)) = &table {
-                container.sample.set(*slot, count_sockets(text, *count));
-            }
-        }
-    }
-
-    /// What the processes hold open. Without the right to look into them all there is no sum.
-    fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
-        for (fact, slot) in &self.plan.processes {
-            match count_processes(&self.procfs, &container.pids, *fact) {
-                Ok(Some(value)) => container.sample.set(*slot, value),
-                Ok(None) => {}
-                Err(error) => {
-                    self.own.count_read_error("fd", reason(&error));
-                    timing.fail(CollectorSet::EMPTY.with(Collector::Process));
-                    if !std::mem::replace(&mut self.told_descriptors, true) {
-                        warn!(
-                            %error, container = %container.path,
-                            "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
-                             (--cap-add=SYS_PTRACE), or leave --collector.process out"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// The size of the writable layer, as the engine has told it, and of the filesystem that it is on.
-    fn read_disk(&mut self, container: &mut Container, names: &Names, timing: &mut Timing) {
-        if let (None, Some(process)) = (&container.disk, &container.process) {
-            container.disk = Some(Place::find(process, &self.procfs));
-        }
-        let place = container.disk.clone().unwrap_or_default();
-        let figures = container.process.as_ref().filter(|_| self.live).map(|process| place.measure(process));
-        if let Some(Err(error)) = &figures {
-            self.lacks_disk(container, error, timing);
-        }
-        let figures = figures.and_then(Result::ok);
-        let size = container.id.and_then(|id| names.sizes.get(&id)).copied();
-        let key = self.devices.place(place.device, place.source.as_deref(), self.labels.of_mut(Dimension::Device));
-        for (fact, column) in &self.plan.disks {
-            let value =
-                if *fact == DiskFact::Usage { size } else { figures.as_ref().and_then(|all| figure(*fact, all)) };
-            if let Some(value) = value {
-                container.sample.table_mut(Dimension::Device).set(key, *column, value);
-            }
-        }
-    }
-
-    fn lacks_disk(&mut self, container: &Container, error: &std::io::Error, timing: &mut Timing) {
-        self.own.count_read_error("root", reason(error));
-        timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
-        if !std::mem::replace(&mut self.told_disk, true) {
-            warn!(
-                %error, container = %container.path,
-                "the size of this container's filesystem cannot be read: give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE), or \
-                 leave --collector.disk out"
-            );
         }
     }
 

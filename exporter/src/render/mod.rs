@@ -56,7 +56,7 @@ pub struct View<'a> {
     /// The containers.
     pub containers: &'a [Exposed<'a>],
     /// The host's values by the root cgroup.
-    pub host: Option<&'a Sample>,
+    pub host: &'a Sample,
     /// The host's values by `/proc`.
     pub facts: &'a HostFacts,
     /// The machine's facts.
@@ -218,9 +218,7 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
         return;
     }
     let before = out.len();
-    if let Some(sample) = view.host {
-        write_value(view, row, &row.value, sample, None, HOST_LABELS, out);
-    }
+    write_value(view, row, &row.value, view.host, None, HOST_LABELS, out);
     if out.len() > before {
         return;
     }

@@ -42,7 +42,7 @@ fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format:
     let view = View {
         rows,
         containers: &exposed,
-        host: None,
+        host: &Sample::default(),
         facts: &HostFacts::default(),
         machine: &Machine::default(),
         engine_version: "",

@@ -26,7 +26,8 @@ pub(super) struct Api {
     labels: Labels,
     devices: crate::read::Devices,
     containers: Vec<Reading>,
-    procfs: PathBuf,
+    /// Procfs of the engine's host; none where that may be another one than ours.
+    procfs: Option<PathBuf>,
     host: Sample,
 }
 
@@ -42,7 +43,7 @@ impl Api {
     pub(super) fn new(
         stats: Stats,
         runtime: Handle,
-        procfs: &Path,
+        procfs: Option<&Path>,
         families: &[&'static [Family]],
         collectors: CollectorSet,
     ) -> Self {
@@ -51,7 +52,7 @@ impl Api {
             stats,
             runtime,
             host: Sample::new(plan.slots, plan.columns),
-            procfs: procfs.to_owned(),
+            procfs: procfs.map(Path::to_owned),
             plan,
             rows,
             labels: Labels::default(),
@@ -90,7 +91,9 @@ impl Api {
             let limits = Limits::of_engine(&meta.limits);
             self.containers.push(Reading { id, path: cgroup_path(meta), sample, limits });
         }
-        fill_host(&self.plan, &self.procfs, &mut self.host, &mut self.labels);
+        if let Some(procfs) = &self.procfs {
+            fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
+        }
         self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         timing(collectors, start.elapsed(), complete)
     }

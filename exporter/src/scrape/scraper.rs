@@ -1,6 +1,7 @@
 //! The scraping side as the rest of the program sees it: started once, asked from anywhere.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::cgroups::{Cgroups, Setup};
 use super::request::{Error, Request, Scrape};
 use super::roster::Roster;
 use super::worker::{Job, Source, Worker};
-use crate::config::{Config, Schema, SourceMode};
+use crate::config::{Config, DockerEndpoint, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
 use crate::metrics::{DOCKER_STATS_FAMILIES, FAMILIES, Family, Own};
@@ -68,14 +69,15 @@ impl Scraper {
         for (term, description) in &found {
             info!(%term, %description, "found");
         }
+        let procfs = host_procfs(config, &source);
         let worker = Worker {
             source,
             roster: Roster::new(parts.filter, config.linger),
             directory: Arc::clone(&parts.directory),
             engine: parts.engine,
             own: parts.own,
-            machine: Machine::read(&config.procfs_root),
-            procfs: config.procfs_root.clone(),
+            machine: procfs.as_deref().map(Machine::read).unwrap_or_default(),
+            procfs,
             min_interval: config.min_interval,
             pool: Pool::default(),
             last: None,
@@ -132,9 +134,21 @@ fn choose(config: &Config, parts: &Parts, runtime: &Handle) -> Result<(Source, V
         warn!(%why, "values come from the engine's stats API, which costs far more than kernel files");
     }
     let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
-    let api = Api::new(stats, runtime.clone(), &config.procfs_root, &families, config.collectors);
+    let procfs = is_local(&config.docker).then_some(config.procfs_root.as_path());
+    let api = Api::new(stats, runtime.clone(), procfs, &families, config.collectors);
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
     Ok((Source::Api(Box::new(api)), found))
+}
+
+/// Where the host's own values are read, if this is the containers' host: an engine behind a network address may be on
+/// another one, whose numbers must not be mixed with ours.
+fn host_procfs(config: &Config, source: &Source) -> Option<PathBuf> {
+    let same_host = matches!(source, Source::Cgroups(_)) || is_local(&config.docker);
+    same_host.then(|| config.procfs_root.clone())
+}
+
+fn is_local(engine: &DockerEndpoint) -> bool {
+    matches!(engine, DockerEndpoint::Unix(_))
 }
 
 fn from_cgroups(cgroups: Cgroups) -> (Source, Vec<(String, String)>) {

@@ -45,7 +45,8 @@ pub(super) struct Worker {
     pub(super) engine: Engine,
     pub(super) own: Own,
     pub(super) machine: Machine,
-    pub(super) procfs: std::path::PathBuf,
+    /// Procfs of the containers' host; none where that is another one than ours.
+    pub(super) procfs: Option<std::path::PathBuf>,
     pub(super) min_interval: Duration,
     pub(super) pool: Pool,
     pub(super) last: Option<Collection>,
@@ -133,7 +134,7 @@ impl Worker {
         self.update_roster(&names, now_ms);
         timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
-        let facts = HostFacts::read(&self.procfs);
+        let facts = self.procfs.as_deref().map(HostFacts::read).unwrap_or_default();
         timing.add(Collector::Machine, machine_from.elapsed());
         self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
         debug!(containers = live, took = ?at.elapsed(), "collected");
@@ -218,10 +219,10 @@ impl Source {
         }
     }
 
-    fn host(&self) -> Option<&Sample> {
+    fn host(&self) -> &Sample {
         match self {
-            Self::Cgroups(cgroups) => Some(cgroups.host()),
-            Self::Api(api) => Some(api.host()),
+            Self::Cgroups(cgroups) => cgroups.host(),
+            Self::Api(api) => api.host(),
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) enum Until {
 ///
 /// The bridge is made by us because `--bridge=none` would delete the `docker0` of another engine on this host.
 const KEEPER: &str = r#"
+# When the test is killed while it has the daemon frozen, the kernel sends this group a hangup.
+trap '' HUP
 directory=$1 lock=$2 bridge=$3; shift 3
 ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
 "$@" </dev/null >"$directory/log" 2>&1 &

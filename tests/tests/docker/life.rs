@@ -44,7 +44,7 @@ fn a_new_container_has_its_name_within_a_second() {
 #[test]
 fn an_exit_ends_the_series_and_leaves_the_exit_code() {
     let engine = Engine::shared().unwrap();
-    let exporter = Exporter::builder().docker(engine).flag("--containers.linger=3s").start().unwrap();
+    let exporter = Exporter::builder().docker(engine).flag("--containers.linger=6s").start().unwrap();
     let container = Container::run(engine, "exit", &[], &["sh", "-c", "sleep 2; exit 3"]).unwrap();
     let mine = [("name", container.name.as_str())];
     named(&exporter, &container).unwrap();
@@ -69,7 +69,7 @@ fn an_exit_ends_the_series_and_leaves_the_exit_code() {
     let lingering = exporter.scrape().unwrap();
     assert!(lingering.has("container_exit_code", &[("name", &name)]), "gone with the removal");
     exporter
-        .scrape_until(Duration::from_secs(12), "the end of the linger time", |exposition| {
+        .scrape_until(Duration::from_secs(20), "the end of the linger time", |exposition| {
             let left: Vec<&str> = exposition.container(&id).map(|sample| sample.name.as_str()).collect();
             ensure!(left.is_empty(), "{left:?}");
             Ok(())

@@ -1,4 +1,4 @@
-//! A Prometheus of the Debian package, with a data directory of its own, scraping one exporter every second.
+//! A Prometheus of the Debian package, with a data directory of its own, scraping one exporter every two seconds.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ impl Prometheus {
     pub(crate) fn start(target: SocketAddr) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let configuration = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+            "global: {{scrape_interval: 2s, scrape_timeout: 2s}}\n\
              scrape_configs: [{{job_name: exporter, static_configs: [{{targets: ['{target}']}}]}}]\n"
         );
         fs::write(directory.path().join("prometheus.yml"), configuration)?;

@@ -15,8 +15,9 @@ use crate::sh::say;
 const SCRAPES: usize = 50;
 /// Scrapes and rounds before anything counts: files are opened, buffers grow.
 const WARM_UP: usize = 3;
-/// How long nothing is asked.
-const IDLE: Duration = Duration::from_secs(20);
+/// Scrapes at the pace of a Prometheus, and that pace.
+const PACED: u64 = 4;
+const PACE: Duration = Duration::from_secs(15);
 
 /// All that was measured with one number of containers.
 #[derive(Debug)]
@@ -36,8 +37,18 @@ pub(super) struct Run {
     pub(super) memory_gzip: Memory,
     /// After as many more of every kind.
     pub(super) memory_all: Memory,
-    /// CPU time per second without scrapes, in nanoseconds.
-    pub(super) idle_ns: u64,
+    pub(super) paced: Paced,
+}
+
+/// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due. In nanoseconds.
+#[derive(Debug)]
+pub(super) struct Paced {
+    /// Mean CPU time of an uncompressed scrape, as some do work that others do not.
+    pub(super) scrape: u64,
+    /// Mean CPU time of a round of the floor after it.
+    pub(super) floor: u64,
+    /// CPU time per second between scrapes.
+    pub(super) idle: u64,
 }
 
 /// Scrapes of one kind.
@@ -82,7 +93,7 @@ fn one(containers: usize) -> anyhow::Result<Run> {
         floor_kept: Figures::of(&rounds.kept),
         memory_gzip,
         memory_all: exporter.memory()?,
-        idle_ns: idle(&exporter)?,
+        paced: paced(&exporter, &mut client, &mut floor)?,
     };
     say(&format!(
         "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
@@ -125,10 +136,17 @@ fn cpu_only() -> anyhow::Result<Scrapes> {
     Ok(Scrapes::of(scrapes.get(WARM_UP..).unwrap_or_default()))
 }
 
-fn idle(exporter: &Exporter) -> anyhow::Result<u64> {
-    let before = exporter.cpu_ns()?;
-    sleep(IDLE);
-    Ok(exporter.cpu_ns()?.saturating_sub(before) / IDLE.as_secs())
+fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Paced> {
+    let mut paced = Paced { scrape: 0, floor: 0, idle: 0 };
+    for _ in 0..PACED {
+        let before = exporter.cpu_ns()?;
+        sleep(PACE);
+        paced.idle += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / PACED;
+        paced.scrape += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / PACED;
+        sleep(PACE);
+        paced.floor += floor.round(NetDev::Anew)? / PACED;
+    }
+    Ok(paced)
 }
 
 impl Scrapes {

@@ -24,7 +24,7 @@ pub(super) fn write(tables: &str) -> anyhow::Result<()> {
 
 /// Every table, and where and when it was measured.
 pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
-    Ok([machine()?, against_the_floor(runs), per_container(runs), answers(runs), memory(runs)].join("\n"))
+    Ok([machine()?, against_the_floor(runs), paced(runs), per_container(runs), answers(runs), memory(runs)].join("\n"))
 }
 
 fn machine() -> anyhow::Result<String> {
@@ -64,6 +64,24 @@ fn against_the_floor(runs: &[Run]) -> String {
             format!("**{:.2}**", scrape / run.floor_anew.median),
             milliseconds(run.floor_kept.median),
             format!("{:.2}", scrape / run.floor_kept.median),
+        ]);
+    }
+    table
+}
+
+fn paced(runs: &[Run]) -> String {
+    let mut table = head(
+        "At the pace of a Prometheus, uncompressed (means)",
+        &["containers", "scrape", "loop", "**scrape / loop**", "between scrapes"],
+    );
+    for run in runs {
+        let (scrape, floor) = (float(run.paced.scrape), float(run.paced.floor));
+        table += &row(&[
+            run.containers.to_string(),
+            milliseconds(scrape),
+            milliseconds(floor),
+            format!("**{:.2}**", scrape / floor),
+            format!("{:.4} % of a core", float(run.paced.idle) / 1e7),
         ]);
     }
     table
@@ -113,8 +131,8 @@ fn answer(containers: usize, coding: &str, scrapes: &Scrapes, samples: usize) ->
 
 fn memory(runs: &[Run]) -> String {
     let mut table = head(
-        "Resident memory, and CPU time while nobody asks",
-        &["containers", "after 50 gzip scrapes", "peak", "after 100 uncompressed more", "peak", "idle"],
+        "Resident memory",
+        &["containers", "after 50 gzip scrapes", "peak", "after 100 uncompressed more", "peak"],
     );
     for run in runs {
         let mebibytes = |bytes: u64| format!("{:.1} MiB", float(bytes) / 1024.0 / 1024.0);
@@ -124,7 +142,6 @@ fn memory(runs: &[Run]) -> String {
             mebibytes(run.memory_gzip.peak),
             mebibytes(run.memory_all.resident),
             mebibytes(run.memory_all.peak),
-            format!("{:.4} % of a core", float(run.idle_ns) / 1e7),
         ]);
     }
     table

@@ -1,0 +1,28 @@
+//! More containers than descriptors: files are then opened for each scrape, and nothing is lost.
+
+use exporter_tests::Exporter;
+use exporter_tests::bare::BareContainers;
+
+#[test]
+fn few_descriptors_lose_no_values() {
+    const COUNT: usize = 150;
+    let containers = BareContainers::make(COUNT).unwrap();
+    for limit in [128, 1200] {
+        let exporter = Exporter::builder().flag("--metrics.schema=both").open_files(limit).start().unwrap();
+        for _ in 0..2 {
+            let exposition = exporter.scrape().unwrap();
+            for family in ["container_cpu_usage_seconds_total", "container_memory_usage_bytes", "container_threads"] {
+                let has = |id: &&String| {
+                    exposition.samples().any(|sample| sample.name == family && sample.label("id").contains(id.as_str()))
+                };
+                let served = containers.ids.iter().filter(has).count();
+                assert_eq!(served, COUNT, "{family} with at most {limit} open files");
+            }
+            let errors = exposition.select("docker_stats_exporter_read_errors_total", &[("reason", "io")]);
+            assert!(errors.is_empty(), "{errors:?}");
+        }
+        let said = exporter.stop().unwrap();
+        let told = said.lines().filter(|line| line.contains("descriptor limit")).count();
+        assert_eq!(told, 1, "to be said once: {said}");
+    }
+}
