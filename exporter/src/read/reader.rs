@@ -210,7 +210,8 @@ impl Reader {
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        if container.limits_due.is_some_and(|due| now < due) {
+        // A capture is small, and may be edited under us.
+        if container.limits_due.is_some_and(|due| self.live && now < due) {
             return;
         }
         let interval = if container.limits_due.is_none() { SETTLED } else { LIMITS_INTERVAL };
