@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{Config, SourceMode};
-use crate::docker::{Engine, follow};
+use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::metrics::Own;
+use crate::metrics::{Collector, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper, StartError};
 use crate::serve::{BindError, Server, Settings, bind};
@@ -56,6 +56,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         filter: Arc::new(config.filter.clone()),
         own,
     };
+    if config.collectors.has(Collector::Disk) {
+        tokio::spawn(measure(engine.clone(), Arc::clone(&directory), SIZES_INTERVAL, is_set(stopped.clone())));
+    }
     let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
     if config.source != SourceMode::DockerApi {

@@ -10,6 +10,7 @@ mod docs;
 mod image;
 mod sh;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
   image           the container image, around a static binary built here
+  vm ...          a Debian host with cgroup v2, systemd and Docker, in QEMU: its tests, a command, a shell
   tidy            rules that no compiler checks: module directions, file sizes, leftovers
   bench           what a scrape costs";
 
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(vm::Ended(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             sh::say(&format!("\nxtask: {error:#}"));
             ExitCode::FAILURE
         }
@@ -50,6 +55,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["capture", rest @ ..] => capture::run(rest),
         ["image"] => image::run(),
         ["tidy"] => tidy::run(),
+        ["vm", rest @ ..] => vm::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "-h" | "--help"] => {
             sh::say(USAGE);

@@ -31,6 +31,8 @@ pub(super) struct Timing {
     pub(super) call: Duration,
     /// For the first byte of the full list, which takes an engine with thousands of containers seconds to make.
     pub(super) list: Duration,
+    /// For the first byte of the list with sizes, which takes an engine a walk over every container's files.
+    pub(super) sizes: Duration,
     /// Silence after which the engine is asked for a sign of life.
     pub(super) heartbeat: Duration,
     /// From subscribing to events until the first list: a refusal is known by then, and the subscription stands.
@@ -48,6 +50,7 @@ impl Default for Timing {
         Self {
             call: Duration::from_secs(5),
             list: Duration::from_secs(20),
+            sizes: Duration::from_secs(240),
             heartbeat: Duration::from_secs(3),
             subscribe: Duration::from_millis(100),
             settle: Duration::from_secs(2),
@@ -191,8 +194,23 @@ impl Session {
     }
 
     /// Every container, running or not; `take` gets each entry. Tells how many were too large to be read.
-    pub(super) async fn list(&self, mut take: impl FnMut(Value)) -> Result<u64, Error> {
-        let request = "/containers/json?all=1";
+    pub(super) async fn list(&self, take: impl FnMut(Value)) -> Result<u64, Error> {
+        self.array("list", "/containers/json?all=1", self.timing.list, take).await
+    }
+
+    /// Every running container with the size of its writable layer. The engine walks their files for it before it answers.
+    pub(super) async fn sizes(&self, take: impl FnMut(Value)) -> Result<u64, Error> {
+        self.array("sizes", "/containers/json?size=1", self.timing.sizes, take).await
+    }
+
+    /// Asks for a JSON array; `first` is the time for its first byte.
+    async fn array(
+        &self,
+        endpoint: &str,
+        request: &str,
+        first: Duration,
+        mut take: impl FnMut(Value),
+    ) -> Result<u64, Error> {
         let mut objects = Objects::new(MAX_OBJECT);
         let mut unreadable = 0;
         let feed = |bytes: &[u8]| {
@@ -201,7 +219,7 @@ impl Session {
                 None => unreadable += 1,
             });
         };
-        self.counted("list", self.read(request, self.timing.list, feed)).await?;
+        self.counted(endpoint, self.read(request, first, feed)).await?;
         if objects.is_whole_array() {
             Ok(objects.too_large() + unreadable)
         } else {

@@ -55,6 +55,7 @@ pub(super) fn quick() -> Timing {
     Timing {
         call: Duration::from_millis(800),
         list: Duration::from_secs(1),
+        sizes: Duration::from_secs(5),
         heartbeat: Duration::from_millis(100),
         subscribe: Duration::from_millis(30),
         settle: Duration::from_millis(60),

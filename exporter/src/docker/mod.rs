@@ -12,6 +12,7 @@
 //! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
 //! | `backoff` | how long to wait before that |
 //! | `stats` | readings of the stats API |
+//! | `sizes` | sizes of the writable layers, every few minutes, where they are wanted |
 //!
 //! The only module that knows bollard. Works with Docker from API 1.40 on, with Podman's compatible socket, and behind
 //! a proxy that allows only `GET` on `/version`, `/events`, `/containers/json` and `/containers/ID/json`.
@@ -27,6 +28,7 @@ mod inspect;
 mod json;
 mod list;
 mod live;
+mod sizes;
 mod split;
 mod stats;
 mod time;
@@ -36,4 +38,5 @@ mod version;
 pub use client::{About, Engine};
 pub use error::Error;
 pub use follow::follow;
+pub use sizes::{SIZES_INTERVAL, measure};
 pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep};

@@ -14,7 +14,8 @@ Generated from the table in `exporter/src/metrics/` by `cargo xtask docs`; do no
 
 Every `container_*` sample carries `id` (cgroup path), `name`, `image` and the allow-listed `container_label_*`; `id=\"/\"` is the
 host as a whole, where the column *host* gives its source. A value that the kernel does not give makes no sample. `+` marks
-collectors that are on by default.
+collectors that are on by default. Limits (`container_spec_*`, `container_threads_max`) are read when a container is found, half a minute
+later, when the engine tells of an update, and otherwise every five minutes; everything else is read at each scrape.
 ";
 
 /// The whole document.

@@ -18,6 +18,8 @@ pub const MAX_CONTAINERS: usize = 20_000;
 pub struct Names {
     /// Every known container, live, stopped, or lingering after its removal.
     pub containers: HashMap<ContainerId, Arc<Meta>>,
+    /// Sizes of the running containers' writable layers in bytes, as far as they were asked for.
+    pub sizes: Arc<HashMap<ContainerId, u64>>,
     /// Differs from view to view: nothing derived from an equal generation has to be made anew.
     pub generation: u64,
 }
@@ -66,6 +68,12 @@ impl Directory {
     /// An engine's full list has been taken over, or could not be had.
     pub fn set_settled(&self) {
         self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// The engine has measured the writable layers.
+    pub fn set_sizes(&self, sizes: HashMap<ContainerId, u64>) {
+        let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut guard).sizes = Arc::new(sizes);
     }
 
     /// Containers whose limits somebody changed (`docker update`) since the last call: their limit files are to be

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::disk::Place;
 use super::file::{Counted, Files, Handle};
 use super::limits::Limits;
 use super::plan::Plan;
@@ -32,6 +33,8 @@ pub struct Container {
     /// Its directory in the tree that is walked, to count the cgroups below it.
     pub(super) directory: Option<(File, Counted)>,
     pub(super) process: Option<Process>,
+    /// Where its root is; asked once.
+    pub(super) disk: Option<Place>,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
 }
@@ -49,6 +52,7 @@ impl Container {
             procs: Handle::New,
             directory: None,
             process: None,
+            disk: None,
             pids: Vec::new(),
         }
     }

@@ -59,6 +59,16 @@ impl Devices {
         label
     }
 
+    /// The label of a filesystem: by its device's number; `source` where that has no name; an empty label where nothing is known.
+    pub(super) fn place(&mut self, device: Option<Device>, source: Option<&str>, pool: &mut LabelPool) -> LabelId {
+        let Some(device) = device else { return pool.label(source.unwrap_or_default().as_bytes()) };
+        let label = self.label(device, pool);
+        match source {
+            Some(source) if !self.names.contains_key(&device) => pool.label(source.as_bytes()),
+            _ => label,
+        }
+    }
+
     fn reload(&mut self) {
         self.fresh = true;
         let Some(diskstats) = &self.diskstats else { return };

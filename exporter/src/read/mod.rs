@@ -6,6 +6,7 @@
 mod api;
 mod container;
 mod devices;
+mod disk;
 mod file;
 mod fill;
 mod format;

@@ -26,8 +26,10 @@ pub struct Plan {
     pub sockets: Vec<(&'static str, SocketCount, u16)>,
     /// Sums over the processes.
     pub processes: Vec<(ProcessFact, u16)>,
-    /// Sizes of layers and filesystems.
+    /// Sizes of layers and filesystems: columns of the device table.
     pub disks: Vec<(DiskFact, u16)>,
+    /// Slot of the size of the writable layer, where nothing tells the device that it is on.
+    pub layer_size: Option<u16>,
     /// Slot of the number of processes.
     pub process_count: Option<u16>,
     /// Number of slots.

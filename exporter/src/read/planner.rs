@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use super::plan::{Format, Plan, PlannedFile, Row, Value};
 use crate::discover::{Hierarchy, Version};
-use crate::metrics::{Collector, CollectorSet, Controller, Dimension, Family, File, HostFact, Series, Source};
+use crate::metrics::{
+    Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Series, Source,
+};
 
 /// The column of the table that applies.
 #[derive(Clone, Copy, Debug)]
@@ -152,11 +154,7 @@ impl Builder<'_> {
                 self.plan.processes.push((fact, slot));
                 Some(Value::Slot(slot))
             }
-            Source::Disk(fact) => {
-                let slot = slot(&mut self.plan.slots);
-                self.plan.disks.push((fact, slot));
-                Some(Value::Slot(slot))
-            }
+            Source::Disk(fact) => self.disk(fact),
             Source::Json(pointer) => Some(Value::Slot(self.json(pointer))),
             Source::JsonDevice(list, operation) => {
                 let column = self.column(Dimension::Device);
@@ -186,6 +184,20 @@ impl Builder<'_> {
                 values.map(Value::Sum)
             }
         }
+    }
+
+    /// An engine alone tells the layer's size and nothing of the filesystem.
+    fn disk(&mut self, fact: DiskFact) -> Option<Value> {
+        if self.hierarchy.is_some() {
+            let column = self.column(Dimension::Device);
+            self.plan.disks.push((fact, column));
+            return Some(Value::Column(Dimension::Device, column));
+        }
+        if fact != DiskFact::Usage {
+            return None;
+        }
+        let slot = *self.plan.layer_size.get_or_insert_with(|| slot(&mut self.plan.slots));
+        Some(Value::Slot(slot))
     }
 
     fn json(&mut self, pointer: &'static str) -> u16 {

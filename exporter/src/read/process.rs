@@ -60,6 +60,11 @@ impl Process {
         Ok(openat(&self.directory, name, flags, Mode::empty())?.into())
     }
 
+    /// Its directory, which stays this process' own.
+    pub(super) fn directory(&self) -> &File {
+        &self.directory
+    }
+
     /// The network namespace that an open `net/dev` shows.
     ///
     /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it is the namespace's own: told without

@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 
 use super::container::Container;
 use super::devices::Devices;
+use super::disk::{Place, figure};
 use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse, pids_below, read_pids};
 use super::limits::Limits;
@@ -16,11 +17,15 @@ use super::process::{Process, count_processes, count_sockets};
 use super::sample::Labels;
 use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
-use crate::metrics::{Collector, CollectorSet, Controller, Own};
+use crate::metrics::{Collector, CollectorSet, Controller, Dimension, DiskFact, Own};
 use crate::name::Names;
 
-/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it.
-pub const LIMITS_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
+/// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
+pub const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Groups of containers whose limits are read in different scrapes.
 const LIMITS_TURNS: u32 = 16;
@@ -46,6 +51,7 @@ pub struct Reader {
     host_pids: bool,
     told_foreign: bool,
     told_descriptors: bool,
+    told_disk: bool,
     limits_turn: u32,
 }
 
@@ -80,6 +86,7 @@ impl Reader {
             host_pids: !live || super::host::is_host_s(procfs),
             told_foreign: false,
             told_descriptors: false,
+            told_disk: false,
             limits_turn: 0,
         }
     }
@@ -185,7 +192,7 @@ impl Reader {
         self.refresh_limits(container, pass.names, now);
         self.read_files(container, pass.collectors, timing);
         let wants = |collector| pass.collectors.has(collector);
-        let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process];
+        let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
             let mut clock = Instant::now();
             self.read_processes(container, pass.names);
@@ -198,21 +205,27 @@ impl Reader {
                 self.read_descriptors(container, timing);
                 lap(&mut clock, Collector::Process, timing);
             }
+            if wants(Collector::Disk) {
+                self.read_disk(container, pass.names, timing);
+                lap(&mut clock, Collector::Disk, timing);
+            }
             container.process.take_if(|process| process.counted.is_none());
         }
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        if container.limits_due.is_some_and(|due| now < due) {
+        // A capture is small, and may be edited under us.
+        if container.limits_due.is_some_and(|due| self.live && now < due) {
             return;
         }
+        let interval = if container.limits_due.is_none() { SETTLED } else { LIMITS_INTERVAL };
         let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
         let own = &self.own;
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
         self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
-        container.limits_due = Some(now + LIMITS_INTERVAL * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
+        container.limits_due = Some(now + interval * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
         container.retry_absent();
     }
 
@@ -393,6 +406,40 @@ impl Reader {
                     }
                 }
             }
+        }
+    }
+
+    /// The size of the writable layer, as the engine has told it, and of the filesystem that it is on.
+    fn read_disk(&mut self, container: &mut Container, names: &Names, timing: &mut Timing) {
+        if let (None, Some(process)) = (&container.disk, &container.process) {
+            container.disk = Some(Place::find(process, &self.procfs));
+        }
+        let place = container.disk.clone().unwrap_or_default();
+        let figures = container.process.as_ref().filter(|_| self.live).map(|process| place.measure(process));
+        if let Some(Err(error)) = &figures {
+            self.lacks_disk(container, error, timing);
+        }
+        let figures = figures.and_then(Result::ok);
+        let size = container.id.and_then(|id| names.sizes.get(&id)).copied();
+        let key = self.devices.place(place.device, place.source.as_deref(), self.labels.of_mut(Dimension::Device));
+        for (fact, column) in &self.plan.disks {
+            let value =
+                if *fact == DiskFact::Usage { size } else { figures.as_ref().and_then(|all| figure(*fact, all)) };
+            if let Some(value) = value {
+                container.sample.table_mut(Dimension::Device).set(key, *column, value);
+            }
+        }
+    }
+
+    fn lacks_disk(&mut self, container: &Container, error: &std::io::Error, timing: &mut Timing) {
+        self.own.count_read_error("root", reason(error));
+        timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        if !std::mem::replace(&mut self.told_disk, true) {
+            warn!(
+                %error, container = %container.path,
+                "the size of this container's filesystem cannot be read: give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE), or \
+                 leave --collector.disk out"
+            );
         }
     }
 

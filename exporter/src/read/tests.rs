@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::plan::Value;
 use super::{Pass, Reader, Row, Sample, for_cgroups};
 use crate::discover::{Discovery, Hierarchy};
-use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, Own};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, Limit, Own};
 use crate::name::Names;
 
 const A: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
@@ -58,11 +58,16 @@ impl Host {
     }
 
     fn reader(&self) -> (Reader, Discovery, Vec<Row>) {
+        self.reader_of(false)
+    }
+
+    /// A `live` one takes the files for a kernel's own: it keeps them open, and limits are read rarely.
+    fn reader_of(&self, live: bool) -> (Reader, Discovery, Vec<Row>) {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
         let walked = hierarchy.walked().unwrap().clone();
         let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
-        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), false, self.own.clone());
-        (reader, Discovery::new(&walked, false), rows)
+        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone());
+        (reader, Discovery::new(&walked, live), rows)
     }
 
     fn errors(&self, file: &str, reason: &str) -> u64 {
@@ -71,9 +76,13 @@ impl Host {
 }
 
 fn pass(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet) {
-    reader.apply(discovery.refresh(Instant::now()));
+    pass_at(reader, discovery, collectors, Instant::now());
+}
+
+fn pass_at(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet, now: Instant) {
+    reader.apply(discovery.refresh(now));
     let names = Names::default();
-    reader.read(Pass { collectors, names: &names, deadline: None }, Instant::now());
+    reader.read(Pass { collectors, names: &names, deadline: None }, now);
 }
 
 fn sample_of<'r>(reader: &'r Reader, id: &str) -> &'r Sample {
@@ -217,4 +226,38 @@ fn a_container_s_directory_in_a_file_s_place_is_counted_as_a_failure() {
     pass(&mut reader, &mut discovery, CollectorSet::defaults());
     assert_eq!(host.errors("memory.current", "io"), 1);
     assert_eq!(value(&rows, sample_of(&reader, A), "container_cpu_usage_seconds_total"), Some(1));
+}
+
+#[test]
+fn limits_and_late_files_of_a_starting_container_are_looked_at_again_soon_and_then_rarely() {
+    let host = Host::new();
+    host.file(A, "memory.max", "max\n");
+    let (mut reader, mut discovery, rows) = host.reader_of(true);
+    let start = Instant::now();
+    let mut memory_at = |seconds: u64| {
+        pass_at(&mut reader, &mut discovery, CollectorSet::defaults(), start + Duration::from_secs(seconds));
+        let container = reader.containers().first().unwrap();
+        (container.limits.get(Limit::Memory), value(&rows, &container.sample, "container_memory_usage_bytes"))
+    };
+    assert_eq!(memory_at(0), (Some(0), None));
+    host.file(A, "memory.max", "1000\n");
+    host.file(A, "memory.current", "7\n");
+    assert_eq!(memory_at(1), (Some(0), None));
+    assert_eq!(memory_at(31), (Some(1000), Some(7)));
+    host.file(A, "memory.max", "2000\n");
+    assert_eq!(memory_at(31 + 120), (Some(1000), Some(7)));
+    assert_eq!(memory_at(31 + 301), (Some(2000), Some(7)));
+}
+
+#[test]
+fn a_capture_that_is_edited_shows_its_new_limits_and_files_at_once() {
+    let host = Host::new();
+    host.file(A, "memory.max", "max\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    host.file(A, "memory.max", "1000\n");
+    host.file(A, "memory.current", "7\n");
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    assert_eq!(reader.containers().first().unwrap().limits.get(Limit::Memory), Some(1000));
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_memory_usage_bytes"), Some(7));
 }

@@ -82,6 +82,9 @@ impl Api {
             let Some(meta) = names.containers.get(&id) else { continue };
             let mut sample = before.remove(&id).unwrap_or_else(|| Sample::new(self.plan.slots, self.plan.columns));
             fill_from_stats(&self.plan, &stats, &mut sample, &mut self.labels, &mut self.devices);
+            if let (Some(slot), Some(bytes)) = (self.plan.layer_size, names.sizes.get(&id)) {
+                sample.set(slot, *bytes);
+            }
             if borrows_network(meta, &running) {
                 sample.table_mut(Dimension::Interface).clear();
             }

@@ -25,7 +25,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn connect(address: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         Ok(Self { stream, answer: Vec::new() })
     }
 

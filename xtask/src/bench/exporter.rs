@@ -14,7 +14,7 @@ use super::client::{Client, Coding};
 
 /// A socket at which nobody listens: names are not what is measured.
 const NO_ENGINE: &str = "unix:///nonexistent/docker-stats-bench.sock";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What a thread needs to go to sleep after its last byte, so that its time is accounted.
 const REST: Duration = Duration::from_millis(4);
 

@@ -146,9 +146,8 @@ impl Container {
     fn read(&self, anew: bool, buffer: &mut [u8]) -> usize {
         // A container that has just ended reads as nothing.
         let cgroup: usize = self.files.iter().map(|file| file.read_at(buffer, 0).unwrap_or(0)).sum();
-        let network = self.process.as_ref().map(|(directory, net_dev)| match anew {
-            true => open_net_dev(directory).and_then(|file| file.read_at(buffer, 0)),
-            false => net_dev.read_at(buffer, 0),
+        let network = self.process.as_ref().map(|(directory, net_dev)| {
+            if anew { open_net_dev(directory)?.read_at(buffer, 0) } else { net_dev.read_at(buffer, 0) }
         });
         cgroup + network.and_then(Result::ok).unwrap_or(0)
     }
@@ -170,7 +169,7 @@ fn open_share(place: usize, shards: usize) -> anyhow::Result<Vec<Container>> {
     let share = found.iter().skip(place).step_by(shards);
     let open = |path: &String| {
         let path = path.trim_start_matches('/');
-        let planned = plan.files.iter().flat_map(|file| {
+        let planned = plan.files.iter().filter_map(|file| {
             let names = [Some(&*file.name), file.fallback];
             names.into_iter().flatten().find_map(|name| File::open(file.tree.join(path).join(name)).ok())
         });

@@ -16,7 +16,7 @@ const SCRAPES: usize = 50;
 /// Scrapes and rounds before anything counts: files are opened, buffers grow.
 const WARM_UP: usize = 3;
 /// Scrapes at the pace of a Prometheus, and that pace.
-const PACED: u64 = 6;
+const PACED: u64 = 4;
 const PACE: Duration = Duration::from_secs(15);
 
 /// All that was measured with one number of containers.
@@ -40,15 +40,15 @@ pub(super) struct Run {
     pub(super) paced: Paced,
 }
 
-/// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due.
+/// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due. In nanoseconds.
 #[derive(Debug)]
 pub(super) struct Paced {
     /// Mean CPU time of an uncompressed scrape, as some do work that others do not.
-    pub(super) scrape_ns: u64,
+    pub(super) scrape: u64,
     /// Mean CPU time of a round of the floor after it.
-    pub(super) floor_ns: u64,
-    /// CPU time per second between scrapes, in nanoseconds.
-    pub(super) idle_ns: u64,
+    pub(super) floor: u64,
+    /// CPU time per second between scrapes.
+    pub(super) idle: u64,
 }
 
 /// Scrapes of one kind.
@@ -137,14 +137,14 @@ fn cpu_only() -> anyhow::Result<Scrapes> {
 }
 
 fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Paced> {
-    let mut paced = Paced { scrape_ns: 0, floor_ns: 0, idle_ns: 0 };
+    let mut paced = Paced { scrape: 0, floor: 0, idle: 0 };
     for _ in 0..PACED {
         let before = exporter.cpu_ns()?;
         sleep(PACE);
-        paced.idle_ns += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / PACED;
-        paced.scrape_ns += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / PACED;
+        paced.idle += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / PACED;
+        paced.scrape += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / PACED;
         sleep(PACE);
-        paced.floor_ns += floor.round(NetDev::Anew)? / PACED;
+        paced.floor += floor.round(NetDev::Anew)? / PACED;
     }
     Ok(paced)
 }

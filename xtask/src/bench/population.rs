@@ -26,7 +26,7 @@ const SLEEPER: [&str; 4] = ["--net", "sh", "-c", "ip tuntap add dev eth0 mode ta
 /// The command that a sleeper has become when it is ready.
 const READY: &str = "cat\n";
 /// Processes of a cgroup are gone some time after they have ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The cgroups and their processes.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ fn enable_controllers(directory: &Path) -> anyhow::Result<()> {
 fn id(number: usize) -> String {
     // Spread like real ids, so that nothing profits from their order.
     let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    format!("{mixed:016x}{:048x}", number)
+    format!("{mixed:016x}{number:048x}")
 }
 
 fn wait_until_ready(sleeper: &Child) -> anyhow::Result<()> {

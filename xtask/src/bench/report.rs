@@ -75,13 +75,13 @@ fn paced(runs: &[Run]) -> String {
         &["containers", "scrape", "loop", "**scrape / loop**", "between scrapes"],
     );
     for run in runs {
-        let (scrape, floor) = (float(run.paced.scrape_ns), float(run.paced.floor_ns));
+        let (scrape, floor) = (float(run.paced.scrape), float(run.paced.floor));
         table += &row(&[
             run.containers.to_string(),
             milliseconds(scrape),
             milliseconds(floor),
             format!("**{:.2}**", scrape / floor),
-            format!("{:.4} % of a core", float(run.paced.idle_ns) / 1e7),
+            format!("{:.4} % of a core", float(run.paced.idle) / 1e7),
         ]);
     }
     table

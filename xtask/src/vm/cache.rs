@@ -1,0 +1,147 @@
+//! Where images, saved states and the files of a run are: outside every checkout, so that all of them share one.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+
+use crate::sh::say;
+
+/// An image that nobody has used for so long is made of a recipe that nobody has any more.
+const FORGOTTEN: Duration = Duration::from_hours(14 * 24);
+
+/// Touched by every run of an image.
+const USED: &str = "used";
+
+/// `$XDG_CACHE_HOME/docker-stats-exporter/vm`, in `~/.cache` by default.
+pub(super) fn root() -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    let root = base.context("neither HOME nor XDG_CACHE_HOME is set")?.join("docker-stats-exporter/vm");
+    fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
+    Ok(root)
+}
+
+/// A name for whatever is made of these parts.
+pub(super) fn key(parts: &[&str]) -> String {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// One process at a time builds; the lock goes with the value, or with the process.
+pub(super) fn lock(what: &str) -> anyhow::Result<File> {
+    let path = root()?.join(format!("{what}.lock"));
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    if file.try_lock().is_err() {
+        say(&format!("waiting for another process that prepares {what}"));
+        file.lock().with_context(|| path.display().to_string())?;
+    }
+    Ok(file)
+}
+
+/// Makes a directory whole or not at all: `fill` works beside it, and a rename is the last step.
+pub(super) fn whole(target: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if target.is_dir() {
+        return Ok(());
+    }
+    let half = target.with_extension("half");
+    // Left over by a process that was killed; nobody else is at it, for we hold the lock.
+    remove(&half)?;
+    fs::create_dir_all(&half).with_context(|| half.display().to_string())?;
+    fill(&half).inspect_err(|_| remove(&half).unwrap_or_default())?;
+    fs::rename(&half, target).with_context(|| target.display().to_string())
+}
+
+/// Notes that an image is in use, and removes those that have not been for long.
+pub(super) fn used(image: &Path) -> anyhow::Result<()> {
+    fs::write(image.join(USED), "").with_context(|| image.display().to_string())?;
+    for entry in fs::read_dir(root()?)? {
+        let path = entry?.path();
+        let seen = fs::metadata(path.join(USED)).and_then(|facts| facts.modified());
+        if seen.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FORGOTTEN)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory for one run's files, removed with the value. Those of processes that were killed are removed, too.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let runs = root()?.join("runs");
+        fs::create_dir_all(&runs)?;
+        for entry in fs::read_dir(&runs)? {
+            let path = entry?.path();
+            let alive = path.file_name().is_some_and(|pid| Path::new("/proc").join(pid).exists());
+            if !alive {
+                remove(&path)?;
+            }
+        }
+        let own = runs.join(std::process::id().to_string());
+        remove(&own)?;
+        fs::create_dir(&own).with_context(|| own.display().to_string())?;
+        Ok(Self(own))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // The next run tries again.
+        remove(&self.0).unwrap_or_default();
+    }
+}
+
+/// Removes everything.
+pub(super) fn clean() -> anyhow::Result<()> {
+    let root = root()?;
+    remove(&root)?;
+    say(&format!("removed {}", root.display()));
+    Ok(())
+}
+
+fn remove(directory: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{key, whole};
+
+    #[test]
+    fn a_key_changes_with_every_part_and_with_where_parts_end() {
+        assert_eq!(key(&["a", "b"]), key(&["a", "b"]));
+        assert_ne!(key(&["a", "b"]), key(&["a", "c"]));
+        assert_ne!(key(&["ab", ""]), key(&["a", "b"]));
+    }
+
+    #[test]
+    fn what_failed_half_way_is_not_there() {
+        let target = std::env::temp_dir().join(format!("xtask-whole-{}", std::process::id()));
+        let fail = |path: &std::path::Path| {
+            fs::write(path.join("half"), "")?;
+            anyhow::bail!("no more")
+        };
+        whole(&target, fail).unwrap_err();
+        assert!(!target.exists() && !target.with_extension("half").exists());
+        whole(&target, |path| Ok(fs::write(path.join("all"), "")?)).unwrap();
+        assert!(target.join("all").exists() && !target.join("half").exists());
+        fs::remove_dir_all(target).unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! The virtual machine: QEMU's command line, and its process, which ends with ours.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::accelerator::Accelerator;
+use super::image::{Image, tail};
+
+pub(super) const QEMU: &str = "qemu-system-x86_64";
+
+/// What all machines have. A saved state fits only a machine of the same make.
+const MACHINE: &[&str] = &[
+    "-machine",
+    "q35,hpet=off",
+    "-smp",
+    "2",
+    "-m",
+    "2048",
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-no-reboot",
+    "-append",
+    "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check \
+     systemd.show_status=false",
+];
+
+/// Sizes of the disks that carry archives into the guest and out of it; sparse on this side.
+const IN: u64 = 1 << 30;
+const OUT: u64 = 2 << 30;
+
+/// How often a running machine is looked at.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// A machine's parts, before it runs.
+pub(super) struct Machine<'a> {
+    pub(super) image: &'a Image,
+    pub(super) accelerator: Accelerator,
+    /// Holds its disks and what it says: `in`, `out`, `console`, `output`, `status`.
+    pub(super) directory: &'a Path,
+    /// The file system of its root.
+    pub(super) root: PathBuf,
+    /// Whether what it writes to its root is kept.
+    pub(super) keep: bool,
+    /// Whether hvc0 is this terminal.
+    pub(super) terminal: bool,
+}
+
+/// What a saved state depends on, beside the image.
+pub(super) fn make(accelerator: Accelerator) -> String {
+    format!("{MACHINE:?} {:?} {IN} {OUT}", accelerator.arguments())
+}
+
+impl Machine<'_> {
+    /// Starts it, with more arguments for QEMU.
+    pub(super) fn start(&self, more: &[String]) -> anyhow::Result<Process> {
+        for (name, size) in [("in", IN), ("out", OUT)] {
+            let file = File::options().create(true).append(true).open(self.path(name))?;
+            file.set_len(size)?;
+        }
+        for name in ["console", "output", "status"] {
+            fs::write(self.path(name), "")?;
+        }
+        let mut command = Command::new("setpriv");
+        // The kernel ends it when we end, however that comes about.
+        command.args(["--pdeathsig", "KILL", QEMU]).args(self.accelerator.arguments()).args(MACHINE);
+        command.arg("-kernel").arg(self.image.file("vmlinuz")).arg("-initrd").arg(self.image.file("initrd"));
+        for drive in self.drives() {
+            command.args(["-drive", &drive]);
+        }
+        command.args(self.ports()).args(more).current_dir(self.directory).env("TMPDIR", self.directory);
+        let errors = File::create(self.path("qemu"))?;
+        let (input, output) =
+            if self.terminal { (Stdio::inherit(), Stdio::inherit()) } else { (Stdio::null(), Stdio::null()) };
+        Process::start(command.stdin(input).stdout(output).stderr(errors))
+    }
+
+    fn drives(&self) -> [String; 4] {
+        let drive = |path: &Path, snapshot: bool| {
+            let path = path.display().to_string().replace(',', ",,");
+            let snapshot = if snapshot { "on" } else { "off" };
+            format!("file={path},format=raw,if=virtio,cache=unsafe,snapshot={snapshot}")
+        };
+        [
+            drive(&self.root, !self.keep),
+            drive(&self.path("in"), false),
+            drive(&self.path("out"), false),
+            drive(&self.image.file("data.ext4"), true),
+        ]
+    }
+
+    fn ports(&self) -> Vec<String> {
+        let terminal = if self.terminal { "stdio,id=terminal,signal=off" } else { "null,id=terminal" };
+        let words = [
+            "-serial",
+            "file:console",
+            "-device",
+            "virtio-serial-pci",
+            "-chardev",
+            terminal,
+            "-device",
+            "virtconsole,chardev=terminal,nr=0",
+            "-chardev",
+            "file,id=output,path=output",
+            "-device",
+            "virtserialport,chardev=output,name=output,nr=1",
+            "-chardev",
+            "file,id=status,path=status",
+            "-device",
+            "virtserialport,chardev=status,name=status,nr=2",
+        ];
+        words.map(str::to_owned).to_vec()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Whether the guest has said this word.
+    pub(super) fn has_said(&self, word: &str) -> bool {
+        self.status(word).is_some()
+    }
+
+    /// What the guest said after this word.
+    pub(super) fn status(&self, word: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path("status")).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(word));
+        lines.next_back().map(|rest| rest.trim().to_owned())
+    }
+
+    /// For a message: the end of what QEMU and the guest's console said.
+    pub(super) fn last_words(&self) -> String {
+        let text = |name: &str| fs::read(self.path(name)).unwrap_or_default();
+        let console = String::from_utf8_lossy(&text("console")).into_owned();
+        let qemu = String::from_utf8_lossy(&text("qemu")).into_owned();
+        format!("QEMU said:\n{}the console's last lines:\n{}", tail(&qemu), tail(&console))
+    }
+}
+
+/// A child that is killed when the value goes.
+pub(super) struct Process(Child);
+
+impl Process {
+    pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let child = command.spawn().with_context(|| format!("{}", command.get_program().display()))?;
+        Ok(Self(child))
+    }
+
+    /// Waits until it ends, or `enough` says so, or the limit is over. None where it still runs.
+    pub(super) fn wait(
+        &mut self,
+        limit: Option<Duration>,
+        mut enough: impl FnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Option<ExitStatus>> {
+        let start = Instant::now();
+        loop {
+            let ended = self.0.try_wait()?;
+            if enough()? || ended.is_some() || limit.is_some_and(|limit| start.elapsed() > limit) {
+                return Ok(ended);
+            }
+            sleep(INTERVAL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().unwrap_or_default();
+        self.0.wait().map(drop).unwrap_or_default();
+    }
+}

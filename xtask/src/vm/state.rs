@@ -1,0 +1,93 @@
+//! A machine that is ready to run a command: its image, and where it is emulated, a state saved after its boot.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use serde_json::{Value, json};
+
+use super::accelerator::Accelerator;
+use super::image::{self, Image};
+use super::machine::{self, Machine, QEMU};
+use super::qmp::Monitor;
+use super::{Options, cache, host, quoted};
+use crate::sh::say;
+
+/// How long a boot may take; under emulation, on a busy machine, minutes are usual.
+const BOOT: Duration = Duration::from_mins(15);
+
+/// How long writing the memory may take.
+const SAVE: Duration = Duration::from_mins(5);
+
+/// What a run starts from.
+pub(super) struct Ready {
+    pub(super) image: Image,
+    pub(super) accelerator: Accelerator,
+    /// A saved state: `root.ext4` and `memory`. None where every run boots.
+    pub(super) saved: Option<PathBuf>,
+}
+
+/// Gives what a run starts from, and makes what is missing of it.
+pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
+    host::can_run()?;
+    let _lock = cache::lock(options.suite.name)?;
+    let image = image::prepare(options)?;
+    let accelerator = Accelerator::choose(options, &image)?;
+    if accelerator == Accelerator::Kvm {
+        return Ok(Ready { image, accelerator, saved: None });
+    }
+    let version = host::output(Command::new(QEMU).arg("--version"))?;
+    let key = cache::key(&[&version, &machine::make(accelerator)]);
+    let saved = image.file(&format!("state-{key}"));
+    cache::whole(&saved, |directory| boot_and_save(&image, accelerator, directory))?;
+    Ok(Ready { image, accelerator, saved: Some(saved) })
+}
+
+/// QEMU's arguments to start from this memory.
+pub(super) fn incoming(saved: &Path) -> Vec<String> {
+    let memory = saved.join("memory").display().to_string();
+    vec!["-incoming".to_owned(), format!("exec:cat {}", quoted(&memory))]
+}
+
+fn boot_and_save(image: &Image, accelerator: Accelerator, directory: &Path) -> anyhow::Result<()> {
+    say("there is no KVM here that works: the guest is emulated; it boots once, and is saved");
+    let start = Instant::now();
+    let root = directory.join("root.ext4");
+    // A copy, because the saved memory and the disk below it belong together.
+    host::output(Command::new("cp").args(["--sparse=always"]).arg(image.file("root.ext4")).arg(&root))?;
+    let scratch = cache::Scratch::new()?;
+    let machine = Machine { image, accelerator, directory: scratch.path(), root, keep: true, terminal: false };
+    let mut process = machine.start(&["-qmp", "unix:monitor,server=on,wait=off"].map(str::to_owned))?;
+    let ended = process.wait(Some(BOOT), || Ok(machine.has_said("ready")))?;
+    if !machine.has_said("ready") {
+        let how = ended.map_or_else(|| format!("not ready after {BOOT:?}"), |status| format!("ended with {status}"));
+        bail!("the guest does not boot: {how}\n{}", machine.last_words());
+    }
+    say(&format!("booted after {:.0} s", start.elapsed().as_secs_f64()));
+    let mut monitor = Monitor::open(&scratch.path().join("monitor"))?;
+    save(&mut monitor, &directory.join("memory"))?;
+    monitor.call("quit", &json!({}))?;
+    let ended = process.wait(Some(Duration::from_mins(1)), || Ok(false))?;
+    ensure!(ended.is_some(), "QEMU does not end after it has saved the guest");
+    say(&format!("saved after {:.0} s", start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+fn save(monitor: &mut Monitor, file: &Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    // The guest runs on until its memory is written: a machine that was stopped before would wake up stopped. By default it goes at the pace of a slow network.
+    monitor.call("migrate-set-parameters", &json!({ "max-bandwidth": 1_u64 << 40 }))?;
+    let target = format!("exec:cat >{}", quoted(&file.display().to_string()));
+    monitor.call("migrate", &json!({ "uri": target }))?;
+    while start.elapsed() < SAVE {
+        let answer = monitor.call("query-migrate", &json!({}))?;
+        match answer.get("status").and_then(Value::as_str) {
+            Some("completed") => return Ok(()),
+            Some("failed" | "cancelled") => bail!("QEMU could not save the guest: {answer}"),
+            _ => sleep(Duration::from_millis(100)),
+        }
+    }
+    bail!("the guest was not saved within {SAVE:?}")
+}
