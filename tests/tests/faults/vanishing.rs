@@ -9,7 +9,7 @@ use exporter_tests::{Container, Engine, Exporter};
 const DEATHS: usize = 30;
 const SCRAPES: usize = 40;
 /// or until the machine is too slow for that.
-const STORM: Duration = Duration::from_secs(120);
+const STORM: Duration = Duration::from_mins(2);
 
 #[test]
 fn containers_that_die_during_scrapes_spoil_none() {
