@@ -13,6 +13,7 @@ mod format;
 mod host;
 mod limits;
 mod network;
+mod optional;
 mod plan;
 mod planner;
 mod process;
