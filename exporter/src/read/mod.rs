@@ -17,6 +17,7 @@ mod optional;
 mod plan;
 mod planner;
 mod process;
+mod processes;
 mod reader;
 mod sample;
 #[cfg(test)]
