@@ -13,7 +13,6 @@ mod format;
 mod host;
 mod limits;
 mod network;
-mod optional;
 mod plan;
 mod planner;
 mod process;

@@ -11,7 +11,6 @@ use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse};
 use super::limits::Limits;
 use super::network::Namespaces;
-use super::optional::Told;
 use super::plan::Plan;
 use super::sample::Labels;
 use super::timing::{Timing, lap};
