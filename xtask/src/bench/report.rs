@@ -132,7 +132,7 @@ fn answer(containers: usize, coding: &str, scrapes: &Scrapes, samples: usize) ->
 fn memory(runs: &[Run]) -> String {
     let mut table = head(
         "Resident memory",
-        &["containers", "after 50 gzip scrapes", "peak", "after 100 uncompressed more", "peak"],
+        &["containers", "after the gzip scrapes", "peak", "after twice as many uncompressed ones", "peak"],
     );
     for run in runs {
         let mebibytes = |bytes: u64| format!("{:.1} MiB", float(bytes) / 1024.0 / 1024.0);
