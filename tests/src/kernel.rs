@@ -48,6 +48,11 @@ impl Kernel {
         Ok(directory.clone())
     }
 
+    /// Every directory of the process, in whatever trees.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.values().map(PathBuf::as_path)
+    }
+
     /// Whether a controller has a v1 tree here.
     #[must_use]
     pub fn is_v1(&self, controller: &str) -> bool {

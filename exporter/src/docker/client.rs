@@ -50,7 +50,7 @@ impl Default for Timing {
         Self {
             call: Duration::from_secs(5),
             list: Duration::from_secs(20),
-            sizes: Duration::from_secs(240),
+            sizes: Duration::from_mins(4),
             heartbeat: Duration::from_secs(3),
             subscribe: Duration::from_millis(100),
             settle: Duration::from_secs(2),

@@ -172,7 +172,9 @@ impl World {
         let id = path.split('/').nth(2).unwrap_or_default();
         match path {
             "/version" => Reply::Json(200, self.version()),
-            "/containers/json?all=1" | "/containers/json?limit=1" => Reply::Json(200, self.list()),
+            "/containers/json?all=1" | "/containers/json?limit=1" | "/containers/json?size=1" => {
+                Reply::Json(200, self.list())
+            }
             _ if path.starts_with("/events?") => Reply::Events(self.events.subscribe()),
             _ if path.ends_with("/json") => {
                 self.containers.get(id).map_or_else(missing, |value| Reply::Json(200, value.to_string()))

@@ -14,7 +14,7 @@ use crate::discover::ContainerId;
 use crate::name::Directory;
 
 /// Time between two questions.
-pub const SIZES_INTERVAL: Duration = Duration::from_secs(300);
+pub const SIZES_INTERVAL: Duration = Duration::from_mins(5);
 /// Time between two looks whether the engine is there.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -93,12 +93,16 @@ mod tests {
         let known = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             later.connect().await.unwrap();
-            while !reader.names().sizes.contains_key(&id) {
+            for _ in 0..1000 {
+                if reader.names().sizes.contains_key(&id) {
+                    break;
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            assert_eq!(reader.names().sizes.get(&id), Some(&0), "known within ten seconds");
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        measure(engine, directory, Duration::from_secs(300), known).await;
+        measure(engine, directory, Duration::from_mins(5), known).await;
         assert_eq!(fake.requests("size=1"), 1);
     }
 }

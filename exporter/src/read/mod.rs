@@ -16,6 +16,7 @@ mod network;
 mod plan;
 mod planner;
 mod process;
+mod processes;
 mod reader;
 mod sample;
 #[cfg(test)]

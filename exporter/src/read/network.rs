@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::time::Instant;
 
 use super::container::Container;
+use super::fill::fill_interfaces;
 use super::process::{NetworkNamespace, host_namespace};
-use super::reader::{Reader, reason};
-use crate::metrics::Dimension;
+use super::reader::{Pass, Reader, reason};
+use super::timing::{Timing, lap};
+use crate::metrics::{Collector, Dimension};
 use crate::name::{Names, NetworkMode};
 
 /// The namespaces met in a pass.
@@ -31,8 +34,38 @@ impl Namespaces {
 }
 
 impl Reader {
+    pub(super) fn read_network(
+        &mut self,
+        containers: &mut [Container],
+        place: usize,
+        pass: Pass<'_>,
+        timing: &mut Timing,
+    ) {
+        let mut clock = Instant::now();
+        let Some(file) = self.open_network(containers, place, pass.names) else {
+            lap(&mut clock, Collector::Network, timing);
+            return;
+        };
+        let Some(container) = containers.get_mut(place) else { return };
+        if pass.collectors.has(Collector::Network) {
+            let filled = self.files.read_open(&file).map(|text| {
+                fill_interfaces(text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo")
+            });
+            match filled {
+                Ok(malformed) => (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed")),
+                Err(error) => self.lost_process(containers, place, &error),
+            }
+        }
+        lap(&mut clock, Collector::Network, timing);
+        let Some(container) = containers.get_mut(place) else { return };
+        if pass.collectors.has(Collector::Tcp) {
+            self.read_sockets(container);
+            lap(&mut clock, Collector::Tcp, timing);
+        }
+    }
+
     /// The container's `net/dev`, open, where the container is the one to report it.
-    pub(super) fn open_network(&mut self, containers: &mut [Container], place: usize, names: &Names) -> Option<File> {
+    fn open_network(&mut self, containers: &mut [Container], place: usize, names: &Names) -> Option<File> {
         let container = containers.get(place)?;
         if borrows_network(container, containers, names) {
             return None;

@@ -4,7 +4,8 @@ use exporter_tests::{Container, Engine, Exporter};
 
 use super::{bracketed, named};
 
-const BURN: &[&str] = &["timeout", "3", "sh", "-c", "while :; do :; done"];
+/// Two seconds of CPU time, however long that takes: the kernel ends it by a limit.
+const BURN: &[&str] = &["sh", "-c", "ulimit -t 2; while :; do :; done"];
 
 #[test]
 fn seconds_burnt_are_counted() {
@@ -15,7 +16,7 @@ fn seconds_burnt_are_counted() {
     let usage = "container_cpu_usage_seconds_total";
     let idle = named(&exporter, &container).unwrap().value(usage, &mine).unwrap();
     assert!(idle < 0.5, "{idle} s before any work");
-    container.exec(BURN).unwrap_err(); // `timeout` says so by its exit code.
+    container.exec(BURN).unwrap_err(); // The limit's signal ends it.
 
     let kernel = container.kernel().unwrap();
     let before = kernel.cpu_seconds().unwrap();
@@ -25,8 +26,8 @@ fn seconds_burnt_are_counted() {
     assert_eq!(sample.label("cpu"), "total");
     bracketed(before, sample.value, after).unwrap();
     let burnt = sample.value - idle;
-    // Three seconds of one CPU, less what a busy machine gave to others, plus `docker exec` itself.
-    assert!(burnt > 0.7 && burnt < 4.0, "{burnt} s burnt in 3 s");
+    // `docker exec` itself comes on top.
+    assert!(burnt > 1.9 && burnt < 2.7, "{burnt} s where 2 s were burnt");
 
     let user = exposition.value("container_cpu_user_seconds_total", &mine).unwrap();
     let system = exposition.value("container_cpu_system_seconds_total", &mine).unwrap();
@@ -57,7 +58,7 @@ fn throttled_time_is_counted_where_there_is_a_quota() {
     let within = |ours: i128, before: u64, after: u64| (i128::from(before)..=i128::from(after)).contains(&ours);
     assert!(within(value("container_cpu_cfs_periods_total"), periods, key("nr_periods")));
     assert!(within(value("container_cpu_cfs_throttled_periods_total"), slowed, key("nr_throttled")));
-    assert!(slowed > 0, "3 s of work with a fifth of a CPU was never throttled");
+    assert!(slowed > 0, "2 s of work with a fifth of a CPU were never throttled");
     assert!(exposition.value("container_cpu_cfs_throttled_seconds_total", &mine).unwrap() > 0.1);
     let unlimited = [("name", free.name.as_str())];
     assert!(!exposition.has("container_cpu_cfs_periods_total", &unlimited), "no quota, no periods");

@@ -2,22 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use exporter_tests::{Container, Engine, Exporter, Exposition};
 
 const UP: &str = "docker_stats_exporter_docker_up";
 const CPU: &str = "container_cpu_usage_seconds_total";
 
-/// Slower than any scrape of a few containers is on a busy machine, faster than any wait for an engine.
+/// Faster than any wait for an engine.
 const FAST: Duration = Duration::from_millis(700);
 
-/// One scrape, which must not wait for anybody.
+/// One scrape after some that must not have waited for anybody. A busy machine may hold up one of them, a wait would hold
+/// up all.
 fn fast_scrape(exporter: &Exporter) -> Result<Exposition> {
-    let started = Instant::now();
-    let answer = exporter.get("/metrics", &[])?;
-    let took = started.elapsed();
-    ensure!(answer.status == 200 && took < FAST, "status {} after {took:?}", answer.status);
-    exporter.scrape()
+    let mut fastest = Duration::MAX;
+    for _ in 0..8 {
+        let started = Instant::now();
+        let answer = exporter.get("/metrics", &[])?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+        fastest = fastest.min(started.elapsed());
+        if fastest < FAST {
+            return exporter.scrape();
+        }
+    }
+    bail!("the fastest of eight scrapes took {fastest:?}")
 }
 
 fn await_up(exporter: &Exporter, up: bool, limit: Duration) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use exporter_tests::fake_engine::FakeEngine;
 use exporter_tests::fixture::Fixture;
-use exporter_tests::{Exporter, Exposition};
+use exporter_tests::{Exporter, Exposition, wait};
 use serde_json::{Map, Value, json};
 
 const CPU: &str = "container_cpu_usage_seconds_total";
@@ -128,8 +128,14 @@ fn names_are_never_asked_for_one_by_one_at_every_scrape() {
     let engine = FakeEngine::captured(&fixture.docker()).unwrap();
     let exporter = start(&fixture, &engine);
     scrape(&exporter);
-    std::thread::sleep(Duration::from_millis(500));
-    let before = engine.requests().len();
+    let mut before = 0;
+    wait::eventually(Duration::from_secs(20), "the first questions to be over", || {
+        let last = std::mem::replace(&mut before, engine.requests().len());
+        std::thread::sleep(Duration::from_millis(500));
+        anyhow::ensure!(last == before, "{before} requests");
+        Ok(())
+    })
+    .unwrap();
     for _ in 0..30 {
         exporter.scrape().unwrap();
     }

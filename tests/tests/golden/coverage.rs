@@ -13,6 +13,7 @@ use exporter_tests::fixture::Fixture;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("container_hugetlb_", "no captured host has the hugetlb controller"),
     ("container_cpu_cfs_burst_", "no captured container has bursted"),
+    ("docker_stats_blkio_bfq_io_", "no captured device has the BFQ scheduler, under which these files name operations"),
     ("container_fs_discards_", "no captured container has discarded blocks"),
     ("container_fs_usage_bytes", "asked from the engine at most every five minutes (collector disk)"),
     ("container_fs_limit_bytes", "a fact of the machine that the tests run on (collector disk)"),

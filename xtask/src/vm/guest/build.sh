@@ -62,7 +62,7 @@ ln -sfn ../guest-agent.service "$root/etc/systemd/system/multi-user.target.wants
 mv "$(find "$root/boot" "$root/usr/lib/modules" -name 'vmlinuz*' | head -n 1)" vmlinuz
 rm -rf "$root"/boot/*
 initrd=$root/tmp/initrd
-mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/root"
+mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/newroot"
 cp "$root/bin/busybox" "$initrd/bin/"
 find "$root/usr/lib/modules/$release/kernel/drivers/block" -name virtio_blk.ko -exec cp {} "$initrd/" \;
 install -m 755 "$GUEST/init.sh" "$initrd/init"

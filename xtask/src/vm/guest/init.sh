@@ -9,7 +9,7 @@ if /bin/busybox grep -qw probe /proc/cmdline; then
 fi
 /bin/busybox insmod /virtio_blk.ko
 until [ -b /dev/vda ]; do /bin/busybox sleep 0.05; done
-/bin/busybox mount -t ext4 -o noatime /dev/vda /root
+/bin/busybox mount -t ext4 -o noatime /dev/vda /newroot
 /bin/busybox umount /proc
-/bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /sbin/init
+/bin/busybox mount --move /dev /newroot/dev
+exec /bin/busybox switch_root /newroot /sbin/init

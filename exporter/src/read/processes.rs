@@ -1,0 +1,164 @@
+//! What is read of a container through its processes: their number, one of them to read the network through, what they hold open,
+//! their sockets, and the filesystem they live on.
+
+use tracing::warn;
+
+use super::container::Container;
+use super::disk::{Place, figure};
+use super::file::{Handle, Outcome};
+use super::fill::{pids_below, read_pids};
+use super::process::{Process, count_processes, count_sockets};
+use super::reader::{Reader, reason};
+use super::timing::Timing;
+use crate::metrics::{Collector, CollectorSet, Controller, Dimension, DiskFact};
+use crate::name::Names;
+
+/// Processes that are tried before a container goes without network metrics for this scrape.
+const CANDIDATES: usize = 8;
+
+impl Reader {
+    /// The list of processes: their number, and one of them to read the network through.
+    pub(super) fn read_processes(&mut self, container: &mut Container, names: &Names) {
+        container.pids.clear();
+        let Some(tree) = self.hierarchy.tree(Controller::Procs) else { return };
+        if !matches!(container.procs, Handle::Open(_)) {
+            container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        }
+        let mut malformed = 0;
+        match self.files.read(&mut container.procs, &self.path) {
+            Outcome::Text(text) => malformed = read_pids(text, &mut container.pids),
+            Outcome::Absent => return,
+            Outcome::Vanished => {
+                self.own.count_read_error("cgroup.procs", "vanished");
+                container.alive = !self.live;
+                return;
+            }
+            Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
+        }
+        if container.has_children(&tree.path, &mut self.path, &mut self.files) {
+            container.file_path(&tree.path, "", &mut self.path);
+            malformed += pids_below(&self.path.clone(), &mut self.files, &mut container.pids);
+        }
+        for _ in 0..malformed {
+            self.own.count_read_error("cgroup.procs", "malformed");
+        }
+        // A v1 kernel leaves processes of other pid namespaces out of the list (v2 writes 0 for each): an empty list is no count.
+        if let Some(slot) = self.plan.process_count.filter(|_| !container.pids.is_empty()) {
+            container.sample.set(slot, container.pids.len() as u64);
+        }
+        self.choose_process(container, names);
+    }
+
+    /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
+    fn choose_process(&mut self, container: &mut Container, names: &Names) {
+        let Some(id) = container.id else { return };
+        let visible = container.pids.iter().any(|pid| *pid != 0);
+        if container.process.as_ref().is_some_and(|process| !visible || container.pids.contains(&process.pid)) {
+            self.namespaces.visible = true;
+            return;
+        }
+        // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
+        // also the only way where the list hides its processes from us, if procfs is the host's.
+        let engine = names.containers.get(&id).and_then(|meta| meta.pid);
+        let known = engine.filter(|pid| !visible || container.pids.contains(pid));
+        let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
+        container.process =
+            candidates.take(CANDIDATES).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        if let Some(process) = &mut container.process {
+            process.counted = self.files.count();
+        }
+        self.namespaces.visible |= container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
+    }
+
+    /// Without the host's pid namespace, network and process counts are missing: said once, and to be seen in the
+    /// collectors' success.
+    pub(super) fn tell_foreign(&mut self, timing: &mut Timing) {
+        timing.fail(CollectorSet::EMPTY.with(Collector::Network).with(Collector::Pids));
+        if self.is_first(Collector::Network) {
+            warn!(
+                procfs = %self.procfs.display(),
+                "the containers' processes are outside of our pid namespace: their number and their network cannot be read; run the \
+                 exporter with --pid=host"
+            );
+        }
+    }
+
+    /// Sockets of the container's network namespace, by state.
+    pub(super) fn read_sockets(&self, container: &mut Container) {
+        let Some(process) = container.process.as_ref() else { return };
+        let mut table: Option<(&str, Vec<u8>)> = None;
+        for (name, count, slot) in &self.plan.sockets {
+            if table.as_ref().is_none_or(|(known, _)| known != name) {
+                table = process.socket_table(name).ok().map(|text| (*name, text));
+            }
+            if let Some((_, text)) = &table {
+                container.sample.set(*slot, count_sockets(text, *count));
+            }
+        }
+    }
+
+    /// What the processes hold open. Without the right to look into them all there is no sum.
+    pub(super) fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
+        let mut refused = None;
+        for (fact, slot) in &self.plan.processes {
+            match count_processes(&self.procfs, &container.pids, *fact) {
+                Ok(Some(value)) => container.sample.set(*slot, value),
+                Ok(None) => {}
+                Err(error) => {
+                    self.own.count_read_error("fd", reason(&error));
+                    refused = Some(error);
+                }
+            }
+        }
+        let Some(error) = refused else { return };
+        timing.fail(CollectorSet::EMPTY.with(Collector::Process));
+        if self.is_first(Collector::Process) {
+            warn!(
+                %error, container = %container.path,
+                "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
+                 (--cap-add=SYS_PTRACE), or leave --collector.process out"
+            );
+        }
+    }
+
+    /// The size of the writable layer, as the engine has told it, and of the filesystem that it is on.
+    pub(super) fn read_disk(&mut self, container: &mut Container, names: &Names, timing: &mut Timing) {
+        if let (None, Some(process)) = (&container.disk, &container.process) {
+            container.disk = Some(Place::find(process, &self.procfs));
+        }
+        let place = container.disk.clone().unwrap_or_default();
+        let figures = container.process.as_ref().filter(|_| self.live).map(|process| place.measure(process));
+        if let Some(Err(error)) = &figures {
+            self.lacks_disk(container, error, timing);
+        }
+        let figures = figures.and_then(Result::ok);
+        let size = container.id.and_then(|id| names.sizes.get(&id)).copied();
+        let key = self.devices.place(place.device, place.source.as_deref(), self.labels.of_mut(Dimension::Device));
+        for (fact, column) in &self.plan.disks {
+            let value =
+                if *fact == DiskFact::Usage { size } else { figures.as_ref().and_then(|all| figure(*fact, all)) };
+            if let Some(value) = value {
+                container.sample.table_mut(Dimension::Device).set(key, *column, value);
+            }
+        }
+    }
+
+    fn lacks_disk(&mut self, container: &Container, error: &std::io::Error, timing: &mut Timing) {
+        self.own.count_read_error("root", reason(error));
+        timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        if self.is_first(Collector::Disk) {
+            warn!(
+                %error, container = %container.path,
+                "the size of this container's filesystem cannot be read: give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE), or \
+                 leave --collector.disk out"
+            );
+        }
+    }
+
+    /// Whether a shortcoming of this collector has not been told yet.
+    fn is_first(&mut self, collector: Collector) -> bool {
+        let first = !self.told.has(collector);
+        self.told = self.told.with(collector);
+        first
+    }
+}
