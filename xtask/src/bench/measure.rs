@@ -1,6 +1,7 @@
 //! The runs: for each number of containers, scrapes and rounds of the floor in turn, so that what else this machine does
 //! falls on both.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -70,15 +71,15 @@ pub(super) fn all(sizes: &[usize]) -> anyhow::Result<Vec<Run>> {
         .iter()
         .map(|size| {
             population.grow(*size)?;
-            one(*size)
+            one(&population.root, *size)
         })
         .collect()
 }
 
-fn one(containers: usize) -> anyhow::Result<Run> {
-    let exporter = Exporter::start()?;
+fn one(root: &Path, containers: usize) -> anyhow::Result<Run> {
+    let exporter = Exporter::start(root)?;
     let mut client = exporter.connect()?;
-    let mut floor = Floor::start(containers)?;
+    let mut floor = Floor::start(root, containers)?;
     let mut gzip = Vec::new();
     let scrapes = if containers < MANY { SCRAPES } else { SCRAPES_OF_MANY };
     for _ in 0..WARM_UP + scrapes {
@@ -92,7 +93,7 @@ fn one(containers: usize) -> anyhow::Result<Run> {
         descriptors: exporter.descriptors()?,
         plain: Scrapes::of(&rounds.plain),
         gzip: Scrapes::of(gzip.get(WARM_UP..).unwrap_or_default()),
-        cpu_only: cpu_only(scrapes)?,
+        cpu_only: cpu_only(root, scrapes)?,
         floor_anew: Figures::of(&rounds.anew),
         floor_kept: Figures::of(&rounds.kept),
         memory_gzip,
@@ -130,8 +131,8 @@ fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor, scrape
     Ok(rounds)
 }
 
-fn cpu_only(scrapes: usize) -> anyhow::Result<Scrapes> {
-    let exporter = Exporter::start()?;
+fn cpu_only(root: &Path, scrapes: usize) -> anyhow::Result<Scrapes> {
+    let exporter = Exporter::start(root)?;
     let mut client = exporter.connect()?;
     let mut taken = Vec::new();
     for _ in 0..WARM_UP + scrapes {
