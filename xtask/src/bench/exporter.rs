@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -49,16 +50,18 @@ pub(super) struct Memory {
 
 impl Exporter {
     /// Starts it and waits until it is ready.
-    pub(super) fn start() -> anyhow::Result<Self> {
+    pub(super) fn start(root: &Path) -> anyhow::Result<Self> {
         let address = free_address()?;
         let own = std::env::current_exe().context("cannot find our own binary")?;
         let program = super::release_directory()?.join("docker-stats-exporter");
         let process = Command::new(own)
             .args(["bench", "bound"])
             .arg(program)
-            .args(["--log.level=error", "--ebpf=off"])
+            .args(["--log.level=error", "--ebpf=off", "--source=cgroup"])
             .arg(format!("--web.listen-address={address}"))
             .arg(format!("--docker.url={NO_ENGINE}"))
+            .arg("--path.cgroup")
+            .arg(root)
             .spawn()
             .context("cannot start the exporter")?;
         let mut exporter = Self { process, address };

@@ -22,7 +22,6 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::exporter::cpu_ns;
-use super::population::CGROUPS;
 
 /// How a container's `net/dev` is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +57,11 @@ struct Shard {
 
 impl Floor {
     /// Starts as many processes as the descriptors ask for.
-    pub(super) fn start(containers: usize) -> anyhow::Result<Self> {
+    pub(super) fn start(root: &Path, containers: usize) -> anyhow::Result<Self> {
         let shards = containers.div_ceil(1000);
         let mut floor = Self { shards: Vec::new(), files: 0 };
         for place in 0..shards {
-            let mut shard = Shard::start(place, shards)?;
+            let mut shard = Shard::start(root, place, shards)?;
             floor.files += shard.answer()?;
             floor.shards.push(shard);
         }
@@ -86,10 +85,11 @@ impl Floor {
 }
 
 impl Shard {
-    fn start(place: usize, shards: usize) -> anyhow::Result<Self> {
+    fn start(root: &Path, place: usize, shards: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find our own binary")?;
         let mut process = Command::new(program)
             .args(["bench", "floor", &place.to_string(), &shards.to_string()])
+            .arg(root)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -121,8 +121,8 @@ impl Drop for Shard {
 
 /// The process' own side: opens its share, then reads it whenever a line asks for it.
 pub(super) fn serve(arguments: &[&str]) -> anyhow::Result<()> {
-    let &[place, shards] = arguments else { bail!("a share is missing") };
-    let containers = open_share(place.parse()?, shards.parse()?)?;
+    let &[place, shards, root] = arguments else { bail!("a share is missing") };
+    let containers = open_share(root.as_ref(), place.parse()?, shards.parse()?)?;
     let files =
         containers.iter().map(|container| container.files.len() + usize::from(container.process.is_some())).sum();
     let mut output = io::stdout().lock();
@@ -157,10 +157,10 @@ fn open_net_dev(directory: &File) -> io::Result<File> {
     Ok(openat(directory, "net/dev", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
-fn open_share(place: usize, shards: usize) -> anyhow::Result<Vec<Container>> {
+fn open_share(root: &Path, place: usize, shards: usize) -> anyhow::Result<Vec<Container>> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot raise the descriptor limit")?;
-    let hierarchy = Hierarchy::detect(Path::new(CGROUPS))?;
+    let hierarchy = Hierarchy::detect(root)?;
     let (plan, _) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
     let procs = hierarchy.tree(Controller::Procs).context("no tree lists processes")?.clone();
     let mut found: Vec<String> =

@@ -1,6 +1,7 @@
 //! The runs: for each number of containers, scrapes and rounds of the floor in turn, so that what else this machine does
 //! falls on both.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use super::floor::{Floor, NetDev};
 use super::population::Population;
 use crate::sh::say;
 
-/// Scrapes of each kind.
+/// Scrapes of each kind; fewer where one takes a second, as all these cgroups are a load on everyone else on this host.
 const SCRAPES: usize = 50;
+const SCRAPES_OF_MANY: usize = 12;
+const MANY: usize = 2000;
 /// Scrapes and rounds before anything counts: files are opened, buffers grow.
 const WARM_UP: usize = 3;
 /// Scrapes at the pace of a Prometheus, and that pace.
 const PACED: u64 = 4;
+const PACED_OF_MANY: u64 = 2;
 const PACE: Duration = Duration::from_secs(15);
 
 /// All that was measured with one number of containers.
@@ -67,33 +71,34 @@ pub(super) fn all(sizes: &[usize]) -> anyhow::Result<Vec<Run>> {
         .iter()
         .map(|size| {
             population.grow(*size)?;
-            one(*size)
+            one(&population.root, *size)
         })
         .collect()
 }
 
-fn one(containers: usize) -> anyhow::Result<Run> {
-    let exporter = Exporter::start()?;
+fn one(root: &Path, containers: usize) -> anyhow::Result<Run> {
+    let exporter = Exporter::start(root)?;
     let mut client = exporter.connect()?;
-    let mut floor = Floor::start(containers)?;
+    let mut floor = Floor::start(root, containers)?;
     let mut gzip = Vec::new();
-    for _ in 0..WARM_UP + SCRAPES {
+    let scrapes = if containers < MANY { SCRAPES } else { SCRAPES_OF_MANY };
+    for _ in 0..WARM_UP + scrapes {
         gzip.push(exporter.scrape(&mut client, "/metrics", Coding::Gzip)?);
     }
     let memory_gzip = exporter.memory()?;
-    let rounds = alternate(&exporter, &mut client, &mut floor)?;
+    let rounds = alternate(&exporter, &mut client, &mut floor, scrapes)?;
     let run = Run {
         containers,
         files: floor.files,
         descriptors: exporter.descriptors()?,
         plain: Scrapes::of(&rounds.plain),
         gzip: Scrapes::of(gzip.get(WARM_UP..).unwrap_or_default()),
-        cpu_only: cpu_only()?,
+        cpu_only: cpu_only(root, scrapes)?,
         floor_anew: Figures::of(&rounds.anew),
         floor_kept: Figures::of(&rounds.kept),
         memory_gzip,
         memory_all: exporter.memory()?,
-        paced: paced(&exporter, &mut client, &mut floor)?,
+        paced: paced(&exporter, &mut client, &mut floor, if containers < MANY { PACED } else { PACED_OF_MANY })?,
     };
     say(&format!(
         "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
@@ -110,9 +115,9 @@ struct Rounds {
     kept: Vec<u64>,
 }
 
-fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Rounds> {
+fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor, scrapes: usize) -> anyhow::Result<Rounds> {
     let mut rounds = Rounds { plain: Vec::new(), anew: Vec::new(), kept: Vec::new() };
-    for round in 0..WARM_UP + SCRAPES {
+    for round in 0..WARM_UP + scrapes {
         let plain = exporter.scrape(client, "/metrics", Coding::Plain)?;
         let anew = floor.round(NetDev::Anew)?;
         let again = exporter.scrape(client, "/metrics", Coding::Plain)?;
@@ -126,25 +131,25 @@ fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> any
     Ok(rounds)
 }
 
-fn cpu_only() -> anyhow::Result<Scrapes> {
-    let exporter = Exporter::start()?;
+fn cpu_only(root: &Path, scrapes: usize) -> anyhow::Result<Scrapes> {
+    let exporter = Exporter::start(root)?;
     let mut client = exporter.connect()?;
-    let mut scrapes = Vec::new();
-    for _ in 0..WARM_UP + SCRAPES {
-        scrapes.push(exporter.scrape(&mut client, "/metrics?collect[]=cpu", Coding::Plain)?);
+    let mut taken = Vec::new();
+    for _ in 0..WARM_UP + scrapes {
+        taken.push(exporter.scrape(&mut client, "/metrics?collect[]=cpu", Coding::Plain)?);
     }
-    Ok(Scrapes::of(scrapes.get(WARM_UP..).unwrap_or_default()))
+    Ok(Scrapes::of(taken.get(WARM_UP..).unwrap_or_default()))
 }
 
-fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Paced> {
+fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor, times: u64) -> anyhow::Result<Paced> {
     let mut paced = Paced { scrape: 0, floor: 0, idle: 0 };
-    for _ in 0..PACED {
+    for _ in 0..times {
         let before = exporter.cpu_ns()?;
         sleep(PACE);
-        paced.idle += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / PACED;
-        paced.scrape += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / PACED;
+        paced.idle += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / times;
+        paced.scrape += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / times;
         sleep(PACE);
-        paced.floor += floor.round(NetDev::Anew)? / PACED;
+        paced.floor += floor.round(NetDev::Anew)? / times;
     }
     Ok(paced)
 }

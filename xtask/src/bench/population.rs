@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, PipeWriter, Read as _};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +18,7 @@ use anyhow::{Context, bail};
 use crate::sh::say;
 
 /// Where this host's trees are mounted.
-pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// The parent of all that we make, in each tree.
 const PARENT: &str = "docker-stats-bench";
 /// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's.
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The cgroups and their processes.
 #[derive(Debug)]
 pub(super) struct Population {
+    /// A cgroup root that shows our containers and no others, whatever else runs on this host.
+    pub(super) root: PathBuf,
     trees: Vec<PathBuf>,
     sleepers: Vec<Child>,
     input: io::PipeReader,
@@ -43,7 +46,7 @@ impl Population {
     /// None yet. Removes what an earlier run has left.
     pub(super) fn new() -> anyhow::Result<Self> {
         let trees = trees(Path::new(CGROUPS))?;
-        remove_all(&trees)?;
+        remove_all()?;
         let (input, awake) = io::pipe().context("cannot make a pipe")?;
         let program = std::env::current_exe().context("cannot find our own binary")?;
         let janitor = Command::new(program)
@@ -52,8 +55,10 @@ impl Population {
             .process_group(0)
             .spawn()
             .context("cannot start the janitor")?;
-        let population = Self { trees, sleepers: Vec::new(), input, awake: Some(awake), janitor };
+        let root = view();
+        let population = Self { root, trees, sleepers: Vec::new(), input, awake: Some(awake), janitor };
         population.trees.iter().try_for_each(|tree| make_parent(tree))?;
+        make_view(&population.root, &population.trees).context("cannot make a root of our own")?;
         Ok(population)
     }
 
@@ -101,7 +106,29 @@ impl Drop for Population {
 /// Waits until whoever started us is gone, then removes everything.
 pub(super) fn janitor() -> anyhow::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end")?;
-    remove_all(&trees(Path::new(CGROUPS))?)
+    remove_all()
+}
+
+/// Where our own root is. On v2 it is the parent itself; on v1 a directory of links to the parents in the trees.
+fn view() -> PathBuf {
+    std::env::temp_dir().join(PARENT)
+}
+
+fn make_view(root: &Path, trees: &[PathBuf]) -> io::Result<()> {
+    if trees.iter().any(|tree| tree == Path::new(CGROUPS)) {
+        return symlink(Path::new(CGROUPS).join(PARENT), root);
+    }
+    fs::create_dir(root)?;
+    trees.iter().try_for_each(|tree| symlink(tree.join(PARENT), root.join(tree.file_name().unwrap_or_default())))
+}
+
+fn remove_view(root: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(root) {
+        Ok(facts) if facts.is_dir() => fs::remove_dir_all(root),
+        Ok(_) => fs::remove_file(root),
+        Err(error) => Err(error),
+    };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// The roots of the mounted trees: one on v2, else one per controller and the unified one.
@@ -170,8 +197,9 @@ fn wait_until_ready(sleeper: &Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove_all(trees: &[PathBuf]) -> anyhow::Result<()> {
-    trees.iter().try_for_each(|tree| remove(&tree.join(PARENT)))
+fn remove_all() -> anyhow::Result<()> {
+    remove_view(&view()).context("cannot remove our own root")?;
+    trees(Path::new(CGROUPS))?.iter().try_for_each(|tree| remove(&tree.join(PARENT)))
 }
 
 /// Removes a cgroup and those below it, waiting for processes that are just ending.
@@ -195,9 +223,31 @@ fn remove(directory: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use docker_stats_exporter::discover::ContainerId;
+    use docker_stats_exporter::discover::{ContainerId, Hierarchy, Kind};
 
-    use super::id;
+    use super::{id, make_view, remove_view};
+
+    #[test]
+    fn a_root_of_our_own_shows_one_subtree_of_each_tree() {
+        let host = std::env::temp_dir().join(format!("xtask-bench-{}", std::process::id()));
+        let trees = ["memory", "cpu"].map(|name| host.join(name));
+        for tree in &trees {
+            std::fs::create_dir_all(tree.join("docker-stats-bench")).unwrap();
+            std::fs::write(tree.join("docker-stats-bench/cgroup.procs"), "").unwrap();
+        }
+        let root = host.join("root");
+        make_view(&root, &trees).unwrap();
+        let hierarchy = Hierarchy::detect(&root).unwrap();
+        assert_eq!(hierarchy.kind(), Kind::V1);
+        assert!(hierarchy.walked().unwrap().path.canonicalize().unwrap().ends_with("memory/docker-stats-bench"));
+        remove_view(&root).unwrap();
+        remove_view(&root).unwrap();
+        assert!(
+            trees.iter().all(|tree| tree.join("docker-stats-bench").is_dir()),
+            "links are removed, not what they lead to"
+        );
+        std::fs::remove_dir_all(&host).unwrap();
+    }
 
     #[test]
     fn the_cgroups_are_named_as_containers_are() {

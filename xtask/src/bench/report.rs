@@ -33,7 +33,7 @@ fn machine() -> anyhow::Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
-    let hierarchy = docker_stats_exporter::discover::Hierarchy::detect(super::population::CGROUPS.as_ref())?;
+    let hierarchy = docker_stats_exporter::discover::Hierarchy::detect("/sys/fs/cgroup".as_ref())?;
     Ok(format!(
         "Measured on {date}: {cores} cores of {}, Linux {}, cgroup {}, revision {}.\n",
         model.trim_start_matches([' ', '\t', ':']),
@@ -132,7 +132,7 @@ fn answer(containers: usize, coding: &str, scrapes: &Scrapes, samples: usize) ->
 fn memory(runs: &[Run]) -> String {
     let mut table = head(
         "Resident memory",
-        &["containers", "after 50 gzip scrapes", "peak", "after 100 uncompressed more", "peak"],
+        &["containers", "after the gzip scrapes", "peak", "after twice as many uncompressed ones", "peak"],
     );
     for run in runs {
         let mebibytes = |bytes: u64| format!("{:.1} MiB", float(bytes) / 1024.0 / 1024.0);
