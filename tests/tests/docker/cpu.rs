@@ -1,5 +1,6 @@
 //! CPU seconds burnt, and throttling.
 
+use exporter_tests::wait::patience;
 use exporter_tests::{Container, Engine, Exporter};
 
 use super::{bracketed, named};
@@ -14,7 +15,7 @@ fn seconds_burnt_are_counted() {
     let mine = [("name", container.name.as_str())];
     let usage = "container_cpu_usage_seconds_total";
     let idle = named(&exporter, &container).unwrap().value(usage, &mine).unwrap();
-    assert!(idle < 0.5, "{idle} s before any work");
+    assert!(idle < 0.5 * f64::from(patience()), "{idle} s before any work");
     container.exec(BURN).unwrap_err(); // `timeout` says so by its exit code.
 
     let kernel = container.kernel().unwrap();
@@ -26,7 +27,8 @@ fn seconds_burnt_are_counted() {
     bracketed(before, sample.value, after).unwrap();
     let burnt = sample.value - idle;
     // Three seconds of one CPU, less what a busy machine gave to others, plus `docker exec` itself.
-    assert!(burnt > 0.7 && burnt < 4.0, "{burnt} s burnt in 3 s");
+    let most = 3.0 + f64::from(patience());
+    assert!(burnt > 0.7 && burnt < most, "{burnt} s burnt in 3 s");
 
     let user = exposition.value("container_cpu_user_seconds_total", &mine).unwrap();
     let system = exposition.value("container_cpu_system_seconds_total", &mine).unwrap();
