@@ -8,11 +8,18 @@ use anyhow::{Result, bail};
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// How many times as long as on a usual machine things may take: `PATIENCE`, 1 by default. An emulated guest sets it.
+#[must_use]
+pub fn patience() -> u32 {
+    std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Calls `probe` until it gives a value.
 ///
 /// # Errors
-/// After `limit`, with what was waited for and the last error of `probe`.
+/// After `limit` times [`patience`], with what was waited for and the last error of `probe`.
 pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let limit = limit * patience();
     let end = Instant::now() + limit;
     loop {
         match probe() {

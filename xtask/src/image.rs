@@ -41,7 +41,7 @@ fn stage(target: &str) -> anyhow::Result<()> {
 }
 
 /// Without `--target`, build scripts and macros would be linked statically too, and fail.
-fn host_target() -> anyhow::Result<String> {
+pub(crate) fn host_target() -> anyhow::Result<String> {
     let answer = Command::new("rustc").arg("-vV").output().context("rustc -vV")?;
     let text = String::from_utf8_lossy(&answer.stdout);
     let host = text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();

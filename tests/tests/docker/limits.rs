@@ -72,10 +72,13 @@ fn what_is_not_limited_is_zero_or_absent() {
     let none = [
         ("container_spec_memory_limit_bytes", 0),
         ("container_spec_memory_reservation_limit_bytes", 0),
-        ("container_threads_max", 0),
         ("container_spec_cpu_shares", 1024),
     ];
     expect(&exposition, &container, &none).unwrap();
+    // systemd limits every unit's tasks, whatever Docker was told.
+    let kernel = container.kernel().unwrap();
+    let tasks = kernel.number("pids", "pids.max").unwrap_or(0);
+    expect(&exposition, &container, &[("container_threads_max", tasks.into())]).unwrap();
     exporter.stop().unwrap();
 }
 

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::bail;
 
+use super::emulator::Emulator;
 use super::image::Image;
-use super::machine::{Process, QEMU};
+use super::machine::Process;
 use super::{Options, cache};
 
 /// How the guest's processor comes about.
@@ -36,7 +37,7 @@ pub(super) fn parse(word: &str) -> anyhow::Result<Option<Accelerator>> {
 
 impl Accelerator {
     /// What was asked for, else what works. The answer is kept until the next boot of this machine.
-    pub(super) fn choose(options: &Options, image: &Image) -> anyhow::Result<Self> {
+    pub(super) fn choose(options: &Options, emulator: &Emulator, image: &Image) -> anyhow::Result<Self> {
         if let Some(accelerator) = options.accelerator {
             return Ok(accelerator);
         }
@@ -50,7 +51,7 @@ impl Accelerator {
             Some("works") => true,
             Some(_) => false,
             None => {
-                let works = kvm_works(image)?;
+                let works = kvm_works(emulator, image)?;
                 fs::write(&note, format!("{boot}{}", if works { "works" } else { "does not work" }))?;
                 works
             }
@@ -70,12 +71,12 @@ impl Accelerator {
 }
 
 /// A machine that is itself a guest may offer a `/dev/kvm` that cannot run this kernel: only trying tells.
-fn kvm_works(image: &Image) -> anyhow::Result<bool> {
-    let scratch = cache::Scratch::new()?;
+fn kvm_works(emulator: &Emulator, image: &Image) -> anyhow::Result<bool> {
+    let scratch = cache::Scratch::new("probe")?;
     let console = scratch.path().join("console");
-    let mut command = Command::new("setpriv");
+    let mut command = emulator.command();
     command
-        .args(["--pdeathsig", "KILL", QEMU, "-machine", "q35", "-m", "256", "-nodefaults", "-display", "none"])
+        .args(["-machine", "q35", "-m", "256", "-nodefaults", "-display", "none"])
         .args(["-no-user-config", "-no-reboot", "-append", "console=ttyS0 panic=-1 probe"])
         .args(Accelerator::Kvm.arguments())
         .arg("-kernel")

@@ -73,17 +73,19 @@ pub(super) fn used(image: &Path) -> anyhow::Result<()> {
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    /// One for this purpose.
+    pub(super) fn new(what: &str) -> anyhow::Result<Self> {
         let runs = root()?.join("runs");
         fs::create_dir_all(&runs)?;
         for entry in fs::read_dir(&runs)? {
             let path = entry?.path();
-            let alive = path.file_name().is_some_and(|pid| Path::new("/proc").join(pid).exists());
-            if !alive {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let pid = name.split('-').next().unwrap_or_default();
+            if !Path::new("/proc").join(pid).exists() {
                 remove(&path)?;
             }
         }
-        let own = runs.join(std::process::id().to_string());
+        let own = runs.join(format!("{}-{what}", std::process::id()));
         remove(&own)?;
         fs::create_dir(&own).with_context(|| own.display().to_string())?;
         Ok(Self(own))

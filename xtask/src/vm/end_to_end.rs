@@ -1,7 +1,42 @@
-//! `cargo xtask vm test`: the end-to-end tests of this workspace, built static and run in the guest.
+//! `cargo xtask vm test`: the end-to-end tests of this workspace, the same as on this host, built static and run in the
+//! guest in one go.
 
-use super::Options;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-pub(super) fn run(_options: &Options, _filters: &[&str]) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+use anyhow::Context;
+
+use super::session::{self, Job};
+use super::{Options, binaries, cache, host, quoted};
+use crate::workspace;
+
+/// The tests that look at real containers. The others compare with captured hosts or files: they say the same anywhere.
+const TESTS: &[&str] = &["harness", "docker", "faults"];
+
+/// Runs them; words choose tests by name.
+pub(super) fn run(options: &Options, filters: &[&str]) -> anyhow::Result<()> {
+    host::can_run()?;
+    let input = cache::Scratch::new("input")?;
+    let bin = input.path().join("bin");
+    binaries::place(&binaries::build(&["build", "--package", "docker-stats-exporter"])?, &bin)?;
+    let mut arguments = vec!["test", "--no-run", "--package", "exporter-tests"];
+    arguments.extend(TESTS.iter().flat_map(|test| ["--test", test]));
+    binaries::place(&binaries::build(&arguments)?, &bin)?;
+    let tests = workspace::root().join("tests");
+    copy(&tests.join("fixtures"), &input.path().join("tests"))?;
+    let script = script(&tests, filters);
+    session::run(options, &Job { input: Some(input.path().to_owned()), output: None, script, terminal: false })
+}
+
+fn script(tests: &Path, filters: &[&str]) -> String {
+    let words: Vec<String> = filters.iter().map(|word| quoted(word)).collect();
+    let head = include_str!("guest/test.sh");
+    let tests = quoted(&tests.display().to_string());
+    format!("set -- {}\nTESTS={}\nMANIFEST={tests}\n{head}", words.join(" "), quoted(&TESTS.join(" ")))
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    host::output(Command::new("cp").args(["--recursive", "--no-dereference"]).args([from, to])).map(drop)
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 /// Programs that every run needs, with their packages.
-const TO_RUN: &[(&str, &str)] = &[("qemu-system-x86_64", "qemu-system-x86"), ("setpriv", "util-linux"), ("tar", "tar")];
+const TO_RUN: &[(&str, &str)] = &[("setpriv", "util-linux"), ("tar", "tar")];
 
 /// Programs that building an image needs.
 const TO_BUILD: &[(&str, &str)] =

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::accelerator::Accelerator;
+use super::emulator::Emulator;
 use super::image::{Image, tail};
-
-pub(super) const QEMU: &str = "qemu-system-x86_64";
 
 /// What all machines have. A saved state fits only a machine of the same make.
 const MACHINE: &[&str] = &[
@@ -26,6 +25,11 @@ const MACHINE: &[&str] = &[
     "-display",
     "none",
     "-no-reboot",
+    // A network card, as any host has one, and no network.
+    "-netdev",
+    "hubport,id=net,hubid=0",
+    "-device",
+    "virtio-net-pci,netdev=net,romfile=",
     "-append",
     "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check \
      systemd.show_status=false",
@@ -40,6 +44,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A machine's parts, before it runs.
 pub(super) struct Machine<'a> {
+    pub(super) emulator: &'a Emulator,
     pub(super) image: &'a Image,
     pub(super) accelerator: Accelerator,
     /// Holds its disks and what it says: `in`, `out`, `console`, `output`, `status`.
@@ -67,9 +72,8 @@ impl Machine<'_> {
         for name in ["console", "output", "status"] {
             fs::write(self.path(name), "")?;
         }
-        let mut command = Command::new("setpriv");
-        // The kernel ends it when we end, however that comes about.
-        command.args(["--pdeathsig", "KILL", QEMU]).args(self.accelerator.arguments()).args(MACHINE);
+        let mut command = self.emulator.command();
+        command.args(self.accelerator.arguments()).args(MACHINE);
         command.arg("-kernel").arg(self.image.file("vmlinuz")).arg("-initrd").arg(self.image.file("initrd"));
         for drive in self.drives() {
             command.args(["-drive", &drive]);

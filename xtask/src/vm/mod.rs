@@ -7,8 +7,11 @@
 
 mod accelerator;
 mod archive;
+mod binaries;
 mod cache;
+mod emulator;
 mod end_to_end;
+mod fixture;
 mod host;
 mod image;
 mod machine;
@@ -33,6 +36,7 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
 
   build             makes the image, and the saved state where there is no KVM
   test [FILTER...]  the end-to-end tests in the guest; with words, only tests whose names hold one of them
+  capture           the guest's fixture in tests/fixtures, with containers made for it
   shell             a terminal in the guest
   run [--in DIR] [--out DIR] -- COMMAND...
                     runs a command there as root, and ends with its status. DIR's content is in /in, where the command
@@ -70,6 +74,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match command {
         ["build"] => state::prepare(&options).map(drop),
         ["test", filters @ ..] => end_to_end::run(&options, filters),
+        ["capture"] => fixture::run(&options),
         ["shell"] => terminal::run(&options),
         ["run", rest @ ..] => run_command(&options, rest),
         ["clean"] => cache::clean(),

@@ -31,12 +31,13 @@ pub(super) struct Job {
 pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
     let ready = state::prepare(options)?;
     let start = Instant::now();
-    let scratch = cache::Scratch::new()?;
+    let scratch = cache::Scratch::new("run")?;
     let directory = scratch.path();
     archive::write(job, directory)?;
-    let Ready { image, accelerator, saved } = &ready;
+    let Ready { emulator, image, accelerator, saved } = &ready;
     let root = saved.as_ref().map_or_else(|| image.file("root.ext4"), |saved| saved.join("root.ext4"));
-    let machine = Machine { image, accelerator: *accelerator, directory, root, keep: false, terminal: job.terminal };
+    let machine =
+        Machine { emulator, image, accelerator: *accelerator, directory, root, keep: false, terminal: job.terminal };
     let mut process = machine.start(&saved.as_deref().map(state::incoming).unwrap_or_default())?;
     let mut said = File::open(directory.join("output"))?;
     let mut started = None;

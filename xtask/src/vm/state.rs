@@ -9,8 +9,9 @@ use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 
 use super::accelerator::Accelerator;
+use super::emulator::{self, Emulator};
 use super::image::{self, Image};
-use super::machine::{self, Machine, QEMU};
+use super::machine::{self, Machine};
 use super::qmp::Monitor;
 use super::{Options, cache, host, quoted};
 use crate::sh::say;
@@ -23,6 +24,7 @@ const SAVE: Duration = Duration::from_mins(5);
 
 /// What a run starts from.
 pub(super) struct Ready {
+    pub(super) emulator: Emulator,
     pub(super) image: Image,
     pub(super) accelerator: Accelerator,
     /// A saved state: `root.ext4` and `memory`. None where every run boots.
@@ -32,17 +34,17 @@ pub(super) struct Ready {
 /// Gives what a run starts from, and makes what is missing of it.
 pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
     host::can_run()?;
+    let emulator = emulator::prepare(options)?;
     let _lock = cache::lock(options.suite.name)?;
     let image = image::prepare(options)?;
-    let accelerator = Accelerator::choose(options, &image)?;
+    let accelerator = Accelerator::choose(options, &emulator, &image)?;
     if accelerator == Accelerator::Kvm {
-        return Ok(Ready { image, accelerator, saved: None });
+        return Ok(Ready { emulator, image, accelerator, saved: None });
     }
-    let version = host::output(Command::new(QEMU).arg("--version"))?;
-    let key = cache::key(&[&version, &machine::make(accelerator)]);
+    let key = cache::key(&[&emulator.version, &machine::make(accelerator)]);
     let saved = image.file(&format!("state-{key}"));
-    cache::whole(&saved, |directory| boot_and_save(&image, accelerator, directory))?;
-    Ok(Ready { image, accelerator, saved: Some(saved) })
+    cache::whole(&saved, |directory| boot_and_save(&emulator, &image, accelerator, directory))?;
+    Ok(Ready { emulator, image, accelerator, saved: Some(saved) })
 }
 
 /// QEMU's arguments to start from this memory.
@@ -51,14 +53,15 @@ pub(super) fn incoming(saved: &Path) -> Vec<String> {
     vec!["-incoming".to_owned(), format!("exec:cat {}", quoted(&memory))]
 }
 
-fn boot_and_save(image: &Image, accelerator: Accelerator, directory: &Path) -> anyhow::Result<()> {
+fn boot_and_save(emulator: &Emulator, image: &Image, accelerator: Accelerator, directory: &Path) -> anyhow::Result<()> {
     say("there is no KVM here that works: the guest is emulated; it boots once, and is saved");
     let start = Instant::now();
     let root = directory.join("root.ext4");
     // A copy, because the saved memory and the disk below it belong together.
     host::output(Command::new("cp").args(["--sparse=always"]).arg(image.file("root.ext4")).arg(&root))?;
-    let scratch = cache::Scratch::new()?;
-    let machine = Machine { image, accelerator, directory: scratch.path(), root, keep: true, terminal: false };
+    let scratch = cache::Scratch::new("boot")?;
+    let machine =
+        Machine { emulator, image, accelerator, directory: scratch.path(), root, keep: true, terminal: false };
     let mut process = machine.start(&["-qmp", "unix:monitor,server=on,wait=off"].map(str::to_owned))?;
     let ended = process.wait(Some(BOOT), || Ok(machine.has_said("ready")))?;
     if !machine.has_said("ready") {

@@ -9,14 +9,31 @@ pub(super) struct Suite {
     pub(super) name: &'static str,
     /// What is in it, for messages.
     pub(super) what: &'static str,
+    /// The name of its captured host in `tests/fixtures`.
+    pub(super) fixture: &'static str,
     /// Packages that only this suite has or needs.
     packages: &'static [&'static str],
 }
 
 const SUITES: &[Suite] = &[
-    Suite { name: "bookworm", what: "Linux 6.1, systemd 252, Docker 20.10, Podman 4.3", packages: &[] },
-    Suite { name: "trixie", what: "Linux 6.12, systemd 257, Docker 26.1, Podman 5.4", packages: &["docker-cli"] },
-    Suite { name: "forky", what: "Linux 7, systemd 260 and later, Docker 28, Podman 5", packages: &["docker-cli"] },
+    Suite {
+        name: "bookworm",
+        fixture: "debian12-v2-systemd",
+        what: "Linux 6.1, systemd 252, Docker 20.10, Podman 4.3",
+        packages: &[],
+    },
+    Suite {
+        name: "trixie",
+        fixture: "debian13-v2-systemd",
+        what: "Linux 6.12, systemd 257, Docker 26.1, Podman 5.4",
+        packages: &["docker-cli"],
+    },
+    Suite {
+        name: "forky",
+        fixture: "debian14-v2-systemd",
+        what: "Linux 7, systemd 260 and later, Docker 28, Podman 5",
+        packages: &["docker-cli"],
+    },
 ];
 
 /// In every guest: what a Docker host has, and what the tests call.

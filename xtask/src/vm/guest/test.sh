@@ -1,0 +1,16 @@
+# In the guest, after TESTS, MANIFEST and the words that choose tests: runs the end-to-end tests.
+#
+# An emulated processor is four to twenty times as slow as this machine's, hence the patience. Whether an exposition is
+# well formed is judged on the host, where the judges are.
+export EXPORTER_BIN=/in/bin/docker-stats-exporter PATIENCE=10 JUDGES=none
+# The tests were built on another machine, and look for captured hosts where their sources were.
+mkdir -p "$(dirname "$MANIFEST")"
+ln -sfn /in/tests "$MANIFEST"
+uname -sr
+docker version --format 'Docker {{.Server.Version}}, API {{.Server.APIVersion}}'
+failed=
+for test in $TESTS; do
+    echo "== $test (after $(cut -d' ' -f1 /proc/uptime) s)"
+    /in/bin/"$test" "$@" || failed="$failed $test"
+done
+[ -z "$failed" ] || { echo "failed:$failed"; exit 1; }
