@@ -139,7 +139,10 @@ fn names_are_never_asked_for_one_by_one_at_every_scrape() {
     for _ in 0..30 {
         exporter.scrape().unwrap();
     }
-    let asked = engine.requests().len() - before;
-    assert!(asked <= 2, "{asked} requests for 30 scrapes: {:?}", engine.requests());
+    let asked = engine.requests().split_off(before);
+    let one_by_one = |path: &&String| path.contains("/containers/") && path.ends_with("/json");
+    assert_eq!(asked.iter().find(one_by_one), None, "{asked:?}");
+    // Signs of life and full lists go by the clock, not by the scrape.
+    assert!(asked.len() < 15, "{} requests for 30 scrapes: {asked:?}", asked.len());
     exporter.stop().unwrap();
 }
