@@ -16,7 +16,7 @@ use crate::name::Directory;
 /// Time between two questions.
 pub const SIZES_INTERVAL: Duration = Duration::from_mins(5);
 /// Time between two looks whether the engine is there.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Puts the sizes into `directory`, at once and then every `interval`, until `stop` is ready. What was known stays while the engine
 /// does not answer.

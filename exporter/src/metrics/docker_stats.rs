@@ -107,6 +107,16 @@ macro_rules! v1_operations {
     };
 }
 
+/// The closing total of a file of the BFQ scheduler, which lists devices only where it is in use.
+macro_rules! bfq_total {
+    ($file:literal) => {
+        file!(
+            Blkio concat!("blkio_bfq_", $file, "_total"),
+            Absent, Flat(File::new(Controller::Io, concat!("blkio.bfq.", $file)), "Total")
+        )
+    };
+}
+
 macro_rules! network {
     ($($direction:literal $field:literal $column:literal;)*) => {
         &[$(file!(Network concat!("net_", $direction, "_", $field), Interface($column), Interface($column)),)*]
@@ -124,7 +134,7 @@ const fn stat(key: &'static str) -> Source {
 }
 
 /// Every family, a list per file or object that the predecessor went through.
-pub(super) const FAMILIES: [&[Family]; 17] = [
+pub(super) const FAMILIES: [&[Family]; 13] = [
     LIFE,
     CPU,
     MEMORY,
@@ -145,10 +155,6 @@ pub(super) const FAMILIES: [&[Family]; 17] = [
     ),
     v1_operations!("throttle_io_service_bytes_recursive", "throttle.io_service_bytes_recursive"),
     v1_operations!("throttle_io_serviced_recursive", "throttle.io_serviced_recursive"),
-    v1_operations!("bfq_io_service_bytes", "bfq.io_service_bytes"),
-    v1_operations!("bfq_io_serviced", "bfq.io_serviced"),
-    v1_operations!("bfq_io_service_bytes_recursive", "bfq.io_service_bytes_recursive"),
-    v1_operations!("bfq_io_serviced_recursive", "bfq.io_serviced_recursive"),
     SETTINGS,
     network! {
         "receive" "bytes" 0;
@@ -249,6 +255,10 @@ const SETTINGS: &[Family] = &[
     file!(Memory "memory_move_charge_at_immigrate", Absent, memory("memory.move_charge_at_immigrate")),
     file!(Memory "memory_shown_ram_in_bytes", Absent, memory("memory.shown_ram_in_bytes")),
     file!(Memory "memory_swappiness", Absent, memory("memory.swappiness")),
+    bfq_total!("io_service_bytes"),
+    bfq_total!("io_serviced"),
+    bfq_total!("io_service_bytes_recursive"),
+    bfq_total!("io_serviced_recursive"),
     file!(Blkio "blkio_bfq_weight", Absent, Single(File::new(Controller::Io, "blkio.bfq.weight"))),
     file!(Blkio "blkio_bfq_weight_device_default", Absent,
         Flat(File::new(Controller::Io, "blkio.bfq.weight_device"), "default")),

@@ -26,8 +26,8 @@ fn seconds_burnt_are_counted() {
     assert_eq!(sample.label("cpu"), "total");
     bracketed(before, sample.value, after).unwrap();
     let burnt = sample.value - idle;
-    // `docker exec` itself comes on top.
-    assert!(burnt > 1.9 && burnt < 2.7, "{burnt} s where 2 s were burnt");
+    // The limit counts ticks, of which a busy virtual machine loses some; `docker exec` itself comes on top.
+    assert!(burnt > 1.4 && burnt < 3.0, "{burnt} s where 2 s were burnt");
 
     let user = exposition.value("container_cpu_user_seconds_total", &mine).unwrap();
     let system = exposition.value("container_cpu_system_seconds_total", &mine).unwrap();
