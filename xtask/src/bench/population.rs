@@ -4,7 +4,7 @@
 //! Two pipes see to the end. Each sleeper reads from one, and ends when we are gone. The other wakes the janitor, a
 //! process outside of our process group, which then removes the directories: also after a signal, SIGKILL included.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, PipeWriter, Read as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
@@ -46,12 +46,15 @@ impl Population {
     /// None yet. Removes what an earlier run has left.
     pub(super) fn new() -> anyhow::Result<Self> {
         let trees = trees(Path::new(CGROUPS))?;
+        let lock = lock()?;
         remove_all()?;
         let (input, awake) = io::pipe().context("cannot make a pipe")?;
         let program = std::env::current_exe().context("cannot find our own binary")?;
         let janitor = Command::new(program)
             .args(["bench", "janitor"])
             .stdin(Stdio::piped())
+            // The lock goes with the last who holds the file: no other benchmark starts before all is removed.
+            .stdout(lock)
             .process_group(0)
             .spawn()
             .context("cannot start the janitor")?;
@@ -101,6 +104,14 @@ impl Drop for Population {
             outcome => say(&format!("the cgroups /{PARENT} may not all be removed: {outcome:?}")),
         }
     }
+}
+
+/// One benchmark at a time: another one's cgroups would be taken for leftovers.
+fn lock() -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join(format!("{PARENT}.lock"));
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another benchmark runs on this host: it holds {}", path.display()))?;
+    Ok(file)
 }
 
 /// Waits until whoever started us is gone, then removes everything.
