@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use super::report::Line;
 
 /// Kernel files that are kept open per container with the default collectors, rounded up.
-const FILES_PER_CONTAINER: u64 = 16;
+const FILES_PER_CONTAINER: u64 = 20;
 
 /// Sockets, the log, and what else is not a container's.
 const OTHER_FILES: u64 = 128;
