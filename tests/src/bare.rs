@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// Trees that get a directory each on cgroup v1.
 const TREES: &[&str] = &["blkio", "cpu", "cpuacct", "memory", "pids", "unified"];
 
@@ -26,10 +28,23 @@ impl BareContainers {
     pub fn make(count: usize) -> Result<Self> {
         let parents = roots().into_iter().map(|root| root.join(format!("dse-bare-{}", std::process::id()))).collect();
         let mut made = Self { ids: Vec::new(), parents, processes: Vec::new() };
+        if is_v2() {
+            made.enable()?;
+        }
         for number in 0..count {
             made.add(format!("{:032x}{number:032x}", std::process::id()))?;
         }
         Ok(made)
+    }
+
+    /// On cgroup v2 a parent says which controllers its children have.
+    fn enable(&self) -> Result<()> {
+        for file in self.parents.iter().map(|parent| parent.join("cgroup.subtree_control")) {
+            let parent = file.parent().context("no parent")?;
+            fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+            fs::write(&file, "+cpu +io +memory +pids").with_context(|| file.display().to_string())?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, id: String) -> Result<()> {
@@ -61,9 +76,13 @@ impl Drop for BareContainers {
     }
 }
 
+fn is_v2() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
 fn roots() -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    if root.join("cgroup.controllers").exists() {
+    let root = Path::new(ROOT);
+    if is_v2() {
         return vec![root.to_owned()];
     }
     // Where two controllers share a tree, one is a link to the other's.

@@ -55,7 +55,7 @@ impl FakeEngine {
         Ok(fake)
     }
 
-    /// Listens, with the answers captured in a directory: `version.json`, `list.json`, `inspect-ID.json`, `stats-ID.json`.
+    /// Listens, with the answers captured in a directory: `version.json`, `info.json`, `list.json`, `inspect-ID.json`, `stats-ID.json`.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -65,7 +65,7 @@ impl FakeEngine {
             let path = entry?.path();
             let name = path.file_stem().and_then(|name| name.to_str()).context("file name")?;
             let target = match name.split_once('-') {
-                None if name == "version" => "/version".to_owned(),
+                None if name == "version" || name == "info" => format!("/{name}"),
                 None => "/containers/json".to_owned(),
                 Some(("inspect", id)) => format!("/containers/{id}/json"),
                 Some((_, id)) => format!("/containers/{id}/stats"),

@@ -193,6 +193,11 @@ impl Session {
         self.object("stats", &format!("/containers/{id}/stats?stream=false&one-shot=true")).await
     }
 
+    /// What the engine says of its host; among it, how it makes cgroups.
+    pub(super) async fn info(&self) -> Result<Value, Error> {
+        self.object("info", "/info").await
+    }
+
     /// Every container, running or not; `take` gets each entry. Tells how many were too large to be read.
     pub(super) async fn list(&self, take: impl FnMut(Value)) -> Result<u64, Error> {
         self.array("list", "/containers/json?all=1", self.timing.list, take).await

@@ -9,6 +9,7 @@ use tokio::time::timeout_at;
 
 use super::Engine;
 use super::client::Session;
+use super::json::text;
 use crate::discover::ContainerId;
 
 /// Containers that are asked for at a time unless told otherwise.
@@ -57,6 +58,20 @@ impl Stats {
     #[must_use]
     pub fn new(engine: Engine, concurrency: usize) -> Self {
         Self { engine, concurrency: concurrency.max(1) }
+    }
+
+    /// Whether the engine makes cgroups as units of systemd. None while it does not say; where it refuses to say (a
+    /// socket proxy may), it counts as one that does not.
+    pub async fn uses_systemd(&self, deadline: Instant) -> Option<bool> {
+        let session = self.engine.session()?;
+        match timeout_at(deadline.into(), session.info()).await {
+            Ok(Ok(info)) => Some(text(&info, "/CgroupDriver") == "systemd"),
+            Ok(Err(error)) => error.status().map(|_| false),
+            Err(_) => {
+                session.count_timeout("info");
+                None
+            }
+        }
     }
 
     /// Reads each container once, until `deadline` at the latest. A slow container occupies one place among many;

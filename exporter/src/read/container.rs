@@ -26,6 +26,8 @@ pub struct Container {
     pub limits: Limits,
     /// False once its cgroup is seen to be gone.
     pub alive: bool,
+    /// Whether the engine's word on them was known then.
+    pub(super) limits_told: bool,
     /// When the limits are to be read again; at once where none.
     pub(super) limits_due: Option<Instant>,
     pub(super) handles: Vec<Handle>,
@@ -47,6 +49,7 @@ impl Container {
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
             alive: true,
+            limits_told: false,
             limits_due: None,
             handles: plan.files.iter().map(|_| Handle::New).collect(),
             procs: Handle::New,

@@ -207,12 +207,16 @@ impl Reader {
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
+        let engine = || container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
         // A capture is small, and may be edited under us.
-        if container.limits_due.is_some_and(|due| self.live && now < due) {
+        let fresh = container.limits_due.is_some_and(|due| self.live && now < due);
+        // A container may be seen before the engine tells of it, and what was asked for is known to it alone.
+        if fresh && (container.limits_told || engine().is_none()) {
             return;
         }
         let interval = if container.limits_due.is_none() { SETTLED } else { LIMITS_INTERVAL };
-        let engine = container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
+        let engine = engine();
+        container.limits_told = engine.is_some();
         let own = &self.own;
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);

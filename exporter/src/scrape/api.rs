@@ -26,6 +26,8 @@ pub(super) struct Api {
     labels: Labels,
     devices: crate::read::Devices,
     containers: Vec<Reading>,
+    /// Whether the engine makes cgroups as units of systemd, once it has said so.
+    systemd: Option<bool>,
     /// Procfs of the engine's host; none where that may be another one than ours.
     procfs: Option<PathBuf>,
     host: Sample,
@@ -58,6 +60,7 @@ impl Api {
             labels: Labels::default(),
             devices: crate::read::Devices::new(procfs),
             containers: Vec::new(),
+            systemd: None,
         }
     }
 
@@ -70,6 +73,10 @@ impl Api {
             .filter(|meta| meta.state.is_alive() && meta.selected)
             .map(|meta| meta.id)
             .collect();
+        if self.systemd.is_none() && !running.is_empty() {
+            self.systemd = self.runtime.block_on(self.stats.uses_systemd(deadline));
+        }
+        let systemd = self.systemd.unwrap_or_default();
         let sweep = self.runtime.block_on(self.stats.sweep(&running, deadline));
         let complete = sweep.is_complete();
         if self.labels.trim() {
@@ -89,7 +96,7 @@ impl Api {
                 sample.table_mut(Dimension::Interface).clear();
             }
             let limits = Limits::of_engine(&meta.limits);
-            self.containers.push(Reading { id, path: cgroup_path(meta), sample, limits });
+            self.containers.push(Reading { id, path: cgroup_path(meta, systemd), sample, limits });
         }
         if let Some(procfs) = &self.procfs {
             fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
@@ -143,19 +150,31 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
     timing
 }
 
-/// The cgroup path that the engine's default driver gives a container.
-fn cgroup_path(meta: &Meta) -> String {
-    let parent = meta.cgroup_parent.trim_matches('/');
+/// The cgroup path that the engine gives a container.
+fn cgroup_path(meta: &Meta, systemd: bool) -> String {
+    let parent = match meta.cgroup_parent.trim_matches('/') {
+        "" if systemd => "system.slice",
+        "" => "docker",
+        parent => parent,
+    };
     match parent.strip_suffix(".slice") {
-        Some(_) => format!("/{parent}/docker-{}.scope", meta.id),
-        None if parent.is_empty() => format!("/docker/{}", meta.id),
+        Some(name) => format!("{}/docker-{}.scope", slice_path(name), meta.id),
         None => format!("/{parent}/{}", meta.id),
     }
 }
 
+/// Where systemd puts a slice: `a-b` is in `a`, and `-` is the root.
+fn slice_path(name: &str) -> String {
+    if name == "-" {
+        return String::new();
+    }
+    let ends = name.match_indices('-').map(|(end, _)| end).chain([name.len()]);
+    ends.filter_map(|end| name.get(..end)).flat_map(|outer| ["/", outer, ".slice"]).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ContainerId, Meta, NetworkMode, borrows_network};
+    use super::{ContainerId, Meta, NetworkMode, borrows_network, cgroup_path};
 
     #[test]
     fn a_shared_network_is_reported_under_its_owner_while_that_one_runs() {
@@ -165,5 +184,18 @@ mod tests {
         assert!(!borrows_network(&meta(NetworkMode::Container(id("a"))), &[id("b")]));
         assert!(borrows_network(&meta(NetworkMode::Host), &[]));
         assert!(!borrows_network(&meta(NetworkMode::Unknown), &[id("a")]));
+    }
+
+    #[test]
+    fn a_path_is_the_one_that_the_kernel_s_files_are_found_under() {
+        let id = ContainerId::parse("a".repeat(64).as_bytes()).unwrap();
+        let path = |parent: &str, systemd| {
+            cgroup_path(&Meta { cgroup_parent: parent.to_owned(), ..Meta::unknown(id) }, systemd)
+        };
+        assert_eq!(path("", false), format!("/docker/{id}"));
+        assert_eq!(path("/jobs/night/", false), format!("/jobs/night/{id}"));
+        assert_eq!(path("", true), format!("/system.slice/docker-{id}.scope"));
+        assert_eq!(path("shop-web.slice", true), format!("/shop.slice/shop-web.slice/docker-{id}.scope"));
+        assert_eq!(path("-.slice", true), format!("/docker-{id}.scope"));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use exporter_tests::wait::patience;
 use exporter_tests::{Container, Engine, Exporter};
 
 /// Containers are started and killed until so many have died and so many scrapes have been taken,
@@ -29,7 +30,7 @@ fn containers_that_die_during_scrapes_spoil_none() {
                 }
             });
         }
-        let end = Instant::now() + STORM;
+        let end = Instant::now() + STORM * patience();
         let mut scrapes = 0;
         while Instant::now() < end && (scrapes < SCRAPES || died.load(Ordering::Relaxed) < DEATHS) {
             // Status 200, a faultless exposition, and both formats in turn.

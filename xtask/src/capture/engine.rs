@@ -15,6 +15,9 @@ use super::write;
 /// What is kept of `/version`.
 const VERSION: &[&str] = &["Version", "ApiVersion", "MinAPIVersion", "Os", "Arch"];
 
+/// What is kept of `/info`.
+const INFO: &[&str] = &["CgroupDriver", "CgroupVersion"];
+
 /// What is kept of an entry of `/containers/json`.
 const LIST: &[&str] =
     &["Id", "Names", "Image", "ImageID", "Created", "State", "Status", "Labels", "HostConfig/NetworkMode"];
@@ -64,6 +67,7 @@ const LABEL_PREFIXES: &[&str] = &["com.docker.", "org.opencontainers."];
 #[derive(Default)]
 pub(super) struct Answers {
     version: Value,
+    info: Value,
     list: Vec<Value>,
     inspect: BTreeMap<String, Value>,
     stats: BTreeMap<String, Value>,
@@ -77,7 +81,8 @@ impl Answers {
                 format!("{} {path}: is an engine running? (--docker none captures without names)", socket.display())
             })
         };
-        let mut answers = Self { version: pick(&get("/version")?, VERSION), ..Self::default() };
+        let (version, info) = (pick(&get("/version")?, VERSION), pick(&get("/info")?, INFO));
+        let mut answers = Self { version, info, ..Self::default() };
         let list = get("/containers/json?all=1")?;
         for entry in list.as_array().context("the list is no list")? {
             if !names.is_empty() && !name_of(entry).is_some_and(|name| names.contains(&name)) {
@@ -122,6 +127,7 @@ impl Answers {
             write(&directory.join(name), text.as_bytes())
         };
         file("version.json", &self.version)?;
+        file("info.json", &self.info)?;
         file("list.json", &Value::Array(self.list.clone()))?;
         for (id, value) in &self.inspect {
             file(&format!("inspect-{id}.json"), value)?;

@@ -8,6 +8,8 @@ mkdir -p "$(dirname "$MANIFEST")"
 ln -sfn /in/tests "$MANIFEST"
 uname -sr
 docker version --format 'Docker {{.Server.Version}}, API {{.Server.APIVersion}}'
+# What looks at captured hosts alone says the same on every machine.
+set -- "$@" --skip files:: --skip hostile::
 failed=
 for test in $TESTS; do
     echo "== $test (after $(cut -d' ' -f1 /proc/uptime) s)"
