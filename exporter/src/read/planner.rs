@@ -127,7 +127,9 @@ impl Builder<'_> {
             Source::Psi(file, line) => self.file(file, Format::Psi, Some(line), column, collector),
             Source::Nested(file, key) => self.file(file, Format::Nested, Some(key), column, collector),
             Source::Operation(file, key) => self.file(file, Format::Operations, Some(key), column, collector),
-            Source::Node(file, key, divisor) => self.nodes(file, key, divisor, column, collector),
+            Source::Node(file, key, divisor) => {
+                self.divided(file, Format::Nodes, Some(key), divisor, column, collector)
+            }
             Source::PerCpu(file) => self.file(file, Format::List(Dimension::Cpu), None, column, collector),
             Source::PerCore(file) => self.file(file, Format::List(Dimension::Core), None, column, collector),
             Source::Processes => {
@@ -215,30 +217,23 @@ impl Builder<'_> {
         Value::Column(dimension, column)
     }
 
-    fn nodes(
-        &mut self,
-        file: File,
-        key: &'static str,
-        divisor: u64,
-        column: Column,
-        collector: Collector,
-    ) -> Option<Value> {
-        let wanted = Wanted {
-            tree: self.tree(file.controller, column)?,
-            name: Cow::Borrowed(file.name),
-            fallback: file.fallback,
-            format: Format::Nodes,
-            key: Some(key),
-            divisor,
-        };
-        Some(Value::Column(Dimension::Node, self.want(&wanted, collector)))
-    }
-
     fn file(
         &mut self,
         file: File,
         format: Format,
         key: Option<&'static str>,
+        column: Column,
+        collector: Collector,
+    ) -> Option<Value> {
+        self.divided(file, format, key, 1, column, collector)
+    }
+
+    fn divided(
+        &mut self,
+        file: File,
+        format: Format,
+        key: Option<&'static str>,
+        divisor: u64,
         column: Column,
         collector: Collector,
     ) -> Option<Value> {
@@ -248,7 +243,7 @@ impl Builder<'_> {
             fallback: file.fallback,
             format,
             key,
-            divisor: 1,
+            divisor,
         };
         let target = self.want(&wanted, collector);
         Some(match format.dimension() {
