@@ -16,11 +16,13 @@ const AT_MOST: Duration = Duration::from_secs(10);
 /// Longest time for which entries of ended cgroups that were no containers stay.
 const AT_LEAST: Duration = Duration::from_mins(5);
 
-/// A container as its owner is told: its id and cgroup path.
+/// A container as an owner is told of.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder<'a> {
     /// Its id.
     pub id: ContainerId,
+    /// Which of its lives: a container that is started again has its id, and another cgroup.
+    pub life: u64,
     /// The path of its cgroup, with a leading slash.
     pub path: &'a str,
 }
@@ -31,9 +33,16 @@ pub(super) struct Owners {
     root: PathBuf,
     /// Every id that a container holds, or that is known to be none's.
     known: HashMap<u64, Option<ContainerId>>,
-    /// The ids of each container; its own cgroup's first.
-    held: HashMap<ContainerId, Vec<u64>>,
+    /// The ids of each container.
+    held: HashMap<ContainerId, Held>,
     walked: Option<Instant>,
+}
+
+/// What a container holds in its present life: its own cgroup first.
+#[derive(Debug)]
+struct Held {
+    life: u64,
+    ids: Vec<u64>,
 }
 
 impl Owners {
@@ -43,29 +52,32 @@ impl Owners {
 
     /// The ids whose counts are a container's.
     pub(super) fn ids(&self, container: ContainerId) -> &[u64] {
-        self.held.get(&container).map_or(&[], Vec::as_slice)
+        self.held.get(&container).map_or(&[], |held| held.ids.as_slice())
     }
 
     /// Takes containers in that are new, and lets go of those that have ended. Gives the ids that ended with them.
     pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone) -> HashSet<u64> {
+        let mut ended = HashSet::new();
         for container in containers.clone() {
-            if !self.held.contains_key(&container.id)
+            if self.held.get(&container.id).is_none_or(|held| held.life != container.life)
                 && let Some(inode) = inode(&self.root, container.path)
             {
-                self.held.insert(container.id, vec![inode]);
+                let held = Held { life: container.life, ids: vec![inode] };
+                ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
                 self.known.insert(inode, Some(container.id));
             }
         }
-        let mut ended = HashSet::new();
         if containers.clone().count() < self.held.len() {
             let alive: HashSet<ContainerId> = containers.map(|container| container.id).collect();
-            self.held.retain(|container, ids| {
+            self.held.retain(|container, held| {
                 let lives = alive.contains(container);
                 if !lives {
-                    ended.extend(ids.drain(..));
+                    ended.extend(held.ids.drain(..));
                 }
                 lives
             });
+        }
+        if !ended.is_empty() {
             self.known.retain(|id, _| !ended.contains(id));
         }
         ended
@@ -93,10 +105,10 @@ impl Owners {
         let mut found = HashMap::new();
         walk(&self.root, None, &holders, &mut found);
         for (id, holder) in &found {
-            if let Some(ids) = holder.and_then(|holder| self.held.get_mut(&holder))
-                && !ids.contains(id)
+            if let Some(held) = holder.and_then(|holder| self.held.get_mut(&holder))
+                && !held.ids.contains(id)
             {
-                ids.push(*id);
+                held.ids.push(*id);
             }
         }
         self.known.retain(|id, holder| holder.is_some() || found.contains_key(id));
@@ -150,7 +162,7 @@ mod tests {
         create_dir_all(tree.path().join("service")).unwrap();
         let id = |path: &str| metadata(tree.path().join(path)).unwrap().ino();
         let (one, nested, service) = (id("docker/one"), id("docker/one/init"), id("service"));
-        let holders = [Holder { id: container(1), path: "/docker/one" }];
+        let holders = [Holder { id: container(1), life: 1, path: "/docker/one" }];
         let mut owners = Owners::new(tree.path().to_owned());
         let start = Instant::now();
 
@@ -175,6 +187,21 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(ended, expected);
         assert!(owners.ids(container(1)).is_empty());
+    }
+
+    #[test]
+    fn a_container_that_is_started_again_begins_anew() {
+        let tree = tempfile::tempdir().unwrap();
+        create_dir(tree.path().join("one")).unwrap();
+        let before = metadata(tree.path().join("one")).unwrap().ino();
+        let mut owners = Owners::new(tree.path().to_owned());
+        let life = |life| [Holder { id: container(1), life, path: "/one" }].into_iter();
+        owners.update(life(1));
+        // Kept until the other has taken its place, so that the numbers differ as the kernel's do.
+        std::fs::rename(tree.path().join("one"), tree.path().join("gone")).unwrap();
+        create_dir(tree.path().join("one")).unwrap();
+        assert_eq!(owners.update(life(2)).into_iter().collect::<Vec<_>>(), [before]);
+        assert_eq!(owners.ids(container(1)), [metadata(tree.path().join("one")).unwrap().ino()]);
     }
 
     #[test]

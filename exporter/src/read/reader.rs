@@ -40,6 +40,8 @@ pub struct Reader {
     pub(super) labels: Labels,
     pub(super) devices: Devices,
     containers: Vec<Container>,
+    /// Containers taken in so far.
+    lives: u64,
     host: Container,
     pub(super) own: Own,
     probes: Option<Probes>,
@@ -68,7 +70,7 @@ impl Reader {
     #[must_use]
     pub fn new(plan: Plan, hierarchy: Hierarchy, procfs: &Path, live: bool, own: Own, probes: Option<Probes>) -> Self {
         Self {
-            host: Container::new(None, "/".to_owned(), &plan),
+            host: Container::new(None, 0, "/".to_owned(), &plan),
             plan,
             hierarchy,
             procfs: procfs.to_owned(),
@@ -77,6 +79,7 @@ impl Reader {
             labels: Labels::default(),
             devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
+            lives: 0,
             own,
             probes,
             namespaces: Namespaces::default(),
@@ -122,8 +125,10 @@ impl Reader {
             }
         }
         self.drop_ended();
-        let new = changes.added.into_iter().map(|(id, path)| Container::new(Some(id), path, &self.plan));
-        self.containers.extend(new);
+        for (id, path) in changes.added {
+            self.lives += 1;
+            self.containers.push(Container::new(Some(id), self.lives, path, &self.plan));
+        }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
     }
 
@@ -215,8 +220,10 @@ impl Reader {
     fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         let Some(probes) = &mut self.probes else { return };
         let mut clock = Instant::now();
-        let holders =
-            self.containers.iter().filter_map(|container| Some(Holder { id: container.id?, path: &container.path }));
+        let holders = self
+            .containers
+            .iter()
+            .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
         probes.read(pass.collectors, holders, now);
         probes.publish(&self.own);
         lap(&mut clock, Collector::EbpfNetwork, timing);
@@ -314,7 +321,7 @@ impl Reader {
 
     /// The root cgroup's own files, and the host's interfaces.
     fn read_host(&mut self, pass: Pass<'_>, foreign: bool, timing: &mut Timing) {
-        let mut host = std::mem::replace(&mut self.host, Container::new(None, String::new(), &Plan::default()));
+        let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
         self.read_files(&mut host, pass.collectors, timing);
         if pass.collectors.has(Collector::Network) && !foreign {
