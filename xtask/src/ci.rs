@@ -40,7 +40,6 @@ static STEPS: &[Step] = &[
             "--locked",
             "--workspace",
             "--all-targets",
-            "--all-features",
             "--",
             "-D",
             "warnings",

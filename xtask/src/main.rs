@@ -7,6 +7,7 @@ mod bless;
 mod capture;
 mod ci;
 mod docs;
+mod ebpf;
 mod image;
 mod sh;
 mod tidy;
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
                   starts its own)
   ci [STEP...]    everything CI runs, in order, or only these steps
   docs [--check]  writes the generated docs (docs/METRICS.md, the flags in README.md), or only compares them
+  ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
   image           the container image, around a static binary built here
@@ -52,6 +54,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["ci", steps @ ..] => ci::run(steps),
         ["docs"] => docs::run(docs::Mode::Write),
         ["docs", "--check"] => docs::run(docs::Mode::Check),
+        ["ebpf"] => ebpf::run(false),
+        ["ebpf", "--check"] => ebpf::run(true),
         ["bless"] => bless::run(),
         ["capture", rest @ ..] => capture::run(rest),
         ["image"] => image::run(),

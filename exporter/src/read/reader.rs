@@ -15,6 +15,7 @@ use super::plan::Plan;
 use super::sample::Labels;
 use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
+use crate::ebpf::{Holder, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
 
@@ -41,6 +42,7 @@ pub struct Reader {
     containers: Vec<Container>,
     host: Container,
     pub(super) own: Own,
+    probes: Option<Probes>,
     pub(super) namespaces: Namespaces,
     pub(super) path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
@@ -64,7 +66,7 @@ pub struct Pass<'a> {
 impl Reader {
     /// A reader of `hierarchy` that follows `plan`; `live` where trees are kernel file systems and not captures.
     #[must_use]
-    pub fn new(plan: Plan, hierarchy: Hierarchy, procfs: &Path, live: bool, own: Own) -> Self {
+    pub fn new(plan: Plan, hierarchy: Hierarchy, procfs: &Path, live: bool, own: Own, probes: Option<Probes>) -> Self {
         Self {
             host: Container::new(None, "/".to_owned(), &plan),
             plan,
@@ -76,6 +78,7 @@ impl Reader {
             devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             own,
+            probes,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
             host_pids: !live || super::host::is_host_s(procfs),
@@ -151,6 +154,7 @@ impl Reader {
         }
         self.devices.begin();
         self.namespaces.begin(&self.procfs, self.live);
+        self.read_probes(pass, now, &mut timing);
         let mut containers = std::mem::take(&mut self.containers);
         for place in 0..containers.len() {
             if pass.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -184,6 +188,7 @@ impl Reader {
         container.sample.clear();
         self.refresh_limits(container, pass.names, now);
         self.read_files(container, pass.collectors, timing);
+        self.fill_probed(container);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
@@ -204,6 +209,31 @@ impl Reader {
             }
             container.process.take_if(|process| process.counted.is_none());
         }
+    }
+
+    /// What the eBPF programs have counted for all containers.
+    fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        let Some(probes) = &mut self.probes else { return };
+        let mut clock = Instant::now();
+        let holders =
+            self.containers.iter().filter_map(|container| Some(Holder { id: container.id?, path: &container.path }));
+        probes.read(pass.collectors, holders, now);
+        probes.publish(&self.own);
+        lap(&mut clock, Collector::EbpfNetwork, timing);
+    }
+
+    fn fill_probed(&self, container: &mut Container) {
+        let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
+        for (what, slot) in &self.plan.probes {
+            if let Some(value) = probes.value(id, *what) {
+                container.sample.set(*slot, value);
+            }
+        }
+    }
+
+    /// Hands the programs on to the next reader.
+    pub fn take_probes(&mut self) -> Option<Probes> {
+        self.probes.take()
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {

@@ -66,7 +66,7 @@ impl Host {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
         let walked = hierarchy.walked().unwrap().clone();
         let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
-        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone());
+        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone(), None);
         (reader, Discovery::new(&walked, live), rows)
     }
 

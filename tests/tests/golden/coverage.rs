@@ -65,6 +65,8 @@ pub(crate) fn families(fixture: &Fixture, variant: &str) -> Result<BTreeSet<Stri
     Ok(shown.map(|family| family.name).collect())
 }
 
+/// Whether a capture can have it: what a program in the kernel has counted is in no file.
 fn has_source(family: &Family, v2: bool) -> bool {
-    family.series.iter().any(|series| if v2 { series.v2 != Source::Absent } else { series.v1 != Source::Absent })
+    let sources = family.series.iter().map(|series| if v2 { series.v2 } else { series.v1 });
+    sources.into_iter().any(|source| !matches!(source, Source::Absent | Source::Probe(_)))
 }
