@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::sh::{Sh, say};
-use crate::{docs, tidy};
+use crate::{docs, tidy, vm};
 
 /// One thing that is checked.
 struct Step {
@@ -85,6 +85,19 @@ static STEPS: &[Step] = &[
         in_test: false,
     },
     Step {
+        name: "guest",
+        work: Work::Own(|| guests(&["trixie"])),
+        repair: "cargo xtask vm --suite trixie test WORD runs the tests of that name again, and with `shell` in place of \
+                 `test` you are in the guest",
+        in_test: true,
+    },
+    Step {
+        name: "guests",
+        work: Work::Own(|| guests(&["forky", "bookworm"])),
+        repair: "cargo xtask vm --suite NAME test WORD runs the tests of that name again",
+        in_test: false,
+    },
+    Step {
         name: "host",
         work: Work::Commands(&[
             &["cargo", "build", "--locked", "--package", "docker-stats-exporter"],
@@ -94,6 +107,15 @@ static STEPS: &[Step] = &[
         in_test: true,
     },
 ];
+
+/// The end-to-end tests in virtual machines with cgroup v2, one after the other.
+fn guests(suites: &[&str]) -> anyhow::Result<()> {
+    for suite in suites {
+        say(&format!("$ cargo xtask vm --suite {suite} test"));
+        vm::run(&["--suite", suite, "test"]).with_context(|| format!("the guest {suite}"))?;
+    }
+    Ok(())
+}
 
 /// What the README names as the test command.
 pub(crate) fn test() -> anyhow::Result<()> {

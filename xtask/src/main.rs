@@ -19,8 +19,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test            what a change must pass: fmt, clippy, unit tests, generated docs, tidy, and the tests against
-                  this host's containers (needs root; uses the running Docker engine or starts its own)
+  test            what a change must pass: fmt, clippy, unit tests, generated docs, tidy, and the tests against the
+                  containers of a virtual machine and of this host (needs root; uses the running Docker engine or
+                  starts its own)
   ci [STEP...]    everything CI runs, in order, or only these steps
   docs [--check]  writes the generated docs (docs/METRICS.md, the flags in README.md), or only compares them
   ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources

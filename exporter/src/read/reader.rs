@@ -302,8 +302,14 @@ impl Reader {
                 Outcome::Absent => {}
                 Outcome::Vanished => {
                     self.own.count_read_error(&file.name, "vanished");
-                    // In a capture a file may go alone; under a kernel it goes with its cgroup.
-                    container.alive = !self.live;
+                    container.file_path(&file.tree, "", &mut self.path);
+                    // In a capture a file may go alone. Under a kernel it goes with its cgroup, or with a controller that
+                    // the parent hands down no more: then that is looked for again, as the limits that went with it.
+                    container.alive = !self.live || self.path.is_dir();
+                    if self.live && container.alive {
+                        *handle = Handle::Absent;
+                        container.limits_due = None;
+                    }
                 }
                 Outcome::Failed(error) => {
                     self.own.count_read_error(&file.name, reason(&error));

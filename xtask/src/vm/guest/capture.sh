@@ -4,8 +4,9 @@ set -eu
 app=shop/app:1.4
 
 mkdir -p /tmp/app/bin /tmp/app/tmp /tmp/app/data
-cp /bin/busybox /tmp/app/bin/
 for applet in $(/bin/busybox --list); do ln -sf busybox "/tmp/app/bin/$applet"; done
+# One of its applets has its own name.
+cp --remove-destination /bin/busybox /tmp/app/bin/busybox
 tar -C /tmp/app -c . | docker import --change 'ENV PATH=/bin' --change 'CMD ["sleep", "1d"]' - "$app" >/dev/null
 
 start() {
