@@ -13,7 +13,7 @@ use crate::config::{Config, EbpfMode, SourceMode};
 use crate::discover::{Hierarchy, Tree};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::ebpf::Probes;
+use crate::ebpf::{Probes, Sizes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper, StartError};
@@ -63,7 +63,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     if config.ebpf == EbpfMode::Off || wanted.is_empty() || !hierarchy.walked().is_some_and(Tree::is_live) {
         return Ok(None);
     }
-    let probes = Probes::start(wanted, Some(&hierarchy));
+    let probes = Probes::start(wanted, &hierarchy, Sizes::default());
     let report = probes.report();
     let why: Vec<String> =
         report.obstacles().iter().map(|(programs, obstacle)| format!("{}: {obstacle}", programs.join(", "))).collect();

@@ -66,6 +66,13 @@ impl BareContainers {
 }
 
 impl BareContainers {
+    /// The path of one of them in each of the trees, with a leading slash.
+    #[must_use]
+    pub fn path(&self, id: &str) -> String {
+        let parent = self.parents.first().and_then(|parent| parent.file_name()).unwrap_or_default();
+        format!("/{}/{id}", parent.to_string_lossy())
+    }
+
     /// Makes a cgroup below one of them, and gives what [`BareContainers::run`] calls it. It goes with the value.
     ///
     /// # Errors

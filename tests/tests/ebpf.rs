@@ -1,6 +1,9 @@
 //! The eBPF programs in the real kernel, with real traffic whose size is known.
 
 #[cfg(test)]
+#[path = "ebpf/collisions.rs"]
+mod collisions;
+#[cfg(test)]
 #[path = "ebpf/lifecycle.rs"]
 mod lifecycle;
 #[cfg(test)]

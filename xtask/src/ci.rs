@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::sh::{Sh, say};
-use crate::{docs, tidy, vm};
+use crate::{docs, ebpf, tidy, vm};
 
 /// One thing that is checked.
 struct Step {
@@ -78,6 +78,13 @@ static STEPS: &[Step] = &[
     },
     Step { name: "docs", work: Work::Own(|| docs::run(docs::Mode::Check)), repair: "cargo xtask docs", in_test: true },
     Step { name: "tidy", work: Work::Own(tidy::run), repair: "each finding above says what cures it", in_test: true },
+    Step {
+        name: "ebpf",
+        work: Work::Own(|| ebpf::run(true)),
+        repair: "cargo xtask ebpf, and commit exporter-ebpf/prebuilt; where the compiler is another one, that of \
+                 exporter-ebpf/prebuilt/PROVENANCE",
+        in_test: false,
+    },
     Step {
         name: "deny",
         work: Work::Commands(&[&["cargo", "deny", "--locked", "check"]]),

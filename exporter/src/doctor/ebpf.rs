@@ -3,7 +3,7 @@
 use super::report::{Line, Verdict};
 use crate::config::{Config, EbpfMode, SourceMode};
 use crate::discover::{Hierarchy, Tree};
-use crate::ebpf::Probes;
+use crate::ebpf::{Probes, Sizes};
 use crate::metrics::CollectorSet;
 
 const WHAT: &str = "eBPF";
@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
             _ => vec![Line::ok(WHAT, "not used without the host's cgroup tree")],
         };
     };
-    let probes = Probes::start(wanted, Some(&hierarchy));
+    let probes = Probes::start(wanted, &hierarchy, Sizes::default());
     let report = probes.report();
     let obstacles = report.obstacles().into_iter().map(|(programs, obstacle)| {
         let found = format!("{} cannot run: {}", programs.join(", "), obstacle.missing);

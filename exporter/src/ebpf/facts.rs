@@ -53,8 +53,8 @@ impl fmt::Display for Obstacle {
 
 impl Facts {
     /// Looks at this host.
-    pub(super) fn gather(hierarchy: Option<&Hierarchy>) -> Self {
-        let tree = hierarchy.and_then(|hierarchy| hierarchy.tree(Controller::Core));
+    pub(super) fn gather(hierarchy: &Hierarchy) -> Self {
+        let tree = hierarchy.tree(Controller::Core);
         Self {
             // Opened, not only seen: it is what the programs' offsets come from.
             btf: File::open(BTF).is_ok(),

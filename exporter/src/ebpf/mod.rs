@@ -15,7 +15,7 @@ mod tcp;
 
 pub use facts::Obstacle;
 pub use owners::Holder;
-pub use probes::{Probes, Report};
+pub use probes::{Probes, Report, Sizes};
 
 use crate::metrics::Collector;
 

@@ -9,15 +9,13 @@ use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::network::{Counters, FREE, Family, Key, Layout, RETIRED, Slot};
 
-use super::Program;
 use super::facts::Obstacle;
 use super::loader::{Loader, map, mapped, program_of, refused};
+use super::{Program, Sizes};
 
 const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/network.o"));
 
-/// 2,048 sets of two: 256 KiB per CPU and family. A thousand cgroups leave three in a hundred to the overflow map.
-const SET_BITS: u32 = 11;
 /// Cgroups and families that the overflow map takes. It holds memory only for those that are in it.
 const OVERFLOW: u32 = 16_384;
 
@@ -42,14 +40,14 @@ impl Network {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
+    pub(super) fn start(loader: &mut Loader, sizes: Sizes) -> Result<Self, Obstacle> {
         let root = loader.facts.cgroup2.clone().unwrap_or_default();
         let root = File::open(&root).map_err(|error| {
             Obstacle::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
         })?;
         let cpus =
             aya::util::nr_cpus().map_err(|(path, error)| Obstacle::new(format!("{path}: {error}"), "mount /sys"))?;
-        let layout = Layout { cpus: u32::try_from(cpus).unwrap_or(1), set_bits: SET_BITS };
+        let layout = Layout { cpus: u32::try_from(cpus).unwrap_or(1), set_bits: sizes.network_set_bits };
         loader.set("NETWORK_LAYOUT", layout);
         loader.size("NETWORK_SLOTS", layout.slots());
         loader.size("NETWORK_OVERFLOW", OVERFLOW);

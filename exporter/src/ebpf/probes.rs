@@ -24,6 +24,21 @@ pub struct Probes {
     tcp: Option<Tcp>,
 }
 
+/// How large the tables of the programs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Binary logarithm of the number of sets of two slots, per CPU and address family, 1 to 16. A slot is 64 bytes; what
+    /// finds no slot is counted all the same, only at a higher price.
+    pub network_set_bits: u32,
+}
+
+impl Default for Sizes {
+    /// 256 KiB per CPU and family. A thousand cgroups leave three in a hundred without a slot.
+    fn default() -> Self {
+        Self { network_set_bits: 11 }
+    }
+}
+
 /// What became of each program that was wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -64,7 +79,7 @@ impl Probes {
     /// Starts every program that the wanted collectors need and this host allows. It never fails as a whole: what does
     /// not run is in the report.
     #[must_use]
-    pub fn start(wanted: CollectorSet, hierarchy: Option<&Hierarchy>) -> Self {
+    pub fn start(wanted: CollectorSet, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
         let facts = Facts::gather(hierarchy);
         let owners = Owners::new(facts.cgroup2.clone().unwrap_or_default());
         let wanted: Vec<Program> =
@@ -75,8 +90,9 @@ impl Probes {
         // Reading the kernel's types takes a while: not for nothing.
         if !report.running().is_empty() {
             let mut loader = Loader::new(facts);
-            network =
-                report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], &mut loader, Network::start);
+            network = report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], &mut loader, |loader| {
+                Network::start(loader, sizes)
+            });
             tcp = report.try_start(&[Program::TcpRetransmit], &mut loader, Tcp::start);
         }
         Self { report, owners, network, tcp }
