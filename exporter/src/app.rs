@@ -70,7 +70,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     match (report.running().join(", "), why.join("; ")) {
         (_, why) if config.ebpf == EbpfMode::On && !why.is_empty() => bail!("--ebpf=on: cannot run {why}"),
         (running, why) if why.is_empty() => info!(%running, "eBPF programs"),
-        (running, why) => warn!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
+        (running, why) => info!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
     }
     config.collectors = files_only.union(report.collectors());
     Ok(Some(probes))
