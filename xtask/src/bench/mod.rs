@@ -9,6 +9,7 @@ mod figures;
 mod floor;
 mod measure;
 mod population;
+mod render;
 mod report;
 
 use std::io::Read as _;
@@ -37,6 +38,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     }
     if cfg!(debug_assertions) {
         return again_in_release(arguments);
+    }
+    if let ["render", size @ ..] = arguments {
+        return parse(size)?.1.into_iter().try_for_each(render::run);
     }
     let (write, sizes) = parse(arguments)?;
     let runs = measure::all(&sizes)?;
