@@ -24,7 +24,7 @@ fn chance(seed: u64, bytes: usize) -> Vec<u8> {
 #[test]
 fn every_exposition_inflates_to_itself() {
     let (mut most, mut least) = (0, usize::MAX);
-    for seed in 0..150 {
+    for seed in 0..36 {
         // Short inputs end in nothing but zeros: many containers that are all the same.
         let (plain, _) = check(Choices(&chance(seed, 1 << (seed % 18))));
         most = most.max(plain.len());

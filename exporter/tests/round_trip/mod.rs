@@ -14,7 +14,7 @@ use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
 use docker_stats_exporter::scrape::Format;
 
 /// Decisions, by bytes; 0 once there are no more.
-pub struct Choices<'a>(pub &'a [u8]);
+pub(crate) struct Choices<'a>(pub(crate) &'a [u8]);
 
 impl Choices<'_> {
     fn byte(&mut self) -> u8 {
@@ -43,7 +43,10 @@ impl Choices<'_> {
             0 => String::new(),
             1 | 2 => format!("shop-{}", length % 5),
             3 => "\",name=\"".repeat(length % 7),
-            4 => char::from(self.byte()).to_string().repeat(length * 300),
+            4 => {
+                let times = if self.below(64) == 1 { length * 200 } else { length % 9 };
+                char::from(self.byte()).to_string().repeat(times)
+            }
             5 => "0123456789abcdef".repeat(length / 8),
             _ => {
                 let bytes: Vec<u8> = (0..length % 80).map(|_| self.byte()).collect();
@@ -72,7 +75,7 @@ fn meta(id: ContainerId, choices: &mut Choices<'_>) -> Arc<Meta> {
 }
 
 fn container(choices: &mut Choices<'_>, plan: &Plan, labels: &mut Labels) -> Container {
-    let digits: String = (0..8).map(|_| format!("{:08x}", choices.number() & 0xffff_ffff)).collect();
+    let digits: String = (0..64).map(|_| char::from(b"0123456789abcdef"[usize::from(choices.below(16))])).collect();
     let id = ContainerId::parse(digits.as_bytes()).expect("64 digits");
     let meta = (choices.below(8) > 0).then(|| meta(id, choices));
     let path = if choices.below(8) == 0 { choices.text() } else { format!("/docker/{id}") };
@@ -102,7 +105,7 @@ fn sample(choices: &mut Choices<'_>, plan: &Plan, labels: &mut Labels) -> Sample
 
 /// Scrapes a changing set of containers several times, and compares every compressed answer with the plain one. Gives the
 /// last pair.
-pub fn check(mut choices: Choices<'_>) -> (Bytes, Bytes) {
+pub(crate) fn check(mut choices: Choices<'_>) -> (Bytes, Bytes) {
     let families: Vec<_> = FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().collect();
     let (plan, rows) = for_api(&families, CollectorSet::defaults());
     let (mut labels, pool) = (Labels::default(), Pool::default());

@@ -2,6 +2,7 @@
 //!
 //! Makes container cgroups directly under this host's cgroup mounts, runs the release binary against them and writes
 //! `docs/OVERHEAD.md`. Needs root and no engine. Nothing here asserts a time: the figures are read by people.
+//! `cargo xtask bench render` needs nothing but the processor.
 
 mod client;
 mod exporter;

@@ -160,7 +160,8 @@ impl Population {
 
 impl Member {
     fn new(number: usize, plan: &Plan, labels: &mut Labels, numbers: &mut Numbers) -> Option<Self> {
-        let id: String = (0..4).map(|_| format!("{:016x}", numbers.next())).collect();
+        let digit = |number: u64| char::from_digit(u32::try_from(number % 16).unwrap_or(0), 16);
+        let id: String = (0..64).filter_map(|_| digit(numbers.next() >> 8)).collect();
         let id = ContainerId::parse(id.as_bytes())?;
         let mut meta = Meta::unknown(id);
         meta.name = format!("shop-{}-{}", ["web", "worker", "cache"].get(number % 3)?, number / 3 + 1);

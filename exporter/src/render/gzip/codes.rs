@@ -29,6 +29,9 @@ const LENGTH_BITS: [u8; LITERALS - END] =
 const DISTANCE_BITS: [u8; DISTANCES] =
     [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7, 7, 7, 5, 3, 3, 3, 3, 3, 5, 6, 6, 6, 6, 5, 5, 5, 5, 5, 5];
 
+/// The code lengths are written without deflate's three codes for repeated ones.
+const REPEAT_CODES: usize = 3;
+
 /// Some bits, and how many of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Code {
@@ -92,9 +95,8 @@ pub(super) fn open_block(bits: &mut Bits) {
     bits.put(DISTANCES as u64 - 1, 5);
     bits.put(15, 4);
     // Lengths 0 to 15 are themselves Huffman-coded; equal lengths for all make the code of each its own number.
-    const REPEATS: usize = 3;
     for place in 0..19 {
-        bits.put(if place < REPEATS { 0 } else { 4 }, 3);
+        bits.put(if place < REPEAT_CODES { 0 } else { 4 }, 3);
     }
     for length in literal_bits().into_iter().chain(DISTANCE_BITS) {
         bits.put(reversed(u64::from(length), 4), 4);

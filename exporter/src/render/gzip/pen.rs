@@ -29,10 +29,11 @@ impl<'a> Pen<'a> {
     #[inline]
     pub(super) fn copy(&mut self, distance: usize, length: usize) {
         debug_assert!(distance > 0 && distance <= WINDOW);
-        debug_assert!(self.at.checked_sub(distance).is_none_or(|from| {
-            let found = self.text.iter().skip(from).take(length);
-            found.eq(self.text.iter().skip(self.at).take(length))
-        }));
+        debug_assert!(
+            self.at
+                .checked_sub(distance)
+                .is_none_or(|from| { self.text.get(from..from + length) == self.text.get(self.at..self.at + length) })
+        );
         if distance != self.distance {
             self.flush();
             self.distance = distance;
