@@ -20,6 +20,8 @@ pub struct Own {
     pub docker_events: IntCounterVec,
     /// `docker_stats_exporter_read_errors_total{file,reason}`.
     pub read_errors: IntCounterVec,
+    /// `docker_stats_exporter_read_tier{collector,tier}`: containers that a way of reading served in the last scrape.
+    pub read_tier: IntGaugeVec,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
 }
@@ -54,6 +56,10 @@ impl Own {
                 opts("read_errors_total", "Values left out because a kernel file could not be read or understood."),
                 &["file", "reason"],
             )?,
+            read_tier: IntGaugeVec::new(
+                opts("read_tier", "Containers whose values this way of reading gave in the last scrape, by collector."),
+                &["collector", "tier"],
+            )?,
             series_dropped: IntCounterVec::new(
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
                 &["reason"],
@@ -74,6 +80,7 @@ impl Own {
             Box::new(own.docker_requests.clone()),
             Box::new(own.docker_events.clone()),
             Box::new(own.read_errors.clone()),
+            Box::new(own.read_tier.clone()),
             Box::new(own.series_dropped.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ])?;
