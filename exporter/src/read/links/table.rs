@@ -65,34 +65,36 @@ impl Table {
     pub(super) fn tell(&mut self, notice: Notice) {
         match notice {
             Notice::Changed(link) => self.put(link),
-            Notice::Gone(index) => {
+            Notice::Gone { index, to } => {
                 if let Ok(place) = self.place(index) {
                     let row = self.rows.remove(place);
-                    self.news_of(row.link);
+                    self.news_of(row.link.pair.map(|pair| pair.namespace));
                 }
+                self.news_of(to);
             }
         }
     }
 
     fn put(&mut self, link: Link) {
-        self.news_of(link);
+        let namespace = |link: Link| link.pair.map(|pair| pair.namespace);
+        self.news_of(namespace(link));
         let since = self.news;
         match self.place(link.index) {
             Ok(place) => {
                 if let Some(row) = self.rows.get_mut(place).filter(|row| row.link != link) {
                     let before = row.link;
                     (row.link, row.since) = (link, since);
-                    self.news_of(before);
+                    self.news_of(namespace(before));
                 }
             }
             Err(place) => self.rows.insert(place, Row { link, since, pass: 0, counters: Counters::default() }),
         }
     }
 
-    fn news_of(&mut self, link: Link) {
+    fn news_of(&mut self, namespace: Option<i32>) {
         self.news += 1;
-        if let Some(pair) = link.pair {
-            self.namespaces.insert(pair.namespace, self.news);
+        if let Some(namespace) = namespace {
+            self.namespaces.insert(namespace, self.news);
         }
     }
 
@@ -155,7 +157,7 @@ mod tests {
         let end = only(&table, 1);
         table.count(5, [1; 8]);
         assert_eq!(table.counters(end), Some(&[1; 8]));
-        table.tell(Notice::Gone(5));
+        table.tell(Notice::Gone { index: 5, to: None });
         table.tell(Notice::Changed(veth(5, 1, 9)));
         table.count(5, [2; 8]);
         assert_eq!(table.counters(end), None);
@@ -185,6 +187,15 @@ mod tests {
         table.tell(Notice::Changed(veth(5, 1, 9)));
         table.count(5, [1; 8]);
         assert!(table.counters(end).is_some() && table.has_news(1, then));
+    }
+
+    #[test]
+    fn a_link_that_moves_into_a_namespace_is_news_for_it_whatever_it_is() {
+        let mut table = Table::default();
+        table.replace(&[Link { index: 9, pair: None }]);
+        let then = table.now();
+        table.tell(Notice::Gone { index: 9, to: Some(2) });
+        assert!(table.has_news(2, then) && !table.has_news(1, then) && table.len() == 0);
     }
 
     #[test]

@@ -98,7 +98,12 @@ fn a_mishap_at_the_host_s_end_is_a_reason_to_look_at_the_file_at_once() {
 
 #[test]
 fn whatever_is_told_of_the_namespace_s_links_sends_us_to_the_file() {
-    let notices = [Notice::Changed(veth(5, NAMESPACE)), Notice::Gone(5), Notice::Changed(veth(7, NAMESPACE))];
+    let notices = [
+        Notice::Changed(veth(5, NAMESPACE)),
+        Notice::Gone { index: 5, to: None },
+        Notice::Gone { index: 9, to: Some(NAMESPACE) },
+        Notice::Changed(veth(7, NAMESPACE)),
+    ];
     for notice in notices {
         let mut served = Served::new();
         served.table.tell(notice);

@@ -25,6 +25,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_NEW_NETNSID: u16 = 45;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_STATS_LINK_64: u16 = 1;
 const NETNSA_NSID: u16 = 1;
@@ -71,7 +72,12 @@ pub(in crate::read) enum Notice {
     /// It is new, or something about it changed.
     Changed(Link),
     /// It has left the namespace.
-    Gone(u32),
+    Gone {
+        /// The number that it had.
+        index: u32,
+        /// The namespace that it has moved to, where it has not ended.
+        to: Option<i32>,
+    },
 }
 
 /// One message.
@@ -201,9 +207,14 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
 pub(super) fn notice(message: Message<'_>) -> Option<Notice> {
     match message.kind {
         RTM_NEWLINK => link(message.body).map(Notice::Changed),
-        RTM_DELLINK => link(message.body).map(|link| Notice::Gone(link.index)),
+        RTM_DELLINK => link(message.body).map(|link| Notice::Gone { index: link.index, to: moved_to(message.body) }),
         _ => None,
     }
+}
+
+fn moved_to(body: &[u8]) -> Option<i32> {
+    let (_, value) = attributes(body.get(LINK_HEADER..)?).find(|(kind, _)| *kind == IFLA_NEW_NETNSID)?;
+    u32_at(value, 0).map(u32::cast_signed)
 }
 
 /// The namespace's number in an answer to [`get_namespace`]; none where it has none yet.
@@ -265,7 +276,9 @@ mod tests {
         assert_eq!(link(&veth(0, b"macvlan\0")), Some(Link { index: 7, pair: None }));
         assert_eq!(link(&veth(7, b"veth\0")), None);
         let gone = Message { kind: RTM_DELLINK, flags: 0, sequence: 0, body: &veth(0, b"veth") };
-        assert_eq!(notice(gone), Some(Notice::Gone(7)));
+        assert_eq!(notice(gone), Some(Notice::Gone { index: 7, to: None }));
+        let moved = [veth(0, b"veth"), attribute(IFLA_NEW_NETNSID, &6_u32.to_ne_bytes())].concat();
+        assert_eq!(notice(Message { body: &moved, ..gone }), Some(Notice::Gone { index: 7, to: Some(6) }));
         assert_eq!(notice(Message { body: &veth(7, b"veth"), ..gone }), None);
     }
 
