@@ -16,6 +16,9 @@ mod life;
 #[path = "docker/limits.rs"]
 mod limits;
 #[cfg(test)]
+#[path = "docker/links.rs"]
+mod links;
+#[cfg(test)]
 #[path = "docker/memory.rs"]
 mod memory;
 #[cfg(test)]

@@ -15,7 +15,9 @@ Generated from the table in `exporter/src/metrics/` by `cargo xtask docs`; do no
 Every `container_*` sample carries `id` (cgroup path), `name`, `image` and the allow-listed `container_label_*`; `id=\"/\"` is the
 host as a whole, where the column *host* gives its source. A value that the kernel does not give makes no sample. `+` marks
 collectors that are on by default. Limits (`container_spec_*`, `container_threads_max`) are read when a container is found, half a minute
-later, when the engine tells of an update, and otherwise every five minutes; everything else is read at each scrape.
+later, when the engine tells of an update, and otherwise every five minutes. On hosts with many containers, drops and errors
+of an interface that is an end of a veth pair are read when the host's end counts one, else every two minutes under traffic and every five
+without, and a name that was changed inside the container is noticed then; bytes and packets are those of the scrape. Everything else is read at each scrape.
 ";
 
 /// The whole document.

@@ -30,6 +30,8 @@ pub struct Own {
     pub ebpf_map_entries: IntGaugeVec,
     /// `docker_stats_exporter_ebpf_entries_refused_total{map}`.
     pub ebpf_refused: IntCounterVec,
+    /// `docker_stats_exporter_read_tier{collector,tier}`: containers that a way of reading served in the last scrape.
+    pub read_tier: IntGaugeVec,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
 }
@@ -84,6 +86,10 @@ impl Own {
                 opts("ebpf_entries_refused_total", "Events that were not counted, as an eBPF map was full."),
                 &["map"],
             )?,
+            read_tier: IntGaugeVec::new(
+                opts("read_tier", "Containers whose values this way of reading gave in the last scrape, by collector."),
+                &["collector", "tier"],
+            )?,
             series_dropped: IntCounterVec::new(
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
                 &["reason"],
@@ -109,6 +115,7 @@ impl Own {
             Box::new(own.ebpf_program_seconds.clone()),
             Box::new(own.ebpf_map_entries.clone()),
             Box::new(own.ebpf_refused.clone()),
+            Box::new(own.read_tier.clone()),
             Box::new(own.series_dropped.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ])?;

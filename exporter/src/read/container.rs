@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::disk::Place;
 use super::file::{Counted, Files, Handle};
 use super::limits::Limits;
+use super::links::Interfaces;
 use super::plan::Plan;
 use super::process::Process;
 use super::sample::Sample;
@@ -37,6 +38,8 @@ pub struct Container {
     /// Its directory in the tree that is walked, to count the cgroups below it.
     pub(super) directory: Option<(File, Counted)>,
     pub(super) process: Option<Process>,
+    /// Its interfaces, as last read.
+    pub(super) interfaces: Interfaces,
     /// Where its root is; asked once.
     pub(super) disk: Option<Place>,
     /// Its processes, as of the last pass.
@@ -58,6 +61,7 @@ impl Container {
             procs: Handle::New,
             directory: None,
             process: None,
+            interfaces: Interfaces::default(),
             disk: None,
             pids: Vec::new(),
         }

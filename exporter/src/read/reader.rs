@@ -10,6 +10,7 @@ use super::devices::Devices;
 use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse};
 use super::limits::Limits;
+use super::links::Links;
 use super::network::Namespaces;
 use super::plan::Plan;
 use super::sample::Labels;
@@ -46,6 +47,7 @@ pub struct Reader {
     pub(super) own: Own,
     probes: Option<Probes>,
     pub(super) namespaces: Namespaces,
+    pub(super) links: Links,
     pub(super) path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
@@ -80,6 +82,7 @@ impl Reader {
             devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
             lives: 0,
+            links: Links::new(procfs, live, own.clone()),
             own,
             probes,
             namespaces: Namespaces::default(),
@@ -161,6 +164,7 @@ impl Reader {
         self.namespaces.begin(&self.procfs, self.live);
         self.read_probes(pass, now, &mut timing);
         let mut containers = std::mem::take(&mut self.containers);
+        self.begin_network(&mut containers, pass, now, &mut timing);
         for place in 0..containers.len() {
             if pass.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 // What was read before this pass must not stand as if it were of now.
@@ -171,6 +175,9 @@ impl Reader {
             self.read_container(&mut containers, place, pass, now, &mut timing);
         }
         self.containers = containers;
+        if pass.collectors.has(Collector::Network) {
+            self.links.end();
+        }
         let own = std::process::id();
         let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
         let foreign = !self.host_pids && !self.namespaces.visible && others();
