@@ -46,7 +46,7 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
   --suite NAME      bookworm, trixie or forky (default: trixie)
   --accel WHAT      kvm, tcg (emulation), or what works (default: auto)
   --mirror URL      the archive that packages come from; default: the one that apt uses on this machine
-  --limit SECONDS   ends the guest after this time (default: 1800; shell: none)";
+  --limit SECONDS   ends the guest after this time (default: 3300; shell: none)";
 
 /// What the command line says, but for the command itself.
 struct Options {

@@ -10,7 +10,8 @@ set -eu
 
 root=$PWD/root
 
-# The kernel is unpacked, not installed: no initramfs tools, no boot loader. A frozen mirror may serve a Release file of
+# The kernel is unpacked, not installed: no initramfs tools, no boot loader. Its modules are a package of their own in newer
+# suites, so all that it depends on is fetched, and what is of the kernel is taken. A frozen mirror may serve a Release file of
 # a testing suite that has expired.
 set -- --quiet --mode=root --variant=minbase --include="$PACKAGES" \
     --aptopt='APT::Install-Recommends "false"' \
@@ -20,8 +21,8 @@ set -- --quiet --mode=root --variant=minbase --include="$PACKAGES" \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --customize-hook='cd "$1/tmp" && chroot "$1" sh -c "cd /tmp && apt-get -qq download $(chroot "$1" apt-cache depends --important "'"$KERNEL"'" | sed -n "s/^ *Depends: \(linux-image-[0-9].*\)/\1/p" | head -n 1)"' \
-    --customize-hook='for package in "$1"/tmp/linux-image-*.deb; do dpkg-deb --extract "$package" "$1"; rm "$package"; done'
+    --customize-hook='chroot "$1" apt-get -qq --yes --download-only --option=APT::Keep-Downloaded-Packages=true install '"$KERNEL" \
+    --customize-hook='for package in "$1"/var/cache/apt/archives/linux-*.deb; do dpkg-deb --extract "$package" "$1" && rm "$package" || exit 1; done'
 old_ifs=$IFS
 IFS='
 '
