@@ -25,11 +25,17 @@ mod memory;
 #[path = "docker/modes.rs"]
 mod modes;
 #[cfg(test)]
+#[path = "docker/nested.rs"]
+mod nested;
+#[cfg(test)]
 #[path = "docker/network.rs"]
 mod network;
 #[cfg(test)]
 #[path = "docker/pids.rs"]
 mod pids;
+#[cfg(test)]
+#[path = "docker/pressure.rs"]
+mod pressure;
 #[cfg(test)]
 #[path = "docker/readers.rs"]
 mod readers;

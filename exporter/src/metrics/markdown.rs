@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Collector, DOCKER_STATS_FAMILIES, Dimension, EngineFact, FAMILIES, Family, File, HostFact, Kind, MachineFact,
-    Series, Source, Unit, Zero,
+    Probed, Series, Source, Unit, Zero,
 };
 
 const INTRODUCTION: &str = "\
@@ -141,6 +141,7 @@ fn source(source: &Source, column: Column) -> String {
             .to_owned()
         }
         Source::Engine(fact) => engine(fact).to_owned(),
+        Source::Probe(what) => probed(what).to_owned(),
         Source::Machine(fact) => machine(fact).to_owned(),
         Source::Sockets(file, _) => format!("`/proc/PID/net/{file}`"),
         Source::Process(_) => "`/proc/PID/fd`, `/proc/PID/limits`".to_owned(),
@@ -182,6 +183,13 @@ fn engine(fact: EngineFact) -> &'static str {
         EngineFact::FailingStreak => "`State.Health.FailingStreak`",
         EngineFact::IsUp | EngineFact::Seen => "cgroup, `State.Status`",
         EngineFact::Healthy => "`State.Status`, `State.Health.Status`",
+    }
+}
+
+fn probed(what: Probed) -> &'static str {
+    match what {
+        Probed::Traffic(..) => "eBPF: `cgroup_skb`",
+        Probed::Retransmits => "eBPF: `tcp_retransmit_skb`",
     }
 }
 

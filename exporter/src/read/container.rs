@@ -19,6 +19,8 @@ use crate::discover::ContainerId;
 pub struct Container {
     /// Its id; none for the host as a whole.
     pub id: Option<ContainerId>,
+    /// Which of its lives this is: no other container that the reader ever had has the number.
+    pub(super) life: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
     /// What was read in the last pass.
@@ -45,9 +47,10 @@ pub struct Container {
 }
 
 impl Container {
-    pub(super) fn new(id: Option<ContainerId>, path: String, plan: &Plan) -> Self {
+    pub(super) fn new(id: Option<ContainerId>, life: u64, path: String, plan: &Plan) -> Self {
         Self {
             id,
+            life,
             path,
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
@@ -101,7 +104,7 @@ mod tests {
     fn the_directory_counts_among_the_kept_descriptors() {
         let tree = tempfile::tempdir().unwrap();
         let mut files = Files::new(true);
-        let mut container = Container::new(None, "/".to_owned(), &Plan::default());
+        let mut container = Container::new(None, 0, "/".to_owned(), &Plan::default());
         assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
         assert_eq!(files.descriptors().1, 1);
         assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
