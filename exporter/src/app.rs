@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::{Config, SourceMode};
+use crate::config::{Config, EbpfMode, SourceMode};
+use crate::discover::{Hierarchy, Tree};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::metrics::{Collector, Own};
+use crate::ebpf::{Probes, Sizes};
+use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper, StartError};
 use crate::serve::{BindError, Server, Settings, bind};
@@ -33,18 +35,48 @@ pub fn is_mistake(error: &anyhow::Error) -> bool {
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(mut config: Config) -> anyhow::Result<()> {
+    let probes = start_probes(&mut config)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, probes));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+/// Starts the eBPF programs that are wanted and can run, and switches the collectors of the others off.
+fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
+    let wanted: CollectorSet = config.collectors.iter().filter(|collector| collector.is_probed()).collect();
+    let files_only: CollectorSet = config.collectors.iter().filter(|collector| !collector.is_probed()).collect();
+    config.collectors = files_only;
+    // Without the kernel's own tree nothing tells which container a count belongs to.
+    let hierarchy = match Hierarchy::detect(&config.cgroup_root) {
+        Ok(found) if config.source != SourceMode::DockerApi && !found.is_private() => found,
+        _ if config.ebpf == EbpfMode::On => {
+            bail!("--ebpf=on needs the host's cgroup tree (--source=cgroup, --path.cgroup)")
+        }
+        _ => return Ok(None),
+    };
+    if config.ebpf == EbpfMode::Off || wanted.is_empty() || !hierarchy.walked().is_some_and(Tree::is_live) {
+        return Ok(None);
+    }
+    let probes = Probes::start(wanted, &hierarchy, Sizes::default());
+    let report = probes.report();
+    let why: Vec<String> =
+        report.obstacles().iter().map(|(programs, obstacle)| format!("{}: {obstacle}", programs.join(", "))).collect();
+    match (report.running().join(", "), why.join("; ")) {
+        (_, why) if config.ebpf == EbpfMode::On && !why.is_empty() => bail!("--ebpf=on: cannot run {why}"),
+        (running, why) if why.is_empty() => info!(%running, "eBPF programs"),
+        (running, why) => info!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
+    }
+    config.collectors = files_only.union(report.collectors());
+    Ok(Some(probes))
+}
+
+async fn serve(config: Config, probes: Option<Probes>) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let own = Own::new().context("our own metrics do not fit together (a bug)")?;
     let directory = Arc::new(Directory::new(config.linger));
@@ -55,6 +87,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         engine: engine.clone(),
         filter: Arc::new(config.filter.clone()),
         own,
+        probes,
     };
     if config.collectors.has(Collector::Disk) {
         tokio::spawn(measure(engine.clone(), Arc::clone(&directory), SIZES_INTERVAL, is_set(stopped.clone())));

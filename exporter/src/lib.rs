@@ -7,6 +7,7 @@
 //! | [`config`] | flags and environment, validated into one typed value; every mistake reported at once |
 //! | [`metrics`] | the table: each metric once, with its name, help, type, unit and source; knows nothing else |
 //! | [`discover`] | finds the container cgroups of this host and follows their coming and going |
+//! | [`ebpf`] | programs in the kernel that count what no file tells |
 //! | [`read`] | one pass over the kernel files of every container into samples |
 //! | [`name`] | container id → name, image, labels, state; never blocks a scrape |
 //! | [`docker`] | fills [`name`] from a Docker engine, and reads its stats API where no cgroup tree can be read |
@@ -23,6 +24,7 @@ pub mod config;
 pub mod discover;
 pub mod docker;
 pub mod doctor;
+pub mod ebpf;
 pub mod log;
 pub mod metrics;
 pub mod name;

@@ -5,7 +5,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use docker_stats_exporter::config::{Command, Config, EbpfMode, ListenAddress};
+use docker_stats_exporter::config::{Command, Config, ListenAddress};
 use docker_stats_exporter::{app, doctor, log, probe};
 
 fn main() -> ExitCode {
@@ -28,9 +28,6 @@ fn serve(config: Config) -> ExitCode {
     if let Err(error) = log::init(config.log_level, config.log_format) {
         complain(&format!("docker-stats-exporter: the log cannot be set up: {error}"));
         return ExitCode::FAILURE;
-    }
-    if config.ebpf == EbpfMode::Auto {
-        tracing::info!("eBPF: this version carries no programs; the ebpf_* collectors stay without samples");
     }
     match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,3 +66,8 @@ fn print(text: &str) {
 fn complain(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
+
+#[cfg(stale_objects)]
+compile_error!(
+    "the objects in exporter-ebpf/prebuilt are not those of the sources beside them: run `cargo xtask ebpf`"
+);

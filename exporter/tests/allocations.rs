@@ -64,7 +64,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
     let own = Own::new().unwrap();
     let procfs = host.root.path().join("proc");
     let mut discovery = Discovery::new(host.hierarchy.walked().unwrap(), true);
-    let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, own.clone());
+    let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, own.clone(), None);
     let names = Names::default();
     let collectors = CollectorSet::defaults();
     let mut pass = || {

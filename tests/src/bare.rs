@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -26,13 +27,16 @@ impl BareContainers {
     /// # Errors
     /// Not root, or no cgroup tree may be written to.
     pub fn make(count: usize) -> Result<Self> {
-        let parents = roots().into_iter().map(|root| root.join(format!("dse-bare-{}", std::process::id()))).collect();
+        // Tests of one process run beside each other.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (process, turn) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let parents = roots().into_iter().map(|root| root.join(format!("dse-bare-{process}-{turn}"))).collect();
         let mut made = Self { ids: Vec::new(), parents, processes: Vec::new() };
         if is_v2() {
             made.enable()?;
         }
         for number in 0..count {
-            made.add(format!("{:032x}{number:032x}", std::process::id()))?;
+            made.add(format!("{process:016x}{turn:016x}{number:032x}"))?;
         }
         Ok(made)
     }
@@ -61,6 +65,41 @@ impl BareContainers {
     }
 }
 
+impl BareContainers {
+    /// The path of one of them in each of the trees, with a leading slash.
+    #[must_use]
+    pub fn path(&self, id: &str) -> String {
+        let parent = self.parents.first().and_then(|parent| parent.file_name()).unwrap_or_default();
+        format!("/{}/{id}", parent.to_string_lossy())
+    }
+
+    /// Makes a cgroup below one of them, and gives what [`BareContainers::run`] calls it. It goes with the value.
+    ///
+    /// # Errors
+    /// The tree may not be written to.
+    pub fn nest(&self, id: &str, name: &str) -> Result<String> {
+        for parent in &self.parents {
+            let directory = parent.join(id).join(name);
+            fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
+        }
+        Ok(format!("{id}/{name}"))
+    }
+
+    /// Runs a command inside one of them, waits for its end and gives its output.
+    ///
+    /// # Errors
+    /// It does not start or fails.
+    pub fn run(&self, id: &str, command: &[&str]) -> Result<String> {
+        let files = self.parents.iter().map(|parent| parent.join(id).join("cgroup.procs"));
+        let enter: Vec<String> = files.map(|file| format!("echo $$ >'{}' && ", file.display())).collect();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{}exec \"$@\"", enter.concat()), "sh"]).args(command);
+        let output = shell.stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
 impl Drop for BareContainers {
     fn drop(&mut self) {
         for process in &mut self.processes {
@@ -69,6 +108,10 @@ impl Drop for BareContainers {
         }
         for parent in &self.parents {
             for id in &self.ids {
+                let below = fs::read_dir(parent.join(id)).into_iter().flatten().filter_map(Result::ok);
+                for nested in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                    fs::remove_dir(nested.path()).unwrap_or_default();
+                }
                 fs::remove_dir(parent.join(id)).unwrap_or_default();
             }
             fs::remove_dir(parent).unwrap_or_default();

@@ -27,6 +27,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     docker: Option<String>,
     open_files: Option<u32>,
+    without_capabilities: bool,
 }
 
 impl Builder {
@@ -34,6 +35,13 @@ impl Builder {
     #[must_use]
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// Takes every capability from it, though it stays root: what is root's by file permission it may still read.
+    #[must_use]
+    pub fn without_capabilities(mut self) -> Self {
+        self.without_capabilities = true;
         self
     }
 
@@ -91,9 +99,10 @@ impl Builder {
 
     /// The command line. Nothing of the test's own environment gets in but `PATH`.
     fn command(&self, listen: Option<SocketAddr>) -> Result<Command> {
-        let mut command = match self.open_files {
-            None => Command::new(binary()?),
-            Some(limit) => limited(&binary()?, limit),
+        let mut command = match (self.open_files, self.without_capabilities) {
+            (Some(limit), _) => limited(&binary()?, limit),
+            (None, true) => powerless(&binary()?),
+            (None, false) => Command::new(binary()?),
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -259,6 +268,13 @@ impl Drop for Exporter {
 fn limited(program: &Path, open_files: u32) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {open_files} && exec \"$@\""), "sh"]).arg(program);
+    command
+}
+
+/// The program with no capability left, and none to be had.
+fn powerless(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]).arg(program);
     command
 }
 

@@ -7,6 +7,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// Our families, and the kernel's figure of each.
+pub type Device = BTreeMap<&'static str, u64>;
+
+const READS: &str = "container_fs_reads_total";
+const WRITES: &str = "container_fs_writes_total";
+const READ_BYTES: &str = "container_fs_reads_bytes_total";
+const WRITTEN_BYTES: &str = "container_fs_writes_bytes_total";
+
+/// Files of cgroup v1 with what their lines `Write` and `Read` are to us.
+const V1_DEVICES: [(&str, &str, &str); 2] =
+    [("blkio.throttle.io_service_bytes", WRITTEN_BYTES, READ_BYTES), ("blkio.throttle.io_serviced", WRITES, READS)];
+
+/// Keys of `io.stat`.
+const V2_DEVICES: [(&str, &str); 4] =
+    [("rbytes", READ_BYTES), ("wbytes", WRITTEN_BYTES), ("rios", READS), ("wios", WRITES)];
+
 /// Where the cgroups of one process are.
 pub struct Kernel {
     /// Controller name, or `unified`, to the cgroup's directory.
@@ -36,6 +52,12 @@ impl Kernel {
             }
         }
         Ok(Self { directories })
+    }
+
+    /// The cgroup at this directory, in the same kind of trees: for one that holds no process to ask about.
+    #[must_use]
+    pub fn at(&self, directory: &Path) -> Self {
+        Self { directories: self.directories.keys().map(|tree| (tree.clone(), directory.to_owned())).collect() }
     }
 
     /// The directory in which a controller's files are.
@@ -110,6 +132,54 @@ impl Kernel {
     /// As [`Kernel::number`].
     pub fn memory_bytes(&self) -> Result<u64> {
         self.number("memory", if self.is_v1("memory") { "memory.usage_in_bytes" } else { "memory.current" })
+    }
+
+    /// What was read and written on every block device that the cgroup has used.
+    ///
+    /// # Errors
+    /// There are no such files, or they are not in their form.
+    pub fn devices(&self) -> Result<BTreeMap<String, Device>> {
+        let mut devices = BTreeMap::new();
+        if self.is_v1("blkio") {
+            for (file, writes, reads) in V1_DEVICES {
+                let text = self.read("blkio", file)?;
+                for line in text.lines() {
+                    let [number, operation, value] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
+                    let device: &mut Device = devices.entry(number.to_owned()).or_default();
+                    let key = match operation {
+                        "Write" => writes,
+                        "Read" => reads,
+                        _ => continue,
+                    };
+                    device.insert(key, value.parse().with_context(|| line.to_owned())?);
+                }
+            }
+            return Ok(devices);
+        }
+        for line in self.read("io", "io.stat")?.lines() {
+            let mut words = line.split(' ');
+            let number = words.next().context("no device")?;
+            for word in words {
+                let (key, value) = word.split_once('=').with_context(|| line.to_owned())?;
+                if let Some((_, name)) = V2_DEVICES.iter().find(|(word, _)| *word == key) {
+                    let device = devices.entry(number.to_owned()).or_default();
+                    device.insert(*name, value.parse().with_context(|| line.to_owned())?);
+                }
+            }
+        }
+        Ok(devices)
+    }
+
+    /// The total of a line (`some`, `full`) of a resource's pressure file, in seconds; none where the kernel has no such
+    /// file or line.
+    ///
+    /// # Errors
+    /// The line has no total.
+    pub fn pressure_seconds(&self, resource: &str, line: &str) -> Result<Option<f64>> {
+        let Ok(text) = self.read("unified", &format!("{resource}.pressure")) else { return Ok(None) };
+        let Some(rest) = text.lines().find_map(|text| text.strip_prefix(line)) else { return Ok(None) };
+        let total = rest.split_once("total=").with_context(|| text.clone())?.1;
+        Ok(Some(seconds(total.trim().parse().with_context(|| text.clone())?, 1_000_000)))
     }
 
     /// Out-of-memory kills.

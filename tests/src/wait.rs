@@ -14,12 +14,19 @@ pub fn patience() -> u32 {
     std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// However short a thing usually takes, a limit only ends what hangs: a machine that others use, too, may stand still for
+/// this long.
+const AT_LEAST: Duration = Duration::from_mins(1);
+
 /// Calls `probe` until it gives a value.
 ///
 /// # Errors
-/// After `limit` times [`patience`], with what was waited for and the last error of `probe`.
-pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
-    let limit = limit * patience();
+/// After `limit` times [`patience`], a minute at least, with what was waited for and the last error of `probe`.
+pub fn eventually<T>(limit: Duration, what: &str, probe: impl FnMut() -> Result<T>) -> Result<T> {
+    until((limit * patience()).max(AT_LEAST), what, probe)
+}
+
+fn until<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
     let end = Instant::now() + limit;
     loop {
         match probe() {
@@ -39,7 +46,7 @@ mod tests {
     #[test]
     fn the_last_error_is_told() {
         let mut tries = 0;
-        let error = eventually(Duration::from_millis(120), "a miracle", || -> Result<()> {
+        let error = until(Duration::from_millis(120), "a miracle", || -> Result<()> {
             tries += 1;
             bail!("try {tries}")
         })

@@ -16,17 +16,26 @@ mod life;
 #[path = "docker/limits.rs"]
 mod limits;
 #[cfg(test)]
+#[path = "docker/links.rs"]
+mod links;
+#[cfg(test)]
 #[path = "docker/memory.rs"]
 mod memory;
 #[cfg(test)]
 #[path = "docker/modes.rs"]
 mod modes;
 #[cfg(test)]
+#[path = "docker/nested.rs"]
+mod nested;
+#[cfg(test)]
 #[path = "docker/network.rs"]
 mod network;
 #[cfg(test)]
 #[path = "docker/pids.rs"]
 mod pids;
+#[cfg(test)]
+#[path = "docker/pressure.rs"]
+mod pressure;
 #[cfg(test)]
 #[path = "docker/readers.rs"]
 mod readers;

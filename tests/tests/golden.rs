@@ -11,6 +11,7 @@ mod coverage;
 #[path = "golden/normal.rs"]
 mod normal;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
 use std::thread::sleep;
@@ -125,30 +126,36 @@ fn every_captured_host_gives_its_golden_expositions() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-#[test]
-fn every_family_with_a_source_is_in_a_golden_file() {
+/// What the golden files of all hosts of a cgroup version show.
+fn shown(v2: bool) -> Result<BTreeSet<String>> {
     compared();
-    let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
-    for fixture in Fixture::all().unwrap() {
-        let missing = coverage::missing(&fixture, &names).unwrap();
+    let mut shown = BTreeSet::new();
+    for fixture in Fixture::all()?.iter().filter(|fixture| coverage::is_v2(fixture) == v2) {
+        for variant in VARIANTS {
+            shown.extend(coverage::families(fixture, variant.name)?);
+        }
+    }
+    Ok(shown)
+}
+
+#[test]
+fn every_family_with_a_source_is_in_a_golden_file_of_each_cgroup_version() {
+    for (v2, version) in [(false, "v1"), (true, "v2")] {
+        let missing = coverage::missing(&shown(v2).unwrap(), v2);
         assert!(
             missing.is_empty(),
-            "{}: in no golden file, though the table gives them a source there: {missing:?}. Either the capture lacks a \
-             file (cargo xtask capture), or the reader does, or tests/golden/coverage.rs is to name the reason.",
-            fixture.name
+            "in no golden file of a host with cgroup {version}, though the table gives them a source there: {missing:?}. \
+             Either the captures lack a file (cargo xtask capture), or the reader does, or tests/golden/coverage.rs is to \
+             name the reason."
         );
     }
 }
 
 #[test]
 fn no_exception_is_out_of_date() {
-    compared();
-    let mut covered = std::collections::BTreeSet::new();
-    for fixture in Fixture::all().unwrap() {
-        for variant in VARIANTS {
-            covered.extend(coverage::families(&fixture, variant.name).unwrap());
-        }
+    for v2 in [false, true] {
+        let shown = shown(v2).unwrap();
+        let stale = coverage::stale(&shown, v2);
+        assert!(stale.is_empty(), "covered by now, so no longer to be excused in tests/golden/coverage.rs: {stale:?}");
     }
-    let stale: Vec<&str> = coverage::exceptions().filter(|name| covered.contains(*name)).collect();
-    assert!(stale.is_empty(), "covered by now, so no longer to be excused in tests/golden/coverage.rs: {stale:?}");
 }

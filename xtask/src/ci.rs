@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::sh::{Sh, say};
-use crate::{docs, tidy};
+use crate::{docs, ebpf, tidy, vm};
 
 /// One thing that is checked.
 struct Step {
@@ -40,7 +40,8 @@ static STEPS: &[Step] = &[
             "--locked",
             "--workspace",
             "--all-targets",
-            "--all-features",
+            "--features",
+            "exporter-tests/guest",
             "--",
             "-D",
             "warnings",
@@ -80,9 +81,29 @@ static STEPS: &[Step] = &[
     Step { name: "docs", work: Work::Own(|| docs::run(docs::Mode::Check)), repair: "cargo xtask docs", in_test: true },
     Step { name: "tidy", work: Work::Own(tidy::run), repair: "each finding above says what cures it", in_test: true },
     Step {
+        name: "ebpf",
+        work: Work::Own(|| ebpf::run(true)),
+        repair: "cargo xtask ebpf, and commit exporter-ebpf/prebuilt; where the compiler is another one, that of \
+                 exporter-ebpf/prebuilt/PROVENANCE",
+        in_test: false,
+    },
+    Step {
         name: "deny",
         work: Work::Commands(&[&["cargo", "deny", "--locked", "check"]]),
         repair: "cargo install cargo-deny --locked, if it is missing; else see deny.toml",
+        in_test: false,
+    },
+    Step {
+        name: "guest",
+        work: Work::Own(|| guests(&["trixie"])),
+        repair: "cargo xtask vm --suite trixie test WORD runs the tests of that name again, and with `shell` in place of \
+                 `test` you are in the guest",
+        in_test: true,
+    },
+    Step {
+        name: "guests",
+        work: Work::Own(|| guests(&["forky", "bookworm"])),
+        repair: "cargo xtask vm --suite NAME test WORD runs the tests of that name again",
         in_test: false,
     },
     Step {
@@ -95,6 +116,15 @@ static STEPS: &[Step] = &[
         in_test: true,
     },
 ];
+
+/// The end-to-end tests in virtual machines with cgroup v2, one after the other.
+fn guests(suites: &[&str]) -> anyhow::Result<()> {
+    for suite in suites {
+        say(&format!("$ cargo xtask vm --suite {suite} test"));
+        vm::run(&["--suite", suite, "test"]).with_context(|| format!("the guest {suite}"))?;
+    }
+    Ok(())
+}
 
 /// What the README names as the test command.
 pub(crate) fn test() -> anyhow::Result<()> {

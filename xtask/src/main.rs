@@ -7,6 +7,7 @@ mod bless;
 mod capture;
 mod ci;
 mod docs;
+mod ebpf;
 mod image;
 mod sh;
 mod tidy;
@@ -18,10 +19,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test            what a change must pass: fmt, clippy, unit tests, generated docs, tidy, and the tests against
-                  this host's containers (needs root; uses the running Docker engine or starts its own)
+  test            what a change must pass: fmt, clippy, unit tests, generated docs, tidy, and the tests against the
+                  containers of a virtual machine and of this host (needs root; uses the running Docker engine or
+                  starts its own)
   ci [STEP...]    everything CI runs, in order, or only these steps
   docs [--check]  writes the generated docs (docs/METRICS.md, the flags in README.md), or only compares them
+  ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
   image           the container image, around a static binary built here
@@ -51,6 +54,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["ci", steps @ ..] => ci::run(steps),
         ["docs"] => docs::run(docs::Mode::Write),
         ["docs", "--check"] => docs::run(docs::Mode::Check),
+        ["ebpf"] => ebpf::run(false),
+        ["ebpf", "--check"] => ebpf::run(true),
         ["bless"] => bless::run(),
         ["capture", rest @ ..] => capture::run(rest),
         ["image"] => image::run(),

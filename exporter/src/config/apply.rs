@@ -148,10 +148,7 @@ pub(super) fn min_interval(draft: &mut Draft, text: &str) -> Applied {
 pub(super) fn ebpf(draft: &mut Draft, text: &str) -> Applied {
     let words = [("auto", EbpfMode::Auto), ("on", EbpfMode::On), ("off", EbpfMode::Off)];
     draft.ebpf = values::word(text, &words)?;
-    match draft.ebpf {
-        EbpfMode::On => Err(Reason::NotInThisVersion("it carries no eBPF programs yet")),
-        EbpfMode::Auto | EbpfMode::Off => Ok(()),
-    }
+    Ok(())
 }
 
 pub(super) fn docker_url(draft: &mut Draft, text: &str) -> Applied {

@@ -132,8 +132,8 @@ pub(super) const FIXED: &[Flag] = &[
         value: "WHEN",
         default: "auto",
         group: Group::Source,
-        help: "on, off, or auto: where kernel and capabilities allow (this version has no eBPF programs yet)",
-        accepts: "auto or off; this version has no eBPF programs, so that `on` cannot be kept",
+        help: "on (fail at start where it cannot run), off, or auto: where kernel and capabilities allow",
+        accepts: "auto, on or off",
         apply: Apply::Text(apply::ebpf),
         ..VALUE
     },

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use rustix::fs::statfs;
+
 use crate::metrics::Controller;
 
 /// What kind of host this is.
@@ -42,6 +44,19 @@ pub struct Tree {
     pub path: PathBuf,
     /// Its interface.
     pub version: Version,
+}
+
+/// Magic numbers of the kernel's cgroup file systems (`include/uapi/linux/magic.h`).
+const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+impl Tree {
+    /// Whether it is the kernel's and not a capture.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        let magic = statfs(&self.path).map(|statistics| u64::try_from(statistics.f_type).unwrap_or(0));
+        matches!(magic, Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC))
+    }
 }
 
 /// Every tree of the host, by controller.

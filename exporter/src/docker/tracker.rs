@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -20,6 +21,9 @@ use crate::name::{Directory, Dropped, HealthStatus, Meta, Names, Rules, Stored};
 
 /// How often a failed inspection is tried again before the next full list.
 const MAX_RETRIES: u8 = 2;
+
+/// What a list's ages may be off by: they are rounded, and a list takes its time.
+const ROUNDED: Duration = Duration::from_mins(1);
 
 /// Everything that is known beside the directory itself.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub(super) struct Tracker {
     /// Containers for which there was no room; counted when they came in.
     refused: HashSet<ContainerId>,
     clock: u64,
+    /// When the last list was taken over.
+    listed: Option<Instant>,
+    /// Whether events may have been missed since.
+    interrupted: bool,
 }
 
 /// The history of one container, as far as it matters.
@@ -95,6 +103,8 @@ impl Tracker {
             retry: Vec::new(),
             refused: HashSet::new(),
             clock: 0,
+            listed: None,
+            interrupted: false,
         }
     }
 
@@ -167,10 +177,13 @@ impl Tracker {
     pub(super) fn on_list(&mut self, list: Vec<Listed>, asked: u64) -> bool {
         let names = self.names();
         let existing: HashSet<_> = list.iter().map(|listed| listed.id).collect();
+        let unwatched = self.unwatched();
         let mut surprise = false;
         for listed in list {
-            surprise |= self.on_listed(listed, asked, &names);
+            surprise |= self.on_listed(listed, asked, &names, unwatched);
         }
+        self.listed = Some(Instant::now());
+        self.interrupted = false;
         let now = now_ns();
         for (id, meta) in &names.containers {
             if meta.removed_ns.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
@@ -185,7 +198,14 @@ impl Tracker {
         surprise
     }
 
-    fn on_listed(&mut self, listed: Listed, asked: u64, names: &Names) -> bool {
+    /// Seconds that a container must be older than to be surely the one of the last list: after an outage nothing else
+    /// shows a restart of one that was young then, or that came since.
+    fn unwatched(&self) -> Option<u64> {
+        let since = self.listed.filter(|_| self.interrupted)?;
+        Some((since.elapsed() + ROUNDED).as_secs())
+    }
+
+    fn on_listed(&mut self, listed: Listed, asked: u64, names: &Names, unwatched: Option<u64>) -> bool {
         if !self.is_older(listed.id, asked) {
             return false;
         }
@@ -202,7 +222,8 @@ impl Tracker {
             return true;
         };
         let changed = rejuvenated || differs(known, &listed);
-        if changed || !track.inspected || is_worrying(known) {
+        let doubtful = unwatched.zip(track.age).is_some_and(|(unwatched, age)| age <= unwatched);
+        if changed || doubtful || !track.inspected || is_worrying(known) {
             track.retries = 0;
             self.enqueue(id);
         }
@@ -276,6 +297,7 @@ impl Tracker {
 
     /// Forgets the inspections that were wanted; the list after the reconnection asks for them again.
     pub(super) fn disconnected(&mut self) {
+        self.interrupted = true;
         self.queue.clear();
         self.retry.clear();
         for id in self.queued.drain().chain(self.asked.drain()) {

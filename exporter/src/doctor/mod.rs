@@ -4,6 +4,7 @@
 //! values come from. It changes nothing, and asks only this host and its Docker engine. `main` prints the report.
 
 mod cgroup;
+mod ebpf;
 mod engine;
 mod limits;
 mod procfs;
@@ -18,7 +19,7 @@ use tree::Tree;
 
 pub use report::{Line, Report, Verdict};
 
-use crate::config::{Config, EbpfMode, SourceMode};
+use crate::config::{Config, SourceMode};
 
 /// Makes every check that applies to this configuration.
 #[must_use]
@@ -47,7 +48,7 @@ pub fn run(config: &Config) -> Report {
     }
     lines.push(engine);
     lines.extend(config.listen.iter().map(web::check));
-    lines.push(ebpf(config.ebpf));
+    lines.extend(ebpf::check(config));
     Report { lines }
 }
 
@@ -68,13 +69,4 @@ fn kernel(tree: &Tree, found: &[tree::Found], config: &Config) -> Vec<Line> {
 
 fn bad_if(needed: bool) -> Verdict {
     if needed { Verdict::Fail } else { Verdict::Warn }
-}
-
-fn ebpf(mode: EbpfMode) -> Line {
-    match mode {
-        EbpfMode::Off => Line::ok("eBPF", "switched off"),
-        EbpfMode::Auto | EbpfMode::On => {
-            Line::ok("eBPF", "this version carries no programs; nothing is missing from the files")
-        }
-    }
 }

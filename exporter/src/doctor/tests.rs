@@ -80,6 +80,7 @@ fn a_sound_v2_host_is_only_short_of_docker() {
     let ill: Vec<&str> =
         report.lines.iter().filter(|line| line.verdict != Verdict::Ok).map(|line| &*line.what).collect();
     assert_eq!(ill, ["Docker"], "{report}");
+    assert!(line(&report, "network counters").found.contains("shows no kernel threads"), "{report}");
     assert!(line(&report, "Docker").cure.contains("-v /var/run/docker.sock"), "{report}");
 }
 

@@ -50,7 +50,7 @@ collectors! {
     Tcp "tcp" false "TCP and UDP sockets per state; costs milliseconds per container";
     Process "process" false "open files and sockets; costs a directory walk per process";
     Disk "disk" false "size of the writable layer and its filesystem, refreshed every 5 minutes";
-    EbpfNetwork "ebpf_network" false "bytes and packets of every container, host network included (needs eBPF)";
+    EbpfNetwork "ebpf_network" true "bytes and packets of every container, host network included (needs eBPF)";
     EbpfBlkio "ebpf_blkio" false "block I/O latency histograms (needs eBPF)";
     EbpfSched "ebpf_sched" false "run-queue latency histogram (needs eBPF)";
 }
@@ -60,6 +60,12 @@ impl Collector {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|collector| collector.name() == name)
+    }
+
+    /// Whether its values come from eBPF programs.
+    #[must_use]
+    pub const fn is_probed(self) -> bool {
+        matches!(self, Self::EbpfNetwork | Self::EbpfBlkio | Self::EbpfSched)
     }
 
     /// Its place among [`Collector::ALL`], for tables indexed by collector.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Collector, DOCKER_STATS_FAMILIES, Dimension, EngineFact, FAMILIES, Family, File, HostFact, Kind, MachineFact,
-    Series, Source, Unit, Zero,
+    Probed, Series, Source, Unit, Zero,
 };
 
 const INTRODUCTION: &str = "\
@@ -15,7 +15,9 @@ Generated from the table in `exporter/src/metrics/` by `cargo xtask docs`; do no
 Every `container_*` sample carries `id` (cgroup path), `name`, `image` and the allow-listed `container_label_*`; `id=\"/\"` is the
 host as a whole, where the column *host* gives its source. A value that the kernel does not give makes no sample. `+` marks
 collectors that are on by default. Limits (`container_spec_*`, `container_threads_max`) are read when a container is found, half a minute
-later, when the engine tells of an update, and otherwise every five minutes; everything else is read at each scrape.
+later, when the engine tells of an update, and otherwise every five minutes. On hosts with many containers, drops and errors
+of an interface that is an end of a veth pair are read when the host's end counts one, else every two minutes under traffic and every five
+without, and a name that was changed inside the container is noticed then; bytes and packets are those of the scrape. Everything else is read at each scrape.
 ";
 
 /// The whole document.
@@ -139,6 +141,7 @@ fn source(source: &Source, column: Column) -> String {
             .to_owned()
         }
         Source::Engine(fact) => engine(fact).to_owned(),
+        Source::Probe(what) => probed(what).to_owned(),
         Source::Machine(fact) => machine(fact).to_owned(),
         Source::Sockets(file, _) => format!("`/proc/PID/net/{file}`"),
         Source::Process(_) => "`/proc/PID/fd`, `/proc/PID/limits`".to_owned(),
@@ -180,6 +183,13 @@ fn engine(fact: EngineFact) -> &'static str {
         EngineFact::FailingStreak => "`State.Health.FailingStreak`",
         EngineFact::IsUp | EngineFact::Seen => "cgroup, `State.Status`",
         EngineFact::Healthy => "`State.Status`, `State.Health.Status`",
+    }
+}
+
+fn probed(what: Probed) -> &'static str {
+    match what {
+        Probed::Traffic(..) => "eBPF: `cgroup_skb`",
+        Probed::Retransmits => "eBPF: `tcp_retransmit_skb`",
     }
 }
 

@@ -8,6 +8,7 @@ mod collector;
 mod cpu;
 mod disk;
 mod docker_stats;
+mod ebpf;
 mod escape;
 mod family;
 mod hugetlb;
@@ -29,6 +30,7 @@ mod tcp;
 mod tests;
 
 pub use collector::{Collector, CollectorSet};
+pub use ebpf::{IpFamily, Probed, TrafficCount};
 pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use markdown::markdown;
@@ -49,6 +51,7 @@ pub const FAMILIES: &[&[Family]] = &[
     blkio::FAMILIES,
     disk::FAMILIES,
     network::FAMILIES,
+    ebpf::FAMILIES,
     tcp::FAMILIES,
     pids::FAMILIES,
     process::FAMILIES,

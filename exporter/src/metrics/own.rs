@@ -1,6 +1,6 @@
 //! Our own metrics: what the exporter says of itself, held in a `prometheus` registry.
 
-use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// The exporter's own counters. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -20,6 +20,18 @@ pub struct Own {
     pub docker_events: IntCounterVec,
     /// `docker_stats_exporter_read_errors_total{file,reason}`.
     pub read_errors: IntCounterVec,
+    /// `docker_stats_exporter_ebpf_program_loaded{program}`: 1 or 0.
+    pub ebpf_program_loaded: IntGaugeVec,
+    /// `docker_stats_exporter_ebpf_program_runs_total{program}`, where the kernel counts runs.
+    pub ebpf_program_runs: IntCounterVec,
+    /// `docker_stats_exporter_ebpf_program_run_seconds_total{program}`, where the kernel counts runs.
+    pub ebpf_program_seconds: CounterVec,
+    /// `docker_stats_exporter_ebpf_map_entries{map}`.
+    pub ebpf_map_entries: IntGaugeVec,
+    /// `docker_stats_exporter_ebpf_entries_refused_total{map}`.
+    pub ebpf_refused: IntCounterVec,
+    /// `docker_stats_exporter_read_tier{collector,tier}`: containers that a way of reading served in the last scrape.
+    pub read_tier: IntGaugeVec,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
 }
@@ -54,6 +66,30 @@ impl Own {
                 opts("read_errors_total", "Values left out because a kernel file could not be read or understood."),
                 &["file", "reason"],
             )?,
+            ebpf_program_loaded: IntGaugeVec::new(
+                opts("ebpf_program_loaded", "Whether an eBPF program that is wanted runs in the kernel."),
+                &["program"],
+            )?,
+            ebpf_program_runs: IntCounterVec::new(
+                opts("ebpf_program_runs_total", "Runs of an eBPF program, while kernel.bpf_stats_enabled is 1."),
+                &["program"],
+            )?,
+            ebpf_program_seconds: CounterVec::new(
+                opts("ebpf_program_run_seconds_total", "Time in an eBPF program, while kernel.bpf_stats_enabled is 1."),
+                &["program"],
+            )?,
+            ebpf_map_entries: IntGaugeVec::new(
+                opts("ebpf_map_entries", "Entries of an eBPF map that are in use."),
+                &["map"],
+            )?,
+            ebpf_refused: IntCounterVec::new(
+                opts("ebpf_entries_refused_total", "Events that were not counted, as an eBPF map was full."),
+                &["map"],
+            )?,
+            read_tier: IntGaugeVec::new(
+                opts("read_tier", "Containers whose values this way of reading gave in the last scrape, by collector."),
+                &["collector", "tier"],
+            )?,
             series_dropped: IntCounterVec::new(
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
                 &["reason"],
@@ -74,6 +110,12 @@ impl Own {
             Box::new(own.docker_requests.clone()),
             Box::new(own.docker_events.clone()),
             Box::new(own.read_errors.clone()),
+            Box::new(own.ebpf_program_loaded.clone()),
+            Box::new(own.ebpf_program_runs.clone()),
+            Box::new(own.ebpf_program_seconds.clone()),
+            Box::new(own.ebpf_map_entries.clone()),
+            Box::new(own.ebpf_refused.clone()),
+            Box::new(own.read_tier.clone()),
             Box::new(own.series_dropped.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ])?;

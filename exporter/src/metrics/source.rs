@@ -1,5 +1,7 @@
 //! Where a value comes from: the kernel's text forms, the engine's facts, and the few derivations we make.
 
+use super::Probed;
+
 /// The cgroup controllers (and the one controller-less group of files) that the table reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub enum Controller {
@@ -78,6 +80,8 @@ pub enum Source {
     Limit(Limit),
     /// What the engine says of the container.
     Engine(EngineFact),
+    /// What an eBPF program has counted.
+    Probe(Probed),
     /// A fact of the machine, without container labels.
     Machine(MachineFact),
     /// Sockets of the container's network namespace: file below `/proc/PID/net` and the state's number.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::disk::Place;
 use super::file::{Counted, Files, Handle};
 use super::limits::Limits;
+use super::links::Interfaces;
 use super::plan::Plan;
 use super::process::Process;
 use super::sample::Sample;
@@ -18,6 +19,8 @@ use crate::discover::ContainerId;
 pub struct Container {
     /// Its id; none for the host as a whole.
     pub id: Option<ContainerId>,
+    /// Which of its lives this is: no other container that the reader ever had has the number.
+    pub(super) life: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
     /// What was read in the last pass.
@@ -35,6 +38,8 @@ pub struct Container {
     /// Its directory in the tree that is walked, to count the cgroups below it.
     pub(super) directory: Option<(File, Counted)>,
     pub(super) process: Option<Process>,
+    /// Its interfaces, as last read.
+    pub(super) interfaces: Interfaces,
     /// Where its root is; asked once.
     pub(super) disk: Option<Place>,
     /// Its processes, as of the last pass.
@@ -42,9 +47,10 @@ pub struct Container {
 }
 
 impl Container {
-    pub(super) fn new(id: Option<ContainerId>, path: String, plan: &Plan) -> Self {
+    pub(super) fn new(id: Option<ContainerId>, life: u64, path: String, plan: &Plan) -> Self {
         Self {
             id,
+            life,
             path,
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
@@ -55,6 +61,7 @@ impl Container {
             procs: Handle::New,
             directory: None,
             process: None,
+            interfaces: Interfaces::default(),
             disk: None,
             pids: Vec::new(),
         }
@@ -97,7 +104,7 @@ mod tests {
     fn the_directory_counts_among_the_kept_descriptors() {
         let tree = tempfile::tempdir().unwrap();
         let mut files = Files::new(true);
-        let mut container = Container::new(None, "/".to_owned(), &Plan::default());
+        let mut container = Container::new(None, 0, "/".to_owned(), &Plan::default());
         assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));
         assert_eq!(files.descriptors().1, 1);
         assert!(!container.has_children(tree.path(), &mut std::path::PathBuf::new(), &mut files));

@@ -43,16 +43,26 @@ pub(super) fn fill_interfaces(
     wanted: impl Fn(&[u8]) -> bool,
 ) -> u64 {
     format::interfaces(text, |name, counters| {
-        if !wanted(name) {
-            return;
-        }
-        let key = labels.of_mut(Dimension::Interface).label(name);
-        for (number, column) in &plan.interfaces {
-            if let Some(value) = counters.get(*number) {
-                sample.table_mut(Dimension::Interface).set(key, *column, *value);
-            }
+        if wanted(name) {
+            fill_interface(name, plan, sample, labels, |number| counters.get(number).copied());
         }
     })
+}
+
+/// One interface into its table, by the columns of `net/dev`.
+pub(super) fn fill_interface(
+    name: &[u8],
+    plan: &Plan,
+    sample: &mut Sample,
+    labels: &mut Labels,
+    counter: impl Fn(usize) -> Option<u64>,
+) {
+    let key = labels.of_mut(Dimension::Interface).label(name);
+    for (number, column) in &plan.interfaces {
+        if let Some(value) = counter(*number) {
+            sample.table_mut(Dimension::Interface).set(key, *column, value);
+        }
+    }
 }
 
 /// Parses one file into a sample. Gives the number of malformed values.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::container::Container;
-use super::fill::fill_interfaces;
+use super::fill::fill_interface;
 use super::process::{NetworkNamespace, host_namespace};
 use super::reader::{Pass, Reader, reason};
 use super::timing::{Timing, lap};
@@ -34,6 +34,40 @@ impl Namespaces {
 }
 
 impl Reader {
+    /// Before the containers are visited: the dump of the host's links, between two readings of the file of one container.
+    pub(super) fn begin_network(
+        &mut self,
+        containers: &mut [Container],
+        pass: Pass<'_>,
+        now: Instant,
+        timing: &mut Timing,
+    ) {
+        if !pass.collectors.has(Collector::Network) {
+            self.links.begin(0, now);
+            return;
+        }
+        let mut clock = Instant::now();
+        let place = self.links.turn(containers.len());
+        if let Some(container) = place.and_then(|place| containers.get_mut(place)) {
+            self.read_ahead(container);
+        }
+        let candidates = containers.iter().filter(|container| self.links.is_candidate(&container.interfaces)).count();
+        self.links.begin(candidates, now);
+        lap(&mut clock, Collector::Network, timing);
+    }
+
+    /// The first of the two readings, of a container that its links served.
+    fn read_ahead(&mut self, container: &mut Container) {
+        let Some(process) = container.process.as_ref().filter(|_| container.interfaces.has_links()) else { return };
+        let Ok(file) = process.open_file("net/dev") else { return };
+        let owner = process.namespace(&file, self.live).map(|namespace| (process.pid, namespace));
+        if let Ok(text) = self.files.read_open(&file) {
+            // What is malformed is counted with the second.
+            container.interfaces.take(owner, text);
+        }
+        container.interfaces.expire();
+    }
+
     pub(super) fn read_network(
         &mut self,
         containers: &mut [Container],
@@ -42,35 +76,71 @@ impl Reader {
         timing: &mut Timing,
     ) {
         let mut clock = Instant::now();
-        let Some(file) = self.open_network(containers, place, pass.names) else {
-            lap(&mut clock, Collector::Network, timing);
-            return;
-        };
-        let Some(container) = containers.get_mut(place) else { return };
-        if pass.collectors.has(Collector::Network) {
-            let filled = self.files.read_open(&file).map(|text| {
-                fill_interfaces(text, &self.plan, &mut container.sample, &mut self.labels, |name| name != b"lo")
-            });
-            match filled {
-                Ok(malformed) => (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed")),
-                Err(error) => self.lost_process(containers, place, &error),
-            }
-        }
+        let is_reported = self.report_network(containers, place, pass);
         lap(&mut clock, Collector::Network, timing);
-        let Some(container) = containers.get_mut(place) else { return };
+        let Some(container) = containers.get_mut(place).filter(|_| is_reported) else { return };
         if pass.collectors.has(Collector::Tcp) {
             self.read_sockets(container);
             lap(&mut clock, Collector::Tcp, timing);
         }
     }
 
-    /// The container's `net/dev`, open, where the container is the one to report it.
-    fn open_network(&mut self, containers: &mut [Container], place: usize, names: &Names) -> Option<File> {
-        let container = containers.get(place)?;
-        if borrows_network(container, containers, names) {
-            return None;
+    /// Interfaces of a container, where it is the one to report them, by its links or by its file.
+    fn report_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>) -> bool {
+        let Some(container) = containers.get(place) else { return false };
+        if borrows_network(container, containers, pass.names) {
+            return false;
         }
+        if let Some((pid, namespace)) = self.served_by_links(container) {
+            let is_owner = self.claim(containers, place, pid, Some(namespace));
+            if let Some(container) = containers.get_mut(place).filter(|_| is_owner) {
+                self.links.count(true);
+                self.fill_from_links(container);
+            }
+            return is_owner;
+        }
+        let Some(file) = self.open_network(containers, place) else { return false };
+        if pass.collectors.has(Collector::Network) {
+            self.read_interfaces(containers, place, &file);
+        }
+        true
+    }
+
+    fn served_by_links(&self, container: &Container) -> Option<(u32, NetworkNamespace)> {
         let process = container.process.as_ref()?;
+        container.interfaces.owner().filter(|_| self.links.serve(&container.interfaces, process.pid))
+    }
+
+    fn fill_from_links(&mut self, container: &mut Container) {
+        for interface in container.interfaces.rows() {
+            let Some(counters) = self.links.counters(interface) else { continue };
+            fill_interface(&interface.name, &self.plan, &mut container.sample, &mut self.labels, |number| {
+                interface.column(number, counters)
+            });
+        }
+    }
+
+    /// Reads the file, and learns from it whether links can serve from now on.
+    fn read_interfaces(&mut self, containers: &mut [Container], place: usize, file: &File) {
+        let Some(container) = containers.get_mut(place) else { return };
+        let Container { interfaces, process, sample, .. } = container;
+        let Some(process) = process.as_ref() else { return };
+        let owner = process.namespace(file, self.live).map(|namespace| (process.pid, namespace));
+        let malformed = match self.files.read_open(file) {
+            Ok(text) => interfaces.take(owner, text),
+            Err(error) => return self.lost_process(containers, place, &error),
+        };
+        (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed"));
+        for interface in interfaces.rows() {
+            fill_interface(&interface.name, &self.plan, sample, &mut self.labels, |number| interface.counter(number));
+        }
+        self.links.count(false);
+        self.links.learn(interfaces, process);
+    }
+
+    /// The container's `net/dev`, open, where the container is the one to report it.
+    fn open_network(&mut self, containers: &mut [Container], place: usize) -> Option<File> {
+        let process = containers.get(place)?.process.as_ref()?;
         let file = match process.open_file("net/dev") {
             Ok(file) => file,
             Err(error) => {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::metrics::{
-    CollectorSet, Dimension, DiskFact, EngineFact, Family, Limit, MachineFact, ProcessFact, Series, SocketCount,
+    CollectorSet, Dimension, DiskFact, EngineFact, Family, Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
 };
 
 /// What to read, and what to make of it.
@@ -30,6 +30,8 @@ pub struct Plan {
     pub disks: Vec<(DiskFact, u16)>,
     /// Slot of the size of the writable layer, where nothing tells the device that it is on.
     pub layer_size: Option<u16>,
+    /// What eBPF programs count: slots.
+    pub probes: Vec<(Probed, u16)>,
     /// Slot of the number of processes.
     pub process_count: Option<u16>,
     /// Number of slots.

@@ -145,6 +145,11 @@ impl Builder<'_> {
             }
             Source::Limit(limit) => Some(Value::Limit(limit)),
             Source::Engine(fact) => Some(Value::Engine(fact)),
+            Source::Probe(what) => {
+                let slot = slot(&mut self.plan.slots);
+                self.plan.probes.push((what, slot));
+                Some(Value::Slot(slot))
+            }
             Source::Machine(fact) => Some(Value::Machine(fact)),
             Source::Sockets(file, count) => {
                 let slot = slot(&mut self.plan.slots);

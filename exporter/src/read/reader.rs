@@ -10,11 +10,13 @@ use super::devices::Devices;
 use super::file::{Files, Handle, Outcome};
 use super::fill::{fill_interfaces, parse};
 use super::limits::Limits;
+use super::links::Links;
 use super::network::Namespaces;
 use super::plan::Plan;
 use super::sample::Labels;
 use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
+use crate::ebpf::{Holder, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
 
@@ -39,9 +41,13 @@ pub struct Reader {
     pub(super) labels: Labels,
     pub(super) devices: Devices,
     containers: Vec<Container>,
+    /// Containers taken in so far.
+    lives: u64,
     host: Container,
     pub(super) own: Own,
+    probes: Option<Probes>,
     pub(super) namespaces: Namespaces,
+    pub(super) links: Links,
     pub(super) path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
@@ -64,9 +70,9 @@ pub struct Pass<'a> {
 impl Reader {
     /// A reader of `hierarchy` that follows `plan`; `live` where trees are kernel file systems and not captures.
     #[must_use]
-    pub fn new(plan: Plan, hierarchy: Hierarchy, procfs: &Path, live: bool, own: Own) -> Self {
+    pub fn new(plan: Plan, hierarchy: Hierarchy, procfs: &Path, live: bool, own: Own, probes: Option<Probes>) -> Self {
         Self {
-            host: Container::new(None, "/".to_owned(), &plan),
+            host: Container::new(None, 0, "/".to_owned(), &plan),
             plan,
             hierarchy,
             procfs: procfs.to_owned(),
@@ -75,7 +81,10 @@ impl Reader {
             labels: Labels::default(),
             devices: Devices::new(Some(procfs)),
             containers: Vec::new(),
+            lives: 0,
+            links: Links::new(procfs, live, own.clone()),
             own,
+            probes,
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
             host_pids: !live || super::host::is_host_s(procfs),
@@ -119,8 +128,10 @@ impl Reader {
             }
         }
         self.drop_ended();
-        let new = changes.added.into_iter().map(|(id, path)| Container::new(Some(id), path, &self.plan));
-        self.containers.extend(new);
+        for (id, path) in changes.added {
+            self.lives += 1;
+            self.containers.push(Container::new(Some(id), self.lives, path, &self.plan));
+        }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
     }
 
@@ -151,7 +162,9 @@ impl Reader {
         }
         self.devices.begin();
         self.namespaces.begin(&self.procfs, self.live);
+        self.read_probes(pass, now, &mut timing);
         let mut containers = std::mem::take(&mut self.containers);
+        self.begin_network(&mut containers, pass, now, &mut timing);
         for place in 0..containers.len() {
             if pass.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 // What was read before this pass must not stand as if it were of now.
@@ -162,6 +175,9 @@ impl Reader {
             self.read_container(&mut containers, place, pass, now, &mut timing);
         }
         self.containers = containers;
+        if pass.collectors.has(Collector::Network) {
+            self.links.end();
+        }
         let own = std::process::id();
         let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
         let foreign = !self.host_pids && !self.namespaces.visible && others();
@@ -184,6 +200,7 @@ impl Reader {
         container.sample.clear();
         self.refresh_limits(container, pass.names, now);
         self.read_files(container, pass.collectors, timing);
+        self.fill_probed(container);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
@@ -204,6 +221,33 @@ impl Reader {
             }
             container.process.take_if(|process| process.counted.is_none());
         }
+    }
+
+    /// What the eBPF programs have counted for all containers.
+    fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        let Some(probes) = &mut self.probes else { return };
+        let mut clock = Instant::now();
+        let holders = self
+            .containers
+            .iter()
+            .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
+        probes.read(pass.collectors, holders, now);
+        probes.publish(&self.own);
+        lap(&mut clock, Collector::EbpfNetwork, timing);
+    }
+
+    fn fill_probed(&self, container: &mut Container) {
+        let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
+        for (what, slot) in &self.plan.probes {
+            if let Some(value) = probes.value(id, *what) {
+                container.sample.set(*slot, value);
+            }
+        }
+    }
+
+    /// Hands the programs on to the next reader.
+    pub fn take_probes(&mut self) -> Option<Probes> {
+        self.probes.take()
     }
 
     fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
@@ -265,8 +309,14 @@ impl Reader {
                 Outcome::Absent => {}
                 Outcome::Vanished => {
                     self.own.count_read_error(&file.name, "vanished");
-                    // In a capture a file may go alone; under a kernel it goes with its cgroup.
-                    container.alive = !self.live;
+                    container.file_path(&file.tree, "", &mut self.path);
+                    // In a capture a file may go alone. Under a kernel it goes with its cgroup, or with a controller that
+                    // the parent hands down no more: then that is looked for again, as the limits that went with it.
+                    container.alive = !self.live || self.path.is_dir();
+                    if self.live && container.alive {
+                        *handle = Handle::Absent;
+                        container.limits_due = None;
+                    }
                 }
                 Outcome::Failed(error) => {
                     self.own.count_read_error(&file.name, reason(&error));
@@ -284,7 +334,7 @@ impl Reader {
 
     /// The root cgroup's own files, and the host's interfaces.
     fn read_host(&mut self, pass: Pass<'_>, foreign: bool, timing: &mut Timing) {
-        let mut host = std::mem::replace(&mut self.host, Container::new(None, String::new(), &Plan::default()));
+        let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
         self.read_files(&mut host, pass.collectors, timing);
         if pass.collectors.has(Collector::Network) && !foreign {

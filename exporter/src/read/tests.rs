@@ -66,7 +66,7 @@ impl Host {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
         let walked = hierarchy.walked().unwrap().clone();
         let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
-        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone());
+        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone(), None);
         (reader, Discovery::new(&walked, live), rows)
     }
 
@@ -145,6 +145,32 @@ fn a_file_that_vanishes_takes_only_its_own_values_along() {
     assert_eq!(value(&rows, sample, "container_cpu_usage_seconds_total"), None);
     assert_eq!(value(&rows, sample, "container_memory_usage_bytes"), Some(4096));
     assert_eq!(host.errors("cpu.stat", "vanished"), 1);
+}
+
+#[test]
+fn a_controller_that_is_taken_away_takes_only_its_own_values_along() {
+    let host = Host::new();
+    host.file(A, "cpu.stat", "usage_usec 1\n");
+    // A kernel's file that can be taken away while it is open.
+    let mut process = std::process::Command::new("sleep").arg("1d").spawn().unwrap();
+    let memory = host.root.path().join(format!("cgroup/system.slice/docker-{A}.scope/memory.current"));
+    symlink(format!("/proc/{}/oom_score_adj", process.id()), &memory).unwrap();
+    let (mut reader, mut discovery, rows) = host.reader_of(true);
+    let mut values = || {
+        pass(&mut reader, &mut discovery, CollectorSet::defaults());
+        reader.drop_ended();
+        let sample = sample_of(&reader, A);
+        let value = |name| value(&rows, sample, name);
+        (value("container_cpu_usage_seconds_total"), value("container_memory_usage_bytes"))
+    };
+    assert!(values().1.is_some());
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(values(), (Some(1), None));
+    fs::remove_file(&memory).unwrap();
+    host.file(A, "memory.current", "7\n");
+    assert_eq!(values(), (Some(1), Some(7)));
+    assert_eq!(host.errors("memory.current", "vanished"), 1);
 }
 
 #[test]

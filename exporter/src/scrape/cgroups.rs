@@ -1,19 +1,14 @@
 //! Values from the kernel's files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
-
-use rustix::fs::statfs;
 
 use super::roster::Live;
 use crate::discover::{Discovery, Error, Hierarchy};
+use crate::ebpf::Probes;
 use crate::metrics::{CollectorSet, Controller, Family, Own};
 use crate::name::Names;
 use crate::read::{Labels, Pass, Reader, Row, Sample, Timing, for_cgroups};
-
-/// Magic numbers of the kernel's cgroup file systems (`include/uapi/linux/magic.h`).
-const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
-const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -37,14 +32,14 @@ pub(super) struct Setup {
 impl Cgroups {
     /// # Errors
     /// There is no cgroup tree at the root.
-    pub(super) fn start(setup: Setup) -> Result<Self, Error> {
+    pub(super) fn start(setup: Setup, probes: Option<Probes>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let no_tree = || Error::NoTree { path: setup.root.clone() };
         let walked = hierarchy.walked().ok_or_else(no_tree)?.clone();
-        let live = is_live(&walked.path);
+        let live = walked.is_live();
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
-        let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone());
+        let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes);
         let mut cgroups = Self { discovery: Discovery::new(&walked, live), reader, rows, setup };
         cgroups.refresh(Instant::now());
         Ok(cgroups)
@@ -56,8 +51,8 @@ impl Cgroups {
     }
 
     /// The same from the start, after a panic left it in an unknown state.
-    pub(super) fn restart(&self) -> Result<Self, Error> {
-        Self::start(self.setup.clone())
+    pub(super) fn restart(&mut self) -> Result<Self, Error> {
+        Self::start(self.setup.clone(), self.reader.take_probes())
     }
 
     fn refresh(&mut self, now: Instant) {
@@ -113,12 +108,6 @@ impl Cgroups {
             ("containers at start".to_owned(), self.discovery.len().to_string()),
         ]
     }
-}
-
-/// Whether a tree is the kernel's and not a capture.
-fn is_live(path: &Path) -> bool {
-    let magic = statfs(path).map(|statistics| u64::try_from(statistics.f_type).unwrap_or(0));
-    matches!(magic, Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC))
 }
 
 /// Huge page sizes, as the root cgroup's files name them (`hugetlb.2MB.…`).

@@ -18,6 +18,7 @@ use super::worker::{Job, Source, Worker};
 use crate::config::{Config, DockerEndpoint, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
+use crate::ebpf::Probes;
 use crate::metrics::{DOCKER_STATS_FAMILIES, FAMILIES, Family, Own};
 use crate::name::{ContainerFilter, Directory};
 use crate::read::Machine;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub filter: Arc<ContainerFilter>,
     /// Our own metrics.
     pub own: Own,
+    /// The eBPF programs, where any run.
+    pub probes: Option<Probes>,
 }
 
 /// Why scraping cannot start.
@@ -64,8 +67,8 @@ impl Scraper {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(config: &Config, parts: Parts, runtime: &Handle) -> Result<Self, StartError> {
-        let (source, found) = choose(config, &parts, runtime)?;
+    pub fn start(config: &Config, mut parts: Parts, runtime: &Handle) -> Result<Self, StartError> {
+        let (source, found) = choose(config, &mut parts, runtime)?;
         for (term, description) in &found {
             info!(%term, %description, "found");
         }
@@ -109,7 +112,7 @@ async fn announce(
     drop(findings.set(found));
 }
 
-fn choose(config: &Config, parts: &Parts, runtime: &Handle) -> Result<(Source, Vec<(String, String)>), StartError> {
+fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<(Source, Vec<(String, String)>), StartError> {
     let families = families(config.schema);
     let setup = Setup {
         root: config.cgroup_root.clone(),
@@ -120,8 +123,10 @@ fn choose(config: &Config, parts: &Parts, runtime: &Handle) -> Result<(Source, V
     };
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),
-        SourceMode::Cgroup => return Cgroups::start(setup).map(from_cgroups).map_err(StartError::Cgroups),
-        SourceMode::Auto => match Cgroups::start(setup) {
+        SourceMode::Cgroup => {
+            return Cgroups::start(setup, parts.probes.take()).map(from_cgroups).map_err(StartError::Cgroups);
+        }
+        SourceMode::Auto => match Cgroups::start(setup, parts.probes.take()) {
             Ok(cgroups) if !cgroups.is_blind() => return Ok(from_cgroups(cgroups)),
             Ok(_) => format!(
                 "{} is the tree of our own container alone; mount the host's: -v /sys/fs/cgroup:/sys/fs/cgroup:ro",

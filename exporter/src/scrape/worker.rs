@@ -87,7 +87,7 @@ impl Worker {
 
     fn restart(&mut self) {
         self.last = None;
-        if let Source::Cgroups(cgroups) = &self.source {
+        if let Source::Cgroups(cgroups) = &mut self.source {
             match cgroups.restart() {
                 Ok(fresh) => self.source = Source::Cgroups(Box::new(fresh)),
                 Err(error) => error!(%error, "the cgroup tree is gone; going on with what was there"),

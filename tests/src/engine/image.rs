@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use super::{Engine, run};
 
 /// Name and tag.
-pub(super) const NAME: &str = "dse-tests/busybox:1";
+pub(super) const NAME: &str = "dse-tests/busybox:2";
 
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Commands that tests use.
 const APPLETS: &[&str] = &[
-    "cat", "date", "dd", "echo", "false", "head", "mkdir", "nc", "rm", "sh", "sleep", "sync", "test", "timeout",
+    "cat", "date", "dd", "echo", "false", "head", "mkdir", "nc", "rm", "seq", "sh", "sleep", "sync", "test", "timeout",
     "touch", "true", "wget", "yes",
 ];
 

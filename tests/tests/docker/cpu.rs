@@ -16,7 +16,7 @@ fn seconds_burnt_are_counted() {
     let mine = [("name", container.name.as_str())];
     let usage = "container_cpu_usage_seconds_total";
     let idle = named(&exporter, &container).unwrap().value(usage, &mine).unwrap();
-    assert!(idle < 0.5 * f64::from(patience()), "{idle} s before any work");
+    assert!(idle < f64::from(patience()), "{idle} s before any work");
     container.exec(BURN).unwrap_err(); // The limit's signal ends it.
 
     let kernel = container.kernel().unwrap();
@@ -28,7 +28,7 @@ fn seconds_burnt_are_counted() {
     bracketed(before, sample.value, after).unwrap();
     let burnt = sample.value - idle;
     // The limit counts ticks, of which a busy virtual machine loses some; `docker exec` itself comes on top.
-    let most = 2.0 + f64::from(patience());
+    let most = 2.0 + 2.0 * f64::from(patience());
     assert!(burnt > 1.4 && burnt < most, "{burnt} s where 2 s were burnt");
 
     let user = exposition.value("container_cpu_user_seconds_total", &mine).unwrap();

@@ -9,36 +9,48 @@ use exporter_tests::Exposition;
 use exporter_tests::exposition::Format;
 use exporter_tests::fixture::Fixture;
 
-/// Families, or beginnings of names, that no captured host shows.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("container_hugetlb_", "no captured host has the hugetlb controller"),
-    ("container_cpu_cfs_burst_", "no captured container has bursted"),
-    ("docker_stats_blkio_bfq_io_", "no captured device has the BFQ scheduler, under which these files name operations"),
-    ("container_fs_discards_", "no captured container has discarded blocks"),
-    ("container_fs_usage_bytes", "asked from the engine at most every five minutes (collector disk)"),
-    ("container_fs_limit_bytes", "a fact of the machine that the tests run on (collector disk)"),
-    ("container_fs_inodes_", "a fact of the machine that the tests run on (collector disk)"),
-    ("container_file_descriptors", "/proc/PID/fd is not captured: it names files of the container"),
-    ("container_sockets", "/proc/PID/fd is not captured: it names files of the container"),
-    ("container_ulimits_soft", "collector process; its directory walk cannot be captured"),
-];
-
-/// The names that are excused.
-pub(crate) fn exceptions() -> impl Iterator<Item = &'static str> {
-    EXCEPTIONS.iter().map(|(name, _)| *name)
+/// Which hosts an exception is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    V1,
+    V2,
+    Both,
 }
 
-/// Families with a source on this host that are in none of its golden files.
-pub(crate) fn missing(fixture: &Fixture, variants: &[&str]) -> Result<Vec<&'static str>> {
-    let mut covered = BTreeSet::new();
-    for variant in variants {
-        covered.extend(families(fixture, variant)?);
-    }
-    let v2 = fixture.cgroup().join("cgroup.controllers").is_file();
+/// Families, or beginnings of names, that no captured host of this kind shows.
+const EXCEPTIONS: &[(&str, On, &str)] = &[
+    ("container_hugetlb_", On::V1, "no captured v1 host has the hugetlb controller"),
+    ("container_cpu_cfs_burst_", On::V1, "no captured container has bursted"),
+    ("container_fs_discards_", On::V1, "no captured container has discarded blocks"),
+    ("container_fs_usage_bytes", On::Both, "asked from the engine at most every five minutes (collector disk)"),
+    ("container_fs_limit_bytes", On::Both, "a fact of the machine that the tests run on (collector disk)"),
+    ("container_fs_inodes_", On::Both, "a fact of the machine that the tests run on (collector disk)"),
+    ("container_file_descriptors", On::Both, "/proc/PID/fd is not captured: it names files of the container"),
+    ("container_sockets", On::Both, "/proc/PID/fd is not captured: it names files of the container"),
+    ("container_ulimits_soft", On::Both, "collector process; its directory walk cannot be captured"),
+];
+
+/// What hosts of this cgroup version are excused from showing.
+fn excused(name: &str, v2: bool) -> bool {
+    let here = if v2 { On::V2 } else { On::V1 };
+    EXCEPTIONS.iter().any(|(beginning, on, _)| (*on == here || *on == On::Both) && name.starts_with(beginning))
+}
+
+/// Families that hosts of this cgroup version are excused from showing, and that one of them shows.
+pub(crate) fn stale(shown: &BTreeSet<String>, v2: bool) -> Vec<&str> {
+    shown.iter().map(String::as_str).filter(|name| excused(name, v2)).collect()
+}
+
+/// Whether a captured host has cgroup v2 alone.
+pub(crate) fn is_v2(fixture: &Fixture) -> bool {
+    fixture.cgroup().join("cgroup.controllers").is_file()
+}
+
+/// Families that the table gives a source on hosts of this cgroup version, and that none of them shows.
+pub(crate) fn missing(shown: &BTreeSet<String>, v2: bool) -> Vec<&'static str> {
     let tables = FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().flatten();
     let wanted = tables.filter(|family| has_source(family, v2)).map(|family| family.name);
-    let excused = |name: &str| exceptions().any(|exception| name.starts_with(exception));
-    Ok(wanted.filter(|name| !covered.contains(*name) && !excused(name)).collect())
+    wanted.filter(|name| !shown.contains(*name) && !excused(name, v2)).collect()
 }
 
 /// Families that have samples in one golden file, by their name in text 0.0.4.
@@ -53,6 +65,8 @@ pub(crate) fn families(fixture: &Fixture, variant: &str) -> Result<BTreeSet<Stri
     Ok(shown.map(|family| family.name).collect())
 }
 
+/// Whether a capture can have it: what a program in the kernel has counted is in no file.
 fn has_source(family: &Family, v2: bool) -> bool {
-    family.series.iter().any(|series| if v2 { series.v2 != Source::Absent } else { series.v1 != Source::Absent })
+    let sources = family.series.iter().map(|series| if v2 { series.v2 } else { series.v1 });
+    sources.into_iter().any(|source| !matches!(source, Source::Absent | Source::Probe(_)))
 }

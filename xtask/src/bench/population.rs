@@ -5,7 +5,7 @@
 //! process outside of our process group, which then removes the directories: also after a signal, SIGKILL included.
 
 use std::fs::{self, File};
-use std::io::{self, PipeWriter, Read as _};
+use std::io::{self, PipeWriter, Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,18 @@ use crate::sh::say;
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// The parent of all that we make, in each tree.
 const PARENT: &str = "docker-stats-bench";
-/// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's.
-/// Where `ip` or taps are missing it has `lo` alone.
-const SLEEPER: [&str; 4] = ["--net", "sh", "-c", "ip tuntap add dev eth0 mode tap 2>/dev/null; exec cat"];
+/// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's: `eth0` is one end of
+/// a veth pair whose other end is the host's. Without IPv6 nothing is sent. The pair goes with the namespace. Where `ip` or veths are
+/// missing it has `lo` alone.
+const SLEEPER: [&str; 4] = [
+    "--net",
+    "sh",
+    "-c",
+    "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+     ip link add eth0 type veth peer name bench$$ netns 1
+     ip link set eth0 up
+     exec cat",
+];
 /// The command that a sleeper has become when it is ready.
 const READY: &str = "cat\n";
 /// Processes of a cgroup are gone some time after they have ended.
@@ -73,6 +82,7 @@ impl Population {
                 .args(SLEEPER)
                 .stdin(self.input.try_clone().context("cannot share the pipe")?)
                 .stdout(Stdio::null())
+                .stderr(Stdio::null())
                 .spawn()
                 .context("cannot start unshare (of util-linux)")?;
             let process = sleeper.id().to_string();
@@ -85,8 +95,26 @@ impl Population {
             }
         }
         self.sleepers.iter().try_for_each(wait_until_ready)?;
+        self.raise_links();
         say(&format!("{size} containers in {} trees, {:.0} s", self.trees.len(), start.elapsed().as_secs_f64()));
         Ok(())
+    }
+}
+
+impl Population {
+    /// Sets the host's ends of the veth pairs up. A host that has none is measured as it is.
+    fn raise_links(&self) {
+        let links = self.sleepers.iter().map(|sleeper| format!("bench{}", sleeper.id()));
+        let is_quiet = |link: &String| fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1").is_ok();
+        let raised = io::pipe().and_then(|(reader, mut writer)| {
+            let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(reader).spawn()?;
+            links.filter(is_quiet).try_for_each(|link| writeln!(writer, "link set dev {link} up"))?;
+            drop(writer);
+            ip.wait()
+        });
+        if !raised.is_ok_and(|status| status.success()) {
+            say("the host's ends of the veth pairs cannot be set up: is `ip` (iproute2) here?");
+        }
     }
 }
 

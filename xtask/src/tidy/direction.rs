@@ -13,14 +13,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("discover", &["metrics"]),
     ("name", &["metrics", "discover"]),
     ("config", &["metrics", "discover", "name"]),
-    ("read", &["metrics", "discover", "name"]),
+    ("ebpf", &["metrics", "discover"]),
+    ("read", &["metrics", "discover", "name", "ebpf"]),
     ("docker", &["config", "metrics", "discover", "name", "read"]),
     ("render", &["config", "metrics", "discover", "name", "read"]),
-    ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render"]),
+    ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render", "ebpf"]),
     ("serve", &["config", "metrics", "scrape"]),
     ("log", &["config"]),
     ("probe", &["config"]),
-    ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe"]),
+    ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf"]),
 ];
 
 /// These see everything: they wire the rooms together.
@@ -28,6 +29,7 @@ const WIRING: [&str; 3] = ["app", "lib", "main"];
 
 /// Each foreign crate that is kept to some rooms.
 const CRATES: &[(&str, &[&str])] = &[
+    ("aya", &["ebpf"]),
     ("bollard", &["docker"]),
     ("hyper", &["serve"]),
     ("hyper_util", &["serve"]),

@@ -17,6 +17,12 @@ const SYSTEM: &str = "/usr/sbin";
 
 /// That a guest can run here.
 pub(super) fn can_run() -> anyhow::Result<()> {
+    let processor = std::env::consts::ARCH;
+    ensure!(
+        processor == "x86_64",
+        "guests have x86_64 processors and run programs built here, and this machine's is {processor}; what cures it: \
+         leave the steps guest and guests out (cargo xtask ci fmt clippy unit docs tidy host)"
+    );
     have(TO_RUN)
 }
 

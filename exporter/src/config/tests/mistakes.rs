@@ -65,7 +65,6 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--metrics.schema", "prometheus", "accepted words"),
     ("--collector.cpu", "maybe", "accepted words"),
     ("--ebpf", "always", "accepted words"),
-    ("EBPF", "on", "no eBPF programs yet"),
     ("LOG_LEVEL", "loud", "accepted words"),
     ("--log.format", "xml", "accepted words"),
 ];

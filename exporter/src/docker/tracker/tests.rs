@@ -254,6 +254,23 @@ fn after_an_outage_what_was_on_the_way_is_asked_for_again() {
 }
 
 #[test]
+fn after_an_outage_the_young_are_asked_about_whatever_their_state_says() {
+    let mut bench = Bench::new();
+    let list = |bench: &mut Bench, status| {
+        let listed = bench.listed('a', "running", status);
+        bench.list(vec![listed]);
+        bench.inspect_all(|_| started_at("2026-11-23T03:00:00Z", 0))
+    };
+    assert_eq!(list(&mut bench, "Up 1 second"), 1);
+    // Restarted in the outage, and older by now than it was in the list before.
+    bench.tracker.disconnected();
+    assert_eq!(list(&mut bench, "Up 9 seconds"), 1);
+    assert_eq!(list(&mut bench, "Up 9 seconds"), 0, "no outage, no doubt");
+    bench.tracker.disconnected();
+    assert_eq!(list(&mut bench, "Up 3 hours"), 0, "it has been up since before the outage");
+}
+
+#[test]
 fn a_failed_inspection_is_tried_again_a_few_times() {
     let mut bench = Bench::new();
     bench.event('a', "start", json!(null));

@@ -1,0 +1,136 @@
+//! Counts the bytes and packets of every cgroup, by address family: `cgroup_skb` at the root of the v2 hierarchy, which
+//! sees each packet of each cgroup below it once, whatever network namespace it is in.
+//!
+//! Where a count goes: to the CPU's own slot of the cgroup; where both slots of its set belong to others, to a hash map
+//! that all CPUs share; where that is full, nowhere, and this is counted.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "map values and packets are raw pointers, which the kernel's verifier checks")]
+
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_skb_cgroup_id};
+use aya_ebpf::macros::{cgroup_skb, map};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::programs::SkBuffContext;
+use exporter_ebpf::kernel;
+use exporter_ebpf::network::{Counters, FREE, Family, Key, Layout, Slot, WAYS};
+
+/// Shape of `NETWORK_SLOTS`, set by user space before loading. The verifier sees constants.
+#[unsafe(no_mangle)]
+static NETWORK_LAYOUT: Layout = Layout { cpus: 1, set_bits: 1 };
+
+/// The table of slots; user space sizes it to `NETWORK_LAYOUT` and maps it into its memory.
+#[map]
+static NETWORK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// What found no slot.
+#[map]
+static NETWORK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Packets that found the map full, too.
+#[map]
+static NETWORK_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// The packet goes its way, whatever happens here.
+const PASS: i32 = 1;
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Receive,
+    Transmit,
+}
+
+#[cgroup_skb(ingress)]
+fn network_receive(context: SkBuffContext) -> i32 {
+    count(&context, Direction::Receive)
+}
+
+#[cgroup_skb(egress)]
+fn network_transmit(context: SkBuffContext) -> i32 {
+    count(&context, Direction::Transmit)
+}
+
+#[inline(always)]
+fn count(context: &SkBuffContext, direction: Direction) -> i32 {
+    let packet = context.skb.skb;
+    // SAFETY: the kernel hands in a packet that lives as long as the program runs, and the verifier checks each access.
+    let (bytes, segments, protocol, cgroup, cpu) = unsafe {
+        (
+            u64::from((*packet).len),
+            u64::from((*packet).gso_segs),
+            u16::from_be((*packet).protocol as u16),
+            bpf_skb_cgroup_id(packet),
+            bpf_get_smp_processor_id(),
+        )
+    };
+    let family = match protocol {
+        0x0800 => Family::Ipv4,
+        0x86dd => Family::Ipv6,
+        _ => return PASS,
+    };
+    // No socket, so no cgroup: an ICMP echo request, or a packet that is only routed.
+    if cgroup == FREE {
+        return PASS;
+    }
+    let packets = if segments == 0 { 1 } else { segments };
+    // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
+    let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
+    let set = layout.set(family, cpu, cgroup);
+    let mut way = 0;
+    while way < WAYS {
+        if let Some(slot) = NETWORK_SLOTS.get_ptr_mut(set + way)
+            && is_mine(slot, cgroup)
+        {
+            // SAFETY: a map value, valid while the program runs.
+            add(unsafe { &raw mut (*slot).counters }, direction, bytes, packets);
+            return PASS;
+        }
+        way += 1;
+    }
+    overflow(&Key::new(cgroup, family), direction, bytes, packets);
+    PASS
+}
+
+/// Whether the slot counts this cgroup; a free one does from now on.
+#[inline(always)]
+fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
+    // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
+    let owner = unsafe { &raw mut (*slot).owner };
+    match unsafe { owner.read_volatile() } {
+        known if known == cgroup => true,
+        // SAFETY: part of a map value, aligned.
+        FREE => unsafe { kernel::exchange_if(owner, FREE, cgroup) == FREE },
+        _ => false,
+    }
+}
+
+#[inline(never)]
+fn overflow(key: &Key, direction: Direction, bytes: u64, packets: u64) {
+    // Two CPUs may meet the cgroup at once: one of them makes the entry, both find it.
+    if NETWORK_OVERFLOW.get_ptr_mut(key).is_none() {
+        _ = NETWORK_OVERFLOW.insert(key, &Counters::default(), u64::from(BPF_NOEXIST));
+    }
+    match NETWORK_OVERFLOW.get_ptr_mut(key) {
+        Some(counters) => add(counters, direction, bytes, packets),
+        None => {
+            if let Some(refused) = NETWORK_REFUSED.get_ptr_mut(0) {
+                // SAFETY: a map value.
+                unsafe { kernel::add(refused, 1) };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add(counters: *mut Counters, direction: Direction, bytes: u64, packets: u64) {
+    // SAFETY: parts of a map value, aligned.
+    unsafe {
+        let (total_bytes, total_packets) = match direction {
+            Direction::Receive => (&raw mut (*counters).receive_bytes, &raw mut (*counters).receive_packets),
+            Direction::Transmit => (&raw mut (*counters).transmit_bytes, &raw mut (*counters).transmit_packets),
+        };
+        kernel::add(total_bytes, bytes);
+        kernel::add(total_packets, packets);
+    }
+}

@@ -1,0 +1,17 @@
+//! The promise to aya that the records are plain data: any bytes are a value, and no byte is left undefined.
+
+use crate::{network, tcp};
+
+macro_rules! plain {
+    ($($record:ty)*) => {
+        // SAFETY: `repr(C)`, `Copy`, integers only, and no padding (their sizes are asserted beside them).
+        $(unsafe impl aya::Pod for $record {})*
+    };
+}
+
+plain! {
+    network::Key
+    network::Counters
+    network::Layout
+    tcp::Offsets
+}

@@ -1,0 +1,198 @@
+//! What this host allows, as far as eBPF programs need it, and what follows from it: facts are gathered here, rules
+//! decide on them without looking at anything else.
+
+use std::fmt;
+use std::fs::{File, read_to_string};
+use std::path::PathBuf;
+
+use super::Program;
+use crate::discover::{Hierarchy, Version};
+use crate::metrics::Controller;
+
+/// The kernel's own description of its types.
+pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Facts of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Whether the kernel describes its types.
+    pub(super) btf: bool,
+    /// Effective capabilities, a bit each, by their numbers.
+    pub(super) capabilities: u64,
+    /// The kernel's lockdown: `none`, `integrity` or `confidentiality`. None where the kernel has no lockdown.
+    pub(super) lockdown: Option<String>,
+    /// Root of the mounted v2 tree.
+    pub(super) cgroup2: Option<PathBuf>,
+}
+
+const CAP_NET_ADMIN: u64 = 1 << 12;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+/// Why a program cannot run, and what would cure it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What is missing.
+    pub missing: String,
+    /// What cures it.
+    pub cure: String,
+}
+
+impl Obstacle {
+    pub(super) fn new(missing: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { missing: missing.into(), cure: cure.into() }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.missing, self.cure)
+    }
+}
+
+impl Facts {
+    /// Looks at this host.
+    pub(super) fn gather(hierarchy: &Hierarchy) -> Self {
+        let tree = hierarchy.tree(Controller::Core);
+        Self {
+            // Opened, not only seen: it is what the programs' offsets come from.
+            btf: File::open(BTF).is_ok(),
+            capabilities: capabilities(&read_to_string("/proc/self/status").unwrap_or_default()),
+            lockdown: read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown(&text)),
+            cgroup2: tree.filter(|tree| tree.version == Version::V2 && tree.is_live()).map(|tree| tree.path.clone()),
+        }
+    }
+
+    /// Whether a program can run here.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(super) fn allow(&self, program: Program) -> Result<(), Obstacle> {
+        let needs = program.needs();
+        self.allow_capabilities(needs.tracing)?;
+        if needs.tracing && !self.btf {
+            return Err(Obstacle::new(
+                format!("the kernel does not describe its types in {BTF}"),
+                "a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, /sys mounted as Docker does",
+            ));
+        }
+        if needs.tracing && self.lockdown.as_deref() == Some("confidentiality") {
+            return Err(Obstacle::new(
+                "the kernel is locked down for confidentiality",
+                "boot with lockdown=integrity or without lockdown",
+            ));
+        }
+        if needs.cgroup2 && self.cgroup2.is_none() {
+            return Err(Obstacle::new(
+                "no cgroup v2 tree is mounted",
+                "mount one on the host (mount -t cgroup2 none /sys/fs/cgroup/unified) and give us /sys/fs/cgroup",
+            ));
+        }
+        Ok(())
+    }
+
+    fn allow_capabilities(&self, tracing: bool) -> Result<(), Obstacle> {
+        let has = |capability| self.capabilities & capability != 0;
+        if has(CAP_SYS_ADMIN) {
+            return Ok(());
+        }
+        let wanted = if tracing {
+            [(CAP_BPF, "BPF"), (CAP_PERFMON, "PERFMON")]
+        } else {
+            [(CAP_BPF, "BPF"), (CAP_NET_ADMIN, "NET_ADMIN")]
+        };
+        let missing: Vec<&str> =
+            wanted.into_iter().filter(|(capability, _)| !has(*capability)).map(|(_, name)| name).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = missing.iter().map(|name| format!("CAP_{name}")).collect();
+        let flags: Vec<String> = missing.iter().map(|name| format!("--cap-add={name}")).collect();
+        Err(Obstacle::new(
+            format!("{} missing", names.join(" and ")),
+            format!("{} (SYS_ADMIN where the engine knows neither), or --privileged", flags.join(" ")),
+        ))
+    }
+}
+
+/// The effective set of `/proc/self/status`; empty where it does not say.
+fn capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The word in brackets of `none [integrity] confidentiality`.
+fn lockdown(text: &str) -> Option<String> {
+    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, Facts, capabilities, lockdown};
+    use crate::ebpf::Program;
+
+    fn facts() -> Facts {
+        Facts {
+            btf: true,
+            capabilities: CAP_BPF | CAP_PERFMON | CAP_NET_ADMIN,
+            lockdown: Some("none".to_owned()),
+            cgroup2: Some(PathBuf::from("/sys/fs/cgroup")),
+        }
+    }
+
+    #[test]
+    fn everything_runs_with_the_three_capabilities_or_the_old_one() {
+        let old = Facts { capabilities: CAP_SYS_ADMIN, ..facts() };
+        for program in Program::ALL {
+            assert_eq!((facts().allow(*program), old.allow(*program)), (Ok(()), Ok(())), "{program:?}");
+        }
+    }
+
+    #[test]
+    fn each_lack_is_told_with_its_cure_and_costs_only_who_needs_it() {
+        let cases = [
+            (
+                Facts { capabilities: 0, ..facts() },
+                Program::NetworkReceive,
+                "CAP_BPF and CAP_NET_ADMIN missing",
+                "--cap-add=BPF",
+            ),
+            (
+                Facts { capabilities: CAP_BPF, ..facts() },
+                Program::TcpRetransmit,
+                "CAP_PERFMON missing",
+                "--cap-add=PERFMON",
+            ),
+            (
+                Facts { btf: false, ..facts() },
+                Program::TcpRetransmit,
+                "/sys/kernel/btf/vmlinux",
+                "CONFIG_DEBUG_INFO_BTF",
+            ),
+            (Facts { cgroup2: None, ..facts() }, Program::NetworkTransmit, "no cgroup v2 tree", "mount -t cgroup2"),
+            (
+                Facts { lockdown: Some("confidentiality".to_owned()), ..facts() },
+                Program::TcpRetransmit,
+                "locked down",
+                "lockdown=integrity",
+            ),
+        ];
+        for (facts, program, missing, cure) in cases {
+            let obstacle = facts.allow(program).unwrap_err();
+            assert!(obstacle.missing.contains(missing) && obstacle.cure.contains(cure), "{obstacle}");
+        }
+        assert_eq!(Facts { btf: false, ..facts() }.allow(Program::NetworkReceive), Ok(()));
+        assert_eq!(Facts { lockdown: Some("integrity".to_owned()), ..facts() }.allow(Program::TcpRetransmit), Ok(()));
+    }
+
+    #[test]
+    fn the_kernel_s_texts_are_understood() {
+        assert_eq!(capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
+        assert_eq!(capabilities("Name:\tx\n"), 0);
+        assert_eq!(lockdown("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
+        assert_eq!(lockdown(""), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! From an object to loaded programs. What goes wrong comes back as an [`Obstacle`]: what was tried, what the kernel
+//! said, what cures it.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use aya::maps::{Map, MapError};
+use aya::programs::{BtfTracePoint, ProgramError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod};
+
+use super::Program;
+use super::btf::{Kind, Types};
+use super::facts::{BTF, Facts, Obstacle};
+use super::mapped::share;
+
+/// Loads objects for one host.
+pub(super) struct Loader {
+    aya: EbpfLoader<'static>,
+    types: Result<Types, Obstacle>,
+    pub(super) facts: Facts,
+}
+
+impl Loader {
+    pub(super) fn new(facts: Facts) -> Self {
+        let types = Types::read(Path::new(BTF)).map_err(|error| {
+            Obstacle::new(error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys as the engine mounts it")
+        });
+        Self { aya: EbpfLoader::new(), types, facts }
+    }
+
+    /// Where the running kernel keeps a member.
+    ///
+    /// # Errors
+    /// There is no such member, or nothing tells.
+    pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, Obstacle> {
+        let types = self.types.as_ref().map_err(Clone::clone)?;
+        types.offset(structure, path).ok_or_else(|| {
+            Obstacle::new(
+                format!("this kernel has no {structure}.{path}"),
+                "please report it with the kernel's version",
+            )
+        })
+    }
+
+    /// Sets a constant of the next object. It lives as long as the programs, which is as long as this process.
+    pub(super) fn set<T: Pod>(&mut self, name: &'static str, value: T) {
+        self.aya.override_global(name, &*Box::leak(Box::new(value)), false);
+    }
+
+    /// Sets the number of entries of a map of the next object.
+    pub(super) fn size(&mut self, map: &'static str, entries: u32) {
+        self.aya.map_max_entries(map, entries);
+    }
+
+    /// Makes an object's maps. Its programs are loaded one by one.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn load(&mut self, object: &[u8]) -> Result<Ebpf, Obstacle> {
+        self.aya.load(object).map_err(|error| match &error {
+            EbpfError::MapError(_) => Obstacle::new(told("the kernel refused a map", &error), MEMORY),
+            _ => Obstacle::new(told("an object could not be loaded", &error), REPORT),
+        })
+    }
+
+    /// Loads and attaches a program that runs at a tracepoint of the same kernel type.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn trace(&self, object: &mut Ebpf, program: Program, tracepoint: &str) -> Result<(), Obstacle> {
+        let types = self.types.as_ref().map_err(Clone::clone)?;
+        let name = format!("btf_trace_{tracepoint}");
+        let id = types.id(Kind::Typedef, &name).ok_or_else(|| {
+            Obstacle::new(format!("this kernel has no tracepoint {tracepoint}"), "a kernel of a distribution has it")
+        })?;
+        let only = only(id, &name).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
+        let traced: &mut BtfTracePoint = program_of(object, program)?;
+        traced
+            .load(tracepoint, &only)
+            .and_then(|()| traced.attach().map(drop))
+            .map_err(|error| refused(program, &error))
+    }
+}
+
+const REPORT: &str = "please report it with the kernel's version";
+const MEMORY: &str = "more memory for this container, or a larger RLIMIT_MEMLOCK before Linux 5.11";
+
+/// A program of an object, as the type that it has there.
+///
+/// # Errors
+/// It is not in the object, or another type: a mistake in this program.
+pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, program: Program) -> Result<&'a mut T, Obstacle>
+where
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let name = program.name();
+    let found =
+        object.program_mut(name).ok_or_else(|| Obstacle::new(format!("no program {name} in its object"), REPORT))?;
+    found.try_into().map_err(|error: ProgramError| Obstacle::new(told("an odd program", &error), REPORT))
+}
+
+/// A map of an object, as the type that it has there.
+///
+/// # Errors
+/// It is not in the object, or another type: a mistake in this program.
+pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<T, Obstacle> {
+    take(object, name)?.try_into().map_err(|error: MapError| Obstacle::new(told("an odd map", &error), REPORT))
+}
+
+/// An array of an object in our own memory, as words.
+///
+/// # Errors
+/// The kernel refuses, or it is no array: a mistake in this program.
+pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'static [AtomicU64], Obstacle> {
+    let Map::Array(array) = take(object, name)? else {
+        return Err(Obstacle::new(format!("{name} is no array in its object"), REPORT));
+    };
+    share(array.fd(), words).map_err(|error| Obstacle::new(told("the kernel does not share a map", &error), MEMORY))
+}
+
+fn take(object: &mut Ebpf, name: &str) -> Result<Map, Obstacle> {
+    object.take_map(name).ok_or_else(|| Obstacle::new(format!("no map {name} in its object"), REPORT))
+}
+
+/// What the kernel said of a program.
+pub(super) fn refused(program: Program, error: &ProgramError) -> Obstacle {
+    let what = format!("the kernel refused {}", program.name());
+    let denied = matches!(system_error(error), Some(io::ErrorKind::PermissionDenied));
+    if denied {
+        let cure = "allow bpf() in the container's seccomp profile (Docker's own does with CAP_BPF or CAP_SYS_ADMIN)";
+        return Obstacle::new(told(&what, error), cure);
+    }
+    Obstacle::new(told(&what, error), REPORT)
+}
+
+fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let own = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    own.or_else(|| error.source().and_then(system_error))
+}
+
+/// An error with its causes, on one line: a verifier's log would be pages.
+pub(super) fn told(what: &str, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = format!("{what}: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    let line = text.lines().find(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().take(400).collect()
+}
+
+/// Types in which one has its name and its place and all before it are blank. aya asks for a whole kernel's to find one
+/// number that we know, and takes a hundred milliseconds and twenty megabytes to read those.
+fn only(id: u32, name: &str) -> Result<Btf, aya::BtfError> {
+    const BLANK: [u32; 3] = [0, 7 << 24, 0];
+    const TYPEDEF: [u32; 3] = [1, 8 << 24, 0];
+    let types = 12 * id;
+    let strings = 2 + u32::try_from(name.len()).unwrap_or(0);
+    let mut bytes = vec![0x9f, 0xeb, 1, 0];
+    if cfg!(target_endian = "big") {
+        bytes.swap(0, 1);
+    }
+    let words = [24, 0, types, types, strings].into_iter();
+    let blanks = (1..id).flat_map(|_| BLANK);
+    bytes.extend(words.chain(blanks).chain(TYPEDEF).flat_map(u32::to_ne_bytes));
+    bytes.push(0);
+    bytes.extend(name.as_bytes());
+    bytes.push(0);
+    Btf::parse(&bytes, Endianness::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::BtfError;
+
+    use super::only;
+
+    #[test]
+    fn the_one_type_is_found_at_its_place_and_no_other() {
+        let types = only(1234, "btf_trace_sched_switch").unwrap();
+        let kind = aya_kind();
+        assert_eq!(types.id_by_type_name_kind("btf_trace_sched_switch", kind).unwrap(), 1234);
+        assert!(matches!(
+            types.id_by_type_name_kind("btf_trace_other", aya_kind()),
+            Err(BtfError::UnknownBtfTypeName { .. })
+        ));
+    }
+
+    fn aya_kind() -> aya_obj::btf::BtfKind {
+        aya_obj::btf::BtfKind::Typedef
+    }
+}

@@ -1,0 +1,65 @@
+//! Probes: eBPF programs that count in the kernel what no file tells, per cgroup.
+//!
+//! Started once, before the first scrape; what cannot run here is told with its cure and costs only its own metrics.
+//! The programs' side is the crate `exporter-ebpf`; here is loading, and reading what they have counted. Everything that
+//! is loaded belongs to this process: it is gone when the process is, however it ends.
+
+mod btf;
+mod facts;
+mod loader;
+mod mapped;
+mod network;
+mod owners;
+mod probes;
+mod tcp;
+
+pub use facts::Obstacle;
+pub use owners::Holder;
+pub use probes::{Probes, Report, Sizes};
+
+use crate::metrics::Collector;
+
+macro_rules! programs {
+    ($($variant:ident $name:literal $collector:ident $tracing:literal $cgroup2:literal $about:literal;)*) => {
+        /// A program, each loaded on its own.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Program { $(#[doc = $about] $variant,)* }
+
+        impl Program {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name in the object, in `bpftool prog` (cut to 15 characters) and in the label `program`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The collector whose values it counts.
+            #[must_use]
+            pub const fn collector(self) -> Collector {
+                match self { $(Self::$variant => Collector::$collector,)* }
+            }
+
+            /// What it needs of the host.
+            const fn needs(self) -> Needs {
+                match self { $(Self::$variant => Needs { tracing: $tracing, cgroup2: $cgroup2 },)* }
+            }
+        }
+    };
+}
+
+/// What a program needs of the host.
+#[derive(Clone, Copy, Debug)]
+struct Needs {
+    /// It follows the kernel's own objects: BTF, `CAP_PERFMON`, no lockdown for confidentiality.
+    tracing: bool,
+    /// It is attached to the root of the v2 tree, and needs `CAP_NET_ADMIN`.
+    cgroup2: bool,
+}
+
+programs! {
+    NetworkReceive "network_receive" EbpfNetwork false true "Packets that come to a cgroup's sockets.";
+    NetworkTransmit "network_transmit" EbpfNetwork false true "Packets that a cgroup's sockets send.";
+    TcpRetransmit "tcp_retransmit" EbpfNetwork true false "TCP segments that are sent again.";
+}

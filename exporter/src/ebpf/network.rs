@@ -1,0 +1,165 @@
+//! Reads what the network programs have counted, and keeps their table free of those who are gone.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
+use aya::{Ebpf, include_bytes_aligned};
+use exporter_ebpf::network::{Counters, FREE, Family, Key, Layout, RETIRED, Slot};
+
+use super::facts::Obstacle;
+use super::loader::{Loader, map, mapped, program_of, refused};
+use super::{Program, Sizes};
+
+const OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/network.o"));
+
+/// Cgroups and families that the overflow map takes. It holds memory only for those that are in it.
+const OVERFLOW: u32 = 16_384;
+
+const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
+
+/// The network programs, attached, and their maps.
+pub(super) struct Network {
+    /// Keeps programs and links alive.
+    pub(super) object: Ebpf,
+    layout: Layout,
+    slots: &'static [AtomicU64],
+    overflow: KernelMap<MapData, Key, Counters>,
+    refused: PerCpuArray<MapData, u64>,
+    /// Who has counted anything, as of the last [`Network::read`].
+    totals: HashMap<Key, Counters>,
+    /// Slots that were retired at the last [`Network::retire`]: no program can be writing to them any more.
+    retired: Vec<usize>,
+}
+
+impl Network {
+    /// Loads and attaches the programs at the root of the v2 tree.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn start(loader: &mut Loader, sizes: Sizes) -> Result<Self, Obstacle> {
+        let root = loader.facts.cgroup2.clone().unwrap_or_default();
+        let root = File::open(&root).map_err(|error| {
+            Obstacle::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
+        })?;
+        let cpus =
+            aya::util::nr_cpus().map_err(|(path, error)| Obstacle::new(format!("{path}: {error}"), "mount /sys"))?;
+        let layout = Layout { cpus: u32::try_from(cpus).unwrap_or(1), set_bits: sizes.network_set_bits };
+        loader.set("NETWORK_LAYOUT", layout);
+        loader.size("NETWORK_SLOTS", layout.slots());
+        loader.size("NETWORK_OVERFLOW", OVERFLOW);
+        let mut object = loader.load(OBJECT)?;
+        // Loaded first: a program needs the maps' descriptors, and keeps the maps alive from then on.
+        attach(&mut object, Program::NetworkReceive, &root, CgroupSkbAttachType::Ingress)?;
+        attach(&mut object, Program::NetworkTransmit, &root, CgroupSkbAttachType::Egress)?;
+        let slots = mapped(&mut object, "NETWORK_SLOTS", layout.slots() as usize * WORDS)?;
+        let overflow = map(&mut object, "NETWORK_OVERFLOW")?;
+        let refused = map(&mut object, "NETWORK_REFUSED")?;
+        let (totals, retired) = (HashMap::new(), Vec::new());
+        Ok(Self { object, layout, slots, overflow, refused, totals, retired })
+    }
+
+    /// Adds up what every cgroup has counted so far: one look at each slot, and at what overflowed.
+    pub(super) fn read(&mut self) {
+        self.free_retired();
+        self.totals.clear();
+        let per_family = self.layout.slots() as usize / Family::ALL.len();
+        for (part, family) in self.slots.chunks_exact(per_family * WORDS).zip(Family::ALL) {
+            for slot in part.chunks_exact(WORDS) {
+                let owner = word(slot, 0);
+                if owner != FREE && owner != RETIRED {
+                    add(self.totals.entry(Key::new(owner, family)).or_default(), &counters(slot));
+                }
+            }
+        }
+        // An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
+        for (key, counters) in self.overflow.iter().filter_map(Result::ok) {
+            add(self.totals.entry(key).or_default(), &counters);
+        }
+    }
+
+    /// What a cgroup has counted in one family, as of the last [`Network::read`]; none where no packet was met.
+    pub(super) fn counted(&self, cgroup: u64, family: Family) -> Option<&Counters> {
+        self.totals.get(&Key::new(cgroup, family))
+    }
+
+    /// The cgroups that have counted something, as of the last [`Network::read`].
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
+        self.totals.keys().map(|key| key.cgroup)
+    }
+
+    /// Entries in use: cgroups times families.
+    pub(super) fn entries(&self) -> usize {
+        self.totals.len()
+    }
+
+    /// Packets that were not counted, as no entry was left.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+    }
+
+    /// Gives the entries of ended cgroups back. A packet that comes later makes a new one, which is found by the next
+    /// look for cgroups that are gone.
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
+        for (place, slot) in self.slots.chunks_exact(WORDS).enumerate() {
+            let Some(owner) = slot.first() else { continue };
+            if ended.contains(&owner.load(Ordering::Relaxed)) {
+                owner.store(RETIRED, Ordering::Relaxed);
+                self.retired.push(place);
+            }
+        }
+        for cgroup in ended {
+            for family in Family::ALL {
+                // Most never had one.
+                self.overflow.remove(&Key::new(*cgroup, family)).unwrap_or_default();
+            }
+        }
+    }
+
+    /// A program that found its slot before it was retired has long ended: programs run for microseconds.
+    fn free_retired(&mut self) {
+        for place in self.retired.drain(..) {
+            let Some((owner, rest)) = self.slots.get(place * WORDS..(place + 1) * WORDS).and_then(<[_]>::split_first)
+            else {
+                continue;
+            };
+            for word in rest {
+                word.store(0, Ordering::Relaxed);
+            }
+            owner.store(FREE, Ordering::Release);
+        }
+    }
+}
+
+fn attach(object: &mut Ebpf, program: Program, root: &File, kind: CgroupSkbAttachType) -> Result<(), Obstacle> {
+    let loaded: &mut CgroupSkb = program_of(object, program)?;
+    loaded
+        .load()
+        // A link is always one of many: other programs at the same hook stay.
+        .and_then(|()| loaded.attach(root, kind, CgroupAttachMode::Single))
+        .map(drop)
+        .map_err(|error| refused(program, &error))
+}
+
+fn word(slot: &[AtomicU64], place: usize) -> u64 {
+    slot.get(place).map_or(0, |word| word.load(Ordering::Relaxed))
+}
+
+fn counters(slot: &[AtomicU64]) -> Counters {
+    Counters {
+        receive_bytes: word(slot, 1),
+        receive_packets: word(slot, 2),
+        transmit_bytes: word(slot, 3),
+        transmit_packets: word(slot, 4),
+    }
+}
+
+fn add(total: &mut Counters, more: &Counters) {
+    total.receive_bytes += more.receive_bytes;
+    total.receive_packets += more.receive_packets;
+    total.transmit_bytes += more.transmit_bytes;
+    total.transmit_packets += more.transmit_packets;
+}

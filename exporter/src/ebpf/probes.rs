@@ -1,0 +1,235 @@
+//! All probes of this host as one: started, read once per pass, asked per container.
+
+use std::fmt;
+use std::time::Instant;
+
+use aya::Ebpf;
+use aya::programs::ProgramInfo;
+use exporter_ebpf::network::Family;
+
+use super::Program;
+use super::facts::{Facts, Obstacle};
+use super::loader::Loader;
+use super::network::Network;
+use super::owners::{Holder, Owners};
+use super::tcp::Tcp;
+use crate::discover::{ContainerId, Hierarchy};
+use crate::metrics::{CollectorSet, IpFamily, Own, Probed, TrafficCount};
+
+/// The programs that run here.
+pub struct Probes {
+    report: Report,
+    owners: Owners,
+    network: Option<Network>,
+    tcp: Option<Tcp>,
+}
+
+/// How large the tables of the programs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Binary logarithm of the number of sets of two slots, per CPU and address family, 1 to 16. A slot is 64 bytes; what
+    /// finds no slot is counted all the same, only at a higher price.
+    pub network_set_bits: u32,
+}
+
+impl Default for Sizes {
+    /// 256 KiB per CPU and family. A thousand cgroups leave three in a hundred without a slot.
+    fn default() -> Self {
+        Self { network_set_bits: 11 }
+    }
+}
+
+/// What became of each program that was wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Each wanted program, and why it does not run where it does not.
+    pub programs: Vec<(Program, Result<(), Obstacle>)>,
+}
+
+impl Report {
+    /// Names of the programs that run.
+    #[must_use]
+    pub fn running(&self) -> Vec<&'static str> {
+        self.programs.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(program, _)| program.name()).collect()
+    }
+
+    /// What does not run and why; programs with the same reason together.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<(Vec<&'static str>, &Obstacle)> {
+        let mut found: Vec<(Vec<&'static str>, &Obstacle)> = Vec::new();
+        for (program, outcome) in &self.programs {
+            let Err(obstacle) = outcome else { continue };
+            match found.iter_mut().find(|(_, known)| *known == obstacle) {
+                Some((programs, _)) => programs.push(program.name()),
+                None => found.push((vec![program.name()], obstacle)),
+            }
+        }
+        found
+    }
+
+    /// The collectors of which at least one program runs.
+    #[must_use]
+    pub fn collectors(&self) -> CollectorSet {
+        let running = self.programs.iter().filter(|(_, outcome)| outcome.is_ok());
+        running.map(|(program, _)| program.collector()).collect()
+    }
+}
+
+impl Probes {
+    /// Starts every program that the wanted collectors need and this host allows. It never fails as a whole: what does
+    /// not run is in the report.
+    #[must_use]
+    pub fn start(wanted: CollectorSet, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
+        let facts = Facts::gather(hierarchy);
+        let owners = Owners::new(facts.cgroup2.clone().unwrap_or_default());
+        let wanted: Vec<Program> =
+            Program::ALL.iter().copied().filter(|program| wanted.has(program.collector())).collect();
+        let allowed = |program: &Program| facts.allow(*program);
+        let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
+        let (mut network, mut tcp) = (None, None);
+        // Reading the kernel's types takes a while: not for nothing.
+        if !report.running().is_empty() {
+            let mut loader = Loader::new(facts);
+            network = report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], &mut loader, |loader| {
+                Network::start(loader, sizes)
+            });
+            tcp = report.try_start(&[Program::TcpRetransmit], &mut loader, Tcp::start);
+        }
+        Self { report, owners, network, tcp }
+    }
+
+    /// What runs and what does not.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Takes what the programs of these collectors have counted so far, and gives entries of ended cgroups back.
+    pub fn read<'a>(
+        &mut self,
+        wanted: CollectorSet,
+        containers: impl Iterator<Item = Holder<'a>> + Clone,
+        now: Instant,
+    ) {
+        let wants = |program: Program| wanted.has(program.collector());
+        if let Some(network) = self.network.as_mut().filter(|_| wants(Program::NetworkReceive)) {
+            network.read();
+        }
+        if let Some(tcp) = self.tcp.as_mut().filter(|_| wants(Program::TcpRetransmit)) {
+            tcp.read();
+        }
+        let mut gone = self.owners.update(containers.clone());
+        let network = self.network.iter().flat_map(Network::cgroups);
+        let counted = network.chain(self.tcp.iter().flat_map(Tcp::cgroups));
+        gone.extend(self.owners.explain(counted, containers, now));
+        if !gone.is_empty() {
+            self.network.iter_mut().for_each(|network| network.retire(&gone));
+            self.tcp.iter_mut().for_each(|tcp| tcp.retire(&gone));
+        }
+    }
+
+    /// One value of a container, cgroups below its own included; none where nothing was counted.
+    #[must_use]
+    pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
+        let ids = self.owners.ids(container).iter();
+        match what {
+            Probed::Traffic(count, family) => {
+                let network = self.network.as_ref()?;
+                sum(ids.filter_map(|id| network.counted(*id, family_of(family))).map(|counted| match count {
+                    TrafficCount::ReceivedBytes => counted.receive_bytes,
+                    TrafficCount::ReceivedPackets => counted.receive_packets,
+                    TrafficCount::SentBytes => counted.transmit_bytes,
+                    TrafficCount::SentPackets => counted.transmit_packets,
+                }))
+            }
+            Probed::Retransmits => {
+                let tcp = self.tcp.as_ref()?;
+                sum(ids.filter_map(|id| tcp.counted(*id)))
+            }
+        }
+    }
+
+    /// Sets our own metrics of the programs.
+    pub fn publish(&self, own: &Own) {
+        for (program, outcome) in &self.report.programs {
+            own.ebpf_program_loaded.with_label_values(&[program.name()]).set(i64::from(outcome.is_ok()));
+        }
+        for info in self.objects().flat_map(Ebpf::programs).filter_map(|(_, program)| program.info().ok()) {
+            publish_runs(&info, own);
+        }
+        let entries = |map: &str, used: usize, refused: u64| {
+            own.ebpf_map_entries.with_label_values(&[map]).set(i64::try_from(used).unwrap_or(i64::MAX));
+            let counter = own.ebpf_refused.with_label_values(&[map]);
+            counter.inc_by(refused.saturating_sub(counter.get()));
+        };
+        if let Some(network) = &self.network {
+            entries("network", network.entries(), network.refused());
+        }
+        if let Some(tcp) = &self.tcp {
+            entries("tcp", tcp.entries(), tcp.refused());
+        }
+    }
+
+    fn objects(&self) -> impl Iterator<Item = &Ebpf> {
+        let network = self.network.iter().map(|network| &network.object);
+        network.chain(self.tcp.iter().map(|tcp| &tcp.object))
+    }
+}
+
+impl Report {
+    /// Starts a family of programs where the rules allow all of them, and notes what the kernel said.
+    fn try_start<T>(
+        &mut self,
+        programs: &[Program],
+        loader: &mut Loader,
+        start: impl FnOnce(&mut Loader) -> Result<T, Obstacle>,
+    ) -> Option<T> {
+        let ours = |program: &Program| programs.contains(program);
+        let allowed = self.programs.iter().filter(|(program, outcome)| ours(program) && outcome.is_ok()).count();
+        if allowed < programs.len() {
+            return None;
+        }
+        let started = start(loader);
+        if let Err(obstacle) = &started {
+            for (_, outcome) in self.programs.iter_mut().filter(|(program, _)| ours(program)) {
+                *outcome = Err(obstacle.clone());
+            }
+        }
+        started.ok()
+    }
+}
+
+/// The kernel counts runs only while somebody wants it to (`kernel.bpf_stats_enabled`), as that costs at each run.
+fn publish_runs(info: &ProgramInfo, own: &Own) {
+    let name = info.name_as_str().unwrap_or_default();
+    let Some(program) = Program::ALL.iter().find(|program| is_named(program.name(), name)) else { return };
+    if info.run_count() == 0 {
+        return;
+    }
+    let counter = own.ebpf_program_runs.with_label_values(&[program.name()]);
+    counter.inc_by(info.run_count().saturating_sub(counter.get()));
+    let seconds = own.ebpf_program_seconds.with_label_values(&[program.name()]);
+    seconds.inc_by((info.run_time().as_secs_f64() - seconds.get()).max(0.0));
+}
+
+/// The kernel keeps 15 characters of a name.
+fn is_named(name: &str, kept: &str) -> bool {
+    !kept.is_empty() && name.get(..15).unwrap_or(name) == kept
+}
+
+fn sum(values: impl Iterator<Item = u64>) -> Option<u64> {
+    values.fold(None, |sum: Option<u64>, value| Some(sum.unwrap_or(0) + value))
+}
+
+fn family_of(family: IpFamily) -> Family {
+    match family {
+        IpFamily::V4 => Family::Ipv4,
+        IpFamily::V6 => Family::Ipv6,
+    }
+}
+
+impl fmt::Debug for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probes").field("report", &self.report).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! Reads how many TCP segments were sent again.
+
+use std::collections::{HashMap, HashSet};
+
+use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
+use aya::{Ebpf, include_bytes_aligned};
+use exporter_ebpf::tcp::Offsets;
+
+use super::Program;
+use super::facts::Obstacle;
+use super::loader::{Loader, map};
+
+const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tcp.o"));
+
+/// Cgroups that the map takes.
+const CGROUPS: u32 = 16_384;
+
+/// The program, attached, and its map.
+pub(super) struct Tcp {
+    /// Keeps program and link alive.
+    pub(super) object: Ebpf,
+    retransmits: KernelMap<MapData, u64, u64>,
+    refused: PerCpuArray<MapData, u64>,
+    /// As of the last [`Tcp::read`].
+    totals: HashMap<u64, u64>,
+}
+
+impl Tcp {
+    /// Loads and attaches the program.
+    ///
+    /// # Errors
+    /// What the kernel refused or does not have.
+    pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
+        let offsets = Offsets {
+            sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?,
+            cgroup_kn: loader.offset("cgroup", "kn")?,
+            kn_id: loader.offset("kernfs_node", "id")?,
+        };
+        loader.set("TCP_OFFSETS", offsets);
+        loader.size("RETRANSMITS", CGROUPS);
+        let mut object = loader.load(OBJECT)?;
+        let retransmits = map(&mut object, "RETRANSMITS")?;
+        let refused = map(&mut object, "TCP_REFUSED")?;
+        loader.trace(&mut object, Program::TcpRetransmit, "tcp_retransmit_skb")?;
+        Ok(Self { object, retransmits, refused, totals: HashMap::new() })
+    }
+
+    /// Takes the counts of all cgroups: few have any.
+    pub(super) fn read(&mut self) {
+        self.totals.clear();
+        self.totals.extend(self.retransmits.iter().filter_map(Result::ok));
+    }
+
+    /// Segments that a cgroup has sent again, as of the last [`Tcp::read`]; none where it never has.
+    pub(super) fn counted(&self, cgroup: u64) -> Option<u64> {
+        self.totals.get(&cgroup).copied()
+    }
+
+    /// The cgroups that have counted something.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
+        self.totals.keys().copied()
+    }
+
+    /// Entries in use.
+    pub(super) fn entries(&self) -> usize {
+        self.totals.len()
+    }
+
+    /// Segments that were not counted, as no entry was left.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+    }
+
+    /// Gives the entries of ended cgroups back.
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
+        for cgroup in ended {
+            // Most never had one.
+            self.retransmits.remove(cgroup).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Many containers on bridges, whose counters come from one dump of the host's links: the same values as their files, in
+//! each scrape, whatever happens to the links between two of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use exporter_tests::{Container, Engine, Exporter, Exposition, wait};
+
+/// Columns of `net/dev`, by the metric that shows them.
+const COLUMNS: [(usize, &str); 8] = [
+    (0, "container_network_receive_bytes_total"),
+    (1, "container_network_receive_packets_total"),
+    (2, "container_network_receive_errors_total"),
+    (3, "container_network_receive_packets_dropped_total"),
+    (8, "container_network_transmit_bytes_total"),
+    (9, "container_network_transmit_packets_total"),
+    (10, "container_network_transmit_errors_total"),
+    (11, "container_network_transmit_packets_dropped_total"),
+];
+/// So many that links are used at all.
+const CONTAINERS: usize = 9;
+
+type Interfaces = BTreeMap<String, Vec<u64>>;
+
+/// What the kernel says inside of a container.
+fn interfaces(pid: u32) -> Result<Interfaces> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/dev"))?;
+    let lines = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let counters = |values: &str| values.split_whitespace().map(|value| value.parse().unwrap()).collect();
+    Ok(lines
+        .map(|(name, values)| (name.trim().to_owned(), counters(values)))
+        .filter(|(name, _)| name != "lo")
+        .collect())
+}
+
+fn ours(exposition: &Exposition, id: &str) -> BTreeMap<(String, &'static str), u64> {
+    let mut found = BTreeMap::new();
+    for (_, name) in COLUMNS {
+        for sample in exposition.container(id).filter(|sample| sample.name == name) {
+            let value = sample.text.parse().unwrap();
+            found.insert((sample.label("interface").to_owned(), name), value);
+        }
+    }
+    found
+}
+
+/// A population of containers, and one exporter that has seen them.
+struct Host<'e> {
+    containers: Vec<Container<'e>>,
+    exporter: Exporter,
+}
+
+impl<'e> Host<'e> {
+    fn new(engine: &'e Engine) -> Result<Self> {
+        let names = (0..CONTAINERS).map(|_| Container::sleeping(engine, "links", &["--network=bridge"]));
+        let host = Self { containers: names.collect::<Result<_>>()?, exporter: Exporter::with(engine)? };
+        host.until_served(CONTAINERS)?;
+        Ok(host)
+    }
+
+    /// One scrape, in which every column of every interface lies between two readings of the file.
+    fn scrape(&self) -> Result<Exposition> {
+        let pids = self.containers.iter().map(Container::pid).collect::<Result<Vec<_>>>()?;
+        let read = || pids.iter().map(|pid| interfaces(*pid)).collect::<Result<Vec<_>>>();
+        let before = read()?;
+        let exposition = self.exporter.scrape()?;
+        let after = read()?;
+        for ((container, before), after) in self.containers.iter().zip(before).zip(after) {
+            let ours = ours(&exposition, &container.id);
+            ensure!(ours.len() == after.len() * COLUMNS.len(), "{}: {after:?} as {ours:?}", container.name);
+            for ((interface, name), value) in ours {
+                let column = COLUMNS.iter().find(|(_, known)| *known == name).context("column")?.0;
+                let of = |file: &Interfaces| file.get(&interface).and_then(|row| row.get(column)).copied();
+                let (before, after) = (of(&before).unwrap_or(0), of(&after).context(interface.clone())?);
+                ensure!(
+                    (before..=after).contains(&value),
+                    "{} {interface} {name}: {before}, ours {value}, {after}",
+                    container.name
+                );
+            }
+        }
+        Ok(exposition)
+    }
+
+    /// Scrapes, each as true as the others, until links serve so many.
+    fn until_served(&self, count: usize) -> Result<()> {
+        wait::eventually(Duration::from_secs(10), "links to serve", || {
+            let served = served(&self.scrape()?)?;
+            // In turns, one is read both ways.
+            ensure!(served + 1 >= count, "links serve {served} of {count}");
+            Ok(())
+        })
+    }
+
+    /// A program of the host in the network namespace of a container.
+    fn inside(&self, place: usize, command: &[&str]) -> Result<()> {
+        let network = format!("--net=/proc/{}/ns/net", self.containers[place].pid()?);
+        run("nsenter", &[&[network.as_str()], command].concat())
+    }
+
+    fn ip(&self, place: usize, arguments: &[&str]) -> Result<()> {
+        self.inside(place, &[&["ip"], arguments].concat())
+    }
+
+    /// Under another name, as every kernel allows it.
+    fn rename(&self, place: usize, name: &str, other: &str) -> Result<()> {
+        self.ip(place, &["link", "set", name, "down"])?;
+        self.ip(place, &["link", "set", name, "name", other])?;
+        self.ip(place, &["link", "set", other, "up"])
+    }
+
+    fn address(&self, place: usize) -> Result<String> {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let all = self.containers[place].inspect(format)?;
+        all.split_whitespace().next().map(str::to_owned).context("no address")
+    }
+
+    /// Datagrams to a container, from the host.
+    fn send(&self, place: usize, count: usize, length: usize) -> Result<()> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let address = self.address(place)?;
+        (0..count).try_for_each(|_| socket.send_to(&vec![0; length], (address.as_str(), 9)).map(drop))?;
+        Ok(())
+    }
+}
+
+fn served(exposition: &Exposition) -> Result<usize> {
+    let labels = [("collector", "network"), ("tier", "links")];
+    Ok(usize::try_from(exposition.integer("docker_stats_exporter_read_tier", &labels)?)?)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("{program} is needed"))?;
+    ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn every_column_is_that_of_the_file_whoever_sends_and_drops() {
+    let host = Host::new(Engine::shared().unwrap()).unwrap();
+    // Nobody listens: each datagram is answered, so that both directions have traffic, of different size.
+    host.send(0, 20, 900).unwrap();
+    host.send(1, 3, 10).unwrap();
+    let exposition = host.scrape().unwrap();
+    assert!(served(&exposition).unwrap() >= CONTAINERS - 2, "traffic alone is no reason to read files");
+    let mine = [("name", host.containers[0].name.as_str()), ("interface", "eth0")];
+    let value = |exposition: &Exposition, name: &str| exposition.integer(name, &mine).unwrap();
+    assert!(value(&exposition, COLUMNS[0].1) > 18_000, "received");
+    assert!(value(&exposition, COLUMNS[0].1) > value(&exposition, COLUMNS[4].1), "not the other way round");
+    // The container's end takes no datagrams of this size: it drops them, and so says the next scrape.
+    host.ip(0, &["link", "set", "eth0", "mtu", "600"]).unwrap();
+    host.until_served(CONTAINERS).unwrap();
+    // The host cannot know that its neighbour has become small.
+    host.send(0, 5, 1200).unwrap();
+    let dropped = value(&host.scrape().unwrap(), COLUMNS[3].1);
+    assert!(dropped >= 5, "{dropped}");
+    host.until_served(CONTAINERS).unwrap();
+    assert_eq!(value(&host.scrape().unwrap(), COLUMNS[3].1), dropped);
+    assert!(!host.exporter.stop().unwrap().contains("counts otherwise"));
+}
+
+#[test]
+fn networks_that_come_and_go_show_in_the_next_scrape() {
+    let engine = Engine::shared().unwrap();
+    let host = Host::new(engine).unwrap();
+    let network = Engine::unique("links-network");
+    engine.docker(&["network", "create", &network]).unwrap();
+    let id = host.containers[0].id.clone();
+    let outcome = (|| {
+        engine.docker(&["network", "connect", &network, &id])?;
+        let exposition = host.scrape()?;
+        ensure!(ours(&exposition, &id).len() == 2 * COLUMNS.len(), "both interfaces");
+        host.send(0, 10, 500)?;
+        host.until_served(CONTAINERS)?;
+        engine.docker(&["network", "disconnect", &network, &id])?;
+        host.scrape()?;
+        host.until_served(CONTAINERS)
+    })();
+    engine.docker(&["network", "rm", &network]).unwrap();
+    outcome.unwrap();
+    host.exporter.stop().unwrap();
+}
+
+#[test]
+fn links_that_are_renamed_moved_and_made_anew_give_nothing_to_others() {
+    let mut host = Host::new(Engine::shared().unwrap()).unwrap();
+    for place in 0..3 {
+        host.send(place, 10 * (place + 1), 100).unwrap();
+    }
+    // Another name for the same link.
+    host.rename(0, "eth0", "other0").unwrap();
+    host.scrape().unwrap();
+    host.until_served(CONTAINERS).unwrap();
+    // The link of one container becomes that of another, which has two then.
+    host.rename(1, "eth0", "moved0").unwrap();
+    host.until_served(CONTAINERS).unwrap();
+    let target = host.containers[2].pid().unwrap().to_string();
+    host.ip(1, &["link", "set", "moved0", "netns", &target]).unwrap();
+    host.scrape().unwrap();
+    host.ip(2, &["link", "set", "moved0", "up"]).unwrap();
+    host.scrape().unwrap();
+    host.until_served(CONTAINERS).unwrap();
+    // A pair with no end at the host: there is only the file for those who have one.
+    let ends = ["a", "b"].map(|end| format!("dse{}{end}", std::process::id()));
+    let [one, other] = [5, 6].map(|place: usize| host.containers[place].pid().unwrap().to_string());
+    run("ip", &["link", "add", &ends[0], "type", "veth", "peer", "name", &ends[1]]).unwrap();
+    run("ip", &["link", "set", &ends[0], "netns", &one]).unwrap();
+    host.scrape().unwrap();
+    run("ip", &["link", "set", &ends[1], "netns", &other]).unwrap();
+    host.scrape().unwrap();
+    for (place, end, address) in [(5, &ends[0], "192.0.2.1/30"), (6, &ends[1], "192.0.2.2/30")] {
+        host.ip(place, &["link", "set", end, "up"]).unwrap();
+        host.ip(place, &["address", "add", address, "dev", end]).unwrap();
+    }
+    host.scrape().unwrap();
+    host.inside(5, &["bash", "-c", "for i in 1 2 3; do echo hello > /dev/udp/192.0.2.2/9; done"]).unwrap();
+    host.scrape().unwrap();
+    host.ip(5, &["link", "del", &ends[0]]).unwrap();
+    host.scrape().unwrap();
+    host.until_served(CONTAINERS - 1).unwrap();
+    // A container that starts again, and one that is new.
+    host.containers[3].docker("restart", &["--time=0"]).unwrap();
+    host.scrape().unwrap();
+    let engine = Engine::shared().unwrap();
+    host.containers.push(Container::sleeping(engine, "links", &["--network=bridge"]).unwrap());
+    host.scrape().unwrap();
+    drop(host.containers.remove(4));
+    host.scrape().unwrap();
+    host.until_served(CONTAINERS - 1).unwrap();
+    host.exporter.stop().unwrap();
+}
+
+#[test]
+fn a_network_that_several_share_is_shown_once_with_and_without_the_engine_s_word() {
+    let engine = Engine::shared().unwrap();
+    let mut host = Host::new(engine).unwrap();
+    let network = format!("--network=container:{}", host.containers[0].name);
+    let guest = Container::sleeping(engine, "links-guest", &[&network]).unwrap();
+    for exporter in [Exporter::with(engine).unwrap(), Exporter::builder().start().unwrap()] {
+        host.exporter = exporter;
+        host.until_served(CONTAINERS).unwrap();
+        for _ in 0..4 {
+            assert_eq!(ours(&host.scrape().unwrap(), &guest.id).len(), 0);
+        }
+    }
+}

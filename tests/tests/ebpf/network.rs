@@ -1,0 +1,161 @@
+//! Traffic under its owner, whatever its network, to the byte.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context, Result, ensure};
+use exporter_tests::bare::BareContainers;
+use exporter_tests::{Container, Engine, Exporter, Exposition};
+
+use super::{SOON, named, serve_bytes, transmitted};
+
+const RECEIVED: &str = "container_ebpf_network_receive_bytes_total";
+const RECEIVED_PACKETS: &str = "container_ebpf_network_receive_packets_total";
+const SENT: &str = "container_ebpf_network_transmit_bytes_total";
+const SENT_PACKETS: &str = "container_ebpf_network_transmit_packets_total";
+
+/// A counter that may not be there yet.
+fn count(exposition: &Exposition, name: &str, container: &str, family: &str) -> Result<i128> {
+    let labels = [("name", container), ("family", family)];
+    if exposition.has(name, &labels) { exposition.integer(name, &labels) } else { Ok(0) }
+}
+
+#[test]
+fn what_a_host_network_container_loads_is_its_own() {
+    const SIZE: usize = 20_000_000;
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "loads", &["--network=host"]).unwrap();
+    let idle = Container::sleeping(engine, "idle", &["--network=host"]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    named(&exporter, &container).unwrap();
+    let server = serve_bytes(IpAddr::V4(Ipv4Addr::LOCALHOST), SIZE).unwrap();
+    container.exec(&["wget", "-q", "-O", "/dev/null", &format!("http://{server}/")]).unwrap();
+    let size = i128::try_from(SIZE).unwrap();
+    exporter
+        .scrape_until(SOON, "the download", |exposition| {
+            let received = count(exposition, RECEIVED, &container.name, "ipv4")?;
+            // Each packet has a head; and what a full socket refused comes again, which is traffic, too.
+            let packets = count(exposition, RECEIVED_PACKETS, &container.name, "ipv4")?;
+            let again = size / 20;
+            ensure!(
+                received >= size && received <= size + 80 * packets + again,
+                "{received} bytes in {packets} packets"
+            );
+            let sent = count(exposition, SENT, &container.name, "ipv4")?;
+            ensure!(sent > 100 && sent < size / 10, "{sent} bytes sent");
+            ensure!(!exposition.has(RECEIVED, &[("name", &idle.name)]), "the idle one has traffic");
+            Ok(())
+        })
+        .unwrap();
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn packets_of_known_number_and_size_are_counted_to_the_byte() {
+    // Data and the head of ICMP.
+    const ICMP: i128 = 1000 + 8;
+    let engine = Engine::shared().unwrap();
+    let bridged = Container::sleeping(engine, "bridged", &["--network=bridge"]).unwrap();
+    let hosted = Container::sleeping(engine, "hosted", &["--network=host"]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    let before = named(&exporter, &hosted).unwrap();
+    named(&exporter, &bridged).unwrap();
+    let gateway = bridged.inspect("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}").unwrap();
+    let ping = |container: &Container<'_>, program: &str, address: &str| {
+        transmitted(&container.exec(&["busybox", program, "-q", "-A", "-c", "300", "-s", "1000", address]).unwrap())
+    };
+    let (over_ipv4, over_ipv6) = (ping(&bridged, "ping", &gateway), ping(&hosted, "ping6", "::1"));
+    assert!(over_ipv4 >= 300 && over_ipv6 >= 300);
+    for (container, family, head, pinged) in [(&bridged, "ipv4", 20, over_ipv4), (&hosted, "ipv6", 40, over_ipv6)] {
+        exporter
+            .scrape_until(SOON, "the packets", |exposition| {
+                let since = |name| -> Result<i128> {
+                    Ok(count(exposition, name, &container.name, family)?
+                        - count(&before, name, &container.name, family)?)
+                };
+                let (bytes, packets) = (since(SENT)?, since(SENT_PACKETS)?);
+                ensure!(packets == pinged, "{packets} of {pinged} packets sent over {family}");
+                ensure!(bytes == packets * (ICMP + head), "{bytes} bytes sent over {family}");
+                Ok(())
+            })
+            .unwrap();
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn a_bridged_container_s_traffic_agrees_with_its_interface() {
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "agrees", &["--network=bridge"]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    named(&exporter, &container).unwrap();
+    let gateway = container.inspect("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}").unwrap();
+    let server = serve_bytes(gateway.parse().unwrap(), 5_000_000).unwrap();
+    container.exec(&["wget", "-q", "-O", "/dev/null", &format!("http://{server}/")]).unwrap();
+    let mine = [("name", container.name.as_str()), ("interface", "eth0")];
+    exporter
+        .scrape_until(SOON, "both roads to agree", |exposition| {
+            let interface = |what| exposition.integer(&format!("container_network_receive_{what}_total"), &mine);
+            // An interface counts the 14 bytes of Ethernet of each buffer, and packets that are nobody's: ARP, and
+            // IPv6's search for neighbours.
+            let interface = interface("bytes")? - 14 * interface("packets")?;
+            let probed = count(exposition, RECEIVED, &container.name, "ipv4")?;
+            ensure!(probed > 5_000_000, "{probed} bytes");
+            ensure!((0..=4_000).contains(&(interface - probed)), "interface {interface}, probe {probed}");
+            Ok(())
+        })
+        .unwrap();
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn segments_that_are_sent_again_are_counted() {
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "retransmits", &["--network=bridge"]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    assert!(
+        !named(&exporter, &container).unwrap().has("container_tcp_retransmits_total", &[("name", &container.name)])
+    );
+    let gateway = container.inspect("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}").unwrap();
+    let server = serve_bytes(gateway.parse().unwrap(), 1).unwrap();
+    // The answers to its first segment are dropped on their way in, inside its own namespace.
+    let pid = container.pid().unwrap().to_string();
+    let status = std::process::Command::new("nsenter")
+        .args(["--target", &pid, "--net", "iptables", "-A", "INPUT", "-p", "tcp", "-j", "DROP"])
+        .status()
+        .context("nsenter (package util-linux) and iptables are needed")
+        .unwrap();
+    assert!(status.success(), "{status}");
+    let asked = ["timeout", "5", "wget", "-q", "-O", "/dev/null", &format!("http://{server}/")].map(str::to_owned);
+    let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+    assert!(container.exec(&asked).is_err(), "the answer should not have come through");
+    let again = exporter
+        .scrape_until(SOON, "the retransmits", |exposition| {
+            exposition.integer("container_tcp_retransmits_total", &[("name", &container.name)])
+        })
+        .unwrap();
+    assert!((1..=5).contains(&again), "{again} segments");
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn what_is_below_a_container_s_cgroup_is_the_container_s() {
+    let bare = BareContainers::make(1).unwrap();
+    let id = bare.ids.first().unwrap();
+    let nested = bare.nest(id, "init").unwrap();
+    let exporter = Exporter::builder().start().unwrap();
+    let sent = |exposition: &Exposition| {
+        exposition.container(id).find(|sample| sample.name == SENT).map(|sample| sample.text.clone())
+    };
+    assert_eq!(sent(&exporter.scrape().unwrap()), None);
+    let said = bare.run(&nested, &["busybox", "ping", "-q", "-A", "-c", "50", "-s", "72", "127.0.0.1"]).unwrap();
+    let expected = (transmitted(&said) * 100).to_string();
+    exporter
+        // Who an unknown cgroup belongs to is looked up at most every ten seconds.
+        .scrape_until(SOON * 3, "the nested cgroup's packets", |exposition| {
+            let sent = sent(exposition);
+            ensure!(sent.as_ref() == Some(&expected), "{sent:?} of {expected} bytes");
+            Ok(())
+        })
+        .unwrap();
+    exporter.stop().unwrap();
+}
