@@ -13,7 +13,7 @@ use crate::config::{Config, EbpfMode, SourceMode};
 use crate::discover::{Hierarchy, Tree};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::ebpf::{Probes, Sizes};
+use crate::ebpf::{Probes, Sizes, give_up_capabilities};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper, StartError};
@@ -73,6 +73,10 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         (running, why) => info!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
     }
     config.collectors = files_only.union(report.collectors());
+    // Before any other thread is there: capabilities are a thread's own.
+    if let Err(error) = give_up_capabilities() {
+        warn!(%error, "capabilities that are no longer needed could not be given up");
+    }
     Ok(Some(probes))
 }
 

@@ -5,6 +5,7 @@
 //! is loaded belongs to this process: it is gone when the process is, however it ends.
 
 mod btf;
+mod capabilities;
 mod facts;
 mod loader;
 mod mapped;
@@ -13,6 +14,7 @@ mod owners;
 mod probes;
 mod tcp;
 
+pub use capabilities::give_up_capabilities;
 pub use facts::Obstacle;
 pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};

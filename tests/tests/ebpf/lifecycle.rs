@@ -124,6 +124,23 @@ fn entries_go_with_their_cgroups_and_nobody_inherits_counts() {
 }
 
 #[test]
+fn capabilities_that_only_the_start_needed_are_given_up() {
+    const BPF_PERFMON_NET_ADMIN_NET_RAW: u64 = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 13;
+    let exporter = Exporter::builder().start().unwrap();
+    for thread in fs::read_dir(format!("/proc/{}/task", exporter.pid())).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        for set in ["CapEff:", "CapPrm:"] {
+            let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+            let kept = u64::from_str_radix(line.trim(), 16).unwrap();
+            assert_eq!(kept & BPF_PERFMON_NET_ADMIN_NET_RAW, 0, "{set} {kept:x}");
+        }
+    }
+    // What was attached goes on counting.
+    assert_eq!(exporter.scrape().unwrap().integer(LOADED, &[("program", "network_receive")]).unwrap(), 1);
+    exporter.stop().unwrap();
+}
+
+#[test]
 fn off_means_that_nothing_is_loaded() {
     let exporter = Exporter::builder().flag("--ebpf=off").start().unwrap();
     let exposition = exporter.scrape().unwrap();
