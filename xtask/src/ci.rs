@@ -40,6 +40,8 @@ static STEPS: &[Step] = &[
             "--locked",
             "--workspace",
             "--all-targets",
+            "--features",
+            "exporter-tests/guest",
             "--",
             "-D",
             "warnings",

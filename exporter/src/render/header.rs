@@ -8,6 +8,7 @@ use crate::metrics::Unit;
 pub(super) enum Type {
     Counter,
     Gauge,
+    Histogram,
     Untyped,
 }
 
@@ -15,7 +16,7 @@ pub(super) enum Type {
 pub(super) fn header(name: &str, help: &str, kind: Type, unit: Unit, format: Format, out: &mut Vec<u8>) {
     match format {
         Format::Text => {
-            line(out, "HELP", name, &escaped(help, false));
+            help_line(out, name, help, false);
             line(out, "TYPE", name, text_type(kind));
         }
         Format::OpenMetrics => {
@@ -24,7 +25,7 @@ pub(super) fn header(name: &str, help: &str, kind: Type, unit: Unit, format: For
             if let Some(unit) = unit.suffix().filter(|unit| has_suffix(family, unit)) {
                 line(out, "UNIT", family, unit);
             }
-            line(out, "HELP", family, &escaped(help, true));
+            help_line(out, family, help, true);
         }
     }
 }
@@ -39,6 +40,7 @@ fn text_type(kind: Type) -> &'static str {
     match kind {
         Type::Counter => "counter",
         Type::Gauge => "gauge",
+        Type::Histogram => "histogram",
         Type::Untyped => "untyped",
     }
 }
@@ -49,6 +51,7 @@ fn open_metrics(name: &str, kind: Type) -> (&str, &'static str) {
     match (kind, name.strip_suffix("_total")) {
         (Type::Counter, Some(family)) => (family, "counter"),
         (Type::Gauge, None) => (name, "gauge"),
+        (Type::Histogram, _) => (name, "histogram"),
         _ => (name, "unknown"),
     }
 }
@@ -57,12 +60,19 @@ fn has_suffix(family: &str, unit: &str) -> bool {
     family.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'))
 }
 
-fn escaped(help: &str, quotes: bool) -> String {
-    let mut out = help.replace('\\', r"\\").replace('\n', r"\n");
-    if quotes {
-        out = out.replace('"', "\\\"");
+fn help_line(out: &mut Vec<u8>, name: &str, help: &str, quotes: bool) {
+    for part in ["# HELP ", name, " "] {
+        out.extend_from_slice(part.as_bytes());
     }
-    out
+    for byte in help.bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(br"\\"),
+            b'\n' => out.extend_from_slice(br"\n"),
+            b'"' if quotes => out.extend_from_slice(b"\\\""),
+            byte => out.push(byte),
+        }
+    }
+    out.push(b'\n');
 }
 
 #[cfg(test)]

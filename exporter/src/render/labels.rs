@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::discover::ContainerId;
 use crate::metrics::escape_label;
@@ -19,13 +20,27 @@ pub struct LabelSets {
     /// `container="NAME"`: the predecessor's only label.
     pub(super) predecessor: String,
     made_of: Option<Arc<Meta>>,
+    /// Never given to another one while the program runs; 0 for one that is empty.
+    number: u64,
+}
+
+/// One of the label sets of one container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Set<'a> {
+    pub(super) text: &'a str,
+    /// Which one it is: the same number always stands for the same text. 0 for one that is not told from others.
+    pub(super) number: u64,
+    /// Its container's place in the view.
+    pub(super) place: usize,
 }
 
 impl LabelSets {
     /// The sets of the container at this cgroup path.
     #[must_use]
     pub fn new(id: Option<ContainerId>, path: &str, meta: Option<&Arc<Meta>>) -> Self {
-        let mut sets = Self { made_of: meta.cloned(), ..Self::default() };
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let mut sets = Self { made_of: meta.cloned(), number, ..Self::default() };
         let (name, image) = meta.map_or(("", ""), |meta| (meta.name.as_str(), meta.image.as_str()));
         pair(&mut sets.base, "id", path);
         pair(&mut sets.base, "image", image);
@@ -45,6 +60,12 @@ impl LabelSets {
         sets
     }
 
+    /// The set that is on every sample, or the predecessor's.
+    pub(super) fn set(&self, predecessor: bool, place: usize) -> Set<'_> {
+        let (text, kind) = if predecessor { (&self.predecessor, 1) } else { (&self.base, 0) };
+        Set { text, number: self.number * 2 + kind, place: place * 2 + usize::from(predecessor) }
+    }
+
     /// Whether they still say what `meta` says.
     #[must_use]
     pub fn is_current(&self, meta: Option<&Arc<Meta>>) -> bool {
@@ -53,6 +74,13 @@ impl LabelSets {
             (Some(known), Some(meta)) => Arc::ptr_eq(known, meta),
             _ => false,
         }
+    }
+}
+
+impl<'a> Set<'a> {
+    /// A set that is no container's.
+    pub(super) fn fixed(text: &'a str) -> Self {
+        Self { text, number: 0, place: 0 }
     }
 }
 

@@ -3,7 +3,9 @@
 //! Our own renderer, as label sets die with their containers and nothing may be allocated per sample: a registry of the client
 //! library would need both. That one holds our own metrics only.
 
+mod gzip;
 mod header;
+mod histogram;
 mod labels;
 mod number;
 mod output;
@@ -11,11 +13,10 @@ mod own;
 #[cfg(test)]
 mod tests;
 
-use std::io;
-
 use bytes::Bytes;
-use header::{Type, header};
+use header::Type;
 pub use labels::LabelSets;
+use labels::Set;
 use number::{decimal, integer, signed};
 use output::Output;
 pub use output::Pool;
@@ -72,36 +73,26 @@ pub struct View<'a> {
 }
 
 /// Renders one exposition.
-///
-/// # Errors
-/// Those of the compressor; writing to memory itself does not fail.
+#[must_use]
 pub fn render(
     view: &View<'_>,
     own: &[prometheus::proto::MetricFamily],
     format: Format,
     gzip: bool,
     pool: &Pool,
-) -> io::Result<Bytes> {
-    let mut output = Output::new(gzip, pool);
-    let mut open_family = "";
+) -> Bytes {
+    let mut output = Output::new(format, gzip, pool);
+    let mut last = "";
     let wanted = view.rows.iter().filter(|row| view.collectors.has(row.family.collector));
     for row in wanted {
-        let before = output.text.len();
-        let opens = open_family != row.family.name;
-        if opens {
-            let family = row.family;
-            header(family.name, family.help, kind(family.kind), family.unit, format, &mut output.text);
+        // Two families may share a name: the first one that has a sample is the one that is described.
+        if row.family.name != last || output.family.is_some() {
+            output.family = Some(row.family);
+            last = row.family.name;
         }
-        let after_header = output.text.len();
-        write_row(view, row, &mut output.text);
-        if output.text.len() > after_header {
-            open_family = row.family.name;
-        } else {
-            output.text.truncate(before); // A family without samples is not mentioned.
-        }
-        output.pass_on()?;
+        write_row(view, row, &mut output);
     }
-    own::own(own, format, &mut output.text);
+    own::own(own, format, &mut output);
     if format == Format::OpenMetrics {
         output.text.extend_from_slice(b"# EOF\n");
     }
@@ -112,22 +103,23 @@ fn kind(kind: Kind) -> Type {
     match kind {
         Kind::Counter => Type::Counter,
         Kind::Gauge => Type::Gauge,
+        Kind::Histogram => Type::Histogram,
         Kind::Untyped => Type::Untyped,
     }
 }
 
-fn write_row(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
+fn write_row(view: &View<'_>, row: &Row, out: &mut Output) {
     match &row.value {
         Value::Machine(fact) => write_machine(view, row, *fact, out),
         Value::Engine(fact) => {
-            for container in view.containers {
-                write_fact(row, container, *fact, out);
+            for (place, container) in view.containers.iter().enumerate() {
+                write_fact(row, container, place, *fact, out);
             }
         }
         value => {
-            for container in view.containers.iter().filter(|container| is_given(row, container)) {
+            for (place, container) in view.containers.iter().enumerate().filter(|(_, one)| is_given(row, one)) {
                 let Some(sample) = container.sample else { continue };
-                let labels = set_of(row, container.sets);
+                let labels = set_of(row, container.sets, place);
                 write_value(view, row, value, sample, container.limits, labels, out);
             }
             write_host(view, row, out);
@@ -136,8 +128,8 @@ fn write_row(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
 }
 
 /// The label set that a row's schema uses.
-fn set_of<'a>(row: &Row, sets: &'a LabelSets) -> &'a str {
-    if row.family.kind == Kind::Untyped { &sets.predecessor } else { &sets.base }
+fn set_of<'a>(row: &Row, sets: &'a LabelSets, place: usize) -> Set<'a> {
+    sets.set(row.family.kind == Kind::Untyped, place)
 }
 
 fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
@@ -150,12 +142,18 @@ fn write_value(
     value: &Value,
     sample: &Sample,
     limits: Option<&Limits>,
-    labels: &str,
-    out: &mut Vec<u8>,
+    labels: Set<'_>,
+    out: &mut Output,
 ) {
     if let Value::Column(dimension, column) = value {
         for (key, value) in sample.table(*dimension).column(*column) {
             write_number(row, view.labels.of(*dimension).text(key), labels, value, out);
+        }
+        return;
+    }
+    if let Value::Histogram(place, bounds) = value {
+        if let Some(histogram) = sample.histogram(*place) {
+            histogram::write(row, labels, bounds, histogram, out);
         }
         return;
     }
@@ -178,64 +176,67 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
         Value::Sum(values) => {
             values.iter().try_fold(0_u64, |sum, value| Some(sum.saturating_add(evaluate(value, sample, limits)?)))
         }
-        Value::Column(..) | Value::Engine(_) | Value::Machine(_) => None,
+        Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::Machine(_) => None,
     }
 }
 
-fn write_number(row: &Row, dimension: &str, labels: &str, value: u64, out: &mut Vec<u8>) {
+fn write_number(row: &Row, dimension: &str, labels: Set<'_>, value: u64, out: &mut Output) {
     if value == 0 && row.series.zero == Zero::Omit {
         return;
     }
     begin_sample(row, dimension, labels, out);
     let unit = row.family.unit.exponent();
     if row.family.kind == Kind::Untyped {
-        integer(value, row.exponent, unit, out);
+        integer(value, row.exponent, unit, &mut out.text);
     } else {
-        decimal(value, row.exponent, unit, out);
+        decimal(value, row.exponent, unit, &mut out.text);
     }
-    out.push(b'\n');
+    out.text.push(b'\n');
 }
 
 /// Name and labels, and the blank before the value.
-fn begin_sample(row: &Row, dimension: &str, labels: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(row.family.name.as_bytes());
+fn begin_sample(row: &Row, dimension: &str, labels: Set<'_>, out: &mut Output) {
+    out.open();
+    let text = &mut out.text;
+    text.extend_from_slice(row.family.name.as_bytes());
     let mut separator = b'{';
-    for part in [&*row.labels, dimension, labels] {
+    for part in [&*row.labels, dimension, labels.text] {
         if !part.is_empty() {
-            out.push(separator);
-            out.extend_from_slice(part.as_bytes());
+            text.push(separator);
+            text.extend_from_slice(part.as_bytes());
             separator = b',';
         }
     }
-    out.extend_from_slice(if separator == b',' { b"} " } else { b" " });
+    out.mark(labels);
+    out.text.extend_from_slice(if separator == b',' { b"} " } else { b" " });
 }
 
 const HOST_LABELS: &str = r#"id="/",image="",name="""#;
 
 /// The host's own sample: by the root cgroup's files, else by `/proc`.
-fn write_host(view: &View<'_>, row: &Row, out: &mut Vec<u8>) {
+fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
     if row.series.host == HostFact::None || row.family.kind == Kind::Untyped {
         return;
     }
-    let before = out.len();
-    write_value(view, row, &row.value, view.host, None, HOST_LABELS, out);
-    if out.len() > before {
+    let before = out.samples;
+    write_value(view, row, &row.value, view.host, None, Set::fixed(HOST_LABELS), out);
+    if out.samples > before {
         return;
     }
     if let Some((value, exponent)) = view.facts.get(row.series.host) {
-        begin_sample(row, "", HOST_LABELS, out);
-        decimal(value, exponent, row.family.unit.exponent(), out);
-        out.push(b'\n');
+        begin_sample(row, "", Set::fixed(HOST_LABELS), out);
+        decimal(value, exponent, row.family.unit.exponent(), &mut out.text);
+        out.text.push(b'\n');
     }
 }
 
-fn write_fact(row: &Row, container: &Exposed<'_>, fact: EngineFact, out: &mut Vec<u8>) {
+fn write_fact(row: &Row, container: &Exposed<'_>, place: usize, fact: EngineFact, out: &mut Output) {
     let extra = match fact {
         EngineFact::Info => &container.sets.info,
         EngineFact::State => &container.sets.state,
         _ => "",
     };
-    let labels = set_of(row, container.sets);
+    let labels = set_of(row, container.sets, place);
     if fact == EngineFact::LastSeen {
         if let Some(seen) = container.last_seen_ms {
             write_number(row, "", labels, seen, out);
@@ -244,8 +245,8 @@ fn write_fact(row: &Row, container: &Exposed<'_>, fact: EngineFact, out: &mut Ve
         write_number(row, "", labels, time, out);
     } else if let Some(Fact::Number(number)) = fact_of(container, fact) {
         begin_sample(row, extra, labels, out);
-        signed(number, out);
-        out.push(b'\n');
+        signed(number, &mut out.text);
+        out.text.push(b'\n');
     }
 }
 
@@ -290,7 +291,7 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
     }
 }
 
-fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8>) {
+fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Output) {
     let (memory, swap) = view.facts.machine_memory();
     let value = match fact {
         MachineFact::Cores => view.machine.cores,
@@ -300,18 +301,17 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Vec<u8
         MachineFact::Swap => swap,
         MachineFact::ScrapeError => Some(u64::from(view.failed)),
         MachineFact::VersionInfo => {
-            begin_sample(row, &versions(view), "", out);
-            out.extend_from_slice(b"1\n");
-            return;
+            return write_versions(view, row, out);
         }
     };
     if let Some(value) = value {
-        write_number(row, "", "", value, out);
+        write_number(row, "", Set::fixed(""), value, out);
     }
 }
 
-fn versions(view: &View<'_>) -> String {
-    let mut labels = String::new();
+fn write_versions(view: &View<'_>, row: &Row, out: &mut Output) {
+    let mut labels = std::mem::take(&mut out.scratch);
+    labels.clear();
     for (name, value) in [
         ("cadvisorRevision", env!("BUILD_REVISION")),
         ("cadvisorVersion", env!("CARGO_PKG_VERSION")),
@@ -327,5 +327,7 @@ fn versions(view: &View<'_>) -> String {
         escape_label(value, &mut labels);
         labels.push('"');
     }
-    labels
+    begin_sample(row, &labels, Set::fixed(""), out);
+    out.text.extend_from_slice(b"1\n");
+    out.scratch = labels;
 }

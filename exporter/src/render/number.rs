@@ -1,17 +1,17 @@
 //! Numbers as text, exact to the last digit: the kernel's integers are shifted in decimal, never divided in binary.
 
+use std::io::Write as _;
+
 /// Appends `value · 10^(unit - exponent)`: a value with `exponent` decimal places, in a unit of `unit` decimal places.
 pub(super) fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
-    let mut buffer = itoa::Buffer::new();
     if unit >= exponent {
-        let scaled = u128::from(value) * power(unit - exponent);
-        out.extend_from_slice(buffer.format(scaled).as_bytes());
-        return;
+        return whole(value, unit - exponent, out);
     }
     let places = exponent - unit;
-    let one = power(places);
-    let (whole, fraction) = (u128::from(value) / one, u128::from(value) % one);
-    out.extend_from_slice(buffer.format(whole).as_bytes());
+    let one = 10_u64.saturating_pow(u32::from(places));
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(buffer.format(value / one).as_bytes());
+    let fraction = value % one;
     if fraction > 0 {
         let digits = buffer.format(fraction).as_bytes();
         out.push(b'.');
@@ -23,8 +23,20 @@ pub(super) fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
 
 /// The same without what stands behind the point: the predecessor's values are integers.
 pub(super) fn integer(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
-    let scaled = u128::from(value) * power(unit) / power(exponent);
-    out.extend_from_slice(itoa::Buffer::new().format(scaled).as_bytes());
+    match exponent.checked_sub(unit) {
+        Some(places) => whole(value / 10_u64.saturating_pow(u32::from(places)), 0, out),
+        None => whole(value, unit - exponent, out),
+    }
+}
+
+/// Appends `value · 10^places`.
+fn whole(value: u64, places: u8, out: &mut Vec<u8>) {
+    let mut buffer = itoa::Buffer::new();
+    let text = match value.checked_mul(10_u64.saturating_pow(u32::from(places))) {
+        Some(scaled) => buffer.format(scaled),
+        None => buffer.format(u128::from(value).saturating_mul(10_u128.saturating_pow(u32::from(places)))),
+    };
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Appends a whole number that may be negative.
@@ -34,17 +46,13 @@ pub(super) fn signed(value: i64, out: &mut Vec<u8>) {
 
 /// Appends a float in the shortest form that reads back as the same float.
 pub(super) fn float(value: f64, out: &mut Vec<u8>) {
-    let text = match value {
-        value if value.is_nan() => "NaN".to_owned(),
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        value => value.to_string(),
-    };
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn power(exponent: u8) -> u128 {
-    10_u128.saturating_pow(u32::from(exponent))
+    match value {
+        value if value.is_nan() => out.extend_from_slice(b"NaN"),
+        f64::INFINITY => out.extend_from_slice(b"+Inf"),
+        f64::NEG_INFINITY => out.extend_from_slice(b"-Inf"),
+        // Writing to memory does not fail.
+        value => drop(write!(out, "{value}")),
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +84,7 @@ mod tests {
     fn a_finer_unit_is_reached_without_rounding() {
         assert_eq!(text(|out| decimal(27_020, 6, 9, out)), "27020000");
         assert_eq!(text(|out| decimal(50_000, 6, 6, out)), "50000");
+        assert_eq!(text(|out| decimal(u64::MAX, 0, 9, out)), "18446744073709551615000000000");
     }
 
     #[test]

@@ -1,34 +1,35 @@
 //! Where the text goes: into one buffer, or through gzip in pieces, so that the whole text never has to be held.
 
-use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
-/// The text is compressed whenever this much of it has gathered.
-const PIECE_BYTES: usize = 128 * 1024;
-/// Fast, and within a few percent of the best ratio: label sets repeat farther apart than deflate can look back.
-const LEVEL: u32 = 1;
-/// Buffers kept for the next scrapes.
+use super::gzip::{Gzip, HISTORY, Mark};
+use super::header::header;
+use super::labels::Set;
+use super::{Format, kind};
+use crate::metrics::Family;
+
+/// The text is compressed whenever this much of it has gathered: little enough to be in the processor's cache still.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Bodies kept for the next scrapes.
 const POOLED: usize = 2;
 
-/// Buffers of answered scrapes, for the next ones. Cloning shares them.
+/// The memory of answered scrapes, for the next ones. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Pool(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    bodies: Vec<Vec<u8>>,
+    scratch: String,
+    compressor: Option<Box<Compressor>>,
+}
 
 impl Pool {
-    fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn give(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < POOLED {
-            buffers.push(buffer);
-        }
+    /// Uses what is kept. Not for long: a client's connection may want to give a body back.
+    fn with<T>(&self, use_it: impl FnOnce(&mut Kept) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -46,51 +47,123 @@ impl AsRef<[u8]> for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        self.pool.give(std::mem::take(&mut self.buffer));
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        self.pool.with(|kept| {
+            if kept.bodies.len() < POOLED {
+                kept.bodies.push(buffer);
+            }
+        });
     }
+}
+
+/// What compressing needs.
+#[derive(Debug)]
+struct Compressor {
+    gzip: Gzip,
+    /// Where the label sets are in the text.
+    marks: Vec<Mark>,
+    /// The text between scrapes: only its memory.
+    text: Vec<u8>,
+    /// How much of the text has been compressed already.
+    done: usize,
 }
 
 /// A text on its way.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// What has been written and not yet been passed on.
+    /// What has been written; without what has been passed on, where it is compressed.
     pub(super) text: Vec<u8>,
-    gzip: Option<GzEncoder<Vec<u8>>>,
+    /// Memory for a text on the side.
+    pub(super) scratch: String,
+    /// The family of the next sample, where that is its first one: a family without samples is not mentioned.
+    pub(super) family: Option<&'static Family>,
+    /// How many samples have been begun.
+    pub(super) samples: usize,
+    compressor: Option<Box<Compressor>>,
+    format: Format,
     pool: Pool,
 }
 
 impl Output {
-    pub(super) fn new(gzip: bool, pool: &Pool) -> Self {
-        let gzip = gzip.then(|| GzEncoder::new(pool.take(), Compression::new(LEVEL)));
-        Self { text: pool.take(), gzip, pool: pool.clone() }
+    pub(super) fn new(format: Format, gzip: bool, pool: &Pool) -> Self {
+        let (mut text, scratch, mut compressor) = pool.with(|kept| {
+            let compressor = gzip.then(|| kept.compressor.take().unwrap_or_default());
+            (kept.bodies.pop().unwrap_or_default(), std::mem::take(&mut kept.scratch), compressor)
+        });
+        if let Some(compressor) = &mut compressor {
+            text = compressor.begin(text);
+        }
+        Self { text, scratch, family: None, samples: 0, compressor, format, pool: pool.clone() }
     }
 
-    /// Compresses what has gathered, where that is wanted and enough.
-    pub(super) fn pass_on(&mut self) -> io::Result<()> {
-        if self.text.len() >= PIECE_BYTES {
-            self.compress()?;
+    /// To be called before each sample: writes the header of its family where it is the first one.
+    #[inline]
+    pub(super) fn open(&mut self) {
+        self.samples += 1;
+        if let Some(family) = self.family.take() {
+            header(family.name, family.help, kind(family.kind), family.unit, self.format, &mut self.text);
         }
-        Ok(())
+        if let Some(compressor) = &mut self.compressor
+            && self.text.len() >= HISTORY + PIECE_BYTES
+        {
+            compressor.pass_on(&mut self.text);
+        }
     }
 
-    fn compress(&mut self) -> io::Result<()> {
-        if let Some(gzip) = &mut self.gzip {
-            gzip.write_all(&self.text)?;
-            self.text.clear();
+    /// The text ends with this label set.
+    #[inline]
+    pub(super) fn mark(&mut self, Set { text, number: set, place }: Set<'_>) {
+        if let Some(compressor) = &mut self.compressor
+            && set > 0
+        {
+            let length = text.len();
+            compressor.marks.push(Mark { at: self.text.len() - length, length, set, place });
         }
-        Ok(())
     }
 
     /// The body.
-    pub(super) fn finish(mut self) -> io::Result<Bytes> {
-        self.compress()?;
-        let buffer = match self.gzip {
-            None => self.text,
-            Some(gzip) => {
-                self.pool.give(self.text);
-                gzip.finish()?
-            }
-        };
-        Ok(Bytes::from_owner(Pooled { buffer, pool: self.pool }))
+    pub(super) fn finish(mut self) -> Bytes {
+        let mut body = std::mem::take(&mut self.text);
+        if let Some(compressor) = &mut self.compressor {
+            body = compressor.finish(body);
+        }
+        self.pool.with(|kept| {
+            kept.scratch = self.scratch;
+            kept.compressor = self.compressor.or(kept.compressor.take());
+        });
+        Bytes::from_owner(Pooled { buffer: body, pool: self.pool })
+    }
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self { gzip: Gzip::new(), marks: Vec::new(), text: Vec::new(), done: 0 }
+    }
+}
+
+impl Compressor {
+    /// Begins a stream in this body. The memory for the text, which comes back with the last of it.
+    fn begin(&mut self, body: Vec<u8>) -> Vec<u8> {
+        self.gzip.begin(body);
+        self.marks.clear();
+        self.done = 0;
+        std::mem::take(&mut self.text)
+    }
+
+    /// Compresses what is new in the text, of which it leaves only what the next piece may refer to.
+    fn pass_on(&mut self, text: &mut Vec<u8>) {
+        self.gzip.write(text, self.done, &self.marks);
+        self.marks.clear();
+        text.drain(..text.len().saturating_sub(HISTORY));
+        self.done = text.len();
+    }
+
+    /// Compresses the rest. The text's memory stays here.
+    fn finish(&mut self, mut text: Vec<u8>) -> Vec<u8> {
+        self.pass_on(&mut text);
+        text.clear();
+        self.text = text;
+        self.gzip.finish()
     }
 }

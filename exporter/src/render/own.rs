@@ -5,10 +5,12 @@ use prometheus::proto::{Metric, MetricFamily, MetricType};
 use super::Format;
 use super::header::{Type, header};
 use super::number::float;
+use super::output::Output;
 use crate::metrics::{Unit, escape_label};
 
 /// Appends every family of a registry.
-pub(super) fn own(families: &[MetricFamily], format: Format, out: &mut Vec<u8>) {
+pub(super) fn own(families: &[MetricFamily], format: Format, output: &mut Output) {
+    let Output { text: out, scratch, .. } = output;
     for family in families {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => Type::Counter,
@@ -19,9 +21,9 @@ pub(super) fn own(families: &[MetricFamily], format: Format, out: &mut Vec<u8>) 
         for metric in family.get_metric() {
             let value = match kind {
                 Type::Counter => metric.get_counter().get_value(),
-                Type::Gauge | Type::Untyped => metric.get_gauge().get_value(),
+                Type::Gauge | Type::Histogram | Type::Untyped => metric.get_gauge().get_value(),
             };
-            sample(family.name(), metric, value, out);
+            sample(family.name(), metric, value, scratch, out);
         }
     }
 }
@@ -35,14 +37,14 @@ fn unit(name: &str) -> Unit {
     }
 }
 
-fn sample(name: &str, metric: &Metric, value: f64, out: &mut Vec<u8>) {
+fn sample(name: &str, metric: &Metric, value: f64, labels: &mut String, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
-    let mut labels = String::new();
+    labels.clear();
     for pair in metric.get_label() {
         labels.push(if labels.is_empty() { '{' } else { ',' });
         labels.push_str(pair.name());
         labels.push_str("=\"");
-        escape_label(pair.value(), &mut labels);
+        escape_label(pair.value(), labels);
         labels.push('"');
     }
     if !labels.is_empty() {

@@ -186,10 +186,7 @@ impl Worker {
             failed: last.timing.any_failed(request.collectors),
             collectors: request.collectors,
         };
-        render(&view, &self.own.gather(), request.format, request.gzip, &self.pool).map_err(|error| {
-            error!(%error, "the exposition could not be compressed");
-            Error::Panicked
-        })
+        Ok(render(&view, &self.own.gather(), request.format, request.gzip, &self.pool))
     }
 
     /// Duration and success of the collectors that were asked for.

@@ -33,7 +33,7 @@ fn waiting_for_a_processor_is_counted() {
     let idle = totals(&kernel).unwrap();
     // Twice as much work as there are processors for it.
     let burners = 2 * available_parallelism().unwrap().get();
-    let burn = format!("ulimit -t 1; for i in $(seq {burners}); do (while :; do :; done) & done; wait");
+    let burn = format!("for i in $(seq {burners}); do (ulimit -t 1; while :; do :; done) & done; wait; true");
     container.exec(&["sh", "-c", &burn]).unwrap();
 
     let before = totals(&kernel).unwrap();

@@ -21,6 +21,8 @@ fn containers_that_die_during_scrapes_spoil_none() {
     let exporter = Exporter::with(engine).unwrap();
     let over = AtomicBool::new(false);
     let died = AtomicUsize::new(0);
+    // An emulated machine takes a quarter of a minute for each, and a third of them says as much.
+    let deaths = DEATHS / usize::try_from(patience().clamp(1, 3)).unwrap();
     let ids = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -35,7 +37,7 @@ fn containers_that_die_during_scrapes_spoil_none() {
         }
         let end = Instant::now() + STORM * patience();
         let mut scrapes = 0;
-        while Instant::now() < end && (scrapes < SCRAPES || died.load(Ordering::Relaxed) < DEATHS) {
+        while Instant::now() < end && (scrapes < SCRAPES || died.load(Ordering::Relaxed) < deaths) {
             // Status 200, a faultless exposition, and both formats in turn.
             let format = if scrapes % 2 == 0 { Format::Text } else { Format::OpenMetrics };
             if scrapes % JUDGED < 2 {
@@ -48,7 +50,7 @@ fn containers_that_die_during_scrapes_spoil_none() {
         over.store(true, Ordering::Relaxed);
         assert!(scrapes >= SCRAPES, "only {scrapes} scrapes in {STORM:?}");
     });
-    assert!(died.load(Ordering::Relaxed) >= DEATHS, "only {} containers", died.load(Ordering::Relaxed));
+    assert!(died.load(Ordering::Relaxed) >= deaths, "only {} containers", died.load(Ordering::Relaxed));
     let exposition = exporter.scrape().unwrap();
     for id in ids.into_inner().unwrap() {
         let left: Vec<_> = exposition.container(&id).filter(|sample| sample.name.contains("_cpu_usage")).collect();

@@ -2,6 +2,7 @@
 //!
 //! Makes container cgroups directly under this host's cgroup mounts, runs the release binary against them and writes
 //! `docs/OVERHEAD.md`. Needs root and no engine. Nothing here asserts a time: the figures are read by people.
+//! `cargo xtask bench render` needs nothing but the processor.
 
 mod client;
 mod exporter;
@@ -9,6 +10,7 @@ mod figures;
 mod floor;
 mod measure;
 mod population;
+mod render;
 mod report;
 
 use std::io::Read as _;
@@ -37,6 +39,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     }
     if cfg!(debug_assertions) {
         return again_in_release(arguments);
+    }
+    if let ["render", size @ ..] = arguments {
+        return parse(size)?.1.into_iter().try_for_each(render::run);
     }
     let (write, sizes) = parse(arguments)?;
     let runs = measure::all(&sizes)?;

@@ -34,9 +34,9 @@ start cache --memory=32m --memory-swap=32m --shm-size=16m --restart=on-failure "
     sh -c 'dd if=/dev/zero of=/dev/shm/warm bs=1M count=8; dd if=/dev/zero of=/dev/null bs=60M count=1; sleep 1d'
 start batch "$app" sh -c 'sleep 1d & sleep 1d & wait'
 docker pause batch >/dev/null
-# More processes than it may have.
-start audit --read-only --pids-limit=8 --health-cmd=true --health-interval=1s "$app" \
-    sh -c 'for i in 1 2 3 4 5; do sleep 1d & done; sh -c "for i in 1 2 3 4 5; do sleep 1 & done"; wait'
+# For a second more processes than it may have; then there is room for the health check, whose start takes several.
+start audit --read-only --pids-limit=16 --health-cmd=true --health-interval=1s "$app" \
+    sh -c 'for i in 1 2 3; do sleep 1d & done; sh -c "for i in \$(seq 20); do sleep 1 & done"; wait'
 # Past the page cache and through it, on a disk of its own; then it gives the blocks back.
 start writer --cgroup-parent=jobs.slice --cap-add=SYS_ADMIN --volume /data:/data \
     --device-write-bps=/dev/vdd:1073741824 "$app" \

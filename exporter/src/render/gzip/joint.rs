@@ -1,0 +1,181 @@
+//! How one label set follows another: which parts of it are copies from there, and the ready bits of the others.
+//!
+//! Containers stand in the same order in every family, so this is found out once for two neighbours and used for as long as
+//! both keep their labels. It is kept small: with many containers, what it costs is mostly to fetch it from memory.
+
+use super::alike::{common_prefix, common_suffix, hash};
+use super::bits::MOST;
+use super::codes::Codes;
+use super::pen::WINDOW;
+
+/// Literals that cost no more than a copy from elsewhere does.
+const FEW: usize = 4;
+
+/// A label set, as to be written after another one.
+#[derive(Debug, Default)]
+pub(super) struct Joint {
+    parts: Vec<Part>,
+    /// The bits of what is not in the other one, each part beginning a word.
+    words: Vec<u64>,
+    /// How much farther back than the other set's beginning the farthest copy is from.
+    reach: usize,
+}
+
+/// Some label pairs that both have, or one pair that only begins and ends like the other's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Part {
+    begin: Copied,
+    end: Copied,
+    /// Length of what is between the two, and the number of its bits.
+    own: u32,
+    bits: u32,
+    /// Of the whole part, where it may be worth a copy from a set farther back; else 0.
+    hash: u32,
+}
+
+/// A length, and how much more than the beginnings of the sets it is apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copied {
+    length: u32,
+    shift: i32,
+}
+
+impl Copied {
+    /// Length, and distance where the sets are so far apart.
+    #[inline]
+    fn at(self, distance: usize) -> (usize, usize) {
+        (self.length as usize, distance.wrapping_add_signed(self.shift as isize))
+    }
+}
+
+impl Part {
+    /// How long it is.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        (self.begin.length + self.own + self.end.length) as usize
+    }
+
+    /// Its hash, where it may be worth a copy from a set farther back.
+    #[inline]
+    pub(super) fn hash(&self) -> Option<u32> {
+        (self.hash != 0).then_some(self.hash)
+    }
+
+    /// Length and distance of what it has in common with the other set's at its beginning and at its end.
+    #[inline]
+    pub(super) fn copied(&self, distance: usize) -> [(usize, usize); 2] {
+        [self.begin.at(distance), self.end.at(distance)]
+    }
+
+    /// Length of its own text, and the number of its bits.
+    #[inline]
+    pub(super) fn own(&self) -> (usize, u32) {
+        (self.own as usize, self.bits)
+    }
+}
+
+impl Joint {
+    /// Whether every copy is from within the window, where the beginnings are this far apart.
+    #[inline]
+    pub(super) fn is_near(&self, distance: usize) -> bool {
+        distance + self.reach <= WINDOW
+    }
+
+    /// Each part, with the bits of its own text.
+    #[inline]
+    pub(super) fn parts(&self) -> impl Iterator<Item = (Part, &[u64])> {
+        let mut words = self.words.as_slice();
+        self.parts.iter().map(move |part| {
+            let (own, rest) = words.split_at_checked(part.bits.div_ceil(MOST) as usize).unwrap_or_default();
+            words = rest;
+            (*part, own)
+        })
+    }
+
+    /// Makes this the joint of two sets, each not longer than the window.
+    pub(super) fn make(&mut self, one: &[u8], set: &[u8], codes: &Codes) {
+        self.parts.clear();
+        self.words.clear();
+        self.reach = 0;
+        let mut pairs_of_one = pairs(one);
+        for (at, pair) in pairs(set) {
+            let (from, model) = pairs_of_one.next().unwrap_or((one.len(), &[]));
+            let shift = difference(at, from);
+            if model == pair {
+                self.add_like(pair.len(), shift);
+            } else {
+                self.add_unlike(pair, model, shift, codes);
+            }
+        }
+    }
+
+    fn add_like(&mut self, length: usize, shift: i32) {
+        let like = self.copied(length, shift);
+        match self.parts.last_mut() {
+            Some(Part { end, .. }) if end.length > 0 && end.shift == shift => end.length += like.length,
+            Some(Part { begin, own: 0, .. }) if begin.shift == shift => begin.length += like.length,
+            _ => self.parts.push(Part { begin: like, ..Part::default() }),
+        }
+    }
+
+    fn add_unlike(&mut self, pair: &[u8], model: &[u8], shift: i32, codes: &Codes) {
+        let begin = common_prefix(pair, model);
+        let rest = pair.get(begin..).unwrap_or_default();
+        let end = common_suffix(rest, model.get(begin..).unwrap_or_default());
+        let own = rest.get(..rest.len() - end).unwrap_or_default();
+        let part = Part {
+            begin: self.copied(begin, shift),
+            end: self.copied(end, shift + difference(pair.len(), model.len())),
+            own: small(own.len()),
+            bits: self.add_words(own, codes),
+            hash: if own.len() > FEW { hash(pair) } else { 0 },
+        };
+        self.parts.push(part);
+    }
+
+    fn copied(&mut self, length: usize, shift: i32) -> Copied {
+        self.reach = self.reach.max(usize::try_from(shift).unwrap_or(0));
+        Copied { length: small(length), shift }
+    }
+
+    /// Adds the bits of a text; their number.
+    fn add_words(&mut self, text: &[u8], codes: &Codes) -> u32 {
+        let (mut bits, mut word, mut used) = (0, 0, 0);
+        for code in text.iter().map(|byte| codes.literal(*byte)) {
+            word |= code.bits << used;
+            used += code.count;
+            bits += code.count;
+            if used >= MOST {
+                self.words.push(word & ((1 << MOST) - 1));
+                used -= MOST;
+                word = code.bits >> (code.count - used);
+            }
+        }
+        if used > 0 {
+            self.words.push(word);
+        }
+        bits
+    }
+}
+
+/// No set is longer than the window.
+fn small(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn difference(one: usize, other: usize) -> i32 {
+    i32::try_from(one.cast_signed() - other.cast_signed()).unwrap_or(i32::MAX)
+}
+
+/// The label pairs of a set, each with what separates it from the one before, and where they begin. Where a value has what
+/// looks like a separator, there are more.
+fn pairs(set: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut rest = set;
+    std::iter::from_fn(move || {
+        let at = set.len() - rest.len();
+        let separator = rest.windows(2).skip(1).position(|two| two == b"\",");
+        let (pair, after) = rest.split_at_checked(separator.map_or(rest.len(), |before| before + 1))?;
+        rest = after;
+        (!pair.is_empty()).then_some((at, pair))
+    })
+}
