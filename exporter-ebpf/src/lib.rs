@@ -9,11 +9,14 @@
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod block;
 #[cfg(target_arch = "bpf")]
 #[expect(unsafe_code, reason = "inline assembly, and names that the kernel looks for")]
 pub mod kernel;
+pub mod latency;
 pub mod network;
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "only the author of a record can promise that it is plain data")]
 mod plain;
+pub mod sched;
 pub mod tcp;

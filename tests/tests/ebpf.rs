@@ -1,6 +1,9 @@
 //! The eBPF programs in the real kernel, with real traffic whose size is known.
 
 #[cfg(test)]
+#[path = "ebpf/blkio.rs"]
+mod blkio;
+#[cfg(test)]
 #[path = "ebpf/collisions.rs"]
 mod collisions;
 #[cfg(test)]
@@ -9,16 +12,39 @@ mod lifecycle;
 #[cfg(test)]
 #[path = "ebpf/network.rs"]
 mod network;
+#[cfg(test)]
+#[path = "ebpf/sched.rs"]
+mod sched;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use exporter_tests::{Container, Exporter, Exposition};
 
 /// A value may be counted a moment after the command that caused it has ended.
 const SOON: Duration = Duration::from_secs(10);
+
+/// How often something is tried whose count must be exact once, and never too much. A kernel may be told to run no
+/// tracing programs while certain processes are on a CPU, and what completes just then is nobody's: seen in sandboxes.
+const ROUNDS: usize = 12;
+
+/// The names of the programs that a process holds, as the kernel's own tool tells them.
+fn program_names(pid: u32) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // A descriptor may be closed while we look.
+        let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+        let Some(number) = text.lines().find_map(|line| line.strip_prefix("prog_id:")) else { continue };
+        let output = Command::new("bpftool").args(["prog", "show", "id", number.trim()]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let name = said.split_once("name ").and_then(|(_, rest)| rest.split_whitespace().next());
+        names.push(name.with_context(|| format!("bpftool says {said:?}"))?.to_owned());
+    }
+    Ok(names)
+}
 
 /// Scrapes until the probes' collector serves the container under its name.
 fn named(exporter: &Exporter, container: &Container<'_>) -> Result<Exposition> {

@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) lockdown: Option<String>,
     /// Root of the mounted v2 tree.
     pub(super) cgroup2: Option<PathBuf>,
+    /// Root of the mounted tree that has block I/O's cgroups: `blkio` of v1, or the v2 tree.
+    pub(super) io: Option<PathBuf>,
 }
 
 const CAP_NET_ADMIN: u64 = 1 << 12;
@@ -54,13 +56,14 @@ impl fmt::Display for Obstacle {
 impl Facts {
     /// Looks at this host.
     pub(super) fn gather(hierarchy: &Hierarchy) -> Self {
-        let tree = hierarchy.tree(Controller::Core);
+        let tree = |controller| hierarchy.tree(controller).filter(|tree| tree.is_live());
         Self {
             // Opened, not only seen: it is what the programs' offsets come from.
             btf: File::open(BTF).is_ok(),
             capabilities: capabilities(&read_to_string("/proc/self/status").unwrap_or_default()),
             lockdown: read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown(&text)),
-            cgroup2: tree.filter(|tree| tree.version == Version::V2 && tree.is_live()).map(|tree| tree.path.clone()),
+            cgroup2: tree(Controller::Core).filter(|tree| tree.version == Version::V2).map(|tree| tree.path.clone()),
+            io: tree(Controller::Io).map(|tree| tree.path.clone()),
         }
     }
 
@@ -87,6 +90,12 @@ impl Facts {
             return Err(Obstacle::new(
                 "no cgroup v2 tree is mounted",
                 "mount one on the host (mount -t cgroup2 none /sys/fs/cgroup/unified) and give us /sys/fs/cgroup",
+            ));
+        }
+        if program == Program::BlockComplete && self.io.is_none() {
+            return Err(Obstacle::new(
+                "no cgroup tree with the block controller is mounted",
+                "mount one on the host (mount -t cgroup -o blkio none /sys/fs/cgroup/blkio) and give us /sys/fs/cgroup",
             ));
         }
         Ok(())
@@ -140,6 +149,7 @@ mod tests {
             capabilities: CAP_BPF | CAP_PERFMON | CAP_NET_ADMIN,
             lockdown: Some("none".to_owned()),
             cgroup2: Some(PathBuf::from("/sys/fs/cgroup")),
+            io: Some(PathBuf::from("/sys/fs/cgroup")),
         }
     }
 
@@ -179,6 +189,7 @@ mod tests {
                 "locked down",
                 "lockdown=integrity",
             ),
+            (Facts { io: None, ..facts() }, Program::BlockComplete, "block controller", "mount -t cgroup -o blkio"),
         ];
         for (facts, program, missing, cure) in cases {
             let obstacle = facts.allow(program).unwrap_err();

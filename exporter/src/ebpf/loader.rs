@@ -108,6 +108,14 @@ pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &s
     take(object, name)?.try_into().map_err(|error: MapError| Obstacle::new(told("an odd map", &error), REPORT))
 }
 
+/// CPUs that the kernel may ever have.
+///
+/// # Errors
+/// Nothing tells.
+pub(super) fn cpus() -> Result<usize, Obstacle> {
+    aya::util::nr_cpus().map_err(|(path, error)| Obstacle::new(format!("{path}: {error}"), "mount /sys"))
+}
+
 /// An array of an object in our own memory, as words.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! The programs' side is the crate `exporter-ebpf`; here is loading, and reading what they have counted. Everything that
 //! is loaded belongs to this process: it is gone when the process is, however it ends.
 
+mod block;
 mod btf;
 mod capabilities;
 mod facts;
@@ -12,9 +13,13 @@ mod mapped;
 mod network;
 mod owners;
 mod probes;
+mod sched;
+mod slots;
 mod tcp;
 
+pub use block::BlockUse;
 pub use capabilities::give_up_capabilities;
+pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
@@ -56,12 +61,14 @@ macro_rules! programs {
 struct Needs {
     /// It follows the kernel's own objects: BTF, `CAP_PERFMON`, no lockdown for confidentiality.
     tracing: bool,
-    /// It is attached to the root of the v2 tree, and needs `CAP_NET_ADMIN`.
+    /// It counts by cgroups of the v2 tree, or is attached to its root; the latter needs `CAP_NET_ADMIN`.
     cgroup2: bool,
 }
 
 programs! {
     NetworkReceive "network_receive" EbpfNetwork false true "Packets that come to a cgroup's sockets.";
     NetworkTransmit "network_transmit" EbpfNetwork false true "Packets that a cgroup's sockets send.";
+    BlockComplete "block_complete" EbpfBlkio true false "Requests that block devices have completed.";
+    SchedLatency "sched_latency" EbpfSched true true "Switches from one task to the next.";
     TcpRetransmit "tcp_retransmit" EbpfNetwork true false "TCP segments that are sent again.";
 }

@@ -5,16 +5,20 @@ use std::time::Instant;
 
 use aya::Ebpf;
 use aya::programs::ProgramInfo;
+use exporter_ebpf::block::Operation;
+use exporter_ebpf::latency::Histogram;
 use exporter_ebpf::network::Family;
 
 use super::Program;
+use super::block::{Block, BlockUse, add_uses};
 use super::facts::{Facts, Obstacle};
 use super::loader::Loader;
 use super::network::Network;
 use super::owners::{Holder, Owners};
+use super::sched::Sched;
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
-use crate::metrics::{CollectorSet, IpFamily, Own, Probed, TrafficCount};
+use crate::metrics::{BlockOperation, Collector, CollectorSet, IpFamily, Own, Probed, TrafficCount};
 
 /// The programs that run here.
 pub struct Probes {
@@ -22,6 +26,10 @@ pub struct Probes {
     owners: Owners,
     network: Option<Network>,
     tcp: Option<Tcp>,
+    sched: Option<Sched>,
+    /// Block I/O has ids of the tree that its controller is in.
+    block_owners: Owners,
+    block: Option<Block>,
 }
 
 /// How large the tables of the programs are.
@@ -82,11 +90,12 @@ impl Probes {
     pub fn start(wanted: CollectorSet, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
         let facts = Facts::gather(hierarchy);
         let owners = Owners::new(facts.cgroup2.clone().unwrap_or_default());
+        let block_owners = Owners::new(facts.io.clone().unwrap_or_default());
         let wanted: Vec<Program> =
             Program::ALL.iter().copied().filter(|program| wanted.has(program.collector())).collect();
         let allowed = |program: &Program| facts.allow(*program);
         let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
-        let (mut network, mut tcp) = (None, None);
+        let (mut network, mut tcp, mut block, mut sched) = (None, None, None, None);
         // Reading the kernel's types takes a while: not for nothing.
         if !report.running().is_empty() {
             let mut loader = Loader::new(facts);
@@ -94,8 +103,10 @@ impl Probes {
                 Network::start(loader, sizes)
             });
             tcp = report.try_start(&[Program::TcpRetransmit], &mut loader, Tcp::start);
+            block = report.try_start(&[Program::BlockComplete], &mut loader, Block::start);
+            sched = report.try_start(&[Program::SchedLatency], &mut loader, Sched::start);
         }
-        Self { report, owners, network, tcp }
+        Self { report, owners, network, tcp, sched, block_owners, block }
     }
 
     /// What runs and what does not.
@@ -118,13 +129,35 @@ impl Probes {
         if let Some(tcp) = self.tcp.as_mut().filter(|_| wants(Program::TcpRetransmit)) {
             tcp.read();
         }
+        if let Some(sched) = self.sched.as_mut().filter(|_| wants(Program::SchedLatency)) {
+            sched.read();
+        }
+        // The families of files are filled from it where the files are empty.
+        let wants_block = wants(Program::BlockComplete) || wanted.has(Collector::Blkio);
+        if let Some(block) = self.block.as_mut().filter(|_| wants_block) {
+            block.read();
+        }
+        self.let_go(containers, now);
+    }
+
+    /// Gives the entries of ended cgroups back.
+    fn let_go<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
         let mut gone = self.owners.update(containers.clone());
         let network = self.network.iter().flat_map(Network::cgroups);
         let counted = network.chain(self.tcp.iter().flat_map(Tcp::cgroups));
-        gone.extend(self.owners.explain(counted, containers, now));
+        let counted = counted.chain(self.sched.iter().flat_map(Sched::cgroups));
+        gone.extend(self.owners.explain(counted, containers.clone(), now));
         if !gone.is_empty() {
             self.network.iter_mut().for_each(|network| network.retire(&gone));
             self.tcp.iter_mut().for_each(|tcp| tcp.retire(&gone));
+            self.sched.iter_mut().for_each(|sched| sched.retire(&gone));
+        }
+        if let Some(block) = &mut self.block {
+            let mut gone = self.block_owners.update(containers.clone());
+            gone.extend(self.block_owners.explain(block.cgroups(), containers, now));
+            if !gone.is_empty() {
+                block.retire(&gone);
+            }
         }
     }
 
@@ -146,6 +179,37 @@ impl Probes {
                 let tcp = self.tcp.as_ref()?;
                 sum(ids.filter_map(|id| tcp.counted(*id)))
             }
+            Probed::Block(..) | Probed::BlockLatency(_) | Probed::RunQueueLatency => None,
+        }
+    }
+
+    /// One histogram of a container, cgroups below its own included; none where nothing was observed.
+    #[must_use]
+    pub fn histogram(&self, container: ContainerId, what: Probed) -> Option<Histogram> {
+        let mut total = Histogram::default();
+        match what {
+            Probed::BlockLatency(operation) => {
+                let block = self.block.as_ref()?;
+                let ids = self.block_owners.ids(container).iter();
+                let entries = ids.flat_map(|id| block.counted(*id));
+                let wanted = entries.filter(|(key, _)| operation_of(key.subject.operation()) == operation);
+                wanted.for_each(|(_, counters)| total.add(&counters.latency));
+            }
+            Probed::RunQueueLatency => {
+                let sched = self.sched.as_ref()?;
+                let ids = self.owners.ids(container).iter();
+                ids.filter_map(|id| sched.counted(*id)).for_each(|more| total.add(more));
+            }
+            Probed::Traffic(..) | Probed::Retransmits | Probed::Block(..) => {}
+        }
+        (total.count() > 0).then_some(total)
+    }
+
+    /// A container's block I/O by device and operation, cgroups below its own included, into `uses`.
+    pub fn block_uses(&self, container: ContainerId, uses: &mut Vec<BlockUse>) {
+        uses.clear();
+        if let Some(block) = &self.block {
+            self.block_owners.ids(container).iter().for_each(|id| add_uses(block.counted(*id), uses));
         }
     }
 
@@ -168,11 +232,19 @@ impl Probes {
         if let Some(tcp) = &self.tcp {
             entries("tcp", tcp.entries(), tcp.refused());
         }
+        if let Some(block) = &self.block {
+            entries("block", block.entries(), block.refused());
+        }
+        if let Some(sched) = &self.sched {
+            entries("sched", sched.entries(), sched.refused());
+        }
     }
 
     fn objects(&self) -> impl Iterator<Item = &Ebpf> {
         let network = self.network.iter().map(|network| &network.object);
-        network.chain(self.tcp.iter().map(|tcp| &tcp.object))
+        let network = network.chain(self.tcp.iter().map(|tcp| &tcp.object));
+        let block = self.block.iter().map(|block| &block.object);
+        network.chain(block).chain(self.sched.iter().map(|sched| &sched.object))
     }
 }
 
@@ -219,6 +291,16 @@ fn is_named(name: &str, kept: &str) -> bool {
 
 fn sum(values: impl Iterator<Item = u64>) -> Option<u64> {
     values.fold(None, |sum: Option<u64>, value| Some(sum.unwrap_or(0) + value))
+}
+
+/// The table's name of a program's operation.
+pub(super) const fn operation_of(operation: Operation) -> BlockOperation {
+    match operation {
+        Operation::Read => BlockOperation::Read,
+        Operation::Write => BlockOperation::Write,
+        Operation::Flush => BlockOperation::Flush,
+        Operation::Discard => BlockOperation::Discard,
+    }
 }
 
 fn family_of(family: IpFamily) -> Family {

@@ -1,7 +1,10 @@
 //! Block I/O per device: `io.stat` (v2) and `blkio.throttle.*` (v1).
+//!
+//! On v1 many kernels count only on devices on which some cgroup has a limit; the eBPF program of `ebpf_blkio` fills in.
 
+use super::BlockOperation::{Discard, Read, Write};
 use super::Source::{JsonDevice, Nested, Operation};
-use super::{Collector, Controller, Family, File, Series};
+use super::{BlockCount, BlockOperation, Collector, Controller, Family, File, Probed, Series};
 
 const IO_STAT: File = File::new(Controller::Io, "io.stat");
 /// The recursive files count the cgroups below too (Linux 4.20); before, only the cgroup itself is counted.
@@ -10,12 +13,14 @@ const BYTES: File =
 const OPERATIONS: File =
     File::new(Controller::Io, "blkio.throttle.io_serviced_recursive").or("blkio.throttle.io_serviced");
 
-const fn bytes(v2: &'static str, v1: &'static str) -> Series {
+const fn bytes(v2: &'static str, v1: &'static str, operation: BlockOperation) -> Series {
     Series::new(Nested(IO_STAT, v2), Operation(BYTES, v1), JsonDevice("/blkio_stats/io_service_bytes_recursive", v1))
+        .filled(Probed::Block(BlockCount::Bytes, operation))
 }
 
-const fn operations(v2: &'static str, v1: &'static str) -> Series {
+const fn operations(v2: &'static str, v1: &'static str, operation: BlockOperation) -> Series {
     Series::new(Nested(IO_STAT, v2), Operation(OPERATIONS, v1), JsonDevice("/blkio_stats/io_serviced_recursive", v1))
+        .filled(Probed::Block(BlockCount::Operations, operation))
 }
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -23,39 +28,39 @@ pub(super) const FAMILIES: &[Family] = &[
         Collector::Blkio,
         "container_fs_reads_bytes_total",
         "Bytes read from the block device, the page cache's hits not counted.",
-        &[bytes("rbytes", "Read")],
+        &[bytes("rbytes", "Read", Read)],
     )
     .bytes(),
     Family::counter(
         Collector::Blkio,
         "container_fs_writes_bytes_total",
         "Bytes written to the block device. On cgroup v1 without buffered writes.",
-        &[bytes("wbytes", "Write")],
+        &[bytes("wbytes", "Write", Write)],
     )
     .bytes(),
     Family::counter(
         Collector::Blkio,
         "container_fs_reads_total",
         "Read operations on the block device.",
-        &[operations("rios", "Read")],
+        &[operations("rios", "Read", Read)],
     ),
     Family::counter(
         Collector::Blkio,
         "container_fs_writes_total",
         "Write operations on the block device. On cgroup v1 without buffered writes.",
-        &[operations("wios", "Write")],
+        &[operations("wios", "Write", Write)],
     ),
     Family::counter(
         Collector::Blkio,
         "container_fs_discards_bytes_total",
         "Bytes discarded on the block device, from the first discard on.",
-        &[bytes("dbytes", "Discard").omit_zero()],
+        &[bytes("dbytes", "Discard", Discard).omit_zero()],
     )
     .bytes(),
     Family::counter(
         Collector::Blkio,
         "container_fs_discards_total",
         "Discard operations on the block device, from the first discard on.",
-        &[operations("dios", "Discard").omit_zero()],
+        &[operations("dios", "Discard", Discard).omit_zero()],
     ),
 ];

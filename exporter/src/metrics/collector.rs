@@ -51,7 +51,7 @@ collectors! {
     Process "process" false "open files and sockets; costs a directory walk per process";
     Disk "disk" false "size of the writable layer and its filesystem, refreshed every 5 minutes";
     EbpfNetwork "ebpf_network" true "bytes and packets of every container, host network included (needs eBPF)";
-    EbpfBlkio "ebpf_blkio" false "block I/O latency histograms (needs eBPF)";
+    EbpfBlkio "ebpf_blkio" true "bytes, operations and latency of block I/O as devices complete it (needs eBPF)";
     EbpfSched "ebpf_sched" false "run-queue latency histogram (needs eBPF)";
 }
 

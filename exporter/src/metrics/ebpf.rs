@@ -10,6 +10,94 @@ pub enum Probed {
     Traffic(TrafficCount, IpFamily),
     /// TCP segments sent again.
     Retransmits,
+    /// Requests completed by block devices, per device.
+    Block(BlockCount, BlockOperation),
+    /// How long devices took for them.
+    BlockLatency(BlockOperation),
+    /// How long tasks were ready to run before they did.
+    RunQueueLatency,
+}
+
+/// What is counted of block I/O.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockCount {
+    /// Bytes.
+    Bytes,
+    /// Requests.
+    Operations,
+}
+
+/// What a request of block I/O does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockOperation {
+    /// Reads from the device.
+    Read,
+    /// Writes to the device.
+    Write,
+    /// Empties the device's cache.
+    Flush,
+    /// Tells the device of blocks that are no longer used.
+    Discard,
+}
+
+impl BlockOperation {
+    /// The label, as exposed.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Read => "operation=\"read\"",
+            Self::Write => "operation=\"write\"",
+            Self::Flush => "operation=\"flush\"",
+            Self::Discard => "operation=\"discard\"",
+        }
+    }
+}
+
+/// The upper bounds of a histogram but for `+Inf`, as exposed: in seconds, doubling, in the form that Prometheus gives
+/// them itself, so that a label is the same whatever version stores it.
+pub type Bounds = [&'static str; 21];
+
+/// 16 µs to 16.777216 s.
+const DISK: Bounds = [
+    "1.6e-05",
+    "3.2e-05",
+    "6.4e-05",
+    "0.000128",
+    "0.000256",
+    "0.000512",
+    "0.001024",
+    "0.002048",
+    "0.004096",
+    "0.008192",
+    "0.016384",
+    "0.032768",
+    "0.065536",
+    "0.131072",
+    "0.262144",
+    "0.524288",
+    "1.048576",
+    "2.097152",
+    "4.194304",
+    "8.388608",
+    "16.777216",
+];
+
+/// 1 µs to 1.048576 s.
+const RUN_QUEUE: Bounds = [
+    "1e-06", "2e-06", "4e-06", "8e-06", "1.6e-05", "3.2e-05", "6.4e-05", "0.000128", "0.000256", "0.000512",
+    "0.001024", "0.002048", "0.004096", "0.008192", "0.016384", "0.032768", "0.065536", "0.131072", "0.262144",
+    "0.524288", "1.048576",
+];
+
+impl Probed {
+    /// The bounds of its histogram; none where it is a number.
+    #[must_use]
+    pub const fn bounds(self) -> Option<&'static Bounds> {
+        match self {
+            Self::BlockLatency(_) => Some(&DISK),
+            Self::RunQueueLatency => Some(&RUN_QUEUE),
+            Self::Traffic(..) | Self::Retransmits | Self::Block(..) => None,
+        }
+    }
 }
 
 /// What is counted of packets. Bytes are those of the IP packet; a merged buffer counts its segments.
@@ -50,6 +138,14 @@ const fn both(count: TrafficCount) -> [Series; 2] {
     [family(count, IpFamily::V4), family(count, IpFamily::V6)]
 }
 
+const fn block(count: BlockCount, operation: BlockOperation) -> Series {
+    probed(Probed::Block(count, operation)).labels(operation.label())
+}
+
+const fn latency(operation: BlockOperation) -> Series {
+    probed(Probed::BlockLatency(operation)).labels(operation.label())
+}
+
 pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::EbpfNetwork,
@@ -85,4 +181,64 @@ pub(super) const FAMILIES: &[Family] = &[
         "TCP segments that the container's sockets sent again, from the first one on.",
         &[probed(Probed::Retransmits)],
     ),
+    Family::counter(
+        Collector::EbpfBlkio,
+        "container_blkio_bytes_total",
+        "Bytes that the block layer has moved for the container, as requests to the device complete, from the first one on. \
+         The owner of a request is who did direct I/O or read the page in; of write-back who made the page dirty (on cgroup v1: the host).",
+        &[
+            block(BlockCount::Bytes, BlockOperation::Read),
+            block(BlockCount::Bytes, BlockOperation::Write),
+            block(BlockCount::Bytes, BlockOperation::Discard),
+        ],
+    )
+    .bytes(),
+    Family::counter(
+        Collector::EbpfBlkio,
+        "container_blkio_operations_total",
+        "Requests that block devices have completed for the container, from the first one on: after merging and splitting, failed ones \
+         included. A flush is one where the container asked for it.",
+        &[
+            block(BlockCount::Operations, BlockOperation::Read),
+            block(BlockCount::Operations, BlockOperation::Write),
+            block(BlockCount::Operations, BlockOperation::Flush),
+            block(BlockCount::Operations, BlockOperation::Discard),
+        ],
+    ),
+    Family::histogram(
+        Collector::EbpfBlkio,
+        "container_blkio_latency_seconds",
+        "Time from handing a request to the device to its completion, for the requests of container_blkio_operations_total on all \
+         devices; of a flush, from the request for it.",
+        &[
+            latency(BlockOperation::Read),
+            latency(BlockOperation::Write),
+            latency(BlockOperation::Flush),
+            latency(BlockOperation::Discard),
+        ],
+    )
+    .seconds(),
+    Family::histogram(
+        Collector::EbpfSched,
+        "container_runqueue_latency_seconds",
+        "Time for which tasks of the container were ready to run before they ran, each time: as /proc/PID/schedstat sums it up.",
+        &[probed(Probed::RunQueueLatency)],
+    )
+    .seconds(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{DISK, RUN_QUEUE};
+
+    #[test]
+    fn bounds_double_from_their_first() {
+        for (bounds, first) in [(DISK, 16e-6), (RUN_QUEUE, 1e-6)] {
+            let mut expected: f64 = first;
+            for bound in bounds {
+                assert!((bound.parse::<f64>().unwrap() / expected - 1.0).abs() < 1e-12, "{bound}");
+                expected *= 2.0;
+            }
+        }
+    }
+}

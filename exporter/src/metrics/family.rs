@@ -1,6 +1,6 @@
 //! The shape of a row.
 
-use super::{Collector, Dimension, HostFact, Limit, Source};
+use super::{Collector, Dimension, HostFact, Limit, Probed, Source};
 
 /// A metric family: one name, help, type and unit, and the series that carry it.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ pub struct Family {
     pub name: &'static str,
     /// One line of help; names what is special about the value.
     pub help: &'static str,
-    /// Counter or gauge.
+    /// Counter, gauge or histogram.
     pub kind: Kind,
     /// Unit in which it is exposed.
     pub unit: Unit,
@@ -28,6 +28,8 @@ pub enum Kind {
     Counter,
     /// May rise and fall.
     Gauge,
+    /// How often a value was within each of some bounds, and the sum of all.
+    Histogram,
     /// Not told: the predecessor's values, which mix both.
     Untyped,
 }
@@ -101,6 +103,8 @@ pub struct Series {
     pub zero: Zero,
     /// Left out where the container has samples of this dimension: the sum is not exposed beside its parts.
     pub unless: Option<Dimension>,
+    /// What the values per device come from where the files tell nothing of a device that a probe has seen at work.
+    pub filled: Option<Probed>,
 }
 
 /// Decimal places of a raw value, per source: 9 for nanoseconds, 6 for microseconds, 2 for ticks, 0 for plain numbers.
@@ -143,6 +147,15 @@ impl Family {
         Self::new(Kind::Gauge, collector, name, help, series)
     }
 
+    pub(super) const fn histogram(
+        collector: Collector,
+        name: &'static str,
+        help: &'static str,
+        series: &'static [Series],
+    ) -> Self {
+        Self::new(Kind::Histogram, collector, name, help, series)
+    }
+
     pub(super) const fn untyped(collector: Collector, name: &'static str, series: &'static [Series]) -> Self {
         Self::new(Kind::Untyped, collector, name, "As the predecessor gave it.", series)
     }
@@ -176,6 +189,7 @@ impl Series {
             exponents: Exponents { v2: 0, v1: 0, api: 0 },
             zero: Zero::Keep,
             unless: None,
+            filled: None,
         }
     }
 
@@ -194,6 +208,10 @@ impl Series {
 
     pub(super) const fn unless(self, dimension: Dimension) -> Self {
         Self { unless: Some(dimension), ..self }
+    }
+
+    pub(super) const fn filled(self, probed: Probed) -> Self {
+        Self { filled: Some(probed), ..self }
     }
 
     pub(super) const fn host(self, host: HostFact) -> Self {

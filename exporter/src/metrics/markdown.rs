@@ -62,8 +62,8 @@ fn row(out: &mut String, family: &Family, series: &Series) {
         kind(family.kind),
         unit(family.unit),
         labels(series),
-        source(&series.v2, Column::V2),
-        source(&series.v1, Column::V1),
+        filled(series, Column::V2),
+        filled(series, Column::V1),
         source(&series.api, Column::Api),
         host(series.host),
         family.help.replace('|', "\\|"),
@@ -81,6 +81,7 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
         Kind::Untyped => "untyped",
     }
 }
@@ -157,6 +158,13 @@ fn source(source: &Source, column: Column) -> String {
     }
 }
 
+/// A file's source, and what fills in for it.
+fn filled(series: &Series, column: Column) -> String {
+    let file = if matches!(column, Column::V2) { &series.v2 } else { &series.v1 };
+    let instead = series.filled.map(|what| format!(", else {}", probed(what)));
+    source(file, column) + &instead.unwrap_or_default()
+}
+
 fn join(sources: &[Source], separator: &str, column: Column) -> String {
     sources.iter().map(|one| source(one, column)).collect::<Vec<_>>().join(separator)
 }
@@ -190,6 +198,8 @@ fn probed(what: Probed) -> &'static str {
     match what {
         Probed::Traffic(..) => "eBPF: `cgroup_skb`",
         Probed::Retransmits => "eBPF: `tcp_retransmit_skb`",
+        Probed::Block(..) | Probed::BlockLatency(_) => "eBPF: `block_rq_complete`",
+        Probed::RunQueueLatency => "eBPF: `sched_switch`",
     }
 }
 

@@ -30,7 +30,7 @@ mod tcp;
 mod tests;
 
 pub use collector::{Collector, CollectorSet};
-pub use ebpf::{IpFamily, Probed, TrafficCount};
+pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TrafficCount};
 pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use markdown::markdown;

@@ -144,7 +144,9 @@ impl Source {
     #[must_use]
     pub const fn dimension(&self) -> Option<Dimension> {
         match self {
-            Self::Nested(..) | Self::Operation(..) | Self::JsonDevice(..) => Some(Dimension::Device),
+            Self::Nested(..) | Self::Operation(..) | Self::JsonDevice(..) | Self::Probe(Probed::Block(..)) => {
+                Some(Dimension::Device)
+            }
             Self::Interface(_) | Self::JsonInterface(_) => Some(Dimension::Interface),
             Self::Node(..) => Some(Dimension::Node),
             Self::PerCpu(_) | Self::JsonPerCpu(_) => Some(Dimension::Cpu),

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::disk::Place;
 use super::file::{Counted, Files, Handle};
+use super::format::Device;
 use super::limits::Limits;
 use super::links::Interfaces;
 use super::plan::Plan;
@@ -44,6 +45,8 @@ pub struct Container {
     pub(super) disk: Option<Place>,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
+    /// Devices whose values come from the probe, as the files told nothing when it was first seen to use them.
+    pub(super) probe_fed: Vec<Device>,
 }
 
 impl Container {
@@ -52,7 +55,7 @@ impl Container {
             id,
             life,
             path,
-            sample: Sample::new(plan.slots, plan.columns),
+            sample: Sample::new(plan.slots, plan.columns).with_histograms(plan.histograms.len()),
             limits: Limits::default(),
             alive: true,
             limits_told: false,
@@ -64,6 +67,7 @@ impl Container {
             interfaces: Interfaces::default(),
             disk: None,
             pids: Vec::new(),
+            probe_fed: Vec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ mod netlink;
 mod network;
 mod plan;
 mod planner;
+mod probed;
 mod process;
 mod processes;
 mod reader;
@@ -37,3 +38,5 @@ pub use planner::{for_api, for_cgroups};
 pub use reader::{LIMITS_INTERVAL, Pass, Reader};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
 pub use timing::Timing;
+
+pub use crate::ebpf::Histogram;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::metrics::{
-    CollectorSet, Dimension, DiskFact, EngineFact, Family, Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
+    BlockCount, BlockOperation, Bounds, CollectorSet, Dimension, DiskFact, EngineFact, Family, Limit, MachineFact,
+    Probed, ProcessFact, Series, SocketCount,
 };
 
 /// What to read, and what to make of it.
@@ -32,6 +33,12 @@ pub struct Plan {
     pub layer_size: Option<u16>,
     /// What eBPF programs count: slots.
     pub probes: Vec<(Probed, u16)>,
+    /// Histograms that eBPF programs make: their places in a sample.
+    pub histograms: Vec<(Probed, u16)>,
+    /// Block I/O that the eBPF program counts: columns of the device table.
+    pub blocks: Vec<(BlockCount, BlockOperation, u16)>,
+    /// Columns of the device table that files fill, and the eBPF program where they do not.
+    pub fills: Vec<(BlockCount, BlockOperation, u16)>,
     /// Slot of the number of processes.
     pub process_count: Option<u16>,
     /// Number of slots.
@@ -102,6 +109,8 @@ pub enum Value {
     Slot(u16),
     /// In a column of a table: one sample per row.
     Column(Dimension, u16),
+    /// A histogram with these bounds.
+    Histogram(u16, &'static Bounds),
     /// Among the limits.
     Limit(Limit),
     /// Among the engine's facts.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::plan::{Format, Plan, PlannedFile, Row, Value};
 use crate::discover::{Hierarchy, Version};
 use crate::metrics::{
-    Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Series, Source,
+    Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Probed, Series, Source,
 };
 
 /// The column of the table that applies.
@@ -66,6 +66,7 @@ impl Builder<'_> {
             }
             if let Some(value) = self.resolve(source, column, family.collector) {
                 self.add_host_interfaces(series, &value);
+                self.add_fill(series, &value);
                 rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent });
                 return;
             }
@@ -81,6 +82,15 @@ impl Builder<'_> {
     fn add_host_interfaces(&mut self, series: &Series, value: &Value) {
         if let (HostFact::Interface(number), Value::Column(Dimension::Interface, column)) = (series.host, value) {
             add(&mut self.plan.interfaces, (number, *column));
+        }
+    }
+
+    /// Where files may be silent of a device, a probe's count goes into the same column.
+    fn add_fill(&mut self, series: &Series, value: &Value) {
+        if let (Some(Probed::Block(count, operation)), Value::Column(Dimension::Device, column), Some(_)) =
+            (series.filled, value, self.hierarchy)
+        {
+            add(&mut self.plan.fills, (count, operation, *column));
         }
     }
 
@@ -145,11 +155,7 @@ impl Builder<'_> {
             }
             Source::Limit(limit) => Some(Value::Limit(limit)),
             Source::Engine(fact) => Some(Value::Engine(fact)),
-            Source::Probe(what) => {
-                let slot = slot(&mut self.plan.slots);
-                self.plan.probes.push((what, slot));
-                Some(Value::Slot(slot))
-            }
+            Source::Probe(what) => Some(self.probe(what)),
             Source::Machine(fact) => Some(Value::Machine(fact)),
             Source::Sockets(file, count) => {
                 let slot = slot(&mut self.plan.slots);
@@ -191,6 +197,22 @@ impl Builder<'_> {
                 values.map(Value::Sum)
             }
         }
+    }
+
+    fn probe(&mut self, what: Probed) -> Value {
+        if let Some(bounds) = what.bounds() {
+            let place = u16::try_from(self.plan.histograms.len()).unwrap_or(u16::MAX);
+            self.plan.histograms.push((what, place));
+            return Value::Histogram(place, bounds);
+        }
+        if let Probed::Block(count, operation) = what {
+            let column = self.column(Dimension::Device);
+            self.plan.blocks.push((count, operation, column));
+            return Value::Column(Dimension::Device, column);
+        }
+        let slot = slot(&mut self.plan.slots);
+        self.plan.probes.push((what, slot));
+        Value::Slot(slot)
     }
 
     /// An engine alone tells the layer's size and nothing of the filesystem.

@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::sample::Labels;
 use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
-use crate::ebpf::{Holder, Probes};
+use crate::ebpf::{BlockUse, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
 
@@ -40,12 +40,14 @@ pub struct Reader {
     pub(super) files: Files,
     pub(super) labels: Labels,
     pub(super) devices: Devices,
-    containers: Vec<Container>,
+    pub(super) containers: Vec<Container>,
     /// Containers taken in so far.
     lives: u64,
     host: Container,
     pub(super) own: Own,
-    probes: Option<Probes>,
+    pub(super) probes: Option<Probes>,
+    /// Room for one container's block I/O.
+    pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
     pub(super) links: Links,
     pub(super) path: PathBuf,
@@ -85,6 +87,7 @@ impl Reader {
             links: Links::new(procfs, live, own.clone()),
             own,
             probes,
+            block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
             host_pids: !live || super::host::is_host_s(procfs),
@@ -220,28 +223,6 @@ impl Reader {
                 lap(&mut clock, Collector::Disk, timing);
             }
             container.process.take_if(|process| process.counted.is_none());
-        }
-    }
-
-    /// What the eBPF programs have counted for all containers.
-    fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
-        let Some(probes) = &mut self.probes else { return };
-        let mut clock = Instant::now();
-        let holders = self
-            .containers
-            .iter()
-            .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
-        probes.read(pass.collectors, holders, now);
-        probes.publish(&self.own);
-        lap(&mut clock, Collector::EbpfNetwork, timing);
-    }
-
-    fn fill_probed(&self, container: &mut Container) {
-        let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
-        for (what, slot) in &self.plan.probes {
-            if let Some(value) = probes.value(id, *what) {
-                container.sample.set(*slot, value);
-            }
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::ebpf::Histogram;
 use crate::metrics::{Dimension, escape_label};
 
 /// Values of one container. Reused from scrape to scrape: clearing keeps the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     slots: Vec<Option<u64>>,
+    histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
 }
 
@@ -27,12 +29,20 @@ impl Sample {
     /// An empty sample with room for so many slots, and so many columns per dimension.
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
-        Self { slots: vec![None; slots], tables: columns.map(|columns| Table { columns, ..Table::default() }) }
+        let tables = columns.map(|columns| Table { columns, ..Table::default() });
+        Self { slots: vec![None; slots], histograms: Vec::new(), tables }
+    }
+
+    /// The same with room for so many histograms.
+    #[must_use]
+    pub fn with_histograms(self, histograms: usize) -> Self {
+        Self { histograms: vec![None; histograms], ..self }
     }
 
     /// Forgets every value.
     pub fn clear(&mut self) {
         self.slots.fill(None);
+        self.histograms.fill(None);
         self.tables.iter_mut().for_each(Table::clear);
     }
 
@@ -47,6 +57,19 @@ impl Sample {
     #[must_use]
     pub fn get(&self, slot: u16) -> Option<u64> {
         self.slots.get(usize::from(slot)).copied().flatten()
+    }
+
+    /// Sets a histogram.
+    pub fn set_histogram(&mut self, place: u16, histogram: Histogram) {
+        if let Some(room) = self.histograms.get_mut(usize::from(place)) {
+            *room = Some(histogram);
+        }
+    }
+
+    /// A histogram.
+    #[must_use]
+    pub fn histogram(&self, place: u16) -> Option<&Histogram> {
+        self.histograms.get(usize::from(place))?.as_ref()
     }
 
     /// The table of a dimension.
@@ -75,6 +98,13 @@ impl Table {
         if let Some(place) = self.values.get_mut(row * self.columns + usize::from(column)) {
             *place = Some(value);
         }
+    }
+
+    /// The value of a row and column.
+    #[must_use]
+    pub fn get(&self, key: LabelId, column: u16) -> Option<u64> {
+        let row = self.keys.iter().position(|known| *known == key)?;
+        self.values.get(row * self.columns + usize::from(column)).copied().flatten()
     }
 
     /// Forgets every row.

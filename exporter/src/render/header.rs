@@ -8,6 +8,7 @@ use crate::metrics::Unit;
 pub(super) enum Type {
     Counter,
     Gauge,
+    Histogram,
     Untyped,
 }
 
@@ -39,6 +40,7 @@ fn text_type(kind: Type) -> &'static str {
     match kind {
         Type::Counter => "counter",
         Type::Gauge => "gauge",
+        Type::Histogram => "histogram",
         Type::Untyped => "untyped",
     }
 }
@@ -49,6 +51,7 @@ fn open_metrics(name: &str, kind: Type) -> (&str, &'static str) {
     match (kind, name.strip_suffix("_total")) {
         (Type::Counter, Some(family)) => (family, "counter"),
         (Type::Gauge, None) => (name, "gauge"),
+        (Type::Histogram, _) => (name, "histogram"),
         _ => (name, "unknown"),
     }
 }

@@ -5,6 +5,7 @@
 
 mod gzip;
 mod header;
+mod histogram;
 mod labels;
 mod number;
 mod output;
@@ -102,6 +103,7 @@ fn kind(kind: Kind) -> Type {
     match kind {
         Kind::Counter => Type::Counter,
         Kind::Gauge => Type::Gauge,
+        Kind::Histogram => Type::Histogram,
         Kind::Untyped => Type::Untyped,
     }
 }
@@ -149,6 +151,12 @@ fn write_value(
         }
         return;
     }
+    if let Value::Histogram(place, bounds) = value {
+        if let Some(histogram) = sample.histogram(*place) {
+            histogram::write(row, labels, bounds, histogram, out);
+        }
+        return;
+    }
     let replaced = row.series.unless.is_some_and(|dimension: Dimension| !sample.table(dimension).is_empty());
     if let Some(value) = evaluate(value, sample, limits).filter(|_| !replaced) {
         write_number(row, "", labels, value, out);
@@ -168,7 +176,7 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
         Value::Sum(values) => {
             values.iter().try_fold(0_u64, |sum, value| Some(sum.saturating_add(evaluate(value, sample, limits)?)))
         }
-        Value::Column(..) | Value::Engine(_) | Value::Machine(_) => None,
+        Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::Machine(_) => None,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn own(families: &[MetricFamily], format: Format, output: &mut Output
         for metric in family.get_metric() {
             let value = match kind {
                 Type::Counter => metric.get_counter().get_value(),
-                Type::Gauge | Type::Untyped => metric.get_gauge().get_value(),
+                Type::Gauge | Type::Histogram | Type::Untyped => metric.get_gauge().get_value(),
             };
             sample(family.name(), metric, value, scratch, out);
         }

@@ -1,0 +1,136 @@
+//! Measures how long the tasks of every cgroup wait for a CPU: at each switch the kernel itself still knows since when
+//! the next task has been runnable, so that one hook and no map of starts is enough.
+//!
+//! It is the same time that `/proc/PID/schedstat` sums up. Where a count goes: to the CPU's own slot of the cgroup; where
+//! both slots of its set belong to others, to a hash map that all CPUs share; where that is full, nowhere, and this is
+//! counted.
+
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "kernel objects and map values are raw pointers, which the kernel's verifier checks")]
+
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use aya_ebpf::macros::{btf_tracepoint, map};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::programs::BtfTracePointContext;
+use exporter_ebpf::kernel;
+use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
+use exporter_ebpf::sched::{FREE, Layout, Offsets, Slot, WAYS};
+
+/// Shape of `SCHED_SLOTS`, set by user space before loading. The verifier sees constants.
+#[unsafe(no_mangle)]
+static SCHED_LAYOUT: Layout = Layout { cpus: 1, set_bits: 1 };
+/// Set by user space before loading.
+#[unsafe(no_mangle)]
+static SCHED_OFFSETS: Offsets = Offsets {
+    task_queued: 0,
+    task_queue: 0,
+    queue_rq: 0,
+    rq_clock: 0,
+    task_cgroups: 0,
+    set_cgroup: 0,
+    cgroup_kn: 0,
+    kn_id: 0,
+};
+
+/// The table of slots; user space sizes it to `SCHED_LAYOUT` and maps it into its memory.
+#[map]
+static SCHED_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// What found no slot, by cgroup.
+#[map]
+static SCHED_OVERFLOW: HashMap<u64, Histogram> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Switches that found the map full, too.
+#[map]
+static SCHED_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+const NOTHING: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
+
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_latency(context: BtfTracePointContext) -> i32 {
+    let next: *const u8 = context.arg(2);
+    // SAFETY: the kernel's own objects, as the tracepoint's type says; the verifier checks each step.
+    let (cgroup, latency) = unsafe {
+        let offsets = addr_of!(SCHED_OFFSETS).read_volatile();
+        let queued: u64 = kernel::load(next, offsets.task_queued);
+        // The idle task waits for nothing.
+        if queued == 0 {
+            return 0;
+        }
+        let queue: *const u8 = kernel::load(next, offsets.task_queue);
+        let rq: *const u8 = kernel::load(queue, offsets.queue_rq);
+        let now: u64 = kernel::load(rq, offsets.rq_clock);
+        let set: *const u8 = kernel::load(next, offsets.task_cgroups);
+        let cgroup: *const u8 = kernel::load(set, offsets.set_cgroup);
+        let node: *const u8 = kernel::load(cgroup, offsets.cgroup_kn);
+        (kernel::load::<u64>(node, offsets.kn_id), now.wrapping_sub(queued))
+    };
+    // The clocks of CPUs differ by a little, so that a task which has just moved may seem to start before it is queued.
+    let latency = if latency > i64::MAX as u64 { 0 } else { latency };
+    // SAFETY: read-only data of the object, and a helper without conditions.
+    let (layout, cpu) = unsafe { (addr_of!(SCHED_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
+    let set = layout.set(cpu, cgroup);
+    let mut way = 0;
+    while way < WAYS {
+        if let Some(slot) = SCHED_SLOTS.get_ptr_mut(set + way)
+            && is_mine(slot, cgroup)
+        {
+            // SAFETY: a map value, valid while the program runs.
+            add(unsafe { &raw mut (*slot).latency }, latency);
+            return 0;
+        }
+        way += 1;
+    }
+    overflow(&cgroup, latency);
+    0
+}
+
+/// Whether the slot counts this cgroup; a free one does from now on.
+#[inline(always)]
+fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
+    // SAFETY: a map value, valid while the program runs. Volatile, as user space changes it.
+    let owner = unsafe { &raw mut (*slot).owner };
+    match unsafe { owner.read_volatile() } {
+        known if known == cgroup => true,
+        FREE => {
+            // SAFETY: as above; nobody but this CPU takes slots of its own.
+            unsafe { owner.write_volatile(cgroup) };
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Adds to a slot of this CPU.
+#[inline(always)]
+fn add(histogram: *mut Histogram, latency: u64) {
+    // SAFETY: parts of a map value, aligned; the bucket is one of the histogram's. Volatile, as user space reads them.
+    unsafe {
+        let sum = &raw mut (*histogram).sum_ns;
+        sum.write_volatile(sum.read_volatile() + latency);
+        let bucket = (&raw mut (*histogram).buckets).cast::<u64>().add(Scale::RUN_QUEUE.bucket(latency));
+        bucket.write_volatile(bucket.read_volatile() + 1);
+    }
+}
+
+#[inline(never)]
+fn overflow(cgroup: &u64, latency: u64) {
+    // Two CPUs may meet the cgroup at once: one of them makes the entry, both find it.
+    if SCHED_OVERFLOW.get_ptr_mut(cgroup).is_none() {
+        _ = SCHED_OVERFLOW.insert(cgroup, &NOTHING, u64::from(BPF_NOEXIST));
+    }
+    let found = SCHED_OVERFLOW.get_ptr_mut(cgroup);
+    // SAFETY: map values, aligned; the bucket is one of the histogram's.
+    unsafe {
+        if let Some(histogram) = found {
+            kernel::add(&raw mut (*histogram).sum_ns, latency);
+            let buckets = (&raw mut (*histogram).buckets).cast::<u64>();
+            kernel::add(buckets.add(Scale::RUN_QUEUE.bucket(latency)), 1);
+        } else if let Some(refused) = SCHED_REFUSED.get_ptr_mut(0) {
+            kernel::add(refused, 1);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Reads what the block program has counted, and keeps its table free of those who are gone.
+//!
+//! Memory, whatever the number of disks and CPUs: the table of slots is 2 MiB for each of at most four shards (one per
+//! eight CPUs); it holds 8,192 entries (cgroup, disk, operation) per shard. The overflow map takes what finds no slot,
+//! about 280 bytes for each entry that is in it, 18 MiB when all of it is used, none when none is. With one disk, read and
+//! written: 1,000 cgroups have 2,000 entries, 2.0 MiB in all; 10,000 have 20,000, 5.5 MiB.
+
+use std::collections::HashSet;
+
+use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
+use aya::{Ebpf, include_bytes_aligned};
+use exporter_ebpf::block::{Counters, Key, Layout, Offsets, Slot, Subject};
+
+use super::Program;
+use super::facts::Obstacle;
+use super::loader::{Loader, map, mapped};
+use super::probes::operation_of;
+use super::slots::{Slots, histogram, word};
+use crate::metrics::BlockOperation;
+
+const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
+
+/// 4,096 sets of two per shard. Two thousand entries leave three in a hundred to the overflow map.
+const SET_BITS: u32 = 12;
+/// CPUs that share a shard.
+const CPUS_PER_SHARD: usize = 8;
+const MOST_SHARDS: u32 = 4;
+/// Entries that the overflow map takes. It holds memory only for those that are in it.
+const OVERFLOW: u32 = 65_536;
+
+const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
+
+/// The program, attached, and its maps.
+pub(super) struct Block {
+    /// Keeps program and link alive.
+    pub(super) object: Ebpf,
+    slots: Slots,
+    overflow: KernelMap<MapData, Key, Counters>,
+    refused: PerCpuArray<MapData, u64>,
+    /// What was counted, as of the last [`Block::read`], in the order of the keys.
+    totals: Vec<(Key, Counters)>,
+}
+
+impl Block {
+    /// Loads and attaches the program.
+    ///
+    /// # Errors
+    /// What the kernel refused or does not have.
+    pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
+        let offsets = offsets(loader)?;
+        let layout = Layout { set_bits: SET_BITS, shard_mask: shards(super::loader::cpus()?) - 1 };
+        loader.set("BLOCK_OFFSETS", offsets);
+        loader.set("BLOCK_LAYOUT", layout);
+        loader.size("BLOCK_SLOTS", layout.slots());
+        loader.size("BLOCK_OVERFLOW", OVERFLOW);
+        let mut object = loader.load(OBJECT)?;
+        loader.trace(&mut object, Program::BlockComplete, "block_rq_complete")?;
+        let slots = Slots::new(mapped(&mut object, "BLOCK_SLOTS", layout.slots() as usize * WORDS)?, WORDS);
+        let overflow = map(&mut object, "BLOCK_OVERFLOW")?;
+        let refused = map(&mut object, "BLOCK_REFUSED")?;
+        Ok(Self { object, slots, overflow, refused, totals: Vec::new() })
+    }
+
+    /// Takes what every cgroup has counted so far: one look at each slot, and at what overflowed.
+    pub(super) fn read(&mut self) {
+        self.slots.free_retired();
+        self.totals.clear();
+        let held = self.slots.held().map(|(cgroup, slot)| {
+            let counters = Counters { bytes: word(slot, 2), latency: histogram(slot, 3) };
+            (Key { cgroup, subject: Subject(word(slot, 1)) }, counters)
+        });
+        // An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
+        self.totals.extend(held.chain(self.overflow.iter().filter_map(Result::ok)));
+        merge(&mut self.totals);
+    }
+
+    /// What a cgroup has done, by device and operation, as of the last [`Block::read`].
+    pub(super) fn counted(&self, cgroup: u64) -> &[(Key, Counters)] {
+        let from = self.totals.partition_point(|(key, _)| key.cgroup < cgroup);
+        let to = self.totals.partition_point(|(key, _)| key.cgroup <= cgroup);
+        self.totals.get(from..to).unwrap_or_default()
+    }
+
+    /// The cgroups that have done anything, as of the last [`Block::read`].
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
+        self.totals.iter().map(|(key, _)| key.cgroup)
+    }
+
+    /// Entries in use: cgroups times devices times operations.
+    pub(super) fn entries(&self) -> usize {
+        self.totals.len()
+    }
+
+    /// Completions that were not counted, as no entry was left.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+    }
+
+    /// Gives the entries of ended cgroups back. A completion that comes later makes a new one, which is found by the next
+    /// look for cgroups that are gone.
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
+        self.slots.retire(ended);
+        let gone: Vec<Key> = self.overflow.keys().filter_map(Result::ok).collect();
+        for key in gone.iter().filter(|key| ended.contains(&key.cgroup)) {
+            // Nobody else removes, and what is not there is as good as removed.
+            self.overflow.remove(key).unwrap_or_default();
+        }
+    }
+}
+
+fn offsets(loader: &Loader) -> Result<Offsets, Obstacle> {
+    Ok(Offsets {
+        request_queue: loader.offset("request", "q")?,
+        request_flags: loader.offset("request", "cmd_flags")?,
+        request_length: loader.offset("request", "__data_len")?,
+        request_bio: loader.offset("request", "bio")?,
+        request_made: loader.offset("request", "start_time_ns")?,
+        request_started: loader.offset("request", "io_start_time_ns")?,
+        queue_disk: loader.offset("request_queue", "disk")?,
+        disk_major: loader.offset("gendisk", "major")?,
+        disk_minor: loader.offset("gendisk", "first_minor")?,
+        bio_group: loader.offset("bio", "bi_blkg")?,
+        group_blkcg: loader.offset("blkcg_gq", "blkcg")?,
+        blkcg_cgroup: loader.offset("blkcg", "css.cgroup")?,
+        cgroup_kn: loader.offset("cgroup", "kn")?,
+        kn_id: loader.offset("kernfs_node", "id")?,
+    })
+}
+
+/// As many shards as keep CPUs from fighting for a line, a power of two.
+fn shards(cpus: usize) -> u32 {
+    let wanted = cpus.div_ceil(CPUS_PER_SHARD).next_power_of_two();
+    u32::try_from(wanted).unwrap_or(MOST_SHARDS).min(MOST_SHARDS)
+}
+
+/// One entry per key, in the order of the keys: shards and overflow may each have one.
+fn merge(entries: &mut Vec<(Key, Counters)>) {
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    entries.dedup_by(|(key, counters), (kept, total)| {
+        let same = key == kept;
+        if same {
+            total.add(counters);
+        }
+        same
+    });
+}
+
+/// What a container has done on one device by one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockUse {
+    /// Major number of the disk.
+    pub major: u32,
+    /// Minor number of the disk.
+    pub minor: u32,
+    /// The operation.
+    pub operation: BlockOperation,
+    /// Bytes completed.
+    pub bytes: u64,
+    /// Requests completed.
+    pub operations: u64,
+}
+
+/// Adds entries of one cgroup to what its container has done so far.
+pub(super) fn add_uses(entries: &[(Key, Counters)], uses: &mut Vec<BlockUse>) {
+    for (key, counters) in entries {
+        let (major, minor, operation) =
+            (key.subject.major(), key.subject.minor(), operation_of(key.subject.operation()));
+        let same = |known: &&mut BlockUse| (known.major, known.minor, known.operation) == (major, minor, operation);
+        let (bytes, operations) = (counters.bytes, counters.latency.count());
+        match uses.iter_mut().find(same) {
+            Some(known) => {
+                known.bytes += bytes;
+                known.operations += operations;
+            }
+            None => uses.push(BlockUse { major, minor, operation, bytes, operations }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exporter_ebpf::block::{Counters, Key, Operation, Subject};
+    use exporter_ebpf::latency::Histogram;
+
+    use super::{add_uses, merge, shards};
+    use crate::metrics::BlockOperation;
+
+    fn entry(cgroup: u64, operation: Operation, bytes: u64) -> (Key, Counters) {
+        let mut latency = Histogram { sum_ns: 1000, ..Histogram::default() };
+        latency.buckets[3] = 2;
+        (Key { cgroup, subject: Subject::new(254, 1, operation) }, Counters { bytes, latency })
+    }
+
+    #[test]
+    fn parts_of_an_entry_are_added_up_and_others_left_alone() {
+        let mut entries = vec![
+            entry(2, Operation::Read, 10),
+            entry(1, Operation::Write, 20),
+            entry(2, Operation::Read, 30),
+            entry(2, Operation::Write, 40),
+        ];
+        merge(&mut entries);
+        let bytes: Vec<(u64, u64)> = entries.iter().map(|(key, counters)| (key.cgroup, counters.bytes)).collect();
+        assert_eq!(bytes, [(1, 20), (2, 40), (2, 40)]);
+        assert_eq!((entries[1].1.latency.count(), entries[1].1.latency.sum_ns), (4, 2000));
+
+        // A container may have several cgroups.
+        let mut uses = Vec::new();
+        add_uses(&entries[..1], &mut uses);
+        add_uses(&entries[1..], &mut uses);
+        let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations)).collect();
+        assert_eq!(seen, [(BlockOperation::Write, 60, 4), (BlockOperation::Read, 40, 4)]);
+        assert_eq!((uses[0].major, uses[0].minor), (254, 1));
+    }
+
+    #[test]
+    fn shards_are_few_and_a_power_of_two() {
+        assert_eq!([1, 2, 8, 9, 24, 64, 512].map(shards), [1, 1, 1, 2, 4, 4, 4]);
+    }
+}

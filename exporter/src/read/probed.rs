@@ -1,0 +1,180 @@
+//! What eBPF programs have counted into the samples, and into the files' columns where the files tell nothing.
+
+use std::time::Instant;
+
+use super::container::Container;
+use super::format::Device;
+use super::plan::Plan;
+use super::reader::{Pass, Reader};
+use super::sample::{LabelId, Table};
+use super::timing::{Timing, lap};
+use crate::discover::Version;
+use crate::ebpf::{BlockUse, Holder};
+use crate::metrics::{BlockCount, Collector, Controller, Dimension};
+
+impl Reader {
+    /// Has the programs' maps read for all containers.
+    pub(super) fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        let Some(probes) = &mut self.probes else { return };
+        let mut clock = Instant::now();
+        let holders = self
+            .containers
+            .iter()
+            .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
+        probes.read(pass.collectors, holders, now);
+        probes.publish(&self.own);
+        lap(&mut clock, Collector::EbpfNetwork, timing);
+    }
+
+    /// Puts a container's share into its sample, after its files.
+    pub(super) fn fill_probed(&mut self, container: &mut Container) {
+        let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
+        for (what, slot) in &self.plan.probes {
+            if let Some(value) = probes.value(id, *what) {
+                container.sample.set(*slot, value);
+            }
+        }
+        for (what, place) in &self.plan.histograms {
+            if let Some(histogram) = probes.histogram(id, *what) {
+                container.sample.set_histogram(*place, histogram);
+            }
+        }
+        if self.plan.blocks.is_empty() && self.plan.fills.is_empty() {
+            return;
+        }
+        let mut uses = std::mem::take(&mut self.block_uses);
+        probes.block_uses(id, &mut uses);
+        if !uses.is_empty() {
+            let pool = self.labels.of_mut(Dimension::Device);
+            let one_tree = self.hierarchy.tree(Controller::Io).is_some_and(|tree| tree.version == Version::V2);
+            let table = container.sample.table_mut(Dimension::Device);
+            fill(&self.plan, &uses, one_tree, &mut container.probe_fed, table, |device| {
+                self.devices.label(device, pool)
+            });
+        }
+        self.block_uses = uses;
+    }
+}
+
+/// Fills the table of devices: the columns of the programs' own families, and those of the files' families for devices
+/// that the files do not tell of.
+///
+/// Which source a device has is decided when the container is first seen to use it, and stays (`probe_fed`): the two begin
+/// to count at different times, so that a change would be a jump. The probe's values are older than the files': what it
+/// has seen, files that count have counted, too. On v2 (`one_tree`) files that tell of any device tell of all that there
+/// are to tell of: what the probe sees beside are the parts that such a device is made of.
+fn fill(
+    plan: &Plan,
+    uses: &[BlockUse],
+    one_tree: bool,
+    probe_fed: &mut Vec<Device>,
+    table: &mut Table,
+    mut label: impl FnMut(Device) -> LabelId,
+) {
+    let told = |table: &Table, key: Option<LabelId>| {
+        plan.fills.iter().any(|(.., column)| match key {
+            Some(key) => table.get(key, *column).is_some(),
+            None => table.column(*column).next().is_some(),
+        })
+    };
+    let files_tell_all = one_tree && told(table, None);
+    for one in uses {
+        let device = Device { major: one.major, minor: one.minor };
+        let key = label(device);
+        if !plan.fills.is_empty() && !probe_fed.contains(&device) && !files_tell_all && !told(table, Some(key)) {
+            probe_fed.push(device);
+        }
+    }
+    for device in probe_fed.iter() {
+        let key = label(*device);
+        plan.fills.iter().for_each(|(.., column)| table.set(key, *column, 0));
+    }
+    for one in uses {
+        let device = Device { major: one.major, minor: one.minor };
+        let key = label(device);
+        let mut set = |columns: &[(BlockCount, _, u16)]| {
+            for (count, _, column) in columns.iter().filter(|(_, operation, _)| *operation == one.operation) {
+                let value = if *count == BlockCount::Bytes { one.bytes } else { one.operations };
+                table.set(key, *column, value);
+            }
+        };
+        set(&plan.blocks);
+        if probe_fed.contains(&device) {
+            set(&plan.fills);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BlockUse, Device, Plan, fill};
+    use crate::metrics::{BlockCount, BlockOperation, Dimension};
+    use crate::read::{Labels, Sample};
+
+    const DISK: Device = Device { major: 254, minor: 0 };
+    const OTHER: Device = Device { major: 7, minor: 1 };
+
+    /// Column 0: the program's own family; 1 and 2: the files' families of bytes read and written.
+    fn plan() -> Plan {
+        let (bytes, read, write) = (BlockCount::Bytes, BlockOperation::Read, BlockOperation::Write);
+        Plan { blocks: vec![(bytes, read, 0)], fills: vec![(bytes, read, 1), (bytes, write, 2)], ..Plan::default() }
+    }
+
+    fn read(device: Device, bytes: u64) -> BlockUse {
+        let (major, minor, operation) = (device.major, device.minor, BlockOperation::Read);
+        BlockUse { major, minor, operation, bytes, operations: 1 }
+    }
+
+    /// One pass: what the files tell, and what the probe has counted. Gives the three columns of a device.
+    fn pass(
+        files: &[(Device, u64)],
+        uses: &[BlockUse],
+        one_tree: bool,
+        fed: &mut Vec<Device>,
+        asked: Device,
+    ) -> [Option<u64>; 3] {
+        let mut labels = Labels::default();
+        let mut sample = Sample::new(0, [3, 0, 0, 0, 0]);
+        let mut label = |device: Device| {
+            labels.of_mut(Dimension::Device).label(format!("{}:{}", device.major, device.minor).as_bytes())
+        };
+        let table = sample.table_mut(Dimension::Device);
+        for (device, value) in files {
+            table.set(label(*device), 1, *value);
+        }
+        fill(&plan(), uses, one_tree, fed, table, &mut label);
+        let key = label(asked);
+        [0, 1, 2].map(|column| table.get(key, column))
+    }
+
+    #[test]
+    fn files_that_tell_of_a_device_stay_its_source() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[(DISK, 500)], &[read(DISK, 400)], false, fed, DISK), [Some(400), Some(500), None]);
+        assert!(fed.is_empty());
+    }
+
+    #[test]
+    fn a_device_that_files_are_silent_about_is_filled_and_stays_so() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[], &[read(DISK, 400)], false, fed, DISK), [Some(400), Some(400), Some(0)]);
+        // Somebody sets a limit: the files begin to count, from 0. The series must not fall.
+        assert_eq!(pass(&[(DISK, 7)], &[read(DISK, 450)], false, fed, DISK), [Some(450), Some(450), Some(0)]);
+        // The same container's other device is told of from the start.
+        let both = [read(DISK, 450), read(OTHER, 90)];
+        assert_eq!(pass(&[(DISK, 7), (OTHER, 99)], &both, false, fed, OTHER), [Some(90), Some(99), None]);
+    }
+
+    #[test]
+    fn on_v2_devices_beside_those_of_the_file_are_their_parts() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[(DISK, 500)], &[read(OTHER, 400)], true, fed, OTHER), [Some(400), None, None]);
+        assert_eq!(pass(&[(DISK, 500)], &[read(OTHER, 400)], false, fed, OTHER), [Some(400), Some(400), Some(0)]);
+    }
+
+    #[test]
+    fn a_container_without_io_has_no_rows() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[], &[], false, fed, DISK), [None; 3]);
+    }
+}

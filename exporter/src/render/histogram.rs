@@ -1,0 +1,82 @@
+//! The samples of one histogram: `_bucket` for each bound, `_sum`, `_count`. The same in both formats.
+
+use super::labels::Set;
+use super::number::decimal;
+use super::output::Output;
+use crate::metrics::Bounds;
+use crate::read::{Histogram, Row};
+
+/// The kernel's latencies are nanoseconds.
+const NANOSECONDS: u8 = 9;
+
+/// Appends them. The buckets are counted one by one and exposed cumulated, so that count and buckets always agree.
+pub(super) fn write(row: &Row, labels: Set<'_>, bounds: &Bounds, histogram: &Histogram, out: &mut Output) {
+    let mut count = 0;
+    for (bound, bucket) in bounds.iter().copied().chain(["+Inf"]).zip(&histogram.buckets) {
+        count += bucket;
+        begin(row, "_bucket", Some(bound), labels, out);
+        integer(count, out);
+    }
+    begin(row, "_sum", None, labels, out);
+    decimal(histogram.sum_ns, NANOSECONDS, row.family.unit.exponent(), &mut out.text);
+    out.text.push(b'\n');
+    begin(row, "_count", None, labels, out);
+    integer(count, out);
+}
+
+fn integer(value: u64, out: &mut Output) {
+    out.text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.text.push(b'\n');
+}
+
+/// Name and labels, and the blank before the value.
+fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: Set<'_>, out: &mut Output) {
+    out.open();
+    let (before, after) = if bound.is_some() { ("le=\"", "\"") } else { ("", "") };
+    let separator = if row.labels.is_empty() || bound.is_none() { "" } else { "," };
+    let own = !row.labels.is_empty() || bound.is_some();
+    let comma = if own && !labels.text.is_empty() { "," } else { "" };
+    let bound = bound.unwrap_or_default();
+    for part in [row.family.name, suffix, "{", &row.labels, separator, before, bound, after, comma, labels.text] {
+        out.text.extend_from_slice(part.as_bytes());
+    }
+    out.mark(labels);
+    out.text.extend_from_slice(b"} ");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::super::{Format, Pool};
+    use super::{Output, Set, write};
+    use crate::metrics::{FAMILIES, Kind, Probed, Source};
+    use crate::read::{Histogram, Row, Value};
+
+    #[test]
+    fn buckets_are_cumulated_and_end_with_all() {
+        let families = FAMILIES.iter().copied().flatten();
+        let mut series = families
+            .filter(|family| family.kind == Kind::Histogram)
+            .flat_map(|family| family.series.iter().map(move |series| (family, series)));
+        let (family, series) = series.next().unwrap();
+        let Source::Probe(what) = series.v1 else { panic!("{series:?}") };
+        let labels = Cow::Borrowed(series.labels);
+        let row = Row { family, series, labels, value: Value::Slot(0), exponent: 0 };
+        let mut histogram = Histogram { sum_ns: 21_000_000_500, ..Histogram::default() };
+        (histogram.buckets[0], histogram.buckets[2], histogram.buckets[21]) = (3, 4, 1);
+        let mut out = Output::new(Format::Text, false, &Pool::default());
+        write(&row, Set::fixed("id=\"/a\""), Probed::bounds(what).unwrap(), &histogram, &mut out);
+        let text = String::from_utf8(out.finish().to_vec()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 24);
+        let name = "container_blkio_latency_seconds";
+        let bucket =
+            |bound: &str, count| format!("{name}_bucket{{operation=\"read\",le=\"{bound}\",id=\"/a\"}} {count}");
+        assert_eq!(lines[0], bucket("1.6e-05", 3));
+        assert_eq!((lines[1], lines[2]), (&*bucket("3.2e-05", 3), &*bucket("6.4e-05", 7)));
+        assert_eq!((lines[20], lines[21]), (&*bucket("16.777216", 7), &*bucket("+Inf", 8)));
+        assert_eq!(lines[22], format!("{name}_sum{{operation=\"read\",id=\"/a\"}} 21.0000005"));
+        assert_eq!(lines[23], format!("{name}_count{{operation=\"read\",id=\"/a\"}} 8"));
+    }
+}

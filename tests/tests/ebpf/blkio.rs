@@ -1,0 +1,250 @@
+//! Block I/O past the page cache: known bytes, known operations, on a disk and on a device of the test's own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exporter_tests::bare::BareContainers;
+use exporter_tests::kernel::Kernel;
+use exporter_tests::{Container, Engine, Exporter, Exposition};
+use tempfile::TempDir;
+
+use super::{ROUNDS, named};
+
+const MIB: i128 = 1024 * 1024;
+const BYTES: &str = "container_blkio_bytes_total";
+const OPERATIONS: &str = "container_blkio_operations_total";
+const LATENCY: &str = "container_blkio_latency_seconds";
+const LOADED: &str = "docker_stats_exporter_ebpf_program_loaded";
+const ENTRIES: &str = "docker_stats_exporter_ebpf_map_entries";
+
+/// What an exposition says of one container's operation of one kind, on all devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Told {
+    bytes: i128,
+    operations: i128,
+    seconds: f64,
+}
+
+impl Told {
+    fn of(exposition: &Exposition, label: (&str, &str), operation: &str) -> Result<Self> {
+        let labels = [label, ("operation", operation)];
+        let sum = |name: &str| -> Result<i128> {
+            let samples = exposition.select(name, &labels).into_iter();
+            samples.map(|sample| sample.text.parse::<i128>().with_context(|| sample.text.clone())).sum()
+        };
+        let told = Self {
+            bytes: sum(BYTES)?,
+            operations: sum(OPERATIONS)?,
+            seconds: exposition.value(&format!("{LATENCY}_sum"), &labels).unwrap_or(0.0),
+        };
+        if told.operations > 0 {
+            let count = exposition.integer(&format!("{LATENCY}_count"), &labels)?;
+            ensure!(count == told.operations, "{count} latencies of {} operations", told.operations);
+            buckets_agree(exposition, &labels, count)?;
+        }
+        Ok(told)
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            bytes: self.bytes - before.bytes,
+            operations: self.operations - before.operations,
+            seconds: self.seconds - before.seconds,
+        }
+    }
+}
+
+/// Buckets rise, the last one is everything, and there are as many as there are bounds.
+fn buckets_agree(exposition: &Exposition, labels: &[(&str, &str)], count: i128) -> Result<()> {
+    let buckets = exposition.select(&format!("{LATENCY}_bucket"), labels);
+    let counts: Vec<f64> = buckets.iter().map(|bucket| bucket.value).collect();
+    let bounds: Vec<&str> = buckets.iter().map(|bucket| bucket.label("le")).collect();
+    ensure!(bounds.len() == 22 && bounds[0] == "1.6e-05" && bounds[20] == "16.777216", "{bounds:?}");
+    ensure!(counts.is_sorted() && bounds[21] == "+Inf" && buckets[21].text == count.to_string(), "{counts:?}");
+    Ok(())
+}
+
+/// A block device over a file, given back at the end.
+struct Loop {
+    device: String,
+    file: PathBuf,
+    _directory: TempDir,
+}
+
+impl Loop {
+    /// The file lies on a disk, where direct I/O is possible.
+    fn make(bytes: u64) -> Result<Self> {
+        let directory = tempfile::tempdir_in("/var/tmp")?;
+        let file = directory.path().join("disk");
+        fs::write(&file, vec![7; usize::try_from(bytes)?])?;
+        let mut command = Command::new("losetup");
+        let output = command.args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;
+        ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+        let device = String::from_utf8(output.stdout)?.trim().to_owned();
+        Ok(Self { device, file, _directory: directory })
+    }
+
+    fn number(&self) -> Result<String> {
+        let name = Path::new(&self.device).file_name().context("a device has a name")?;
+        Ok(fs::read_to_string(Path::new("/sys/block").join(name).join("dev"))?.trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        Command::new("losetup").args(["--detach", &self.device]).output().map(drop).unwrap_or_default();
+    }
+}
+
+fn read(from: &str, blocks: usize) -> Vec<String> {
+    let words = format!("busybox dd if={from} of=/dev/null bs=4k count={blocks} iflag=direct");
+    words.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn known_bytes_and_operations_are_counted_for_their_container_and_no_other() {
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "blkio", &[]).unwrap();
+    let other = Container::sleeping(engine, "idle", &[]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    named(&exporter, &container).unwrap();
+    assert_eq!(exporter.scrape().unwrap().integer(LOADED, &[("program", "block_complete")]).unwrap(), 1);
+    // Its blocks are found beforehand, so that nothing but the data is written later.
+    let write = "dd if=/dev/zero of=/data bs=256k count=64 oflag=direct conv=notrunc";
+    container.exec(&["sh", "-c", &format!("{write} && sync")]).unwrap();
+    let told = |operation: &str| {
+        let exposition = exporter.scrape().unwrap();
+        let of = |one: &Container<'_>| Told::of(&exposition, ("name", &one.name), operation).unwrap();
+        (of(&container), of(&other))
+    };
+    let (mut exact_writes, mut exact_reads) = (false, false);
+    for _ in 0..ROUNDS {
+        let (before, idle) = told("write");
+        container.exec(&["sh", "-c", write]).unwrap();
+        let (after, still) = told("write");
+        let written = after.since(before);
+        assert_eq!(idle, still, "an idle container has written");
+        exact_writes |= written.bytes == 16 * MIB && (64..=128).contains(&written.operations);
+
+        let (before, idle) = told("read");
+        let began = Instant::now();
+        container.exec(&["dd", "if=/data", "of=/dev/null", "bs=4k", "count=2000", "iflag=direct"]).unwrap();
+        let elapsed = began.elapsed().as_secs_f64();
+        let (after, still) = told("read");
+        let done = after.since(before);
+        assert_eq!(idle, still, "an idle container has read");
+        // One after the other: together they cannot have taken longer than the command.
+        assert!(done.seconds > 0.0 && done.seconds <= elapsed, "{done:?} in {elapsed} s");
+        exact_reads |= done.bytes == 2000 * 4096 && done.operations == 2000;
+        if exact_writes && exact_reads {
+            break;
+        }
+    }
+    assert!(exact_writes && exact_reads, "16 MiB written: {exact_writes}; 2,000 blocks read: {exact_reads}");
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn the_families_of_files_are_filled_where_the_files_are_silent() {
+    let disk = Loop::make(1 << 20).unwrap();
+    let bare = BareContainers::make(1).unwrap();
+    let id = bare.ids[0].as_str();
+    let exporter = Exporter::builder().start().unwrap();
+    let label = ("id", &*bare.path(id));
+    let fs = |name: &str, exposition: &Exposition| {
+        exposition.integer(&format!("container_fs_{name}_total"), &[label, ("device", &disk.device)])
+    };
+    assert!(fs("reads", &exporter.scrape().unwrap()).is_err(), "no I/O, no series");
+    let words = read(&disk.device, 100);
+    bare.run(id, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let exposition = exporter.scrape().unwrap();
+    let kernel = Kernel::of(std::process::id()).unwrap().at(Path::new(&bare.path(id)));
+    let by_file = kernel.devices().unwrap_or_default().contains_key(&disk.number().unwrap());
+    let (reads, bytes) = (fs("reads", &exposition).unwrap(), fs("reads_bytes", &exposition).unwrap());
+    assert!((1..=100).contains(&reads) && bytes == reads * 4096, "{reads} reads of {bytes} bytes, by file: {by_file}");
+    assert_eq!(fs("writes", &exposition).unwrap(), 0);
+    assert_eq!(fs("writes_bytes", &exposition).unwrap(), 0);
+    // Never back, whatever comes later.
+    bare.run(id, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    assert!(fs("reads", &exporter.scrape().unwrap()).unwrap() >= reads);
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn a_request_that_completes_in_parts_is_one_operation_with_all_its_bytes() {
+    let disk = Loop::make(64 << 10).unwrap();
+    let bare = BareContainers::make(1).unwrap();
+    let id = bare.ids[0].as_str();
+    let exporter = Exporter::builder().start().unwrap();
+    let path = bare.path(id);
+    let told = || Told::of(&exporter.scrape().unwrap(), ("id", &path), "read").unwrap();
+    // The file is cut below the device: a read across its end completes up to there, and fails for the rest.
+    File::options().write(true).open(&disk.file).unwrap().set_len(20 << 10).unwrap();
+    let device = |exposition: &Exposition, name: &str| {
+        exposition.integer(name, &[("id", &path), ("operation", "read"), ("device", &disk.device)]).unwrap_or(0)
+    };
+    let seen = (0..ROUNDS).find_map(|_| {
+        let before = exporter.scrape().unwrap();
+        let words = format!("busybox dd if={} of=/dev/null bs=32k count=1 iflag=direct", disk.device);
+        let failed = bare.run(id, &words.split(' ').collect::<Vec<_>>()).unwrap_err();
+        assert!(failed.to_string().contains("error"), "{failed}");
+        let after = exporter.scrape().unwrap();
+        let since = |name: &str| device(&after, name) - device(&before, name);
+        let seen = (since(OPERATIONS), since(BYTES));
+        assert!(seen.0 <= 1 && seen.1 <= 32 << 10, "one read counted as {seen:?}");
+        (seen == (1, 32 << 10)).then_some(seen)
+    });
+    assert!(seen.is_some(), "one read of 32 KiB was never counted as such");
+    assert!(told().operations >= 1);
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn entries_go_with_their_cgroups_and_nobody_inherits_io() {
+    let disk = Loop::make(1 << 20).unwrap();
+    let exporter = Exporter::builder().start().unwrap();
+    let entries = |what: &str, limit: f64| {
+        exporter.scrape_until(Duration::from_secs(30), what, |exposition| {
+            let entries = exposition.value(ENTRIES, &[("map", "block")])?;
+            ensure!(entries <= limit, "{entries} entries, not yet {limit}");
+            Ok(entries)
+        })
+    };
+    let before = entries("any", f64::MAX).unwrap();
+    for round in 0..4 {
+        let bare = BareContainers::make(40).unwrap();
+        for (place, id) in bare.ids.iter().enumerate() {
+            let words = read(&disk.device, place + 1);
+            bare.run(id, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        }
+        let exposition = exporter.scrape().unwrap();
+        let labels = |id: &str| [("id".to_owned(), bare.path(id))];
+        let mut total = 0;
+        for (id, own) in bare.ids.iter().zip(1_i128..) {
+            let [(_, path)] = labels(id);
+            let device = [("id", path.as_str()), ("operation", "read"), ("device", disk.device.as_str())];
+            let done = exposition.integer(OPERATIONS, &device).unwrap_or(0);
+            assert!(done <= own, "{done} operations where {own} were done, in round {round}");
+            total += done;
+        }
+        assert!(total > 0, "nothing was counted in round {round}");
+    }
+    let after = entries("the entries to be given back", before + 30.0).unwrap();
+    assert!(after <= before + 30.0, "{before} entries before, {after} after");
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn a_collector_that_is_off_loads_nothing() {
+    let exporter = Exporter::builder().flag("--no-collector.ebpf_blkio").start().unwrap();
+    let exposition = exporter.scrape().unwrap();
+    assert!(!exposition.has(LOADED, &[("program", "block_complete")]));
+    assert!(!exposition.has(LOADED, &[("program", "sched_latency")]), "opt-in");
+    let names = super::program_names(exporter.pid()).unwrap();
+    assert!(names.iter().any(|name| name == "network_receive"), "{names:?}");
+    assert!(!names.iter().any(|name| name == "block_complete" || name == "sched_latency"), "{names:?}");
+    exporter.stop().unwrap();
+}
