@@ -22,6 +22,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use exporter_tests::bare::BareContainers;
 use exporter_tests::{Container, Exporter, Exposition};
 
 /// A value may be counted a moment after the command that caused it has ended.
@@ -72,6 +73,13 @@ fn serve_bytes(address: IpAddr, size: usize) -> Result<SocketAddr> {
         }
     });
     Ok(local)
+}
+
+/// Sends packets of 100 bytes to this host from inside a container without an engine, and gives how many it were. Whether
+/// a busy machine answers them in time does not matter.
+fn ping_from(bare: &BareContainers, id: &str, packets: u64) -> Result<i128> {
+    let command = format!("busybox ping -q -A -c {packets} -s 72 127.0.0.1 || true");
+    Ok(transmitted(&bare.run(id, &["sh", "-c", &command])?))
 }
 
 /// How many packets `ping` says that it has sent: at times it is one more than it was told to.

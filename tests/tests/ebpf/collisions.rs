@@ -8,7 +8,7 @@ use docker_stats_exporter::ebpf::{Holder, Probes, Sizes};
 use docker_stats_exporter::metrics::{Collector, CollectorSet, IpFamily, Probed, TrafficCount};
 use exporter_tests::bare::BareContainers;
 
-use super::transmitted;
+use super::ping_from;
 
 const SENT: Probed = Probed::Traffic(TrafficCount::SentBytes, IpFamily::V4);
 const CONTAINERS: usize = 24;
@@ -39,11 +39,7 @@ impl Generation {
             .ids
             .iter()
             .zip(1..)
-            .map(|(id, packets): (_, u64)| {
-                let packets = (packets + self.life).to_string();
-                let said = self.bare.run(id, &["busybox", "ping", "-q", "-A", "-c", &packets, "-s", "72", "127.0.0.1"]);
-                transmitted(&said.unwrap())
-            })
+            .map(|(id, packets): (_, u64)| ping_from(&self.bare, id, packets + self.life).unwrap())
             .collect();
         probes.read(WANTED, holders(), Instant::now());
         for ((id, before), pinged) in ids.iter().zip(before).zip(pinged) {

@@ -10,7 +10,7 @@ use exporter_tests::bare::BareContainers;
 use exporter_tests::{Engine, Exporter, wait};
 use rustix::process::Signal;
 
-use super::transmitted;
+use super::ping_from;
 
 const LOADED: &str = "docker_stats_exporter_ebpf_program_loaded";
 const ENTRIES: &str = "docker_stats_exporter_ebpf_map_entries";
@@ -62,8 +62,7 @@ fn several_exporters_count_the_same_and_do_not_disturb_each_other() {
     let bare = BareContainers::make(1).unwrap();
     let id = bare.ids.first().unwrap();
     let exporters = [Exporter::builder().start().unwrap(), Exporter::builder().start().unwrap()];
-    let ping =
-        || transmitted(&bare.run(id, &["busybox", "ping", "-q", "-A", "-c", "100", "-s", "72", "127.0.0.1"]).unwrap());
+    let ping = || ping_from(&bare, id, 100).unwrap();
     let sent = |exporter: &Exporter, packets: i128| {
         exporter.scrape_until(Duration::from_secs(10), "the packets", |exposition| {
             let sample = exposition.container(id).find(|sample| sample.name == SENT).context("none yet")?;
@@ -99,14 +98,13 @@ fn entries_go_with_their_cgroups_and_nobody_inherits_counts() {
         let bare = BareContainers::make(AT_ONCE).unwrap();
         // Each sends another number of packets: a foreign byte would show.
         let pinged: Vec<i128> = std::thread::scope(|scope| {
-            let ping = |place: usize, id: &String| {
-                let packets = (place + 1).to_string();
-                bare.run(id, &["busybox", "ping", "-q", "-A", "-c", &packets, "-s", "72", "127.0.0.1"]).unwrap()
-            };
             let parts: Vec<_> = (0..4)
                 .map(|part| {
                     let mine = bare.ids.iter().enumerate().skip(part * AT_ONCE.div_ceil(4)).take(AT_ONCE.div_ceil(4));
-                    scope.spawn(move || mine.map(|(place, id)| transmitted(&ping(place, id))).collect::<Vec<_>>())
+                    let bare = &bare;
+                    scope.spawn(move || {
+                        mine.map(|(place, id)| ping_from(bare, id, place as u64 + 1).unwrap()).collect::<Vec<_>>()
+                    })
                 })
                 .collect();
             parts.into_iter().flat_map(|part| part.join().unwrap()).collect()

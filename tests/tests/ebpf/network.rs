@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use exporter_tests::bare::BareContainers;
 use exporter_tests::{Container, Engine, Exporter, Exposition};
 
-use super::{SOON, named, serve_bytes, transmitted};
+use super::{SOON, named, ping_from, serve_bytes, transmitted};
 
 const RECEIVED: &str = "container_ebpf_network_receive_bytes_total";
 const RECEIVED_PACKETS: &str = "container_ebpf_network_receive_packets_total";
@@ -147,8 +147,7 @@ fn what_is_below_a_container_s_cgroup_is_the_container_s() {
         exposition.container(id).find(|sample| sample.name == SENT).map(|sample| sample.text.clone())
     };
     assert_eq!(sent(&exporter.scrape().unwrap()), None);
-    let said = bare.run(&nested, &["busybox", "ping", "-q", "-A", "-c", "50", "-s", "72", "127.0.0.1"]).unwrap();
-    let expected = (transmitted(&said) * 100).to_string();
+    let expected = (ping_from(&bare, &nested, 50).unwrap() * 100).to_string();
     exporter
         // Who an unknown cgroup belongs to is looked up at most every ten seconds.
         .scrape_until(SOON * 3, "the nested cgroup's packets", |exposition| {
