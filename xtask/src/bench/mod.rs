@@ -2,7 +2,7 @@
 //!
 //! Makes container cgroups directly under this host's cgroup mounts, runs the release binary against them and writes
 //! `docs/OVERHEAD.md`. Needs root and no engine. Nothing here asserts a time: the figures are read by people.
-//! `cargo xtask bench render` needs nothing but the processor.
+//! `cargo xtask bench render` needs nothing but the processor, `cargo xtask bench ebpf` a kernel that takes the programs.
 
 mod client;
 mod exporter;
@@ -10,6 +10,7 @@ mod figures;
 mod floor;
 mod measure;
 mod population;
+mod probes;
 mod render;
 mod report;
 
@@ -34,6 +35,8 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["floor", rest @ ..] => return floor::serve(rest),
         ["janitor"] => return population::janitor(),
         ["hold", size] => return hold(size),
+        // The kernel does this work: how well we are compiled does not matter.
+        ["ebpf"] => return probes::run(),
         ["bound", program, rest @ ..] => return exporter::become_bound(program, rest),
         _ => {}
     }
