@@ -15,7 +15,7 @@ use super::Program;
 use super::facts::Obstacle;
 use super::loader::{Loader, map, mapped};
 use super::probes::operation_of;
-use super::slots::{Slots, histogram, word};
+use super::slots::{Slots, histogram, total, word};
 use crate::metrics::BlockOperation;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
@@ -65,7 +65,7 @@ impl Block {
     pub(super) fn read(&mut self) {
         self.slots.free_retired();
         self.totals.clear();
-        let held = self.slots.held().map(|(cgroup, slot)| {
+        let held = self.slots.held().map(|(_, cgroup, slot)| {
             let counters = Counters { bytes: word(slot, 2), latency: histogram(slot, 3) };
             (Key { cgroup, subject: Subject(word(slot, 1)) }, counters)
         });
@@ -93,7 +93,7 @@ impl Block {
 
     /// Completions that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+        total(&self.refused)
     }
 
     /// Gives the entries of ended cgroups back. A completion that comes later makes a new one, which is found by the next

@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use aya::{Ebpf, include_bytes_aligned};
-use exporter_ebpf::network::{Counters, FREE, Family, Key, Layout, RETIRED, Slot};
+use exporter_ebpf::network::{Counters, Family, Key, Layout, Slot};
 
 use super::facts::Obstacle;
-use super::loader::{Loader, map, mapped, program_of, refused};
+use super::loader::{Loader, cpus, map, mapped, program_of, refused};
+use super::slots::{Slots, total, word};
 use super::{Program, Sizes};
 
 const OBJECT: &[u8] =
@@ -26,13 +27,11 @@ pub(super) struct Network {
     /// Keeps programs and links alive.
     pub(super) object: Ebpf,
     layout: Layout,
-    slots: &'static [AtomicU64],
+    slots: Slots,
     overflow: KernelMap<MapData, Key, Counters>,
     refused: PerCpuArray<MapData, u64>,
     /// Who has counted anything, as of the last [`Network::read`].
     totals: HashMap<Key, Counters>,
-    /// Slots that were retired at the last [`Network::retire`]: no program can be writing to them any more.
-    retired: Vec<usize>,
 }
 
 impl Network {
@@ -45,9 +44,7 @@ impl Network {
         let root = File::open(&root).map_err(|error| {
             Obstacle::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
         })?;
-        let cpus =
-            aya::util::nr_cpus().map_err(|(path, error)| Obstacle::new(format!("{path}: {error}"), "mount /sys"))?;
-        let layout = Layout { cpus: u32::try_from(cpus).unwrap_or(1), set_bits: sizes.network_set_bits };
+        let layout = Layout { cpus: u32::try_from(cpus()?).unwrap_or(1), set_bits: sizes.network_set_bits };
         loader.set("NETWORK_LAYOUT", layout);
         loader.size("NETWORK_SLOTS", layout.slots());
         loader.size("NETWORK_OVERFLOW", OVERFLOW);
@@ -55,25 +52,20 @@ impl Network {
         // Loaded first: a program needs the maps' descriptors, and keeps the maps alive from then on.
         attach(&mut object, Program::NetworkReceive, &root, CgroupSkbAttachType::Ingress)?;
         attach(&mut object, Program::NetworkTransmit, &root, CgroupSkbAttachType::Egress)?;
-        let slots = mapped(&mut object, "NETWORK_SLOTS", layout.slots() as usize * WORDS)?;
+        let slots = Slots::new(mapped(&mut object, "NETWORK_SLOTS", layout.slots() as usize * WORDS)?, WORDS);
         let overflow = map(&mut object, "NETWORK_OVERFLOW")?;
         let refused = map(&mut object, "NETWORK_REFUSED")?;
-        let (totals, retired) = (HashMap::new(), Vec::new());
-        Ok(Self { object, layout, slots, overflow, refused, totals, retired })
+        Ok(Self { object, layout, slots, overflow, refused, totals: HashMap::new() })
     }
 
     /// Adds up what every cgroup has counted so far: one look at each slot, and at what overflowed.
     pub(super) fn read(&mut self) {
-        self.free_retired();
+        self.slots.free_retired();
         self.totals.clear();
         let per_family = self.layout.slots() as usize / Family::ALL.len();
-        for (part, family) in self.slots.chunks_exact(per_family * WORDS).zip(Family::ALL) {
-            for slot in part.chunks_exact(WORDS) {
-                let owner = word(slot, 0);
-                if owner != FREE && owner != RETIRED {
-                    add(self.totals.entry(Key::new(owner, family)).or_default(), &counters(slot));
-                }
-            }
+        for (place, owner, slot) in self.slots.held() {
+            let family = if place < per_family { Family::Ipv4 } else { Family::Ipv6 };
+            add(self.totals.entry(Key::new(owner, family)).or_default(), &counters(slot));
         }
         // An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
         for (key, counters) in self.overflow.iter().filter_map(Result::ok) {
@@ -98,38 +90,18 @@ impl Network {
 
     /// Packets that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+        total(&self.refused)
     }
 
     /// Gives the entries of ended cgroups back. A packet that comes later makes a new one, which is found by the next
     /// look for cgroups that are gone.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        for (place, slot) in self.slots.chunks_exact(WORDS).enumerate() {
-            let Some(owner) = slot.first() else { continue };
-            if ended.contains(&owner.load(Ordering::Relaxed)) {
-                owner.store(RETIRED, Ordering::Relaxed);
-                self.retired.push(place);
-            }
-        }
+        self.slots.retire(ended);
         for cgroup in ended {
             for family in Family::ALL {
                 // Most never had one.
                 self.overflow.remove(&Key::new(*cgroup, family)).unwrap_or_default();
             }
-        }
-    }
-
-    /// A program that found its slot before it was retired has long ended: programs run for microseconds.
-    fn free_retired(&mut self) {
-        for place in self.retired.drain(..) {
-            let Some((owner, rest)) = self.slots.get(place * WORDS..(place + 1) * WORDS).and_then(<[_]>::split_first)
-            else {
-                continue;
-            };
-            for word in rest {
-                word.store(0, Ordering::Relaxed);
-            }
-            owner.store(FREE, Ordering::Release);
         }
     }
 }
@@ -142,10 +114,6 @@ fn attach(object: &mut Ebpf, program: Program, root: &File, kind: CgroupSkbAttac
         .and_then(|()| loaded.attach(root, kind, CgroupAttachMode::Single))
         .map(drop)
         .map_err(|error| refused(program, &error))
-}
-
-fn word(slot: &[AtomicU64], place: usize) -> u64 {
-    slot.get(place).map_or(0, |word| word.load(Ordering::Relaxed))
 }
 
 fn counters(slot: &[AtomicU64]) -> Counters {

@@ -13,7 +13,7 @@ use exporter_ebpf::sched::{Layout, Offsets, Slot};
 use super::Program;
 use super::facts::Obstacle;
 use super::loader::{Loader, map, mapped};
-use super::slots::{Slots, histogram};
+use super::slots::{Slots, histogram, total};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
 
@@ -68,7 +68,7 @@ impl Sched {
     pub(super) fn read(&mut self) {
         self.slots.free_retired();
         self.totals.clear();
-        let held = self.slots.held().map(|(cgroup, slot)| (cgroup, histogram(slot, 1)));
+        let held = self.slots.held().map(|(_, cgroup, slot)| (cgroup, histogram(slot, 1)));
         for (cgroup, more) in held.chain(self.overflow.iter().filter_map(Result::ok)) {
             self.totals.entry(cgroup).or_default().add(&more);
         }
@@ -91,7 +91,7 @@ impl Sched {
 
     /// Switches that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+        total(&self.refused)
     }
 
     /// Gives the entries of ended cgroups back.

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aya::maps::{MapData, PerCpuArray};
 use exporter_ebpf::block::{FREE, RETIRED, TAKEN};
 use exporter_ebpf::latency::{BUCKETS, Histogram};
 
@@ -24,12 +25,12 @@ impl Slots {
         Self { words, size, retired: Vec::new() }
     }
 
-    /// The slots that somebody holds: the owner's id, and all words.
-    pub(super) fn held(&self) -> impl Iterator<Item = (u64, &[AtomicU64])> {
-        self.words.chunks_exact(self.size).filter_map(|slot| {
+    /// The slots that somebody holds: its place in the table, the owner's id, and all words.
+    pub(super) fn held(&self) -> impl Iterator<Item = (usize, u64, &[AtomicU64])> {
+        self.words.chunks_exact(self.size).enumerate().filter_map(|(place, slot)| {
             // What stands behind an owner's id was written before it.
             let owner = slot.first()?.load(Ordering::Acquire);
-            (![FREE, TAKEN, RETIRED].contains(&owner)).then_some((owner, slot))
+            (![FREE, TAKEN, RETIRED].contains(&owner)).then_some((place, owner, slot))
         })
     }
 
@@ -56,6 +57,11 @@ impl Slots {
             owner.store(FREE, Ordering::Release);
         }
     }
+}
+
+/// A counter that each CPU has its own part of; 0 where the kernel does not tell.
+pub(super) fn total(counter: &PerCpuArray<MapData, u64>) -> u64 {
+    counter.get(&0, 0).map_or(0, |parts| parts.iter().sum())
 }
 
 /// A word of a slot.
@@ -90,7 +96,7 @@ mod tests {
         set(0, 11, 100);
         set(1, TAKEN, 0);
         set(3, 12, 200);
-        let held = |slots: &Slots| slots.held().map(|(owner, slot)| (owner, word(slot, 1))).collect::<Vec<_>>();
+        let held = |slots: &Slots| slots.held().map(|(_, owner, slot)| (owner, word(slot, 1))).collect::<Vec<_>>();
         assert_eq!(held(&slots), [(11, 100), (12, 200)]);
 
         slots.retire(&HashSet::from([11]));

@@ -9,6 +9,7 @@ use exporter_ebpf::tcp::Offsets;
 use super::Program;
 use super::facts::Obstacle;
 use super::loader::{Loader, map};
+use super::slots::total;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tcp.o"));
 
@@ -68,7 +69,7 @@ impl Tcp {
 
     /// Segments that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.get(&0, 0).map_or(0, |counts| counts.iter().sum())
+        total(&self.refused)
     }
 
     /// Gives the entries of ended cgroups back.
