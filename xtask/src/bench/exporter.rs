@@ -17,7 +17,7 @@ use super::client::{Client, Coding};
 const NO_ENGINE: &str = "unix:///nonexistent/docker-stats-bench.sock";
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What a thread needs to go to sleep after its last byte, so that its time is accounted.
-const REST: Duration = Duration::from_millis(4);
+pub(super) const REST: Duration = Duration::from_millis(4);
 
 /// A running exporter.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub(super) struct Memory {
 }
 
 impl Exporter {
-    /// Starts it and waits until it is ready.
-    pub(super) fn start(root: &Path) -> anyhow::Result<Self> {
+    /// Starts it and waits until it is ready. With `names` it asks the engine of `DOCKER_HOST`, else none.
+    pub(super) fn start(root: &Path, names: bool) -> anyhow::Result<Self> {
         let address = free_address()?;
         let own = std::env::current_exe().context("cannot find our own binary")?;
         let program = super::release_directory()?.join("docker-stats-exporter");
@@ -59,7 +59,7 @@ impl Exporter {
             .arg(program)
             .args(["--log.level=error", "--ebpf=off", "--source=cgroup"])
             .arg(format!("--web.listen-address={address}"))
-            .arg(format!("--docker.url={NO_ENGINE}"))
+            .args((!names).then(|| format!("--docker.url={NO_ENGINE}")))
             .arg("--path.cgroup")
             .arg(root)
             .spawn()
@@ -95,8 +95,7 @@ impl Exporter {
         let bytes = body.len();
         sleep(REST);
         let cpu_ns = self.cpu_ns()?.saturating_sub(before);
-        let samples = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count();
-        Ok(Scrape { cpu_ns, wall, bytes, samples })
+        Ok(Scrape { cpu_ns, wall, bytes, samples: samples(body) })
     }
 
     /// CPU time of all its threads so far, in nanoseconds.
@@ -105,14 +104,7 @@ impl Exporter {
     }
 
     pub(super) fn memory(&self) -> anyhow::Result<Memory> {
-        let file = format!("/proc/{}/status", self.process.id());
-        let status = fs::read_to_string(&file).context(file)?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
-            let kilobytes: u64 = line.trim_end_matches("kB").trim().parse().with_context(|| name.to_owned())?;
-            anyhow::Ok(kilobytes * 1024)
-        };
-        Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
+        memory(self.process.id())
     }
 
     /// Number of open descriptors.
@@ -133,6 +125,23 @@ impl Drop for Exporter {
 pub(super) fn become_bound(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM)).context("cannot bind the exporter to the benchmark")?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program}"))
+}
+
+/// Samples of containers in an uncompressed body.
+pub(super) fn samples(body: &[u8]) -> usize {
+    body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count()
+}
+
+/// Resident memory of a process.
+pub(super) fn memory(process: u32) -> anyhow::Result<Memory> {
+    let file = format!("/proc/{process}/status");
+    let status = fs::read_to_string(&file).context(file)?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
+        let kilobytes: u64 = line.trim_end_matches("kB").trim().parse().with_context(|| name.to_owned())?;
+        anyhow::Ok(kilobytes * 1024)
+    };
+    Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
 /// CPU time of all threads of a process, in nanoseconds: exact while they sleep.

@@ -1,7 +1,6 @@
 //! The runs: for each number of containers, scrapes and rounds of the floor in turn, so that what else this machine does
 //! falls on both.
 
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use super::client::{Client, Coding};
 use super::exporter::{Exporter, Memory, Scrape};
 use super::figures::Figures;
 use super::floor::{Floor, NetDev};
-use super::population::Population;
+use super::host::Host;
+use super::options::Options;
+use super::peer::Peer;
 use crate::sh::say;
 
 /// Scrapes of each kind; fewer where one takes a second, as all these cgroups are a load on everyone else on this host.
@@ -18,6 +19,8 @@ const SCRAPES_OF_MANY: usize = 12;
 const MANY: usize = 2000;
 /// Scrapes and rounds before anything counts: files are opened, buffers grow.
 const WARM_UP: usize = 3;
+/// Scrapes after every container has run for a moment.
+const TOUCHED: usize = 12;
 /// Scrapes at the pace of a Prometheus, and that pace.
 const PACED: u64 = 4;
 const PACED_OF_MANY: u64 = 2;
@@ -37,11 +40,24 @@ pub(super) struct Run {
     pub(super) cpu_only: Scrapes,
     pub(super) floor_anew: Figures,
     pub(super) floor_kept: Figures,
+    /// After every container has run for a moment.
+    pub(super) dirty: Scrapes,
+    pub(super) floor_dirty: Figures,
     /// After as many scrapes as Prometheus makes them: compressed.
     pub(super) memory_gzip: Memory,
     /// After as many more of every kind.
     pub(super) memory_all: Memory,
     pub(super) paced: Paced,
+    pub(super) peer: Option<Beside>,
+}
+
+/// Another exporter, in turns with ours.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub(super) scrapes: Scrapes,
+    /// CPU time per second between scrapes, in nanoseconds.
+    pub(super) idle: u64,
+    pub(super) memory: Memory,
 }
 
 /// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due. In nanoseconds.
@@ -65,21 +81,22 @@ pub(super) struct Scrapes {
 }
 
 /// Measures each number of containers, from small to large.
-pub(super) fn all(sizes: &[usize]) -> anyhow::Result<Vec<Run>> {
-    let mut population = Population::new()?;
-    sizes
+pub(super) fn all(options: &Options) -> anyhow::Result<Vec<Run>> {
+    let mut host = Host::new(options.docker)?;
+    options
+        .sizes
         .iter()
         .map(|size| {
-            population.grow(*size)?;
-            one(&population.root, *size)
+            host.grow(*size)?;
+            one(&host, *size, options.peer.as_ref())
         })
         .collect()
 }
 
-fn one(root: &Path, containers: usize) -> anyhow::Result<Run> {
-    let exporter = Exporter::start(root)?;
+fn one(host: &Host, containers: usize, peer: Option<&Peer>) -> anyhow::Result<Run> {
+    let exporter = Exporter::start(host.root(), host.has_names())?;
     let mut client = exporter.connect()?;
-    let mut floor = Floor::start(root, containers)?;
+    let mut floor = Floor::start(host.root(), containers)?;
     let mut gzip = Vec::new();
     let scrapes = if containers < MANY { SCRAPES } else { SCRAPES_OF_MANY };
     for _ in 0..WARM_UP + scrapes {
@@ -87,18 +104,22 @@ fn one(root: &Path, containers: usize) -> anyhow::Result<Run> {
     }
     let memory_gzip = exporter.memory()?;
     let rounds = alternate(&exporter, &mut client, &mut floor, scrapes)?;
+    let touched = touched(host, &exporter, &mut client, &mut floor)?;
     let run = Run {
         containers,
         files: floor.files,
         descriptors: exporter.descriptors()?,
         plain: Scrapes::of(&rounds.plain),
         gzip: Scrapes::of(gzip.get(WARM_UP..).unwrap_or_default()),
-        cpu_only: cpu_only(root, scrapes)?,
+        cpu_only: cpu_only(host, scrapes)?,
         floor_anew: Figures::of(&rounds.anew),
         floor_kept: Figures::of(&rounds.kept),
+        dirty: Scrapes::of(&touched.plain),
+        floor_dirty: Figures::of(&touched.anew),
         memory_gzip,
         memory_all: exporter.memory()?,
         paced: paced(&exporter, &mut client, &mut floor, if containers < MANY { PACED } else { PACED_OF_MANY })?,
+        peer: peer.map(|peer| beside(peer, &exporter, &mut client)).transpose()?,
     };
     say(&format!(
         "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
@@ -131,8 +152,36 @@ fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor, scrape
     Ok(rounds)
 }
 
-fn cpu_only(root: &Path, scrapes: usize) -> anyhow::Result<Scrapes> {
-    let exporter = Exporter::start(root)?;
+/// Every container has run since it was last read.
+fn touched(host: &Host, exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Rounds> {
+    let mut rounds = Rounds { plain: Vec::new(), anew: Vec::new(), kept: Vec::new() };
+    for _ in 0..TOUCHED {
+        host.touch()?;
+        rounds.plain.push(exporter.scrape(client, "/metrics", Coding::Plain)?);
+        host.touch()?;
+        rounds.anew.push(floor.round(NetDev::Anew)?);
+    }
+    Ok(rounds)
+}
+
+/// The peer's scrapes, each after one of ours, which finds the kernel's caches in the same state.
+fn beside(peer: &Peer, exporter: &Exporter, client: &mut Client) -> anyhow::Result<Beside> {
+    let mut scrapes = Vec::new();
+    for round in 0..WARM_UP + SCRAPES_OF_MANY {
+        exporter.scrape(client, "/metrics", Coding::Plain)?;
+        let scrape = peer.scrape()?;
+        if round >= WARM_UP {
+            scrapes.push(scrape);
+        }
+    }
+    let before = peer.cpu_ns()?;
+    sleep(PACE);
+    let idle = peer.cpu_ns()?.saturating_sub(before) / PACE.as_secs();
+    Ok(Beside { scrapes: Scrapes::of(&scrapes), idle, memory: peer.memory()? })
+}
+
+fn cpu_only(host: &Host, scrapes: usize) -> anyhow::Result<Scrapes> {
+    let exporter = Exporter::start(host.root(), host.has_names())?;
     let mut client = exporter.connect()?;
     let mut taken = Vec::new();
     for _ in 0..WARM_UP + scrapes {

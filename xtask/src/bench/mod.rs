@@ -5,10 +5,16 @@
 //! `cargo xtask bench render` needs nothing but the processor, `cargo xtask bench ebpf` a kernel that takes the programs.
 
 mod client;
+mod containers;
 mod exporter;
 mod figures;
 mod floor;
+mod host;
+mod janitor;
 mod measure;
+mod options;
+mod peer;
+mod plot;
 mod population;
 mod probes;
 mod render;
@@ -22,18 +28,13 @@ use anyhow::{Context, bail};
 
 use crate::sh::{Sh, say};
 use crate::workspace;
-
-/// Numbers of containers, each on top of the one before.
-const SIZES: [usize; 3] = [100, 1000, 5000];
-
-const USAGE: &str =
-    "usage: cargo xtask bench [--write] [CONTAINERS...]   (as root; --write also rewrites docs/OVERHEAD.md)";
+use options::{Options, USAGE};
 
 /// Measures.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match arguments {
         ["floor", rest @ ..] => return floor::serve(rest),
-        ["janitor"] => return population::janitor(),
+        ["janitor", what] => return janitor::serve(what),
         ["hold", size] => return hold(size),
         // The kernel does this work: how well we are compiled does not matter.
         ["ebpf"] => return probes::run(),
@@ -44,28 +45,13 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         return again_in_release(arguments);
     }
     if let ["render", size @ ..] = arguments {
-        return parse(size)?.1.into_iter().try_for_each(render::run);
+        return Options::parse(size)?.sizes.into_iter().try_for_each(render::run);
     }
-    let (write, sizes) = parse(arguments)?;
-    let runs = measure::all(&sizes)?;
+    let options = Options::parse(arguments)?;
+    let runs = measure::all(&options)?;
     let tables = report::tables(&runs)?;
     say(&format!("\n{tables}"));
-    if write { report::write(&tables) } else { Ok(()) }
-}
-
-fn parse(arguments: &[&str]) -> anyhow::Result<(bool, Vec<usize>)> {
-    let write = arguments.contains(&"--write");
-    let numbers = arguments.iter().filter(|argument| **argument != "--write");
-    let mut sizes = numbers
-        .map(|argument| {
-            argument.parse().ok().filter(|size| *size > 0).with_context(|| format!("`{argument}`\n{USAGE}"))
-        })
-        .collect::<anyhow::Result<Vec<usize>>>()?;
-    if sizes.is_empty() {
-        sizes = SIZES.to_vec();
-    }
-    sizes.sort_unstable();
-    Ok((write, sizes))
+    if options.write { report::write(&tables, &runs) } else { Ok(()) }
 }
 
 fn hold(size: &str) -> anyhow::Result<()> {
@@ -93,23 +79,4 @@ fn release_directory() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find our own binary")?;
     let target = own.parent().and_then(std::path::Path::parent).context("our own binary has no target directory")?;
     Ok(target.join("release"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{SIZES, parse};
-
-    #[test]
-    fn sizes_are_measured_from_small_to_large() {
-        assert_eq!(parse(&["1000", "--write", "10"]).unwrap(), (true, vec![10, 1000]));
-        assert_eq!(parse(&[]).unwrap(), (false, SIZES.to_vec()));
-    }
-
-    #[test]
-    fn what_is_no_number_of_containers_is_answered_with_the_usage() {
-        for argument in ["0", "many"] {
-            let error = parse(&[argument]).unwrap_err();
-            assert!(format!("{error:#}").contains("cargo xtask bench [--write]"), "{error:#}");
-        }
-    }
 }

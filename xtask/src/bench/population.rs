@@ -1,24 +1,24 @@
 //! The container cgroups that are measured: made in every tree as an engine makes them, each with one sleeping process
 //! in a network namespace of its own, and removed whatever happens.
 //!
-//! Two pipes see to the end. Each sleeper reads from one, and ends when we are gone. The other wakes the janitor, a
-//! process outside of our process group, which then removes the directories: also after a signal, SIGKILL included.
+//! Each sleeper reads from a pipe of ours, and ends when we are gone; the directories are the janitor's.
 
-use std::fs::{self, File};
-use std::io::{self, PipeWriter, Read as _, Write as _};
+use std::fs;
+use std::io::{self, PipeWriter, Write as _};
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
+use super::janitor::{Janitor, Leftovers};
 use crate::sh::say;
 
 /// Where this host's trees are mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 /// The parent of all that we make, in each tree.
 const PARENT: &str = "docker-stats-bench";
 /// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's: `eth0` is one end of
@@ -48,27 +48,18 @@ pub(super) struct Population {
     input: io::PipeReader,
     /// Closed to end the sleepers.
     awake: Option<PipeWriter>,
-    janitor: Child,
+    /// The last to go, after the processes.
+    _janitor: Janitor,
 }
 
 impl Population {
     /// None yet. Removes what an earlier run has left.
     pub(super) fn new() -> anyhow::Result<Self> {
         let trees = trees(Path::new(CGROUPS))?;
-        let lock = lock()?;
-        remove_all()?;
+        let janitor = Janitor::start(Leftovers::Cgroups)?;
         let (input, awake) = io::pipe().context("cannot make a pipe")?;
-        let program = std::env::current_exe().context("cannot find our own binary")?;
-        let janitor = Command::new(program)
-            .args(["bench", "janitor"])
-            .stdin(Stdio::piped())
-            // The lock goes with the last who holds the file: no other benchmark starts before all is removed.
-            .stdout(lock)
-            .process_group(0)
-            .spawn()
-            .context("cannot start the janitor")?;
         let root = view();
-        let population = Self { root, trees, sleepers: Vec::new(), input, awake: Some(awake), janitor };
+        let population = Self { root, trees, sleepers: Vec::new(), input, awake: Some(awake), _janitor: janitor };
         population.trees.iter().try_for_each(|tree| make_parent(tree))?;
         make_view(&population.root, &population.trees).context("cannot make a root of our own")?;
         Ok(population)
@@ -102,6 +93,19 @@ impl Population {
 }
 
 impl Population {
+    /// Wakes every process for a moment: the kernel has something to add up for each of the cgroups.
+    pub(super) fn touch(&self) -> anyhow::Result<()> {
+        for sleeper in &self.sleepers {
+            let process = Pid::from_child(sleeper);
+            for signal in [Signal::STOP, Signal::CONT] {
+                kill_process(process, signal).context("a sleeper has ended")?;
+            }
+        }
+        // They are done when they sleep again.
+        sleep(Duration::from_millis(100));
+        Ok(())
+    }
+
     /// Sets the host's ends of the veth pairs up. A host that has none is measured as it is.
     fn raise_links(&self) {
         let links = self.sleepers.iter().map(|sleeper| format!("bench{}", sleeper.id()));
@@ -126,26 +130,7 @@ impl Drop for Population {
                 say(&format!("a sleeper cannot be waited for: {error}"));
             }
         }
-        drop(self.janitor.stdin.take());
-        match self.janitor.wait() {
-            Ok(status) if status.success() => {}
-            outcome => say(&format!("the cgroups /{PARENT} may not all be removed: {outcome:?}")),
-        }
     }
-}
-
-/// One benchmark at a time: another one's cgroups would be taken for leftovers.
-fn lock() -> anyhow::Result<File> {
-    let path = std::env::temp_dir().join(format!("{PARENT}.lock"));
-    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    file.try_lock().with_context(|| format!("another benchmark runs on this host: it holds {}", path.display()))?;
-    Ok(file)
-}
-
-/// Waits until whoever started us is gone, then removes everything.
-pub(super) fn janitor() -> anyhow::Result<()> {
-    io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end")?;
-    remove_all()
 }
 
 /// Where our own root is. On v2 it is the parent itself; on v1 a directory of links to the parents in the trees.
@@ -236,7 +221,8 @@ fn wait_until_ready(sleeper: &Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remove_all() -> anyhow::Result<()> {
+/// Removes the cgroups of a benchmark, waiting for processes that are just ending.
+pub(super) fn remove_all() -> anyhow::Result<()> {
     remove_view(&view()).context("cannot remove our own root")?;
     trees(Path::new(CGROUPS))?.iter().try_for_each(|tree| remove(&tree.join(PARENT)))
 }

@@ -5,26 +5,33 @@ use std::process::Command;
 
 use anyhow::Context;
 
+use super::exporter::Memory;
 use super::figures::{Figures, float};
 use super::measure::{Run, Scrapes};
+use super::plot;
 use crate::sh::say;
 use crate::{docs, workspace};
 
 const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
-/// Puts the tables into `docs/OVERHEAD.md`, between its two marker lines.
-pub(super) fn write(tables: &str) -> anyhow::Result<()> {
+/// Puts the tables into `docs/OVERHEAD.md`, between its two marker lines, and the picture beside it.
+pub(super) fn write(tables: &str, runs: &[Run]) -> anyhow::Result<()> {
     let path = workspace::root().join("docs/OVERHEAD.md");
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let page = docs::with_block(&page, BEGIN, END, tables).context("docs/OVERHEAD.md")?;
-    say("writing docs/OVERHEAD.md");
-    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+    say("writing docs/OVERHEAD.md and docs/overhead.svg");
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    let picture = path.with_file_name("overhead.svg");
+    fs::write(&picture, plot::svg(runs)).with_context(|| format!("cannot write {}", picture.display()))
 }
 
 /// Every table, and where and when it was measured.
 pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
-    Ok([machine()?, against_the_floor(runs), paced(runs), per_container(runs), answers(runs), memory(runs)].join("\n"))
+    let tables =
+        [against_the_floor(runs), touched(runs), paced(runs), per_container(runs), answers(runs), memory(runs)];
+    let tables = tables.into_iter().chain(beside(runs));
+    Ok(std::iter::once(machine()?).chain(tables).collect::<Vec<_>>().join("\n"))
 }
 
 fn machine() -> anyhow::Result<String> {
@@ -69,6 +76,23 @@ fn against_the_floor(runs: &[Run]) -> String {
     table
 }
 
+fn touched(runs: &[Run]) -> String {
+    let mut table = head(
+        "After every container has run for a moment, uncompressed (medians)",
+        &["containers", "scrape", "loop", "**scrape / loop**"],
+    );
+    for run in runs {
+        let (scrape, floor) = (run.dirty.cpu.median, run.floor_dirty.median);
+        table += &row(&[
+            run.containers.to_string(),
+            milliseconds(scrape),
+            milliseconds(floor),
+            format!("**{:.2}**", scrape / floor),
+        ]);
+    }
+    table
+}
+
 fn paced(runs: &[Run]) -> String {
     let mut table = head(
         "At the pace of a Prometheus, uncompressed (means)",
@@ -81,7 +105,7 @@ fn paced(runs: &[Run]) -> String {
             milliseconds(scrape),
             milliseconds(floor),
             format!("**{:.2}**", scrape / floor),
-            format!("{:.4} % of a core", float(run.paced.idle) / 1e7),
+            share(run.paced.idle),
         ]);
     }
     table
@@ -129,13 +153,40 @@ fn answer(containers: usize, coding: &str, scrapes: &Scrapes, samples: usize) ->
     ])
 }
 
+/// None where no other exporter was named.
+fn beside(runs: &[Run]) -> Option<String> {
+    let mut table = head(
+        "Beside another exporter, uncompressed",
+        &["containers", "exporter", "CPU time", "wall p50", "wall p99", "size", "between scrapes", "resident"],
+    );
+    let mut line = |containers: usize, who: &str, scrapes: &Scrapes, idle: u64, memory: &Memory| {
+        table += &row(&[
+            containers.to_string(),
+            who.to_owned(),
+            milliseconds(scrapes.cpu.median),
+            milliseconds(scrapes.wall.median),
+            milliseconds(scrapes.wall.p99),
+            format!("{:.2} MB", float(scrapes.bytes as u64) / 1e6),
+            share(idle),
+            mebibytes(memory.resident),
+        ]);
+    };
+    let mut any = false;
+    for run in runs {
+        let Some(peer) = &run.peer else { continue };
+        any = true;
+        line(run.containers, "this one", &run.plain, run.paced.idle, &run.memory_all);
+        line(run.containers, "the other", &peer.scrapes, peer.idle, &peer.memory);
+    }
+    any.then_some(table)
+}
+
 fn memory(runs: &[Run]) -> String {
     let mut table = head(
         "Resident memory",
         &["containers", "after the gzip scrapes", "peak", "after twice as many uncompressed ones", "peak"],
     );
     for run in runs {
-        let mebibytes = |bytes: u64| format!("{:.1} MiB", float(bytes) / 1024.0 / 1024.0);
         table += &row(&[
             run.containers.to_string(),
             mebibytes(run.memory_gzip.resident),
@@ -145,6 +196,15 @@ fn memory(runs: &[Run]) -> String {
         ]);
     }
     table
+}
+
+/// Of nanoseconds per second.
+fn share(idle: u64) -> String {
+    format!("{:.4} % of a core", float(idle) / 1e7)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", float(bytes) / 1024.0 / 1024.0)
 }
 
 fn milliseconds(nanoseconds: f64) -> String {
