@@ -257,7 +257,11 @@ impl Exporter {
 }
 
 impl Drop for Exporter {
+    #[expect(clippy::print_stderr, reason = "the test runner shows what a failed test has printed")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the exporter at {} said:\n{}", self.address, self.stderr());
+        }
         // Both fail where it has ended already.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();

@@ -36,10 +36,12 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Scrapes until the container is there under its name.
+/// Scrapes until the container is there under its name, with what only an inspection tells: that comes after the list.
 fn named(exporter: &Exporter, container: &Container<'_>) -> Result<Exposition> {
     exporter.scrape_until(SOON, &format!("the name of {}", container.name), |exposition| {
-        exposition.one(CPU, &[("name", &container.name)])?;
+        let mine = [("name", container.name.as_str())];
+        exposition.one(CPU, &mine)?;
+        exposition.one("container_start_time_seconds", &mine)?;
         Ok(exposition.clone())
     })
 }

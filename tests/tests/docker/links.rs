@@ -139,9 +139,18 @@ fn run(program: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// One population for everything: to start it takes longer than all the rest.
 #[test]
-fn every_column_is_that_of_the_file_whoever_sends_and_drops() {
-    let host = Host::new(Engine::shared().unwrap()).unwrap();
+fn nine_containers_have_the_values_of_their_files_whatever_happens_to_their_links() {
+    let mut host = Host::new(Engine::shared().unwrap()).unwrap();
+    some_send_and_drop(&host);
+    networks_come_and_go(&host);
+    several_share_a_network(&mut host);
+    links_are_renamed_moved_and_made_anew(&mut host);
+    assert!(!host.exporter.stop().unwrap().contains("counts otherwise"));
+}
+
+fn some_send_and_drop(host: &Host<'_>) {
     // Nobody listens: each datagram is answered, so that both directions have traffic, of different size.
     host.send(0, 20, 900).unwrap();
     host.send(1, 3, 10).unwrap();
@@ -160,13 +169,10 @@ fn every_column_is_that_of_the_file_whoever_sends_and_drops() {
     assert!(dropped >= 5, "{dropped}");
     host.until_served(CONTAINERS).unwrap();
     assert_eq!(value(&host.scrape().unwrap(), COLUMNS[3].1), dropped);
-    assert!(!host.exporter.stop().unwrap().contains("counts otherwise"));
 }
 
-#[test]
-fn networks_that_come_and_go_show_in_the_next_scrape() {
+fn networks_come_and_go(host: &Host<'_>) {
     let engine = Engine::shared().unwrap();
-    let host = Host::new(engine).unwrap();
     let network = Engine::unique("links-network");
     engine.docker(&["network", "create", &network]).unwrap();
     let id = host.containers[0].id.clone();
@@ -182,12 +188,24 @@ fn networks_that_come_and_go_show_in_the_next_scrape() {
     })();
     engine.docker(&["network", "rm", &network]).unwrap();
     outcome.unwrap();
-    host.exporter.stop().unwrap();
 }
 
-#[test]
-fn links_that_are_renamed_moved_and_made_anew_give_nothing_to_others() {
-    let mut host = Host::new(Engine::shared().unwrap()).unwrap();
+/// It is shown once, with and without the engine's word.
+fn several_share_a_network(host: &mut Host<'_>) {
+    let engine = Engine::shared().unwrap();
+    let network = format!("--network=container:{}", host.containers[0].name);
+    let guest = Container::sleeping(engine, "links-guest", &[&network]).unwrap();
+    for exporter in [Exporter::builder().start().unwrap(), Exporter::with(engine).unwrap()] {
+        host.exporter = exporter;
+        host.until_served(CONTAINERS).unwrap();
+        for _ in 0..4 {
+            assert_eq!(ours(&host.scrape().unwrap(), &guest.id).len(), 0);
+        }
+    }
+}
+
+/// Nothing of one container goes to another.
+fn links_are_renamed_moved_and_made_anew(host: &mut Host<'_>) {
     for place in 0..3 {
         host.send(place, 10 * (place + 1), 100).unwrap();
     }
@@ -231,20 +249,4 @@ fn links_that_are_renamed_moved_and_made_anew_give_nothing_to_others() {
     drop(host.containers.remove(4));
     host.scrape().unwrap();
     host.until_served(CONTAINERS - 1).unwrap();
-    host.exporter.stop().unwrap();
-}
-
-#[test]
-fn a_network_that_several_share_is_shown_once_with_and_without_the_engine_s_word() {
-    let engine = Engine::shared().unwrap();
-    let mut host = Host::new(engine).unwrap();
-    let network = format!("--network=container:{}", host.containers[0].name);
-    let guest = Container::sleeping(engine, "links-guest", &[&network]).unwrap();
-    for exporter in [Exporter::with(engine).unwrap(), Exporter::builder().start().unwrap()] {
-        host.exporter = exporter;
-        host.until_served(CONTAINERS).unwrap();
-        for _ in 0..4 {
-            assert_eq!(ours(&host.scrape().unwrap(), &guest.id).len(), 0);
-        }
-    }
 }

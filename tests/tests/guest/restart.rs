@@ -98,8 +98,7 @@ fn containers_that_end_with_the_engine_come_back_with_it() {
     let exporter = Exporter::with(engine).unwrap();
     let mine = [("name", container.name.as_str())];
     let start = "container_start_time_seconds";
-    // A name comes with the list, a start with the inspection after it.
-    let before = exporter.scrape_until(SOON, "its start", |exposition| exposition.value(start, &mine)).unwrap();
+    let before = named(&exporter, &container).unwrap().value(start, &mine).unwrap();
     systemctl(&["restart", "docker.service"]);
     exporter
         .scrape_until(SOON, "the container to be back", |exposition| {

@@ -63,9 +63,12 @@ impl Accelerator {
     pub(super) fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // QEMU 7.2 emulates cmpxchg16b wrongly: Linux 6.12 dies of it. `rep movsb` is emulated byte by byte. The
-            // others cost time and protect nobody here.
-            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-cx16,-erms,-la57,-smap,-smep,-pku"],
+            // QEMU 7.2 emulates cmpxchg16b wrongly: Linux 6.12 dies of it. `rep movsb` is emulated byte by byte, and a processor
+            // with fsrm and without erms never was: Linux 6.1 waits for ever on it. The others cost time and protect nobody
+            // here.
+            Self::Tcg => {
+                ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-cx16,-erms,-fsrm,-la57,-smap,-smep,-pku"]
+            }
         }
     }
 }

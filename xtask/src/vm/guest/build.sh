@@ -11,18 +11,20 @@ set -eu
 root=$PWD/root
 
 # The kernel is unpacked, not installed: no initramfs tools, no boot loader. Its modules are a package of their own in newer
-# suites, so all that it depends on is fetched, and what is of the kernel is taken. A frozen mirror may serve a Release file of
+# suites, so all that it depends on is fetched, and what is of the kernel is taken. In older suites it lies in /lib, which is a
+# link to be kept (hence tar, and the hook, which makes it in time). A frozen mirror may serve a Release file of
 # a testing suite that has expired.
 set -- --quiet --mode=root --variant=minbase --include="$PACKAGES" \
     --aptopt='APT::Install-Recommends "false"' \
     --aptopt='Acquire::Check-Valid-Until "false"' \
     --aptopt='Acquire::Retries "3"' \
+    --hook-directory=/usr/share/mmdebstrap/hooks/maybe-merged-usr \
     --dpkgopt='force-unsafe-io' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='chroot "$1" apt-get -qq --yes --download-only --option=APT::Keep-Downloaded-Packages=true install '"$KERNEL" \
-    --customize-hook='for package in "$1"/var/cache/apt/archives/linux-*.deb; do dpkg-deb --extract "$package" "$1" && rm "$package" || exit 1; done'
+    --customize-hook='for package in "$1"/var/cache/apt/archives/linux-*.deb; do dpkg-deb --fsys-tarfile "$package" | tar --extract --keep-directory-symlink --directory="$1" && rm "$package" || exit 1; done'
 old_ifs=$IFS
 IFS='
 '

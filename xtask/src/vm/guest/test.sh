@@ -3,9 +3,8 @@
 # An emulated processor is four to twenty times as slow as this machine's, hence the patience. Whether an exposition is
 # well formed is judged on the host, where the judges are.
 export EXPORTER_BIN=/in/bin/docker-stats-exporter PATIENCE=10 JUDGES=none
-# Two at a time, as many as there are processors, would leave them idle for the third of the time: each test waits for an
-# engine that waits for its shims.
-export RUST_TEST_THREADS=5
+# More than there are processors: much of a test is waiting for an engine that waits for its shims.
+export RUST_TEST_THREADS=4
 # The tests were built on another machine, and look for captured hosts where their sources were.
 mkdir -p "$(dirname "$MANIFEST")"
 ln -sfn /in/tests "$MANIFEST"
