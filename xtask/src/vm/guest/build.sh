@@ -61,13 +61,18 @@ install -m 644 "$GUEST/agent.service" "$root/etc/systemd/system/guest-agent.serv
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -sfn ../guest-agent.service "$root/etc/systemd/system/multi-user.target.wants/guest-agent.service"
 
-# The kernel for clouds has ext4 and virtio-pci built in, but not the disk's driver.
+# What the kernel for clouds needs to mount the disk, in the order of loading: it is built in more or less, by version.
 mv "$(find "$root/boot" "$root/usr/lib/modules" -name 'vmlinuz*' | head -n 1)" vmlinuz
 rm -rf "$root"/boot/*
 initrd=$root/tmp/initrd
 mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/newroot"
 cp "$root/bin/busybox" "$initrd/bin/"
-find "$root/usr/lib/modules/$release/kernel/drivers/block" -name virtio_blk.ko -exec cp {} "$initrd/" \;
+for driver in virtio_pci virtio_blk ext4; do
+    chroot "$root" modprobe --show-depends --set-version "$release" "$driver" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+done | awk '!seen[$0]++' | while read -r module; do
+    cp "$root$module" "$initrd/"
+    echo "/${module##*/}" >>"$initrd/modules"
+done
 install -m 755 "$GUEST/init.sh" "$initrd/init"
 chroot "$root" sh -c 'cd /tmp/initrd && find . | busybox cpio -o -H newc 2>/dev/null' >initrd
 rm -rf "$initrd"

@@ -7,7 +7,7 @@ if /bin/busybox grep -qw probe /proc/cmdline; then
     echo 'user space runs' >/dev/ttyS0
     exec /bin/busybox reboot -f
 fi
-/bin/busybox insmod /virtio_blk.ko
+while read -r module; do /bin/busybox insmod "$module"; done </modules
 until [ -b /dev/vda ]; do /bin/busybox sleep 0.05; done
 /bin/busybox mount -t ext4 -o noatime /dev/vda /newroot
 /bin/busybox umount /proc
