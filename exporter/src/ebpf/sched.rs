@@ -1,7 +1,7 @@
 //! Reads how long the tasks of every cgroup have waited for a CPU, and keeps the table free of those who are gone.
 //!
-//! Memory: the table of slots is 384 KiB per CPU, for 2,048 cgroups each; the overflow map takes what finds no slot, about
-//! 260 bytes for each entry that is in it, at most 4 MiB.
+//! Memory: the table of slots is 384 KiB per CPU, for 2,048 cgroups each; the overflow map takes what finds no slot: 256 KiB
+//! for its index, and about 260 bytes for each entry that is in it, at most 4 MiB.
 
 use std::collections::{HashMap, HashSet};
 

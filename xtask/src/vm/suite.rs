@@ -38,6 +38,7 @@ const SUITES: &[Suite] = &[
 
 /// In every guest: what a Docker host has, and what the tests call.
 const PACKAGES: &[&str] = &[
+    "bpftool",
     "busybox-static",
     "dbus",
     "docker.io",
