@@ -6,31 +6,25 @@ use crate::latency::Histogram;
 
 /// What one cgroup has done on one device by one kind of operation.
 ///
-/// The table of slots is shared by all CPUs, or by a part of them each ([`Layout`]): completions are some hundred
-/// thousand a second at the most, and a slot per CPU would be a quarter of a kilobyte for each on a host of many.
+/// The table has a part for all CPUs, or for some of them each: completions are some hundred thousand a second at the most,
+/// and a slot per CPU would be a quarter of a kilobyte for each on a host of many.
 ///
-/// `owner` is the state of a slot: [`FREE`], [`TAKEN`], [`RETIRED`], or the id of the cgroup that it counts. Only the
-/// kernel takes a free slot and gives it an owner; only user space retires an owner and, a scrape later when no program
-/// can still be writing, clears and frees the slot. So nobody ever inherits counts.
+/// A program looks at no more of it than one cache line, and one more where latencies are above 128 µs.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Whose slot it is.
-    pub owner: u64,
-    /// Which device and operation; 0 until the slot has an owner.
+    /// Its state; its holder's name is the serial number of the cgroup in the block controller (`css.serial_nr`): a
+    /// request leads to it in fewer steps than to the cgroup's id.
+    pub state: u64,
+    /// Which device and operation; 0 until the slot has a holder.
     pub subject: Subject,
     /// What was counted.
     pub counters: Counters,
+    /// The id of the cgroup.
+    pub cgroup: u64,
     /// Always 0: fills the last cache line.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
-
-/// A [`Slot::owner`] that is nobody. No cgroup has this id.
-pub const FREE: u64 = 0;
-/// A [`Slot::owner`] that is being set. No cgroup has this id.
-pub const TAKEN: u64 = u64::MAX - 1;
-/// A [`Slot::owner`] that is gone. No cgroup has this id.
-pub const RETIRED: u64 = u64::MAX;
 
 /// Counts of one cgroup, device and operation.
 #[repr(C)]
@@ -116,38 +110,6 @@ pub struct Key {
     pub subject: Subject,
 }
 
-/// Slots of a set: an entry may use any of the slots of its set, tried in order.
-pub const WAYS: u32 = 2;
-
-/// Shape of the table of slots, told to the program before it is loaded.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Binary logarithm of the number of sets per shard, 1 to 16.
-    pub set_bits: u32,
-    /// Number of shards less one, a power of two less one: CPUs that would otherwise fight for a cache line.
-    pub shard_mask: u32,
-}
-
-impl Layout {
-    /// Number of slots of the whole table.
-    #[must_use]
-    pub const fn slots(self) -> u32 {
-        ((self.shard_mask + 1) * WAYS) << self.set_bits
-    }
-
-    /// The first slot of an entry's set.
-    #[must_use]
-    #[inline]
-    pub const fn set(self, cpu: u32, key: Key) -> u32 {
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        // A second multiplication: ids are at regular distances, and so are devices and operations.
-        let mixed = key.cgroup.wrapping_add(key.subject.0.wrapping_mul(GOLDEN)).wrapping_mul(GOLDEN);
-        let set = (mixed >> 48) as u32 >> (16 - self.set_bits);
-        (((cpu & self.shard_mask) << self.set_bits) + set) * WAYS
-    }
-}
-
 /// Where the running kernel keeps what the program follows: byte offsets, from the kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +136,8 @@ pub struct Offsets {
     pub bio_group: u32,
     /// `blkcg_gq.blkcg`
     pub group_blkcg: u32,
+    /// `blkcg.css.serial_nr`
+    pub blkcg_serial: u32,
     /// `blkcg.css.cgroup`
     pub blkcg_cgroup: u32,
     /// `cgroup.kn`
@@ -184,13 +148,14 @@ pub struct Offsets {
 
 const _: () = {
     assert!(size_of::<Slot>() == 256 && offset_of!(Slot, counters) == 16, "Slot is part of a kernel map's layout");
+    assert!(offset_of!(Slot, cgroup) == 208);
     assert!(size_of::<Counters>() == 192 && offset_of!(Counters, latency) == 8);
-    assert!(size_of::<Key>() == 16 && size_of::<Layout>() == 8 && size_of::<Offsets>() == 56);
+    assert!(size_of::<Key>() == 16 && size_of::<Offsets>() == 60);
 };
 
 #[cfg(test)]
 mod tests {
-    use super::{Key, Layout, Operation, Subject, WAYS};
+    use super::{Operation, Subject};
 
     #[test]
     fn a_subject_tells_its_parts_and_is_never_0() {
@@ -201,21 +166,5 @@ mod tests {
                 assert_ne!(subject.0, 0);
             }
         }
-    }
-
-    #[test]
-    fn entries_spread_over_the_sets_of_their_shard() {
-        let layout = Layout { set_bits: 11, shard_mask: 1 };
-        assert_eq!(layout.slots(), 8192);
-        let mut used = [false; 8192];
-        for place in 0..500_u64 {
-            for operation in [Operation::Read, Operation::Write] {
-                let key = Key { cgroup: 4000 + place * 48, subject: Subject::new(254, 0, operation) };
-                let set = layout.set(5, key);
-                assert!((4096..8192).contains(&set) && set.is_multiple_of(WAYS), "{set}");
-                used[set as usize] = true;
-            }
-        }
-        assert!(used.iter().filter(|used| **used).count() > 750);
     }
 }

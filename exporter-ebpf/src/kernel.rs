@@ -1,9 +1,16 @@
-//! What all programs share on the kernel's side: atomic operations, reading of kernel memory, the licence.
+//! What all programs share on the kernel's side: atomic operations, reading of kernel memory, finding of slots and
+//! entries, the licence.
 //!
 //! The compiler offers no atomic read-modify-write for this machine, though it has had the instructions since Linux 5.12;
 //! so they stand here as assembly.
 
 use core::arch::asm;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+
+use crate::latency::{Histogram, Scale};
+use crate::slots::WAYS;
 
 /// Adds to a map value that others may be adding to.
 ///
@@ -37,6 +44,50 @@ pub unsafe fn exchange_if(place: *mut u64, old: u64, new: u64) -> u64 {
 pub unsafe fn load<T: Copy>(object: *const u8, offset: u32) -> T {
     // SAFETY: as the caller promises. Volatile, so that it stays one load of this size.
     unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
+}
+
+/// The first slot of a set that `is_mine` accepts.
+#[inline(always)]
+pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> Option<*mut S> {
+    let mut way = 0;
+    while way < WAYS {
+        if let Some(slot) = table.get_ptr_mut(set + way)
+            && is_mine(slot)
+        {
+            return Some(slot);
+        }
+        way += 1;
+    }
+    None
+}
+
+/// The entry of a map that all CPUs share; a new one begins as `nothing`. None where the map is full, which is counted.
+#[inline(always)]
+pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, refused: &PerCpuArray<u64>) -> Option<*mut V> {
+    // Two CPUs may meet it at once: one of them makes it, both find it.
+    if map.get_ptr_mut(key).is_none() {
+        _ = map.insert(key, nothing, u64::from(BPF_NOEXIST));
+    }
+    let found = map.get_ptr_mut(key);
+    if let (None, Some(refused)) = (found, refused.get_ptr_mut(0)) {
+        // SAFETY: a map value.
+        unsafe { add(refused, 1) };
+    }
+    found
+}
+
+/// Adds a latency to a histogram that others may be adding to.
+///
+/// # Safety
+/// The histogram is aligned, and part of a map value.
+#[inline(always)]
+pub unsafe fn observe(histogram: *mut Histogram, scale: Scale, latency_ns: u64) {
+    let bucket = scale.bucket(latency_ns);
+    // SAFETY: as the caller promises; the bucket is one of the histogram's.
+    unsafe {
+        add(&raw mut (*histogram).sum_ns, latency_ns);
+        add((&raw mut (*histogram).buckets).cast::<u64>().add(bucket), 1);
+    }
 }
 
 /// The kernel lends some of its functions to programs under the GPL only.

@@ -56,21 +56,14 @@ impl Scale {
     #[must_use]
     #[inline]
     pub const fn bucket(self, latency_ns: u64) -> usize {
-        let steps = latency_ns.saturating_sub(1) >> self.0;
-        let steps = if steps > u32::MAX as u64 { u32::MAX as u64 } else { steps };
-        // steps / 125, exact below 2^32.
-        let mut rest = ((steps * 274_877_907) >> 35) as u32;
-        let mut bits = 0;
-        let mut half = 16;
-        while half > 0 {
-            if rest >> half != 0 {
-                bits += half;
-                rest >>= half;
-            }
-            half /= 2;
+        // Most latencies are a few steps above the first bound, and a program that is short is a cheap one.
+        let mut bound = self.bound_ns(0);
+        let mut place = 0;
+        while place < BOUNDS && latency_ns > bound {
+            bound *= 2;
+            place += 1;
         }
-        let place = (bits + rest) as usize;
-        if place > BOUNDS { BOUNDS } else { place }
+        place
     }
 }
 

@@ -19,4 +19,5 @@ pub mod network;
 #[expect(unsafe_code, reason = "only the author of a record can promise that it is plain data")]
 mod plain;
 pub mod sched;
+pub mod slots;
 pub mod tcp;

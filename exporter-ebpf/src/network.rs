@@ -4,27 +4,18 @@ use core::mem::{offset_of, size_of};
 
 /// A counter of its own cache line: what one CPU has counted for one cgroup in one address family.
 ///
-/// The table of slots is one array: family by family, and within a family CPU by CPU, [`Layout`] says where. Each CPU
-/// owns its slots, so a count is an uncontended atomic addition; atomic all the same, as an interrupt may come between.
-///
-/// `owner` is the state of a slot: [`FREE`], [`RETIRED`], or the id of the cgroup that it counts. Only the kernel turns
-/// FREE into an owner, only user space retires an owner and, a scrape later when no program can still be writing, frees
-/// the slot. So nobody ever inherits counts.
+/// Each CPU has a part of the table for each family, in the order of [`part`]. A count is an uncontended atomic addition;
+/// atomic all the same, as an interrupt may come between.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Whose slot it is.
-    pub owner: u64,
+    /// Its state; its holder's name is the id of the cgroup.
+    pub state: u64,
     /// What was counted.
     pub counters: Counters,
     /// Always 0: fills the cache line.
     pub reserved: [u64; 3],
 }
-
-/// An [`Slot::owner`] that is nobody. No cgroup has this id.
-pub const FREE: u64 = 0;
-/// A [`Slot::owner`] that is gone. No cgroup has this id.
-pub const RETIRED: u64 = u64::MAX;
 
 /// Counts of one cgroup in one address family.
 ///
@@ -80,47 +71,23 @@ impl Family {
 
 /// Number of address families.
 pub const FAMILIES: u32 = 2;
-/// Slots of a set: a cgroup may use any of the slots of its set, tried in order.
-pub const WAYS: u32 = 2;
 
-/// Shape of the table of slots, told to the programs before they are loaded.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// CPUs that the kernel may ever have.
-    pub cpus: u32,
-    /// Binary logarithm of the number of sets per CPU and family, 1 to 16.
-    pub set_bits: u32,
-}
-
-impl Layout {
-    /// Number of slots of the whole table.
-    #[must_use]
-    pub const fn slots(self) -> u32 {
-        (FAMILIES * self.cpus * WAYS) << self.set_bits
-    }
-
-    /// The first slot of a cgroup's set.
-    ///
-    /// Ids are inode numbers, and each file of a cgroup takes one: their lowest bits alone would use few of the sets.
-    #[must_use]
-    #[inline]
-    pub const fn set(self, family: Family, cpu: u32, cgroup: u64) -> u32 {
-        let hash = (cgroup.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32;
-        (((family as u32 * self.cpus + cpu) << self.set_bits) + (hash >> (16 - self.set_bits))) * WAYS
-    }
+/// The part of the table that a CPU has for a family.
+#[must_use]
+#[inline]
+pub const fn part(cpu: u32, family: Family) -> u32 {
+    cpu * FAMILIES + family as u32
 }
 
 const _: () = {
     assert!(size_of::<Slot>() == 64 && offset_of!(Slot, counters) == 8, "Slot is part of a kernel map's layout");
     assert!(size_of::<Counters>() == 32 && offset_of!(Counters, transmit_packets) == 24);
     assert!(size_of::<Key>() == 16 && offset_of!(Key, family) == 8);
-    assert!(size_of::<Layout>() == 8);
 };
 
 #[cfg(test)]
 mod tests {
-    use super::{Family, Key, Layout, WAYS};
+    use super::{FAMILIES, Family, Key, part};
 
     #[test]
     fn the_tail_of_a_key_is_zero_so_that_equal_keys_have_equal_bytes() {
@@ -129,27 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn every_set_is_inside_its_part_of_the_table() {
-        let layout = Layout { cpus: 3, set_bits: 5 };
-        assert_eq!(layout.slots(), 2 * 3 * 2 * 32);
-        let parts = Family::ALL.iter().flat_map(|family| (0..3).map(move |cpu| (*family, cpu)));
-        for ((family, cpu), place) in parts.zip(0_u32..) {
-            let part = place * WAYS * 32..(place + 1) * WAYS * 32;
-            for cgroup in [1, 2, 48, 4_294_967_299, u64::MAX - 1] {
-                let set = layout.set(family, cpu, cgroup);
-                assert!(
-                    part.contains(&set) && set.is_multiple_of(WAYS),
-                    "{set} for {family:?} on {cpu}, part {part:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn ids_at_regular_distances_use_many_sets() {
-        let layout = Layout { cpus: 1, set_bits: 11 };
-        let mut used = [false; 2048 * WAYS as usize];
-        (0..1000_u64).for_each(|place| used[layout.set(Family::Ipv4, 0, 4000 + place * 48) as usize] = true);
-        assert!(used.iter().filter(|used| **used).count() > 700);
+    fn every_cpu_has_a_part_for_each_family() {
+        let parts = (0..3).flat_map(|cpu| Family::ALL.map(|family| part(cpu, family)));
+        assert!(parts.eq(0..3 * FAMILIES));
     }
 }

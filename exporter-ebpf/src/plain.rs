@@ -1,6 +1,6 @@
 //! The promise to aya that the records are plain data: any bytes are a value, and no byte is left undefined.
 
-use crate::{block, latency, network, sched, tcp};
+use crate::{block, latency, network, sched, slots, tcp};
 
 macro_rules! plain {
     ($($record:ty)*) => {
@@ -12,13 +12,11 @@ macro_rules! plain {
 plain! {
     block::Key
     block::Counters
-    block::Layout
     block::Offsets
     latency::Histogram
     network::Key
     network::Counters
-    network::Layout
-    sched::Layout
     sched::Offsets
+    slots::Layout
     tcp::Offsets
 }

@@ -10,10 +10,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{Config, EbpfMode, SourceMode};
-use crate::discover::{Hierarchy, Tree};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::ebpf::{Probes, Sizes, give_up_capabilities};
+use crate::ebpf::{Decision, Probes, Sizes, give_up_capabilities};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper, StartError};
@@ -49,20 +48,18 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
 
 /// Starts the eBPF programs that are wanted and can run, and switches the collectors of the others off.
 fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
-    let wanted: CollectorSet = config.collectors.iter().filter(|collector| collector.is_probed()).collect();
+    let decision = Decision::of(config);
     let files_only: CollectorSet = config.collectors.iter().filter(|collector| !collector.is_probed()).collect();
     config.collectors = files_only;
-    // Without the kernel's own tree nothing tells which container a count belongs to.
-    let hierarchy = match Hierarchy::detect(&config.cgroup_root) {
-        Ok(found) if config.source != SourceMode::DockerApi && !found.is_private() => found,
-        _ if config.ebpf == EbpfMode::On => {
-            bail!("--ebpf=on needs the host's cgroup tree (--source=cgroup, --path.cgroup)")
+    let (wanted, hierarchy) = match decision {
+        Decision::Start(wanted, hierarchy) => (wanted, hierarchy),
+        Decision::Useless(why) if config.ebpf == EbpfMode::On => bail!("--ebpf=on: {why}"),
+        Decision::Useless(why) => {
+            info!(%why, "no eBPF programs");
+            return Ok(None);
         }
-        _ => return Ok(None),
+        Decision::Off => return Ok(None),
     };
-    if config.ebpf == EbpfMode::Off || wanted.is_empty() || !hierarchy.walked().is_some_and(Tree::is_live) {
-        return Ok(None);
-    }
     let probes = Probes::start(wanted, &hierarchy, Sizes::default());
     let report = probes.report();
     let why: Vec<String> =

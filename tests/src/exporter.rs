@@ -28,6 +28,7 @@ pub struct Builder {
     docker: Option<String>,
     open_files: Option<u32>,
     without_capabilities: bool,
+    hidden: Option<String>,
 }
 
 impl Builder {
@@ -42,6 +43,13 @@ impl Builder {
     #[must_use]
     pub fn without_capabilities(mut self) -> Self {
         self.without_capabilities = true;
+        self
+    }
+
+    /// Lets it see an empty directory in the place of this one. Everyone else sees what is there.
+    #[must_use]
+    pub fn hide(mut self, directory: &str) -> Self {
+        self.hidden = Some(directory.to_owned());
         self
     }
 
@@ -99,10 +107,11 @@ impl Builder {
 
     /// The command line. Nothing of the test's own environment gets in but `PATH`.
     fn command(&self, listen: Option<SocketAddr>) -> Result<Command> {
-        let mut command = match (self.open_files, self.without_capabilities) {
-            (Some(limit), _) => limited(&binary()?, limit),
-            (None, true) => powerless(&binary()?),
-            (None, false) => Command::new(binary()?),
+        let mut command = match (self.open_files, &self.hidden, self.without_capabilities) {
+            (Some(limit), ..) => limited(&binary()?, limit),
+            (None, Some(directory), _) => blindfolded(&binary()?, directory),
+            (None, None, true) => powerless(&binary()?),
+            (None, None, false) => Command::new(binary()?),
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -279,6 +288,14 @@ fn limited(program: &Path, open_files: u32) -> Command {
 fn powerless(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]).arg(program);
+    command
+}
+
+/// The program in a mount namespace of its own.
+fn blindfolded(program: &Path, directory: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let hide = "mount -t tmpfs none \"$1\" && shift && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", hide, "sh", directory]).arg(program);
     command
 }
 

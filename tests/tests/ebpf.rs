@@ -6,6 +6,9 @@ mod blkio;
 #[cfg(test)]
 #[path = "ebpf/collisions.rs"]
 mod collisions;
+#[cfg(all(test, not(feature = "guest")))]
+#[path = "ebpf/fio.rs"]
+mod fio;
 #[cfg(test)]
 #[path = "ebpf/lifecycle.rs"]
 mod lifecycle;

@@ -1,5 +1,5 @@
 //! What only a host of one's own can be asked: systemd stops Docker, a controller is taken away, Podman runs beside
-//! Docker, the exporter is a container as the README says. Built with `--features guest`; `cargo xtask vm test` runs it in
+//! Docker, the exporter is a container as the README says, pages are written back by somebody else. Built with `--features guest`; `cargo xtask vm test` runs it in
 //! a guest, after the tests that run on every host.
 
 #[cfg(test)]
@@ -17,6 +17,9 @@ mod readme;
 #[cfg(test)]
 #[path = "guest/restart.rs"]
 mod restart;
+#[cfg(test)]
+#[path = "guest/writeback.rs"]
+mod writeback;
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -17,18 +17,19 @@
 
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
-use exporter_ebpf::block::{Counters, FREE, Key, Layout, Offsets, Operation, Slot, Subject, TAKEN, WAYS};
+use exporter_ebpf::block::{Counters, Key, Offsets, Operation, Slot, Subject};
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
+use exporter_ebpf::slots::{FREE, Layout, TAKEN, joined};
 
-/// Shape of `BLOCK_SLOTS`, set by user space before loading. The verifier sees constants.
+/// Shape of `BLOCK_SLOTS`, set by user space before loading; a power of two parts. The verifier sees constants.
 #[unsafe(no_mangle)]
-static BLOCK_LAYOUT: Layout = Layout { set_bits: 1, shard_mask: 0 };
+static BLOCK_LAYOUT: Layout = Layout { parts: 1, set_bits: 1 };
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
 static BLOCK_OFFSETS: Offsets = Offsets {
@@ -43,6 +44,7 @@ static BLOCK_OFFSETS: Offsets = Offsets {
     disk_minor: 0,
     bio_group: 0,
     group_blkcg: 0,
+    blkcg_serial: 0,
     blkcg_cgroup: 0,
     cgroup_kn: 0,
     kn_id: 0,
@@ -65,38 +67,60 @@ const DISCARD: u32 = 3;
 const FIRST_OF_DRIVERS: u32 = 32;
 const OPERATION_MASK: u32 = 0xff;
 
+/// The latency of a request of which a part is still to come. A number and no [`Option`]: half of that would be undefined,
+/// which the verifier does not let pass to another function.
+const UNFINISHED: u64 = u64::MAX;
+
 const NOTHING: Counters = Counters { bytes: 0, latency: Histogram { sum_ns: 0, buckets: [0; BUCKETS] } };
 
+/// Where the running kernel has a member. Asked for where it is used: all at once are more than there are registers.
+/// Volatile, as user space has changed this read-only data since it was compiled.
+macro_rules! offset {
+    ($member:ident) => {
+        (&raw const BLOCK_OFFSETS.$member).read_volatile()
+    };
+}
+
 /// `block_rq_complete(struct request *rq, blk_status_t error, unsigned int nr_bytes)`
+///
+/// After tens of microseconds of waiting for a disk, little of what leads from a request to its cgroup is in the cache any
+/// more, and little of this program: the price is that of memory. Hence the order. The way to the cgroup, where each load
+/// needs the one before, comes first, and all else is done beside it; the clock comes last, as reading it waits for every
+/// load before it.
 #[btf_tracepoint(function = "block_rq_complete")]
 fn block_complete(context: BtfTracePointContext) -> i32 {
     let request: *const u8 = context.arg(0);
     let bytes: u32 = context.arg(2);
-    // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
-    let offsets = unsafe { addr_of!(BLOCK_OFFSETS).read_volatile() };
-    // SAFETY: the kernel's own object, as the tracepoint's type says; the verifier checks each step.
-    let (flags, length) = unsafe {
-        (kernel::load::<u32>(request, offsets.request_flags), kernel::load::<u32>(request, offsets.request_length))
+    // SAFETY: the kernel's own objects, as the tracepoint's type says; the verifier checks each step.
+    let (blkcg, serial, flags, length) = unsafe {
+        let blkcg = blkcg(request);
+        let serial: u64 = kernel::load(blkcg, offset!(blkcg_serial));
+        let (flags, length): (u32, u32) =
+            (kernel::load(request, offset!(request_flags)), kernel::load(request, offset!(request_length)));
+        (blkcg, serial, flags, length)
     };
     let Some(operation) = operation(flags & OPERATION_MASK, bytes) else { return 0 };
     // SAFETY: as above.
-    let cgroup = unsafe { owner(request, &offsets) };
-    if cgroup == FREE {
+    let subject = unsafe {
+        let queue: *const u8 = kernel::load(request, offset!(request_queue));
+        let disk: *const u8 = kernel::load(queue, offset!(queue_disk));
+        Subject::new(kernel::load(disk, offset!(disk_major)), kernel::load(disk, offset!(disk_minor)), operation)
+    };
+    if serial == FREE {
         return 0;
     }
-    // SAFETY: as above.
-    let subject = unsafe {
-        let queue: *const u8 = kernel::load(request, offsets.request_queue);
-        let disk: *const u8 = kernel::load(queue, offsets.queue_disk);
-        Subject::new(kernel::load(disk, offsets.disk_major), kernel::load(disk, offsets.disk_minor), operation)
-    };
-    let key = Key { cgroup, subject };
+    // SAFETY: read-only data of the object, and a helper without conditions.
+    let (layout, cpu) = unsafe { (addr_of!(BLOCK_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
+    let set = layout.set(cpu & (layout.parts - 1), joined(serial, subject.0));
+    let found = kernel::slot(&BLOCK_SLOTS, set, |slot| is_mine(slot, serial, subject, blkcg));
     // What is left of the request comes with its next completion, and is no operation of its own.
-    let latency = if bytes < length { None } else { Some(unsafe { age(request, &offsets) }) };
-    match slot(key) {
+    // SAFETY: as above.
+    let latency = if bytes < length { UNFINISHED } else { unsafe { age(request) } };
+    match found {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => add(unsafe { &raw mut (*slot).counters }, bytes, latency),
-        None => overflow(&key, bytes, latency),
+        // SAFETY: the kernel's own object, as above.
+        None => overflow(&Key { cgroup: unsafe { cgroup(blkcg) }, subject }, bytes, latency),
     }
     0
 }
@@ -115,21 +139,32 @@ fn operation(number: u32, bytes: u32) -> Option<Operation> {
     }
 }
 
-/// Id of the cgroup that the first of the request's data blocks are charged to; 0 without one. A null pointer on the way
-/// reads as null.
+/// The part in the block controller of the cgroup that the first of the request's data blocks are charged to; null
+/// without one. A null pointer on the way reads as null.
 ///
 /// # Safety
 /// `request` is the kernel's.
 #[inline(always)]
-unsafe fn owner(request: *const u8, offsets: &Offsets) -> u64 {
+unsafe fn blkcg(request: *const u8) -> *const u8 {
     // SAFETY: as the caller promises; the verifier checks each step.
     unsafe {
-        let bio: *const u8 = kernel::load(request, offsets.request_bio);
-        let group: *const u8 = kernel::load(bio, offsets.bio_group);
-        let blkcg: *const u8 = kernel::load(group, offsets.group_blkcg);
-        let cgroup: *const u8 = kernel::load(blkcg, offsets.blkcg_cgroup);
-        let node: *const u8 = kernel::load(cgroup, offsets.cgroup_kn);
-        kernel::load(node, offsets.kn_id)
+        let bio: *const u8 = kernel::load(request, offset!(request_bio));
+        let group: *const u8 = kernel::load(bio, offset!(bio_group));
+        kernel::load(group, offset!(group_blkcg))
+    }
+}
+
+/// The id of its cgroup.
+///
+/// # Safety
+/// `blkcg` is the kernel's.
+#[inline(always)]
+unsafe fn cgroup(blkcg: *const u8) -> u64 {
+    // SAFETY: as the caller promises; the verifier checks each step.
+    unsafe {
+        let cgroup: *const u8 = kernel::load(blkcg, offset!(blkcg_cgroup));
+        let node: *const u8 = kernel::load(cgroup, offset!(cgroup_kn));
+        kernel::load(node, offset!(kn_id))
     }
 }
 
@@ -138,10 +173,10 @@ unsafe fn owner(request: *const u8, offsets: &Offsets) -> u64 {
 /// # Safety
 /// `request` is the kernel's.
 #[inline(always)]
-unsafe fn age(request: *const u8, offsets: &Offsets) -> u64 {
+unsafe fn age(request: *const u8) -> u64 {
     // SAFETY: as the caller promises; the verifier checks each step.
     let (started, made): (u64, u64) =
-        unsafe { (kernel::load(request, offsets.request_started), kernel::load(request, offsets.request_made)) };
+        unsafe { (kernel::load(request, offset!(request_started)), kernel::load(request, offset!(request_made))) };
     let from = if started == 0 { made } else { started };
     // SAFETY: has no conditions.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -149,70 +184,45 @@ unsafe fn age(request: *const u8, offsets: &Offsets) -> u64 {
     if from == 0 || now < from { 0 } else { now - from }
 }
 
-/// The slot of an entry; a free one becomes its own.
+/// Whether the slot counts this; a free one does from now on.
 #[inline(always)]
-fn slot(key: Key) -> Option<*mut Slot> {
-    // SAFETY: read-only data of the object, and a helper without conditions.
-    let (layout, cpu) = unsafe { (addr_of!(BLOCK_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
-    let set = layout.set(cpu, key);
-    let mut way = 0;
-    while way < WAYS {
-        if let Some(slot) = BLOCK_SLOTS.get_ptr_mut(set + way)
-            && is_mine(slot, key)
-        {
-            return Some(slot);
-        }
-        way += 1;
-    }
-    None
+fn is_mine(slot: *mut Slot, serial: u64, subject: Subject, blkcg: *const u8) -> bool {
+    // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
+    let (state, of) = unsafe { ((&raw mut (*slot).state).read_volatile(), (&raw mut (*slot).subject).read_volatile()) };
+    // A subject that another CPU has not yet got to see is 0, which is nobody's.
+    if state == serial { of == subject } else { state == FREE && claim(slot, serial, subject, blkcg) }
 }
 
-#[inline(always)]
-fn is_mine(slot: *mut Slot, key: Key) -> bool {
-    // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
-    let (owner, subject) = unsafe { (&raw mut (*slot).owner, &raw mut (*slot).subject) };
-    match unsafe { owner.read_volatile() } {
-        // A subject that another CPU has not yet got to see is 0, which is nobody's.
-        known if known == key.cgroup => unsafe { subject.read_volatile() == key.subject },
-        // SAFETY: part of a map value, aligned. The exchanges order the write between them.
-        FREE => unsafe {
-            if kernel::exchange_if(owner, FREE, TAKEN) != FREE {
-                return false;
-            }
-            subject.write_volatile(key.subject);
-            kernel::exchange_if(owner, TAKEN, key.cgroup);
-            true
-        },
-        _ => false,
+/// Takes a free slot, once for each: apart, so that the way that is always gone is short.
+#[inline(never)]
+fn claim(slot: *mut Slot, serial: u64, subject: Subject, blkcg: *const u8) -> bool {
+    // SAFETY: parts of a map value, aligned, and the kernel's own object. The exchanges order the writes between them.
+    unsafe {
+        let state = &raw mut (*slot).state;
+        if kernel::exchange_if(state, FREE, TAKEN) != FREE {
+            return false;
+        }
+        (&raw mut (*slot).subject).write_volatile(subject);
+        (&raw mut (*slot).cgroup).write_volatile(cgroup(blkcg));
+        kernel::exchange_if(state, TAKEN, serial);
     }
+    true
 }
 
 #[inline(never)]
-fn overflow(key: &Key, bytes: u32, latency: Option<u64>) {
-    // Two CPUs may meet the entry at once: one of them makes it, both find it.
-    if BLOCK_OVERFLOW.get_ptr_mut(key).is_none() {
-        _ = BLOCK_OVERFLOW.insert(key, &NOTHING, u64::from(BPF_NOEXIST));
-    }
-    match BLOCK_OVERFLOW.get_ptr_mut(key) {
-        Some(counters) => add(counters, bytes, latency),
-        None => {
-            if let Some(refused) = BLOCK_REFUSED.get_ptr_mut(0) {
-                // SAFETY: a map value.
-                unsafe { kernel::add(refused, 1) };
-            }
-        }
+fn overflow(key: &Key, bytes: u32, latency: u64) {
+    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, key, &NOTHING, &BLOCK_REFUSED) {
+        add(counters, bytes, latency);
     }
 }
 
 #[inline(always)]
-fn add(counters: *mut Counters, bytes: u32, latency: Option<u64>) {
-    // SAFETY: parts of a map value, aligned; the bucket is one of the histogram's.
+fn add(counters: *mut Counters, bytes: u32, latency: u64) {
+    // SAFETY: parts of a map value, aligned.
     unsafe {
         kernel::add(&raw mut (*counters).bytes, u64::from(bytes));
-        if let Some(latency) = latency {
-            kernel::add(&raw mut (*counters).latency.sum_ns, latency);
-            let buckets = (&raw mut (*counters).latency.buckets).cast::<u64>();
-            kernel::add(buckets.add(Scale::DISK.bucket(latency)), 1);
+        if latency != UNFINISHED {
+            kernel::observe(&raw mut (*counters).latency, Scale::DISK, latency);
         }
     }
 }

@@ -10,17 +10,18 @@
 
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_skb_cgroup_id};
 use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SkBuffContext;
 use exporter_ebpf::kernel;
-use exporter_ebpf::network::{Counters, FREE, Family, Key, Layout, Slot, WAYS};
+use exporter_ebpf::network::{Counters, Family, Key, Slot, part};
+use exporter_ebpf::slots::{FREE, Layout};
 
 /// Shape of `NETWORK_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
-static NETWORK_LAYOUT: Layout = Layout { cpus: 1, set_bits: 1 };
+static NETWORK_LAYOUT: Layout = Layout { parts: 2, set_bits: 1 };
 
 /// The table of slots; user space sizes it to `NETWORK_LAYOUT` and maps it into its memory.
 #[map]
@@ -76,19 +77,12 @@ fn count(context: &SkBuffContext, direction: Direction) -> i32 {
     let packets = if segments == 0 { 1 } else { segments };
     // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
     let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
-    let set = layout.set(family, cpu, cgroup);
-    let mut way = 0;
-    while way < WAYS {
-        if let Some(slot) = NETWORK_SLOTS.get_ptr_mut(set + way)
-            && is_mine(slot, cgroup)
-        {
-            // SAFETY: a map value, valid while the program runs.
-            add(unsafe { &raw mut (*slot).counters }, direction, bytes, packets);
-            return PASS;
-        }
-        way += 1;
+    let set = layout.set(part(cpu, family), cgroup);
+    match kernel::slot(&NETWORK_SLOTS, set, |slot| is_mine(slot, cgroup)) {
+        // SAFETY: a map value, valid while the program runs.
+        Some(slot) => add(unsafe { &raw mut (*slot).counters }, direction, bytes, packets),
+        None => overflow(&Key::new(cgroup, family), direction, bytes, packets),
     }
-    overflow(&Key::new(cgroup, family), direction, bytes, packets);
     PASS
 }
 
@@ -96,29 +90,20 @@ fn count(context: &SkBuffContext, direction: Direction) -> i32 {
 #[inline(always)]
 fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
     // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
-    let owner = unsafe { &raw mut (*slot).owner };
-    match unsafe { owner.read_volatile() } {
+    let state = unsafe { &raw mut (*slot).state };
+    match unsafe { state.read_volatile() } {
         known if known == cgroup => true,
         // SAFETY: part of a map value, aligned.
-        FREE => unsafe { kernel::exchange_if(owner, FREE, cgroup) == FREE },
+        FREE => unsafe { kernel::exchange_if(state, FREE, cgroup) == FREE },
         _ => false,
     }
 }
 
 #[inline(never)]
 fn overflow(key: &Key, direction: Direction, bytes: u64, packets: u64) {
-    // Two CPUs may meet the cgroup at once: one of them makes the entry, both find it.
-    if NETWORK_OVERFLOW.get_ptr_mut(key).is_none() {
-        _ = NETWORK_OVERFLOW.insert(key, &Counters::default(), u64::from(BPF_NOEXIST));
-    }
-    match NETWORK_OVERFLOW.get_ptr_mut(key) {
-        Some(counters) => add(counters, direction, bytes, packets),
-        None => {
-            if let Some(refused) = NETWORK_REFUSED.get_ptr_mut(0) {
-                // SAFETY: a map value.
-                unsafe { kernel::add(refused, 1) };
-            }
-        }
+    let found = kernel::entry(&NETWORK_OVERFLOW, key, &Counters::default(), &NETWORK_REFUSED);
+    if let Some(counters) = found {
+        add(counters, direction, bytes, packets);
     }
 }
 

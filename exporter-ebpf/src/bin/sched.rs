@@ -11,18 +11,19 @@
 
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
-use exporter_ebpf::sched::{FREE, Layout, Offsets, Slot, WAYS};
+use exporter_ebpf::sched::{Offsets, Slot};
+use exporter_ebpf::slots::{FREE, Layout};
 
 /// Shape of `SCHED_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
-static SCHED_LAYOUT: Layout = Layout { cpus: 1, set_bits: 1 };
+static SCHED_LAYOUT: Layout = Layout { parts: 1, set_bits: 1 };
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
 static SCHED_OFFSETS: Offsets = Offsets {
@@ -72,19 +73,11 @@ fn sched_latency(context: BtfTracePointContext) -> i32 {
     let latency = if latency > i64::MAX as u64 { 0 } else { latency };
     // SAFETY: read-only data of the object, and a helper without conditions.
     let (layout, cpu) = unsafe { (addr_of!(SCHED_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
-    let set = layout.set(cpu, cgroup);
-    let mut way = 0;
-    while way < WAYS {
-        if let Some(slot) = SCHED_SLOTS.get_ptr_mut(set + way)
-            && is_mine(slot, cgroup)
-        {
-            // SAFETY: a map value, valid while the program runs.
-            add(unsafe { &raw mut (*slot).latency }, latency);
-            return 0;
-        }
-        way += 1;
+    match kernel::slot(&SCHED_SLOTS, layout.set(cpu, cgroup), |slot| is_mine(slot, cgroup)) {
+        // SAFETY: a map value, valid while the program runs.
+        Some(slot) => add(unsafe { &raw mut (*slot).latency }, latency),
+        None => overflow(&cgroup, latency),
     }
-    overflow(&cgroup, latency);
     0
 }
 
@@ -92,12 +85,12 @@ fn sched_latency(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
     // SAFETY: a map value, valid while the program runs. Volatile, as user space changes it.
-    let owner = unsafe { &raw mut (*slot).owner };
-    match unsafe { owner.read_volatile() } {
+    let state = unsafe { &raw mut (*slot).state };
+    match unsafe { state.read_volatile() } {
         known if known == cgroup => true,
         FREE => {
             // SAFETY: as above; nobody but this CPU takes slots of its own.
-            unsafe { owner.write_volatile(cgroup) };
+            unsafe { state.write_volatile(cgroup) };
             true
         }
         _ => false,
@@ -118,19 +111,8 @@ fn add(histogram: *mut Histogram, latency: u64) {
 
 #[inline(never)]
 fn overflow(cgroup: &u64, latency: u64) {
-    // Two CPUs may meet the cgroup at once: one of them makes the entry, both find it.
-    if SCHED_OVERFLOW.get_ptr_mut(cgroup).is_none() {
-        _ = SCHED_OVERFLOW.insert(cgroup, &NOTHING, u64::from(BPF_NOEXIST));
-    }
-    let found = SCHED_OVERFLOW.get_ptr_mut(cgroup);
-    // SAFETY: map values, aligned; the bucket is one of the histogram's.
-    unsafe {
-        if let Some(histogram) = found {
-            kernel::add(&raw mut (*histogram).sum_ns, latency);
-            let buckets = (&raw mut (*histogram).buckets).cast::<u64>();
-            kernel::add(buckets.add(Scale::RUN_QUEUE.bucket(latency)), 1);
-        } else if let Some(refused) = SCHED_REFUSED.get_ptr_mut(0) {
-            kernel::add(refused, 1);
-        }
+    if let Some(histogram) = kernel::entry(&SCHED_OVERFLOW, cgroup, &NOTHING, &SCHED_REFUSED) {
+        // SAFETY: a map value.
+        unsafe { kernel::observe(histogram, Scale::RUN_QUEUE, latency) };
     }
 }

@@ -1,21 +1,22 @@
 //! Reads what the block program has counted, and keeps its table free of those who are gone.
 //!
 //! Memory, whatever the number of disks and CPUs: the table of slots is 2 MiB for each of at most four shards (one per
-//! eight CPUs); it holds 8,192 entries (cgroup, disk, operation) per shard. The overflow map takes what finds no slot,
-//! about 280 bytes for each entry that is in it, 18 MiB when all of it is used, none when none is. With one disk, read and
-//! written: 1,000 cgroups have 2,000 entries, 2.0 MiB in all; 10,000 have 20,000, 5.5 MiB.
+//! eight CPUs); it holds 8,192 entries (cgroup, disk, operation) per shard. The overflow map takes what finds no slot: 1 MiB
+//! for its index, and about 280 bytes for each entry that is in it, 18 MiB when all of it is used. With one disk, read and
+//! written: 1,000 cgroups have 2,000 entries, 3.0 MiB in all; 10,000 have 20,000, 6.5 MiB.
 
 use std::collections::HashSet;
+use std::mem::offset_of;
 
-use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
 use aya::{Ebpf, include_bytes_aligned};
-use exporter_ebpf::block::{Counters, Key, Layout, Offsets, Slot, Subject};
+use exporter_ebpf::block::{Counters, Key, Offsets, Slot, Subject};
+use exporter_ebpf::slots::Layout;
 
 use super::Program;
 use super::facts::Obstacle;
-use super::loader::{Loader, map, mapped};
+use super::loader::{Loader, cpus};
 use super::probes::operation_of;
-use super::slots::{Slots, histogram, total, word};
+use super::slots::{Shape, Table, histogram, names, word};
 use crate::metrics::BlockOperation;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
@@ -28,15 +29,11 @@ const MOST_SHARDS: u32 = 4;
 /// Entries that the overflow map takes. It holds memory only for those that are in it.
 const OVERFLOW: u32 = 65_536;
 
-const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
-
 /// The program, attached, and its maps.
 pub(super) struct Block {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
-    slots: Slots,
-    overflow: KernelMap<MapData, Key, Counters>,
-    refused: PerCpuArray<MapData, u64>,
+    table: Table<Key, Counters>,
     /// What was counted, as of the last [`Block::read`], in the order of the keys.
     totals: Vec<(Key, Counters)>,
 }
@@ -47,30 +44,30 @@ impl Block {
     /// # Errors
     /// What the kernel refused or does not have.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
-        let offsets = offsets(loader)?;
-        let layout = Layout { set_bits: SET_BITS, shard_mask: shards(super::loader::cpus()?) - 1 };
-        loader.set("BLOCK_OFFSETS", offsets);
-        loader.set("BLOCK_LAYOUT", layout);
-        loader.size("BLOCK_SLOTS", layout.slots());
-        loader.size("BLOCK_OVERFLOW", OVERFLOW);
+        let shape = Shape {
+            names: names!("BLOCK"),
+            layout: Layout { parts: shards(cpus()?), set_bits: SET_BITS },
+            words: size_of::<Slot>() / size_of::<u64>(),
+            cgroup: offset_of!(Slot, cgroup) / size_of::<u64>(),
+            overflow: OVERFLOW,
+        };
+        loader.set("BLOCK_OFFSETS", offsets(loader)?);
+        shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::BlockComplete, "block_rq_complete")?;
-        let slots = Slots::new(mapped(&mut object, "BLOCK_SLOTS", layout.slots() as usize * WORDS)?, WORDS);
-        let overflow = map(&mut object, "BLOCK_OVERFLOW")?;
-        let refused = map(&mut object, "BLOCK_REFUSED")?;
-        Ok(Self { object, slots, overflow, refused, totals: Vec::new() })
+        let table = Table::take(&mut object, &shape)?;
+        Ok(Self { object, table, totals: Vec::new() })
     }
 
     /// Takes what every cgroup has counted so far: one look at each slot, and at what overflowed.
     pub(super) fn read(&mut self) {
-        self.slots.free_retired();
+        self.table.free_retired();
         self.totals.clear();
-        let held = self.slots.held().map(|(_, cgroup, slot)| {
+        let held = self.table.held().map(|(_, cgroup, slot)| {
             let counters = Counters { bytes: word(slot, 2), latency: histogram(slot, 3) };
             (Key { cgroup, subject: Subject(word(slot, 1)) }, counters)
         });
-        // An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
-        self.totals.extend(held.chain(self.overflow.iter().filter_map(Result::ok)));
+        self.totals.extend(held.chain(self.table.overflowed()));
         merge(&mut self.totals);
     }
 
@@ -93,18 +90,12 @@ impl Block {
 
     /// Completions that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        total(&self.refused)
+        self.table.refused()
     }
 
-    /// Gives the entries of ended cgroups back. A completion that comes later makes a new one, which is found by the next
-    /// look for cgroups that are gone.
+    /// Gives the entries of ended cgroups back.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        self.slots.retire(ended);
-        let gone: Vec<Key> = self.overflow.keys().filter_map(Result::ok).collect();
-        for key in gone.iter().filter(|key| ended.contains(&key.cgroup)) {
-            // Nobody else removes, and what is not there is as good as removed.
-            self.overflow.remove(key).unwrap_or_default();
-        }
+        self.table.retire(ended, |key| key.cgroup);
     }
 }
 
@@ -121,6 +112,7 @@ fn offsets(loader: &Loader) -> Result<Offsets, Obstacle> {
         disk_minor: loader.offset("gendisk", "first_minor")?,
         bio_group: loader.offset("bio", "bi_blkg")?,
         group_blkcg: loader.offset("blkcg_gq", "blkcg")?,
+        blkcg_serial: loader.offset("blkcg", "css.serial_nr")?,
         blkcg_cgroup: loader.offset("blkcg", "css.cgroup")?,
         cgroup_kn: loader.offset("cgroup", "kn")?,
         kn_id: loader.offset("kernfs_node", "id")?,

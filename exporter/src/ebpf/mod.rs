@@ -7,6 +7,7 @@
 mod block;
 mod btf;
 mod capabilities;
+mod decision;
 mod facts;
 mod loader;
 mod mapped;
@@ -19,6 +20,7 @@ mod tcp;
 
 pub use block::BlockUse;
 pub use capabilities::give_up_capabilities;
+pub use decision::Decision;
 pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use owners::Holder;
@@ -70,5 +72,5 @@ programs! {
     NetworkTransmit "network_transmit" EbpfNetwork false true "Packets that a cgroup's sockets send.";
     BlockComplete "block_complete" EbpfBlkio true false "Requests that block devices have completed.";
     SchedLatency "sched_latency" EbpfSched true true "Switches from one task to the next.";
-    TcpRetransmit "tcp_retransmit" EbpfNetwork true false "TCP segments that are sent again.";
+    TcpRetransmit "tcp_retransmit" EbpfNetwork true true "TCP segments that are sent again.";
 }

@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::atomic::AtomicU64;
 
-use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use aya::{Ebpf, include_bytes_aligned};
-use exporter_ebpf::network::{Counters, Family, Key, Layout, Slot};
+use exporter_ebpf::network::{Counters, FAMILIES, Family, Key, Slot, part};
+use exporter_ebpf::slots::Layout;
 
 use super::facts::Obstacle;
-use super::loader::{Loader, cpus, map, mapped, program_of, refused};
-use super::slots::{Slots, total, word};
+use super::loader::{Loader, cpus, program_of, refused};
+use super::slots::{Shape, Table, names, word};
 use super::{Program, Sizes};
 
 const OBJECT: &[u8] =
@@ -20,16 +20,12 @@ const OBJECT: &[u8] =
 /// Cgroups and families that the overflow map takes. It holds memory only for those that are in it.
 const OVERFLOW: u32 = 16_384;
 
-const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
-
 /// The network programs, attached, and their maps.
 pub(super) struct Network {
     /// Keeps programs and links alive.
     pub(super) object: Ebpf,
     layout: Layout,
-    slots: Slots,
-    overflow: KernelMap<MapData, Key, Counters>,
-    refused: PerCpuArray<MapData, u64>,
+    table: Table<Key, Counters>,
     /// Who has counted anything, as of the last [`Network::read`].
     totals: HashMap<Key, Counters>,
 }
@@ -44,31 +40,34 @@ impl Network {
         let root = File::open(&root).map_err(|error| {
             Obstacle::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
         })?;
-        let layout = Layout { cpus: u32::try_from(cpus()?).unwrap_or(1), set_bits: sizes.network_set_bits };
-        loader.set("NETWORK_LAYOUT", layout);
-        loader.size("NETWORK_SLOTS", layout.slots());
-        loader.size("NETWORK_OVERFLOW", OVERFLOW);
+        let cpus = u32::try_from(cpus()?).unwrap_or(1);
+        let shape = Shape {
+            names: names!("NETWORK"),
+            layout: Layout { parts: cpus * FAMILIES, set_bits: sizes.network_set_bits },
+            words: size_of::<Slot>() / size_of::<u64>(),
+            cgroup: 0,
+            overflow: OVERFLOW,
+        };
+        shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
-        // Loaded first: a program needs the maps' descriptors, and keeps the maps alive from then on.
         attach(&mut object, Program::NetworkReceive, &root, CgroupSkbAttachType::Ingress)?;
         attach(&mut object, Program::NetworkTransmit, &root, CgroupSkbAttachType::Egress)?;
-        let slots = Slots::new(mapped(&mut object, "NETWORK_SLOTS", layout.slots() as usize * WORDS)?, WORDS);
-        let overflow = map(&mut object, "NETWORK_OVERFLOW")?;
-        let refused = map(&mut object, "NETWORK_REFUSED")?;
-        Ok(Self { object, layout, slots, overflow, refused, totals: HashMap::new() })
+        let table = Table::take(&mut object, &shape)?;
+        Ok(Self { object, layout: shape.layout, table, totals: HashMap::new() })
     }
 
     /// Adds up what every cgroup has counted so far: one look at each slot, and at what overflowed.
     pub(super) fn read(&mut self) {
-        self.slots.free_retired();
+        self.table.free_retired();
         self.totals.clear();
-        let per_family = self.layout.slots() as usize / Family::ALL.len();
-        for (place, owner, slot) in self.slots.held() {
-            let family = if place < per_family { Family::Ipv4 } else { Family::Ipv6 };
-            add(self.totals.entry(Key::new(owner, family)).or_default(), &counters(slot));
+        let per_part = self.layout.slots_per_part() as usize;
+        let families = Family::ALL.map(|family| (part(0, family) as usize, family));
+        for (place, cgroup, slot) in self.table.held() {
+            let part = place / per_part % FAMILIES as usize;
+            let Some((_, family)) = families.iter().find(|(of, _)| *of == part) else { continue };
+            add(self.totals.entry(Key::new(cgroup, *family)).or_default(), &counters(slot));
         }
-        // An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
-        for (key, counters) in self.overflow.iter().filter_map(Result::ok) {
+        for (key, counters) in self.table.overflowed() {
             add(self.totals.entry(key).or_default(), &counters);
         }
     }
@@ -90,19 +89,12 @@ impl Network {
 
     /// Packets that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        total(&self.refused)
+        self.table.refused()
     }
 
-    /// Gives the entries of ended cgroups back. A packet that comes later makes a new one, which is found by the next
-    /// look for cgroups that are gone.
+    /// Gives the entries of ended cgroups back.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        self.slots.retire(ended);
-        for cgroup in ended {
-            for family in Family::ALL {
-                // Most never had one.
-                self.overflow.remove(&Key::new(*cgroup, family)).unwrap_or_default();
-            }
-        }
+        self.table.retire(ended, |key| key.cgroup);
     }
 }
 

@@ -115,43 +115,57 @@ impl Probes {
         &self.report
     }
 
-    /// Takes what the programs of these collectors have counted so far, and gives entries of ended cgroups back.
+    /// Takes what the programs of these collectors have counted so far, and gives entries of ended cgroups back. Tells
+    /// after each part of it which collector it was for.
     pub fn read<'a>(
         &mut self,
         wanted: CollectorSet,
         containers: impl Iterator<Item = Holder<'a>> + Clone,
         now: Instant,
+        mut done: impl FnMut(Collector),
     ) {
         let wants = |program: Program| wanted.has(program.collector());
+        // The families of files are filled from it where the files are empty.
+        let block_for = if wants(Program::BlockComplete) { Collector::EbpfBlkio } else { Collector::Blkio };
+        if let Some(block) = self.block.as_mut().filter(|_| wanted.has(block_for)) {
+            block.read();
+        }
+        self.let_block_go(containers.clone(), now);
+        done(block_for);
+        if let Some(sched) = self.sched.as_mut().filter(|_| wants(Program::SchedLatency)) {
+            sched.read();
+            done(Collector::EbpfSched);
+        }
         if let Some(network) = self.network.as_mut().filter(|_| wants(Program::NetworkReceive)) {
             network.read();
         }
         if let Some(tcp) = self.tcp.as_mut().filter(|_| wants(Program::TcpRetransmit)) {
             tcp.read();
         }
-        if let Some(sched) = self.sched.as_mut().filter(|_| wants(Program::SchedLatency)) {
-            sched.read();
-        }
-        // The families of files are filled from it where the files are empty.
-        let wants_block = wants(Program::BlockComplete) || wanted.has(Collector::Blkio);
-        if let Some(block) = self.block.as_mut().filter(|_| wants_block) {
-            block.read();
-        }
         self.let_go(containers, now);
+        let alone = self.network.is_none() && self.tcp.is_none();
+        done(if alone { Collector::EbpfSched } else { Collector::EbpfNetwork });
     }
 
     /// Gives the entries of ended cgroups back.
     fn let_go<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
+        if self.network.is_none() && self.tcp.is_none() && self.sched.is_none() {
+            return;
+        }
         let mut gone = self.owners.update(containers.clone());
         let network = self.network.iter().flat_map(Network::cgroups);
         let counted = network.chain(self.tcp.iter().flat_map(Tcp::cgroups));
         let counted = counted.chain(self.sched.iter().flat_map(Sched::cgroups));
-        gone.extend(self.owners.explain(counted, containers.clone(), now));
+        gone.extend(self.owners.explain(counted, containers, now));
         if !gone.is_empty() {
             self.network.iter_mut().for_each(|network| network.retire(&gone));
             self.tcp.iter_mut().for_each(|tcp| tcp.retire(&gone));
             self.sched.iter_mut().for_each(|sched| sched.retire(&gone));
         }
+    }
+
+    /// The same for block I/O.
+    fn let_block_go<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
         if let Some(block) = &mut self.block {
             let mut gone = self.block_owners.update(containers.clone());
             gone.extend(self.block_owners.explain(block.cgroups(), containers, now));

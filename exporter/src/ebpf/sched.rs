@@ -1,19 +1,19 @@
 //! Reads how long the tasks of every cgroup have waited for a CPU, and keeps the table free of those who are gone.
 //!
-//! Memory: the table of slots is 384 KiB per CPU, for 2,048 cgroups each; the overflow map takes what finds no slot, about
-//! 260 bytes for each entry that is in it, at most 4 MiB.
+//! Memory: the table of slots is 384 KiB per CPU, for 2,048 cgroups each; the overflow map takes what finds no slot: 256 KiB
+//! for its index, and about 260 bytes for each entry that is in it, at most 4 MiB.
 
 use std::collections::{HashMap, HashSet};
 
-use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
 use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::latency::Histogram;
-use exporter_ebpf::sched::{Layout, Offsets, Slot};
+use exporter_ebpf::sched::{Offsets, Slot};
+use exporter_ebpf::slots::Layout;
 
 use super::Program;
 use super::facts::Obstacle;
-use super::loader::{Loader, map, mapped};
-use super::slots::{Slots, histogram, total};
+use super::loader::{Loader, cpus};
+use super::slots::{Shape, Table, histogram, names};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
 
@@ -22,15 +22,11 @@ const SET_BITS: u32 = 10;
 /// Cgroups that the overflow map takes. It holds memory only for those that are in it.
 const OVERFLOW: u32 = 16_384;
 
-const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
-
 /// The program, attached, and its maps.
 pub(super) struct Sched {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
-    slots: Slots,
-    overflow: KernelMap<MapData, u64, Histogram>,
-    refused: PerCpuArray<MapData, u64>,
+    table: Table<u64, Histogram>,
     /// As of the last [`Sched::read`].
     totals: HashMap<u64, Histogram>,
 }
@@ -51,25 +47,27 @@ impl Sched {
             cgroup_kn: loader.offset("cgroup", "kn")?,
             kn_id: loader.offset("kernfs_node", "id")?,
         };
-        let layout = Layout { cpus: u32::try_from(super::loader::cpus()?).unwrap_or(1), set_bits: SET_BITS };
+        let shape = Shape {
+            names: names!("SCHED"),
+            layout: Layout { parts: u32::try_from(cpus()?).unwrap_or(1), set_bits: SET_BITS },
+            words: size_of::<Slot>() / size_of::<u64>(),
+            cgroup: 0,
+            overflow: OVERFLOW,
+        };
         loader.set("SCHED_OFFSETS", offsets);
-        loader.set("SCHED_LAYOUT", layout);
-        loader.size("SCHED_SLOTS", layout.slots());
-        loader.size("SCHED_OVERFLOW", OVERFLOW);
+        shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::SchedLatency, "sched_switch")?;
-        let slots = Slots::new(mapped(&mut object, "SCHED_SLOTS", layout.slots() as usize * WORDS)?, WORDS);
-        let overflow = map(&mut object, "SCHED_OVERFLOW")?;
-        let refused = map(&mut object, "SCHED_REFUSED")?;
-        Ok(Self { object, slots, overflow, refused, totals: HashMap::new() })
+        let table = Table::take(&mut object, &shape)?;
+        Ok(Self { object, table, totals: HashMap::new() })
     }
 
     /// Adds up what every cgroup has waited so far.
     pub(super) fn read(&mut self) {
-        self.slots.free_retired();
+        self.table.free_retired();
         self.totals.clear();
-        let held = self.slots.held().map(|(_, cgroup, slot)| (cgroup, histogram(slot, 1)));
-        for (cgroup, more) in held.chain(self.overflow.iter().filter_map(Result::ok)) {
+        let held = self.table.held().map(|(_, cgroup, slot)| (cgroup, histogram(slot, 1)));
+        for (cgroup, more) in held.chain(self.table.overflowed()) {
             self.totals.entry(cgroup).or_default().add(&more);
         }
     }
@@ -91,15 +89,11 @@ impl Sched {
 
     /// Switches that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        total(&self.refused)
+        self.table.refused()
     }
 
     /// Gives the entries of ended cgroups back.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        self.slots.retire(ended);
-        for cgroup in ended {
-            // Most never had one.
-            self.overflow.remove(cgroup).unwrap_or_default();
-        }
+        self.table.retire(ended, |cgroup| *cgroup);
     }
 }

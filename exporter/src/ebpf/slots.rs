@@ -1,60 +1,171 @@
-//! A table of slots that programs fill and user space looks at without a system call: who holds which, and the two steps
-//! in which a slot is given back. The slots' first word is their owner's id.
+//! A program's table of slots, and the map that takes what finds no slot: who holds what, and the two steps in which a slot
+//! is given back. Looking at the table takes no system call.
 //!
-//! The programs' side of this is told beside the slots' types in `exporter-ebpf`.
+//! The programs' side of this is told in `exporter-ebpf/src/slots.rs`.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::maps::{MapData, PerCpuArray};
-use exporter_ebpf::block::{FREE, RETIRED, TAKEN};
+use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
+use aya::{Ebpf, Pod};
 use exporter_ebpf::latency::{BUCKETS, Histogram};
+use exporter_ebpf::slots::{FREE, Layout, RETIRED, TAKEN};
+
+use super::facts::Obstacle;
+use super::loader::{Loader, map, mapped};
+
+/// Names of what a table consists of in its object.
+pub(super) struct Names {
+    layout: &'static str,
+    slots: &'static str,
+    overflow: &'static str,
+    refused: &'static str,
+}
+
+/// The names that begin with a word.
+macro_rules! names {
+    ($word:literal) => {
+        $crate::ebpf::slots::Names::new(
+            concat!($word, "_LAYOUT"),
+            concat!($word, "_SLOTS"),
+            concat!($word, "_OVERFLOW"),
+            concat!($word, "_REFUSED"),
+        )
+    };
+}
+pub(super) use names;
+
+impl Names {
+    pub(super) const fn new(
+        layout: &'static str,
+        slots: &'static str,
+        overflow: &'static str,
+        refused: &'static str,
+    ) -> Self {
+        Self { layout, slots, overflow, refused }
+    }
+}
+
+/// What a table is like.
+pub(super) struct Shape {
+    pub(super) names: Names,
+    pub(super) layout: Layout,
+    /// Words of a slot.
+    pub(super) words: usize,
+    /// Which of them is the id of the cgroup.
+    pub(super) cgroup: usize,
+    /// Entries that the map takes which is for those that find no slot. It holds memory only for what is in it.
+    pub(super) overflow: u32,
+}
+
+impl Shape {
+    /// Tells the next object of it, before it is loaded.
+    pub(super) fn prepare(&self, loader: &mut Loader) {
+        loader.set(self.names.layout, self.layout);
+        loader.size(self.names.slots, self.layout.slots());
+        loader.size(self.names.overflow, self.overflow);
+    }
+}
+
+/// A table and its overflow.
+pub(super) struct Table<K: Pod, V: Pod> {
+    slots: Slots,
+    overflow: KernelMap<MapData, K, V>,
+    refused: PerCpuArray<MapData, u64>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    /// Takes it out of an object whose programs are loaded: they need the maps' descriptors, and keep the maps alive.
+    ///
+    /// # Errors
+    /// The kernel does not share the table.
+    pub(super) fn take(object: &mut Ebpf, shape: &Shape) -> Result<Self, Obstacle> {
+        let words = shape.layout.slots() as usize * shape.words;
+        Ok(Self {
+            slots: Slots::new(mapped(object, shape.names.slots, words)?, shape.words, shape.cgroup),
+            overflow: map(object, shape.names.overflow)?,
+            refused: map(object, shape.names.refused)?,
+        })
+    }
+
+    /// Clears and frees what was retired a scrape ago.
+    pub(super) fn free_retired(&mut self) {
+        self.slots.free_retired();
+    }
+
+    /// The slots that somebody holds: its place in the table, the id of the cgroup, and all words.
+    pub(super) fn held(&self) -> impl Iterator<Item = (usize, u64, &[AtomicU64])> {
+        self.slots.held()
+    }
+
+    /// What found no slot. An entry that goes while we look ends the walk early; it is only a removal of our own that does
+    /// that.
+    pub(super) fn overflowed(&self) -> impl Iterator<Item = (K, V)> {
+        self.overflow.iter().filter_map(Result::ok)
+    }
+
+    /// Events that were not counted, as no entry was left.
+    pub(super) fn refused(&self) -> u64 {
+        total(&self.refused)
+    }
+
+    /// Gives the entries of ended cgroups back. An event that comes later makes a new one, which is found by the next look
+    /// for cgroups that are gone.
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, cgroup_of: impl Fn(&K) -> u64) {
+        self.slots.retire(ended);
+        let keys: Vec<K> = self.overflow.keys().filter_map(Result::ok).collect();
+        for key in keys.iter().filter(|key| ended.contains(&cgroup_of(key))) {
+            // Nobody else removes, and what is not there is as good as removed.
+            self.overflow.remove(key).unwrap_or_default();
+        }
+    }
+}
 
 /// A table of slots in our own memory.
-pub(super) struct Slots {
+struct Slots {
     words: &'static [AtomicU64],
     /// Words of a slot.
     size: usize,
+    /// Which of them is the id of the cgroup.
+    cgroup: usize,
     /// Slots that were retired at the last [`Slots::retire`]: no program can be writing to them any more.
     retired: Vec<usize>,
 }
 
 impl Slots {
-    /// The table in `words`, of slots of `size` words.
-    pub(super) fn new(words: &'static [AtomicU64], size: usize) -> Self {
-        Self { words, size, retired: Vec::new() }
+    fn new(words: &'static [AtomicU64], size: usize, cgroup: usize) -> Self {
+        Self { words, size, cgroup, retired: Vec::new() }
     }
 
-    /// The slots that somebody holds: its place in the table, the owner's id, and all words.
-    pub(super) fn held(&self) -> impl Iterator<Item = (usize, u64, &[AtomicU64])> {
+    fn held(&self) -> impl Iterator<Item = (usize, u64, &[AtomicU64])> {
         self.words.chunks_exact(self.size).enumerate().filter_map(|(place, slot)| {
-            // What stands behind an owner's id was written before it.
-            let owner = slot.first()?.load(Ordering::Acquire);
-            (![FREE, TAKEN, RETIRED].contains(&owner)).then_some((place, owner, slot))
+            // What stands behind a holder's name was written before it.
+            let state = slot.first()?.load(Ordering::Acquire);
+            (![FREE, TAKEN, RETIRED].contains(&state)).then(|| (place, word(slot, self.cgroup), slot))
         })
     }
 
-    /// Takes the slots of these owners away from them.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        for (place, slot) in self.words.chunks_exact(self.size).enumerate() {
-            let Some(owner) = slot.first() else { continue };
-            if ended.contains(&owner.load(Ordering::Relaxed)) {
-                owner.store(RETIRED, Ordering::Relaxed);
-                self.retired.push(place);
-            }
-        }
+    /// Takes the slots of these cgroups away from them.
+    fn retire(&mut self, ended: &HashSet<u64>) {
+        let gone = self.held().filter(|(_, cgroup, _)| ended.contains(cgroup));
+        let gone: Vec<usize> = gone
+            .filter_map(|(place, _, slot)| {
+                slot.first()?.store(RETIRED, Ordering::Relaxed);
+                Some(place)
+            })
+            .collect();
+        self.retired.extend(gone);
     }
 
-    /// Clears and frees what was retired a scrape ago: a program that found its slot before that has long ended, as
-    /// programs run for microseconds.
-    pub(super) fn free_retired(&mut self) {
+    /// A program that found its slot before it was retired, a scrape ago, has long ended: programs run for microseconds.
+    fn free_retired(&mut self) {
         for place in self.retired.drain(..) {
             let slot = self.words.get(place * self.size..(place + 1) * self.size);
-            let Some((owner, rest)) = slot.and_then(<[_]>::split_first) else { continue };
+            let Some((state, rest)) = slot.and_then(<[_]>::split_first) else { continue };
             for word in rest {
                 word.store(0, Ordering::Relaxed);
             }
-            owner.store(FREE, Ordering::Release);
+            state.store(FREE, Ordering::Release);
         }
     }
 }
@@ -88,23 +199,23 @@ mod tests {
     #[test]
     fn a_slot_is_given_back_in_two_steps_and_empty() {
         let words: &'static [AtomicU64] = Vec::leak((0..32).map(|_| AtomicU64::new(0)).collect());
-        let set = |slot: usize, owner, count| {
-            words[slot * 8].store(owner, Ordering::Relaxed);
-            words[slot * 8 + 1].store(count, Ordering::Relaxed);
+        // A state, a count, and a cgroup.
+        let set = |slot: usize, values: [u64; 3]| {
+            values.into_iter().zip(slot * 8..).for_each(|(value, place)| words[place].store(value, Ordering::Relaxed));
         };
-        let mut slots = Slots::new(words, 8);
-        set(0, 11, 100);
-        set(1, TAKEN, 0);
-        set(3, 12, 200);
-        let held = |slots: &Slots| slots.held().map(|(_, owner, slot)| (owner, word(slot, 1))).collect::<Vec<_>>();
+        let mut slots = Slots::new(words, 8, 2);
+        set(0, [901, 100, 11]);
+        set(1, [TAKEN, 0, 11]);
+        set(3, [902, 200, 12]);
+        let held = |slots: &Slots| slots.held().map(|(_, cgroup, slot)| (cgroup, word(slot, 1))).collect::<Vec<_>>();
         assert_eq!(held(&slots), [(11, 100), (12, 200)]);
 
-        slots.retire(&HashSet::from([11]));
+        slots.retire(&HashSet::from([11, 902]));
         assert_eq!(held(&slots), [(12, 200)]);
-        // Not free yet: a program may still be adding to it.
-        assert_eq!(words[0].load(Ordering::Relaxed), RETIRED);
+        // Not free yet: a program may still be adding to it. And one that is being filled in is the program's alone.
+        assert_eq!([0, 8].map(|place| words[place].load(Ordering::Relaxed)), [RETIRED, TAKEN]);
         slots.free_retired();
-        assert_eq!((words[0].load(Ordering::Relaxed), words[1].load(Ordering::Relaxed)), (0, 0));
+        assert!(words[..8].iter().all(|word| word.load(Ordering::Relaxed) == 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::sample::{LabelId, Table};
 use super::timing::{Timing, lap};
 use crate::discover::Version;
 use crate::ebpf::{BlockUse, Holder};
-use crate::metrics::{BlockCount, Collector, Controller, Dimension};
+use crate::metrics::{BlockCount, Collector, Controller, Dimension, Probed};
 
 impl Reader {
     /// Has the programs' maps read for all containers.
@@ -21,23 +21,40 @@ impl Reader {
             .containers
             .iter()
             .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
-        probes.read(pass.collectors, holders, now);
+        let mut last = Collector::EbpfNetwork;
+        probes.read(pass.collectors, holders, now, |collector| {
+            lap(&mut clock, collector, timing);
+            last = collector;
+        });
         probes.publish(&self.own);
-        lap(&mut clock, Collector::EbpfNetwork, timing);
+        lap(&mut clock, last, timing);
     }
 
     /// Puts a container's share into its sample, after its files.
-    pub(super) fn fill_probed(&mut self, container: &mut Container) {
+    pub(super) fn fill_probed(&mut self, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
+        let mut clock = Instant::now();
         for (what, slot) in &self.plan.probes {
             if let Some(value) = probes.value(id, *what) {
                 container.sample.set(*slot, value);
             }
         }
+        if !self.plan.probes.is_empty() {
+            lap(&mut clock, Collector::EbpfNetwork, timing);
+        }
+        // One collector's follow each other: a look at the clock serves them all.
+        let mut timed = None;
         for (what, place) in &self.plan.histograms {
+            let collector = if *what == Probed::RunQueueLatency { Collector::EbpfSched } else { Collector::EbpfBlkio };
+            if let Some(before) = timed.replace(collector).filter(|before| *before != collector) {
+                lap(&mut clock, before, timing);
+            }
             if let Some(histogram) = probes.histogram(id, *what) {
                 container.sample.set_histogram(*place, histogram);
             }
+        }
+        if let Some(timed) = timed {
+            lap(&mut clock, timed, timing);
         }
         if self.plan.blocks.is_empty() && self.plan.fills.is_empty() {
             return;
@@ -53,6 +70,9 @@ impl Reader {
             });
         }
         self.block_uses = uses;
+        // Where only the files' families are wanted, it is theirs.
+        let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
+        lap(&mut clock, of, timing);
     }
 }
 

@@ -203,7 +203,7 @@ impl Reader {
         container.sample.clear();
         self.refresh_limits(container, pass.names, now);
         self.read_files(container, pass.collectors, timing);
-        self.fill_probed(container);
+        self.fill_probed(container, timing);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {

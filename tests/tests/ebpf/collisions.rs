@@ -31,7 +31,7 @@ impl Generation {
         let paths: Vec<String> = self.bare.ids.iter().map(|id| self.bare.path(id)).collect();
         let ids: Vec<ContainerId> = self.bare.ids.iter().map(|id| ContainerId::parse(id.as_bytes()).unwrap()).collect();
         let holders = || ids.iter().zip(&paths).map(|(id, path)| Holder { id: *id, life: self.life, path });
-        probes.read(WANTED, holders(), Instant::now());
+        probes.read(WANTED, holders(), Instant::now(), drop);
         let before: Vec<u64> = ids.iter().map(|id| probes.value(*id, SENT).unwrap_or(0)).collect();
         assert!(self.packets > 0 || before.iter().all(|count| *count == 0), "inherited: {before:?}");
         let pinged: Vec<i128> = self
@@ -41,7 +41,7 @@ impl Generation {
             .zip(1..)
             .map(|(id, packets): (_, u64)| ping_from(&self.bare, id, packets + self.life).unwrap())
             .collect();
-        probes.read(WANTED, holders(), Instant::now());
+        probes.read(WANTED, holders(), Instant::now(), drop);
         for ((id, before), pinged) in ids.iter().zip(before).zip(pinged) {
             let sent = probes.value(*id, SENT).unwrap_or(0) - before;
             assert_eq!(i128::from(sent), pinged * 100, "life {}, {pinged} packets", self.life);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use rustix::process::Signal;
 
 use super::ping_from;
 
+/// The v2 tree of a host that has v1 hierarchies beside it.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
 const LOADED: &str = "docker_stats_exporter_ebpf_program_loaded";
 const ENTRIES: &str = "docker_stats_exporter_ebpf_map_entries";
 const SENT: &str = "container_ebpf_network_transmit_bytes_total";
@@ -147,6 +150,37 @@ fn off_means_that_nothing_is_loaded() {
     let success = "docker_stats_exporter_scrape_collector_success";
     assert!(!exposition.has(success, &[("collector", "ebpf_network")]), "a collector that is off has no success");
     exporter.stop().unwrap();
+}
+
+/// What an exporter and its doctor say while a directory of the host is hidden from them, and which programs run.
+fn without(directory: &str) -> (String, Vec<String>) {
+    let exporter = Exporter::builder().hide(directory).start().unwrap();
+    let exposition = exporter.scrape().unwrap();
+    assert!(exposition.family("machine_cpu_cores").is_some());
+    let running = exposition.select(LOADED, &[]).into_iter().filter(|sample| sample.value > 0.0);
+    let running = running.map(|sample| sample.label("program").to_owned()).collect();
+    let log = exporter.stop().unwrap();
+    let doctor = Exporter::builder().hide(directory).flag("doctor").output().unwrap();
+    (format!("{log}\n{}", String::from_utf8_lossy(&doctor.stdout)), running)
+}
+
+#[test]
+fn without_the_kernel_s_types_packets_are_counted_and_the_cure_is_told() {
+    let (said, running) = without("/sys/kernel/btf");
+    assert_eq!(running, ["network_receive", "network_transmit"], "{said}");
+    let told = said.lines().filter(|line| line.contains("CONFIG_DEBUG_INFO_BTF=y") && line.contains("block_complete"));
+    assert!(told.count() >= 2, "{said}");
+}
+
+#[test]
+fn without_a_cgroup_v2_tree_block_io_is_counted_and_the_cure_is_told() {
+    // Where there is nothing but v2, there is nothing left to read without it.
+    if !Path::new(UNIFIED).exists() {
+        return;
+    }
+    let (said, running) = without(UNIFIED);
+    assert_eq!(running, ["block_complete"], "{said}");
+    assert!(said.lines().filter(|line| line.contains("mount -t cgroup2")).count() >= 2, "{said}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Traffic under its owner, whatever its network, to the byte.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use exporter_tests::bare::BareContainers;
+use exporter_tests::wait::eventually;
 use exporter_tests::{Container, Engine, Exporter, Exposition};
 
 use super::{SOON, named, ping_from, serve_bytes, transmitted};
@@ -27,22 +29,79 @@ fn what_a_host_network_container_loads_is_its_own() {
     let idle = Container::sleeping(engine, "idle", &["--network=host"]).unwrap();
     let exporter = Exporter::with(engine).unwrap();
     named(&exporter, &container).unwrap();
-    let server = serve_bytes(IpAddr::V4(Ipv4Addr::LOCALHOST), SIZE).unwrap();
-    container.exec(&["wget", "-q", "-O", "/dev/null", &format!("http://{server}/")]).unwrap();
     let size = i128::try_from(SIZE).unwrap();
+    for (family, address) in [("ipv4", IpAddr::V4(Ipv4Addr::LOCALHOST)), ("ipv6", IpAddr::V6(Ipv6Addr::LOCALHOST))] {
+        let server = serve_bytes(address, SIZE).unwrap();
+        container.exec(&["wget", "-q", "-O", "/dev/null", &format!("http://{server}/")]).unwrap();
+        exporter
+            .scrape_until(SOON, "the download", |exposition| {
+                let received = count(exposition, RECEIVED, &container.name, family)?;
+                // Each packet has a head; and what a full socket refused comes again, which is traffic, too.
+                let packets = count(exposition, RECEIVED_PACKETS, &container.name, family)?;
+                let again = size / 20;
+                ensure!(
+                    received >= size && received <= size + 100 * packets + again,
+                    "{received} bytes in {packets} packets over {family}"
+                );
+                let sent = count(exposition, SENT, &container.name, family)?;
+                ensure!(sent > 100 && sent < size / 10, "{sent} bytes sent over {family}");
+                ensure!(!exposition.has(RECEIVED, &[("name", &idle.name)]), "the idle one has traffic");
+                Ok(())
+            })
+            .unwrap();
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn datagrams_are_counted_to_the_byte() {
+    let bare = BareContainers::make(1).unwrap();
+    let id = bare.ids.first().unwrap();
+    let exporter = Exporter::builder().start().unwrap();
+    let path = bare.path(id);
+    // The heads of IP and UDP.
+    for (family, address, head) in [("ipv4", "127.0.0.1", 20 + 8), ("ipv6", "::1", 40 + 8)] {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        // A shell that can do it, in one process and with one datagram for each word.
+        let send = format!("for i in {{1..40}}; do printf %01000d $i; done >/dev/udp/{address}/{port}");
+        bare.run(id, &["bash", "-c", &send]).unwrap();
+        let mut room = vec![0; 1 << 16];
+        let sizes: Vec<usize> = std::iter::from_fn(|| socket.recv(&mut room).ok()).collect();
+        assert_eq!(sizes, [1000; 40]);
+        let exposition = exporter.scrape().unwrap();
+        let told = |name: &str| exposition.integer(name, &[("id", &path), ("family", family)]).unwrap();
+        assert_eq!((told(SENT_PACKETS), told(SENT)), (40, 40 * (1000 + head)), "{family}");
+    }
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn what_one_container_sends_another_receives() {
+    const SIZE: i128 = 3_000_000;
+    let engine = Engine::shared().unwrap();
+    let listen = ["sh", "-c", "nc -l -p 5000 >/dev/null; exec sleep 1d"];
+    let server = Container::run(engine, "listens", &[], &listen).unwrap();
+    // In one network, so that no packet filter of the host is between them.
+    let client = Container::sleeping(engine, "talks", &[&format!("--network=container:{}", server.id)]).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    named(&exporter, &server).unwrap();
+    named(&exporter, &client).unwrap();
+    let talk = format!("head -c {SIZE} /dev/zero | nc 127.0.0.1 5000");
+    // What comes before it listens is refused.
+    eventually(SOON, "the server to listen", || client.exec(&["sh", "-c", &talk]).map(drop)).unwrap();
     exporter
-        .scrape_until(SOON, "the download", |exposition| {
-            let received = count(exposition, RECEIVED, &container.name, "ipv4")?;
-            // Each packet has a head; and what a full socket refused comes again, which is traffic, too.
-            let packets = count(exposition, RECEIVED_PACKETS, &container.name, "ipv4")?;
-            let again = size / 20;
-            ensure!(
-                received >= size && received <= size + 80 * packets + again,
-                "{received} bytes in {packets} packets"
-            );
-            let sent = count(exposition, SENT, &container.name, "ipv4")?;
-            ensure!(sent > 100 && sent < size / 10, "{sent} bytes sent");
-            ensure!(!exposition.has(RECEIVED, &[("name", &idle.name)]), "the idle one has traffic");
+        .scrape_until(SOON, "both ends to have counted alike", |exposition| {
+            let of = |name, container: &Container<'_>| count(exposition, name, &container.name, "ipv4");
+            let (bytes, packets) = (of(RECEIVED, &server)?, of(RECEIVED_PACKETS, &server)?);
+            ensure!((SIZE + 40 * packets..=SIZE * 21 / 20 + 80 * packets).contains(&bytes), "{bytes} in {packets}");
+            let there = (of(SENT, &client)?, of(SENT_PACKETS, &client)?);
+            // But for a knock at a door that is not open yet, and its like.
+            let alike = (there.0 - bytes).abs() <= SIZE / 1000 && (there.1 - packets).abs() <= 20;
+            ensure!(alike, "{there:?} sent, {bytes} bytes in {packets} packets received");
+            let (back, sent) = (of(RECEIVED, &client)?, of(SENT, &server)?);
+            ensure!(back > 0 && (back - sent).abs() <= SIZE / 1000, "{sent} sent back, {back} received");
             Ok(())
         })
         .unwrap();

@@ -13,7 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("discover", &["metrics"]),
     ("name", &["metrics", "discover"]),
     ("config", &["metrics", "discover", "name"]),
-    ("ebpf", &["metrics", "discover"]),
+    ("ebpf", &["config", "metrics", "discover"]),
     ("read", &["metrics", "discover", "name", "ebpf"]),
     ("docker", &["config", "metrics", "discover", "name", "read"]),
     ("render", &["config", "metrics", "discover", "name", "read"]),

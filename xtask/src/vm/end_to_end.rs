@@ -15,7 +15,7 @@ use crate::workspace;
 
 /// The tests that look at real containers. The others compare with captured hosts or files: they say the same anywhere.
 /// `guest` is for a host of one's own alone.
-const TESTS: &[&str] = &["harness", "docker", "faults", "guest"];
+const TESTS: &[&str] = &["harness", "docker", "faults", "ebpf", "guest"];
 
 /// Runs them; words choose tests by name.
 pub(super) fn run(options: &Options, filters: &[&str]) -> anyhow::Result<()> {
