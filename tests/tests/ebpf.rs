@@ -6,7 +6,7 @@ mod blkio;
 #[cfg(test)]
 #[path = "ebpf/collisions.rs"]
 mod collisions;
-#[cfg(all(test, not(feature = "guest")))]
+#[cfg(test)]
 #[path = "ebpf/fio.rs"]
 mod fio;
 #[cfg(test)]
