@@ -98,7 +98,7 @@ static STEPS: &[Step] = &[
         work: Work::Own(|| guests(&["trixie"])),
         repair: "cargo xtask vm --suite trixie test WORD runs the tests of that name again, and with `shell` in place of \
                  `test` you are in the guest",
-        in_test: false,
+        in_test: true,
     },
     Step {
         name: "guests",
