@@ -20,4 +20,5 @@ pub mod network;
 mod plain;
 pub mod sched;
 pub mod slots;
+pub mod snapshot;
 pub mod tcp;

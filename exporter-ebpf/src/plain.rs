@@ -1,6 +1,6 @@
 //! The promise to aya that the records are plain data: any bytes are a value, and no byte is left undefined.
 
-use crate::{block, latency, network, sched, slots, tcp};
+use crate::{block, latency, network, sched, slots, snapshot, tcp};
 
 macro_rules! plain {
     ($($record:ty)*) => {
@@ -18,5 +18,6 @@ plain! {
     network::Counters
     sched::Offsets
     slots::Layout
+    snapshot::Plan
     tcp::Offsets
 }

@@ -60,7 +60,8 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         }
         Decision::Off => return Ok(None),
     };
-    let probes = Probes::start(wanted, &hierarchy, Sizes::default());
+    let snapshots = config.snapshot != EbpfMode::Off;
+    let probes = Probes::start(wanted, snapshots, &hierarchy, Sizes::default());
     let report = probes.report();
     let why: Vec<String> =
         report.obstacles().iter().map(|(programs, obstacle)| format!("{}: {obstacle}", programs.join(", "))).collect();
@@ -71,7 +72,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     }
     config.collectors = files_only.union(report.collectors());
     // Before any other thread is there: capabilities are a thread's own.
-    if let Err(error) = give_up_capabilities() {
+    if let Err(error) = give_up_capabilities(snapshots) {
         warn!(%error, "capabilities that are no longer needed could not be given up");
     }
     Ok(Some(probes))

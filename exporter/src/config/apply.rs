@@ -35,6 +35,7 @@ pub(super) struct Draft {
     /// Collectors named, in the order of the command line.
     pub(super) switched: Vec<(Collector, bool)>,
     pub(super) ebpf: EbpfMode,
+    pub(super) snapshot: EbpfMode,
     pub(super) log_level: tracing::Level,
     pub(super) log_format: LogFormat,
     /// A text that is wanted instead of anything else.
@@ -72,6 +73,7 @@ impl Default for Draft {
             disable_defaults: false,
             switched: Vec::new(),
             ebpf: EbpfMode::Auto,
+            snapshot: EbpfMode::Auto,
             log_level: tracing::Level::INFO,
             log_format: LogFormat::Logfmt,
             wanted: None,
@@ -145,9 +147,15 @@ pub(super) fn min_interval(draft: &mut Draft, text: &str) -> Applied {
     values::duration(text).map(|interval| draft.min_interval = interval)
 }
 
+const WHEN: [(&str, EbpfMode); 3] = [("auto", EbpfMode::Auto), ("on", EbpfMode::On), ("off", EbpfMode::Off)];
+
 pub(super) fn ebpf(draft: &mut Draft, text: &str) -> Applied {
-    let words = [("auto", EbpfMode::Auto), ("on", EbpfMode::On), ("off", EbpfMode::Off)];
-    draft.ebpf = values::word(text, &words)?;
+    draft.ebpf = values::word(text, &WHEN)?;
+    Ok(())
+}
+
+pub(super) fn snapshot(draft: &mut Draft, text: &str) -> Applied {
+    draft.snapshot = values::word(text, &WHEN)?;
     Ok(())
 }
 

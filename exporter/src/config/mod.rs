@@ -89,6 +89,8 @@ pub struct Config {
     pub collectors: CollectorSet,
     /// Whether eBPF is wanted.
     pub ebpf: EbpfMode,
+    /// Whether snapshots by an eBPF iterator are wanted.
+    pub snapshot: EbpfMode,
     /// Least severe level that is logged.
     pub log_level: tracing::Level,
     /// Shape of a log line.
@@ -158,7 +160,7 @@ pub enum Schema {
     Both,
 }
 
-/// `--ebpf`.
+/// `--ebpf` and `--read.snapshot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EbpfMode {
     /// Where kernel and capabilities allow.

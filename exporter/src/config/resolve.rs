@@ -140,6 +140,7 @@ fn finish(draft: Draft, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> Option<Con
         schema: draft.schema,
         collectors,
         ebpf: draft.ebpf,
+        snapshot: draft.snapshot,
         log_level: draft.log_level,
         log_format: draft.log_format,
     })

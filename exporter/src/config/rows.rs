@@ -138,6 +138,16 @@ pub(super) const FIXED: &[Flag] = &[
         ..VALUE
     },
     Flag {
+        name: Cow::Borrowed("read.snapshot"),
+        value: "WHEN",
+        default: "auto",
+        group: Group::Source,
+        help: "counters of all containers by an eBPF iterator and not file by file: on (or fail at start), off, auto",
+        accepts: "auto, on or off",
+        apply: Apply::Text(apply::snapshot),
+        ..VALUE
+    },
+    Flag {
         name: Cow::Borrowed("docker.url"),
         variables: &["DOCKER_CLIENT_URL", "DOCKER_HOST"],
         value: "URL",

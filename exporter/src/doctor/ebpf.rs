@@ -2,7 +2,10 @@
 
 use super::report::{Line, Verdict};
 use crate::config::{Config, EbpfMode};
-use crate::ebpf::{Decision, Probes, Sizes};
+use crate::discover::Hierarchy;
+use crate::ebpf::{Decision, Obstacle, Probes, Sizes};
+use crate::metrics::{FAMILIES, Own};
+use crate::read::{can_be_taken, for_cgroups};
 
 const WHAT: &str = "eBPF";
 
@@ -18,7 +21,8 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
         Decision::Useless(why) => return vec![Line::ok(WHAT, format!("not used: {}", why.missing))],
         Decision::Off => return vec![Line::ok(WHAT, "switched off")],
     };
-    let probes = Probes::start(wanted, &hierarchy, Sizes::default());
+    let snapshots = config.snapshot != EbpfMode::Off;
+    let mut probes = Probes::start(wanted, snapshots, &hierarchy, Sizes::default());
     let report = probes.report();
     let obstacles = report.obstacles().into_iter().map(|(programs, obstacle)| {
         let found = format!("{} cannot run: {}", programs.join(", "), obstacle.missing);
@@ -26,5 +30,21 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
     });
     let running = report.running();
     let ran = (!running.is_empty()).then(|| Line::ok(WHAT, format!("{} can run", running.join(", "))));
-    ran.into_iter().chain(obstacles).collect()
+    let lines = ran.into_iter().chain(obstacles).collect::<Vec<_>>();
+    let snapshot = snapshots.then(|| check_snapshots(config, &hierarchy, &mut probes));
+    lines.into_iter().chain(snapshot).collect()
+}
+
+/// Whether files need not be read one by one.
+fn check_snapshots(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) -> Line {
+    const WHAT: &str = "snapshots";
+    let (plan, _) = for_cgroups(hierarchy, &[], FAMILIES, config.collectors);
+    let taken = Own::new()
+        .map_err(|error| Obstacle::new(error.to_string(), "please report it"))
+        .and_then(|own| can_be_taken(&plan, hierarchy, probes, own));
+    match taken {
+        Ok(()) => Line::ok(WHAT, "the kernel gives the counters of all containers at once"),
+        Err(why) if config.snapshot == EbpfMode::On => Line::fail(WHAT, why.missing, why.cure),
+        Err(why) => Line::warn(WHAT, format!("files are read one by one, which costs more: {}", why.missing), why.cure),
+    }
 }

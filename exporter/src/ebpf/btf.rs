@@ -29,7 +29,6 @@ pub(super) enum Kind {
     Function = 12,
 }
 
-const ARRAY: u32 = 3;
 const UNION: u32 = 5;
 const ENUMERATION_64: u32 = 19;
 /// volatile, const, restrict, type tag: and typedefs, of course.
@@ -176,16 +175,7 @@ impl Types {
         self.walk(structure, path).map(|(offset, _)| offset)
     }
 
-    /// How many elements a member has that is an array.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the iterator over cgroups, which is being written"))]
-    pub(super) fn array_length(&self, structure: &str, path: &str) -> Option<u32> {
-        let (_, member) = self.walk(structure, path)?;
-        let place = self.place(self.plain(member)?)?;
-        (self.info(place)?.0 == ARRAY).then(|| self.records.word(place + COMMON + 8))?
-    }
-
     /// The number that a name has in an enumeration.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the iterator over cgroups, which is being written"))]
     pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
         let place = self.place(self.id(Kind::Enumeration, enumeration)?)?;
         let (kind, members) = self.info(place)?;
@@ -271,11 +261,11 @@ pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
     // A soft limit up to the hard one is never refused.
     let set = |limit| setrlimit(Resource::Nofile, limit).is_ok();
     let none = set(Rlimit { current: Some(0), ..limit });
-    let made = make();
+    let loader = make();
     if none && !set(limit) {
         tracing::error!("the limit of open files cannot be set to what it was");
     }
-    made
+    loader
 }
 
 /// Bytes behind the common part of a type.
@@ -283,7 +273,8 @@ fn extra(kind: u32, members: u32) -> u32 {
     match kind {
         // int, variable, declaration tag
         1 | 14 | 17 => 4,
-        ARRAY => 12,
+        // array
+        3 => 12,
         // struct, union, data section, enum64
         4 | 5 | 15 | 19 => 12 * members,
         // enum, function's parameters

@@ -14,15 +14,20 @@ const NEEDED: CapabilitySet = CapabilitySet::DAC_OVERRIDE
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::SYS_RESOURCE);
 
-/// Keeps what serving needs and drops the rest, for this thread and those that it will start.
+/// What snapshots need when there are more cgroups than their tables have room for.
+const FOR_SNAPSHOTS: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+
+/// Keeps what serving needs, and snapshots where they are `wanted`, and drops the rest, for this thread and those that it will
+/// start.
 ///
 /// # Errors
 /// The kernel refuses, which it has no reason to.
-pub fn give_up_capabilities() -> io::Result<()> {
+pub fn give_up_capabilities(snapshots: bool) -> io::Result<()> {
     let now = capabilities(None)?;
+    let needed = if snapshots { NEEDED.union(FOR_SNAPSHOTS) } else { NEEDED };
     let kept = CapabilitySets {
-        effective: now.effective & NEEDED,
-        permitted: now.permitted & NEEDED,
+        effective: now.effective & needed,
+        permitted: now.permitted & needed,
         inheritable: CapabilitySet::empty(),
     };
     Ok(set_capabilities(None, kept)?)

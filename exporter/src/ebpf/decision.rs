@@ -22,7 +22,7 @@ impl Decision {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let wanted: CollectorSet = config.collectors.iter().filter(|collector| collector.is_probed()).collect();
-        if config.ebpf == EbpfMode::Off || wanted.is_empty() {
+        if config.ebpf == EbpfMode::Off || (wanted.is_empty() && config.snapshot == EbpfMode::Off) {
             return Self::Off;
         }
         let useless = |missing: String, cure: &str| Self::Useless(Obstacle::new(missing, cure));
@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn what_nobody_wants_is_off_wherever_it_is() {
-        for args in [&["--ebpf=off"][..], &["--ebpf=on", "--no-collector.ebpf_network", "--no-collector.ebpf_blkio"]] {
+        let nothing = ["--ebpf=on", "--read.snapshot=off", "--no-collector.ebpf_network", "--no-collector.ebpf_blkio"];
+        for args in [&["--ebpf=off"][..], &nothing] {
             assert!(matches!(Decision::of(&config(args)), Decision::Off), "{args:?}");
         }
     }

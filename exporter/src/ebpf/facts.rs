@@ -42,7 +42,7 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    pub(super) fn new(missing: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(crate) fn new(missing: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { missing: missing.into(), cure: cure.into() }
     }
 }
@@ -73,18 +73,10 @@ impl Facts {
     /// What it lacks.
     pub(super) fn allow(&self, program: Program) -> Result<(), Obstacle> {
         let needs = program.needs();
-        self.allow_capabilities(needs.tracing)?;
-        if needs.tracing && !self.btf {
-            return Err(Obstacle::new(
-                format!("the kernel does not describe its types in {BTF}"),
-                "a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, /sys mounted as Docker does",
-            ));
-        }
-        if needs.tracing && self.lockdown.as_deref() == Some("confidentiality") {
-            return Err(Obstacle::new(
-                "the kernel is locked down for confidentiality",
-                "boot with lockdown=integrity or without lockdown",
-            ));
+        if needs.tracing {
+            self.allow_tracing()?;
+        } else {
+            self.allow_capabilities(false)?;
         }
         if needs.cgroup2 && self.cgroup2.is_none() {
             return Err(Obstacle::new(
@@ -96,6 +88,27 @@ impl Facts {
             return Err(Obstacle::new(
                 "no cgroup tree with the block controller is mounted",
                 "mount one on the host (mount -t cgroup -o blkio none /sys/fs/cgroup/blkio) and give us /sys/fs/cgroup",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether programs can follow the kernel's own objects here.
+    ///
+    /// # Errors
+    /// What they lack.
+    pub(super) fn allow_tracing(&self) -> Result<(), Obstacle> {
+        self.allow_capabilities(true)?;
+        if !self.btf {
+            return Err(Obstacle::new(
+                format!("the kernel does not describe its types in {BTF}"),
+                "a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, /sys mounted as Docker does",
+            ));
+        }
+        if self.lockdown.as_deref() == Some("confidentiality") {
+            return Err(Obstacle::new(
+                "the kernel is locked down for confidentiality",
+                "boot with lockdown=integrity or without lockdown",
             ));
         }
         Ok(())

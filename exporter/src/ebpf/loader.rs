@@ -5,19 +5,23 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use aya::maps::{Map, MapError};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::maps::{Map, MapData, MapError};
+use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod};
+
+use tracing::debug;
 
 use super::Program;
 use super::btf::{Kind, Types, without_types};
 use super::facts::{BTF, Facts, Obstacle};
-use super::mapped::share;
+use super::mapped::{Mapped, share};
 
 /// Loads objects for one host.
 pub(super) struct Loader {
     aya: EbpfLoader<'static>,
     types: Result<Types, Obstacle>,
+    /// Number of the kernel's type of iterators over cgroups.
+    iterator: Option<u32>,
     pub(super) facts: Facts,
 }
 
@@ -26,7 +30,21 @@ impl Loader {
         let types = Types::read(Path::new(BTF)).map_err(|error| {
             Obstacle::new(error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys as the engine mounts it")
         });
-        Self { aya: without_types(EbpfLoader::new), types, facts }
+        let iterator = types.as_ref().ok().and_then(|types| types.id(Kind::Function, ITERATOR));
+        Self { aya: without_types(EbpfLoader::new), types, iterator, facts }
+    }
+
+    /// The running kernel's types.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(super) fn types(&self) -> Result<&Types, Obstacle> {
+        self.types.as_ref().map_err(Clone::clone)
+    }
+
+    /// Gives the kernel's types back: what is loaded from now on has to do without.
+    pub(super) fn forget_types(&mut self) {
+        self.types = Err(Obstacle::new("the kernel's types were asked for too late", REPORT));
     }
 
     /// Where the running kernel keeps a member.
@@ -34,7 +52,7 @@ impl Loader {
     /// # Errors
     /// There is no such member, or nothing tells.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, Obstacle> {
-        let types = self.types.as_ref().map_err(Clone::clone)?;
+        let types = self.types()?;
         types.offset(structure, path).ok_or_else(|| {
             Obstacle::new(
                 format!("this kernel has no {structure}.{path}"),
@@ -69,20 +87,34 @@ impl Loader {
     /// # Errors
     /// What the kernel refused.
     pub(super) fn trace(&self, object: &mut Ebpf, program: Program, tracepoint: &str) -> Result<(), Obstacle> {
-        let types = self.types.as_ref().map_err(Clone::clone)?;
+        let types = self.types()?;
         let name = format!("btf_trace_{tracepoint}");
         let id = types.id(Kind::Typedef, &name).ok_or_else(|| {
             Obstacle::new(format!("this kernel has no tracepoint {tracepoint}"), "a kernel of a distribution has it")
         })?;
-        let only = only(id, &name).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
-        let traced: &mut BtfTracePoint = program_of(object, program)?;
+        let only = only(id, &name, Kind::Typedef).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
+        let traced: &mut BtfTracePoint = program_of(object, program.name())?;
         traced
             .load(tracepoint, &only)
             .and_then(|()| traced.attach().map(drop))
-            .map_err(|error| refused(program, &error))
+            .map_err(|error| refused(program.name(), &error))
+    }
+
+    /// Loads a program that runs for each cgroup of an iterator.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn iterate(&self, object: &mut Ebpf, program: &str) -> Result<(), Obstacle> {
+        let none = || Obstacle::new("this kernel has no iterators over cgroups", "Linux 6.1 or newer");
+        let id = self.iterator.ok_or_else(|| self.types().err().unwrap_or_else(none))?;
+        let only = only(id, ITERATOR, Kind::Function).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
+        let iterator: &mut Iter = program_of(object, program)?;
+        iterator.load("cgroup", &only).map_err(|error| refused(program, &error))
     }
 }
 
+/// The kernel's type of iterators over cgroups.
+const ITERATOR: &str = "bpf_iter_cgroup";
 const REPORT: &str = "please report it with the kernel's version";
 const MEMORY: &str = "more memory for this container, or a larger RLIMIT_MEMLOCK before Linux 5.11";
 
@@ -90,11 +122,10 @@ const MEMORY: &str = "more memory for this container, or a larger RLIMIT_MEMLOCK
 ///
 /// # Errors
 /// It is not in the object, or another type: a mistake in this program.
-pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, program: Program) -> Result<&'a mut T, Obstacle>
+pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Obstacle>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
-    let name = program.name();
     let found =
         object.program_mut(name).ok_or_else(|| Obstacle::new(format!("no program {name} in its object"), REPORT))?;
     found.try_into().map_err(|error: ProgramError| Obstacle::new(told("an odd program", &error), REPORT))
@@ -121,10 +152,26 @@ pub(super) fn cpus() -> Result<usize, Obstacle> {
 /// # Errors
 /// The kernel refuses, or it is no array: a mistake in this program.
 pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'static [AtomicU64], Obstacle> {
-    let Map::Array(array) = take(object, name)? else {
-        return Err(Obstacle::new(format!("{name} is no array in its object"), REPORT));
-    };
-    share(array.fd(), words).map_err(|error| Obstacle::new(told("the kernel does not share a map", &error), MEMORY))
+    share(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
+}
+
+/// The same, for as long as it is held.
+///
+/// # Errors
+/// As [`mapped`].
+pub(super) fn mapped_for_now(object: &mut Ebpf, name: &str, words: usize) -> Result<Mapped, Obstacle> {
+    Mapped::new(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
+}
+
+fn array(object: &mut Ebpf, name: &str) -> Result<MapData, Obstacle> {
+    match take(object, name)? {
+        Map::Array(array) => Ok(array),
+        _ => Err(Obstacle::new(format!("{name} is no array in its object"), REPORT)),
+    }
+}
+
+fn unshared(error: &io::Error) -> Obstacle {
+    Obstacle::new(told("the kernel does not share a map", error), MEMORY)
 }
 
 fn take(object: &mut Ebpf, name: &str) -> Result<Map, Obstacle> {
@@ -132,8 +179,10 @@ fn take(object: &mut Ebpf, name: &str) -> Result<Map, Obstacle> {
 }
 
 /// What the kernel said of a program.
-pub(super) fn refused(program: Program, error: &ProgramError) -> Obstacle {
-    let what = format!("the kernel refused {}", program.name());
+pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) -> Obstacle {
+    // A verifier's log is pages, and their last lines tell the reason.
+    debug!(program, ?error, "the kernel refused it");
+    let what = format!("the kernel refused {program}");
     let denied = matches!(system_error(error), Some(io::ErrorKind::PermissionDenied));
     if denied {
         let cure = "allow bpf() in the container's seccomp profile (Docker's own does with CAP_BPF or CAP_SYS_ADMIN)";
@@ -163,11 +212,11 @@ pub(super) fn told(what: &str, error: &(dyn std::error::Error + 'static)) -> Str
     line.chars().take(400).collect()
 }
 
-/// Types in which one has its name and its place and all before it are blank. aya asks for a whole kernel's to find one
+/// Types in which one typedef or function has its name and its place and all before it are blank. aya asks for a whole kernel's to find one
 /// number that we know, and takes a hundred milliseconds and twenty megabytes to read those.
-fn only(id: u32, name: &str) -> Result<Btf, aya::BtfError> {
+fn only(id: u32, name: &str, kind: Kind) -> Result<Btf, aya::BtfError> {
     const BLANK: [u32; 3] = [0, 7 << 24, 0];
-    const TYPEDEF: [u32; 3] = [1, 8 << 24, 0];
+    let named = [1, (kind as u32) << 24, 0];
     let types = 12 * id;
     let strings = 2 + u32::try_from(name.len()).unwrap_or(0);
     let mut bytes = vec![0x9f, 0xeb, 1, 0];
@@ -176,7 +225,7 @@ fn only(id: u32, name: &str) -> Result<Btf, aya::BtfError> {
     }
     let words = [24, 0, types, types, strings].into_iter();
     let blanks = (1..id).flat_map(|_| BLANK);
-    bytes.extend(words.chain(blanks).chain(TYPEDEF).flat_map(u32::to_ne_bytes));
+    bytes.extend(words.chain(blanks).chain(named).flat_map(u32::to_ne_bytes));
     bytes.push(0);
     bytes.extend(name.as_bytes());
     bytes.push(0);
@@ -186,21 +235,19 @@ fn only(id: u32, name: &str) -> Result<Btf, aya::BtfError> {
 #[cfg(test)]
 mod tests {
     use aya::BtfError;
+    use aya_obj::btf::BtfKind;
 
-    use super::only;
+    use super::{Kind, only};
 
     #[test]
     fn the_one_type_is_found_at_its_place_and_no_other() {
-        let types = only(1234, "btf_trace_sched_switch").unwrap();
-        let kind = aya_kind();
-        assert_eq!(types.id_by_type_name_kind("btf_trace_sched_switch", kind).unwrap(), 1234);
-        assert!(matches!(
-            types.id_by_type_name_kind("btf_trace_other", aya_kind()),
-            Err(BtfError::UnknownBtfTypeName { .. })
-        ));
-    }
-
-    fn aya_kind() -> aya_obj::btf::BtfKind {
-        aya_obj::btf::BtfKind::Typedef
+        for (kind, told) in [(Kind::Typedef, BtfKind::Typedef), (Kind::Function, BtfKind::Func)] {
+            let types = only(1234, "btf_trace_sched_switch", kind).unwrap();
+            assert_eq!(types.id_by_type_name_kind("btf_trace_sched_switch", told).unwrap(), 1234);
+            assert!(matches!(
+                types.id_by_type_name_kind("btf_trace_other", told),
+                Err(BtfError::UnknownBtfTypeName { .. })
+            ));
+        }
     }
 }

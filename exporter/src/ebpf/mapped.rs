@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
 use std::{io, ptr, slice};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Maps the first `words` words of an array map that was made with `BPF_F_MMAPABLE`.
 ///
@@ -21,4 +21,30 @@ pub(super) fn share(map: impl AsFd, words: usize) -> io::Result<&'static [Atomic
     // SAFETY: the mapping is that long (the kernel refuses a longer one than the map), is aligned to a page, holds
     // initialised integers, is never unmapped, and is only reached through atomics.
     Ok(unsafe { slice::from_raw_parts(memory.cast::<AtomicU64>(), words) })
+}
+
+/// The same for a map that a larger one may replace: mapped for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Mapped(&'static [AtomicU64]);
+
+impl Mapped {
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn new(map: impl AsFd, words: usize) -> io::Result<Self> {
+        share(map, words).map(Self)
+    }
+
+    /// The words.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.0
+    }
+}
+
+impl Drop for Mapped {
+    #[expect(unsafe_code, reason = "memory that the kernel shares with us has no safe form")]
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, with this length; nobody else holds the slice, as `words` lends it from us.
+        let ended = unsafe { munmap(self.0.as_ptr().cast_mut().cast(), size_of_val(self.0)) };
+        debug_assert!(ended.is_ok(), "only a wrong address or length is refused: {ended:?}");
+    }
 }

@@ -16,6 +16,7 @@ mod owners;
 mod probes;
 mod sched;
 mod slots;
+mod snapshot;
 mod tcp;
 
 pub use block::BlockUse;
@@ -25,6 +26,7 @@ pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
+pub(crate) use snapshot::{DeviceUse, Number, Record, Snapshots, Wanted};
 
 use crate::metrics::Collector;
 

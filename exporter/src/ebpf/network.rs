@@ -99,13 +99,13 @@ impl Network {
 }
 
 fn attach(object: &mut Ebpf, program: Program, root: &File, kind: CgroupSkbAttachType) -> Result<(), Obstacle> {
-    let loaded: &mut CgroupSkb = program_of(object, program)?;
+    let loaded: &mut CgroupSkb = program_of(object, program.name())?;
     loaded
         .load()
         // A link is always one of many: other programs at the same hook stay.
         .and_then(|()| loaded.attach(root, kind, CgroupAttachMode::Single))
         .map(drop)
-        .map_err(|error| refused(program, &error))
+        .map_err(|error| refused(program.name(), &error))
 }
 
 fn counters(slot: &[AtomicU64]) -> Counters {

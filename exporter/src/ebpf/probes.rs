@@ -1,6 +1,7 @@
 //! All probes of this host as one: started, read once per pass, asked per container.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use aya::Ebpf;
@@ -16,6 +17,7 @@ use super::loader::Loader;
 use super::network::Network;
 use super::owners::{Holder, Owners};
 use super::sched::Sched;
+use super::snapshot::{Snapshots, Wanted};
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
 use crate::metrics::{BlockOperation, Collector, CollectorSet, IpFamily, Own, Probed, TrafficCount};
@@ -30,6 +32,8 @@ pub struct Probes {
     /// Block I/O has ids of the tree that its controller is in.
     block_owners: Owners,
     block: Option<Block>,
+    /// Kept until snapshots were asked for.
+    loader: Option<Loader>,
 }
 
 /// How large the tables of the programs are.
@@ -87,7 +91,7 @@ impl Probes {
     /// Starts every program that the wanted collectors need and this host allows. It never fails as a whole: what does
     /// not run is in the report.
     #[must_use]
-    pub fn start(wanted: CollectorSet, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
+    pub fn start(wanted: CollectorSet, snapshots: bool, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
         let facts = Facts::gather(hierarchy);
         let owners = Owners::new(facts.cgroup2.clone().unwrap_or_default());
         let block_owners = Owners::new(facts.io.clone().unwrap_or_default());
@@ -97,16 +101,28 @@ impl Probes {
         let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
         let (mut network, mut tcp, mut block, mut sched) = (None, None, None, None);
         // Reading the kernel's types takes a while: not for nothing.
-        if !report.running().is_empty() {
-            let mut loader = Loader::new(facts);
-            network = report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], &mut loader, |loader| {
+        let mut loader = (snapshots || !report.running().is_empty()).then(|| Loader::new(facts));
+        if let Some(loader) = &mut loader {
+            network = report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], loader, |loader| {
                 Network::start(loader, sizes)
             });
-            tcp = report.try_start(&[Program::TcpRetransmit], &mut loader, Tcp::start);
-            block = report.try_start(&[Program::BlockComplete], &mut loader, Block::start);
-            sched = report.try_start(&[Program::SchedLatency], &mut loader, Sched::start);
+            tcp = report.try_start(&[Program::TcpRetransmit], loader, Tcp::start);
+            block = report.try_start(&[Program::BlockComplete], loader, Block::start);
+            sched = report.try_start(&[Program::SchedLatency], loader, Sched::start);
         }
-        Self { report, owners, network, tcp, sched, block_owners, block }
+        let loader = loader.filter(|_| snapshots);
+        Self { report, owners, network, tcp, sched, block_owners, block, loader }
+    }
+
+    /// Starts snapshots of what is wanted of each tree, with room for so many cgroups: once, after the start and before the
+    /// first scrape.
+    ///
+    /// # Errors
+    /// What this host lacks, or the kernel refused.
+    pub(crate) fn snapshots(&mut self, wanted: &[(PathBuf, Wanted)], cgroups: usize) -> Result<Snapshots, Obstacle> {
+        let loader = self.loader.take().ok_or_else(|| Obstacle::new("not wanted", "--read.snapshot=auto"))?;
+        loader.facts.allow_tracing()?;
+        Snapshots::start(loader, wanted, cgroups)
     }
 
     /// What runs and what does not.

@@ -13,6 +13,7 @@ use super::links::Interfaces;
 use super::plan::Plan;
 use super::process::Process;
 use super::sample::Sample;
+use super::snapshot::Copied;
 use crate::discover::ContainerId;
 
 /// A container with a cgroup, its open files and its last values.
@@ -47,6 +48,10 @@ pub struct Container {
     pub(super) pids: Vec<u32>,
     /// Devices whose values come from the probe, as the files told nothing when it was first seen to use them.
     pub(super) probe_fed: Vec<Device>,
+    /// What snapshots have told of it.
+    pub(super) copied: Copied,
+    /// How many tasks it had when its processes were last listed, and when they are listed anew at the latest.
+    pub(super) listed: Option<(u64, Instant)>,
 }
 
 impl Container {
@@ -68,6 +73,8 @@ impl Container {
             disk: None,
             pids: Vec::new(),
             probe_fed: Vec::new(),
+            copied: Copied::default(),
+            listed: None,
         }
     }
 

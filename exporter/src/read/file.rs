@@ -58,6 +58,13 @@ impl Handle {
             *self = Self::New;
         }
     }
+
+    /// A file that is not read for now is not kept open either.
+    pub fn close(&mut self) {
+        if matches!(self, Self::Open(_)) {
+            *self = Self::New;
+        }
+    }
 }
 
 /// A file that is kept open, and counted for as long as it is.

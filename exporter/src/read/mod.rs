@@ -22,8 +22,10 @@ mod process;
 mod processes;
 mod reader;
 mod sample;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod timing;
 
 pub use api::{fill_from_stats, fill_host};
@@ -37,6 +39,7 @@ pub use plan::{Plan, PlannedFile, Row, Value};
 pub use planner::{for_api, for_cgroups};
 pub use reader::{LIMITS_INTERVAL, Pass, Reader};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
+pub use snapshot::{Snapshot, can_be_taken};
 pub use timing::Timing;
 
 pub use crate::ebpf::Histogram;

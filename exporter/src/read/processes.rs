@@ -1,6 +1,8 @@
 //! What is read of a container through its processes: their number, one of them to read the network through, what they hold open,
 //! their sockets, and the filesystem they live on.
 
+use std::time::{Duration, Instant};
+
 use tracing::warn;
 
 use super::container::Container;
@@ -8,7 +10,7 @@ use super::disk::{Place, figure};
 use super::file::{Handle, Outcome};
 use super::fill::{pids_below, read_pids};
 use super::process::{Process, count_processes, count_sockets};
-use super::reader::{Reader, reason};
+use super::reader::{Pass, Reader, reason};
 use super::timing::Timing;
 use crate::metrics::{Collector, CollectorSet, Controller, Dimension, DiskFact};
 use crate::name::Names;
@@ -16,7 +18,40 @@ use crate::name::Names;
 /// Processes that are tried before a container goes without network metrics for this scrape.
 const CANDIDATES: usize = 8;
 
+/// How old the list of a container's processes may be while the number of its tasks stays the same.
+const LISTED_ANEW: Duration = Duration::from_mins(1);
+
 impl Reader {
+    /// The list of processes, read anew where the snapshot tells of another number of tasks, and now and then.
+    pub(super) fn list_processes(
+        &mut self,
+        container: &mut Container,
+        pass: Pass<'_>,
+        tasks: Option<u64>,
+        now: Instant,
+    ) {
+        // Those who look into the processes themselves want to know which these are.
+        let looks_inside =
+            [Collector::Process, Collector::Disk].into_iter().any(|collector| pass.collectors.has(collector));
+        let is_known = container.listed.is_some_and(|(before, due)| tasks == Some(before) && now < due)
+            && !looks_inside
+            && container.process.is_some();
+        if is_known {
+            self.namespaces.visible |=
+                container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
+            if let Some(slot) = self.plan.process_count {
+                container.sample.set(slot, container.pids.len() as u64);
+            }
+            return;
+        }
+        self.read_processes(container, pass.names);
+        container.listed = tasks.map(|tasks| (tasks, now + LISTED_ANEW));
+        if tasks.is_some() {
+            container.procs.close();
+            container.directory = None;
+        }
+    }
+
     /// The list of processes: their number, and one of them to read the network through.
     pub(super) fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();

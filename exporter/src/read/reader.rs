@@ -14,15 +14,20 @@ use super::links::Links;
 use super::network::Namespaces;
 use super::plan::Plan;
 use super::sample::Labels;
+use super::snapshot::Snapshot;
+use super::tiers::{Tiers, Ways};
 use super::timing::{Timing, lap};
 use crate::discover::{Changes, ContainerId, Hierarchy};
-use crate::ebpf::{BlockUse, Probes};
+use crate::ebpf::{BlockUse, Obstacle, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
 
 /// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
 /// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
 pub const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// The same where a snapshot tells of every change at once.
+const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -46,6 +51,8 @@ pub struct Reader {
     host: Container,
     pub(super) own: Own,
     pub(super) probes: Option<Probes>,
+    /// What stands in for files, where this host allows it.
+    pub snapshot: Option<Snapshot>,
     /// Room for one container's block I/O.
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
@@ -56,6 +63,7 @@ pub struct Reader {
     /// Collectors whose shortcoming on this host has been told: once is enough.
     pub(super) told: CollectorSet,
     limits_turn: u32,
+    tiers: Tiers,
 }
 
 /// What is asked of a pass.
@@ -87,12 +95,14 @@ impl Reader {
             links: Links::new(procfs, live, own.clone()),
             own,
             probes,
+            snapshot: None,
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
             host_pids: !live || super::host::is_host_s(procfs),
             told: CollectorSet::EMPTY,
             limits_turn: 0,
+            tiers: Tiers::default(),
         }
     }
 
@@ -136,6 +146,9 @@ impl Reader {
             self.containers.push(Container::new(Some(id), self.lives, path, &self.plan));
         }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.follow(&self.containers);
+        }
     }
 
     /// Lets go of containers whose files have vanished under the last pass, and tells which.
@@ -167,6 +180,7 @@ impl Reader {
         self.namespaces.begin(&self.procfs, self.live);
         self.read_probes(pass, now, &mut timing);
         let mut containers = std::mem::take(&mut self.containers);
+        self.take_snapshot(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
         for place in 0..containers.len() {
             if pass.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -187,6 +201,7 @@ impl Reader {
         if foreign && pass.collectors.has(Collector::Network) {
             self.tell_foreign(&mut timing);
         }
+        self.tiers.publish(&self.own);
         self.read_host(pass, foreign, &mut timing);
         timing
     }
@@ -201,14 +216,19 @@ impl Reader {
     ) {
         let Some(container) = containers.get_mut(place) else { return };
         container.sample.clear();
+        let news = self.snapshot.as_mut().map(|snapshot| snapshot.find(container)).unwrap_or_default();
+        if news.limits {
+            container.limits_due = None;
+        }
         self.refresh_limits(container, pass.names, now);
-        self.read_files(container, pass.collectors, timing);
+        let ways = self.read_files(container, pass.collectors, timing);
+        self.tiers.count(ways);
         self.fill_probed(container, timing);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
             let mut clock = Instant::now();
-            self.read_processes(container, pass.names);
+            self.list_processes(container, pass, news.tasks, now);
             lap(&mut clock, Collector::Pids, timing);
             if wants(Collector::Network) || wants(Collector::Tcp) {
                 self.read_network(containers, place, pass, timing);
@@ -226,6 +246,20 @@ impl Reader {
         }
     }
 
+    /// Has snapshots stand in for files from now on.
+    ///
+    /// # Errors
+    /// What this host lacks for that.
+    pub fn start_snapshots(&mut self) -> Result<(), Obstacle> {
+        let nobody = || Obstacle::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
+        let probes = self.probes.as_mut().ok_or_else(nobody)?;
+        let containers = &self.containers;
+        let mut snapshot = Snapshot::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
+        snapshot.follow(containers);
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+
     /// Hands the programs on to the next reader.
     pub fn take_probes(&mut self) -> Option<Probes> {
         self.probes.take()
@@ -239,7 +273,11 @@ impl Reader {
         if fresh && (container.limits_told || engine().is_none()) {
             return;
         }
-        let interval = if container.limits_due.is_none() { SETTLED } else { LIMITS_INTERVAL };
+        let interval = match container.limits_due {
+            None => SETTLED,
+            Some(_) if container.copied.are_limits_watched() => WATCHED_LIMITS_INTERVAL,
+            Some(_) => LIMITS_INTERVAL,
+        };
         let engine = engine();
         container.limits_told = engine.is_some();
         let own = &self.own;
@@ -252,11 +290,12 @@ impl Reader {
     }
 
     /// The files of the container's cgroup.
-    fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) {
+    fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) -> Ways {
+        let mut ways = Ways::default();
         let mut clock = Instant::now();
         let mut timed = Collector::State;
         let mut handles = std::mem::take(&mut container.handles);
-        for (file, handle) in self.plan.files.iter().zip(&mut handles) {
+        for (place, (file, handle)) in self.plan.files.iter().zip(&mut handles).enumerate() {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
@@ -265,6 +304,13 @@ impl Reader {
             if collector != timed {
                 lap(&mut clock, timed, timing);
                 timed = collector;
+            }
+            if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
+                && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
+            {
+                handle.close();
+                ways.copied(file.collectors);
+                continue;
             }
             let untried = !matches!(handle, Handle::Absent);
             if !matches!(handle, Handle::Open(_)) {
@@ -279,12 +325,16 @@ impl Reader {
             }
             match outcome {
                 Outcome::Text(text) => {
+                    ways.read(file.collectors, handle);
                     let malformed = parse(file, text, &mut container.sample, &mut self.labels, &mut self.devices);
                     for _ in 0..malformed {
                         self.own.count_read_error(&file.name, "malformed");
                     }
                     if malformed > 0 {
                         debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
+                    }
+                    if let Some(snapshot) = &self.snapshot {
+                        snapshot.learn(place, container);
                     }
                 }
                 Outcome::Absent => {}
@@ -311,6 +361,7 @@ impl Reader {
         }
         lap(&mut clock, timed, timing);
         container.handles = handles;
+        ways
     }
 
     /// The root cgroup's own files, and the host's interfaces.

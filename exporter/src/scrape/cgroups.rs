@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::roster::Live;
 use crate::discover::{Discovery, Error, Hierarchy};
-use crate::ebpf::Probes;
+use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{CollectorSet, Controller, Family, Own};
 use crate::name::Names;
-use crate::read::{Labels, Pass, Reader, Row, Sample, Timing, for_cgroups};
+use crate::read::{Labels, Pass, Reader, Row, Sample, Snapshot, Timing, for_cgroups};
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -32,14 +32,15 @@ pub(super) struct Setup {
 impl Cgroups {
     /// # Errors
     /// There is no cgroup tree at the root.
-    pub(super) fn start(setup: Setup, probes: Option<Probes>) -> Result<Self, Error> {
+    pub(super) fn start(setup: Setup, probes: Option<Probes>, snapshot: Option<Snapshot>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let no_tree = || Error::NoTree { path: setup.root.clone() };
         let walked = hierarchy.walked().ok_or_else(no_tree)?.clone();
         let live = walked.is_live();
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
-        let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes);
+        let mut reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes);
+        reader.snapshot = snapshot;
         let mut cgroups = Self { discovery: Discovery::new(&walked, live), reader, rows, setup };
         cgroups.refresh(Instant::now());
         Ok(cgroups)
@@ -52,7 +53,15 @@ impl Cgroups {
 
     /// The same from the start, after a panic left it in an unknown state.
     pub(super) fn restart(&mut self) -> Result<Self, Error> {
-        Self::start(self.setup.clone(), self.reader.take_probes())
+        Self::start(self.setup.clone(), self.reader.take_probes(), self.reader.snapshot.take())
+    }
+
+    /// Has snapshots stand in for files where this host allows it.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(super) fn start_snapshots(&mut self) -> Result<(), Obstacle> {
+        self.reader.start_snapshots()
     }
 
     fn refresh(&mut self, now: Instant) {

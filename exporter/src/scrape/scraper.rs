@@ -15,10 +15,10 @@ use super::cgroups::{Cgroups, Setup};
 use super::request::{Error, Request, Scrape};
 use super::roster::Roster;
 use super::worker::{Job, Source, Worker};
-use crate::config::{Config, DockerEndpoint, Schema, SourceMode};
+use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
-use crate::ebpf::Probes;
+use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{DOCKER_STATS_FAMILIES, FAMILIES, Family, Own};
 use crate::name::{ContainerFilter, Directory};
 use crate::read::Machine;
@@ -50,6 +50,9 @@ pub enum StartError {
     /// `--source=cgroup` was asked for, and there is no tree.
     #[error("--source=cgroup: {0}")]
     Cgroups(#[source] discover::Error),
+    /// `--read.snapshot=on` was asked for, and they cannot be taken.
+    #[error("--read.snapshot=on: {0}")]
+    Snapshots(Obstacle),
     /// No thread.
     #[error("cannot start the scraping thread: {0}")]
     Thread(#[source] io::Error),
@@ -124,10 +127,11 @@ fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<(Sourc
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),
         SourceMode::Cgroup => {
-            return Cgroups::start(setup, parts.probes.take()).map(from_cgroups).map_err(StartError::Cgroups);
+            let cgroups = Cgroups::start(setup, parts.probes.take(), None).map_err(StartError::Cgroups)?;
+            return with_snapshots(cgroups, config.snapshot);
         }
-        SourceMode::Auto => match Cgroups::start(setup, parts.probes.take()) {
-            Ok(cgroups) if !cgroups.is_blind() => return Ok(from_cgroups(cgroups)),
+        SourceMode::Auto => match Cgroups::start(setup, parts.probes.take(), None) {
+            Ok(cgroups) if !cgroups.is_blind() => return with_snapshots(cgroups, config.snapshot),
             Ok(_) => format!(
                 "{} is the tree of our own container alone; mount the host's: -v /sys/fs/cgroup:/sys/fs/cgroup:ro",
                 config.cgroup_root.display()
@@ -156,9 +160,18 @@ fn is_local(engine: &DockerEndpoint) -> bool {
     matches!(engine, DockerEndpoint::Unix(_))
 }
 
-fn from_cgroups(cgroups: Cgroups) -> (Source, Vec<(String, String)>) {
+/// Kernel files, and snapshots in their place where this host allows it.
+fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<(Source, Vec<(String, String)>), StartError> {
+    match cgroups.start_snapshots() {
+        Ok(()) => {}
+        Err(obstacle) if mode == EbpfMode::On => return Err(StartError::Snapshots(obstacle)),
+        Err(_) if mode == EbpfMode::Off => {}
+        Err(obstacle) => {
+            info!(why = %obstacle, "no snapshots: values are read from files, which costs more and tells the same");
+        }
+    }
     let found = cgroups.findings();
-    (Source::Cgroups(Box::new(cgroups)), found)
+    Ok((Source::Cgroups(Box::new(cgroups)), found))
 }
 
 fn families(schema: Schema) -> Vec<&'static [Family]> {

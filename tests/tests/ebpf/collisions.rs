@@ -54,7 +54,7 @@ impl Generation {
 fn cgroups_that_collide_are_all_counted_and_none_inherits() {
     let hierarchy = Hierarchy::detect(Path::new("/sys/fs/cgroup")).unwrap();
     // Four slots per CPU for two dozen cgroups, and whatever else runs here.
-    let mut probes = Probes::start(WANTED, &hierarchy, Sizes { network_set_bits: 1 });
+    let mut probes = Probes::start(WANTED, false, &hierarchy, Sizes { network_set_bits: 1 });
     assert!(probes.report().obstacles().is_empty(), "{:?}", probes.report());
     for life in 1..=5 {
         let mut generation = Generation::make(life);

@@ -57,7 +57,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         let mut rates = Vec::new();
         for pair in 0..PAIRS {
             let attached = || -> anyhow::Result<f64> {
-                let _probes = Probes::start(DEFAULTS, &hierarchy, Sizes::default());
+                let _probes = Probes::start(DEFAULTS, false, &hierarchy, Sizes::default());
                 one(&work)
             };
             // They take turns at being first.
@@ -100,7 +100,7 @@ fn accounted(work: &Work, hierarchy: &Hierarchy) -> anyhow::Result<Vec<Told>> {
     let before = fs::read_to_string(STATISTICS).with_context(|| STATISTICS.to_owned())?;
     fs::write(STATISTICS, "1").with_context(|| format!("{STATISTICS}: needs root"))?;
     let told = (|| {
-        let probes = Probes::start(ALL, hierarchy, Sizes::default());
+        let probes = Probes::start(ALL, false, hierarchy, Sizes::default());
         ensure!(probes.report().obstacles().is_empty(), "{:?}", probes.report().obstacles());
         let empty = Empty::attach()?;
         Work::ALL.iter().try_for_each(|(.., one)| one(work).map(drop))?;

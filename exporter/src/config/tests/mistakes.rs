@@ -65,6 +65,7 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--metrics.schema", "prometheus", "accepted words"),
     ("--collector.cpu", "maybe", "accepted words"),
     ("--ebpf", "always", "accepted words"),
+    ("--read.snapshot", "never", "accepted words"),
     ("LOG_LEVEL", "loud", "accepted words"),
     ("--log.format", "xml", "accepted words"),
 ];

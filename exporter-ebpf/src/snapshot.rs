@@ -1,0 +1,192 @@
+//! What the counters of every cgroup are at one moment, as `bin/snapshot.rs` copies them: one run of a cgroup iterator in
+//! place of one read per file and container.
+//!
+//! The program knows no counter by name. User space finds out where the running kernel keeps each of them, and hands in a
+//! [`Plan`]: objects that a cgroup points to, and the members to copy of each. So one program serves every tree of v1 and
+//! v2, and a member that a kernel lacks costs only itself.
+
+use core::mem::size_of;
+
+/// Objects that hang off a cgroup.
+pub const OBJECTS: usize = 6;
+/// Members that are looked at, of all objects together.
+pub const MEMBERS: usize = 40;
+/// Numbers of a cgroup in its record.
+pub const NUMBERS: usize = 29;
+/// Words of `memory.stat`'s counters that are copied.
+pub const STATS: usize = 96;
+/// Block devices of a cgroup that are copied; with more of them, the file has to be read.
+pub const DEVICES: usize = 4;
+/// CPUs that are added up.
+pub const CPUS: usize = 1024;
+/// Words of a map's own description, to find where its values are.
+pub const MAP_WORDS: usize = 96;
+
+/// Instead of an offset: it is not wanted, or this kernel does not have it.
+pub const NONE: u32 = u32::MAX;
+/// Instead of the offset of a pointer: the cgroup itself.
+pub const ITSELF: u32 = u32::MAX - 1;
+
+/// The counters of one cgroup: four cache lines.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The cgroup: the inode number of its directory.
+    pub id: u64,
+    /// A bit per object that this cgroup has: a controller that is not enabled here has none.
+    pub objects: u64,
+    /// Digest of the members that are limits: another one tells that some limit has changed.
+    pub limits: u64,
+    /// The members that are no limits, in the order of the plan; then, where they are wanted, time on, user time and system
+    /// time of all CPUs.
+    pub numbers: [u64; NUMBERS],
+}
+
+/// `memory.stat`'s counters of one cgroup, as they stand in the kernel.
+pub type Stats = [u64; STATS];
+
+/// Block I/O of one cgroup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Devices {
+    /// How many devices it has used; above [`DEVICES`] not all of them are here.
+    pub used: u64,
+    /// The first of them.
+    pub devices: [Device; DEVICES],
+}
+
+/// Block I/O of one cgroup on one device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Major number in the upper half, minor in the lower.
+    pub number: u64,
+    /// Bytes read, written and discarded.
+    pub bytes: [u64; 3],
+    /// Operations: reads, writes and discards.
+    pub operations: [u64; 3],
+}
+
+/// What to copy: set by user space before loading, so that the verifier sees constants.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// `cgroup.self.flags`
+    pub flags: u32,
+    /// `cgroup.kn`
+    pub kn: u32,
+    /// `kernfs_node.id`
+    pub kn_id: u32,
+    /// The objects.
+    pub objects: [Object; OBJECTS],
+    /// Their members, those of the first object first.
+    pub members: [Member; MEMBERS],
+    /// `memory.stat`.
+    pub stats: StatsPlan,
+    /// CPU time of v1.
+    pub cpus: CpusPlan,
+    /// Block I/O of v2.
+    pub devices: DevicesPlan,
+}
+
+/// An object that a cgroup points to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Where in `struct cgroup` the pointer to it is, or [`ITSELF`].
+    pub pointer: u32,
+    /// How many members of it are looked at.
+    pub members: u32,
+}
+
+/// A member of an object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it is.
+    pub offset: u32,
+    /// Its size: 4 or 8 bytes.
+    pub size: u16,
+    /// Whether it is a limit: folded into the digest instead of being copied.
+    pub is_limit: u16,
+}
+
+/// Where `memory.stat`'s counters are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatsPlan {
+    /// Where in `struct cgroup` the pointer to the `mem_cgroup` is; [`NONE`] where they are not wanted.
+    pub pointer: u32,
+    /// `mem_cgroup.vmstats`
+    pub vmstats: u32,
+    /// Bytes to copy, at most those of [`Stats`].
+    pub bytes: u32,
+}
+
+/// Where CPU time of v1 is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpusPlan {
+    /// Where in `struct cgroup` the pointer to the `cpuacct` is; [`NONE`] where it is not wanted.
+    pub pointer: u32,
+    /// `cpuacct.cpuusage`
+    pub usage: u32,
+    /// `cpuacct.cpustat`
+    pub stat: u32,
+    /// How many CPUs there may be, at most [`CPUS`].
+    pub count: u32,
+}
+
+/// Where block I/O of v2 is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicesPlan {
+    /// Where in `struct cgroup` the pointer to the `blkcg` is; [`NONE`] where it is not wanted.
+    pub pointer: u32,
+    /// `blkcg.blkg_list`
+    pub list: u32,
+    /// `blkcg_gq.blkcg_node`
+    pub node: u32,
+    /// `blkcg_gq.online`
+    pub online: u32,
+    /// `blkcg_gq.iostat.cur`
+    pub counters: u32,
+    /// `blkcg_gq.q`
+    pub queue: u32,
+    /// `request_queue.disk`
+    pub disk: u32,
+    /// `gendisk.major`
+    pub major: u32,
+    /// `gendisk.first_minor`
+    pub minor: u32,
+}
+
+impl Plan {
+    /// Copies nothing.
+    pub const NOTHING: Self = Self {
+        flags: 0,
+        kn: 0,
+        kn_id: 0,
+        objects: [Object { pointer: NONE, members: 0 }; OBJECTS],
+        members: [Member { offset: 0, size: 0, is_limit: 0 }; MEMBERS],
+        stats: StatsPlan { pointer: NONE, vmstats: 0, bytes: 0 },
+        cpus: CpusPlan { pointer: NONE, usage: 0, stat: 0, count: 0 },
+        devices: DevicesPlan {
+            pointer: NONE,
+            list: 0,
+            node: 0,
+            online: 0,
+            counters: 0,
+            queue: 0,
+            disk: 0,
+            major: 0,
+            minor: 0,
+        },
+    };
+}
+
+const _: () = {
+    assert!(size_of::<Record>() == 256, "Record is part of a kernel map's layout");
+    assert!(size_of::<Devices>() == 8 * (1 + 7 * DEVICES), "Devices is part of a kernel map's layout");
+    assert!(size_of::<Plan>() == 12 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
+};

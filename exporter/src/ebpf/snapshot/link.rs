@@ -1,0 +1,103 @@
+//! The two system calls that aya has no way to make: an iterator over the cgroups below one, and a run of it.
+//!
+//! aya attaches iterators without saying over what, which the kernel refuses of those over cgroups.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+/// `BPF_LINK_CREATE` and `BPF_ITER_CREATE` (`enum bpf_cmd`).
+const LINK_CREATE: libc::c_long = 28;
+const ITER_CREATE: libc::c_long = 33;
+/// `BPF_TRACE_ITER` (`enum bpf_attach_type`).
+const TRACE_ITER: u32 = 28;
+
+/// Which cgroups an iterator visits (`enum bpf_cgroup_iter_order`).
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(super) enum Order {
+    /// The one alone.
+    SelfOnly = 1,
+    /// The one, then all below it, parents before children.
+    DescendantsPre = 2,
+}
+
+/// `bpf_iter_link_info.cgroup`
+#[repr(C)]
+struct Subject {
+    order: u32,
+    cgroup_fd: u32,
+    cgroup_id: u64,
+}
+
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` takes of an iterator.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    rest: u32,
+}
+
+/// The part that `BPF_ITER_CREATE` takes.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// A program's iterator over the cgroups below one. It ends with this.
+#[derive(Debug)]
+pub(super) struct Link(OwnedFd);
+
+impl Link {
+    /// Makes it. Linux 6.1.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(super) fn new(program: BorrowedFd<'_>, cgroup: &File, order: Order) -> io::Result<Self> {
+        let subject = Subject { order: order as u32, cgroup_fd: number(cgroup.as_raw_fd()), cgroup_id: 0 };
+        let mut request = LinkCreate {
+            prog_fd: number(program.as_raw_fd()),
+            target_fd: 0,
+            attach_type: TRACE_ITER,
+            flags: 0,
+            iter_info: (&raw const subject) as u64,
+            iter_info_len: u32::try_from(size_of::<Subject>()).unwrap_or(0),
+            rest: 0,
+        };
+        bpf(LINK_CREATE, &mut request).map(Self)
+    }
+
+    /// Has the program run once for each of the cgroups.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(super) fn run(&self) -> io::Result<()> {
+        let mut request = IterCreate { link_fd: number(self.0.as_raw_fd()), flags: 0 };
+        let mut run = File::from(bpf(ITER_CREATE, &mut request)?);
+        // The program says nothing here: the first read goes through all cgroups and ends.
+        while run.read(&mut [0; 64])? > 0 {}
+        Ok(())
+    }
+}
+
+fn number(descriptor: i32) -> u32 {
+    // A descriptor is never negative.
+    u32::try_from(descriptor).unwrap_or(u32::MAX)
+}
+
+/// A command that answers with a descriptor.
+#[expect(unsafe_code, reason = "bpf(2) has no safe form")]
+fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: `request` is the part of the attributes that the command reads, of the size that is told; what it points to
+    // outlives the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>()) };
+    let descriptor = i32::try_from(answer).ok().filter(|descriptor| *descriptor >= 0);
+    let descriptor = descriptor.ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}

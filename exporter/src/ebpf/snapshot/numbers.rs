@@ -1,0 +1,209 @@
+//! Where the kernel keeps the counters that snapshots copy: each once, by the names of its structures.
+//!
+//! Offsets come from the running kernel's types. A member that this kernel does not have makes a number absent, and the
+//! file that shows it is read instead.
+
+use exporter_ebpf::snapshot::ITSELF;
+
+use crate::ebpf::btf::Types;
+
+/// An object that a cgroup points to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Object {
+    /// The cgroup itself.
+    Cgroup,
+    /// Its pressure.
+    Pressure,
+    /// Its part of a controller, by the name of the controller's number.
+    Controller(&'static str),
+}
+
+const CPU: Object = Object::Controller("cpu_cgrp_id");
+const MEMORY: Object = Object::Controller("memory_cgrp_id");
+const PIDS: Object = Object::Controller("pids_cgrp_id");
+const IO: Object = Object::Controller("io_cgrp_id");
+
+impl Object {
+    /// Where in `struct cgroup` the pointer to it is.
+    pub(super) fn pointer(self, types: &Types) -> Option<u32> {
+        match self {
+            Self::Cgroup => Some(ITSELF),
+            Self::Pressure => types.offset("cgroup", "psi"),
+            Self::Controller(name) => {
+                let number = u32::try_from(types.enumerator("cgroup_subsys_id", name)?).ok()?;
+                Some(types.offset("cgroup", "subsys")? + 8 * number)
+            }
+        }
+    }
+}
+
+/// A member of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Member {
+    structure: &'static str,
+    path: &'static str,
+    /// In an array, the place, as an enumeration of the kernel tells it.
+    place: Option<(&'static str, &'static str)>,
+}
+
+const fn member(structure: &'static str, path: &'static str) -> Member {
+    Member { structure, path, place: None }
+}
+
+impl Member {
+    const fn at(self, enumeration: &'static str, value: &'static str) -> Self {
+        Self { place: Some((enumeration, value)), ..self }
+    }
+
+    fn offset(self, types: &Types) -> Option<u32> {
+        let first = types.offset(self.structure, self.path)?;
+        let Some((enumeration, value)) = self.place else { return Some(first) };
+        Some(first + 8 * u32::try_from(types.enumerator(enumeration, value)?).ok()?)
+    }
+}
+
+macro_rules! numbers {
+    ($($(#[$about:meta])* $variant:ident $object:expr, $size:literal, $($member:expr)=>+;)*) => {
+        /// A number of a cgroup.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum Number { $($(#[$about])* $variant,)* }
+
+        impl Number {
+            /// How many there are.
+            pub(super) const COUNT: usize = [$(Self::$variant),*].len();
+
+            /// The object that it is a member of.
+            pub(super) const fn object(self) -> Object {
+                match self { $(Self::$variant => $object,)* }
+            }
+
+            /// Its size in bytes.
+            pub(super) const fn size(self) -> u16 {
+                match self { $(Self::$variant => $size,)* }
+            }
+
+            /// Names that kernels have had for it, the newest first.
+            fn members(self) -> &'static [Member] {
+                match self { $(Self::$variant => const { &[$($member),+] },)* }
+            }
+        }
+    };
+}
+
+const fn bandwidth(path: &'static str) -> Member {
+    member("task_group", path)
+}
+
+const fn memory(path: &'static str) -> Member {
+    member("mem_cgroup", path)
+}
+
+const fn event(name: &'static str) -> Member {
+    memory("memory_events").at("memcg_memory_event", name)
+}
+
+const fn pressure(name: &'static str) -> Member {
+    member("psi_group", "total").at("psi_states", name)
+}
+
+numbers! {
+    /// CPU time in nanoseconds (v2), exact.
+    Runtime Object::Cgroup, 8, member("cgroup", "bstat.cputime.sum_exec_runtime");
+    /// User time as sampled, before it is scaled (v2).
+    UserTime Object::Cgroup, 8, member("cgroup", "bstat.cputime.utime");
+    /// System time as sampled, before it is scaled (v2).
+    SystemTime Object::Cgroup, 8, member("cgroup", "bstat.cputime.stime");
+    /// User time as the file last showed it.
+    ShownUser Object::Cgroup, 8, member("cgroup", "prev_cputime.utime");
+    /// System time as the file last showed it.
+    ShownSystem Object::Cgroup, 8, member("cgroup", "prev_cputime.stime");
+    /// CFS periods.
+    Periods CPU, 4, bandwidth("cfs_bandwidth.nr_periods");
+    /// Throttled ones.
+    Throttled CPU, 4, bandwidth("cfs_bandwidth.nr_throttled");
+    /// Time throttled, in nanoseconds.
+    ThrottledTime CPU, 8, bandwidth("cfs_bandwidth.throttled_time");
+    /// Periods with a burst.
+    Bursts CPU, 4, bandwidth("cfs_bandwidth.nr_burst");
+    /// Time over the quota, in nanoseconds.
+    BurstTime CPU, 8, bandwidth("cfs_bandwidth.burst_time");
+    /// Memory in pages.
+    MemoryUsage MEMORY, 8, memory("memory.usage");
+    /// Its highest value, in pages.
+    MemoryPeak MEMORY, 8, memory("memory.watermark");
+    /// Times that usage hit the limit (v1).
+    MemoryFailures MEMORY, 8, memory("memory.failcnt");
+    /// Swap in pages (v2).
+    SwapUsage MEMORY, 8, memory("swap.usage");
+    /// Kernel memory in pages (v1).
+    KernelUsage MEMORY, 8, memory("kmem.usage");
+    /// `memory.events` `low`.
+    EventsLow MEMORY, 8, event("MEMCG_LOW");
+    /// `memory.events` `high`.
+    EventsHigh MEMORY, 8, event("MEMCG_HIGH");
+    /// `memory.events` `max`.
+    EventsMax MEMORY, 8, event("MEMCG_MAX");
+    /// `memory.events` `oom`.
+    EventsOom MEMORY, 8, event("MEMCG_OOM");
+    /// `memory.events` `oom_kill`.
+    EventsOomKill MEMORY, 8, event("MEMCG_OOM_KILL");
+    /// `memory.events` `oom_group_kill`.
+    EventsOomGroupKill MEMORY, 8, event("MEMCG_OOM_GROUP_KILL");
+    /// `memory.oom_control` `oom_kill` (v1): of the cgroup alone.
+    OomKills MEMORY, 8, memory("memory_events_local").at("memcg_memory_event", "MEMCG_OOM_KILL");
+    /// Tasks.
+    Tasks PIDS, 8, member("pids_cgroup", "counter");
+    /// `pids.events` `max` (v2): since Linux 6.11 with those of the cgroups below.
+    TasksRefused PIDS, 8,
+        member("pids_cgroup", "events").at("pidcg_event", "PIDCG_MAX") => member("pids_cgroup", "events_limit");
+    /// `pids.events` `max` (v1): forks of the cgroup's own tasks.
+    ForksFailed PIDS, 8,
+        member("pids_cgroup", "events_local").at("pidcg_event", "PIDCG_FORKFAIL") => member("pids_cgroup", "events_limit");
+    /// The first of the devices that it has used: 0 where it has used none (v1).
+    FirstDevice IO, 8, member("blkcg", "blkg_list");
+    /// Pressure, in nanoseconds.
+    IoWaiting Object::Pressure, 8, pressure("PSI_IO_SOME");
+    /// Pressure, in nanoseconds.
+    IoStalled Object::Pressure, 8, pressure("PSI_IO_FULL");
+    /// Pressure, in nanoseconds.
+    MemoryWaiting Object::Pressure, 8, pressure("PSI_MEM_SOME");
+    /// Pressure, in nanoseconds.
+    MemoryStalled Object::Pressure, 8, pressure("PSI_MEM_FULL");
+    /// Pressure, in nanoseconds.
+    CpuWaiting Object::Pressure, 8, pressure("PSI_CPU_SOME");
+    /// Pressure, in nanoseconds.
+    CpuStalled Object::Pressure, 8, pressure("PSI_CPU_FULL");
+}
+
+impl Number {
+    /// Where in its object it is; none where this kernel does not have it.
+    pub(super) fn offset(self, types: &Types) -> Option<u32> {
+        self.members().iter().find_map(|member| member.offset(types))
+    }
+}
+
+/// A limit of a cgroup: that it has changed is to be noticed, its value is its file's to tell.
+pub(super) struct LimitMember {
+    pub(super) object: Object,
+    member: Member,
+}
+
+/// The limits that are watched.
+pub(super) const LIMITS: &[LimitMember] = &[
+    LimitMember { object: CPU, member: bandwidth("cfs_bandwidth.quota") },
+    LimitMember { object: CPU, member: bandwidth("cfs_bandwidth.period") },
+    LimitMember { object: CPU, member: bandwidth("shares") },
+    LimitMember { object: MEMORY, member: memory("memory.max") },
+    LimitMember { object: MEMORY, member: memory("memory.low") },
+    LimitMember { object: MEMORY, member: memory("memory.min") },
+    LimitMember { object: MEMORY, member: memory("soft_limit") },
+    LimitMember { object: MEMORY, member: memory("swap.max") },
+    LimitMember { object: PIDS, member: member("pids_cgroup", "limit") },
+];
+
+impl LimitMember {
+    /// Where in its object it is.
+    pub(super) fn offset(&self, types: &Types) -> Option<u32> {
+        self.member.offset(types)
+    }
+}

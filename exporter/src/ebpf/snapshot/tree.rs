@@ -1,0 +1,211 @@
+//! The snapshots of one cgroup tree: the loaded program, its records, and the iterators over what is below each parent of
+//! containers.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::programs::Iter;
+use aya::{Ebpf, include_bytes_aligned};
+use exporter_ebpf::snapshot::{Devices, Record as Layout, Stats};
+
+use super::link::{Link, Order};
+use super::plan::TreePlan;
+use crate::ebpf::facts::Obstacle;
+use crate::ebpf::loader::{Loader, map, mapped_for_now, program_of, refused};
+use crate::ebpf::mapped::Mapped;
+
+pub(super) const OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
+const PROGRAM: &str = "snapshot";
+
+pub(super) const RECORD_WORDS: usize = size_of::<Layout>() / 8;
+pub(super) const STATS_WORDS: usize = size_of::<Stats>() / 8;
+pub(super) const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
+
+/// Cgroups that the first tables have room for.
+const SMALLEST: usize = 512;
+
+/// One tree.
+pub(super) struct Tree {
+    pub(super) path: PathBuf,
+    pub(super) plan: TreePlan,
+    tables: Option<Tables>,
+    parents: Vec<Parent>,
+    /// Cgroups that the last run met.
+    met: usize,
+    /// Place of each cgroup's record, made when a look-up does not find it where it was.
+    places: HashMap<u64, usize>,
+}
+
+/// A program with its tables. With more cgroups than it has room for, a larger one takes its place.
+struct Tables {
+    object: Ebpf,
+    room: usize,
+    met: Mapped,
+    records: Mapped,
+    stats: Option<Mapped>,
+    devices: Option<Mapped>,
+}
+
+/// A cgroup that has containers below it.
+struct Parent {
+    path: String,
+    /// Its inode: one that is made anew under the same name is another one.
+    id: u64,
+    link: Link,
+    /// Reading them has the kernel add up what is below.
+    flushes: Vec<File>,
+}
+
+impl Tree {
+    pub(super) fn new(path: &Path, plan: TreePlan) -> Self {
+        Self { path: path.to_owned(), plan, tables: None, parents: Vec::new(), met: 0, places: HashMap::new() }
+    }
+
+    /// Loads the program with room for so many cgroups, in place of the one that there was.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn load(&mut self, loader: &mut Loader, cgroups: usize) -> Result<(), Obstacle> {
+        // What comes between two scrapes finds room, too.
+        let room = (cgroups + cgroups / 4).next_power_of_two().max(SMALLEST);
+        self.tables = None;
+        self.parents.clear();
+        let sized = |wanted: bool| u32::try_from(if wanted { room } else { 1 }).unwrap_or(u32::MAX);
+        loader.set("SNAPSHOT_PLAN", self.plan.kernel);
+        loader.size("SNAPSHOT_RECORDS", sized(true));
+        loader.size("SNAPSHOT_STATS", sized(self.plan.has_stats()));
+        loader.size("SNAPSHOT_DEVICES", sized(self.plan.has_devices()));
+        let mut object = loader.load(OBJECT)?;
+        loader.iterate(&mut object, PROGRAM)?;
+        if !self.plan.cpus.is_empty() {
+            let mut bases: aya::maps::Array<_, u64> = map(&mut object, "SNAPSHOT_CPUS")?;
+            for (cpu, base) in (0..).zip(&self.plan.cpus) {
+                bases.set(cpu, base, 0).map_err(|error| {
+                    Obstacle::new(
+                        format!("the kernel does not take the places of its CPUs: {error}"),
+                        "please report it",
+                    )
+                })?;
+            }
+        }
+        let mut mapped = |name, words: usize| mapped_for_now(&mut object, name, words);
+        let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * RECORD_WORDS)?);
+        let stats = self.plan.has_stats().then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
+        let devices = self.plan.has_devices().then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
+        self.tables = Some(Tables { object, room, met, records, stats, devices });
+        Ok(())
+    }
+
+    /// Whether the last run met more cgroups than there is room for; and how many.
+    pub(super) fn outgrown(&self) -> Option<usize> {
+        self.tables.as_ref().filter(|tables| tables.room < self.met).map(|_| self.met)
+    }
+
+    /// Has iterators over these cgroups and no others. A parent that this tree does not have is passed over.
+    ///
+    /// # Errors
+    /// What the kernel said to an iterator.
+    pub(super) fn follow(&mut self, parents: &[String]) -> Result<(), Obstacle> {
+        let root = &self.path;
+        let directory = |path: &str| root.join(path.trim_start_matches('/'));
+        self.parents.retain(|parent| {
+            let now = std::fs::metadata(directory(&parent.path)).ok().map(|metadata| metadata.ino());
+            parents.contains(&parent.path) && now == Some(parent.id)
+        });
+        let Some(tables) = &mut self.tables else { return Ok(()) };
+        let program: &Iter = program_of(&mut tables.object, PROGRAM).map(|program: &mut Iter| &*program)?;
+        let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
+        for path in parents {
+            if self.parents.iter().any(|parent| parent.path == *path) {
+                continue;
+            }
+            let directory = directory(path);
+            let Ok((cgroup, id)) = File::open(&directory).and_then(|cgroup| {
+                let id = cgroup.metadata()?.ino();
+                Ok((cgroup, id))
+            }) else {
+                continue;
+            };
+            let link =
+                Link::new(program.as_fd(), &cgroup, Order::DescendantsPre).map_err(|error| refused(PROGRAM, &error))?;
+            let flushes = self.plan.flushes.iter().filter_map(|name| File::open(directory.join(name)).ok()).collect();
+            self.parents.push(Parent { path: path.clone(), id, link, flushes });
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of all cgroups below the parents.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(super) fn take(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.places.clear();
+        self.met = 0;
+        let Some(tables) = &self.tables else { return Ok(()) };
+        let Some(met) = tables.met.words().first() else { return Ok(()) };
+        met.store(0, Ordering::Relaxed);
+        for parent in &self.parents {
+            for flush in &parent.flushes {
+                // Its text is of no use: what counts is that the kernel has added up. A parent may have ended.
+                _ = flush.read_at(buffer, 0);
+            }
+            parent.link.run()?;
+        }
+        self.met = usize::try_from(met.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        Ok(())
+    }
+
+    /// Bytes of the tables.
+    pub(super) fn bytes(&self) -> usize {
+        let Some(tables) = &self.tables else { return 0 };
+        let words = |mapped: &Mapped| mapped.words().len();
+        8 * (words(&tables.records) + tables.stats.as_ref().map_or(0, words) + tables.devices.as_ref().map_or(0, words))
+    }
+
+    /// The place of a cgroup in the last snapshot. Most often it is where it was `before`.
+    pub(super) fn find(&mut self, id: u64, before: u32) -> Option<u32> {
+        let tables = self.tables.as_ref()?;
+        let records = tables.records.words();
+        let filled = self.met.min(tables.room);
+        let id_at = |place: usize| records.get(place * RECORD_WORDS).map(|word| word.load(Ordering::Relaxed));
+        let known = usize::try_from(before).ok().filter(|place| *place < filled && id_at(*place) == Some(id));
+        let found = known.or_else(|| {
+            if self.places.is_empty() {
+                self.places.extend((0..filled).filter_map(|place| Some((id_at(place)?, place))));
+            }
+            self.places.get(&id).copied()
+        })?;
+        u32::try_from(found).ok()
+    }
+
+    /// What the last snapshot tells at a place.
+    pub(super) fn record(&self, place: u32) -> Option<Record<'_>> {
+        let tables = self.tables.as_ref()?;
+        let place = usize::try_from(place).ok()?;
+        Some(Record {
+            plan: &self.plan,
+            words: part(tables.records.words(), place, RECORD_WORDS),
+            stats: tables.stats.as_ref().map_or(&[], |stats| part(stats.words(), place, STATS_WORDS)),
+            devices: tables.devices.as_ref().map_or(&[], |devices| part(devices.words(), place, DEVICES_WORDS)),
+        })
+    }
+}
+
+fn part(words: &[AtomicU64], place: usize, length: usize) -> &[AtomicU64] {
+    words.get(place * length..(place + 1) * length).unwrap_or_default()
+}
+
+/// What a snapshot tells of one cgroup.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(super) plan: &'a TreePlan,
+    pub(super) words: &'a [AtomicU64],
+    pub(super) stats: &'a [AtomicU64],
+    pub(super) devices: &'a [AtomicU64],
+}

@@ -1,0 +1,297 @@
+//! Whether snapshots say what the files say. At first those of several containers are read on both sides of a snapshot, and
+//! then one container at every scrape: a value must lie between the two readings, and be theirs where these are alike.
+//!
+//! What does not is looked at again, as numbers move. What is wrong three times is wrong: the file serves from then on.
+
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::super::container::Container;
+use super::super::file::Outcome;
+use super::super::fill::parse;
+use super::super::plan::PlannedFile;
+use super::super::reader::{Pass, Reader};
+use super::super::sample::Sample;
+use super::super::timing::Timing;
+use super::recipes::Recipe;
+use super::stats::Stat;
+use super::{Served, Snapshot, fill_devices};
+use crate::metrics::{CollectorSet, Dimension};
+
+/// Containers that are compared before snapshots serve.
+const AT_FIRST: usize = 8;
+/// Comparisons that a wrong value has to fail.
+const TRIES: usize = 3;
+/// How far two may differ who have looked at a cgroup's user and system time at different moments: two ticks (10 ms each on
+/// v1, microseconds on v2), and one part of so many.
+const TICKS: u64 = 2;
+const MICROSECONDS: u64 = 20_000;
+const PART: u64 = 10;
+
+/// A container's files before and after a snapshot.
+#[derive(Debug)]
+pub(crate) struct Bracket {
+    place: usize,
+    before: Sample,
+    after: Sample,
+}
+
+/// What comparing a value came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// It is what the file says.
+    Agrees,
+    /// It moved too much to tell.
+    Unclear,
+    /// It is not.
+    Differs,
+}
+
+/// A value that is not what its file says.
+#[derive(Debug)]
+struct Difference {
+    file: usize,
+    key: &'static str,
+    before: Option<u64>,
+    snapshot: Option<u64>,
+    after: Option<u64>,
+}
+
+impl Reader {
+    /// Before the containers are visited: the snapshot of all of them, between two readings of the files of some.
+    pub(in super::super) fn take_snapshot(
+        &mut self,
+        containers: &mut [Container],
+        pass: Pass<'_>,
+        timing: &mut Timing,
+    ) {
+        let Some(mut snapshot) = self.snapshot.take() else { return };
+        let start = Instant::now();
+        snapshot.is_fresh = false;
+        if snapshot.serves() && !snapshot.parents.is_empty() {
+            let places = snapshot.turns(containers);
+            for attempt in 1..=TRIES {
+                self.bracket(&mut snapshot, containers, &places, pass.collectors);
+                let differences = self.judge(&mut snapshot, containers);
+                if differences.is_empty() {
+                    break;
+                }
+                if attempt == TRIES {
+                    for difference in &differences {
+                        snapshot.give_up(difference, self.plan.files.get(difference.file));
+                    }
+                }
+            }
+        }
+        // It is for all whose files it stands in for, each to an equal part.
+        let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
+        let share = start.elapsed() / u32::try_from(served.iter().count()).unwrap_or(1).max(1);
+        served.iter().for_each(|collector| timing.add(collector, share));
+        self.snapshot = Some(snapshot);
+    }
+
+    /// Files, snapshot, files.
+    fn bracket(&mut self, snapshot: &mut Snapshot, containers: &[Container], places: &[usize], wanted: CollectorSet) {
+        let new = || Sample::new(self.plan.slots, self.plan.columns);
+        snapshot.brackets.resize_with(places.len(), || Bracket { place: 0, before: new(), after: new() });
+        let mut brackets = std::mem::take(&mut snapshot.brackets);
+        for (bracket, place) in brackets.iter_mut().zip(places) {
+            bracket.place = *place;
+            self.read_served(snapshot, containers.get(*place), wanted, &mut bracket.before);
+        }
+        match snapshot.taker.take() {
+            Ok(()) => snapshot.is_fresh = true,
+            Err(obstacle) => snapshot.fail(&obstacle),
+        }
+        for (bracket, place) in brackets.iter_mut().zip(places) {
+            self.read_served(snapshot, containers.get(*place), wanted, &mut bracket.after);
+        }
+        snapshot.brackets = brackets;
+    }
+
+    /// The files of one container that snapshots stand in for.
+    fn read_served(
+        &mut self,
+        snapshot: &Snapshot,
+        container: Option<&Container>,
+        wanted: CollectorSet,
+        sample: &mut Sample,
+    ) {
+        sample.clear();
+        let Some(container) = container else { return };
+        for (file, served) in self.plan.files.iter().zip(&snapshot.files) {
+            if !matches!(served, Served::BySnapshot { .. }) || file.collectors.intersection(wanted).is_empty() {
+                continue;
+            }
+            container.file_path(&file.tree, &file.name, &mut self.path);
+            // What cannot be read is told where the container is read.
+            if let Outcome::Text(text) = self.files.read_once(&self.path) {
+                parse(file, text, sample, &mut self.labels, &mut self.devices);
+            }
+        }
+    }
+
+    /// Compares, and learns which counters are which keys.
+    fn judge(&mut self, snapshot: &mut Snapshot, containers: &mut [Container]) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut judged = 0;
+        let brackets = std::mem::take(&mut snapshot.brackets);
+        for bracket in &brackets {
+            let Some(container) = containers.get_mut(bracket.place) else { continue };
+            snapshot.find(container);
+            if container.copied.cgroups.iter().any(|(_, place)| place.is_none()) {
+                continue;
+            }
+            judged += 1;
+            snapshot.narrow(container, bracket);
+            for (place, (file, served)) in self.plan.files.iter().zip(&snapshot.files).enumerate() {
+                let Served::BySnapshot { tree, keys } = served else { continue };
+                let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
+                let Some(record) = found.and_then(|found| snapshot.taker.record(*tree, found)) else { continue };
+                if keys.iter().any(|(_, recipe)| recipe.is_of_devices()) {
+                    let mut sample = Sample::new(0, self.plan.columns);
+                    let told = fill_devices(&record, keys, &mut sample, &mut self.labels, &mut self.devices);
+                    differences.extend(told.then(|| compare_devices(place, file, bracket, &sample)).flatten());
+                    continue;
+                }
+                for ((target, recipe), key) in keys.iter().zip(&file.keys) {
+                    let (before, after) = (bracket.before.get(*target), bracket.after.get(*target));
+                    let mut shown = container.copied.shown;
+                    let told = snapshot.values().value(*recipe, &record, &mut shown);
+                    if judge(*recipe, before, told, after) == Verdict::Differs {
+                        differences.push(Difference { file: place, key, before, snapshot: told, after });
+                    }
+                }
+            }
+        }
+        snapshot.brackets = brackets;
+        snapshot.is_proven |= judged > 0 && differences.is_empty();
+        differences
+    }
+}
+
+impl Snapshot {
+    /// The containers that are compared in this pass, by their places.
+    fn turns(&mut self, containers: &[Container]) -> Vec<usize> {
+        let count = containers.len();
+        if !self.is_proven {
+            let step = count.div_ceil(AT_FIRST).max(1);
+            return (0..count).step_by(step).collect();
+        }
+        let doubtful = self.doubtful.take();
+        let is_it = |container: &Container| {
+            doubtful.is_some_and(|id| container.copied.cgroups.iter().any(|(known, _)| *known == id))
+        };
+        let doubtful = doubtful.and_then(|_| containers.iter().position(is_it));
+        self.turn = (self.turn + 1) % count.max(1);
+        vec![doubtful.unwrap_or(self.turn)]
+    }
+
+    /// Learns which counters are which keys of `memory.stat`, from what did not move.
+    fn narrow(&mut self, container: &Container, bracket: &Bracket) {
+        let Self { files, stats, taker, page, .. } = self;
+        for served in files.iter() {
+            let Served::BySnapshot { tree, keys } = served else { continue };
+            let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
+            let Some(record) = found.and_then(|found| taker.record(*tree, found)) else { continue };
+            for (target, recipe) in keys {
+                let (Recipe::Stat(place), Some(before)) = (recipe, bracket.before.get(*target)) else { continue };
+                if let Some(stat) = stats.get_mut(*place).filter(|_| bracket.after.get(*target) == Some(before)) {
+                    stat.narrow(before, record.stats(), *page, |counter| record.stat(counter));
+                }
+            }
+        }
+        // A file with a key that is no counter has to be read, always.
+        let is_hopeless =
+            |recipe: &Recipe| matches!(recipe, Recipe::Stat(place) if stats.get(*place).is_some_and(Stat::is_hopeless));
+        for served in files.iter_mut() {
+            if matches!(served, Served::BySnapshot { keys, .. } if keys.iter().any(|(_, recipe)| is_hopeless(recipe))) {
+                *served = Served::ByFile;
+            }
+        }
+    }
+
+    /// A file serves again, for good.
+    fn give_up(&mut self, difference: &Difference, file: Option<&PlannedFile>) {
+        let name = file.map_or("", |file| &file.name);
+        warn!(
+            file = name,
+            key = difference.key,
+            before = ?difference.before,
+            snapshot = ?difference.snapshot,
+            after = ?difference.after,
+            kernel = %kernel(),
+            "a snapshot does not say what the file says: the file is read from now on, which costs more (please report this line)"
+        );
+        self.own.count_read_error(name, "snapshot_differs");
+        if let Some(served) = self.files.get_mut(difference.file) {
+            *served = Served::ByFile;
+        }
+    }
+}
+
+/// Whether a value is what the file said before and after.
+fn judge(recipe: Recipe, before: Option<u64>, told: Option<u64>, after: Option<u64>) -> Verdict {
+    // What the file does not have is never filled in; and what a snapshot cannot tell is read.
+    let (Some(before), Some(told), Some(after)) = (before, told, after) else { return Verdict::Unclear };
+    let (least, most) = (before.min(after), before.max(after));
+    let room = match recipe {
+        Recipe::Ticks(_) => TICKS + most / PART,
+        Recipe::Share(_) => MICROSECONDS + most / PART,
+        _ => 0,
+    };
+    match (least.saturating_sub(room)..=most.saturating_add(room)).contains(&told) {
+        true => Verdict::Agrees,
+        // What may fall may have been anything between two readings that are not alike.
+        false if recipe.is_gauge() && before != after => Verdict::Unclear,
+        false => Verdict::Differs,
+    }
+}
+
+/// The first value of a device that is not between the readings.
+fn compare_devices(place: usize, file: &PlannedFile, bracket: &Bracket, sample: &Sample) -> Option<Difference> {
+    let table = |sample: &Sample, key, column| sample.table(Dimension::Device).get(key, column);
+    file.targets.iter().zip(&file.keys).find_map(|(column, key)| {
+        let told = bracket.after.table(Dimension::Device).column(*column);
+        told.into_iter().find_map(|(device, after)| {
+            let before = table(&bracket.before, device, *column);
+            let snapshot = table(sample, device, *column);
+            let is_between = snapshot.map_or(before.is_none(), |value| value >= before.unwrap_or(0) && value <= after);
+            (!is_between).then_some(Difference { file: place, key, before, snapshot, after: Some(after) })
+        })
+    })
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Recipe, Verdict, judge};
+    use crate::ebpf::Number;
+
+    #[test]
+    fn a_counter_lies_between_two_readings() {
+        let counter = Recipe::Count(Number::Periods);
+        let verdict = |before, told, after| judge(counter, Some(before), Some(told), Some(after));
+        assert_eq!([verdict(5, 5, 5), verdict(5, 6, 7), verdict(5, 7, 7)], [Verdict::Agrees; 3]);
+        assert_eq!([verdict(5, 4, 5), verdict(5, 8, 7), verdict(5, 0, 7)], [Verdict::Differs; 3]);
+    }
+
+    #[test]
+    fn a_gauge_is_wrong_only_where_it_stood_still() {
+        let gauge = Recipe::Pages(Number::MemoryUsage);
+        assert_eq!(judge(gauge, Some(5), Some(9), Some(5)), Verdict::Differs);
+        assert_eq!(judge(gauge, Some(5), Some(9), Some(6)), Verdict::Unclear);
+        assert_eq!(judge(gauge, Some(6), Some(5), Some(5)), Verdict::Agrees);
+    }
+
+    #[test]
+    fn what_either_side_lacks_is_not_compared() {
+        let counter = Recipe::Count(Number::Periods);
+        assert_eq!(judge(counter, None, Some(1), None), Verdict::Unclear);
+        assert_eq!(judge(counter, Some(1), None, Some(1)), Verdict::Unclear);
+    }
+}
