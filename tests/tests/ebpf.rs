@@ -18,6 +18,9 @@ mod network;
 #[cfg(test)]
 #[path = "ebpf/sched.rs"]
 mod sched;
+#[cfg(test)]
+#[path = "ebpf/snapshot.rs"]
+mod snapshot;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};

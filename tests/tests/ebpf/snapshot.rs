@@ -1,0 +1,216 @@
+//! Snapshots beside the files that they stand in for: two exporters on one host, one of which reads every file. What is
+//! taken between two readings of a file must lie between them, for every value of every container.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use exporter_tests::bare::BareContainers;
+use exporter_tests::exposition::Format;
+use exporter_tests::{Container, Engine, Exporter, Exposition};
+
+use super::SOON;
+
+const TIER: &str = "docker_stats_exporter_read_tier";
+const ERRORS: &str = "docker_stats_exporter_read_errors_total";
+/// What snapshots serve on every kind of host. Block I/O of v1 is read where there is any, and so is `memory.stat` until its
+/// counters are known.
+const SERVED: [&str; 3] = ["cpu", "pids", "pressure"];
+/// Passes in which each container has had its turn of being compared.
+const PASSES: usize = 12;
+
+/// User and system time are shares of the time on CPUs, which two who look at different moments share out differently.
+const SHARES: [&str; 2] = ["container_cpu_user_seconds_total", "container_cpu_system_seconds_total"];
+/// They may fall, so that between two readings which differ they may have been anything.
+const GAUGES: [&str; 9] = [
+    "container_memory_usage_bytes",
+    "container_memory_working_set_bytes",
+    "container_memory_rss",
+    "container_memory_cache",
+    "container_memory_swap",
+    "container_memory_mapped_file",
+    "container_memory_kernel_usage",
+    "container_threads",
+    "container_processes",
+];
+/// What is not read from files that snapshots stand in for, or is told by the clock.
+const OTHERS: [&str; 5] =
+    ["container_last_seen", "container_network_", "container_ebpf_", "container_blkio_", "container_tcp_"];
+
+fn exporter(mode: &str) -> Result<Exporter> {
+    Exporter::builder().flag(format!("--read.snapshot={mode}")).start()
+}
+
+/// One scrape. The judges of the format look at others: here they would be asked dozens of times.
+fn take(exporter: &Exporter) -> Result<Exposition> {
+    exporter.scrape_unjudged("/metrics", Format::Text)
+}
+
+/// The values of one container by series.
+fn values(exposition: &Exposition, id: &str) -> BTreeMap<String, (String, f64)> {
+    let samples = exposition.container(id).filter(|sample| !OTHERS.iter().any(|other| sample.name.starts_with(other)));
+    samples.map(|sample| (format!("{}{:?}", sample.name, sample.labels), (sample.name.clone(), sample.value))).collect()
+}
+
+/// Whether every value of a container lies between what the files say before and after. Of one that `is_quiet` also what may
+/// fall: with others it rises and falls back between two scrapes.
+fn compare(before: &Exposition, snapshot: &Exposition, after: &Exposition, id: &str, is_quiet: bool) -> Result<usize> {
+    let [before, snapshot, after] = [before, snapshot, after].map(|exposition| values(exposition, id));
+    ensure!(!before.is_empty(), "no container {id}");
+    for series in snapshot.keys() {
+        ensure!(before.contains_key(series) || after.contains_key(series), "no file tells of {series}");
+    }
+    for (series, (name, least)) in &before {
+        let Some((_, most)) = after.get(series) else { continue };
+        let Some((_, ours)) = snapshot.get(series) else { bail!("the snapshot does not tell {series}") };
+        let slack = if SHARES.contains(&name.as_str()) { 0.02 + most / 10.0 } else { 1e-6 };
+        let (low, high) = (least.min(*most) - slack, least.max(*most) + slack);
+        let is_unclear = GAUGES.contains(&name.as_str()) && (!is_quiet || (least - most).abs() > slack);
+        ensure!(is_unclear || (low..=high).contains(ours), "{series}: {ours} is not between {least} and {most}");
+    }
+    Ok(before.len())
+}
+
+/// Containers that a snapshot served, of one collector.
+fn served(exposition: &Exposition, collector: &str) -> Result<i128> {
+    exposition.integer(TIER, &[("collector", collector), ("tier", "snapshot")])
+}
+
+/// Scrapes until snapshots serve so many containers, and gives the last exposition.
+fn warmed_up(exporter: &Exporter, containers: i128) -> Result<Exposition> {
+    let mut last = take(exporter)?;
+    for _ in 0..PASSES {
+        if SERVED.iter().all(|collector| served(&last, collector).is_ok_and(|served| served >= containers)) {
+            return Ok(last);
+        }
+        last = take(exporter)?;
+    }
+    let lines: Vec<&str> = last.text.lines().filter(|line| line.starts_with(TIER)).collect();
+    bail!("snapshots do not serve {containers} containers: {lines:?}; the exporter said {}", exporter.stderr())
+}
+
+fn differs(exposition: &Exposition) -> bool {
+    exposition.has(ERRORS, &[("reason", "snapshot_differs")])
+}
+
+#[test]
+fn every_value_lies_between_two_readings_of_its_file() {
+    let engine = Engine::shared().unwrap();
+    let busy = "while :; do :; done";
+    let writing = "while :; do dd if=/dev/zero of=/data bs=64k count=16 conv=fsync 2>/dev/null; done";
+    let growing = "while :; do dd if=/dev/zero of=/dev/shm/a bs=1M count=8 2>/dev/null; rm /dev/shm/a; done";
+    let run = |what, options: &[&str], command| Container::run(engine, what, options, &["sh", "-c", command]).unwrap();
+    const BUSY: usize = 3;
+    let containers = [
+        run("snap-throttled", &["--cpus=0.2"], busy),
+        run("snap-writing", &["--memory=64m"], writing),
+        run("snap-growing", &["--memory=64m", "--pids-limit=40"], growing),
+        Container::sleeping(engine, "snap-idle", &[]).unwrap(),
+        Container::sleeping(engine, "snap-paused", &["--read-only"]).unwrap(),
+    ];
+    containers.iter().last().unwrap().docker("pause", &[]).unwrap();
+    let (files, snapshots) = (exporter("off").unwrap(), exporter("on").unwrap());
+    warmed_up(&snapshots, 5).unwrap();
+    let mut compared = 0;
+    for _ in 0..PASSES {
+        let before = take(&files).unwrap();
+        let between = take(&snapshots).unwrap();
+        let after = take(&files).unwrap();
+        for (place, container) in containers.iter().enumerate() {
+            compared += compare(&before, &between, &after, &container.id, place >= BUSY)
+                .unwrap_or_else(|error| panic!("{}: {error:#}; {}", container.name, snapshots.stderr()));
+        }
+        assert!(!differs(&between), "{}", snapshots.stderr());
+    }
+    assert!(compared > PASSES * containers.len() * 20, "{compared}");
+    containers.iter().last().unwrap().docker("unpause", &[]).unwrap();
+}
+
+#[test]
+fn more_containers_than_there_is_room_for_are_all_there() {
+    let few = BareContainers::make(3).unwrap();
+    let snapshots = exporter("on").unwrap();
+    warmed_up(&snapshots, 3).unwrap();
+    let many = BareContainers::make(700).unwrap();
+    // The first scrape finds them by their files, the second finds the tables too small.
+    for _ in 0..3 {
+        let exposition = take(&snapshots).unwrap();
+        let usages = exposition.select("container_cpu_usage_seconds_total", &[]);
+        let there = |id: &String| usages.iter().any(|sample| sample.label("id").contains(id));
+        assert!(many.ids.iter().chain(&few.ids).all(there));
+    }
+    let exposition = warmed_up(&snapshots, 703).unwrap();
+    assert!(!differs(&exposition), "{}", snapshots.stderr());
+    assert!(!exposition.has(ERRORS, &[("file", "snapshot")]), "{}", snapshots.stderr());
+}
+
+#[test]
+fn who_comes_in_another_s_place_has_values_of_its_own() {
+    let snapshots = exporter("on").unwrap();
+    let files = exporter("off").unwrap();
+    for _ in 0..5 {
+        let bare = BareContainers::make(10).unwrap();
+        let id = &bare.ids[0];
+        bare.run(id, &["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"]).unwrap();
+        warmed_up(&snapshots, 10).unwrap();
+        let (before, between, after) = (take(&files).unwrap(), take(&snapshots).unwrap(), take(&files).unwrap());
+        for id in &bare.ids {
+            compare(&before, &between, &after, id, true).unwrap_or_else(|error| panic!("{error:#}"));
+        }
+    }
+}
+
+#[test]
+fn a_changed_limit_is_in_the_next_scrape_though_no_engine_tells_of_it() {
+    let bare = BareContainers::make(1).unwrap();
+    let snapshots = exporter("on").unwrap();
+    warmed_up(&snapshots, 1).unwrap();
+    let path = bare.path(&bare.ids[0]);
+    let v2 = format!("/sys/fs/cgroup{path}/memory.max");
+    let v1 = format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes");
+    let file = if fs::exists(&v2).unwrap() { v2 } else { v1 };
+    for limit in [64_i128 << 20, 96 << 20] {
+        fs::write(&file, limit.to_string()).with_context(|| file.clone()).unwrap();
+        let exposition = take(&snapshots).unwrap();
+        assert_eq!(exposition.integer("container_spec_memory_limit_bytes", &[("id", &path)]).unwrap(), limit);
+    }
+}
+
+#[test]
+fn processes_are_counted_anew_when_there_are_more() {
+    let bare = BareContainers::make(1).unwrap();
+    let snapshots = exporter("on").unwrap();
+    warmed_up(&snapshots, 1).unwrap();
+    let path = bare.path(&bare.ids[0]);
+    let count = |exposition: &Exposition| exposition.integer("container_processes", &[("id", &path)]);
+    assert_eq!(count(&take(&snapshots).unwrap()).unwrap(), 1);
+    let more = "for i in 1 2; do sleep 4 >/dev/null 2>&1 & done";
+    bare.run(&bare.ids[0], &["sh", "-c", more]).unwrap();
+    assert_eq!(count(&take(&snapshots).unwrap()).unwrap(), 3);
+    let back = snapshots.scrape_until(SOON, "the other processes to be gone", |exposition| {
+        let count = count(exposition)?;
+        ensure!(count == 1, "{count} processes");
+        Ok(())
+    });
+    back.unwrap();
+}
+
+#[test]
+fn without_capabilities_files_serve_and_the_cure_is_told() {
+    let bare = BareContainers::make(2).unwrap();
+    let powerless = Exporter::builder().without_capabilities().flag("--log.level=info").start().unwrap();
+    let exposition = take(&powerless).unwrap();
+    for id in &bare.ids {
+        assert!(exposition.has("container_threads", &[("id", &bare.path(id))]));
+    }
+    assert!(
+        served(&exposition, "cpu").is_ok_and(|served| served == 0) || !exposition.text.contains("tier=\"snapshot\"")
+    );
+    let said = powerless.stderr();
+    assert!(said.contains("no snapshots") && said.contains("--cap-add=BPF --cap-add=PERFMON"), "{said}");
+
+    let refused = Exporter::builder().without_capabilities().flag("--read.snapshot=on").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("--read.snapshot=on") && said.contains("CAP_BPF"), "{said}");
+}
