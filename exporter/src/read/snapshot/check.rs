@@ -16,7 +16,8 @@ use super::super::sample::Sample;
 use super::super::timing::Timing;
 use super::recipes::Recipe;
 use super::stats::Stat;
-use super::{Served, Snapshot, fill_devices};
+use super::values::fill_devices;
+use super::{Served, Snapshot};
 use crate::metrics::{CollectorSet, Dimension};
 
 /// Containers that are compared before snapshots serve.
@@ -31,7 +32,7 @@ const PART: u64 = 10;
 
 /// A container's files before and after a snapshot.
 #[derive(Debug)]
-pub(crate) struct Bracket {
+pub(super) struct Bracket {
     place: usize,
     before: Sample,
     after: Sample,

@@ -5,9 +5,12 @@
 //! what the file says (`check`). Whatever it cannot give is read, as if it were not there.
 
 mod check;
+mod choose;
 mod cputime;
+mod parents;
 mod recipes;
 mod stats;
+mod values;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -16,22 +19,18 @@ use tracing::{info, warn};
 
 use super::container::Container;
 use super::devices::Devices;
-use super::format::Device;
-use super::plan::{Plan, PlannedFile};
+use super::plan::Plan;
 use super::sample::{Labels, Sample};
-use crate::discover::{Hierarchy, Version};
-use crate::ebpf::{DeviceUse, Number, Obstacle, Probes, Record, Snapshots, Wanted};
-use crate::metrics::{CollectorSet, Controller, Dimension, Own};
+use crate::discover::Hierarchy;
+use crate::ebpf::{Number, Obstacle, Probes, Snapshots, Wanted};
+use crate::metrics::{CollectorSet, Own};
 
-pub(super) use check::Bracket;
-use cputime::{Times, share};
-use recipes::{Column, Part, Recipe, recipe};
+use check::Bracket;
+use choose::choose;
+use parents::parents;
+use recipes::Recipe;
 use stats::Stat;
-
-/// Keys of a file that are told apart.
-const KEYS: usize = 64;
-/// Cgroups that are iterated over, at most: where containers have more parents, what these have in common.
-const PARENTS: usize = 16;
+use values::{Values, fill_devices};
 
 /// Snapshots of this host, and what they serve.
 #[derive(Debug)]
@@ -257,187 +256,4 @@ pub fn can_be_taken(plan: &Plan, hierarchy: &Hierarchy, probes: &mut Probes, own
 fn keys_in(keys: &[(u16, Recipe)], sample: &Sample) -> u64 {
     let has = |(place, (target, _)): (usize, &(u16, Recipe))| u64::from(sample.get(*target).is_some()) << place;
     keys.iter().enumerate().map(has).fold(0, |all, one| all | one)
-}
-
-/// How a planned file may be served. Adds what it takes to what is wanted.
-fn choose(
-    file: &PlannedFile,
-    hierarchy: &Hierarchy,
-    wanted: &mut Vec<(PathBuf, Wanted)>,
-    followed: &mut Vec<&'static str>,
-) -> Served {
-    let Some(version) = version(file, hierarchy) else { return Served::ByFile };
-    if file.keys.len() > KEYS {
-        return Served::ByFile;
-    }
-    let mut follow = |key: &'static str| {
-        followed.iter().position(|known| *known == key).unwrap_or_else(|| {
-            followed.push(key);
-            followed.len() - 1
-        })
-    };
-    let recipes: Option<Vec<Recipe>> = file.keys.iter().map(|key| recipe(version, file, key, &mut follow)).collect();
-    let Some(recipes) = recipes else { return Served::ByFile };
-    let tree = wanted.iter().position(|(tree, _)| *tree == file.tree).unwrap_or_else(|| {
-        wanted.push((file.tree.clone(), Wanted::default()));
-        wanted.len() - 1
-    });
-    if let Some((_, wanted)) = wanted.get_mut(tree) {
-        for recipe in &recipes {
-            recipe.ask(version, wanted);
-        }
-    }
-    Served::BySnapshot { tree, keys: file.targets.iter().copied().zip(recipes).collect() }
-}
-
-/// The interface of the tree that a file is in.
-fn version(file: &PlannedFile, hierarchy: &Hierarchy) -> Option<Version> {
-    let controllers =
-        [Controller::Memory, Controller::Cpuacct, Controller::Cpu, Controller::Pids, Controller::Io, Controller::Core];
-    let trees = controllers.into_iter().filter_map(|controller| hierarchy.tree(controller));
-    trees.into_iter().find(|tree| tree.path == file.tree).map(|tree| tree.version)
-}
-
-/// Whether a cgroup is below another.
-fn is_below(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// The parents of cgroups, none of them below another. Where there are too many, what they have in common.
-fn parents<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut parents: Vec<String> = paths.filter_map(|path| Some(path.rsplit_once('/')?.0.to_owned())).collect();
-    loop {
-        // The root's own files do not have the kernel add up what is below.
-        parents.retain(|parent| !parent.is_empty());
-        parents.sort_unstable();
-        parents.dedup_by(|later, earlier| later == earlier || is_below(later, earlier));
-        if parents.len() <= PARENTS {
-            return parents;
-        }
-        let deepest = parents.iter().map(|parent| parent.matches('/').count()).max().unwrap_or(0);
-        for parent in parents.iter_mut().filter(|parent| parent.matches('/').count() == deepest) {
-            let above = parent.rfind('/').unwrap_or(0);
-            parent.truncate(above);
-        }
-    }
-}
-
-/// What it takes to tell values of a record.
-#[derive(Clone, Copy, Debug)]
-struct Values<'a> {
-    stats: &'a [Stat],
-    page: u64,
-}
-
-impl Values<'_> {
-    /// One value as its file would show it; none where it cannot be told.
-    fn value(self, recipe: Recipe, record: &Record<'_>, shown: &mut [u64; 2]) -> Option<u64> {
-        Some(match recipe {
-            Recipe::Count(number) => record.number(number)?,
-            Recipe::Pages(number) => record.number(number)?.saturating_mul(self.page),
-            Recipe::Microseconds(number) => record.number(number)? / 1_000,
-            Recipe::AllCpus => record.cpus()?[0],
-            Recipe::Share(part) => {
-                let times = Times {
-                    runtime: record.number(Number::Runtime)?,
-                    user: record.number(Number::UserTime)?,
-                    system: record.number(Number::SystemTime)?,
-                };
-                shared(times, record, shown, part)? / 1_000
-            }
-            Recipe::Ticks(part) => {
-                let [runtime, user, system] = record.cpus()?;
-                shared(Times { runtime, user, system }, record, shown, part)? / NANOSECONDS_PER_TICK
-            }
-            Recipe::Stat(place) => self.stats.get(place)?.value(|counter| record.stat(counter))?,
-            Recipe::Device(_) | Recipe::NoDevice | Recipe::Spare => return None,
-        })
-    }
-
-    /// The keys that a file has; false where one of them cannot be told.
-    fn fill(
-        self,
-        record: &Record<'_>,
-        keys: &[(u16, Recipe)],
-        known: u64,
-        shown: &mut [u64; 2],
-        sample: &mut Sample,
-    ) -> bool {
-        keys.iter().enumerate().all(|(bit, (target, recipe))| {
-            if known & (1 << bit) == 0 || *recipe == Recipe::Spare {
-                return true;
-            }
-            let value = self.value(*recipe, record, shown);
-            value.inspect(|value| sample.set(*target, *value)).is_some()
-        })
-    }
-}
-
-/// `USER_HZ` is 100 on every machine that we run on.
-const NANOSECONDS_PER_TICK: u64 = 10_000_000;
-
-fn shared(times: Times, record: &Record<'_>, shown: &mut [u64; 2], part: Part) -> Option<u64> {
-    if *shown == [0, 0] {
-        *shown = [record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?];
-    }
-    *shown = share(times, *shown);
-    let [user, system] = *shown;
-    Some(if part == Part::User { user } else { system })
-}
-
-/// Devices with any I/O, as their file lists them; false where the snapshot does not tell them all.
-fn fill_devices(
-    record: &Record<'_>,
-    keys: &[(u16, Recipe)],
-    sample: &mut Sample,
-    labels: &mut Labels,
-    devices: &mut Devices,
-) -> bool {
-    if keys.iter().any(|(_, recipe)| *recipe == Recipe::NoDevice) {
-        return record.number(Number::FirstDevice) == Some(0);
-    }
-    let Some(uses) = record.devices() else { return false };
-    for one in uses.filter(is_listed) {
-        let device = Device { major: one.major, minor: one.minor };
-        let key = devices.label(device, labels.of_mut(Dimension::Device));
-        for (column, recipe) in keys {
-            let Recipe::Device(which) = recipe else { continue };
-            let value = match which {
-                Column::Bytes(operation) => one.bytes.get(*operation),
-                Column::Operations(operation) => one.operations.get(*operation),
-            };
-            if let Some(value) = value {
-                sample.table_mut(Dimension::Device).set(key, *column, *value);
-            }
-        }
-    }
-    true
-}
-
-/// The kernel lists a device once something was read or written.
-fn is_listed(one: &DeviceUse) -> bool {
-    let any = |counts: &[u64; 3]| counts.iter().take(2).any(|count| *count > 0);
-    one.major != 0 && (any(&one.bytes) || any(&one.operations))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_below, parents};
-
-    #[test]
-    fn parents_are_named_once_and_what_is_below_another_goes_with_it() {
-        let found = parents(["/docker/a", "/docker/b", "/docker/b/docker/c", "/top", "/shop.slice/x"].into_iter());
-        assert_eq!(found, ["/docker", "/shop.slice"]);
-        assert!(
-            is_below("/docker/a", "/docker") && !is_below("/docker", "/docker") && !is_below("/dockers/a", "/docker")
-        );
-    }
-
-    #[test]
-    fn many_parents_are_followed_by_what_they_have_in_common() {
-        let pods: Vec<String> = (0..40).map(|pod| format!("/kubepods/pod{pod}/one")).collect();
-        assert_eq!(parents(pods.iter().map(String::as_str)), ["/kubepods"]);
-        let alone: Vec<String> = (0..40).map(|slice| format!("/slice{slice}/one")).collect();
-        assert!(parents(alone.iter().map(String::as_str)).is_empty());
-    }
 }
