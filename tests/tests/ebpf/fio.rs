@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use exporter_tests::Exporter;
 use exporter_tests::bare::BareContainers;
+use exporter_tests::exposition::Format;
 use serde_json::Value;
 
 use super::ROUNDS;
@@ -78,7 +79,10 @@ fn the_histogram_looks_as_fio_reports_it() {
     let bare = BareContainers::make(1).unwrap();
     let id = bare.ids[0].as_str();
     let path = bare.path(id);
-    let told = || Latencies::of(&exporter.scrape().unwrap(), ("id", &path), "read").unwrap();
+    let told = || {
+        let exposition = exporter.scrape_unjudged("/metrics", Format::Text).unwrap();
+        Latencies::of(&exposition, ("id", &path), "read").unwrap()
+    };
     // The files that fio itself is loaded from are read here, on a machine that has not run it yet: thousands of reads.
     Seen::by_fio(&bare, id, &file, 1).unwrap();
     let unlike: Vec<String> = (0..ROUNDS)

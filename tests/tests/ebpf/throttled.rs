@@ -2,6 +2,7 @@
 //! takes, and the kernel counts it for the device, apart from any cgroup. A busy machine makes it slower for all three.
 
 use anyhow::{Context, Result};
+use exporter_tests::exposition::Format;
 use exporter_tests::{Engine, Exporter};
 
 use super::disk::Loop;
@@ -37,7 +38,7 @@ fn reads_of_a_slow_device_take_as_long_as_dd_and_the_kernel_say() {
     // What dd itself is read from is in memory from now on.
     dd(1);
     let now = || {
-        let exposition = exporter.scrape().unwrap();
+        let exposition = exporter.scrape_unjudged("/metrics", Format::Text).unwrap();
         let done = exposition.integer(OPERATIONS, &[mine, ("operation", "read"), ("device", &disk.device)]);
         (Latencies::of(&exposition, mine, "read").unwrap(), done.unwrap_or(0), disk.reads().unwrap())
     };
