@@ -3,10 +3,10 @@
 //!
 //! What is compared holds on every machine, however busy. fio's clock runs from before a read until fio is awake again, and
 //! the device's part lies within: of the reads that fio calls fast, the device was no slower with any. How much slower fio
-//! is depends on who else wants a processor: only the fastest tenth is held against it, and in one round of many.
+//! is depends on who else wants a processor: only the fastest tenth is held against it. One round of many has to agree: a
+//! histogram that is wrong is so in each.
 
 use std::fs;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use exporter_tests::Exporter;
@@ -18,8 +18,9 @@ use super::ROUNDS;
 use super::histogram::Latencies;
 
 const READS: u32 = 2000;
-/// How many of them may be unknown to one side: see [`ROUNDS`].
-const UNKNOWN: f64 = 20.0;
+/// How many of them may be unknown to one side. Some completions are not seen (see [`ROUNDS`]), and some reads are not fio's:
+/// of its own program, where that has left the page cache again.
+const UNKNOWN: f64 = 100.0;
 
 /// The latencies of a run, as fio has seen them from user space: in seconds, with how many there were, in order.
 struct Seen(Vec<(f64, f64)>);
@@ -67,6 +68,20 @@ impl Seen {
     }
 }
 
+/// What of ours cannot be the latencies that fio has seen, if anything.
+fn unlikeness(seen: &Seen, ours: &Latencies) -> Option<String> {
+    if (seen.count() - ours.count).abs() > 3.0 * UNKNOWN {
+        return Some(format!("{} reads by fio, {} by us", seen.count(), ours.count));
+    }
+    let slower = ours.buckets.iter().find(|(bound, count)| count + UNKNOWN < seen.at_most(*bound));
+    if let Some((bound, count)) = slower {
+        let fast = seen.at_most(*bound);
+        return Some(format!("{count} took at most {bound} s, which {fast} did with the way to fio: {ours:?}"));
+    }
+    let tenths = [ours.part(0.1), seen.part(0.1).and_then(|latency| ours.bucket(latency))].map(Option::unwrap);
+    (tenths[0].abs_diff(tenths[1]) > 1).then(|| format!("the fastest tenth is in the buckets {tenths:?}: {ours:?}"))
+}
+
 #[test]
 #[cfg_attr(feature = "guest", ignore = "emulated processors: waking fio takes longer than the disk does")]
 fn the_histogram_looks_as_fio_reports_it() {
@@ -83,34 +98,33 @@ fn the_histogram_looks_as_fio_reports_it() {
         let exposition = exporter.scrape_unjudged("/metrics", Format::Text).unwrap();
         Latencies::of(&exposition, ("id", &path), "read").unwrap()
     };
-    // The files that fio itself is loaded from are read here, on a machine that has not run it yet: thousands of reads.
+    // Most of what fio itself is loaded from is read here, on a machine that has not run it yet: thousands of reads.
     Seen::by_fio(&bare, id, &file, 1).unwrap();
     let unlike: Vec<String> = (0..ROUNDS)
         .map_while(|_| {
             let before = told();
-            let began = Instant::now();
             let seen = Seen::by_fio(&bare, id, &file, READS).unwrap();
-            let elapsed = began.elapsed().as_secs_f64();
             let ours = told().since(&before).unwrap();
-            let unknown = seen.count() - ours.count;
-            if !(0.0..=UNKNOWN).contains(&unknown) {
-                return Some(format!("{} reads by fio, {} by us", seen.count(), ours.count));
-            }
-            // One after the other.
-            assert!(ours.seconds <= elapsed, "{} s of reading in {elapsed} s", ours.seconds);
-            for (bound, count) in &ours.buckets {
-                let fast = seen.at_most(*bound);
-                assert!(
-                    count + UNKNOWN >= fast,
-                    "{count} of {} took at most {bound} s, which {fast} did with the way to fio: {ours:?}",
-                    ours.count
-                );
-            }
-            let tenths = [ours.part(0.1), seen.part(0.1).and_then(|latency| ours.bucket(latency))].map(Option::unwrap);
-            (tenths[0].abs_diff(tenths[1]) > 1)
-                .then(|| format!("the fastest tenth is in the buckets {tenths:?}: {ours:?}"))
+            unlikeness(&seen, &ours)
         })
         .collect();
     assert!(unlike.len() < ROUNDS, "{unlike:#?}");
     exporter.stop().unwrap();
+}
+
+#[test]
+fn a_histogram_that_is_wrong_is_unlike_fio_s() {
+    // 2,000 reads of 50 µs, in the bucket up to 64 µs.
+    let seen = Seen(vec![(50e-6, 2000.0)]);
+    let told = |reads: f64, bucket: usize| {
+        let mut told = Latencies::none();
+        told.count = reads;
+        told.buckets.iter_mut().skip(bucket).for_each(|(_, count)| *count = reads);
+        unlikeness(&seen, &told)
+    };
+    assert_eq!(told(2000.0, 2), None);
+    assert_eq!((told(1950.0, 2), told(2050.0, 1)), (None, None));
+    for (reads, bucket) in [(2000.0, 3), (2000.0, 4), (2000.0, 0), (1000.0, 2), (4000.0, 2)] {
+        assert!(told(reads, bucket).is_some(), "{reads} reads in bucket {bucket}");
+    }
 }

@@ -15,13 +15,18 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// All zero where the container has none yet.
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        let bounds = (0..21).map(|place| 16e-6 * f64::from(1 << place)).chain([f64::INFINITY]);
+        Self { count: 0.0, seconds: 0.0, buckets: bounds.map(|bound| (bound, 0.0)).collect() }
+    }
+
+    /// What a scrape says; all zero where the container has none yet.
     pub(crate) fn of(exposition: &Exposition, label: (&str, &str), operation: &str) -> Result<Self> {
         let labels = [label, ("operation", operation)];
         let buckets = exposition.select(&format!("{LATENCY}_bucket"), &labels);
         if buckets.is_empty() {
-            let bounds = (0..21).map(|place| 16e-6 * f64::from(1 << place)).chain([f64::INFINITY]);
-            return Ok(Self { count: 0.0, seconds: 0.0, buckets: bounds.map(|bound| (bound, 0.0)).collect() });
+            return Ok(Self::none());
         }
         let buckets: Vec<(f64, f64)> = buckets
             .iter()

@@ -51,14 +51,14 @@ fn reads_of_a_slow_device_take_as_long_as_dd_and_the_kernel_say() {
             let kernel = after.seconds - before.seconds;
             let said = format!("{done} reads of it, {kernel} s by the kernel, {elapsed} s by dd: {told:?}");
             assert!(done <= i128::from(READS), "{said}");
-            // As many again, at most, for the disk below. Somebody else may look at a device that has just come.
+            // Somebody else may look at a device that has just come, and a few reads may go unseen: the slow ones are every
+            // other. What the disk below does for it, and for dd's own program, is fast: there, waiting comes before.
             let alone = (after.count - before.count - f64::from(READS)).abs() < 0.5;
-            let whole = alone && kernel > 0.2 && told.count <= f64::from(2 * READS);
-            assert!(!whole || told.seconds <= 2.0 * elapsed + 1e-3, "{said}");
-            // A few may go unseen, each a twentieth of all, and the slow ones are every other.
-            let unseen = 2.0 * told.count.mul_add(-0.5, f64::from(READS)) / f64::from(READS);
-            let least = 0.9 * kernel * (1.0 - unseen);
-            (!whole || unseen > 0.4 || !(least..1.25 * kernel).contains(&told.seconds)).then_some(said)
+            let unseen = 1.0 - f64::from(i32::try_from(done).unwrap()) / f64::from(READS);
+            let told_by_dd = 0.8 * kernel <= elapsed;
+            let range = 0.9 * kernel * (1.0 - 2.0 * unseen)..1.25 * kernel;
+            let alike = alone && told_by_dd && kernel > 0.2 && unseen < 0.25 && range.contains(&told.seconds);
+            (!alike).then_some(said)
         })
         .collect();
     assert!(unlike.len() < ROUNDS, "{unlike:#?}");
