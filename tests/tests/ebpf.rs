@@ -7,8 +7,14 @@ mod blkio;
 #[path = "ebpf/collisions.rs"]
 mod collisions;
 #[cfg(test)]
+#[path = "ebpf/disk.rs"]
+mod disk;
+#[cfg(test)]
 #[path = "ebpf/fio.rs"]
 mod fio;
+#[cfg(test)]
+#[path = "ebpf/histogram.rs"]
+mod histogram;
 #[cfg(test)]
 #[path = "ebpf/lifecycle.rs"]
 mod lifecycle;
@@ -21,6 +27,14 @@ mod sched;
 #[cfg(test)]
 #[path = "ebpf/snapshot.rs"]
 mod snapshot;
+#[path = "ebpf/talk.rs"]
+mod talk;
+#[cfg(test)]
+#[path = "ebpf/throttled.rs"]
+mod throttled;
+#[cfg(test)]
+#[path = "ebpf/totals.rs"]
+mod totals;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};

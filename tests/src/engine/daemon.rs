@@ -17,6 +17,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::await_answer;
 
+/// A guard against hanging: a busy machine takes a minute.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 /// When the keeper stops the daemon.
 #[derive(Clone, Debug)]
 pub(super) enum Until {
@@ -136,12 +139,12 @@ impl Daemon {
         if let Some(mut stdin) = stdin {
             stdin.write_all(word.as_bytes())?;
         }
-        let end = Instant::now() + Duration::from_secs(40);
+        let end = Instant::now() + PATIENCE;
         while child.try_wait()?.is_none() {
             if Instant::now() > end {
                 self.signal(Signal::KILL)?;
                 child.wait()?;
-                bail!("dockerd did not end within 40 s of SIGTERM and was killed");
+                bail!("dockerd did not end within {PATIENCE:?} of SIGTERM and was killed");
             }
             sleep(Duration::from_millis(20));
         }

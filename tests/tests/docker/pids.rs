@@ -1,8 +1,9 @@
 //! Processes, threads, and the limit on them.
 
+use anyhow::ensure;
 use exporter_tests::{Container, Engine, Exporter};
 
-use super::named;
+use super::{SOON, named};
 
 #[test]
 fn processes_are_counted_up_to_their_limit() {
@@ -12,10 +13,16 @@ fn processes_are_counted_up_to_their_limit() {
     let exporter = Exporter::with(engine).unwrap();
     named(&exporter, &container).unwrap();
     let mine = [("name", container.name.as_str())];
-    let exposition = exporter.scrape().unwrap();
-    for name in ["container_processes", "container_threads"] {
-        assert_eq!(exposition.integer(name, &mine).unwrap(), 4, "{name}");
-    }
+    // The shell starts them one by one.
+    let exposition = exporter
+        .scrape_until(SOON, "all four processes", |exposition| {
+            for name in ["container_processes", "container_threads"] {
+                let ours = exposition.integer(name, &mine)?;
+                ensure!(ours == 4, "{name} is {ours}");
+            }
+            Ok(exposition.clone())
+        })
+        .unwrap();
     assert_eq!(exposition.integer("container_threads_max", &mine).unwrap(), 8);
     assert_eq!(exposition.integer("container_pids_max_events_total", &mine).unwrap(), 0);
     let bomb = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done"];

@@ -1,16 +1,16 @@
 //! Block I/O past the page cache: known bytes, known operations, on a disk and on a device of the test's own.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs::File;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exporter_tests::bare::BareContainers;
 use exporter_tests::kernel::Kernel;
 use exporter_tests::{Container, Engine, Exporter, Exposition};
-use tempfile::TempDir;
 
+use super::disk::Loop;
+use super::histogram::Latencies;
 use super::{ROUNDS, named};
 
 const MIB: i128 = 1024 * 1024;
@@ -43,7 +43,7 @@ impl Told {
         if told.operations > 0 {
             let count = exposition.integer(&format!("{LATENCY}_count"), &labels)?;
             ensure!(count == told.operations, "{count} latencies of {} operations", told.operations);
-            buckets_agree(exposition, &labels, count)?;
+            Latencies::of(exposition, label, operation)?;
         }
         Ok(told)
     }
@@ -54,48 +54,6 @@ impl Told {
             operations: self.operations - before.operations,
             seconds: self.seconds - before.seconds,
         }
-    }
-}
-
-/// Buckets rise, the last one is everything, and there are as many as there are bounds.
-fn buckets_agree(exposition: &Exposition, labels: &[(&str, &str)], count: i128) -> Result<()> {
-    let buckets = exposition.select(&format!("{LATENCY}_bucket"), labels);
-    let counts: Vec<f64> = buckets.iter().map(|bucket| bucket.value).collect();
-    let bounds: Vec<&str> = buckets.iter().map(|bucket| bucket.label("le")).collect();
-    ensure!(bounds.len() == 22 && bounds[0] == "1.6e-05" && bounds[20] == "16.777216", "{bounds:?}");
-    ensure!(counts.is_sorted() && bounds[21] == "+Inf" && buckets[21].text == count.to_string(), "{counts:?}");
-    Ok(())
-}
-
-/// A block device over a file, given back at the end.
-struct Loop {
-    device: String,
-    file: PathBuf,
-    _directory: TempDir,
-}
-
-impl Loop {
-    /// The file lies on a disk, where direct I/O is possible.
-    fn make(bytes: u64) -> Result<Self> {
-        let directory = tempfile::tempdir_in("/var/tmp")?;
-        let file = directory.path().join("disk");
-        fs::write(&file, vec![7; usize::try_from(bytes)?])?;
-        let mut command = Command::new("losetup");
-        let output = command.args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;
-        ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
-        let device = String::from_utf8(output.stdout)?.trim().to_owned();
-        Ok(Self { device, file, _directory: directory })
-    }
-
-    fn number(&self) -> Result<String> {
-        let name = Path::new(&self.device).file_name().context("a device has a name")?;
-        Ok(fs::read_to_string(Path::new("/sys/block").join(name).join("dev"))?.trim().to_owned())
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        Command::new("losetup").args(["--detach", &self.device]).output().map(drop).unwrap_or_default();
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use exporter_tests::bare::BareContainers;
 use exporter_tests::{Container, Engine, Exporter, Exposition};
 
+use super::talk::sent_again;
 use super::{SOON, named, ping_from, serve_bytes, transmitted};
 
 const RECEIVED: &str = "container_ebpf_network_receive_bytes_total";
@@ -22,7 +23,7 @@ fn count(exposition: &Exposition, name: &str, container: &str, family: &str) -> 
 
 #[test]
 fn what_a_host_network_container_loads_is_its_own() {
-    const SIZE: usize = 20_000_000;
+    const SIZE: usize = 100_000_000;
     let engine = Engine::shared().unwrap();
     let container = Container::sleeping(engine, "loads", &["--network=host"]).unwrap();
     let idle = Container::sleeping(engine, "idle", &["--network=host"]).unwrap();
@@ -31,16 +32,18 @@ fn what_a_host_network_container_loads_is_its_own() {
     let size = i128::try_from(SIZE).unwrap();
     for (family, address) in [("ipv4", IpAddr::V4(Ipv4Addr::LOCALHOST)), ("ipv6", IpAddr::V6(Ipv6Addr::LOCALHOST))] {
         let server = serve_bytes(address, SIZE).unwrap();
+        let before = sent_again(std::process::id()).unwrap();
         container.exec(&["wget", "-q", "-O", "/dev/null", &format!("http://{server}/")]).unwrap();
+        // What a full socket refused comes again, which is traffic, too: a segment of loopback is 64 KiB at most.
+        let again = sent_again(std::process::id()).unwrap() - before;
         exporter
             .scrape_until(SOON, "the download", |exposition| {
                 let received = count(exposition, RECEIVED, &container.name, family)?;
-                // Each packet has a head; and what a full socket refused comes again, which is traffic, too.
+                // Each packet has a head.
                 let packets = count(exposition, RECEIVED_PACKETS, &container.name, family)?;
-                let again = size / 20;
                 ensure!(
-                    received >= size && received <= size + 100 * packets + again,
-                    "{received} bytes in {packets} packets over {family}"
+                    received >= size && received <= size + 100 * packets + 65_536 * again,
+                    "{received} bytes in {packets} packets over {family}, {again} sent again"
                 );
                 let sent = count(exposition, SENT, &container.name, family)?;
                 ensure!(sent > 100 && sent < size / 10, "{sent} bytes sent over {family}");
@@ -61,13 +64,14 @@ fn datagrams_are_counted_to_the_byte() {
     // The heads of IP and UDP.
     for (family, address, head) in [("ipv4", "127.0.0.1", 20 + 8), ("ipv6", "::1", 40 + 8)] {
         let socket = UdpSocket::bind((address, 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let port = socket.local_addr().unwrap().port();
         // A shell that can do it, in one process and with one datagram for each word.
         let send = format!("for i in {{1..40}}; do printf %01000d $i; done >/dev/udp/{address}/{port}");
         bare.run(id, &["bash", "-c", &send]).unwrap();
         let mut room = vec![0; 1 << 16];
-        let sizes: Vec<usize> = std::iter::from_fn(|| socket.recv(&mut room).ok()).collect();
+        // They are there already, or about to be.
+        let sizes: Vec<usize> = std::iter::from_fn(|| socket.recv(&mut room).ok()).take(40).collect();
         assert_eq!(sizes, [1000; 40]);
         let exposition = exporter.scrape().unwrap();
         let told = |name: &str| exposition.integer(name, &[("id", &path), ("family", family)]).unwrap();
@@ -155,12 +159,16 @@ fn segments_that_are_sent_again_are_counted() {
     let asked = ["timeout", "5", "wget", "-q", "-O", "/dev/null", &format!("http://{server}/")].map(str::to_owned);
     let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
     assert!(container.exec(&asked).is_err(), "the answer should not have come through");
-    let again = exporter
+    // Nobody else is in its namespace, and whoever asked has ended: the kernel's own count of it is final.
+    let kernel = sent_again(container.pid().unwrap()).unwrap();
+    assert!(kernel >= 1, "nothing was sent again");
+    exporter
         .scrape_until(SOON, "the retransmits", |exposition| {
-            exposition.integer("container_tcp_retransmits_total", &[("name", &container.name)])
+            let ours = exposition.integer("container_tcp_retransmits_total", &[("name", &container.name)])?;
+            ensure!(ours == kernel, "{ours} segments, {kernel} by the kernel");
+            Ok(())
         })
         .unwrap();
-    assert!((1..=5).contains(&again), "{again} segments");
     exporter.stop().unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! How long tasks wait for a CPU, against what the kernel itself sums up for the only task of a container.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use exporter_tests::Exporter;
 use exporter_tests::bare::BareContainers;
@@ -27,6 +29,7 @@ fn a_task_s_waiting_is_what_the_kernel_says_of_it() {
         .map_while(|_| {
             let bare = BareContainers::make(2).unwrap();
             let [one, other] = &bare.ids[..] else { panic!("two were made") };
+            let began = Instant::now();
             let [before, runs, after, ended] = std::thread::scope(|scope| {
                 let rival = scope.spawn(|| burn(&bare, other));
                 let numbers = burn(&bare, one).unwrap();
@@ -34,14 +37,17 @@ fn a_task_s_waiting_is_what_the_kernel_says_of_it() {
                 numbers
             });
             let exposition = exporter.scrape().unwrap();
+            let elapsed = began.elapsed().as_secs_f64();
             let label = [("id", &*bare.path(one))];
             let sum = exposition.value(&format!("{LATENCY}_sum"), &label).unwrap() * 1e9;
             let count = exposition.value(&format!("{LATENCY}_count"), &label).unwrap();
             let told = exposition.integer(&format!("{LATENCY}_bucket"), &[label[0], ("le", "+Inf")]).unwrap();
             assert_eq!(told.to_string(), count.to_string());
-            // The container's idle process ran, too, and the task itself before and after what it tells.
-            assert!(sum <= after + 1e9 && count <= ended + 50.0, "{sum} ns in {count} runs; {after} in {ended}");
-            let exact = sum >= (after - before) * 0.95 && count >= (ended - runs) * 0.95;
+            // The container's idle process waits, too, and the task itself before and after what it tells: together they
+            // are two, and how much that is depends on who else is here. In a round of many it is little.
+            assert!(sum <= 2e9 * elapsed, "{sum} ns in {count} runs, within {elapsed} s");
+            let least = sum >= (after - before) * 0.95 && count >= (ended - runs) * 0.95;
+            let exact = least && sum <= after * 1.05 + 1e9 && count <= ended * 1.05 + 50.0;
             (!exact).then(|| format!("{sum} ns in {count} runs; the kernel says {before}-{after} in {runs}-{ended}"))
         })
         .collect();

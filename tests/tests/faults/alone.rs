@@ -39,7 +39,7 @@ fn an_absent_engine_that_comes_later_is_found() {
     let Some(real) = engine.socket() else { return exporter.stop().map(drop).unwrap() };
     std::os::unix::fs::symlink(real, &socket).unwrap();
     exporter
-        .scrape_until(Duration::from_secs(45), "the name", |exposition| {
+        .scrape_until(Duration::from_mins(3), "the name", |exposition| {
             anyhow::ensure!(mine(exposition, &container.name), "not yet");
             Ok(())
         })

