@@ -1,13 +1,17 @@
-//! The running kernel's types: where its structures keep their members. Asked once at start, for the offsets that the
-//! programs are given.
+//! The running kernel's types: where its structures keep their members, and what its enumerations number. Asked at
+//! start only.
 //!
 //! The format is that of `Documentation/bpf/btf.rst`. aya parses it too, but tells nothing of members; the only other
-//! reader in Rust is under a licence that a static binary cannot take. Names that are not asked for are skipped, so
-//! that the six megabytes are read once and freed.
+//! reader in Rust is under a licence that a static binary cannot take. The file has six megabytes: it is never held. One
+//! pass notes where every 32nd type stands and which type has which name (200 KB); what is asked is read from the
+//! file then, a page at a time, as the kernel gives no more at once. A copy would not only be the peak of our memory:
+//! once it is freed, the C library keeps as much of later memory for itself (its dynamic threshold).
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::{fs, io};
 
 /// The kinds that have names we ask for (`BTF_KIND_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,17 +19,27 @@ use std::{fs, io};
 pub(super) enum Kind {
     /// A structure.
     Struct = 4,
+    /// An enumeration, of 64 bits too.
+    Enumeration = 6,
     /// A type's other name; tracepoints have one each (`btf_trace_NAME`).
     Typedef = 8,
     /// A function.
     Function = 12,
 }
 
+const ARRAY: u32 = 3;
 const UNION: u32 = 5;
+const ENUMERATION_64: u32 = 19;
 /// volatile, const, restrict, type tag: and typedefs, of course.
 const TRANSPARENT: [u32; 5] = [8, 9, 10, 11, 18];
 const MAGIC: u16 = 0xeb9f;
-const COMMON: usize = 12;
+const COMMON: u32 = 12;
+/// The tens of thousands of functions are not asked for by anyone, but for the iterators' and tracepoints'.
+const PREFIXES: [(Kind, &[u8]); 2] = [(Kind::Function, b"bpf_iter_"), (Kind::Typedef, b"btf_trace_")];
+/// Types between two places that are known.
+const STRIDE: u32 = 32;
+/// Typedefs of typedefs, and unnamed members of unnamed members: no kernel has as many.
+const DEPTH: u32 = 32;
 
 /// Why there are no types.
 #[derive(Debug, thiserror::Error)]
@@ -48,134 +62,212 @@ pub(super) enum Error {
 
 /// A kernel's types.
 pub(super) struct Types {
-    data: Vec<u8>,
-    strings: usize,
-    /// Where each type stands, by id; id 0 is `void`.
+    /// Types, by their distance from the first one.
+    records: Window,
+    strings: Window,
+    /// Where each 32nd type stands, from the one with id 1 on.
     places: Vec<u32>,
-    /// Structures, typedefs and functions by kind and name.
-    named: HashMap<(u32, Box<[u8]>), u32>,
+    /// Hash of kind and name, and id; in this order.
+    named: Vec<(u32, u32)>,
 }
 
 impl Types {
-    /// Reads them; of functions and typedefs only those that are named in `wanted`.
+    /// Reads them; of functions and typedefs only those of iterators and tracepoints.
     ///
     /// # Errors
     /// See [`Error`].
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let name = || path.display().to_string();
-        let data = fs::read(path).map_err(|source| Error::Unreadable { path: name(), source })?;
-        Self::parse(data).ok_or_else(|| Error::Odd { path: name() })
+        let unreadable = |source| Error::Unreadable { path: name(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let again = file.try_clone().map_err(unreadable)?;
+        let mut header = [0; 24];
+        if file.read_at(&mut header, 0).map_err(unreadable)? < header.len() {
+            return Err(Error::Odd { path: name() });
+        }
+        Self::index(&header, file, again).ok_or_else(|| Error::Odd { path: name() })
     }
 
-    fn parse(data: Vec<u8>) -> Option<Self> {
-        if u16::from_ne_bytes([*data.first()?, *data.get(1)?]) != MAGIC {
+    fn index(header: &[u8], file: File, again: File) -> Option<Self> {
+        if u16::from_ne_bytes([*header.first()?, *header.get(1)?]) != MAGIC {
             return None;
         }
-        let header = |place| word(&data, place).and_then(|word| usize::try_from(word).ok());
-        let length = header(4)?;
-        let (types, types_length) = (length.checked_add(header(8)?)?, header(12)?);
-        let strings = length.checked_add(header(16)?)?;
-        let end = types.checked_add(types_length)?;
-        let mut types_read = Self { data, strings, places: vec![0], named: HashMap::new() };
-        let mut place = types;
-        while place < end {
-            let (kind, members) = types_read.info(place)?;
-            let id = u32::try_from(types_read.places.len()).ok()?;
-            types_read.places.push(u32::try_from(place).ok()?);
-            types_read.remember(kind, place, id)?;
-            place += COMMON + extra(kind, members);
-        }
-        Some(types_read)
+        let words: Vec<u32> = header.as_chunks().0.iter().map(|bytes: &[u8; 4]| u32::from_ne_bytes(*bytes)).collect();
+        let [_, length, types, types_length, strings, strings_length] = words.as_slice() else { return None };
+        let mut read = Self {
+            records: Window::new(file, length.checked_add(*types)?, *types_length),
+            strings: Window::new(again, length.checked_add(*strings)?, *strings_length),
+            places: Vec::new(),
+            named: Vec::new(),
+        };
+        read.names(&read.beginning()?)?;
+        Some(read)
     }
 
-    fn remember(&mut self, kind: u32, place: usize, id: u32) -> Option<()> {
-        const NAMED: [u32; 3] = [Kind::Struct as u32, Kind::Typedef as u32, Kind::Function as u32];
-        let name = self.text(word(&self.data, place)?)?;
-        // The tens of thousands of functions are not asked for by anyone, but for the iterators' and tracepoints'.
-        let wanted = match kind {
-            kind if kind == Kind::Function as u32 => name.starts_with(b"bpf_iter_"),
-            kind if kind == Kind::Typedef as u32 => name.starts_with(b"btf_trace_"),
-            kind => NAMED.contains(&kind) && !name.is_empty(),
-        };
-        if wanted {
-            let key = (kind, Box::from(name));
-            self.named.entry(key).or_insert(id);
+    /// The strings that begin as [`PREFIXES`] do, in their order.
+    fn beginning(&self) -> Option<Vec<u32>> {
+        let (mut found, mut offset) = (Vec::new(), 0);
+        while offset < self.strings.length {
+            offset += self.strings.text(offset, |text| {
+                if PREFIXES.iter().any(|(_, prefix)| text.starts_with(prefix)) {
+                    found.push(offset);
+                }
+                u32::try_from(text.len() + 1).ok()
+            })??;
         }
+        Some(found)
+    }
+
+    fn names(&mut self, beginning: &[u32]) -> Option<()> {
+        // Where the name stands, kind, and id: in the order of the names, so that the strings are read once.
+        let mut found = Vec::new();
+        let (mut place, mut id) = (0, 1);
+        while place < self.records.length {
+            if id % STRIDE == 1 {
+                self.places.push(place);
+            }
+            let (kind, members) = self.info(place)?;
+            let name = self.records.word(place)?;
+            let wanted = match kind {
+                ENUMERATION_64 => Some(Kind::Enumeration),
+                kind if kind == Kind::Struct as u32 => Some(Kind::Struct),
+                kind if kind == Kind::Enumeration as u32 => Some(Kind::Enumeration),
+                kind => PREFIXES
+                    .into_iter()
+                    .map(|(prefixed, _)| prefixed)
+                    .find(|prefixed| *prefixed as u32 == kind)
+                    .filter(|_| beginning.binary_search(&name).is_ok()),
+            };
+            if let Some(kind) = wanted.filter(|_| name != 0) {
+                found.push((name, kind, id));
+            }
+            place = place.checked_add(COMMON + extra(kind, members))?;
+            id += 1;
+        }
+        found.sort_unstable_by_key(|(name, ..)| *name);
+        self.named.reserve_exact(found.len());
+        for (name, kind, id) in found {
+            let hash = self.strings.text(name, |text| hash(kind, text))?;
+            self.named.push((hash, id));
+        }
+        self.named.sort_unstable();
         Some(())
     }
 
-    /// The id of a named type.
+    /// The id of a named type; of several with one name, that of the first.
     pub(super) fn id(&self, kind: Kind, name: &str) -> Option<u32> {
-        self.named.get(&(kind as u32, Box::from(name.as_bytes()))).copied()
+        let wanted = hash(kind, name.as_bytes());
+        let from = self.named.partition_point(|(hash, _)| *hash < wanted);
+        let alike = self.named.iter().skip(from).take_while(|(hash, _)| *hash == wanted).map(|(_, id)| *id);
+        alike.into_iter().find(|id| {
+            let Some((place, (found, _))) = self.place(*id).and_then(|place| Some((place, self.info(place)?))) else {
+                return false;
+            };
+            let same_kind = found == kind as u32 || (kind, found) == (Kind::Enumeration, ENUMERATION_64);
+            same_kind && self.is_named(place, name.as_bytes())
+        })
     }
 
     /// The offset in bytes of a member such as `sk_cgrp_data.cgroup` of a structure; members of unnamed structures and
     /// unions count as their holder's.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u32> {
-        let mut id = self.id(Kind::Struct, structure)?;
-        let mut total = 0;
-        for name in path.split('.') {
-            let (offset, member) = self.member(self.plain(id)?, name.as_bytes())?;
-            total += offset;
-            id = member;
+        self.walk(structure, path).map(|(offset, _)| offset)
+    }
+
+    /// How many elements a member has that is an array.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the iterator over cgroups, which is being written"))]
+    pub(super) fn array_length(&self, structure: &str, path: &str) -> Option<u32> {
+        let (_, member) = self.walk(structure, path)?;
+        let place = self.place(self.plain(member)?)?;
+        (self.info(place)?.0 == ARRAY).then(|| self.records.word(place + COMMON + 8))?
+    }
+
+    /// The number that a name has in an enumeration.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the iterator over cgroups, which is being written"))]
+    pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
+        let place = self.place(self.id(Kind::Enumeration, enumeration)?)?;
+        let (kind, members) = self.info(place)?;
+        let signed = self.records.word(place + 4)? >> 31 == 1;
+        let size = if kind == ENUMERATION_64 { 12 } else { 8 };
+        let found = (0..members).map(|member| place + COMMON + size * member);
+        let found = found.into_iter().find(|member| self.is_named(*member, name.as_bytes()))?;
+        let low = self.records.word(found + 4)?;
+        match kind {
+            ENUMERATION_64 => Some((i64::from(self.records.word(found + 8)?) << 32) | i64::from(low)),
+            _ if signed => Some(i64::from(low.cast_signed())),
+            _ => Some(i64::from(low)),
         }
-        Some(total)
+    }
+
+    /// Offset and type of a member of a member.
+    fn walk(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
+        path.split('.').try_fold((0, self.id(Kind::Struct, structure)?), |(total, id), name| {
+            let (offset, member) = self.member(self.plain(id)?, name.as_bytes(), DEPTH)?;
+            Some((total + offset, member))
+        })
     }
 
     /// Offset and type of a member.
-    fn member(&self, id: u32, name: &[u8]) -> Option<(u32, u32)> {
+    fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         let place = self.place(id)?;
         let (kind, members) = self.info(place)?;
-        if kind != Kind::Struct as u32 && kind != UNION {
+        if depth == 0 || (kind != Kind::Struct as u32 && kind != UNION) {
             return None;
         }
         // With bit fields in the structure, the offset's upper byte is the width of the field.
-        let mask = if word(&self.data, place + 4)? >> 31 == 0 { u32::MAX } else { 0x00ff_ffff };
+        let mask = if self.records.word(place + 4)? >> 31 == 0 { u32::MAX } else { 0x00ff_ffff };
         (0..members).map(|member| place + COMMON + 12 * member).find_map(|member| {
-            let (member_name, member_type) = (self.text(word(&self.data, member)?)?, word(&self.data, member + 4)?);
-            let offset = (word(&self.data, member + 8)? & mask) / 8;
-            if member_name == name {
-                return Some((offset, member_type));
+            let (unnamed, member_type) = (self.records.word(member)? == 0, self.records.word(member + 4)?);
+            let offset = (self.records.word(member + 8)? & mask) / 8;
+            if unnamed {
+                let (inner, found) = self.member(self.plain(member_type)?, name, depth - 1)?;
+                return Some((offset + inner, found));
             }
-            let inside = member_name.is_empty().then(|| self.member(self.plain(member_type)?, name)).flatten();
-            inside.map(|(inner, found)| (offset + inner, found))
+            self.is_named(member, name).then_some((offset, member_type))
         })
     }
 
     /// A type without its other names and qualifiers.
     fn plain(&self, mut id: u32) -> Option<u32> {
-        loop {
+        for _ in 0..DEPTH {
             let place = self.place(id)?;
             if !TRANSPARENT.contains(&self.info(place)?.0) {
                 return Some(id);
             }
-            id = word(&self.data, place + 8)?;
+            id = self.records.word(place + 8)?;
         }
+        None
     }
 
-    fn place(&self, id: u32) -> Option<usize> {
-        self.places.get(usize::try_from(id).ok()?).and_then(|place| usize::try_from(*place).ok())
+    /// Where a type stands: a few steps from a place that is known. Id 0 is `void`, which stands nowhere.
+    fn place(&self, id: u32) -> Option<u32> {
+        let before = id.checked_sub(1)?;
+        let mut place = *self.places.get(usize::try_from(before / STRIDE).ok()?)?;
+        for _ in 0..before % STRIDE {
+            let (kind, members) = self.info(place)?;
+            place = place.checked_add(COMMON + extra(kind, members))?;
+        }
+        Some(place)
     }
 
     /// Kind and number of members.
-    fn info(&self, place: usize) -> Option<(u32, usize)> {
-        let info = word(&self.data, place + 4)?;
-        Some((info >> 24 & 0x1f, usize::try_from(info & 0xffff).ok()?))
+    fn info(&self, place: u32) -> Option<(u32, u32)> {
+        let info = self.records.word(place.checked_add(4)?)?;
+        Some((info >> 24 & 0x1f, info & 0xffff))
     }
 
-    fn text(&self, offset: u32) -> Option<&[u8]> {
-        let rest = self.data.get(self.strings + usize::try_from(offset).ok()?..)?;
-        rest.split(|byte| *byte == 0).next()
+    /// Whether the name of what stands there, a type or a member, is this one.
+    fn is_named(&self, place: u32, name: &[u8]) -> bool {
+        self.records.word(place).and_then(|offset| self.strings.text(offset, |text| text == name)) == Some(true)
     }
 }
 
 /// Bytes behind the common part of a type.
-fn extra(kind: u32, members: usize) -> usize {
+fn extra(kind: u32, members: u32) -> u32 {
     match kind {
         // int, variable, declaration tag
         1 | 14 | 17 => 4,
-        // array
-        3 => 12,
+        ARRAY => 12,
         // struct, union, data section, enum64
         4 | 5 | 15 | 19 => 12 * members,
         // enum, function's parameters
@@ -184,44 +276,59 @@ fn extra(kind: u32, members: usize) -> usize {
     }
 }
 
-fn word(data: &[u8], place: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(data.get(place..place.checked_add(4)?)?.try_into().ok()?))
+/// FNV-1a.
+fn hash(kind: Kind, name: &[u8]) -> u32 {
+    name.iter().fold(0x811c_9dc5 ^ kind as u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// A part of the file, of which one page is at hand.
+struct Window {
+    file: File,
+    start: u32,
+    length: u32,
+    page: RefCell<Page>,
+}
+
+struct Page {
+    place: u32,
+    length: u32,
+    bytes: [u8; 4096],
+}
+
+impl Window {
+    fn new(file: File, start: u32, length: u32) -> Self {
+        Self { file, start, length, page: RefCell::new(Page { place: 0, length: 0, bytes: [0; 4096] }) }
+    }
+
+    fn word(&self, place: u32) -> Option<u32> {
+        self.with(place, |bytes| bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)))
+    }
+
+    /// What is made of the text that begins there. No name in the kernel is longer than 512 bytes.
+    fn text<T>(&self, place: u32, mut then: impl FnMut(&[u8]) -> T) -> Option<T> {
+        self.with(place, |bytes| {
+            let end = bytes.iter().position(|byte| *byte == 0)?;
+            bytes.get(..end).map(&mut then)
+        })
+    }
+
+    /// What is made of the bytes from there on; where it is nothing, once more with a whole page of them.
+    fn with<T>(&self, place: u32, mut then: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
+        let mut page = self.page.borrow_mut();
+        let at_hand = place.checked_sub(page.place).filter(|skip| *skip < page.length);
+        if let Some(found) =
+            at_hand.and_then(|skip| page.bytes.get(skip as usize..page.length as usize)).and_then(&mut then)
+        {
+            return Some(found);
+        }
+        let left = self.length.checked_sub(place)?.min(4096);
+        page.length = 0;
+        let wanted = page.bytes.get_mut(..left as usize)?;
+        let read = self.file.read_at(wanted, u64::from(self.start) + u64::from(place)).ok()?;
+        (page.place, page.length) = (place, u32::try_from(read).ok()?);
+        page.bytes.get(..read).and_then(then)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{Kind, Types};
-
-    #[test]
-    fn the_running_kernel_s_types_tell_offsets() {
-        let path = Path::new("/sys/kernel/btf/vmlinux");
-        if !path.exists() {
-            // Only a kernel without BTF has nothing to compare with.
-            return;
-        }
-        let types = Types::read(path).unwrap();
-        // Fixed by the kernel's user interface: these structures are part of it.
-        assert_eq!(types.offset("iphdr", "daddr"), Some(16));
-        assert_eq!(types.offset("timespec64", "tv_nsec"), Some(8));
-        // A member of a member, and one of an unnamed union.
-        let data = types.offset("sock", "sk_cgrp_data").unwrap();
-        assert_eq!(types.offset("sock", "sk_cgrp_data.cgroup"), Some(data));
-        assert!(types.offset("sk_buff", "sk").is_some());
-        assert!(types.id(Kind::Typedef, "btf_trace_sched_switch").is_some());
-        assert_eq!(types.offset("sock", "no_such_member"), None);
-        assert_eq!(types.offset("no_such_structure", "kn"), None);
-    }
-
-    #[test]
-    fn damaged_types_are_refused_and_never_a_panic() {
-        let Ok(whole) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
-        assert!(Types::parse(b"\x9f\xeb".to_vec()).is_none());
-        assert!(Types::parse(whole.get(2..4096).unwrap().to_vec()).is_none());
-        for cut in [4, 23, 24, 100, whole.len() / 3] {
-            let types = Types::parse(whole.get(..cut).unwrap().to_vec());
-            assert!(types.is_none_or(|types| types.offset("sock", "sk_cgrp_data.cgroup").is_none()));
-        }
-    }
-}
+mod tests;
