@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// The kinds that have names we ask for (`BTF_KIND_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -260,6 +262,20 @@ impl Types {
     fn is_named(&self, place: u32, name: &[u8]) -> bool {
         self.records.word(place).and_then(|offset| self.strings.text(offset, |text| text == name)) == Some(true)
     }
+}
+
+/// Makes aya's loader: its `new` reads the kernel's types whole, 18 MB that none of our programs needs, and keeps them until all
+/// are loaded; it does without where it cannot. So for that moment, before there is another thread, we may open no file.
+pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
+    let limit = getrlimit(Resource::Nofile);
+    // A soft limit up to the hard one is never refused.
+    let set = |limit| setrlimit(Resource::Nofile, limit).is_ok();
+    let none = set(Rlimit { current: Some(0), ..limit });
+    let made = make();
+    if none && !set(limit) {
+        tracing::error!("the limit of open files cannot be set to what it was");
+    }
+    made
 }
 
 /// Bytes behind the common part of a type.

@@ -10,7 +10,7 @@ use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod};
 
 use super::Program;
-use super::btf::{Kind, Types};
+use super::btf::{Kind, Types, without_types};
 use super::facts::{BTF, Facts, Obstacle};
 use super::mapped::share;
 
@@ -26,7 +26,7 @@ impl Loader {
         let types = Types::read(Path::new(BTF)).map_err(|error| {
             Obstacle::new(error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys as the engine mounts it")
         });
-        Self { aya: EbpfLoader::new(), types, facts }
+        Self { aya: without_types(EbpfLoader::new), types, facts }
     }
 
     /// Where the running kernel keeps a member.
