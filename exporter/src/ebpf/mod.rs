@@ -15,6 +15,7 @@ mod network;
 mod owners;
 mod probes;
 mod sched;
+mod share;
 mod slots;
 mod tcp;
 
@@ -25,6 +26,7 @@ pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
+pub use share::Share;
 
 use crate::metrics::Collector;
 
