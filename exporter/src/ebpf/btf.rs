@@ -271,11 +271,11 @@ pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
     // A soft limit up to the hard one is never refused.
     let set = |limit| setrlimit(Resource::Nofile, limit).is_ok();
     let none = set(Rlimit { current: Some(0), ..limit });
-    let made = make();
+    let result = make();
     if none && !set(limit) {
         tracing::error!("the limit of open files cannot be set to what it was");
     }
-    made
+    result
 }
 
 /// Bytes behind the common part of a type.
