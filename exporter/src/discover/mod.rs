@@ -8,7 +8,7 @@ mod id;
 mod walk;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -105,10 +105,10 @@ impl Discovery {
 
     fn walk_all(&mut self, now: Instant, changes: &mut Changes) {
         let found = walk(&self.root);
-        let gone: Vec<ContainerId> = {
-            let present: std::collections::HashSet<ContainerId> = found.containers.iter().map(|(id, _)| *id).collect();
-            self.containers.keys().filter(|id| !present.contains(id)).copied().collect()
-        };
+        let present: HashSet<ContainerId> = found.containers.iter().map(|(id, _)| *id).collect();
+        let gone: Vec<ContainerId> = self.containers.keys().filter(|id| !present.contains(id)).copied().collect();
+        // Made and gone between two refreshes, and the end of it not told.
+        changes.added.retain(|(id, _)| present.contains(id));
         for id in gone {
             self.containers.remove(&id);
             changes.removed.push(id);

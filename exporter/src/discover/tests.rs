@@ -84,3 +84,59 @@ fn a_capture_is_walked_every_time() {
     fs::remove_dir(root.path().join(ID)).unwrap();
     assert_eq!(discovery.refresh(start).removed, [id()]);
 }
+
+/// An id for each number.
+fn numbered(number: u32) -> String {
+    format!("{number:064x}")
+}
+
+#[test]
+fn a_burst_of_starts_and_ends_is_followed_without_a_walk() {
+    let root = tempfile::tempdir().unwrap();
+    let parent = root.path().join("docker");
+    fs::create_dir(&parent).unwrap();
+    fs::create_dir(parent.join(ID)).unwrap();
+    let mut discovery = discovery(&root, true);
+    let start = Instant::now();
+    assert_eq!(discovery.refresh(start).added.len(), 1);
+    // Only a walk would find it again, as nothing is told of it any more.
+    discovery.forget(id());
+    let (mut added, mut removed) = (0, 0);
+    // Fifteen seconds of 200 starts and 100 ends each, a scrape after every second; and then one scrape for as many at once.
+    for (second, scrapes) in
+        (0..15_u32).zip([true].into_iter().cycle()).chain((15..30).map(|second| (second, second == 29)))
+    {
+        for number in 200 * second..200 * (second + 1) {
+            fs::create_dir(parent.join(numbered(number))).unwrap();
+        }
+        for number in 200 * second..200 * second + 100 {
+            fs::remove_dir(parent.join(numbered(number))).unwrap();
+        }
+        if scrapes {
+            let changes = discovery.refresh(start);
+            (added, removed) = (added + changes.added.len(), removed + changes.removed.len());
+        }
+    }
+    assert_eq!((added, discovery.len()), (3000, 3000));
+    assert!(removed <= 3000, "{removed}");
+    assert_eq!(discovery.walked, Some(start));
+    assert!(!discovery.containers.contains_key(&id()), "a walk has found what nothing was told of");
+}
+
+#[test]
+fn more_than_the_kernel_queues_is_one_walk_and_nothing_is_missing() {
+    let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let Some(number) = queue.trim().parse::<u32>().ok().filter(|queue| *queue <= 20_000) else { return };
+    let root = tempfile::tempdir().unwrap();
+    let mut discovery = discovery(&root, true);
+    let start = Instant::now();
+    discovery.refresh(start);
+    // Two events each.
+    for one in 0..number / 2 + 10 {
+        fs::create_dir(root.path().join(numbered(one))).unwrap();
+        fs::remove_dir(root.path().join(numbered(one))).unwrap();
+    }
+    fs::create_dir(root.path().join(ID)).unwrap();
+    assert_eq!(discovery.refresh(start).added, [(id(), format!("/{ID}"))]);
+    assert!(discovery.refresh(start).added.is_empty());
+}

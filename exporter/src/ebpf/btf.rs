@@ -29,6 +29,7 @@ pub(super) enum Kind {
     Function = 12,
 }
 
+const ARRAY: u32 = 3;
 const UNION: u32 = 5;
 const ENUMERATION_64: u32 = 19;
 /// volatile, const, restrict, type tag: and typedefs, of course.
@@ -261,11 +262,11 @@ pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
     // A soft limit up to the hard one is never refused.
     let set = |limit| setrlimit(Resource::Nofile, limit).is_ok();
     let none = set(Rlimit { current: Some(0), ..limit });
-    let loader = make();
+    let result = make();
     if none && !set(limit) {
         tracing::error!("the limit of open files cannot be set to what it was");
     }
-    loader
+    result
 }
 
 /// Bytes behind the common part of a type.
@@ -273,8 +274,7 @@ fn extra(kind: u32, members: u32) -> u32 {
     match kind {
         // int, variable, declaration tag
         1 | 14 | 17 => 4,
-        // array
-        3 => 12,
+        ARRAY => 12,
         // struct, union, data section, enum64
         4 | 5 | 15 | 19 => 12 * members,
         // enum, function's parameters

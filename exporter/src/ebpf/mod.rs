@@ -15,6 +15,7 @@ mod network;
 mod owners;
 mod probes;
 mod sched;
+mod share;
 mod slots;
 mod snapshot;
 mod tcp;
@@ -26,6 +27,7 @@ pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
+pub use share::Share;
 pub(crate) use snapshot::{DeviceUse, Number, Record, Snapshots, Wanted};
 
 use crate::metrics::Collector;

@@ -117,7 +117,8 @@ fn counters(slot: &[AtomicU64]) -> Counters {
     }
 }
 
-fn add(total: &mut Counters, more: &Counters) {
+/// Adds to what was counted.
+pub(super) fn add(total: &mut Counters, more: &Counters) {
     total.receive_bytes += more.receive_bytes;
     total.receive_packets += more.receive_packets;
     total.transmit_bytes += more.transmit_bytes;

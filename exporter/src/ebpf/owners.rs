@@ -36,6 +36,8 @@ pub(super) struct Owners {
     /// The ids of each container.
     held: HashMap<ContainerId, Held>,
     walked: Option<Instant>,
+    /// The containers of the last [`Owners::update`] that found the cgroup of each, and their lives.
+    last: Vec<(ContainerId, u64)>,
 }
 
 /// What a container holds in its present life: its own cgroup first.
@@ -47,7 +49,7 @@ struct Held {
 
 impl Owners {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, known: HashMap::new(), held: HashMap::new(), walked: None }
+        Self { root, known: HashMap::new(), held: HashMap::new(), walked: None, last: Vec::new() }
     }
 
     /// The ids whose counts are a container's.
@@ -57,6 +59,11 @@ impl Owners {
 
     /// Takes containers in that are new, and lets go of those that have ended. Gives the ids that ended with them.
     pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone) -> HashSet<u64> {
+        let lives = containers.clone().map(|container| (container.id, container.life));
+        // Most often nobody has come or gone: that is told without a look at the table for each.
+        if self.last.len() == self.held.len() && lives.clone().eq(self.last.iter().copied()) {
+            return HashSet::new();
+        }
         let mut ended = HashSet::new();
         for container in containers.clone() {
             if self.held.get(&container.id).is_none_or(|held| held.life != container.life)
@@ -66,6 +73,11 @@ impl Owners {
                 ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
                 self.known.insert(inode, Some(container.id));
             }
+        }
+        self.last.clear();
+        let found = |(id, life)| self.held.get(&id).is_some_and(|held| held.life == life);
+        if lives.clone().all(found) {
+            self.last.extend(lives);
         }
         if containers.clone().count() < self.held.len() {
             let alive: HashSet<ContainerId> = containers.map(|container| container.id).collect();
@@ -202,6 +214,26 @@ mod tests {
         create_dir(tree.path().join("one")).unwrap();
         assert_eq!(owners.update(life(2)).into_iter().collect::<Vec<_>>(), [before]);
         assert_eq!(owners.ids(container(1)), [metadata(tree.path().join("one")).unwrap().ino()]);
+    }
+
+    #[test]
+    fn a_container_whose_cgroup_is_not_there_yet_is_looked_for_again() {
+        let tree = tempfile::tempdir().unwrap();
+        create_dir(tree.path().join("one")).unwrap();
+        let holders =
+            [(1, "/one"), (2, "/two")].map(|(life, path)| Holder { id: container(life), life: life.into(), path });
+        let mut owners = Owners::new(tree.path().to_owned());
+        owners.update(holders.into_iter());
+        assert_eq!([1, 2].map(|id| owners.ids(container(id)).len()), [1, 0]);
+        create_dir(tree.path().join("two")).unwrap();
+        owners.update(holders.into_iter());
+        owners.update(holders.into_iter());
+        assert_eq!([1, 2].map(|id| owners.ids(container(id)).len()), [1, 1]);
+        // Another one in the place of the second.
+        let holders = [holders[0], Holder { id: container(3), life: 3, path: "/two" }];
+        assert_eq!(owners.update(holders.into_iter()).len(), 1);
+        assert_eq!([1, 2, 3].map(|id| owners.ids(container(id)).len()), [1, 0, 1]);
+        assert_eq!(owners.update(std::iter::empty()).len(), 2);
     }
 
     #[test]

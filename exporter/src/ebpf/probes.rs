@@ -7,20 +7,19 @@ use std::time::Instant;
 use aya::Ebpf;
 use aya::programs::ProgramInfo;
 use exporter_ebpf::block::Operation;
-use exporter_ebpf::latency::Histogram;
-use exporter_ebpf::network::Family;
 
 use super::Program;
-use super::block::{Block, BlockUse, add_uses};
+use super::block::Block;
 use super::facts::{Facts, Obstacle};
 use super::loader::Loader;
 use super::network::Network;
 use super::owners::{Holder, Owners};
 use super::sched::Sched;
+use super::share::Share;
 use super::snapshot::{Snapshots, Wanted};
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
-use crate::metrics::{BlockOperation, Collector, CollectorSet, IpFamily, Own, Probed, TrafficCount};
+use crate::metrics::{BlockOperation, Collector, CollectorSet, Own, Probed};
 
 /// The programs that run here.
 pub struct Probes {
@@ -191,56 +190,20 @@ impl Probes {
         }
     }
 
+    /// What of it is a container's.
+    #[must_use]
+    pub fn share(&self, container: ContainerId) -> Share<'_> {
+        Share::new(
+            self.owners.ids(container),
+            self.block_owners.ids(container),
+            (self.network.as_ref(), self.tcp.as_ref(), self.block.as_ref(), self.sched.as_ref()),
+        )
+    }
+
     /// One value of a container, cgroups below its own included; none where nothing was counted.
     #[must_use]
     pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
-        let ids = self.owners.ids(container).iter();
-        match what {
-            Probed::Traffic(count, family) => {
-                let network = self.network.as_ref()?;
-                sum(ids.filter_map(|id| network.counted(*id, family_of(family))).map(|counted| match count {
-                    TrafficCount::ReceivedBytes => counted.receive_bytes,
-                    TrafficCount::ReceivedPackets => counted.receive_packets,
-                    TrafficCount::SentBytes => counted.transmit_bytes,
-                    TrafficCount::SentPackets => counted.transmit_packets,
-                }))
-            }
-            Probed::Retransmits => {
-                let tcp = self.tcp.as_ref()?;
-                sum(ids.filter_map(|id| tcp.counted(*id)))
-            }
-            Probed::Block(..) | Probed::BlockLatency(_) | Probed::RunQueueLatency => None,
-        }
-    }
-
-    /// One histogram of a container, cgroups below its own included; none where nothing was observed.
-    #[must_use]
-    pub fn histogram(&self, container: ContainerId, what: Probed) -> Option<Histogram> {
-        let mut total = Histogram::default();
-        match what {
-            Probed::BlockLatency(operation) => {
-                let block = self.block.as_ref()?;
-                let ids = self.block_owners.ids(container).iter();
-                let entries = ids.flat_map(|id| block.counted(*id));
-                let wanted = entries.filter(|(key, _)| operation_of(key.subject.operation()) == operation);
-                wanted.for_each(|(_, counters)| total.add(&counters.latency));
-            }
-            Probed::RunQueueLatency => {
-                let sched = self.sched.as_ref()?;
-                let ids = self.owners.ids(container).iter();
-                ids.filter_map(|id| sched.counted(*id)).for_each(|more| total.add(more));
-            }
-            Probed::Traffic(..) | Probed::Retransmits | Probed::Block(..) => {}
-        }
-        (total.count() > 0).then_some(total)
-    }
-
-    /// A container's block I/O by device and operation, cgroups below its own included, into `uses`.
-    pub fn block_uses(&self, container: ContainerId, uses: &mut Vec<BlockUse>) {
-        uses.clear();
-        if let Some(block) = &self.block {
-            self.block_owners.ids(container).iter().for_each(|id| add_uses(block.counted(*id), uses));
-        }
+        self.share(container).value(what)
     }
 
     /// Sets our own metrics of the programs.
@@ -319,10 +282,6 @@ fn is_named(name: &str, kept: &str) -> bool {
     !kept.is_empty() && name.get(..15).unwrap_or(name) == kept
 }
 
-fn sum(values: impl Iterator<Item = u64>) -> Option<u64> {
-    values.fold(None, |sum: Option<u64>, value| Some(sum.unwrap_or(0) + value))
-}
-
 /// The table's name of a program's operation.
 pub(super) const fn operation_of(operation: Operation) -> BlockOperation {
     match operation {
@@ -330,13 +289,6 @@ pub(super) const fn operation_of(operation: Operation) -> BlockOperation {
         Operation::Write => BlockOperation::Write,
         Operation::Flush => BlockOperation::Flush,
         Operation::Discard => BlockOperation::Discard,
-    }
-}
-
-fn family_of(family: IpFamily) -> Family {
-    match family {
-        IpFamily::V4 => Family::Ipv4,
-        IpFamily::V6 => Family::Ipv6,
     }
 }
 

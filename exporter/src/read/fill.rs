@@ -42,10 +42,8 @@ pub(super) fn fill_interfaces(
     labels: &mut Labels,
     wanted: impl Fn(&[u8]) -> bool,
 ) -> u64 {
-    format::interfaces(text, |name, counters| {
-        if wanted(name) {
-            fill_interface(name, plan, sample, labels, |number| counters.get(number).copied());
-        }
+    format::interfaces(text, wanted, |name, counters| {
+        fill_interface(name, plan, sample, labels, |number| counters.get(number).copied());
     })
 }
 

@@ -179,21 +179,30 @@ pub(super) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
 /// Number of counters per direction and in all in a line of `/proc/PID/net/dev`.
 pub(super) const INTERFACE_COLUMNS: usize = 16;
 
-/// `/proc/PID/net/dev`: gives each interface's name and counters. A line with fewer counters is malformed.
-pub(super) fn interfaces(text: &[u8], mut found: impl FnMut(&[u8], &[u64; INTERFACE_COLUMNS])) -> u64 {
+/// `/proc/PID/net/dev`: gives name and counters of each interface whose name is wanted. A line with fewer counters is malformed;
+/// those of the others are not looked at, of which a host has one for each container.
+pub(super) fn interfaces(
+    text: &[u8],
+    wanted: impl Fn(&[u8]) -> bool,
+    mut found: impl FnMut(&[u8], &[u64; INTERFACE_COLUMNS]),
+) -> u64 {
     let mut malformed = 0;
     for line in lines(text).skip(2) {
-        let mut counters = [0; INTERFACE_COLUMNS];
         // A name may hold a colon (an alias); the counters never do.
-        let parsed = rsplit_once(line, b':').and_then(|(name, values)| {
-            let mut words = words(values);
-            for counter in &mut counters {
-                *counter = number(words.next()?)?;
-            }
-            Some(name.trim_ascii())
+        let Some((name, values)) = rsplit_once(line, b':').map(|(name, values)| (name.trim_ascii(), values)) else {
+            malformed += 1;
+            continue;
+        };
+        if !wanted(name) {
+            continue;
+        }
+        let (mut counters, mut words) = ([0; INTERFACE_COLUMNS], words(values));
+        let parsed = counters.iter_mut().try_for_each(|counter| {
+            *counter = number(words.next()?)?;
+            Some(())
         });
         match parsed {
-            Some(name) => found(name, &counters),
+            Some(()) => found(name, &counters),
             None => malformed += 1,
         }
     }

@@ -99,11 +99,19 @@ eth0:1: 1 2 3
 #[test]
 fn interfaces_are_told_with_all_their_counters() {
     let mut found = Vec::new();
-    let malformed = interfaces(NET_DEV.as_bytes(), |name, counters| {
-        found.push((String::from_utf8(name.to_vec()).unwrap(), *counters));
-    });
+    let malformed = interfaces(
+        NET_DEV.as_bytes(),
+        |_| true,
+        |name, counters| {
+            found.push((String::from_utf8(name.to_vec()).unwrap(), *counters));
+        },
+    );
     assert_eq!(found[1], ("eth0".to_owned(), [1532, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]));
     assert_eq!((found.len(), malformed), (2, 1));
+    // What is not wanted is not looked at, malformed or not.
+    let mut found = Vec::new();
+    let malformed = interfaces(NET_DEV.as_bytes(), |name| name == b"eth0", |name, _| found.push(name.to_vec()));
+    assert_eq!((found, malformed), (vec![b"eth0".to_vec()], 0));
 }
 
 #[test]
@@ -117,7 +125,7 @@ fn no_parser_panics_on_any_prefix_of_real_text() {
             nested(text, &["rbytes"], |_, _, _| ());
             operations(text, &["Read"], |_, _, _| ());
             nodes(text, &["anon"], |_, _, _| ());
-            interfaces(text, |_, _| ());
+            interfaces(text, |_| true, |_, _| ());
             list(text, |_, _| ());
             assert!(matches!(single(text), Single::Malformed | Single::Value(_) | Single::Max));
         }

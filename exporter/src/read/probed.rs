@@ -34,8 +34,9 @@ impl Reader {
     pub(super) fn fill_probed(&mut self, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
         let mut clock = Instant::now();
+        let share = probes.share(id);
         for (what, slot) in &self.plan.probes {
-            if let Some(value) = probes.value(id, *what) {
+            if let Some(value) = share.value(*what) {
                 container.sample.set(*slot, value);
             }
         }
@@ -49,18 +50,19 @@ impl Reader {
             if let Some(before) = timed.replace(collector).filter(|before| *before != collector) {
                 lap(&mut clock, before, timing);
             }
-            if let Some(histogram) = probes.histogram(id, *what) {
+            if let Some(histogram) = share.histogram(*what) {
                 container.sample.set_histogram(*place, histogram);
             }
         }
         if let Some(timed) = timed {
             lap(&mut clock, timed, timing);
         }
-        if self.plan.blocks.is_empty() && self.plan.fills.is_empty() {
+        let is_fed = share.has_blocks() || !container.probe_fed.is_empty();
+        if !is_fed || (self.plan.blocks.is_empty() && self.plan.fills.is_empty()) {
             return;
         }
         let mut uses = std::mem::take(&mut self.block_uses);
-        probes.block_uses(id, &mut uses);
+        share.block_uses(&mut uses);
         if !uses.is_empty() {
             let pool = self.labels.of_mut(Dimension::Device);
             let one_tree = self.hierarchy.tree(Controller::Io).is_some_and(|tree| tree.version == Version::V2);

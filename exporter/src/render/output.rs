@@ -14,6 +14,9 @@ use crate::metrics::Family;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Bodies kept for the next scrapes.
 const POOLED: usize = 2;
+/// Bodies one after the other that need less than half of their memory, after which the rest of it is given back: somebody has once
+/// asked for an uncompressed answer, ten times as large as those that Prometheus asks for.
+const ROOMY: u32 = 8;
 
 /// The memory of answered scrapes, for the next ones. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +25,8 @@ pub struct Pool(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     bodies: Vec<Vec<u8>>,
+    /// Bodies that have come back since one needed more than half of its memory.
+    roomy: u32,
     scratch: String,
     compressor: Option<Box<Compressor>>,
 }
@@ -48,8 +53,14 @@ impl AsRef<[u8]> for Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let needed = buffer.len();
         buffer.clear();
         self.pool.with(|kept| {
+            kept.roomy = if needed < buffer.capacity() / 2 { kept.roomy + 1 } else { 0 };
+            if kept.roomy > ROOMY {
+                kept.roomy = 0;
+                buffer.shrink_to(needed + needed / 4);
+            }
             if kept.bodies.len() < POOLED {
                 kept.bodies.push(buffer);
             }
@@ -165,5 +176,30 @@ impl Compressor {
         text.clear();
         self.text = text;
         self.gzip.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, Output, Pool, ROOMY};
+
+    #[test]
+    fn a_large_body_s_memory_is_given_back_when_small_ones_follow() {
+        let pool = Pool::default();
+        let answer = |bytes: usize| {
+            let mut output = Output::new(Format::Text, false, &pool);
+            output.text.resize(bytes, b'x');
+            drop(output.finish());
+            pool.with(|kept| kept.bodies.first().map_or(0, Vec::capacity))
+        };
+        assert!(answer(1 << 20) >= 1 << 20);
+        for _ in 0..ROOMY {
+            assert!(answer(1000) >= 1 << 20, "the next one may be large again");
+        }
+        assert!((1000..2000).contains(&answer(1000)));
+        // Large and small ones in turns keep what they need.
+        for _ in 0..3 * ROOMY {
+            assert!(answer(1 << 20) >= 1 << 20 && answer(1000) >= 1 << 20);
+        }
     }
 }

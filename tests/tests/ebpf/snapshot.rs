@@ -16,6 +16,8 @@ const ERRORS: &str = "docker_stats_exporter_read_errors_total";
 /// What snapshots serve on every kind of host. Block I/O of v1 is read where there is any, and so is `memory.stat` until its
 /// counters are known.
 const SERVED: [&str; 3] = ["cpu", "pids", "pressure"];
+/// The first so many of the containers below are busy.
+const BUSY: usize = 3;
 /// Passes in which each container has had its turn of being compared.
 const PASSES: usize = 12;
 
@@ -100,7 +102,6 @@ fn every_value_lies_between_two_readings_of_its_file() {
     let writing = "while :; do dd if=/dev/zero of=/data bs=64k count=16 conv=fsync 2>/dev/null; done";
     let growing = "while :; do dd if=/dev/zero of=/dev/shm/a bs=1M count=8 2>/dev/null; rm /dev/shm/a; done";
     let run = |what, options: &[&str], command| Container::run(engine, what, options, &["sh", "-c", command]).unwrap();
-    const BUSY: usize = 3;
     let containers = [
         run("snap-throttled", &["--cpus=0.2"], busy),
         run("snap-writing", &["--memory=64m"], writing),

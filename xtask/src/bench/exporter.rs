@@ -3,13 +3,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
 use super::client::{Client, Coding};
 
@@ -24,6 +24,20 @@ pub(super) const REST: Duration = Duration::from_millis(4);
 pub(super) struct Exporter {
     process: Child,
     address: String,
+}
+
+/// How it is started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup<'a> {
+    pub(super) root: &'a Path,
+    /// Whether it asks the engine of `DOCKER_HOST`; else none.
+    pub(super) names: bool,
+    /// Flags of the way of reading that is measured.
+    pub(super) way: &'a [&'a str],
+    /// What the command line adds for every exporter.
+    pub(super) flags: &'a [String],
+    /// Its limit of open files, where that is not ours.
+    pub(super) descriptors: Option<u64>,
 }
 
 /// What one scrape took.
@@ -49,19 +63,21 @@ pub(super) struct Memory {
 }
 
 impl Exporter {
-    /// Starts it and waits until it is ready. With `names` it asks the engine of `DOCKER_HOST`, else none.
-    pub(super) fn start(root: &Path, names: bool) -> anyhow::Result<Self> {
+    /// Starts it and waits until it is ready.
+    pub(super) fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
         let address = free_address()?;
         let own = std::env::current_exe().context("cannot find our own binary")?;
-        let program = super::release_directory()?.join("docker-stats-exporter");
+        let limit = setup.descriptors.map_or_else(|| "own".to_owned(), |limit| limit.to_string());
         let process = Command::new(own)
-            .args(["bench", "bound"])
-            .arg(program)
-            .args(["--log.level=error", "--ebpf=off", "--source=cgroup"])
+            .args(["bench", "bound", &limit])
+            .arg(program()?)
+            .args(["--log.level=error", "--source=cgroup"])
+            .args(setup.way)
+            .args(setup.flags)
             .arg(format!("--web.listen-address={address}"))
-            .args((!names).then(|| format!("--docker.url={NO_ENGINE}")))
+            .args((!setup.names).then(|| format!("--docker.url={NO_ENGINE}")))
             .arg("--path.cgroup")
-            .arg(root)
+            .arg(setup.root)
             .spawn()
             .context("cannot start the exporter")?;
         let mut exporter = Self { process, address };
@@ -80,7 +96,7 @@ impl Exporter {
             if start.elapsed() > PATIENCE {
                 return Err(error.context("the exporter does not get ready"));
             }
-            sleep(Duration::from_millis(50));
+            sleep(Duration::from_millis(5));
         }
     }
 
@@ -121,10 +137,25 @@ impl Drop for Exporter {
     }
 }
 
-/// Becomes `program`, which then ends with the process that started us.
-pub(super) fn become_bound(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+/// Becomes `program`, which then ends with the process that started us; with a limit of open files unless that is `own`.
+pub(super) fn become_bound(limit: &str, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM)).context("cannot bind the exporter to the benchmark")?;
+    if let Ok(limit) = limit.parse() {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        setrlimit(Resource::Nofile, limit).context("cannot lower the limit of open files")?;
+    }
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program}"))
+}
+
+/// The release binary.
+fn program() -> anyhow::Result<PathBuf> {
+    Ok(super::release_directory()?.join("docker-stats-exporter"))
+}
+
+/// Whether it has a flag.
+pub(super) fn has_flag(flag: &str) -> anyhow::Result<bool> {
+    let help = Command::new(program()?).arg("--help").output().context("cannot start the exporter")?;
+    Ok(String::from_utf8_lossy(&help.stdout).contains(flag))
 }
 
 /// Samples of containers in an uncompressed body.

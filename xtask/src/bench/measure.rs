@@ -5,12 +5,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::client::{Client, Coding};
-use super::exporter::{Exporter, Memory, Scrape};
+use super::exporter::{Exporter, Memory, Scrape, Setup};
 use super::figures::Figures;
 use super::floor::{Floor, NetDev};
 use super::host::Host;
 use super::options::Options;
 use super::peer::Peer;
+use super::tiers::{self, Tiers};
 use crate::sh::say;
 
 /// Scrapes of each kind; fewer where one takes a second, as all these cgroups are a load on everyone else on this host.
@@ -18,13 +19,13 @@ const SCRAPES: usize = 50;
 const SCRAPES_OF_MANY: usize = 12;
 const MANY: usize = 2000;
 /// Scrapes and rounds before anything counts: files are opened, buffers grow.
-const WARM_UP: usize = 3;
+pub(super) const WARM_UP: usize = 3;
 /// Scrapes after every container has run for a moment.
-const TOUCHED: usize = 12;
+pub(super) const TOUCHED: usize = 12;
 /// Scrapes at the pace of a Prometheus, and that pace.
 const PACED: u64 = 4;
 const PACED_OF_MANY: u64 = 2;
-const PACE: Duration = Duration::from_secs(15);
+pub(super) const PACE: Duration = Duration::from_secs(15);
 
 /// All that was measured with one number of containers.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ pub(super) struct Run {
     pub(super) memory_all: Memory,
     pub(super) paced: Paced,
     pub(super) peer: Option<Beside>,
+    pub(super) tiers: Tiers,
 }
 
 /// Another exporter, in turns with ours.
@@ -88,13 +90,20 @@ pub(super) fn all(options: &Options) -> anyhow::Result<Vec<Run>> {
         .iter()
         .map(|size| {
             host.grow(*size)?;
-            one(&host, *size, options.peer.as_ref())
+            one(&host, *size, options)
         })
         .collect()
 }
 
-fn one(host: &Host, containers: usize, peer: Option<&Peer>) -> anyhow::Result<Run> {
-    let exporter = Exporter::start(host.root(), host.has_names())?;
+fn one(host: &Host, containers: usize, options: &Options) -> anyhow::Result<Run> {
+    let setup = Setup {
+        root: host.root(),
+        names: host.has_names(),
+        way: &["--ebpf=off"],
+        flags: &options.flags,
+        descriptors: None,
+    };
+    let exporter = Exporter::start(&setup)?;
     let mut client = exporter.connect()?;
     let mut floor = Floor::start(host.root(), containers)?;
     let mut gzip = Vec::new();
@@ -111,7 +120,7 @@ fn one(host: &Host, containers: usize, peer: Option<&Peer>) -> anyhow::Result<Ru
         descriptors: exporter.descriptors()?,
         plain: Scrapes::of(&rounds.plain),
         gzip: Scrapes::of(gzip.get(WARM_UP..).unwrap_or_default()),
-        cpu_only: cpu_only(host, scrapes)?,
+        cpu_only: cpu_only(&setup, scrapes)?,
         floor_anew: Figures::of(&rounds.anew),
         floor_kept: Figures::of(&rounds.kept),
         dirty: Scrapes::of(&touched.plain),
@@ -119,7 +128,12 @@ fn one(host: &Host, containers: usize, peer: Option<&Peer>) -> anyhow::Result<Ru
         memory_gzip,
         memory_all: exporter.memory()?,
         paced: paced(&exporter, &mut client, &mut floor, if containers < MANY { PACED } else { PACED_OF_MANY })?,
-        peer: peer.map(|peer| beside(peer, &exporter, &mut client)).transpose()?,
+        peer: options.peer.as_ref().map(|peer| beside(peer, &exporter, &mut client)).transpose()?,
+        tiers: {
+            // One that is measured by itself is in the way of the others.
+            drop((exporter, floor));
+            tiers::measure(host, &setup, containers, if containers < MANY { SCRAPES / 2 } else { SCRAPES_OF_MANY / 2 })?
+        },
     };
     say(&format!(
         "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
@@ -180,8 +194,8 @@ fn beside(peer: &Peer, exporter: &Exporter, client: &mut Client) -> anyhow::Resu
     Ok(Beside { scrapes: Scrapes::of(&scrapes), idle, memory: peer.memory()? })
 }
 
-fn cpu_only(host: &Host, scrapes: usize) -> anyhow::Result<Scrapes> {
-    let exporter = Exporter::start(host.root(), host.has_names())?;
+fn cpu_only(setup: &Setup<'_>, scrapes: usize) -> anyhow::Result<Scrapes> {
+    let exporter = Exporter::start(setup)?;
     let mut client = exporter.connect()?;
     let mut taken = Vec::new();
     for _ in 0..WARM_UP + scrapes {
@@ -204,7 +218,7 @@ fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor, times: u64
 }
 
 impl Scrapes {
-    fn of(scrapes: &[Scrape]) -> Self {
+    pub(super) fn of(scrapes: &[Scrape]) -> Self {
         let cpu: Vec<u64> = scrapes.iter().map(|scrape| scrape.cpu_ns).collect();
         let nanoseconds = |wall: Duration| u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
         let wall: Vec<u64> = scrapes.iter().map(|scrape| nanoseconds(scrape.wall)).collect();

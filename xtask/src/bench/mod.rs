@@ -19,6 +19,8 @@ mod population;
 mod probes;
 mod render;
 mod report;
+mod starts;
+mod tiers;
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["hold", size] => return hold(size),
         // The kernel does this work: how well we are compiled does not matter.
         ["ebpf"] => return probes::run(),
-        ["bound", program, rest @ ..] => return exporter::become_bound(program, rest),
+        ["bound", limit, program, rest @ ..] => return exporter::become_bound(limit, program, rest),
         _ => {}
     }
     if cfg!(debug_assertions) {

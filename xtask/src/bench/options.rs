@@ -8,10 +8,11 @@ use super::peer::Peer;
 const SIZES: [usize; 3] = [100, 1000, 5000];
 
 pub(super) const USAGE: &str = "\
-usage: cargo xtask bench [--write] [--docker] [--peer URL --peer-pid PID] [CONTAINERS...]   (as root)
+usage: cargo xtask bench [--write] [--docker] [--flag FLAG]... [--peer URL --peer-pid PID] [CONTAINERS...]   (as root)
 
   --write         also rewrites docs/OVERHEAD.md and docs/overhead.svg
   --docker        real containers, of the engine that `docker` talks to, instead of cgroups made for the purpose
+  --flag FLAG     a further flag of the exporter that is measured, such as --flag --read.snapshot=off
   --peer URL      measures another exporter beside this one, which runs already as process PID";
 
 /// What is to be measured.
@@ -20,6 +21,8 @@ pub(super) struct Options {
     pub(super) write: bool,
     pub(super) docker: bool,
     pub(super) peer: Option<Peer>,
+    /// Further flags of the exporter.
+    pub(super) flags: Vec<String>,
     /// From small to large.
     pub(super) sizes: Vec<usize>,
 }
@@ -34,6 +37,7 @@ impl Options {
             match word {
                 "--write" => options.write = true,
                 "--docker" => options.docker = true,
+                "--flag" => options.flags.push(rest.next().context(USAGE)?.to_owned()),
                 "--peer" => url = Some(rest.next().context(USAGE)?),
                 "--peer-pid" => process = Some(rest.next().context(USAGE)?),
                 number => {
@@ -64,11 +68,12 @@ mod tests {
         let options = Options::parse(&["1000", "--write", "10"]).unwrap();
         assert_eq!(options, Options { write: true, sizes: vec![10, 1000], ..Options::default() });
         assert_eq!(Options::parse(&[]).unwrap().sizes, SIZES);
+        assert_eq!(Options::parse(&["--flag", "--ebpf=off", "7"]).unwrap().flags, ["--ebpf=off"]);
     }
 
     #[test]
     fn what_is_no_number_of_containers_is_answered_with_the_usage() {
-        for arguments in [["0"].as_slice(), &["many"], &["--peer"], &["--peer", "http://localhost"]] {
+        for arguments in [["0"].as_slice(), &["many"], &["--flag"], &["--peer"], &["--peer", "http://localhost"]] {
             let error = Options::parse(arguments).unwrap_err();
             assert!(format!("{error:#}").contains("cargo xtask bench [--write]"), "{error:#}");
         }

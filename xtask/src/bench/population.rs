@@ -22,17 +22,19 @@ pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 /// The parent of all that we make, in each tree.
 const PARENT: &str = "docker-stats-bench";
 /// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's: `eth0` is one end of
-/// a veth pair whose other end is the host's. Without IPv6 nothing is sent. The pair goes with the namespace. Where `ip` or veths are
+/// a veth pair whose other end is the host's and is named as engines do it. Without IPv6 nothing is sent. The pair goes with the namespace. Where `ip` or veths are
 /// missing it has `lo` alone.
 const SLEEPER: [&str; 4] = [
     "--net",
     "sh",
     "-c",
     "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
-     ip link add eth0 type veth peer name bench$$ netns 1
+     ip link add eth0 type veth peer name vethb$$ netns 1
      ip link set eth0 up
      exec cat",
 ];
+/// Numbers of those that come and go at once begin here.
+const FIRST_OF_BURST: usize = 1_000_000;
 /// The command that a sleeper has become when it is ready.
 const READY: &str = "cat\n";
 /// Processes of a cgroup are gone some time after they have ended.
@@ -76,14 +78,9 @@ impl Population {
                 .stderr(Stdio::null())
                 .spawn()
                 .context("cannot start unshare (of util-linux)")?;
-            let process = sleeper.id().to_string();
+            let process = sleeper.id();
             self.sleepers.push(sleeper);
-            for tree in &self.trees {
-                let directory = tree.join(PARENT).join(id(number));
-                let made =
-                    fs::create_dir(&directory).and_then(|()| fs::write(directory.join("cgroup.procs"), &process));
-                made.with_context(|| format!("cannot make {} (root is needed)", directory.display()))?;
-            }
+            self.trees.iter().try_for_each(|tree| add(tree, number, process))?;
         }
         self.sleepers.iter().try_for_each(wait_until_ready)?;
         self.raise_links();
@@ -106,9 +103,35 @@ impl Population {
         Ok(())
     }
 
+    /// Starts so many more and ends them: how long each took, in nanoseconds, from its first cgroup to its process in the last.
+    pub(super) fn burst(&self, count: usize) -> anyhow::Result<Vec<u64>> {
+        let mut processes = Vec::new();
+        let mut taken = Vec::new();
+        for number in 0..count {
+            let process = Command::new("cat")
+                .stdin(self.input.try_clone().context("cannot share the pipe")?)
+                .stdout(Stdio::null())
+                .spawn()
+                .context("cannot start cat")?;
+            let start = Instant::now();
+            let number = FIRST_OF_BURST + number;
+            let made = self.trees.iter().try_for_each(|tree| add(tree, number, process.id()));
+            taken.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            processes.push(process);
+            made?;
+        }
+        for process in &mut processes {
+            process.kill().and_then(|()| process.wait()).context("cannot end a process")?;
+        }
+        for (tree, number) in self.trees.iter().flat_map(|tree| (0..count).map(move |number| (tree, number))) {
+            remove(&tree.join(PARENT).join(id(FIRST_OF_BURST + number)))?;
+        }
+        Ok(taken)
+    }
+
     /// Sets the host's ends of the veth pairs up. A host that has none is measured as it is.
     fn raise_links(&self) {
-        let links = self.sleepers.iter().map(|sleeper| format!("bench{}", sleeper.id()));
+        let links = self.sleepers.iter().map(|sleeper| format!("vethb{}", sleeper.id()));
         let is_quiet = |link: &String| fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1").is_ok();
         let raised = io::pipe().and_then(|(reader, mut writer)| {
             let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(reader).spawn()?;
@@ -201,6 +224,13 @@ fn enable_controllers(directory: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot enable {controller} in {}", directory.display()))?;
     }
     Ok(())
+}
+
+/// Makes a container's cgroup in one tree, with this process.
+fn add(tree: &Path, number: usize, process: u32) -> anyhow::Result<()> {
+    let directory = tree.join(PARENT).join(id(number));
+    let made = fs::create_dir(&directory).and_then(|()| fs::write(directory.join("cgroup.procs"), process.to_string()));
+    made.with_context(|| format!("cannot make {} (root is needed)", directory.display()))
 }
 
 fn id(number: usize) -> String {

@@ -28,9 +28,16 @@ pub(super) fn write(tables: &str, runs: &[Run]) -> anyhow::Result<()> {
 
 /// Every table, and where and when it was measured.
 pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
-    let tables =
-        [against_the_floor(runs), touched(runs), paced(runs), per_container(runs), answers(runs), memory(runs)];
-    let tables = tables.into_iter().chain(beside(runs));
+    let tables = [
+        by_tier(runs),
+        against_the_floor(runs),
+        touched(runs),
+        paced(runs),
+        per_container(runs),
+        answers(runs),
+        memory(runs),
+    ];
+    let tables = tables.into_iter().chain(starts(runs)).chain(beside(runs));
     Ok(std::iter::once(machine()?).chain(tables).collect::<Vec<_>>().join("\n"))
 }
 
@@ -54,6 +61,67 @@ fn output(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let answer = Command::new(program).args(arguments).current_dir(workspace::root()).output();
     let answer = answer.with_context(|| format!("cannot start {program}"))?;
     Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+}
+
+fn by_tier(runs: &[Run]) -> String {
+    let mut table = head(
+        "By the way of reading, eBPF programs on, in turns: CPU time of a whole scrape (medians)",
+        &[
+            "containers",
+            "tier",
+            "warm",
+            "**warm / loop**",
+            "gzip",
+            "after 15 s of rest",
+            "all have run",
+            "that / loop",
+            "wall p50",
+            "wall p99",
+            "start to first scrape",
+            "resident",
+            "peak",
+            "descriptors",
+        ],
+    );
+    for run in runs {
+        for tier in &run.tiers.rows {
+            table += &row(&[
+                run.containers.to_string(),
+                tier.tier.name().to_owned(),
+                milliseconds(tier.warm.cpu.median),
+                format!("**{:.2}**", tier.warm.cpu.median / run.tiers.floor.median),
+                milliseconds(tier.gzip.cpu.median),
+                milliseconds(tier.cold.cpu.median),
+                milliseconds(tier.dirty.cpu.median),
+                format!("{:.2}", tier.dirty.cpu.median / run.tiers.floor_dirty.median),
+                milliseconds(tier.warm.wall.median),
+                milliseconds(tier.warm.wall.p99),
+                milliseconds(tier.first),
+                mebibytes(tier.memory.resident),
+                mebibytes(tier.memory.peak),
+                tier.descriptors.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+/// None where no container of ours was started meanwhile.
+fn starts(runs: &[Run]) -> Option<String> {
+    let mut table = head(
+        "While 50 containers start one after the other: a start without and with scrapes all the time, and those scrapes",
+        &["containers", "tier", "start p50", "p99", "start beside scrapes p50", "p99", "scrape wall p50", "p99"],
+    );
+    let mut any = false;
+    for (run, tier) in runs.iter().flat_map(|run| run.tiers.rows.iter().map(move |tier| (run, tier))) {
+        let Some(starts) = &tier.starts else { continue };
+        any = true;
+        let starts = [starts.alone, starts.beside, starts.scrapes.wall];
+        let figures = starts.into_iter().flat_map(|figures| [figures.median, figures.p99]);
+        let first = [run.containers.to_string(), tier.tier.name().to_owned()];
+        table += &row(&first.into_iter().chain(figures.map(milliseconds)).collect::<Vec<_>>());
+    }
+    any.then_some(table)
 }
 
 fn against_the_floor(runs: &[Run]) -> String {

@@ -85,19 +85,20 @@ impl Interfaces {
             *self = Self { owner, ..Self::default() };
         }
         let (mut place, mut same) = (0, true);
-        let malformed = format::interfaces(text, |name, counters| {
-            if name == b"lo" {
-                return;
-            }
-            if let Some(row) = self.rows.get_mut(place).filter(|row| *row.name == *name) {
-                (row.before, row.counters) = (row.counters, *counters);
-            } else {
-                same = false;
-                self.rows.truncate(place);
-                self.rows.push(Interface::new(name, *counters));
-            }
-            place += 1;
-        });
+        let malformed = format::interfaces(
+            text,
+            |name| name != b"lo",
+            |name, counters| {
+                if let Some(row) = self.rows.get_mut(place).filter(|row| *row.name == *name) {
+                    (row.before, row.counters) = (row.counters, *counters);
+                } else {
+                    same = false;
+                    self.rows.truncate(place);
+                    self.rows.push(Interface::new(name, *counters));
+                }
+                place += 1;
+            },
+        );
         if !same || malformed > 0 || place < self.rows.len() {
             self.rows.truncate(place);
             self.mapping = Mapping::Unknown;
