@@ -71,8 +71,6 @@ pub struct Device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// `cgroup.self.flags`
-    pub flags: u32,
     /// `cgroup.kn`
     pub kn: u32,
     /// `kernfs_node.id`
@@ -164,7 +162,6 @@ pub struct DevicesPlan {
 impl Plan {
     /// Copies nothing.
     pub const NOTHING: Self = Self {
-        flags: 0,
         kn: 0,
         kn_id: 0,
         objects: [Object { pointer: NONE, members: 0 }; OBJECTS],
@@ -188,5 +185,5 @@ impl Plan {
 const _: () = {
     assert!(size_of::<Record>() == 256, "Record is part of a kernel map's layout");
     assert!(size_of::<Devices>() == 8 * (1 + 7 * DEVICES), "Devices is part of a kernel map's layout");
-    assert!(size_of::<Plan>() == 12 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
+    assert!(size_of::<Plan>() == 8 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
 };

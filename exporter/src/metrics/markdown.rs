@@ -18,6 +18,12 @@ collectors that are on by default. Limits (`container_spec_*`, `container_thread
 later, when the engine tells of an update, and otherwise every five minutes. On hosts with many containers, drops and errors
 of an interface that is an end of a veth pair are read when the host's end counts one, else every two minutes under traffic and every five
 without, and a name that was changed inside the container is noticed then; bytes and packets are those of the scrape. Everything else is read at each scrape.
+
+Where snapshots stand in for files (`docker_stats_exporter_read_tier{tier=\"snapshot\"}`; see ARCHITECTURE.md), the values are those of the same
+files at the moment of the scrape, with three exceptions: pressure is as of the kernel's last averaging, at most two seconds before, as
+only reading the file adds it up; user and system time are the same shares of the exact time on CPUs, remembered apart from what the file has shown,
+and may differ from it by a few ticks; and `container_processes` is listed anew when the number of threads has changed,
+and at least every minute. A changed limit is in the next scrape, whoever changed it.
 ";
 
 /// The whole document.

@@ -256,6 +256,7 @@ impl Reader {
         let containers = &self.containers;
         let mut snapshot = Snapshot::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
         snapshot.follow(containers);
+        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(1);
         self.snapshot = Some(snapshot);
         Ok(())
     }
@@ -299,18 +300,18 @@ impl Reader {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
-            // A collector's files follow each other: one look at the clock serves them all.
-            let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            if collector != timed {
-                lap(&mut clock, timed, timing);
-                timed = collector;
-            }
             if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
                 && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
             {
                 handle.close();
                 ways.copied(file.collectors);
                 continue;
+            }
+            // A collector's files follow each other: one look at the clock serves them all.
+            let collector = file.collectors.iter().next().unwrap_or(Collector::State);
+            if collector != timed {
+                lap(&mut clock, timed, timing);
+                timed = collector;
             }
             let untried = !matches!(handle, Handle::Absent);
             if !matches!(handle, Handle::Open(_)) {

@@ -107,6 +107,11 @@ impl Snapshots {
         self.trees.get(tree)?.record(place)
     }
 
+    /// Cgroups that the last snapshots met, of all trees together.
+    pub(crate) fn entries(&self) -> usize {
+        self.trees.iter().map(Tree::met).sum()
+    }
+
     /// Bytes of the tables.
     pub(crate) fn bytes(&self) -> usize {
         self.trees.iter().map(Tree::bytes).sum()

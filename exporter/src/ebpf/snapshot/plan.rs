@@ -50,12 +50,7 @@ impl TreePlan {
         };
         let way = |structure, path| types.offset(structure, path).ok_or_else(missing);
         let mut plan = Self {
-            kernel: Plan {
-                flags: way("cgroup", "self.flags")?,
-                kn: way("cgroup", "kn")?,
-                kn_id: way("kernfs_node", "id")?,
-                ..Plan::NOTHING
-            },
+            kernel: Plan { kn: way("cgroup", "kn")?, kn_id: way("kernfs_node", "id")?, ..Plan::NOTHING },
             flushes: wanted.flushes.clone(),
             cpus: Vec::new(),
             places: [None; Number::COUNT],

@@ -9,8 +9,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::programs::Iter;
-use aya::{Ebpf, include_bytes_aligned};
+use aya::include_bytes_aligned;
+use aya::programs::{Iter, ProgramFd};
 use exporter_ebpf::snapshot::{Devices, Record as Layout, Stats};
 
 use super::link::{Link, Order};
@@ -44,7 +44,8 @@ pub(super) struct Tree {
 
 /// A program with its tables. With more cgroups than it has room for, a larger one takes its place.
 struct Tables {
-    object: Ebpf,
+    /// Of the object nothing else is kept: it is large.
+    program: ProgramFd,
     room: usize,
     met: Mapped,
     records: Mapped,
@@ -98,7 +99,10 @@ impl Tree {
         let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * RECORD_WORDS)?);
         let stats = self.plan.has_stats().then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
         let devices = self.plan.has_devices().then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
-        self.tables = Some(Tables { object, room, met, records, stats, devices });
+        let program: &mut Iter = program_of(&mut object, PROGRAM)?;
+        let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
+        let program = program.try_clone().map_err(|error| refused(PROGRAM, &error))?;
+        self.tables = Some(Tables { program, room, met, records, stats, devices });
         Ok(())
     }
 
@@ -118,9 +122,7 @@ impl Tree {
             let now = std::fs::metadata(directory(&parent.path)).ok().map(|metadata| metadata.ino());
             parents.contains(&parent.path) && now == Some(parent.id)
         });
-        let Some(tables) = &mut self.tables else { return Ok(()) };
-        let program: &Iter = program_of(&mut tables.object, PROGRAM).map(|program: &mut Iter| &*program)?;
-        let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
+        let Some(tables) = &self.tables else { return Ok(()) };
         for path in parents {
             if self.parents.iter().any(|parent| parent.path == *path) {
                 continue;
@@ -132,8 +134,8 @@ impl Tree {
             }) else {
                 continue;
             };
-            let link =
-                Link::new(program.as_fd(), &cgroup, Order::DescendantsPre).map_err(|error| refused(PROGRAM, &error))?;
+            let link = Link::new(tables.program.as_fd(), &cgroup, Order::DescendantsPre)
+                .map_err(|error| refused(PROGRAM, &error))?;
             let flushes = self.plan.flushes.iter().filter_map(|name| File::open(directory.join(name)).ok()).collect();
             self.parents.push(Parent { path: path.clone(), id, link, flushes });
         }
@@ -159,6 +161,11 @@ impl Tree {
         }
         self.met = usize::try_from(met.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         Ok(())
+    }
+
+    /// Cgroups that the last snapshot met.
+    pub(super) fn met(&self) -> usize {
+        self.met
     }
 
     /// Bytes of the tables.

@@ -85,6 +85,8 @@ impl Reader {
                 }
             }
         }
+        let entries = i64::try_from(snapshot.taker.entries()).unwrap_or(i64::MAX);
+        snapshot.own.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
         // It is for all whose files it stands in for, each to an equal part.
         let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
         let share = start.elapsed() / u32::try_from(served.iter().count()).unwrap_or(1).max(1);

@@ -139,6 +139,7 @@ impl Snapshot {
     fn fail(&mut self, obstacle: &Obstacle) {
         warn!(%obstacle, "no more snapshots: values are read from files, which costs more and tells the same");
         self.own.count_read_error("snapshot", "failed");
+        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(0);
         self.files.iter_mut().for_each(|file| *file = Served::ByFile);
         self.is_fresh = false;
     }
