@@ -196,7 +196,7 @@ fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKi
     own.or_else(|| error.source().and_then(system_error))
 }
 
-/// An error with its causes, on one line: a verifier's log would be pages.
+/// An error with its causes, on one line: a verifier's log would be pages, of which the last line tells the reason.
 pub(super) fn told(what: &str, error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = format!("{what}: {error}");
     let mut cause = error.source();
@@ -208,8 +208,15 @@ pub(super) fn told(what: &str, error: &(dyn std::error::Error + 'static)) -> Str
         }
         cause = error.source();
     }
-    let line = text.lines().find(|line| !line.is_empty()).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_statistics(line));
+    let first = lines.next().unwrap_or_default();
+    let line = lines.next_back().map_or(first.to_owned(), |last| format!("{first} … {last}"));
     line.chars().take(400).collect()
+}
+
+/// What a verifier says at the end of its log, after the reason.
+fn is_statistics(line: &str) -> bool {
+    ["processed ", "verification time ", "stack depth "].iter().any(|start| line.starts_with(start))
 }
 
 /// Types in which one typedef or function has its name and its place and all before it are blank. aya asks for a whole kernel's to find one
