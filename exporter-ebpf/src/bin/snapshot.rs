@@ -204,8 +204,10 @@ unsafe fn copy_devices(cgroup: *const u8, devices: *mut Devices) {
         if object != 0 {
             read(&raw mut node, 8, object + plan.list as usize);
         }
-        let mut used = 0_usize;
-        while node != 0 && used < DEVICES {
+        let (mut used, mut seen) = (0_usize, 0);
+        // A group of a device that is going away is not shown.
+        while node != 0 && used < DEVICES && seen < 2 * DEVICES {
+            seen += 1;
             let group = node - plan.node as usize;
             let mut online = 0_u8;
             read(&raw mut online, 1, group + plan.online as usize);
@@ -217,8 +219,8 @@ unsafe fn copy_devices(cgroup: *const u8, devices: *mut Devices) {
             }
             read(&raw mut node, 8, node);
         }
-        // Where there are more, one more than fits says so.
-        (*devices).used = used as u64 + u64::from(node != 0);
+        // Where there are more, more than fit says so.
+        (*devices).used = if node == 0 { used as u64 } else { DEVICES as u64 + 1 };
     }
 }
 
