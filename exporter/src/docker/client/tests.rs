@@ -1,7 +1,6 @@
 //! Tests of `docker::client`, against a scripted engine where one is needed.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use super::Engine;
 use crate::config::DockerEndpoint;
