@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// No single read may take longer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// No single read may take longer: a guard against hanging, as a busy machine may stand still.
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// An answer.
 #[derive(Debug)]

@@ -16,12 +16,12 @@ pub fn patience() -> u32 {
 
 /// However short a thing usually takes, a limit only ends what hangs: a machine that others use, too, may stand still for
 /// this long.
-const AT_LEAST: Duration = Duration::from_mins(1);
+const AT_LEAST: Duration = Duration::from_mins(5);
 
 /// Calls `probe` until it gives a value.
 ///
 /// # Errors
-/// After `limit` times [`patience`], a minute at least, with what was waited for and the last error of `probe`.
+/// After `limit` times [`patience`], five minutes at least, with what was waited for and the last error of `probe`.
 pub fn eventually<T>(limit: Duration, what: &str, probe: impl FnMut() -> Result<T>) -> Result<T> {
     until((limit * patience()).max(AT_LEAST), what, probe)
 }
