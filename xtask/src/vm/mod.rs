@@ -117,7 +117,7 @@ fn run_command(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
                 rest = after;
             }
             ["--", command @ ..] if !command.is_empty() => {
-                let job = Job { input, output, script: script(command), terminal: false };
+                let job = Job { input, output, script: script(command), terminal: false, awaited: None };
                 return session::run(options, &job);
             }
             _ => bail!("run wants `-- COMMAND...`\n\n{USAGE}"),
