@@ -7,6 +7,9 @@ mod blkio;
 #[path = "docker/cpu.rs"]
 mod cpu;
 #[cfg(test)]
+#[path = "docker/details.rs"]
+mod details;
+#[cfg(test)]
 #[path = "docker/health.rs"]
 mod health;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What only a host of one's own can be asked: systemd stops Docker, a controller is taken away, Podman runs beside
-//! Docker, the exporter is a container as the README says, pages are written back by somebody else. Built with `--features guest`; `cargo xtask vm test` runs it in
-//! a guest, after the tests that run on every host.
+//! Docker, the exporter is a container as the README says, pages are written back by somebody else, every key of the v2 files
+//! is held against the kernel's. Built with `--features guest`; `cargo xtask vm test` runs it in a guest, after the tests that
+//! run on every host.
 
 #[cfg(test)]
 #[path = "guest/controller.rs"]
@@ -8,6 +9,9 @@ mod controller;
 #[cfg(test)]
 #[path = "guest/host.rs"]
 mod host;
+#[cfg(test)]
+#[path = "guest/keys.rs"]
+mod keys;
 #[cfg(test)]
 #[path = "guest/podman.rs"]
 mod podman;

@@ -95,7 +95,11 @@ static STEPS: &[Step] = &[
     },
     Step {
         name: "guest",
-        work: Work::Own(|| guests(&["trixie"])),
+        work: Work::Own(|| {
+            guests(&["trixie"])?;
+            say("$ cargo xtask vm --suite trixie faults");
+            vm::run(&["--suite", "trixie", "faults"]).context("guests that do not do what they should")
+        }),
         repair: "cargo xtask vm --suite trixie test WORD runs the tests of that name again, and with `shell` in place of \
                  `test` you are in the guest",
         in_test: true,

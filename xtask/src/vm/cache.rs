@@ -146,4 +146,15 @@ mod tests {
         assert!(target.join("all").exists() && !target.join("half").exists());
         fs::remove_dir_all(target).unwrap();
     }
+
+    #[test]
+    fn what_a_killed_process_has_left_half_done_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("image-0123");
+        fs::create_dir_all(target.with_extension("half").join("root")).unwrap();
+        fs::write(target.with_extension("half").join("root/old"), "").unwrap();
+        whole(&target, |path| Ok(fs::write(path.join("new"), "")?)).unwrap();
+        assert!(target.join("new").exists() && !target.join("root").exists());
+        assert!(!target.with_extension("half").exists());
+    }
 }

@@ -58,7 +58,7 @@ fn unpack(options: &Options, directory: &Path) -> anyhow::Result<()> {
     host::can_build()?;
     say(&format!("this machine's QEMU is missing, or older than {GOOD}: unpacking that of {SUITE}, once"));
     let mirror = options.mirror.clone().map_or_else(host::mirror, Ok)?;
-    let mut command = Command::new("mmdebstrap");
+    let mut command = host::contained("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant=extract", "--include=qemu-system-x86,seabios"]);
     command.args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""]);
     for option in host::apt_options()?.lines() {

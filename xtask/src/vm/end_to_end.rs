@@ -17,6 +17,9 @@ use crate::workspace;
 /// `guest` is for a host of one's own alone.
 const TESTS: &[&str] = &["harness", "docker", "faults", "ebpf", "guest"];
 
+/// How a test's good result reads.
+const RESULT: &str = " ... ok";
+
 /// Runs them; words choose tests by name.
 pub(super) fn run(options: &Options, filters: &[&str]) -> anyhow::Result<()> {
     host::can_run()?;
@@ -33,7 +36,8 @@ pub(super) fn run(options: &Options, filters: &[&str]) -> anyhow::Result<()> {
     let tests = workspace::root().join("tests");
     copy(&tests.join("fixtures"), &input.path().join("tests"))?;
     let script = script(&tests, filters);
-    session::run(options, &Job { input: Some(input.path().to_owned()), output: None, script, terminal: false })
+    let awaited = Some((start, RESULT));
+    session::run(options, &Job { input: Some(input.path().to_owned()), output: None, script, terminal: false, awaited })
 }
 
 fn build(bin: &Path) -> anyhow::Result<()> {

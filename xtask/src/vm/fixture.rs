@@ -17,7 +17,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let (input, output) = (scratch.path().join("in"), scratch.path().join("out"));
     binaries::place(&binaries::build(&["build", "--package", "xtask"])?, &input.join("bin"))?;
     let script = format!("NAME={name}\n{}", include_str!("guest/capture.sh"));
-    session::run(options, &Job { input: Some(input), output: Some(output.clone()), script, terminal: false })?;
+    session::run(
+        options,
+        &Job { input: Some(input), output: Some(output.clone()), script, terminal: false, awaited: None },
+    )?;
     let target = workspace::root().join("tests/fixtures").join(name);
     if target.exists() {
         fs::remove_dir_all(&target).with_context(|| target.display().to_string())?;

@@ -9,8 +9,13 @@ use anyhow::{Context, ensure};
 const TO_RUN: &[(&str, &str)] = &[("setpriv", "util-linux"), ("tar", "tar")];
 
 /// Programs that building an image needs.
-const TO_BUILD: &[(&str, &str)] =
-    &[("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("xz", "xz-utils"), ("apt-get", "apt")];
+const TO_BUILD: &[(&str, &str)] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("xz", "xz-utils"),
+    ("apt-get", "apt"),
+    ("unshare", "util-linux"),
+];
 
 /// Where Debian puts programs for root; a user's `PATH` may lack it.
 const SYSTEM: &str = "/usr/sbin";
@@ -32,6 +37,14 @@ pub(super) fn can_build() -> anyhow::Result<()> {
     let user = output(Command::new("id").arg("-u"))?;
     ensure!(user.trim() == "0", "the guest's image is built by root, with root's files in it: run this as root");
     Ok(())
+}
+
+/// A command whose processes, all of them, end with ours, however that comes about, and whose mounts go with them: what
+/// half-built trees hold is then files alone.
+pub(super) fn contained(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", program]);
+    command
 }
 
 fn have(programs: &[(&str, &str)]) -> anyhow::Result<()> {

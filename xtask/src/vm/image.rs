@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -19,8 +19,8 @@ const GUEST: &[(&str, &str)] = &[
     ("init.sh", include_str!("guest/init.sh")),
 ];
 
-/// Lines of a failed build that are shown.
-const SHOWN: usize = 25;
+/// Lines of a failed build, or of a console, that are shown: what a kernel says of its end takes half of them.
+const SHOWN: usize = 60;
 
 /// A built image.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ fn build(options: &Options, directory: &Path) -> anyhow::Result<()> {
     }
     let log = directory.join("log");
     let file = fs::File::create(&log)?;
-    let status = Command::new("sh")
+    let status = host::contained("sh")
         .args(["-c", BUILD, "build.sh"])
         .current_dir(directory)
         .env("SUITE", name)
@@ -83,5 +83,8 @@ fn build(options: &Options, directory: &Path) -> anyhow::Result<()> {
 /// The last lines of a text.
 pub(super) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return "    nothing\n".to_owned();
+    }
     lines.iter().skip(lines.len().saturating_sub(SHOWN)).flat_map(|line| ["    ", line, "\n"]).collect()
 }

@@ -89,7 +89,8 @@ impl Machine<'_> {
         let drive = |path: &Path, snapshot: bool| {
             let path = path.display().to_string().replace(',', ",,");
             let snapshot = if snapshot { "on" } else { "off" };
-            format!("file={path},format=raw,if=virtio,cache=unsafe,snapshot={snapshot}")
+            // A full disk here is an error there: by default the machine would stop, and wait for somebody.
+            format!("file={path},format=raw,if=virtio,cache=unsafe,snapshot={snapshot},werror=report,rerror=report")
         };
         [
             drive(&self.root, !self.keep),
@@ -154,6 +155,11 @@ impl Process {
     pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let child = command.spawn().with_context(|| format!("{}", command.get_program().display()))?;
         Ok(Self(child))
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// Waits until it ends, or `enough` says so, or the limit is over. None where it still runs.

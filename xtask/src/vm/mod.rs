@@ -11,6 +11,7 @@ mod binaries;
 mod cache;
 mod emulator;
 mod end_to_end;
+mod faults;
 mod fixture;
 mod host;
 mod image;
@@ -36,6 +37,7 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
 
   build             makes the image, and the saved state where there is no KVM
   test [FILTER...]  the end-to-end tests in the guest; with words, only tests whose names hold one of them
+  faults            guests that hang, do not boot or are killed: that they end, and leave nothing
   capture           the guest's fixture in tests/fixtures, with containers made for it
   shell             a terminal in the guest
   run [--in DIR] [--out DIR] -- COMMAND...
@@ -46,7 +48,7 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
   --suite NAME      bookworm, trixie or forky (default: trixie)
   --accel WHAT      kvm, tcg (emulation), or what works (default: auto)
   --mirror URL      the archive that packages come from; default: the one that apt uses on this machine
-  --limit SECONDS   ends the guest after this time (default: 3300; shell: none)";
+  --limit SECONDS   ends the guest after this time (default: 3300; shell: none; its first boot: 900 at most)";
 
 /// What the command line says, but for the command itself.
 struct Options {
@@ -74,6 +76,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match command {
         ["build"] => state::prepare(&options).map(drop),
         ["test", filters @ ..] => end_to_end::run(&options, filters),
+        ["faults"] => faults::run(&options),
         ["capture"] => fixture::run(&options),
         ["shell"] => terminal::run(&options),
         ["run", rest @ ..] => run_command(&options, rest),
@@ -117,7 +120,7 @@ fn run_command(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
                 rest = after;
             }
             ["--", command @ ..] if !command.is_empty() => {
-                let job = Job { input, output, script: script(command), terminal: false };
+                let job = Job { input, output, script: script(command), terminal: false, awaited: None };
                 return session::run(options, &job);
             }
             _ => bail!("run wants `-- COMMAND...`\n\n{USAGE}"),

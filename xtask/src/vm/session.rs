@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) script: String,
     /// Whether the command talks to this terminal.
     pub(super) terminal: bool,
+    /// Words to wait for in the output: how long after this moment they first came is told in the end.
+    pub(super) awaited: Option<(Instant, &'static str)>,
 }
 
 /// Runs a job; a status that is not 0 is the error [`Ended`].
@@ -41,13 +43,18 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
         Machine { emulator, image, accelerator: *accelerator, directory, root, keep: false, terminal: job.terminal };
     let mut process = machine.start(&saved.as_deref().map(state::incoming).unwrap_or_default())?;
     let mut said = File::open(directory.join("output"))?;
-    let mut started = None;
+    let (mut started, mut first) = (None, None);
     let limit = options.limit.or((!job.terminal).then_some(LIMIT));
     let ended = process.wait(limit, || {
         if started.is_none() && machine.has_said("started") {
             started = Some(start.elapsed());
         }
-        pass_on(&mut said)?;
+        let news = pass_on(&mut said)?;
+        if let (None, Some((since, words))) = (first, job.awaited)
+            && news.contains(words)
+        {
+            first = Some(since.elapsed());
+        }
         Ok(false)
     })?;
     pass_on(&mut said)?;
@@ -62,9 +69,12 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
     }
     let started = started.unwrap_or_default().as_secs_f64();
     let suite = options.suite.name;
+    let first =
+        first.map(|time| format!(", the first result came {:.1} s after the very beginning", time.as_secs_f64()));
     say(&format!(
-        "{suite}: the command started after {started:.1} s, all ended after {:.1} s",
-        start.elapsed().as_secs_f64()
+        "{suite}: the command started after {started:.1} s, all ended after {:.1} s{}",
+        start.elapsed().as_secs_f64(),
+        first.unwrap_or_default()
     ));
     match code.parse() {
         Ok(0) => Ok(()),
@@ -73,11 +83,12 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
     }
 }
 
-/// Shows what the command has said since the last time.
-fn pass_on(from: &mut File) -> anyhow::Result<()> {
+/// Shows what the command has said since the last time, and gives it.
+fn pass_on(from: &mut File) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;
     let mut out = std::io::stdout().lock();
     out.write_all(&bytes)?;
-    Ok(out.flush()?)
+    out.flush()?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

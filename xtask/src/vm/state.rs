@@ -43,7 +43,8 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
     }
     let key = cache::key(&[&emulator.version, &machine::make(accelerator)]);
     let saved = image.file(&format!("state-{key}"));
-    cache::whole(&saved, |directory| boot_and_save(&emulator, &image, accelerator, directory))?;
+    let limit = options.limit.map_or(BOOT, |limit| limit.min(BOOT));
+    cache::whole(&saved, |directory| boot_and_save(&emulator, &image, accelerator, limit, directory))?;
     Ok(Ready { emulator, image, accelerator, saved: Some(saved) })
 }
 
@@ -53,7 +54,13 @@ pub(super) fn incoming(saved: &Path) -> Vec<String> {
     vec!["-incoming".to_owned(), format!("exec:cat {}", quoted(&memory))]
 }
 
-fn boot_and_save(emulator: &Emulator, image: &Image, accelerator: Accelerator, directory: &Path) -> anyhow::Result<()> {
+fn boot_and_save(
+    emulator: &Emulator,
+    image: &Image,
+    accelerator: Accelerator,
+    limit: Duration,
+    directory: &Path,
+) -> anyhow::Result<()> {
     say("there is no KVM here that works: the guest is emulated; it boots once, and is saved");
     let start = Instant::now();
     let root = directory.join("root.ext4");
@@ -63,9 +70,9 @@ fn boot_and_save(emulator: &Emulator, image: &Image, accelerator: Accelerator, d
     let machine =
         Machine { emulator, image, accelerator, directory: scratch.path(), root, keep: true, terminal: false };
     let mut process = machine.start(&["-qmp", "unix:monitor,server=on,wait=off"].map(str::to_owned))?;
-    let ended = process.wait(Some(BOOT), || Ok(machine.has_said("ready")))?;
+    let ended = process.wait(Some(limit), || Ok(machine.has_said("ready")))?;
     if !machine.has_said("ready") {
-        let how = ended.map_or_else(|| format!("not ready after {BOOT:?}"), |status| format!("ended with {status}"));
+        let how = ended.map_or_else(|| format!("not ready after {limit:?}"), |status| format!("ended with {status}"));
         bail!("the guest does not boot: {how}\n{}", machine.last_words());
     }
     say(&format!("booted after {:.0} s", start.elapsed().as_secs_f64()));

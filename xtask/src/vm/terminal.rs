@@ -19,7 +19,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
         quoted(&kind)
     );
     let before = stty(&["--save"]);
-    let ended = session::run(options, &Job { input: None, output: None, script, terminal: true });
+    let ended = session::run(options, &Job { input: None, output: None, script, terminal: true, awaited: None });
     // QEMU may have left it raw.
     if let Some(before) = before {
         stty(&[&before]);
