@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::config::{Config, EbpfMode, SourceMode};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::ebpf::{Decision, Probes, Sizes, give_up_capabilities};
+use crate::ebpf::{Decision, Probes, Sizes, give_memory_back, give_up_capabilities};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Parts, Scraper, StartError};
@@ -96,6 +96,7 @@ async fn serve(config: Config, probes: Option<Probes>) -> anyhow::Result<()> {
     }
     let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
+    give_memory_back();
     if config.source != SourceMode::DockerApi {
         for line in doctor::shortcomings(&config) {
             warn!(what = line.what, found = line.found, cure = line.cure, "some metrics will be missing");

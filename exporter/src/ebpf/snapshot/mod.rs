@@ -2,7 +2,7 @@
 //! parent, and read without a system call. What they mean, and when they serve, is `read`'s to decide.
 //!
 //! Memory: for each cgroup 256 bytes per tree, 768 where `memory.stat` is wanted, and on v2 232 for block devices; with room
-//! for a quarter more cgroups than there are, in powers of two, 512 at least.
+//! for an eighth more cgroups than there are, and 64.
 
 mod cpus;
 mod link;

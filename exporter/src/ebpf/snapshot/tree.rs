@@ -27,8 +27,10 @@ pub(super) const RECORD_WORDS: usize = size_of::<Layout>() / 8;
 pub(super) const STATS_WORDS: usize = size_of::<Stats>() / 8;
 pub(super) const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
 
-/// Cgroups that the first tables have room for.
-const SMALLEST: usize = 512;
+/// Cgroups that tables have room for beside those that were met.
+const SPARE: usize = 64;
+/// Records of a page: room is made by pages, all of which count as ours.
+const PER_PAGE: usize = 16;
 
 /// One tree.
 pub(super) struct Tree {
@@ -74,7 +76,7 @@ impl Tree {
     /// What the kernel refused.
     pub(super) fn load(&mut self, loader: &mut Loader, cgroups: usize) -> Result<(), Obstacle> {
         // What comes between two scrapes finds room, too.
-        let room = (cgroups + cgroups / 4).next_power_of_two().max(SMALLEST);
+        let room = (cgroups + cgroups / 8 + SPARE).next_multiple_of(PER_PAGE);
         self.tables = None;
         self.parents.clear();
         let sized = |wanted: bool| u32::try_from(if wanted { room } else { 1 }).unwrap_or(u32::MAX);
