@@ -80,7 +80,7 @@ pub(super) struct Copied {
 /// What a look at a container's record told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct News {
-    /// A limit is another one than before.
+    /// A limit is another one than before, or may be, as it was not watched till now.
     pub(super) limits: bool,
     /// Tasks in it; none where that is not known.
     pub(super) tasks: Option<u64>,
@@ -188,14 +188,15 @@ impl Snapshot {
             tasks = tasks.or_else(|| record.number(Number::Tasks));
         }
         if !is_whole {
-            return News::default();
+            // Nobody watches its limits any more: what they are now is read.
+            return News { limits: copied.condition.take().is_some(), tasks: None };
         }
         let before = copied.condition.replace((objects, limits));
         if before.is_some_and(|(before, _)| before != objects) {
             // A controller has come or gone: the files tell what there is now.
             copied.known.fill(None);
         }
-        News { limits: before.is_some_and(|(_, before)| before != limits), tasks }
+        News { limits: before.is_none_or(|(_, before)| before != limits), tasks }
     }
 
     /// The values of a planned file into a sample, where the snapshot of this pass can give all of them.
