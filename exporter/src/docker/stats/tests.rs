@@ -43,10 +43,10 @@ async fn at_the_deadline_what_is_there_is_given() {
     let fake = Fake::start("0123456789abcdef".chars().map(|letter| container(letter, "web", "running")));
     let engine = fake.engine(&Own::new().unwrap());
     engine.connect().await.unwrap();
-    fake.world().slow_at = Some(("/stats".to_owned(), Duration::from_secs(1)));
+    fake.world().slow_at = Some(("/stats".to_owned(), Duration::from_millis(300)));
     let ids: Vec<_> = "0123456789abcdef".chars().map(id).collect();
     // Sixteen answers, a few at a time, take longer.
-    let sweep = Stats::new(engine, 1).sweep(&ids, Instant::now() + Duration::from_millis(2500)).await;
+    let sweep = Stats::new(engine, 1).sweep(&ids, Instant::now() + Duration::from_millis(900)).await;
     assert!(!sweep.readings.is_empty() && sweep.cut > 0, "{sweep:?}");
     assert_eq!(sweep.readings.len() + sweep.cut + sweep.failed, 16);
 }

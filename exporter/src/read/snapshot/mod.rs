@@ -188,8 +188,10 @@ impl Snapshot {
             tasks = tasks.or_else(|| record.number(Number::Tasks));
         }
         if !is_whole {
-            // Nobody watches its limits any more: what they are now is read.
-            return News { limits: copied.condition.take().is_some(), tasks: None };
+            // Nobody watches its limits, for now: they are read, but for those whom no snapshot will ever show.
+            copied.condition = None;
+            let is_covered = self.parents.iter().any(|parent| parents::is_below(path, parent));
+            return News { limits: self.is_fresh && is_covered, tasks: None };
         }
         let before = copied.condition.replace((objects, limits));
         if before.is_some_and(|(before, _)| before != objects) {
