@@ -216,10 +216,7 @@ impl Reader {
     ) {
         let Some(container) = containers.get_mut(place) else { return };
         container.sample.clear();
-        let news = self.snapshot.as_mut().map(|snapshot| snapshot.find(container)).unwrap_or_default();
-        if news.limits {
-            container.limits_due = None;
-        }
+        let tasks = self.snapshot.as_mut().and_then(|snapshot| snapshot.find(container));
         self.refresh_limits(container, pass.names, now);
         let ways = self.read_files(container, pass.collectors, timing);
         self.tiers.count(ways);
@@ -228,7 +225,7 @@ impl Reader {
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
             let mut clock = Instant::now();
-            self.list_processes(container, pass, news.tasks, now);
+            self.list_processes(container, pass, tasks, now);
             lap(&mut clock, Collector::Pids, timing);
             if wants(Collector::Network) || wants(Collector::Tcp) {
                 self.read_network(containers, place, pass, timing);

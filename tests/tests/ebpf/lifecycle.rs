@@ -141,8 +141,8 @@ fn capabilities_that_only_the_start_needed_are_given_up() {
         }
         // What was attached goes on counting.
         assert_eq!(exporter.scrape().unwrap().integer(LOADED, &[("program", "network_receive")]).unwrap(), 1);
+        exporter.stop().unwrap();
     }
-    exporter.stop().unwrap();
 }
 
 #[test]

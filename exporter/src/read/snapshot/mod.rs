@@ -77,15 +77,6 @@ pub(super) struct Copied {
     shown: [u64; 2],
 }
 
-/// What a look at a container's record told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct News {
-    /// A limit is another one than before, or may be, as it was not watched till now.
-    pub(super) limits: bool,
-    /// Tasks in it; none where that is not known.
-    pub(super) tasks: Option<u64>,
-}
-
 impl Snapshot {
     /// Starts snapshots of what the plan wants, where this host allows it.
     ///
@@ -159,9 +150,10 @@ impl Snapshot {
         Values { stats: &self.stats, page: self.page }
     }
 
-    /// Looks a container up in the snapshot of this pass. Gives what is new.
-    pub(super) fn find(&mut self, container: &mut Container) -> News {
-        let Container { copied, path, life, .. } = container;
+    /// Looks a container up in the snapshot of this pass. Has its limits read where they are others than before, or may be, as
+    /// nobody watched them till now. Gives the number of its tasks; none where that is not known.
+    pub(super) fn find(&mut self, container: &mut Container) -> Option<u64> {
+        let Container { copied, path, life, limits_due, .. } = container;
         if copied.life != *life || copied.cgroups.len() != self.trees.len() {
             let id = |tree: &PathBuf| {
                 let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
@@ -191,14 +183,20 @@ impl Snapshot {
             // Nobody watches its limits, for now: they are read, but for those whom no snapshot will ever show.
             copied.condition = None;
             let is_covered = self.parents.iter().any(|parent| parents::is_below(path, parent));
-            return News { limits: self.is_fresh && is_covered, tasks: None };
+            if self.is_fresh && is_covered {
+                *limits_due = None;
+            }
+            return None;
         }
         let before = copied.condition.replace((objects, limits));
         if before.is_some_and(|(before, _)| before != objects) {
             // A controller has come or gone: the files tell what there is now.
             copied.known.fill(None);
         }
-        News { limits: before.is_none_or(|(_, before)| before != limits), tasks }
+        if before.is_none_or(|(_, before)| before != limits) {
+            *limits_due = None;
+        }
+        tasks
     }
 
     /// The values of a planned file into a sample, where the snapshot of this pass can give all of them.
