@@ -70,7 +70,8 @@ impl Reader {
         let Some(mut snapshot) = self.snapshot.take() else { return };
         let start = Instant::now();
         snapshot.is_fresh = false;
-        if snapshot.serves() && !snapshot.parents.is_empty() {
+        let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
+        if !served.is_empty() && !snapshot.parents.is_empty() {
             let places = snapshot.turns(containers);
             for attempt in 1..=TRIES {
                 self.bracket(&mut snapshot, containers, &places, pass.collectors);
@@ -88,7 +89,6 @@ impl Reader {
         let entries = i64::try_from(snapshot.taker.entries()).unwrap_or(i64::MAX);
         snapshot.own.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
         // It is for all whose files it stands in for, each to an equal part.
-        let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
         let share = start.elapsed() / u32::try_from(served.iter().count()).unwrap_or(1).max(1);
         served.iter().for_each(|collector| timing.add(collector, share));
         self.snapshot = Some(snapshot);

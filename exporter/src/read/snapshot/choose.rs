@@ -50,3 +50,25 @@ fn version(file: &PlannedFile, hierarchy: &Hierarchy) -> Option<Version> {
     let trees = controllers.into_iter().filter_map(|controller| hierarchy.tree(controller));
     trees.into_iter().find(|tree| tree.path == file.tree).map(|tree| tree.version)
 }
+
+/// Whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: snapshots tell of what is below, too.
+pub(super) fn has_local_events(mounts: &str) -> bool {
+    let options = mounts.lines().filter_map(|mount| {
+        let mut fields = mount.split(' ').skip(2);
+        (fields.next() == Some("cgroup2")).then(|| fields.next()).flatten()
+    });
+    options.flat_map(|options| options.split(',')).any(|option| option.ends_with("_localevents"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_local_events;
+
+    #[test]
+    fn events_of_a_cgroup_alone_are_told_by_the_mount() {
+        let mount = |options: &str| format!("proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 {options} 0 0\n");
+        assert!(!has_local_events(&mount("rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot")));
+        assert!(has_local_events(&mount("rw,relatime,memory_localevents")));
+        assert!(has_local_events(&mount("rw,pids_localevents,nsdelegate")));
+    }
+}

@@ -26,7 +26,7 @@ use crate::ebpf::{Number, Obstacle, Probes, Snapshots, Wanted};
 use crate::metrics::{CollectorSet, Own};
 
 use check::Bracket;
-use choose::choose;
+use choose::{choose, has_local_events};
 use parents::parents;
 use recipes::Recipe;
 use stats::Stat;
@@ -91,8 +91,17 @@ impl Snapshot {
     ) -> Result<Self, Obstacle> {
         let mut wanted: Vec<(PathBuf, Wanted)> = Vec::new();
         let mut keys_followed: Vec<&'static str> = Vec::new();
-        let files: Vec<Served> =
-            plan.files.iter().map(|file| choose(file, hierarchy, &mut wanted, &mut keys_followed)).collect();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let local_events = has_local_events(&mounts);
+        let mut files: Vec<Served> = Vec::new();
+        for file in &plan.files {
+            let is_local = local_events && file.name.ends_with(".events");
+            files.push(if is_local {
+                Served::ByFile
+            } else {
+                choose(file, hierarchy, &mut wanted, &mut keys_followed)
+            });
+        }
         let taker = probes.snapshots(&wanted, containers)?;
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         let counters = (0..wanted.len()).map(|tree| taker.stats(tree)).max().unwrap_or(0);
@@ -135,12 +144,7 @@ impl Snapshot {
         self.is_fresh = false;
     }
 
-    /// Whether a snapshot stands in for any file.
-    fn serves(&self) -> bool {
-        self.files.iter().any(|file| !matches!(file, Served::ByFile))
-    }
-
-    /// The collectors for whose files it does.
+    /// The collectors for whose files a snapshot stands in.
     fn collectors(&self, plan: &Plan) -> CollectorSet {
         let served = plan.files.iter().zip(&self.files).filter(|(_, served)| !matches!(served, Served::ByFile));
         served.fold(CollectorSet::EMPTY, |all, (file, _)| all.union(file.collectors))
