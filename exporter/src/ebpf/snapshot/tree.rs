@@ -136,8 +136,12 @@ impl Tree {
             }) else {
                 continue;
             };
-            let link = Link::new(tables.program.as_fd(), &cgroup, Order::DescendantsPre)
-                .map_err(|error| refused(PROGRAM, &error))?;
+            let link = match Link::new(tables.program.as_fd(), &cgroup, Order::DescendantsPre) {
+                Ok(link) => link,
+                // It has ended meanwhile.
+                Err(_) if !directory.exists() => continue,
+                Err(error) => return Err(refused(PROGRAM, &error)),
+            };
             let flushes = self.plan.flushes.iter().filter_map(|name| File::open(directory.join(name)).ok()).collect();
             self.parents.push(Parent { path: path.clone(), id, link, flushes });
         }

@@ -1,7 +1,8 @@
 //! Whether snapshots say what the files say. At first those of several containers are read on both sides of a snapshot, and
 //! then one container at every scrape: a value must lie between the two readings, and be theirs where these are alike.
 //!
-//! What does not is looked at again, as numbers move. What is wrong three times is wrong: the file serves from then on.
+//! What does not is looked at again, as numbers move: one that rises and falls may be the same before and after and another
+//! one between. What is wrong ten times in a row is wrong: the file serves from then on.
 
 use std::time::Instant;
 
@@ -23,7 +24,7 @@ use crate::metrics::{CollectorSet, Dimension};
 /// Containers that are compared before snapshots serve.
 const AT_FIRST: usize = 8;
 /// Comparisons that a wrong value has to fail.
-const TRIES: usize = 3;
+const TRIES: usize = 10;
 /// How far two may differ who have looked at a cgroup's user and system time at different moments: two ticks (10 ms each on
 /// v1, microseconds on v2), and one part of so many.
 const TICKS: u64 = 2;
@@ -52,6 +53,8 @@ enum Verdict {
 /// A value that is not what its file says.
 #[derive(Debug)]
 struct Difference {
+    /// Of which container.
+    place: usize,
     file: usize,
     key: &'static str,
     before: Option<u64>,
@@ -73,17 +76,21 @@ impl Reader {
         let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
         if !served.is_empty() && !snapshot.parents.is_empty() {
             let places = snapshot.turns(containers);
-            for attempt in 1..=TRIES {
+            let mut suspects: Option<Vec<Difference>> = None;
+            for _ in 0..TRIES {
                 self.bracket(&mut snapshot, containers, &places, pass.collectors);
-                let differences = self.judge(&mut snapshot, containers);
-                if differences.is_empty() {
+                let mut differences = self.judge(&mut snapshot, containers);
+                if let Some(before) = &suspects {
+                    differences.retain(|difference| before.iter().any(|other| other.is_of_the_same(difference)));
+                }
+                let is_clear = differences.is_empty();
+                suspects = Some(differences);
+                if is_clear {
                     break;
                 }
-                if attempt == TRIES {
-                    for difference in &differences {
-                        snapshot.give_up(difference, self.plan.files.get(difference.file));
-                    }
-                }
+            }
+            for difference in suspects.iter().flatten() {
+                snapshot.give_up(difference, self.plan.files.get(difference.file));
             }
         }
         let entries = i64::try_from(snapshot.taker.entries()).unwrap_or(i64::MAX);
@@ -143,7 +150,7 @@ impl Reader {
         for bracket in &brackets {
             let Some(container) = containers.get_mut(bracket.place) else { continue };
             snapshot.find(container);
-            if container.copied.cgroups.iter().any(|(_, place)| place.is_none()) {
+            if container.copied.cgroups.iter().all(|(_, place)| place.is_none()) {
                 continue;
             }
             judged += 1;
@@ -163,7 +170,14 @@ impl Reader {
                     let mut shown = container.copied.shown;
                     let told = snapshot.values().value(*recipe, &record, &mut shown);
                     if judge(*recipe, before, told, after) == Verdict::Differs {
-                        differences.push(Difference { file: place, key, before, snapshot: told, after });
+                        differences.push(Difference {
+                            place: bracket.place,
+                            file: place,
+                            key,
+                            before,
+                            snapshot: told,
+                            after,
+                        });
                     }
                 }
             }
@@ -234,6 +248,12 @@ impl Snapshot {
     }
 }
 
+impl Difference {
+    fn is_of_the_same(&self, other: &Self) -> bool {
+        (self.place, self.file, self.key) == (other.place, other.file, other.key)
+    }
+}
+
 /// Whether a value is what the file said before and after.
 fn judge(recipe: Recipe, before: Option<u64>, told: Option<u64>, after: Option<u64>) -> Verdict {
     // What the file does not have is never filled in; and what a snapshot cannot tell is read.
@@ -261,7 +281,14 @@ fn compare_devices(place: usize, file: &PlannedFile, bracket: &Bracket, sample: 
             let before = table(&bracket.before, device, *column);
             let snapshot = table(sample, device, *column);
             let is_between = snapshot.map_or(before.is_none(), |value| value >= before.unwrap_or(0) && value <= after);
-            (!is_between).then_some(Difference { file: place, key, before, snapshot, after: Some(after) })
+            (!is_between).then_some(Difference {
+                place: bracket.place,
+                file: place,
+                key,
+                before,
+                snapshot,
+                after: Some(after),
+            })
         })
     })
 }

@@ -66,7 +66,7 @@ enum Served {
 #[derive(Debug, Default)]
 pub(super) struct Copied {
     life: u64,
-    /// Its cgroup in each tree, and where in the snapshot that is.
+    /// Its cgroup in each tree, 0 where it has none, and where in the snapshot that is.
     cgroups: Vec<(u64, Option<u32>)>,
     /// For each planned file the keys that it has, a bit each; none where it was not read yet. Those of devices are not
     /// told apart: a snapshot has the devices that the file has.
@@ -159,21 +159,25 @@ impl Snapshot {
     pub(super) fn find(&mut self, container: &mut Container) -> Option<u64> {
         let Container { copied, path, life, limits_due, .. } = container;
         if copied.life != *life || copied.cgroups.len() != self.trees.len() {
-            let id = |tree: &PathBuf| {
-                let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
-                (found.map_or(0, |metadata| metadata.ino()), None)
-            };
             *copied = Copied {
                 life: *life,
-                cgroups: self.trees.iter().map(id).collect(),
+                cgroups: vec![(0, None); self.trees.len()],
                 known: vec![None; self.files.len()],
                 ..Copied::default()
             };
         }
         let (mut objects, mut limits, mut tasks, mut is_whole) = (0_u64, 0_u64, None, true);
         for (tree, (id, place)) in copied.cgroups.iter_mut().enumerate() {
+            // The cgroups of a container are made one after the other, and not all engines make one in each tree.
+            if let (0, Some(tree)) = (*id, self.trees.get(tree)) {
+                let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
+                *id = found.map_or(0, |metadata| metadata.ino());
+            }
+            if *id == 0 {
+                continue;
+            }
             let before = place.unwrap_or(u32::MAX);
-            *place = if self.is_fresh && *id != 0 { self.taker.find(tree, *id, before) } else { None };
+            *place = if self.is_fresh { self.taker.find(tree, *id, before) } else { None };
             let Some(record) = place.and_then(|place| self.taker.record(tree, place)) else {
                 is_whole = false;
                 continue;
