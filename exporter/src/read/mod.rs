@@ -21,6 +21,7 @@ mod probed;
 mod process;
 mod processes;
 mod reader;
+mod renewal;
 mod sample;
 mod snapshot;
 #[cfg(test)]
@@ -37,7 +38,8 @@ pub use limits::Limits;
 pub use links::{Refusal, can_dump_links};
 pub use plan::{Plan, PlannedFile, Row, Value};
 pub use planner::{for_api, for_cgroups};
-pub use reader::{LIMITS_INTERVAL, Pass, Reader};
+pub use reader::{Pass, Reader};
+pub use renewal::LIMITS_INTERVAL;
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
 pub use snapshot::{Snapshot, can_be_taken};
 pub use timing::Timing;

@@ -1,0 +1,47 @@
+//! When a container's limits are read: they are slow facts, and reading them costs as much as all counters.
+
+use std::time::{Duration, Instant};
+
+use super::container::Container;
+use super::limits::Limits;
+use super::reader::Reader;
+use crate::name::Names;
+
+/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
+/// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
+pub const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// The same where a snapshot tells of every change at once.
+const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Groups of containers whose limits are read in different scrapes.
+const LIMITS_TURNS: u32 = 16;
+
+impl Reader {
+    pub(super) fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
+        let engine = || container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
+        // A capture is small, and may be edited under us.
+        let fresh = container.limits_due.is_some_and(|due| self.live && now < due);
+        // A container may be seen before the engine tells of it, and what was asked for is known to it alone.
+        if fresh && (container.limits_told || engine().is_none()) {
+            return;
+        }
+        let interval = match container.limits_due {
+            None => SETTLED,
+            Some(_) if container.copied.are_limits_watched() => WATCHED_LIMITS_INTERVAL,
+            Some(_) => LIMITS_INTERVAL,
+        };
+        let engine = engine();
+        container.limits_told = engine.is_some();
+        let own = &self.own;
+        let problem = |file: &str, reason| own.count_read_error(file, reason);
+        container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
+        // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
+        self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
+        container.limits_due = Some(now + interval * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
+        container.retry_absent();
+    }
+}
