@@ -275,23 +275,3 @@ extern "C" fn snapshot_cpus(_: *const Context) -> i32 {
 }
 
 static FIRST: u32 = 0;
-
-/// What an iterator costs that only says which cgroups there are: for the bench.
-#[unsafe(link_section = "iter/cgroup")]
-#[unsafe(no_mangle)]
-extern "C" fn snapshot_bare(context: *const Context) -> i32 {
-    // SAFETY: as in `snapshot`.
-    unsafe {
-        let cgroup = (*context).cgroup;
-        if cgroup.is_null() {
-            return 0;
-        }
-        let Some(met) = SNAPSHOT_MET.get_ptr_mut(0) else { return 0 };
-        let place = *met;
-        *met = place + 1;
-        let Some(record) = SNAPSHOT_RECORDS.get_ptr_mut(place as u32) else { return 0 };
-        let node: *const u8 = kernel::load(cgroup, plan!(kn));
-        (*record).id = kernel::load(node, plan!(kn_id));
-    }
-    0
-}
