@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use exporter_tests::bare::BareContainers;
@@ -185,9 +186,10 @@ fn processes_are_counted_anew_when_there_are_more() {
     let path = bare.path(&bare.ids[0]);
     let count = |exposition: &Exposition| exposition.integer("container_processes", &[("id", &path)]);
     assert_eq!(count(&take(&snapshots).unwrap()).unwrap(), 1);
-    let more = "for i in 1 2; do sleep 4 >/dev/null 2>&1 & done";
-    bare.run(&bare.ids[0], &["sh", "-c", more]).unwrap();
+    let more = "for i in 1 2; do sleep 1d >/dev/null 2>&1 & echo $!; done";
+    let pids = bare.run(&bare.ids[0], &["sh", "-c", more]).unwrap();
     assert_eq!(count(&take(&snapshots).unwrap()).unwrap(), 3);
+    assert!(Command::new("kill").args(pids.split_whitespace()).status().unwrap().success());
     let back = snapshots.scrape_until(SOON, "the other processes to be gone", |exposition| {
         let count = count(exposition)?;
         ensure!(count == 1, "{count} processes");
