@@ -22,6 +22,13 @@ pub const CPUS: usize = 1024;
 /// Words of a map's own description, to find where its values are.
 pub const MAP_WORDS: usize = 96;
 
+/// In a record's objects: the cgroup has CPU time of v1, block I/O of v2, and the counters behind `memory.stat`.
+pub const HAS_CPUS: u64 = 1 << 61;
+/// See [`HAS_CPUS`].
+pub const HAS_DEVICES: u64 = 1 << 62;
+/// See [`HAS_CPUS`].
+pub const HAS_STATS: u64 = 1 << 63;
+
 /// Instead of an offset: it is not wanted, or this kernel does not have it.
 pub const NONE: u32 = u32::MAX;
 /// Instead of the offset of a pointer: the cgroup itself.
@@ -33,7 +40,7 @@ pub const ITSELF: u32 = u32::MAX - 1;
 pub struct Record {
     /// The cgroup: the inode number of its directory.
     pub id: u64,
-    /// A bit per object that this cgroup has: a controller that is not enabled here has none.
+    /// A bit per object that this cgroup has, and [`HAS_CPUS`] and its kin: a controller that is not enabled here has none.
     pub objects: u64,
     /// Digest of the members that are limits: another one tells that some limit has changed.
     pub limits: u64,
@@ -71,6 +78,8 @@ pub struct Device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// `cgroup_subsys_state.flags`
+    pub flags: u32,
     /// `cgroup.kn`
     pub kn: u32,
     /// `kernfs_node.id`
@@ -94,7 +103,9 @@ pub struct Object {
     /// Where in `struct cgroup` the pointer to it is, or [`ITSELF`].
     pub pointer: u32,
     /// How many members of it are looked at.
-    pub members: u32,
+    pub members: u16,
+    /// Whether it is a controller's part of the cgroup, which has to be enabled here.
+    pub is_part: u16,
 }
 
 /// A member of an object.
@@ -162,9 +173,10 @@ pub struct DevicesPlan {
 impl Plan {
     /// Copies nothing.
     pub const NOTHING: Self = Self {
+        flags: 0,
         kn: 0,
         kn_id: 0,
-        objects: [Object { pointer: NONE, members: 0 }; OBJECTS],
+        objects: [Object { pointer: NONE, members: 0, is_part: 0 }; OBJECTS],
         members: [Member { offset: 0, size: 0, is_limit: 0 }; MEMBERS],
         stats: StatsPlan { pointer: NONE, vmstats: 0, bytes: 0 },
         cpus: CpusPlan { pointer: NONE, usage: 0, stat: 0, count: 0 },
@@ -185,5 +197,5 @@ impl Plan {
 const _: () = {
     assert!(size_of::<Record>() == 256, "Record is part of a kernel map's layout");
     assert!(size_of::<Devices>() == 8 * (1 + 7 * DEVICES), "Devices is part of a kernel map's layout");
-    assert!(size_of::<Plan>() == 8 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
+    assert!(size_of::<Plan>() == 12 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
 };

@@ -17,8 +17,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use exporter_ebpf::kernel;
 use exporter_ebpf::snapshot::{
-    CPUS, CpusPlan, DEVICES, Devices, DevicesPlan, ITSELF, MAP_WORDS, MEMBERS, NONE, NUMBERS, OBJECTS, Plan, Record,
-    STATS, Stats, StatsPlan,
+    CPUS, CpusPlan, DEVICES, Devices, DevicesPlan, HAS_CPUS, HAS_DEVICES, HAS_STATS, ITSELF, MAP_WORDS, MEMBERS, NONE,
+    NUMBERS, OBJECTS, Plan, Record, STATS, Stats, StatsPlan,
 };
 
 /// Set by user space before loading.
@@ -66,6 +66,24 @@ fn constant<T: Copy>(member: *const T) -> T {
     unsafe { member.read_volatile() }
 }
 
+/// `CSS_VISIBLE` of a controller's part of a cgroup: one that is not enabled here may be kept for another that needs it, as
+/// memory is for block I/O, and has no files.
+const VISIBLE: u32 = 1 << 3;
+
+/// A controller's part of a cgroup; 0 where it is not enabled.
+#[inline(always)]
+unsafe fn part(cgroup: *const u8, pointer: u32) -> usize {
+    // SAFETY: as the plan says; reads into a local variable, and a bad address gives an error and zeroes.
+    unsafe {
+        let part = kernel::load::<usize>(cgroup, pointer);
+        let mut flags = 0_u32;
+        if part != 0 {
+            read(&raw mut flags, 4, part + plan!(flags) as usize);
+        }
+        if flags & VISIBLE == 0 { 0 } else { part }
+    }
+}
+
 /// For each cgroup, and once more without one at the end.
 #[unsafe(link_section = "iter/cgroup")]
 #[unsafe(no_mangle)]
@@ -89,12 +107,12 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
         if plan!(stats.pointer) != NONE
             && let Some(stats) = SNAPSHOT_STATS.get_ptr_mut(place as u32)
         {
-            copy_stats(cgroup, stats);
+            copy_stats(cgroup, record, stats);
         }
         if plan!(devices.pointer) != NONE
             && let Some(devices) = SNAPSHOT_DEVICES.get_ptr_mut(place as u32)
         {
-            copy_devices(cgroup, devices);
+            copy_devices(cgroup, record, devices);
         }
     }
     0
@@ -111,8 +129,11 @@ unsafe fn copy_members(cgroup: *const u8, record: *mut Record) -> usize {
         let end = member + plan!(objects[which].members) as usize;
         if pointer != NONE {
             // SAFETY: as the plan says; a pointer is checked before it is followed.
-            let object =
-                if pointer == ITSELF { cgroup as usize } else { unsafe { kernel::load::<usize>(cgroup, pointer) } };
+            let object = match plan!(objects[which].is_part) {
+                _ if pointer == ITSELF => cgroup as usize,
+                0 => unsafe { kernel::load::<usize>(cgroup, pointer) },
+                _ => unsafe { part(cgroup, pointer) },
+            };
             if object != 0 {
                 objects |= 1 << which;
             }
@@ -149,10 +170,11 @@ unsafe fn copy_cpus(cgroup: *const u8, record: *mut Record, first: usize) {
     let CpusPlan { pointer, usage, stat, count } = plan!(cpus);
     // SAFETY: as the plan says; reads into local variables, and a bad address gives an error and zeroes.
     unsafe {
-        let object = kernel::load::<usize>(cgroup, pointer);
+        let object = part(cgroup, pointer);
         if object == 0 || first > NUMBERS - 3 {
             return;
         }
+        (*record).objects |= HAS_CPUS;
         let (mut usages, mut stats) = (0_usize, 0_usize);
         read(&raw mut usages, 8, object + usage as usize);
         read(&raw mut stats, 8, object + stat as usize);
@@ -179,14 +201,15 @@ unsafe fn copy_cpus(cgroup: *const u8, record: *mut Record, first: usize) {
 
 /// The counters behind `memory.stat`.
 #[inline(always)]
-unsafe fn copy_stats(cgroup: *const u8, stats: *mut Stats) {
+unsafe fn copy_stats(cgroup: *const u8, record: *mut Record, stats: *mut Stats) {
     let StatsPlan { pointer, vmstats, bytes } = plan!(stats);
     // SAFETY: as the plan says; reads no more than the map value takes.
     unsafe {
-        let object = kernel::load::<usize>(cgroup, pointer);
+        let object = part(cgroup, pointer);
         if object == 0 || bytes > (STATS * 8) as u32 {
             return;
         }
+        (*record).objects |= HAS_STATS;
         let mut from = 0_usize;
         read(&raw mut from, 8, object + vmstats as usize);
         read(stats, bytes, from);
@@ -195,15 +218,17 @@ unsafe fn copy_stats(cgroup: *const u8, stats: *mut Stats) {
 
 /// Block I/O of v2: the list of the devices that the cgroup has used.
 #[inline(always)]
-unsafe fn copy_devices(cgroup: *const u8, devices: *mut Devices) {
+unsafe fn copy_devices(cgroup: *const u8, record: *mut Record, devices: *mut Devices) {
     let plan: DevicesPlan = plan!(devices);
     // SAFETY: as the plan says; reads no more than the places they go to, and a bad address gives an error and zeroes.
     unsafe {
-        let object = kernel::load::<usize>(cgroup, plan.pointer);
-        let mut node = 0_usize;
-        if object != 0 {
-            read(&raw mut node, 8, object + plan.list as usize);
+        let object = part(cgroup, plan.pointer);
+        if object == 0 {
+            return;
         }
+        (*record).objects |= HAS_DEVICES;
+        let mut node = 0_usize;
+        read(&raw mut node, 8, object + plan.list as usize);
         let (mut used, mut seen) = (0_usize, 0);
         // A group of a device that is going away is not shown.
         while node != 0 && used < DEVICES && seen < 2 * DEVICES {

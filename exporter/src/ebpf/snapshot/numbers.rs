@@ -24,6 +24,11 @@ const PIDS: Object = Object::Controller("pids_cgrp_id");
 const IO: Object = Object::Controller("io_cgrp_id");
 
 impl Object {
+    /// Whether it is a controller's, which may not be enabled in a cgroup.
+    pub(super) fn is_part(self) -> bool {
+        matches!(self, Self::Controller(_))
+    }
+
     /// Where in `struct cgroup` the pointer to it is.
     pub(super) fn pointer(self, types: &Types) -> Option<u32> {
         match self {

@@ -50,7 +50,12 @@ impl TreePlan {
         };
         let way = |structure, path| types.offset(structure, path).ok_or_else(missing);
         let mut plan = Self {
-            kernel: Plan { kn: way("cgroup", "kn")?, kn_id: way("kernfs_node", "id")?, ..Plan::NOTHING },
+            kernel: Plan {
+                flags: way("cgroup_subsys_state", "flags")?,
+                kn: way("cgroup", "kn")?,
+                kn_id: way("kernfs_node", "id")?,
+                ..Plan::NOTHING
+            },
             flushes: wanted.flushes.clone(),
             cpus: Vec::new(),
             places: [None; Number::COUNT],
@@ -109,7 +114,7 @@ impl TreePlan {
                     add(Member { offset, size: 8, is_limit: 1 });
                 }
             }
-            *place = KernelObject { pointer, members };
+            *place = KernelObject { pointer, members, is_part: u16::from(object.is_part()) };
         }
     }
 

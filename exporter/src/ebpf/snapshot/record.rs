@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use exporter_ebpf::snapshot::DEVICES;
+use exporter_ebpf::snapshot::{DEVICES, HAS_CPUS, HAS_DEVICES, HAS_STATS};
 
 use super::numbers::Number;
 use super::tree::Record;
@@ -24,7 +24,7 @@ impl Record<'_> {
 
     /// Time on CPUs, user and system time, in nanoseconds, added up over all CPUs (v1).
     pub(crate) fn cpus(&self) -> Option<[u64; 3]> {
-        let first = NUMBERS + self.plan.cpus_place()?;
+        let first = NUMBERS + self.plan.cpus_place().filter(|_| self.has(HAS_CPUS))?;
         Some([self.word(first)?, self.word(first + 1)?, self.word(first + 2)?])
     }
 
@@ -35,7 +35,7 @@ impl Record<'_> {
 
     /// One of the counters behind `memory.stat`.
     pub(crate) fn stat(&self, place: usize) -> Option<u64> {
-        self.stats.get(place).map(|word| word.load(Ordering::Relaxed))
+        self.stats.get(place).filter(|_| self.has(HAS_STATS)).map(|word| word.load(Ordering::Relaxed))
     }
 
     /// How many of them there are.
@@ -45,8 +45,9 @@ impl Record<'_> {
 
     /// The devices that it has used; none where there are more than a snapshot takes.
     pub(crate) fn devices(&self) -> Option<impl Iterator<Item = DeviceUse> + '_> {
-        let used =
-            usize::try_from(self.devices.first()?.load(Ordering::Relaxed)).ok().filter(|used| *used <= DEVICES)?;
+        let used = usize::try_from(self.devices.first().filter(|_| self.has(HAS_DEVICES))?.load(Ordering::Relaxed))
+            .ok()
+            .filter(|used| *used <= DEVICES)?;
         Some(self.devices.get(1..)?.chunks_exact(DEVICE).take(used).map(|words| {
             let word = |place: usize| words.get(place).map_or(0, |word| word.load(Ordering::Relaxed));
             DeviceUse {
@@ -56,6 +57,10 @@ impl Record<'_> {
                 operations: [word(4), word(5), word(6)],
             }
         }))
+    }
+
+    fn has(&self, what: u64) -> bool {
+        self.word(OBJECTS).is_some_and(|objects| objects & what != 0)
     }
 
     fn word(&self, place: usize) -> Option<u64> {
