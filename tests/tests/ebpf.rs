@@ -27,6 +27,7 @@ mod sched;
 #[cfg(test)]
 #[path = "ebpf/snapshot.rs"]
 mod snapshot;
+#[cfg(test)]
 #[path = "ebpf/talk.rs"]
 mod talk;
 #[cfg(test)]

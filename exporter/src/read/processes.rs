@@ -11,6 +11,7 @@ use super::file::{Handle, Outcome};
 use super::fill::{pids_below, read_pids};
 use super::process::{Process, count_processes, count_sockets};
 use super::reader::{Pass, Reader, reason};
+use super::renewal::{TURNS, in_turns};
 use super::timing::Timing;
 use crate::metrics::{Collector, CollectorSet, Controller, Dimension, DiskFact};
 use crate::name::Names;
@@ -39,13 +40,12 @@ impl Reader {
         if is_known {
             self.namespaces.visible |=
                 container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
-            if let Some(slot) = self.plan.process_count {
-                container.sample.set(slot, container.pids.len() as u64);
-            }
+            self.count_listed(container);
             return;
         }
         self.read_processes(container, pass.names);
-        container.listed = tasks.map(|tasks| (tasks, now + LISTED_ANEW));
+        let turn = u32::try_from(container.life % u64::from(TURNS)).unwrap_or(0);
+        container.listed = tasks.map(|tasks| (tasks, now + in_turns(LISTED_ANEW, turn)));
         if tasks.is_some() {
             container.procs.close();
             container.directory = None;
@@ -77,11 +77,15 @@ impl Reader {
         for _ in 0..malformed {
             self.own.count_read_error("cgroup.procs", "malformed");
         }
-        // A v1 kernel leaves processes of other pid namespaces out of the list (v2 writes 0 for each): an empty list is no count.
+        self.count_listed(container);
+        self.choose_process(container, names);
+    }
+
+    /// A v1 kernel leaves processes of other pid namespaces out of the list (v2 writes 0 for each): an empty list is no count.
+    fn count_listed(&self, container: &mut Container) {
         if let Some(slot) = self.plan.process_count.filter(|_| !container.pids.is_empty()) {
             container.sample.set(slot, container.pids.len() as u64);
         }
-        self.choose_process(container, names);
     }
 
     /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.

@@ -17,8 +17,13 @@ const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 /// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Groups of containers whose limits are read in different scrapes.
-const LIMITS_TURNS: u32 = 16;
+/// Groups of containers of which something is read anew in different scrapes.
+pub(super) const TURNS: u32 = 16;
+
+/// After how long a group reads something anew that is to be read once in an interval: after half of it at the earliest.
+pub(super) fn in_turns(interval: Duration, turn: u32) -> Duration {
+    interval * (TURNS + turn) / (2 * TURNS)
+}
 
 impl Reader {
     pub(super) fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
@@ -40,8 +45,8 @@ impl Reader {
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
-        self.limits_turn = (self.limits_turn + 1) % LIMITS_TURNS;
-        container.limits_due = Some(now + interval * (LIMITS_TURNS + self.limits_turn) / (2 * LIMITS_TURNS));
+        self.limits_turn = (self.limits_turn + 1) % TURNS;
+        container.limits_due = Some(now + in_turns(interval, self.limits_turn));
         container.retry_absent();
     }
 }
