@@ -114,7 +114,7 @@ pub struct Object {
 pub struct Member {
     /// Where it is.
     pub offset: u32,
-    /// Its size: 4 or 8 bytes.
+    /// Its size: 1, 4 or 8 bytes.
     pub size: u16,
     /// Whether it is a limit: folded into the digest instead of being copied.
     pub is_limit: u16,

@@ -15,20 +15,24 @@ const TAG: &str = "docker-stats-exporter";
 
 /// Builds the program and the image `docker-stats-exporter`.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let (target, revision) = (host_target()?, revision());
-    Sh {
-        variables: &[("RUSTFLAGS", "-C target-feature=+crt-static"), ("BUILD_REVISION", &revision)],
-        words: &["cargo", "build", "--locked", "--release", "--package", TAG, "--target", &target],
-    }
-    .run()?;
-    stage(&target)?;
-    let argument = format!("REVISION={revision}");
+    build()?;
+    stage(&host_target()?)?;
+    let argument = format!("REVISION={}", revision());
     let version = concat!("VERSION=", env!("CARGO_PKG_VERSION"));
     let mut words = vec!["docker", "build", "--quiet", "--tag", TAG, "--target", "local", "--file", "Dockerfile"];
     words.extend(["--build-arg", version, "--build-arg", &argument, "target/image"]);
     Sh { variables: &[], words: &words }.run()?;
     say(&format!("the image {TAG} is made; README.md says how to run it"));
     Ok(())
+}
+
+/// Builds the program as it is shipped.
+pub(crate) fn build() -> anyhow::Result<()> {
+    Sh {
+        variables: &[("RUSTFLAGS", "-C target-feature=+crt-static"), ("BUILD_REVISION", &revision())],
+        words: &["cargo", "build", "--locked", "--release", "--package", TAG, "--target", &host_target()?],
+    }
+    .run()
 }
 
 /// Puts the binary alone into a directory: the whole of what Docker is sent.

@@ -1,7 +1,7 @@
 //! Reads what the block program has counted, and keeps its table free of those who are gone.
 //!
-//! Memory, whatever the number of disks and CPUs: the table of slots is 2 MiB for each of at most four shards (one per
-//! eight CPUs); it holds 8,192 entries (cgroup, disk, operation) per shard. The overflow map takes what finds no slot: 1 MiB
+//! Memory, whatever the number of disks and CPUs: the table of slots is 1 MiB for each of at most four shards (one per
+//! eight CPUs); it holds 4,096 entries (cgroup, disk, operation) per shard. The overflow map takes what finds no slot: 1 MiB
 //! for its index, and about 280 bytes for each entry that is in it, 18 MiB when all of it is used. With one disk, read and
 //! written: 1,000 cgroups have 2,000 entries, 3.0 MiB in all; 10,000 have 20,000, 6.5 MiB.
 
@@ -21,8 +21,8 @@ use crate::metrics::BlockOperation;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
 
-/// 4,096 sets of two per shard. Two thousand entries leave three in a hundred to the overflow map.
-const SET_BITS: u32 = 12;
+/// 2,048 sets of two per shard. A thousand entries leave three in a hundred to the overflow map.
+const SET_BITS: u32 = 11;
 /// CPUs that share a shard.
 const CPUS_PER_SHARD: usize = 8;
 const MOST_SHARDS: u32 = 4;

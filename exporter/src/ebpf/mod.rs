@@ -30,6 +30,7 @@ pub use heap::give_memory_back;
 pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
 pub use share::Share;
+pub use snapshot::BareSnapshots;
 pub(crate) use snapshot::{DeviceUse, Number, Record, Snapshots, Wanted};
 
 use crate::metrics::Collector;

@@ -60,7 +60,7 @@ impl Container {
             id,
             life,
             path,
-            sample: Sample::new(plan.slots, plan.columns).with_histograms(plan.histograms.len()),
+            sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
             alive: true,
             limits_told: false,

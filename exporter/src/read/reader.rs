@@ -127,6 +127,8 @@ impl Reader {
             }
         }
         self.drop_ended();
+        // Nearly exact, as these are large; with some room where they come one by one.
+        self.containers.reserve_exact(changes.added.len().max(self.containers.len() / 16));
         for (id, path) in changes.added {
             self.lives += 1;
             self.containers.push(Container::new(Some(id), self.lives, path, &self.plan));
@@ -293,7 +295,7 @@ impl Reader {
                     if malformed > 0 {
                         debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
                     }
-                    if let Some(snapshot) = &self.snapshot {
+                    if let Some(snapshot) = self.snapshot.as_mut().filter(|_| malformed == 0) {
                         snapshot.learn(place, container);
                     }
                 }

@@ -5,10 +5,16 @@ use std::collections::HashMap;
 use crate::ebpf::Histogram;
 use crate::metrics::{Dimension, escape_label};
 
+/// Slots whose bits are in one word.
+const BITS: usize = u64::BITS as usize;
+
 /// Values of one container. Reused from scrape to scrape: clearing keeps the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    slots: Vec<Option<u64>>,
+    slots: Vec<u64>,
+    /// A bit for each slot that has a value: half the memory of an `Option` for each.
+    filled: Vec<u64>,
+    /// Only for those containers that have any: it grows with the first one.
     histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
 }
@@ -30,38 +36,40 @@ impl Sample {
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
         let tables = columns.map(|columns| Table { columns, ..Table::default() });
-        Self { slots: vec![None; slots], histograms: Vec::new(), tables }
-    }
-
-    /// The same with room for so many histograms.
-    #[must_use]
-    pub fn with_histograms(self, histograms: usize) -> Self {
-        Self { histograms: vec![None; histograms], ..self }
+        Self { slots: vec![0; slots], filled: vec![0; slots.div_ceil(BITS)], histograms: Vec::new(), tables }
     }
 
     /// Forgets every value.
     pub fn clear(&mut self) {
-        self.slots.fill(None);
+        self.filled.fill(0);
         self.histograms.fill(None);
         self.tables.iter_mut().for_each(Table::clear);
     }
 
     /// Sets a plain value.
     pub fn set(&mut self, slot: u16, value: u64) {
-        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
-            *place = Some(value);
+        let place = usize::from(slot);
+        if let (Some(room), Some(filled)) = (self.slots.get_mut(place), self.filled.get_mut(place / BITS)) {
+            *room = value;
+            *filled |= 1 << (place % BITS);
         }
     }
 
     /// A plain value.
     #[must_use]
     pub fn get(&self, slot: u16) -> Option<u64> {
-        self.slots.get(usize::from(slot)).copied().flatten()
+        let place = usize::from(slot);
+        let is_filled = self.filled.get(place / BITS)? & (1 << (place % BITS)) != 0;
+        self.slots.get(place).copied().filter(|_| is_filled)
     }
 
     /// Sets a histogram.
     pub fn set_histogram(&mut self, place: u16, histogram: Histogram) {
-        if let Some(room) = self.histograms.get_mut(usize::from(place)) {
+        let place = usize::from(place);
+        if self.histograms.len() <= place {
+            self.histograms.resize(place + 1, None);
+        }
+        if let Some(room) = self.histograms.get_mut(place) {
             *room = Some(histogram);
         }
     }

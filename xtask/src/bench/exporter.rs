@@ -1,4 +1,4 @@
-//! The exporter as it is shipped: the release binary in a process of its own, seen from outside through `/proc`.
+//! The exporter as it is shipped: the static release binary in a process of its own, seen from outside through `/proc`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
 use super::client::{Client, Coding};
+use crate::image::host_target;
 
 /// A socket at which nobody listens: names are not what is measured.
 const NO_ENGINE: &str = "unix:///nonexistent/docker-stats-bench.sock";
@@ -51,6 +52,8 @@ pub(super) struct Scrape {
     pub(super) bytes: usize,
     /// Samples in it; none in a compressed one.
     pub(super) samples: usize,
+    /// Of that time what the exporter says it took until all values were there, in nanoseconds; none in a compressed one.
+    pub(super) collected_ns: u64,
 }
 
 /// Resident memory, in bytes.
@@ -111,7 +114,7 @@ impl Exporter {
         let bytes = body.len();
         sleep(REST);
         let cpu_ns = self.cpu_ns()?.saturating_sub(before);
-        Ok(Scrape { cpu_ns, wall, bytes, samples: samples(body) })
+        Ok(Scrape { cpu_ns, wall, bytes, samples: samples(body), collected_ns: collected_ns(body) })
     }
 
     /// CPU time of all its threads so far, in nanoseconds.
@@ -149,7 +152,9 @@ pub(super) fn become_bound(limit: &str, program: &str, arguments: &[&str]) -> an
 
 /// The release binary.
 fn program() -> anyhow::Result<PathBuf> {
-    Ok(super::release_directory()?.join("docker-stats-exporter"))
+    let own = super::release_directory()?;
+    let target = own.parent().context("no target directory")?.join(host_target()?);
+    Ok(target.join("release/docker-stats-exporter"))
 }
 
 /// Whether it has a flag.
@@ -161,6 +166,14 @@ pub(super) fn has_flag(flag: &str) -> anyhow::Result<bool> {
 /// Samples of containers in an uncompressed body.
 pub(super) fn samples(body: &[u8]) -> usize {
     body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count()
+}
+
+/// What all collectors say they took.
+fn collected_ns(body: &[u8]) -> u64 {
+    let name = b"docker_stats_exporter_scrape_collector_duration_seconds{";
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(name));
+    let seconds = lines.filter_map(|line| std::str::from_utf8(line).ok()?.rsplit_once(' ')?.1.parse::<f64>().ok());
+    Duration::from_secs_f64(seconds.sum()).as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 /// Resident memory of a process.

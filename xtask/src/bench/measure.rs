@@ -80,6 +80,8 @@ pub(super) struct Scrapes {
     pub(super) wall: Figures,
     pub(super) bytes: usize,
     pub(super) samples: usize,
+    /// Time until all values were there; 0 of compressed ones, which do not tell.
+    pub(super) collected: Figures,
 }
 
 /// Measures each number of containers, from small to large.
@@ -222,12 +224,14 @@ impl Scrapes {
         let cpu: Vec<u64> = scrapes.iter().map(|scrape| scrape.cpu_ns).collect();
         let nanoseconds = |wall: Duration| u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
         let wall: Vec<u64> = scrapes.iter().map(|scrape| nanoseconds(scrape.wall)).collect();
+        let collected: Vec<u64> = scrapes.iter().map(|scrape| scrape.collected_ns).collect();
         let last = scrapes.last();
         Self {
             cpu: Figures::of(&cpu),
             wall: Figures::of(&wall),
             bytes: last.map_or(0, |scrape| scrape.bytes),
             samples: last.map_or(0, |scrape| scrape.samples),
+            collected: Figures::of(&collected),
         }
     }
 }

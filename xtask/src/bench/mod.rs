@@ -65,7 +65,8 @@ fn hold(size: &str) -> anyhow::Result<()> {
 
 /// The loop that we compare with has to be as well compiled as what is compared with it.
 fn again_in_release(arguments: &[&str]) -> anyhow::Result<()> {
-    let build = ["cargo", "build", "--release", "--locked", "--package", "docker-stats-exporter", "--package", "xtask"];
+    crate::image::build()?;
+    let build = ["cargo", "build", "--release", "--locked", "--package", "xtask"];
     Sh { variables: &[], words: &build }.run()?;
     let program = release_directory()?.join("xtask");
     let status = Command::new(&program).arg("bench").args(arguments).current_dir(workspace::root()).status();
@@ -76,7 +77,7 @@ fn again_in_release(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the release binaries are, beside those of the profile that we are of.
+/// Where our own release binary is, beside that of the profile that we are of.
 fn release_directory() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find our own binary")?;
     let target = own.parent().and_then(std::path::Path::parent).context("our own binary has no target directory")?;

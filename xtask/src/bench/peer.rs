@@ -41,7 +41,7 @@ impl Peer {
         sleep(REST);
         let cpu_ns = self.cpu_ns()?.saturating_sub(before);
         let body = body(&answer)?;
-        Ok(Scrape { cpu_ns, wall, bytes: body.len(), samples: samples(body) })
+        Ok(Scrape { cpu_ns, wall, bytes: body.len(), samples: samples(body), collected_ns: 0 })
     }
 
     fn get(&self) -> anyhow::Result<Vec<u8>> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::figures::float;
 use super::measure::Run;
+use super::tiers::{Row, Tier};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
@@ -19,10 +20,16 @@ struct Line {
     of: fn(&Run) -> f64,
 }
 
+/// Of the scrapes of one way of reading; nothing where this host does not have it.
+fn tier(run: &Run, tier: Tier, of: fn(&Row) -> f64) -> f64 {
+    run.tiers.rows.iter().find(|row| row.tier == tier).map_or(f64::NAN, of)
+}
+
 const LINES: &[Line] = &[
-    Line { name: "scrape", color: "#1f77b4", of: |run| run.plain.cpu.median },
-    Line { name: "scrape, gzip", color: "#17becf", of: |run| run.gzip.cpu.median },
-    Line { name: "loop of reads", color: "#7f7f7f", of: |run| run.floor_anew.median },
+    Line { name: "files opened anew", color: "#d62728", of: |run| tier(run, Tier::Anew, |row| row.warm.cpu.median) },
+    Line { name: "files kept open", color: "#ff7f0e", of: |run| tier(run, Tier::Kept, |row| row.warm.cpu.median) },
+    Line { name: "loop of reads", color: "#7f7f7f", of: |run| run.tiers.floor.median },
+    Line { name: "snapshots", color: "#1f77b4", of: |run| tier(run, Tier::Snapshot, |row| row.warm.cpu.median) },
 ];
 
 /// The picture of all runs.
@@ -54,8 +61,12 @@ pub(super) fn svg(runs: &[Run]) -> String {
         text(&mut svg, x(*size) - 12.0, HEIGHT - BOTTOM + 20.0, &run.containers.to_string());
     }
     for line in LINES {
-        let points: Vec<(f64, f64)> =
-            runs.iter().zip(&sizes).map(|(run, size)| (x(*size), y(each(line, run)))).collect();
+        let points: Vec<(f64, f64)> = runs
+            .iter()
+            .zip(&sizes)
+            .map(|(run, size)| (x(*size), y(each(line, run))))
+            .filter(|(_, y)| y.is_finite())
+            .collect();
         draw(&mut svg, line, &points);
     }
     svg + "</svg>\n"

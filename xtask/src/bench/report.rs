@@ -9,6 +9,7 @@ use super::exporter::Memory;
 use super::figures::{Figures, float};
 use super::measure::{Run, Scrapes};
 use super::plot;
+use super::tiers::Tier;
 use crate::sh::say;
 use crate::{docs, workspace};
 
@@ -30,6 +31,7 @@ pub(super) fn write(tables: &str, runs: &[Run]) -> anyhow::Result<()> {
 pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
     let tables = [
         by_tier(runs),
+        collection(runs),
         against_the_floor(runs),
         touched(runs),
         paced(runs),
@@ -70,6 +72,7 @@ fn by_tier(runs: &[Run]) -> String {
             "containers",
             "tier",
             "warm",
+            "per container",
             "**warm / loop**",
             "gzip",
             "after 15 s of rest",
@@ -89,6 +92,7 @@ fn by_tier(runs: &[Run]) -> String {
                 run.containers.to_string(),
                 tier.tier.name().to_owned(),
                 milliseconds(tier.warm.cpu.median),
+                each(tier.warm.cpu.median, run),
                 format!("**{:.2}**", tier.warm.cpu.median / run.tiers.floor.median),
                 milliseconds(tier.gzip.cpu.median),
                 milliseconds(tier.cold.cpu.median),
@@ -104,6 +108,44 @@ fn by_tier(runs: &[Run]) -> String {
         }
     }
     table
+}
+
+fn collection(runs: &[Run]) -> String {
+    let mut table = head(
+        "Until the values of all containers are there, without rendering: of the warm scrapes above (medians)",
+        &[
+            "containers",
+            "tier",
+            "collection",
+            "per container",
+            "loop",
+            "**collection / loop**",
+            "bare iterator",
+            "collection / that",
+        ],
+    );
+    for run in runs {
+        for tier in &run.tiers.rows {
+            let collected = tier.warm.collected.median;
+            let bare = run.tiers.bare.map(|bare| bare.median).filter(|_| tier.tier == Tier::Snapshot);
+            table += &row(&[
+                run.containers.to_string(),
+                tier.tier.name().to_owned(),
+                milliseconds(collected),
+                each(collected, run),
+                milliseconds(run.tiers.floor.median),
+                format!("**{:.3}**", collected / run.tiers.floor.median),
+                bare.map(milliseconds).unwrap_or_default(),
+                bare.map(|bare| format!("{:.1}", collected / bare)).unwrap_or_default(),
+            ]);
+        }
+    }
+    table
+}
+
+/// Per container.
+fn each(nanoseconds: f64, run: &Run) -> String {
+    format!("{:.1} µs", nanoseconds / 1e3 / float(run.containers as u64))
 }
 
 /// None where no container of ours was started meanwhile.
@@ -185,13 +227,12 @@ fn per_container(runs: &[Run]) -> String {
         &["containers", "scrape", "of it not in the loop", "gzip scrape", "`cpu` collector alone", "descriptors"],
     );
     for run in runs {
-        let each = |nanoseconds: f64| format!("{:.1} µs", nanoseconds / 1e3 / float(run.containers as u64));
         table += &row(&[
             run.containers.to_string(),
-            each(run.plain.cpu.median),
-            each(run.plain.cpu.median - run.floor_anew.median),
-            each(run.gzip.cpu.median),
-            each(run.cpu_only.cpu.median),
+            each(run.plain.cpu.median, run),
+            each(run.plain.cpu.median - run.floor_anew.median, run),
+            each(run.gzip.cpu.median, run),
+            each(run.cpu_only.cpu.median, run),
             run.descriptors.to_string(),
         ]);
     }

@@ -5,8 +5,12 @@
 
 use std::path::Path;
 use std::thread::sleep;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use docker_stats_exporter::discover::Hierarchy;
+use docker_stats_exporter::ebpf::BareSnapshots;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::client::{Client, Coding};
 use super::exporter::{Exporter, Memory, Scrape, Setup, has_flag};
@@ -65,6 +69,8 @@ pub(super) struct Tiers {
     /// The loop, in turns with them.
     pub(super) floor: Figures,
     pub(super) floor_dirty: Figures,
+    /// An iterator that does no more than store ids, in turns with them; none where there can be none.
+    pub(super) bare: Option<Figures>,
 }
 
 /// One way.
@@ -147,7 +153,14 @@ pub(super) fn measure(host: &Host, setup: &Setup<'_>, containers: usize, scrapes
         }
     }
     let mut floor = Floor::start(root, containers)?;
-    let (mut loops, mut dirty_loops) = (Vec::new(), Vec::new());
+    let mut bare = match BareSnapshots::start(&Hierarchy::detect(root)?, containers) {
+        Ok(bare) => Some(bare),
+        Err(obstacle) => {
+            say(&format!("no bare iterator can be measured here: {obstacle}"));
+            None
+        }
+    };
+    let (mut loops, mut dirty_loops, mut bare_runs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..scrapes {
         // Each is first as often as the others.
         let turn = usize::from(round > 0).min(running.len());
@@ -157,6 +170,9 @@ pub(super) fn measure(host: &Host, setup: &Setup<'_>, containers: usize, scrapes
             one.scrape(GZIP, Coding::Gzip)?;
         }
         loops.push(floor.round(NetDev::Anew)?);
+        if let Some(bare) = &mut bare {
+            bare_runs.push(run(bare)?);
+        }
     }
     for _ in 0..COLD {
         for one in &mut running {
@@ -175,5 +191,18 @@ pub(super) fn measure(host: &Host, setup: &Setup<'_>, containers: usize, scrapes
     drop(floor);
     running.sort_unstable_by_key(|one| one.tier.name());
     let rows = running.into_iter().map(|one| one.row(host)).collect::<anyhow::Result<_>>()?;
-    Ok(Tiers { rows, floor: Figures::of(&loops), floor_dirty: Figures::of(&dirty_loops) })
+    Ok(Tiers {
+        rows,
+        floor: Figures::of(&loops),
+        floor_dirty: Figures::of(&dirty_loops),
+        bare: bare.map(|_| Figures::of(&bare_runs)),
+    })
+}
+
+/// CPU time of one run over all cgroups of the host, in nanoseconds.
+fn run(bare: &mut BareSnapshots) -> anyhow::Result<u64> {
+    let before = clock_gettime(ClockId::ThreadCPUTime);
+    bare.take().map_err(|obstacle| anyhow!("the bare iterator: {obstacle}"))?;
+    let spent = clock_gettime(ClockId::ThreadCPUTime) - before;
+    Ok(Duration::try_from(spent)?.as_nanos().try_into()?)
 }

@@ -4,6 +4,7 @@
 //! Memory: for each cgroup 256 bytes per tree, 768 where `memory.stat` is wanted, and on v2 232 for block devices; with room
 //! for an eighth more cgroups than there are, and 64.
 
+mod bare;
 mod cpus;
 mod link;
 mod numbers;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::Loader;
 
+pub use bare::BareSnapshots;
 pub(crate) use numbers::Number;
 use plan::TreePlan;
 pub(crate) use plan::Wanted;

@@ -166,6 +166,8 @@ numbers! {
         member("pids_cgroup", "events_local").at("pidcg_event", "PIDCG_FORKFAIL") => member("pids_cgroup", "events_limit");
     /// The first of the devices that it has used: 0 where it has used none (v1).
     FirstDevice IO, 8, member("blkcg", "blkg_list");
+    /// Whether pressure is accounted: a cgroup's `cgroup.pressure` switches it off, and its files away (Linux 6.1).
+    PressureOn Object::Pressure, 1, member("psi_group", "enabled");
     /// Pressure, in nanoseconds.
     IoWaiting Object::Pressure, 8, pressure("PSI_IO_SOME");
     /// Pressure, in nanoseconds.
@@ -181,6 +183,11 @@ numbers! {
 }
 
 impl Number {
+    /// Whether it stands still while pressure is not accounted.
+    pub(crate) fn is_pressure(self) -> bool {
+        self.object() == Object::Pressure && self != Self::PressureOn
+    }
+
     /// Where in its object it is; none where this kernel does not have it.
     pub(super) fn offset(self, types: &Types) -> Option<u32> {
         self.members().iter().find_map(|member| member.offset(types))

@@ -15,11 +15,12 @@ const NUMBERS: usize = 3;
 const DEVICE: usize = 7;
 
 impl Record<'_> {
-    /// A number; none where this cgroup does not have the controller.
+    /// A number; none where this cgroup does not have the controller, or has switched its pressure off.
     pub(crate) fn number(&self, number: Number) -> Option<u64> {
         let (object, place) = self.plan.place(number)?;
         let has_object = self.word(OBJECTS)? & (1 << object) != 0;
-        has_object.then(|| self.word(NUMBERS + place)).flatten()
+        let is_off = || number.is_pressure() && self.number(Number::PressureOn) == Some(0);
+        (has_object && !is_off()).then(|| self.word(NUMBERS + place)).flatten()
     }
 
     /// Time on CPUs, user and system time, in nanoseconds, added up over all CPUs (v1).

@@ -94,6 +94,8 @@ impl Interfaces {
                 } else {
                     same = false;
                     self.rows.truncate(place);
+                    // Most containers have one: a vector's first growth would be room for four.
+                    self.rows.reserve_exact(1);
                     self.rows.push(Interface::new(name, *counters));
                 }
                 place += 1;

@@ -165,11 +165,13 @@ impl Reader {
                     differences.extend(told.then(|| compare_devices(place, file, bracket, &sample)).flatten());
                     continue;
                 }
-                for ((target, recipe), key) in keys.iter().zip(&file.keys) {
+                let known = snapshot.known(&container.copied, place);
+                for (bit, ((target, recipe), key)) in keys.iter().zip(&file.keys).enumerate() {
                     let (before, after) = (bracket.before.get(*target), bracket.after.get(*target));
                     let mut shown = container.copied.shown;
                     let told = snapshot.values().value(*recipe, &record, &mut shown);
-                    if judge(*recipe, before, told, after) == Verdict::Differs {
+                    let is_known = known.is_some_and(|known| known & (1 << bit) != 0);
+                    if judge(*recipe, is_known, before, told, after) == Verdict::Differs {
                         differences.push(Difference {
                             place: bracket.place,
                             file: place,
@@ -254,10 +256,15 @@ impl Difference {
     }
 }
 
-/// Whether a value is what the file said before and after.
-fn judge(recipe: Recipe, before: Option<u64>, told: Option<u64>, after: Option<u64>) -> Verdict {
-    // What the file does not have is never filled in; and what a snapshot cannot tell is read.
-    let (Some(before), Some(told), Some(after)) = (before, told, after) else { return Verdict::Unclear };
+/// Whether a value is what the file said before and after; `is_known` where files of such cgroups have it.
+fn judge(recipe: Recipe, is_known: bool, before: Option<u64>, told: Option<u64>, after: Option<u64>) -> Verdict {
+    let (before, told, after) = match (before, told, after) {
+        (Some(before), Some(told), Some(after)) => (before, told, after),
+        // It would be filled in, and the file does not have it.
+        (None, Some(_), None) if is_known => return Verdict::Differs,
+        // What files of such cgroups do not have is not filled in, and what a snapshot cannot tell is read.
+        _ => return Verdict::Unclear,
+    };
     let (least, most) = (before.min(after), before.max(after));
     let room = match recipe {
         Recipe::Ticks(_) => TICKS + most / PART,
@@ -305,7 +312,7 @@ mod tests {
     #[test]
     fn a_counter_lies_between_two_readings() {
         let counter = Recipe::Count(Number::Periods);
-        let verdict = |before, told, after| judge(counter, Some(before), Some(told), Some(after));
+        let verdict = |before, told, after| judge(counter, true, Some(before), Some(told), Some(after));
         assert_eq!([verdict(5, 5, 5), verdict(5, 6, 7), verdict(5, 7, 7)], [Verdict::Agrees; 3]);
         assert_eq!([verdict(5, 4, 5), verdict(5, 8, 7), verdict(5, 0, 7)], [Verdict::Differs; 3]);
     }
@@ -313,15 +320,21 @@ mod tests {
     #[test]
     fn a_gauge_is_wrong_only_where_it_stood_still() {
         let gauge = Recipe::Pages(Number::MemoryUsage);
-        assert_eq!(judge(gauge, Some(5), Some(9), Some(5)), Verdict::Differs);
-        assert_eq!(judge(gauge, Some(5), Some(9), Some(6)), Verdict::Unclear);
-        assert_eq!(judge(gauge, Some(6), Some(5), Some(5)), Verdict::Agrees);
+        assert_eq!(judge(gauge, true, Some(5), Some(9), Some(5)), Verdict::Differs);
+        assert_eq!(judge(gauge, true, Some(5), Some(9), Some(6)), Verdict::Unclear);
+        assert_eq!(judge(gauge, true, Some(6), Some(5), Some(5)), Verdict::Agrees);
     }
 
     #[test]
     fn what_either_side_lacks_is_not_compared() {
         let counter = Recipe::Count(Number::Periods);
-        assert_eq!(judge(counter, None, Some(1), None), Verdict::Unclear);
-        assert_eq!(judge(counter, Some(1), None, Some(1)), Verdict::Unclear);
+        assert_eq!(judge(counter, false, None, Some(1), None), Verdict::Unclear);
+        assert_eq!(judge(counter, true, None, Some(1), Some(1)), Verdict::Unclear);
+        assert_eq!(judge(counter, true, Some(1), None, Some(1)), Verdict::Unclear);
+    }
+
+    #[test]
+    fn what_the_file_does_not_have_must_not_be_filled_in() {
+        assert_eq!(judge(Recipe::Count(Number::Periods), true, None, Some(1), None), Verdict::Differs);
     }
 }

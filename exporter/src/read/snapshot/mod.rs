@@ -1,8 +1,8 @@
 //! Values of all containers from snapshots: which files need not be read any more, and what their values are.
 //!
-//! A container's files are read once, which tells what its cgroup has: a snapshot gives no value that the file did not have.
-//! From then on it stands in for a file as long as it can give all that is wanted of it, and as long as what it gives is
-//! what the file says (`check`). Whatever it cannot give is read, as if it were not there.
+//! Which keys a file has, a file tells: it is read once for all cgroups that have the same controllers, and a snapshot gives
+//! no value that it did not have. From then on snapshots stand in for it as long as they can give all that is wanted of it,
+//! and as long as what they give is what the file says (`check`). Whatever they cannot give is read, as if they were not there.
 
 mod check;
 mod choose;
@@ -47,6 +47,8 @@ pub struct Snapshot {
     /// Whether what snapshots give was compared with the files of several cgroups.
     is_proven: bool,
     turn: usize,
+    /// Cgroups with the same controllers have the same files, with the same keys.
+    kinds: Vec<Kind>,
     /// The container whose `memory.stat` could not be told: it is looked at next.
     doubtful: Option<u64>,
     brackets: Vec<Bracket>,
@@ -68,13 +70,20 @@ pub(super) struct Copied {
     life: u64,
     /// Its cgroup in each tree, 0 where it has none, and where in the snapshot that is.
     cgroups: Vec<(u64, Option<u32>)>,
+    /// Which of [`Snapshot::kinds`] it is of, and a digest of its limits; none where the snapshot does not show all of it.
+    condition: Option<(usize, u64)>,
+    /// User and system time as last shown.
+    shown: [u64; 2],
+}
+
+/// What cgroups with the same controllers have.
+#[derive(Debug)]
+struct Kind {
+    /// Digest of the controllers.
+    objects: u64,
     /// For each planned file the keys that it has, a bit each; none where it was not read yet. Those of devices are not
     /// told apart: a snapshot has the devices that the file has.
     known: Vec<Option<u64>>,
-    /// Controllers and limits, as digests.
-    condition: Option<(u64, u64)>,
-    /// User and system time as last shown.
-    shown: [u64; 2],
 }
 
 impl Snapshot {
@@ -121,6 +130,7 @@ impl Snapshot {
             is_fresh: false,
             is_proven: false,
             turn: 0,
+            kinds: Vec::new(),
             doubtful: None,
             brackets: Vec::new(),
             own,
@@ -159,12 +169,7 @@ impl Snapshot {
     pub(super) fn find(&mut self, container: &mut Container) -> Option<u64> {
         let Container { copied, path, life, limits_due, .. } = container;
         if copied.life != *life || copied.cgroups.len() != self.trees.len() {
-            *copied = Copied {
-                life: *life,
-                cgroups: vec![(0, None); self.trees.len()],
-                known: vec![None; self.files.len()],
-                ..Copied::default()
-            };
+            *copied = Copied { life: *life, cgroups: vec![(0, None); self.trees.len()], ..Copied::default() };
         }
         let (mut objects, mut limits, mut tasks, mut is_whole) = (0_u64, 0_u64, None, true);
         for (tree, (id, place)) in copied.cgroups.iter_mut().enumerate() {
@@ -196,11 +201,11 @@ impl Snapshot {
             }
             return None;
         }
-        let before = copied.condition.replace((objects, limits));
-        if before.is_some_and(|(before, _)| before != objects) {
-            // A controller has come or gone: the files tell what there is now.
-            copied.known.fill(None);
-        }
+        let kind = self.kinds.iter().position(|kind| kind.objects == objects).unwrap_or_else(|| {
+            self.kinds.push(Kind { objects, known: vec![None; self.files.len()] });
+            self.kinds.len() - 1
+        });
+        let before = copied.condition.replace((kind, limits));
         if before.is_none_or(|(_, before)| before != limits) {
             *limits_due = None;
         }
@@ -222,7 +227,7 @@ impl Snapshot {
         match self.files.get(place) {
             None | Some(Served::ByFile) => false,
             Some(Served::BySnapshot { tree, keys }) => {
-                let Some(known) = copied.known.get(place).copied().flatten() else { return false };
+                let Some(known) = self.known(copied, place) else { return false };
                 let Some((id, Some(found))) = copied.cgroups.get(*tree).copied() else { return false };
                 let Some(record) = self.taker.record(*tree, found) else { return false };
                 if keys.iter().any(|(_, recipe)| recipe.is_of_devices()) {
@@ -238,12 +243,18 @@ impl Snapshot {
     }
 
     /// What a file had when it was read: a snapshot gives no other keys.
-    pub(super) fn learn(&self, place: usize, container: &mut Container) {
-        let Container { copied, sample, .. } = container;
+    pub(super) fn learn(&mut self, place: usize, container: &Container) {
         let Some(Served::BySnapshot { keys, .. }) = self.files.get(place) else { return };
-        if let Some(known) = copied.known.get_mut(place) {
-            *known = Some(keys_in(keys, sample));
+        let kind = container.copied.condition.and_then(|(kind, _)| self.kinds.get_mut(kind));
+        if let Some(known) = kind.and_then(|kind| kind.known.get_mut(place)) {
+            *known = Some(keys_in(keys, &container.sample));
         }
+    }
+
+    /// The keys that a container's file has, by what the file of one like it had.
+    fn known(&self, copied: &Copied, place: usize) -> Option<u64> {
+        let (kind, _) = copied.condition?;
+        self.kinds.get(kind)?.known.get(place).copied().flatten()
     }
 }
 

@@ -143,6 +143,9 @@ impl Recipe {
             Count(one) | Pages(one) => number(one),
             Microseconds(one) => {
                 number(one);
+                if one.is_pressure() {
+                    number(Number::PressureOn);
+                }
                 flush = (one == Number::Runtime).then_some("cpu.stat");
             }
             Share(_) => {
