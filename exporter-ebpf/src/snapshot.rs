@@ -11,8 +11,21 @@ use core::mem::size_of;
 pub const OBJECTS: usize = 6;
 /// Members that are looked at, of all objects together.
 pub const MEMBERS: usize = 40;
-/// Numbers of a cgroup in its record.
-pub const NUMBERS: usize = 29;
+/// Words of a line: records are made of lines, as many as a tree's plan needs.
+pub const LINE_WORDS: usize = 8;
+/// Lines of a record, at most.
+pub const LINES: usize = 4;
+/// The words of a record: first the cgroup, which is the inode number of its directory.
+pub const ID: usize = 0;
+/// Then a bit per object that this cgroup has, and [`HAS_CPUS`] and its kin: a controller that is not enabled here has none.
+pub const HAS: usize = 1;
+/// Then a digest of the members that are limits: another one tells that some limit has changed.
+pub const LIMITS: usize = 2;
+/// Then the members that are no limits, in the order of the plan; then, where they are wanted, time on, user time and
+/// system time of all CPUs.
+pub const FIRST_NUMBER: usize = 3;
+/// Numbers of a cgroup in its record, at most.
+pub const NUMBERS: usize = LINES * LINE_WORDS - FIRST_NUMBER;
 /// Words of `memory.stat`'s counters that are copied.
 pub const STATS: usize = 96;
 /// Block devices of a cgroup that are copied; with more of them, the file has to be read.
@@ -34,20 +47,8 @@ pub const NONE: u32 = u32::MAX;
 /// Instead of the offset of a pointer: the cgroup itself.
 pub const ITSELF: u32 = u32::MAX - 1;
 
-/// The counters of one cgroup: four cache lines.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// The cgroup: the inode number of its directory.
-    pub id: u64,
-    /// A bit per object that this cgroup has, and [`HAS_CPUS`] and its kin: a controller that is not enabled here has none.
-    pub objects: u64,
-    /// Digest of the members that are limits: another one tells that some limit has changed.
-    pub limits: u64,
-    /// The members that are no limits, in the order of the plan; then, where they are wanted, time on, user time and system
-    /// time of all CPUs.
-    pub numbers: [u64; NUMBERS],
-}
+/// A cache line of the counters of one cgroup.
+pub type Line = [u64; LINE_WORDS];
 
 /// `memory.stat`'s counters of one cgroup, as they stand in the kernel.
 pub type Stats = [u64; STATS];
@@ -78,6 +79,8 @@ pub struct Device {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// Lines of a record.
+    pub lines: u32,
     /// `cgroup_subsys_state.flags`
     pub flags: u32,
     /// `cgroup.kn`
@@ -173,6 +176,7 @@ pub struct DevicesPlan {
 impl Plan {
     /// Copies nothing.
     pub const NOTHING: Self = Self {
+        lines: 1,
         flags: 0,
         kn: 0,
         kn_id: 0,
@@ -195,7 +199,6 @@ impl Plan {
 }
 
 const _: () = {
-    assert!(size_of::<Record>() == 256, "Record is part of a kernel map's layout");
     assert!(size_of::<Devices>() == 8 * (1 + 7 * DEVICES), "Devices is part of a kernel map's layout");
-    assert!(size_of::<Plan>() == 12 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
+    assert!(size_of::<Plan>() == 16 + 8 * OBJECTS + 8 * MEMBERS + 12 + 16 + 36, "no padding that nobody names");
 };

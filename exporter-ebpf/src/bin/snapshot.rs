@@ -17,8 +17,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use exporter_ebpf::kernel;
 use exporter_ebpf::snapshot::{
-    CPUS, CpusPlan, DEVICES, Devices, DevicesPlan, HAS_CPUS, HAS_DEVICES, HAS_STATS, ITSELF, MAP_WORDS, MEMBERS, NONE,
-    NUMBERS, OBJECTS, Plan, Record, STATS, Stats, StatsPlan,
+    CPUS, CpusPlan, DEVICES, Devices, DevicesPlan, FIRST_NUMBER, HAS, HAS_CPUS, HAS_DEVICES, HAS_STATS, ID, ITSELF,
+    LIMITS, LINE_WORDS, Line, MAP_WORDS, MEMBERS, NONE, NUMBERS, OBJECTS, Plan, STATS, Stats, StatsPlan,
 };
 
 /// Set by user space before loading.
@@ -28,9 +28,10 @@ static SNAPSHOT_PLAN: Plan = Plan::NOTHING;
 /// How many cgroups were met since user space last wrote 0 there: more than there are records where these ran out.
 #[map]
 static SNAPSHOT_MET: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The records; user space sizes these three alike, or to one entry where they are not wanted.
+/// The records, line by line. User space gives these three room for the same number of cgroups, or one entry where they are
+/// not wanted.
 #[map]
-static SNAPSHOT_RECORDS: Array<Record> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static SNAPSHOT_RECORDS: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SNAPSHOT_STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -97,30 +98,51 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
         let Some(met) = SNAPSHOT_MET.get_ptr_mut(0) else { return 0 };
         let place = *met;
         *met = place + 1;
-        let Some(record) = SNAPSHOT_RECORDS.get_ptr_mut(place as u32) else { return 0 };
+        let record = Record { first: place as u32 * plan!(lines) };
+        if SNAPSHOT_RECORDS.get_ptr_mut(record.first).is_none() {
+            return 0;
+        }
         let node: *const u8 = kernel::load(cgroup, plan!(kn));
-        (*record).id = kernel::load(node, plan!(kn_id));
-        let used = copy_members(cgroup, record);
+        record.put(ID, kernel::load(node, plan!(kn_id)));
+        let (used, mut has) = copy_members(cgroup, record);
         if plan!(cpus.pointer) != NONE {
-            copy_cpus(cgroup, record, used);
+            has |= copy_cpus(cgroup, record, used);
         }
         if plan!(stats.pointer) != NONE
             && let Some(stats) = SNAPSHOT_STATS.get_ptr_mut(place as u32)
         {
-            copy_stats(cgroup, record, stats);
+            has |= copy_stats(cgroup, stats);
         }
         if plan!(devices.pointer) != NONE
             && let Some(devices) = SNAPSHOT_DEVICES.get_ptr_mut(place as u32)
         {
-            copy_devices(cgroup, record, devices);
+            has |= copy_devices(cgroup, devices);
         }
+        record.put(HAS, has);
     }
     0
 }
 
-/// The members of the plan. Gives the number of those that were copied.
+/// Where a cgroup's record is.
+#[derive(Clone, Copy)]
+struct Record {
+    first: u32,
+}
+
+impl Record {
+    /// Writes a word of it.
+    #[inline(always)]
+    fn put(self, word: usize, value: u64) {
+        if let Some(line) = SNAPSHOT_RECORDS.get_ptr_mut(self.first + (word / LINE_WORDS) as u32) {
+            // SAFETY: a map value, and a place in it.
+            unsafe { *line.cast::<u64>().add(word % LINE_WORDS) = value };
+        }
+    }
+}
+
+/// The members of the plan. Gives the number of those that were copied, and which objects there are.
 #[inline(always)]
-unsafe fn copy_members(cgroup: *const u8, record: *mut Record) -> usize {
+unsafe fn copy_members(cgroup: *const u8, record: Record) -> (usize, u64) {
     let (mut objects, mut limits) = (0, 0_u64);
     let (mut member, mut number) = (0, 0);
     let mut which = 0;
@@ -147,8 +169,7 @@ unsafe fn copy_members(cgroup: *const u8, record: *mut Record) -> usize {
                 if plan!(members[member].is_limit) != 0 {
                     limits = limits.rotate_left(7) ^ value;
                 } else if number < NUMBERS {
-                    // SAFETY: a map value, and a place in it.
-                    unsafe { (*record).numbers[number] = value };
+                    record.put(FIRST_NUMBER + number, value);
                     number += 1;
                 }
                 member += 1;
@@ -156,25 +177,20 @@ unsafe fn copy_members(cgroup: *const u8, record: *mut Record) -> usize {
         }
         which += 1;
     }
-    // SAFETY: a map value.
-    unsafe {
-        (*record).objects = objects;
-        (*record).limits = limits;
-    }
-    number
+    record.put(LIMITS, limits);
+    (number, objects)
 }
 
 /// `cpuacct.usage` and what `cpuacct.stat` is made of: each CPU has its own.
 #[inline(always)]
-unsafe fn copy_cpus(cgroup: *const u8, record: *mut Record, first: usize) {
+unsafe fn copy_cpus(cgroup: *const u8, record: Record, first: usize) -> u64 {
     let CpusPlan { pointer, usage, stat, count } = plan!(cpus);
     // SAFETY: as the plan says; reads into local variables, and a bad address gives an error and zeroes.
     unsafe {
         let object = part(cgroup, pointer);
         if object == 0 || first > NUMBERS - 3 {
-            return;
+            return 0;
         }
-        (*record).objects |= HAS_CPUS;
         let (mut usages, mut stats) = (0_usize, 0_usize);
         read(&raw mut usages, 8, object + usage as usize);
         read(&raw mut stats, 8, object + stat as usize);
@@ -193,40 +209,40 @@ unsafe fn copy_cpus(cgroup: *const u8, record: *mut Record, first: usize) {
             sums[2] += times[2] + times[3] + times[4];
             cpu += 1;
         }
-        (*record).numbers[first] = sums[0];
-        (*record).numbers[first + 1] = sums[1];
-        (*record).numbers[first + 2] = sums[2];
+        record.put(FIRST_NUMBER + first, sums[0]);
+        record.put(FIRST_NUMBER + first + 1, sums[1]);
+        record.put(FIRST_NUMBER + first + 2, sums[2]);
+        HAS_CPUS
     }
 }
 
 /// The counters behind `memory.stat`.
 #[inline(always)]
-unsafe fn copy_stats(cgroup: *const u8, record: *mut Record, stats: *mut Stats) {
+unsafe fn copy_stats(cgroup: *const u8, stats: *mut Stats) -> u64 {
     let StatsPlan { pointer, vmstats, bytes } = plan!(stats);
     // SAFETY: as the plan says; reads no more than the map value takes.
     unsafe {
         let object = part(cgroup, pointer);
         if object == 0 || bytes > (STATS * 8) as u32 {
-            return;
+            return 0;
         }
-        (*record).objects |= HAS_STATS;
         let mut from = 0_usize;
         read(&raw mut from, 8, object + vmstats as usize);
         read(stats, bytes, from);
+        HAS_STATS
     }
 }
 
 /// Block I/O of v2: the list of the devices that the cgroup has used.
 #[inline(always)]
-unsafe fn copy_devices(cgroup: *const u8, record: *mut Record, devices: *mut Devices) {
+unsafe fn copy_devices(cgroup: *const u8, devices: *mut Devices) -> u64 {
     let plan: DevicesPlan = plan!(devices);
     // SAFETY: as the plan says; reads no more than the places they go to, and a bad address gives an error and zeroes.
     unsafe {
         let object = part(cgroup, plan.pointer);
         if object == 0 {
-            return;
+            return 0;
         }
-        (*record).objects |= HAS_DEVICES;
         let mut node = 0_usize;
         read(&raw mut node, 8, object + plan.list as usize);
         let (mut used, mut seen) = (0_usize, 0);
@@ -246,6 +262,7 @@ unsafe fn copy_devices(cgroup: *const u8, record: *mut Record, devices: *mut Dev
         }
         // Where there are more, more than fit says so.
         (*devices).used = if node == 0 { used as u64 } else { DEVICES as u64 + 1 };
+        HAS_DEVICES
     }
 }
 

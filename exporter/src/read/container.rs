@@ -35,6 +35,7 @@ pub struct Container {
     pub(super) limits_told: bool,
     /// When the limits are to be read again; at once where none.
     pub(super) limits_due: Option<Instant>,
+    /// Of each planned file; none at all while no file is read.
     pub(super) handles: Vec<Handle>,
     pub(super) procs: Handle,
     /// Its directory in the tree that is walked, to count the cgroups below it.
@@ -65,7 +66,7 @@ impl Container {
             alive: true,
             limits_told: false,
             limits_due: None,
-            handles: plan.files.iter().map(|_| Handle::New).collect(),
+            handles: Vec::new(),
             procs: Handle::New,
             directory: None,
             process: None,

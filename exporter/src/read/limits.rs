@@ -24,18 +24,25 @@ const DEFAULT_SHARES: u64 = 1024;
 
 /// The limits of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits([Option<u64>; Limit::ALL.len()]);
+pub struct Limits {
+    values: [u64; Limit::ALL.len()],
+    /// A bit for each that is known.
+    known: u8,
+}
 
 impl Limits {
     /// The value of a limit.
     #[must_use]
     pub fn get(&self, limit: Limit) -> Option<u64> {
-        self.0.get(limit as usize).copied().flatten()
+        let is_known = self.known & (1 << limit as u8) != 0;
+        self.values.get(limit as usize).copied().filter(|_| is_known)
     }
 
     fn set(&mut self, limit: Limit, value: Option<u64>) {
-        if let Some(place) = self.0.get_mut(limit as usize) {
-            *place = value;
+        let bit = 1 << limit as u8;
+        self.known = if value.is_some() { self.known | bit } else { self.known & !bit };
+        if let Some(place) = self.values.get_mut(limit as usize) {
+            *place = value.unwrap_or(0);
         }
     }
 

@@ -257,17 +257,23 @@ impl Reader {
         let mut clock = Instant::now();
         let mut timed = Collector::State;
         let mut handles = std::mem::take(&mut container.handles);
-        for (place, (file, handle)) in self.plan.files.iter().zip(&mut handles).enumerate() {
+        for (place, file) in self.plan.files.iter().enumerate() {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
             if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
                 && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
             {
-                handle.close();
+                if let Some(handle) = handles.get_mut(place) {
+                    handle.close();
+                }
                 ways.copied(file.collectors);
                 continue;
             }
+            if handles.is_empty() {
+                handles.resize_with(self.plan.files.len(), Handle::default);
+            }
+            let Some(handle) = handles.get_mut(place) else { break };
             // A collector's files follow each other: one look at the clock serves them all.
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
             if collector != timed {

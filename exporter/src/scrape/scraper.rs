@@ -87,6 +87,7 @@ impl Scraper {
             min_interval: config.min_interval,
             pool: Pool::default(),
             last: None,
+            trimmed_for: 0,
         };
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("scrape".to_owned());

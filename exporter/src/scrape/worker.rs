@@ -15,6 +15,7 @@ use super::cgroups::Cgroups;
 use super::request::{Error, Request};
 use super::roster::Roster;
 use crate::docker::Engine;
+use crate::ebpf::give_memory_back;
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Names};
 use crate::read::{HostFacts, Labels, Machine, Pass, Row, Sample, Timing};
@@ -50,6 +51,8 @@ pub(super) struct Worker {
     pub(super) min_interval: Duration,
     pub(super) pool: Pool,
     pub(super) last: Option<Collection>,
+    /// Containers when free memory was last given back.
+    pub(super) trimmed_for: i64,
 }
 
 /// What the last pass brought, beside the samples that the source holds.
@@ -82,6 +85,16 @@ impl Worker {
                 waiting.clear();
                 self.restart();
             }
+            self.give_memory_back();
+        }
+    }
+
+    /// After the first scrape, and again when there are twice as many containers: buffers have grown by doubling.
+    fn give_memory_back(&mut self) {
+        let containers = self.own.containers.get();
+        if containers >= 2 * self.trimmed_for.max(1) {
+            self.trimmed_for = containers;
+            give_memory_back();
         }
     }
 

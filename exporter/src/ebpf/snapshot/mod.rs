@@ -1,8 +1,8 @@
 //! Snapshots: the counters of all cgroups below the containers' parents, copied in the kernel by one iterator per tree and
 //! parent, and read without a system call. What they mean, and when they serve, is `read`'s to decide.
 //!
-//! Memory: for each cgroup 256 bytes per tree, 768 where `memory.stat` is wanted, and on v2 232 for block devices; with room
-//! for an eighth more cgroups than there are, and 64.
+//! Memory: for each cgroup 64 to 256 bytes per tree, by what is wanted of it, 768 where `memory.stat` is wanted, and on v2 232 for block devices; with room
+//! for a sixteenth more cgroups than there are, and 32.
 
 mod bare;
 mod cpus;

@@ -1,7 +1,8 @@
 //! From the numbers that are wanted of a tree to the plan that its program follows: offsets from the running kernel's types.
 
 use exporter_ebpf::snapshot::{
-    CPUS, CpusPlan, DevicesPlan, Member, NONE, NUMBERS, Object as KernelObject, Plan, STATS, StatsPlan,
+    CPUS, CpusPlan, DevicesPlan, FIRST_NUMBER, LINE_WORDS, Member, NONE, NUMBERS, Object as KernelObject, Plan, STATS,
+    StatsPlan,
 };
 
 use super::numbers::{LIMITS, Number, Object};
@@ -34,6 +35,8 @@ pub(super) struct TreePlan {
     places: [Option<(u8, u8)>; Number::COUNT],
     numbers: usize,
     stats: usize,
+    /// Words of a record.
+    pub(super) record_words: usize,
 }
 
 impl TreePlan {
@@ -61,6 +64,7 @@ impl TreePlan {
             places: [None; Number::COUNT],
             numbers: 0,
             stats: 0,
+            record_words: LINE_WORDS,
         };
         plan.add_numbers(wanted, types);
         if wanted.stats
@@ -80,6 +84,9 @@ impl TreePlan {
             plan.kernel.cpus = told;
             plan.cpus = cpus.to_vec();
         }
+        let numbers = plan.numbers + if plan.cpus.is_empty() { 0 } else { 3 };
+        plan.record_words = (FIRST_NUMBER + numbers).next_multiple_of(LINE_WORDS);
+        plan.kernel.lines = u32::try_from(plan.record_words / LINE_WORDS).unwrap_or(1);
         Ok(plan)
     }
 

@@ -2,15 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use exporter_ebpf::snapshot::{DEVICES, HAS_CPUS, HAS_DEVICES, HAS_STATS};
+use exporter_ebpf::snapshot::{DEVICES, FIRST_NUMBER, HAS, HAS_CPUS, HAS_DEVICES, HAS_STATS, LIMITS};
 
 use super::numbers::Number;
 use super::tree::Record;
 
-/// Words before the numbers: id, objects, digest of the limits.
-const OBJECTS: usize = 1;
-const LIMITS: usize = 2;
-const NUMBERS: usize = 3;
 /// Words of a device: its number, three of bytes and three of operations.
 const DEVICE: usize = 7;
 
@@ -18,20 +14,20 @@ impl Record<'_> {
     /// A number; none where this cgroup does not have the controller, or has switched its pressure off.
     pub(crate) fn number(&self, number: Number) -> Option<u64> {
         let (object, place) = self.plan.place(number)?;
-        let has_object = self.word(OBJECTS)? & (1 << object) != 0;
+        let has_object = self.word(HAS)? & (1 << object) != 0;
         let is_off = || number.is_pressure() && self.number(Number::PressureOn) == Some(0);
-        (has_object && !is_off()).then(|| self.word(NUMBERS + place)).flatten()
+        (has_object && !is_off()).then(|| self.word(FIRST_NUMBER + place)).flatten()
     }
 
     /// Time on CPUs, user and system time, in nanoseconds, added up over all CPUs (v1).
     pub(crate) fn cpus(&self) -> Option<[u64; 3]> {
-        let first = NUMBERS + self.plan.cpus_place().filter(|_| self.has(HAS_CPUS))?;
+        let first = FIRST_NUMBER + self.plan.cpus_place().filter(|_| self.has(HAS_CPUS))?;
         Some([self.word(first)?, self.word(first + 1)?, self.word(first + 2)?])
     }
 
     /// Which controllers it has, and a digest of its limits: another number than before tells that one of them changed.
     pub(crate) fn condition(&self) -> (u64, u64) {
-        (self.word(OBJECTS).unwrap_or(0), self.word(LIMITS).unwrap_or(0))
+        (self.word(HAS).unwrap_or(0), self.word(LIMITS).unwrap_or(0))
     }
 
     /// One of the counters behind `memory.stat`.
@@ -61,7 +57,7 @@ impl Record<'_> {
     }
 
     fn has(&self, what: u64) -> bool {
-        self.word(OBJECTS).is_some_and(|objects| objects & what != 0)
+        self.word(HAS).is_some_and(|objects| objects & what != 0)
     }
 
     fn word(&self, place: usize) -> Option<u64> {

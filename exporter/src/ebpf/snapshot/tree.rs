@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::include_bytes_aligned;
 use aya::programs::{Iter, ProgramFd};
-use exporter_ebpf::snapshot::{Devices, Record as Layout, Stats};
+use exporter_ebpf::snapshot::{Devices, ID, LINE_WORDS, Stats};
 
 use super::link::{Link, Order};
 use super::plan::TreePlan;
@@ -23,14 +23,13 @@ pub(super) const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
 const PROGRAM: &str = "snapshot";
 
-pub(super) const RECORD_WORDS: usize = size_of::<Layout>() / 8;
 pub(super) const STATS_WORDS: usize = size_of::<Stats>() / 8;
 pub(super) const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
 
 /// Cgroups that tables have room for beside those that were met.
-const SPARE: usize = 64;
-/// Records of a page: room is made by pages, all of which count as ours.
-const PER_PAGE: usize = 16;
+const SPARE: usize = 32;
+/// Room is made for so many cgroups at a time: whole pages, all of which count as ours.
+const STEP: usize = 64;
 
 /// One tree.
 pub(super) struct Tree {
@@ -76,12 +75,13 @@ impl Tree {
     /// What the kernel refused.
     pub(super) fn load(&mut self, loader: &mut Loader, cgroups: usize) -> Result<(), Obstacle> {
         // What comes between two scrapes finds room, too.
-        let room = (cgroups + cgroups / 8 + SPARE).next_multiple_of(PER_PAGE);
+        let room = (cgroups + cgroups / 16 + SPARE).next_multiple_of(STEP);
+        let record_words = self.plan.record_words;
         self.tables = None;
         self.parents.clear();
-        let sized = |wanted: bool| u32::try_from(if wanted { room } else { 1 }).unwrap_or(u32::MAX);
+        let sized = |wanted: bool| entries(if wanted { room } else { 1 });
         loader.set("SNAPSHOT_PLAN", self.plan.kernel);
-        loader.size("SNAPSHOT_RECORDS", sized(true));
+        loader.size("SNAPSHOT_RECORDS", entries(room * record_words / LINE_WORDS));
         loader.size("SNAPSHOT_STATS", sized(self.plan.has_stats()));
         loader.size("SNAPSHOT_DEVICES", sized(self.plan.has_devices()));
         let mut object = loader.load(OBJECT)?;
@@ -98,7 +98,7 @@ impl Tree {
             }
         }
         let mut mapped = |name, words: usize| mapped_for_now(&mut object, name, words);
-        let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * RECORD_WORDS)?);
+        let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * record_words)?);
         let stats = self.plan.has_stats().then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
         let devices = self.plan.has_devices().then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
         let program: &mut Iter = program_of(&mut object, PROGRAM)?;
@@ -186,7 +186,8 @@ impl Tree {
         let tables = self.tables.as_ref()?;
         let records = tables.records.words();
         let filled = self.met.min(tables.room);
-        let id_at = |place: usize| records.get(place * RECORD_WORDS).map(|word| word.load(Ordering::Relaxed));
+        let id_at =
+            |place: usize| records.get(place * self.plan.record_words + ID).map(|word| word.load(Ordering::Relaxed));
         let known = usize::try_from(before).ok().filter(|place| *place < filled && id_at(*place) == Some(id));
         let found = known.or_else(|| {
             if self.places.is_empty() {
@@ -203,11 +204,15 @@ impl Tree {
         let place = usize::try_from(place).ok()?;
         Some(Record {
             plan: &self.plan,
-            words: part(tables.records.words(), place, RECORD_WORDS),
+            words: part(tables.records.words(), place, self.plan.record_words),
             stats: tables.stats.as_ref().map_or(&[], |stats| part(stats.words(), place, STATS_WORDS)),
             devices: tables.devices.as_ref().map_or(&[], |devices| part(devices.words(), place, DEVICES_WORDS)),
         })
     }
+}
+
+fn entries(wanted: usize) -> u32 {
+    u32::try_from(wanted).unwrap_or(u32::MAX)
 }
 
 fn part(words: &[AtomicU64], place: usize, length: usize) -> &[AtomicU64] {
