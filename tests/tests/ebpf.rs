@@ -103,8 +103,8 @@ fn ping_from(bare: &BareContainers, id: &str, packets: u64) -> Result<i128> {
     Ok(transmitted(&bare.run(id, &["sh", "-c", &command])?))
 }
 
-/// How many packets `ping` says that it has sent: at times it is one more than it was told to.
+/// How many packets `ping` says that it has sent, each time it was run: at times it is one more than it was told to.
 fn transmitted(said: &str) -> i128 {
-    let line = said.lines().find_map(|line| line.split_once(" packets transmitted"));
-    line.and_then(|(number, _)| number.trim().parse().ok()).unwrap_or_default()
+    let numbers = said.lines().filter_map(|line| line.split_once(" packets transmitted")?.0.trim().parse::<i128>().ok());
+    numbers.sum()
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use exporter_tests::bare::BareContainers;
-use exporter_tests::{Engine, Exporter, wait};
+use exporter_tests::{Container, Engine, Exporter, Exposition, wait};
 use rustix::process::Signal;
 
-use super::ping_from;
+use super::{SOON, ping_from, transmitted};
 
 /// The v2 tree of a host that has v1 hierarchies beside it.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
@@ -121,6 +121,54 @@ fn entries_go_with_their_cgroups_and_nobody_inherits_counts() {
     // Other tests make traffic meanwhile: fewer than one round's entries may have come on top.
     let after = entries("the entries to be given back", before + 45.0).unwrap();
     assert!(after <= before + 45.0, "{before} entries before, {after} after");
+    exporter.stop().unwrap();
+}
+
+#[test]
+#[cfg_attr(feature = "guest", ignore = "emulated processors take half an hour for three hundred starts")]
+fn three_hundred_containers_come_and_go_beside_traffic_and_none_inherits() {
+    const ROUNDS: usize = 30;
+    const AT_ONCE: usize = 10;
+    let engine = Engine::shared().unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    let entries = |exposition: &Exposition| exposition.value(ENTRIES, &[("map", "network")]);
+    let before = entries(&exporter.scrape().unwrap()).unwrap();
+    // Another number of packets of 100 bytes for each, all over the host's loopback.
+    let ping = |count: usize| format!("busybox ping -q -A -c {count} -s 72 127.0.0.1");
+    let run = |what: &str, line: &str| {
+        Container::run(engine, what, &["--network=host"], &["sh", "-c", &format!("{line}; exec sleep 1d")]).unwrap()
+    };
+    let steady = run("steady", &format!("until [ -e /end ]; do {}; sleep 0.1; done", ping(50)));
+    let sent = |exposition: &Exposition, container: &Container<'_>| -> Result<()> {
+        let pinged = transmitted(&container.docker("logs", &[])?);
+        let sent = exposition.integer(SENT, &[("name", &container.name), ("family", "ipv4")])?;
+        ensure!(pinged > 0 && sent == pinged * 100, "{}: {sent} bytes sent, {pinged} packets", container.name);
+        Ok(())
+    };
+    for round in 0..ROUNDS {
+        let containers: Vec<Container<'_>> = std::thread::scope(|scope| {
+            let started = |place| scope.spawn(move || run("churn", &ping(round * AT_ONCE + place + 1)));
+            let started: Vec<_> = (0..AT_ONCE).map(started).collect();
+            started.into_iter().map(|started| started.join().unwrap()).collect()
+        });
+        let all_sent = |exposition: &Exposition| containers.iter().try_for_each(|container| sent(exposition, container));
+        exporter.scrape_until(SOON, &format!("the packets of round {round}"), all_sent).unwrap();
+        std::thread::scope(|scope| {
+            for container in containers {
+                scope.spawn(move || drop(container));
+            }
+        });
+    }
+    steady.exec(&["touch", "/end"]).unwrap();
+    exporter.scrape_until(SOON, "the steady one's", |exposition| sent(exposition, &steady)).unwrap();
+    drop(steady);
+    // Other tests make traffic meanwhile.
+    let back = exporter.scrape_until(Duration::from_secs(30), "the entries to be given back", |exposition| {
+        let now = entries(exposition)?;
+        ensure!(now <= before + 45.0, "{now} entries, {before} before");
+        Ok(())
+    });
+    back.unwrap();
     exporter.stop().unwrap();
 }
 

@@ -179,6 +179,45 @@ fn a_changed_limit_is_in_the_next_scrape_though_no_engine_tells_of_it() {
 }
 
 #[test]
+fn pressure_that_is_switched_off_is_absent_and_no_value_stands_still() {
+    let bare = BareContainers::make(3).unwrap();
+    let path = bare.path(&bare.ids[1]);
+    let switches = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|tree| format!("{tree}{path}/cgroup.pressure"));
+    let switch = switches.iter().find(|switch| fs::exists(switch).unwrap()).expect("Linux 6.1 has cgroup.pressure");
+    let snapshots = exporter("on").unwrap();
+    warmed_up(&snapshots, 3).unwrap();
+    let told = || {
+        let exposition = take(&snapshots).unwrap();
+        assert!(!differs(&exposition), "{}", snapshots.stderr());
+        let pressure = |id: &String| exposition.has("container_pressure_cpu_waiting_seconds_total", &[("id", id)]);
+        bare.ids.iter().map(|id| pressure(&bare.path(id))).collect::<Vec<bool>>()
+    };
+    assert_eq!(told(), [true; 3]);
+    fs::write(switch, "0").unwrap();
+    assert_eq!(told(), [true, false, true]);
+    // Each has its turn of being compared.
+    (0..3).for_each(|_| assert_eq!(told(), [true, false, true]));
+    fs::write(switch, "1").unwrap();
+    assert_eq!(told(), [true; 3]);
+}
+
+#[test]
+fn the_first_scrape_has_every_value_of_all_though_files_of_a_few_are_read() {
+    let bare = BareContainers::make(40).unwrap();
+    let (files, snapshots) = (exporter("off").unwrap(), exporter("on").unwrap());
+    let before = take(&files).unwrap();
+    let first = take(&snapshots).unwrap();
+    let after = take(&files).unwrap();
+    for id in &bare.ids {
+        compare(&before, &first, &after, id, true).unwrap_or_else(|error| panic!("{error:#}; {}", snapshots.stderr()));
+    }
+    for collector in SERVED {
+        let by_file = first.integer(TIER, &[("collector", collector), ("tier", "kept")]).unwrap();
+        assert!(by_file < 10, "{collector}: {by_file} by their files");
+    }
+}
+
+#[test]
 fn processes_are_counted_anew_when_there_are_more() {
     let bare = BareContainers::make(1).unwrap();
     let snapshots = exporter("on").unwrap();

@@ -178,6 +178,8 @@ impl Snapshot {
                 let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
                 *id = found.map_or(0, |metadata| metadata.ino());
             }
+            // A tree that it is not in has its place in the digests.
+            (objects, limits) = (objects.rotate_left(8), limits.rotate_left(8));
             if *id == 0 {
                 continue;
             }
@@ -188,8 +190,7 @@ impl Snapshot {
                 continue;
             };
             let (of_objects, of_limits) = record.condition();
-            objects = objects.rotate_left(8) ^ of_objects;
-            limits = limits.rotate_left(8) ^ of_limits;
+            (objects, limits) = (objects ^ of_objects, limits ^ of_limits);
             tasks = tasks.or_else(|| record.number(Number::Tasks));
         }
         if !is_whole {
