@@ -105,6 +105,7 @@ fn ping_from(bare: &BareContainers, id: &str, packets: u64) -> Result<i128> {
 
 /// How many packets `ping` says that it has sent, each time it was run: at times it is one more than it was told to.
 fn transmitted(said: &str) -> i128 {
-    let numbers = said.lines().filter_map(|line| line.split_once(" packets transmitted")?.0.trim().parse::<i128>().ok());
+    let numbers =
+        said.lines().filter_map(|line| line.split_once(" packets transmitted")?.0.trim().parse::<i128>().ok());
     numbers.sum()
 }

@@ -149,7 +149,10 @@ fn walk(
             let path = entry.path();
             let holder = holders.get(&path).copied().or(holder);
             found.insert(entry.ino(), holder);
-            walk(&path, holder, holders, found);
+            // One without directories in it has two links: a look costs less than the names of all its files.
+            if !fs::metadata(&path).is_ok_and(|metadata| metadata.nlink() == 2) {
+                walk(&path, holder, holders, found);
+            }
         }
     }
 }

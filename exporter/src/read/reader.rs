@@ -261,6 +261,12 @@ impl Reader {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
+            // A collector's files follow each other: one look at the clock serves them all.
+            let collector = file.collectors.iter().next().unwrap_or(Collector::State);
+            if collector != timed {
+                lap(&mut clock, timed, timing);
+                timed = collector;
+            }
             if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
                 && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
             {
@@ -274,12 +280,6 @@ impl Reader {
                 handles.resize_with(self.plan.files.len(), Handle::default);
             }
             let Some(handle) = handles.get_mut(place) else { break };
-            // A collector's files follow each other: one look at the clock serves them all.
-            let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            if collector != timed {
-                lap(&mut clock, timed, timing);
-                timed = collector;
-            }
             let untried = !matches!(handle, Handle::Absent);
             if !matches!(handle, Handle::Open(_)) {
                 container.file_path(&file.tree, &file.name, &mut self.path);

@@ -147,11 +147,15 @@ fn three_hundred_containers_come_and_go_beside_traffic_and_none_inherits() {
     };
     for round in 0..ROUNDS {
         let containers: Vec<Container<'_>> = std::thread::scope(|scope| {
-            let started = |place| scope.spawn(move || run("churn", &ping(round * AT_ONCE + place + 1)));
+            let started = |place| {
+                let (run, ping) = (&run, &ping);
+                scope.spawn(move || run("churn", &ping(round * AT_ONCE + place + 1)))
+            };
             let started: Vec<_> = (0..AT_ONCE).map(started).collect();
             started.into_iter().map(|started| started.join().unwrap()).collect()
         });
-        let all_sent = |exposition: &Exposition| containers.iter().try_for_each(|container| sent(exposition, container));
+        let all_sent =
+            |exposition: &Exposition| containers.iter().try_for_each(|container| sent(exposition, container));
         exporter.scrape_until(SOON, &format!("the packets of round {round}"), all_sent).unwrap();
         std::thread::scope(|scope| {
             for container in containers {

@@ -26,6 +26,8 @@ use crate::sh::say;
 const SNAPSHOT: &str = "--read.snapshot";
 /// Leaves the exporter a few descriptors to keep, beside those that it sets aside.
 const FEW_DESCRIPTORS: u64 = 1100;
+/// Containers, at least, whose links the exporter looks for in one scrape.
+const PAIRED_AT_ONCE: usize = 128;
 /// Scrapes after a pause, of each.
 const COLD: usize = 2;
 
@@ -109,13 +111,14 @@ const AFTER_PAUSE: usize = 2;
 const DIRTY: usize = 3;
 
 impl One {
-    fn start(tier: Tier, setup: &Setup<'_>) -> anyhow::Result<Self> {
+    fn start(tier: Tier, setup: &Setup<'_>, containers: usize) -> anyhow::Result<Self> {
         let start = std::time::Instant::now();
         let exporter = Exporter::start(setup)?;
         let mut client = exporter.connect()?;
         exporter.scrape(&mut client, "/metrics", Coding::Gzip)?;
         let first = start.elapsed().as_secs_f64() * 1e9;
-        for _ in 0..2 * WARM_UP {
+        // A few hundred containers at a time are paired with links of the host.
+        for _ in 0..2 * WARM_UP + containers / PAIRED_AT_ONCE {
             exporter.scrape(&mut client, "/metrics", Coding::Gzip)?;
         }
         let memory = exporter.memory()?;
@@ -147,7 +150,7 @@ pub(super) fn measure(host: &Host, setup: &Setup<'_>, containers: usize, scrapes
             continue;
         }
         let setup = Setup { root, way: tier.flags(has_snapshots), descriptors: tier.descriptors(), ..*setup };
-        match One::start(tier, &setup) {
+        match One::start(tier, &setup, containers) {
             Ok(one) => running.push(one),
             Err(error) => say(&format!("tier {} cannot be measured here: {error:#}", tier.name())),
         }

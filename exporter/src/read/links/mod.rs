@@ -35,8 +35,10 @@ use table::{End, Table};
 const MIN_CONTAINERS: usize = 8;
 /// A dump pays for every link of the host: with more of them per container the files cost less.
 const MAX_LINKS_EACH: usize = 16;
-/// Containers whose links are looked for in one pass: each costs three questions, and there may be thousands when we start.
+/// Containers whose links are looked for in one pass: each costs three questions, and there may be thousands when we start. So many,
+/// or one part of so many of all.
 const MAPPED_AT_ONCE: usize = 128;
+const MAPPED_PART: usize = 16;
 /// How long a host whose links could not be dumped is left alone.
 const RETRY: Duration = Duration::from_mins(5);
 
@@ -79,7 +81,8 @@ impl Links {
 
     /// A pass begins; `candidates` are containers whose interfaces may all have links.
     pub(super) fn begin(&mut self, candidates: usize, now: Instant) {
-        (self.is_fresh, self.now, self.to_map, self.served) = (false, now, MAPPED_AT_ONCE, [0; 2]);
+        let to_map = MAPPED_AT_ONCE.max(candidates / MAPPED_PART);
+        (self.is_fresh, self.now, self.to_map, self.served) = (false, now, to_map, [0; 2]);
         self.turn = self.turn.wrapping_add(1);
         if candidates < MIN_CONTAINERS {
             return;
