@@ -111,6 +111,9 @@ pub enum Reason {
     /// A `unix://` URL that names nothing.
     #[error("names no socket")]
     NoSocket,
+    /// It takes what another flag rules out.
+    #[error("cannot be `on` with {0}")]
+    RuledOut(&'static str),
     /// Known, and not there yet.
     #[error("asks for what this version cannot do: {0}")]
     NotInThisVersion(&'static str),

@@ -10,7 +10,7 @@ use super::flags::{Apply, FLAGS, Flag};
 use super::help;
 use super::lex::{Lexed, Occurrence, Word};
 use super::mistakes::{Mistake, Mistakes, Origin, Reason};
-use super::{Command, Config, ListenAddress, SourceMode, globs, values};
+use super::{Command, Config, EbpfMode, ListenAddress, SourceMode, globs, values};
 
 /// The environment: answers for one variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -121,6 +121,9 @@ fn finish(draft: Draft, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> Option<Con
     let labels = kept("containers.labels", globs::label_policy(draft.labels.as_deref()), mistakes);
     let filter = kept("containers.include", globs::container_filter(&draft.include, &draft.exclude), mistakes);
     let collectors = draft.collectors();
+    if (draft.snapshot, draft.ebpf) == (EbpfMode::On, EbpfMode::Off) {
+        kept::<()>("read.snapshot", Err(Reason::RuledOut("--ebpf=off: snapshots are taken by eBPF")), mistakes);
+    }
     let certificates = draft.certificates.or_else(|| default_certificates(env));
     let docker = draft.docker.endpoint(draft.tls_verify, certificates);
     let docker = docker.map_err(|(directory, reason)| mistakes.extend(certificates_mistake(&directory, reason, env)));

@@ -159,6 +159,13 @@ fn tls_without_its_files_is_named_by_the_directory() {
 }
 
 #[test]
+fn snapshots_cannot_be_demanded_where_programs_are_ruled_out() {
+    let line = complaint(&["--read.snapshot=on", "--ebpf=off"], &[]);
+    assert!(line.contains("read.snapshot") && line.contains("--ebpf=off"), "{line}");
+    assert!(parse(&["--read.snapshot=on"], &[]).is_ok() && parse(&["--ebpf=off"], &[]).is_ok());
+}
+
+#[test]
 fn all_mistakes_are_said_at_once() {
     let args = [
         "--web.listen-adress=:1",
