@@ -24,7 +24,8 @@ pub(super) struct Live<'a> {
 pub(super) struct Roster {
     filter: Arc<ContainerFilter>,
     linger_ms: u64,
-    entries: HashMap<ContainerId, Entry>,
+    /// Boxed, as a map is half empty at times.
+    entries: HashMap<ContainerId, Box<Entry>>,
     pass: u64,
 }
 

@@ -61,7 +61,7 @@ pub(in crate::read) struct Interface {
     /// As of the last reading of its file.
     counters: [u64; INTERFACE_COLUMNS],
     /// As of the reading before.
-    before: [u64; INTERFACE_COLUMNS],
+    before: [u64; SHARED.len()],
     pub(super) end: Option<End>,
     /// The host's end when the file was read.
     host: Counters,
@@ -90,7 +90,7 @@ impl Interfaces {
             |name| name != b"lo",
             |name, counters| {
                 if let Some(row) = self.rows.get_mut(place).filter(|row| *row.name == *name) {
-                    (row.before, row.counters) = (row.counters, *counters);
+                    (row.before, row.counters) = (row.shared(), *counters);
                 } else {
                     same = false;
                     self.rows.truncate(place);
@@ -191,7 +191,7 @@ impl Interfaces {
 
 impl Interface {
     fn new(name: &[u8], counters: [u64; INTERFACE_COLUMNS]) -> Self {
-        Self { name: name.into(), counters, before: [0; INTERFACE_COLUMNS], end: None, host: Counters::default() }
+        Self { name: name.into(), counters, before: [0; SHARED.len()], end: None, host: Counters::default() }
     }
 
     /// A column of `net/dev` as last read.
@@ -205,9 +205,14 @@ impl Interface {
         shared.map_or_else(|| self.counters.get(column), |(_, place)| link.get(*place)).copied()
     }
 
+    /// The columns that links serve.
+    fn shared(&self) -> [u64; SHARED.len()] {
+        SHARED.map(|(column, _)| self.counters.get(column).copied().unwrap_or(0))
+    }
+
     fn difference(&self, link: &Counters) -> Option<Difference> {
-        SHARED.iter().find_map(|(column, place)| {
-            let (before, after) = (*self.before.get(*column)?, *self.counters.get(*column)?);
+        SHARED.iter().zip(self.before).find_map(|((column, place), before)| {
+            let after = *self.counters.get(*column)?;
             let link = *link.get(*place)?;
             let interface = || String::from_utf8_lossy(&self.name).into_owned();
             (link < before || link > after).then(|| Difference {
