@@ -30,9 +30,10 @@ impl Record<'_> {
         (self.word(HAS).unwrap_or(0), self.word(LIMITS).unwrap_or(0))
     }
 
-    /// One of the counters behind `memory.stat`.
-    pub(crate) fn stat(&self, place: usize) -> Option<u64> {
-        self.stats.get(place).filter(|_| self.has(HAS_STATS)).map(|word| word.load(Ordering::Relaxed))
+    /// The counters behind `memory.stat`, each by its place.
+    pub(crate) fn stat(&self) -> impl Fn(usize) -> Option<u64> + '_ {
+        let stats = if self.has(HAS_STATS) { self.stats } else { &[] };
+        move |place| stats.get(place).map(|word| word.load(Ordering::Relaxed))
     }
 
     /// How many of them there are.

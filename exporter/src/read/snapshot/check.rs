@@ -209,7 +209,7 @@ impl Snapshot {
 
     /// Learns which counters are which keys of `memory.stat`, from what did not move.
     fn narrow(&mut self, container: &Container, bracket: &Bracket) {
-        let Self { files, stats, taker, page, .. } = self;
+        let Self { files, stats, taker, .. } = self;
         for served in files.iter() {
             let Served::BySnapshot { tree, keys } = served else { continue };
             let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
@@ -217,7 +217,7 @@ impl Snapshot {
             for (target, recipe) in keys {
                 let (Recipe::Stat(place), Some(before)) = (recipe, bracket.before.get(*target)) else { continue };
                 if let Some(stat) = stats.get_mut(*place).filter(|_| bracket.after.get(*target) == Some(before)) {
-                    stat.narrow(before, record.stats(), *page, |counter| record.stat(counter));
+                    stat.narrow(before, record.stats(), record.stat());
                 }
             }
         }

@@ -9,15 +9,17 @@
 #[derive(Debug)]
 pub(super) struct Stat {
     candidates: Vec<Candidate>,
+    units: [u64; UNITS],
     /// Times that nothing was left: a counter that rose and fell back between two readings strikes the right one off.
     begun_anew: u8,
 }
 
-/// A counter, and what the file multiplies it by.
+/// A counter, and what the file may multiply it by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Candidate {
-    place: usize,
-    unit: u64,
+    place: u16,
+    /// A bit for each of the units; see [`units`].
+    units: u8,
 }
 
 /// Beginnings after which a key is none of the counters: some keys are sums of several.
@@ -26,23 +28,32 @@ const TRIES: u8 = 4;
 impl Stat {
     /// May be any of so many counters: of pages, of bytes or events, or of KiB.
     pub(super) fn new(counters: usize, page: u64) -> Self {
-        Self { candidates: all(counters, page), begun_anew: 0 }
+        Self { candidates: all(counters), units: units(page), begun_anew: 0 }
     }
 
     /// Its value in a snapshot whose counters `stat` gives; none where that is not sure.
     pub(super) fn value(&self, stat: impl Fn(usize) -> Option<u64>) -> Option<u64> {
-        let mut values = self.candidates.iter().map(|candidate| candidate.value(&stat));
+        let mut values = self.candidates.iter().map(|candidate| candidate.value(&self.units, &stat));
         let first = values.next()??;
         values.all(|value| value == Some(first)).then_some(first)
     }
 
     /// Strikes off what has another value than the file, which did not change while the snapshot was taken.
-    pub(super) fn narrow(&mut self, file: u64, counters: usize, page: u64, stat: impl Fn(usize) -> Option<u64>) {
-        self.candidates.retain(|candidate| candidate.value(&stat) == Some(file));
+    pub(super) fn narrow(&mut self, file: u64, counters: usize, stat: impl Fn(usize) -> Option<u64>) {
+        let units = self.units;
+        self.candidates.retain_mut(|candidate| {
+            let counted = stat(candidate.place.into()).map(settled);
+            for (bit, unit) in units.iter().enumerate() {
+                if counted.map(|counted| counted.saturating_mul(*unit)) != Some(file) {
+                    candidate.units &= !(1 << bit);
+                }
+            }
+            candidate.units != 0
+        });
         if self.candidates.is_empty() && self.begun_anew < TRIES {
             self.begun_anew += 1;
             if self.begun_anew < TRIES {
-                self.candidates = all(counters, page);
+                self.candidates = all(counters);
             }
         }
     }
@@ -54,16 +65,33 @@ impl Stat {
 }
 
 impl Candidate {
-    fn value(self, stat: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
-        // Parts of a sum that are added up late may make it negative for a moment: the file shows 0 then.
-        let counted = stat(self.place)?;
-        Some(if counted > u64::MAX / 2 { 0 } else { counted.saturating_mul(self.unit) })
+    /// None where it may be several: only nothing is the same in all units.
+    #[inline]
+    fn value(self, units: &[u64; UNITS], stat: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
+        let counted = settled(stat(self.place.into())?);
+        if counted == 0 {
+            return Some(0);
+        }
+        let unit = units.get(self.units.trailing_zeros() as usize)?;
+        self.units.is_power_of_two().then(|| counted.saturating_mul(*unit))
     }
 }
 
-fn all(counters: usize, page: u64) -> Vec<Candidate> {
-    let units = [page, 1, 1024];
-    (0..counters).flat_map(|place| units.map(|unit| Candidate { place, unit })).collect()
+/// Parts of a sum that are added up late may make it negative for a moment: the file shows 0 then.
+fn settled(counted: u64) -> u64 {
+    if counted > u64::MAX / 2 { 0 } else { counted }
+}
+
+const UNITS: usize = 3;
+
+/// Pages; bytes or events; KiB.
+fn units(page: u64) -> [u64; UNITS] {
+    [page, 1, 1024]
+}
+
+fn all(counters: usize) -> Vec<Candidate> {
+    let counters = u16::try_from(counters).unwrap_or(u16::MAX);
+    (0..counters).map(|place| Candidate { place, units: (1 << UNITS) - 1 }).collect()
 }
 
 #[cfg(test)]
@@ -79,17 +107,17 @@ mod tests {
         let mut anon = Stat::new(3, 4096);
         assert_eq!(anon.value(stat(&[1, 2, 0])), None);
         // Two counters are alike here, in pages.
-        anon.narrow(8192, 3, 4096, stat(&[2, 2, 0]));
+        anon.narrow(8192, 3, stat(&[2, 2, 0]));
         assert_eq!((anon.candidates.len(), anon.value(stat(&[7, 7, 1]))), (2, Some(7 * 4096)));
         assert_eq!(anon.value(stat(&[7, 8, 1])), None);
-        anon.narrow(8 * 4096, 3, 4096, stat(&[7, 8, 1]));
+        anon.narrow(8 * 4096, 3, stat(&[7, 8, 1]));
         assert_eq!((anon.candidates.len(), anon.value(stat(&[7, 9, 1]))), (1, Some(9 * 4096)));
     }
 
     #[test]
     fn what_is_nowhere_anything_is_nothing_everywhere() {
         let mut swap = Stat::new(3, 4096);
-        swap.narrow(0, 3, 4096, stat(&[5, 0, 0]));
+        swap.narrow(0, 3, stat(&[5, 0, 0]));
         assert_eq!(swap.value(stat(&[9, 0, 0])), Some(0));
         assert_eq!(swap.value(stat(&[9, 0, 3])), None);
     }
@@ -99,7 +127,7 @@ mod tests {
         let mut slab = Stat::new(2, 4096);
         for _ in 0..TRIES {
             assert!(!slab.is_hopeless());
-            slab.narrow(11, 2, 4096, stat(&[5, 6]));
+            slab.narrow(11, 2, stat(&[5, 6]));
         }
         assert!(slab.is_hopeless());
         assert_eq!(slab.value(stat(&[5, 6])), None);
@@ -108,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_below_nothing_is_nothing() {
         let mut dirty = Stat::new(1, 4096);
-        dirty.narrow(0, 1, 4096, stat(&[0]));
+        dirty.narrow(0, 1, stat(&[0]));
         assert_eq!(dirty.value(stat(&[2_u64.wrapping_neg()])), Some(0));
     }
 }

@@ -38,7 +38,7 @@ impl Values<'_> {
                 let [runtime, user, system] = record.cpus()?;
                 shared(Times { runtime, user, system }, record, shown, part)? / NANOSECONDS_PER_TICK
             }
-            Recipe::Stat(place) => self.stats.get(place)?.value(|counter| record.stat(counter))?,
+            Recipe::Stat(place) => self.stats.get(place)?.value(record.stat())?,
             Recipe::Device(_) | Recipe::NoDevice | Recipe::Spare => return None,
         })
     }
