@@ -159,7 +159,7 @@ impl Reader {
                 let Served::BySnapshot { tree, keys } = served else { continue };
                 let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
                 let Some(record) = found.and_then(|found| snapshot.taker.record(*tree, found)) else { continue };
-                if keys.iter().any(|(_, recipe)| recipe.is_of_devices()) {
+                if keys.first().is_some_and(|(_, recipe)| recipe.is_of_devices()) {
                     let mut sample = Sample::new(0, self.plan.columns);
                     let told = fill_devices(&record, keys, &mut sample, &mut self.labels, &mut self.devices);
                     differences.extend(told.then(|| compare_devices(place, file, bracket, &sample)).flatten());

@@ -231,7 +231,7 @@ impl Snapshot {
                 let Some(known) = self.known(copied, place) else { return false };
                 let Some((id, Some(found))) = copied.cgroups.get(*tree).copied() else { return false };
                 let Some(record) = self.taker.record(*tree, found) else { return false };
-                if keys.iter().any(|(_, recipe)| recipe.is_of_devices()) {
+                if keys.first().is_some_and(|(_, recipe)| recipe.is_of_devices()) {
                     return fill_devices(&record, keys, sample, labels, devices);
                 }
                 let told = self.values().fill(&record, keys, known, &mut copied.shown, sample);

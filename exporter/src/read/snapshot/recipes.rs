@@ -174,7 +174,7 @@ impl Recipe {
         }
     }
 
-    /// Whether it is of a table and not of a slot.
+    /// Whether it is of a table and not of a slot, as all keys of its file then are.
     pub(super) fn is_of_devices(self) -> bool {
         matches!(self, Device(_) | NoDevice)
     }
