@@ -52,7 +52,7 @@ pub(super) struct Scrape {
     pub(super) bytes: usize,
     /// Samples in it; none in a compressed one.
     pub(super) samples: usize,
-    /// Of that time what the exporter says it took until all values were there, in nanoseconds; none in a compressed one.
+    /// Of `wall`, what the exporter says it took until all values were there, in nanoseconds; none in a compressed one.
     pub(super) collected_ns: u64,
 }
 

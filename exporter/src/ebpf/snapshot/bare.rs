@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Snapshots, Wanted};
+use super::{COUNTED, Snapshots, Wanted};
 use crate::discover::Hierarchy;
 use crate::ebpf::facts::{Facts, Obstacle};
 use crate::ebpf::loader::Loader;
-use crate::metrics::Controller;
 
 /// Snapshots that hold nothing but ids. `cargo xtask bench` compares ours with them.
 #[derive(Debug)]
@@ -19,11 +18,10 @@ impl BareSnapshots {
     /// # Errors
     /// What this host lacks, or the kernel refused.
     pub fn start(hierarchy: &Hierarchy, cgroups: usize) -> Result<Self, Obstacle> {
-        use Controller::{Core, Cpu, Cpuacct, Io, Memory, Pids};
         let facts = Facts::gather(hierarchy);
         facts.allow_tracing()?;
         let mut trees: Vec<PathBuf> = Vec::new();
-        for tree in [Memory, Cpuacct, Cpu, Pids, Io, Core].into_iter().filter_map(|one| hierarchy.tree(one)) {
+        for tree in COUNTED.into_iter().filter_map(|controller| hierarchy.tree(controller)) {
             if !trees.contains(&tree.path) {
                 trees.push(tree.path.clone());
             }

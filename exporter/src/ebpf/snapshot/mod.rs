@@ -1,8 +1,8 @@
 //! Snapshots: the counters of all cgroups below the containers' parents, copied in the kernel by one iterator per tree and
 //! parent, and read without a system call. What they mean, and when they serve, is `read`'s to decide.
 //!
-//! Memory: for each cgroup 64 to 256 bytes per tree, by what is wanted of it, 768 where `memory.stat` is wanted, and on v2 232 for block devices; with room
-//! for a sixteenth more cgroups than there are, and 32.
+//! Memory: for each cgroup 64 to 256 bytes per tree, by what is wanted of it, 768 where `memory.stat` is wanted, and on v2 232
+//! for block devices; with room for a sixteenth more cgroups than there are, and 32.
 
 mod bare;
 mod cpus;
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::Loader;
+use crate::metrics::Controller;
 
 pub use bare::BareSnapshots;
 pub(crate) use numbers::Number;
@@ -25,6 +26,10 @@ pub(crate) use plan::Wanted;
 pub(crate) use record::DeviceUse;
 pub(crate) use tree::Record;
 use tree::Tree;
+
+/// Controllers whose trees have counters of containers.
+pub(crate) const COUNTED: [Controller; 6] =
+    [Controller::Memory, Controller::Cpuacct, Controller::Cpu, Controller::Pids, Controller::Io, Controller::Core];
 
 /// What is read of a parent to have the kernel add up: its text is thrown away.
 const BUFFER: usize = 16 * 1024;

@@ -35,8 +35,6 @@ pub(super) struct TreePlan {
     places: [Option<(u8, u8)>; Number::COUNT],
     numbers: usize,
     stats: usize,
-    /// Words of a record.
-    pub(super) record_words: usize,
 }
 
 impl TreePlan {
@@ -64,7 +62,6 @@ impl TreePlan {
             places: [None; Number::COUNT],
             numbers: 0,
             stats: 0,
-            record_words: LINE_WORDS,
         };
         plan.add_numbers(wanted, types);
         if wanted.stats
@@ -85,8 +82,7 @@ impl TreePlan {
             plan.cpus = cpus.to_vec();
         }
         let numbers = plan.numbers + if plan.cpus.is_empty() { 0 } else { 3 };
-        plan.record_words = (FIRST_NUMBER + numbers).next_multiple_of(LINE_WORDS);
-        plan.kernel.lines = u32::try_from(plan.record_words / LINE_WORDS).unwrap_or(1);
+        plan.kernel.lines = u32::try_from((FIRST_NUMBER + numbers).div_ceil(LINE_WORDS)).unwrap_or(1);
         Ok(plan)
     }
 
@@ -128,6 +124,11 @@ impl TreePlan {
     /// Object and place of a number.
     pub(super) fn place(&self, number: Number) -> Option<(u8, usize)> {
         self.places.get(number as usize).copied().flatten().map(|(object, place)| (object, usize::from(place)))
+    }
+
+    /// Words of a record.
+    pub(super) fn record_words(&self) -> usize {
+        LINE_WORDS * self.kernel.lines as usize
     }
 
     /// Place of the first of the numbers of all CPUs.

@@ -76,7 +76,7 @@ impl Tree {
     pub(super) fn load(&mut self, loader: &mut Loader, cgroups: usize) -> Result<(), Obstacle> {
         // What comes between two scrapes finds room, too.
         let room = (cgroups + cgroups / 16 + SPARE).next_multiple_of(STEP);
-        let record_words = self.plan.record_words;
+        let record_words = self.plan.record_words();
         self.tables = None;
         self.parents.clear();
         let sized = |wanted: bool| entries(if wanted { room } else { 1 });
@@ -187,7 +187,7 @@ impl Tree {
         let records = tables.records.words();
         let filled = self.met.min(tables.room);
         let id_at =
-            |place: usize| records.get(place * self.plan.record_words + ID).map(|word| word.load(Ordering::Relaxed));
+            |place: usize| records.get(place * self.plan.record_words() + ID).map(|word| word.load(Ordering::Relaxed));
         let known = usize::try_from(before).ok().filter(|place| *place < filled && id_at(*place) == Some(id));
         let found = known.or_else(|| {
             if self.places.is_empty() {
@@ -204,7 +204,7 @@ impl Tree {
         let place = usize::try_from(place).ok()?;
         Some(Record {
             plan: &self.plan,
-            words: part(tables.records.words(), place, self.plan.record_words),
+            words: part(tables.records.words(), place, self.plan.record_words()),
             stats: tables.stats.as_ref().map_or(&[], |stats| part(stats.words(), place, STATS_WORDS)),
             devices: tables.devices.as_ref().map_or(&[], |devices| part(devices.words(), place, DEVICES_WORDS)),
         })

@@ -15,7 +15,7 @@ use super::super::plan::PlannedFile;
 use super::super::reader::{Pass, Reader};
 use super::super::sample::Sample;
 use super::super::timing::Timing;
-use super::recipes::Recipe;
+use super::recipes::{Recipe, are_of_devices};
 use super::stats::Stat;
 use super::values::fill_devices;
 use super::{Served, Snapshot};
@@ -159,7 +159,7 @@ impl Reader {
                 let Served::BySnapshot { tree, keys } = served else { continue };
                 let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
                 let Some(record) = found.and_then(|found| snapshot.taker.record(*tree, found)) else { continue };
-                if keys.first().is_some_and(|(_, recipe)| recipe.is_of_devices()) {
+                if are_of_devices(keys) {
                     let mut sample = Sample::new(0, self.plan.columns);
                     let told = fill_devices(&record, keys, &mut sample, &mut self.labels, &mut self.devices);
                     differences.extend(told.then(|| compare_devices(place, file, bracket, &sample)).flatten());

@@ -6,8 +6,7 @@ use super::super::plan::PlannedFile;
 use super::Served;
 use super::recipes::{Recipe, recipe};
 use crate::discover::{Hierarchy, Version};
-use crate::ebpf::Wanted;
-use crate::metrics::Controller;
+use crate::ebpf::{COUNTED, Wanted};
 
 /// Keys of a file that are told apart.
 const KEYS: usize = 64;
@@ -45,9 +44,7 @@ pub(super) fn choose(
 
 /// The interface of the tree that a file is in.
 fn version(file: &PlannedFile, hierarchy: &Hierarchy) -> Option<Version> {
-    let controllers =
-        [Controller::Memory, Controller::Cpuacct, Controller::Cpu, Controller::Pids, Controller::Io, Controller::Core];
-    let trees = controllers.into_iter().filter_map(|controller| hierarchy.tree(controller));
+    let trees = COUNTED.into_iter().filter_map(|controller| hierarchy.tree(controller));
     trees.into_iter().find(|tree| tree.path == file.tree).map(|tree| tree.version)
 }
 

@@ -28,7 +28,7 @@ use crate::metrics::{CollectorSet, Own};
 use check::Bracket;
 use choose::{choose, has_local_events};
 use parents::parents;
-use recipes::Recipe;
+use recipes::{Recipe, are_of_devices};
 use stats::Stat;
 use values::{Values, fill_devices};
 
@@ -231,7 +231,7 @@ impl Snapshot {
                 let Some(known) = self.known(copied, place) else { return false };
                 let Some((id, Some(found))) = copied.cgroups.get(*tree).copied() else { return false };
                 let Some(record) = self.taker.record(*tree, found) else { return false };
-                if keys.first().is_some_and(|(_, recipe)| recipe.is_of_devices()) {
+                if are_of_devices(keys) {
                     return fill_devices(&record, keys, sample, labels, devices);
                 }
                 let told = self.values().fill(&record, keys, known, &mut copied.shown, sample);

@@ -130,6 +130,11 @@ pub(super) fn recipe(
     (is_stat && file.format == Format::Flat).then(|| Recipe::Stat(follow(key)))
 }
 
+/// Whether the keys of a file are of a table and not of slots: all of them are, or none.
+pub(super) fn are_of_devices(keys: &[(u16, Recipe)]) -> bool {
+    matches!(keys.first(), Some((_, Device(_) | NoDevice)))
+}
+
 impl Recipe {
     /// Adds what it takes to what is wanted of its tree.
     pub(super) fn ask(self, version: Version, wanted: &mut Wanted) {
@@ -172,11 +177,6 @@ impl Recipe {
         if let Some(file) = flush.filter(|file| !wanted.flushes.contains(file)) {
             wanted.flushes.push(file);
         }
-    }
-
-    /// Whether it is of a table and not of a slot, as all keys of its file then are.
-    pub(super) fn is_of_devices(self) -> bool {
-        matches!(self, Device(_) | NoDevice)
     }
 
     /// Whether the value may fall: between two readings it may then have been anything.
