@@ -85,6 +85,20 @@ impl BareContainers {
         Ok(format!("{id}/{name}"))
     }
 
+    /// Moves all processes of one of them, or of what is below it, to another, in those of the trees that `wanted` accepts.
+    ///
+    /// # Errors
+    /// The tree may not be written to.
+    pub fn move_processes(&self, from: &str, to: &str, wanted: impl Fn(&Path) -> bool) -> Result<()> {
+        for parent in self.parents.iter().filter(|parent| wanted(parent)) {
+            let (from, to) = (parent.join(from).join("cgroup.procs"), parent.join(to).join("cgroup.procs"));
+            for process in fs::read_to_string(&from).with_context(|| from.display().to_string())?.lines() {
+                fs::write(&to, process).with_context(|| to.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs a command inside one of them, waits for its end and gives its output.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
 pub use share::Share;
 pub use snapshot::BareSnapshots;
-pub(crate) use snapshot::{COUNTED, DeviceUse, Number, Record, Snapshots, Wanted};
+pub(crate) use snapshot::{DeviceUse, Number, Record, Snapshots, Wanted, counted};
 
 use crate::metrics::Collector;
 

@@ -1,7 +1,6 @@
 //! All probes of this host as one: started, read once per pass, asked per container.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use aya::Ebpf;
@@ -118,7 +117,7 @@ impl Probes {
     ///
     /// # Errors
     /// What this host lacks, or the kernel refused.
-    pub(crate) fn snapshots(&mut self, wanted: &[(PathBuf, Wanted)], cgroups: usize) -> Result<Snapshots, Obstacle> {
+    pub(crate) fn snapshots(&mut self, wanted: &[Wanted], cgroups: usize) -> Result<Snapshots, Obstacle> {
         let loader = self.loader.take().ok_or_else(|| Obstacle::new("not wanted", "--read.snapshot=auto"))?;
         loader.facts.allow_tracing()?;
         Snapshots::start(loader, wanted, cgroups)

@@ -221,6 +221,31 @@ fn the_first_scrape_has_every_value_of_all_though_files_of_a_few_are_read() {
 }
 
 #[test]
+fn who_has_no_process_of_its_own_or_one_that_is_elsewhere_has_values_of_its_own() {
+    let bare = BareContainers::make(4).unwrap();
+    let (files, snapshots) = (exporter("off").unwrap(), exporter("on").unwrap());
+    warmed_up(&snapshots, 4).unwrap();
+    let [nested, elsewhere, host, _] = bare.ids.as_slice() else { panic!("not four") };
+    // As an engine in a container, or systemd, has its processes. One walk finds the cgroups of all trees by processes.
+    let inner = bare.nest(nested, "inner").unwrap();
+    bare.move_processes(nested, &inner, |_| true).unwrap();
+    // On v1 a process may be in the cgroup of one container in one tree, and of another one in another.
+    let is_of_cpu = |tree: &std::path::Path| tree.to_string_lossy().contains("/cpu");
+    bare.move_processes(elsewhere, host, is_of_cpu).unwrap();
+    for _ in 0..PASSES {
+        let before = take(&files).unwrap();
+        let between = take(&snapshots).unwrap();
+        let after = take(&files).unwrap();
+        for id in &bare.ids {
+            compare(&before, &between, &after, id, true).unwrap_or_else(|error| panic!("{id}: {error:#}"));
+        }
+        assert!(!differs(&between), "{}", snapshots.stderr());
+    }
+    // Others are still told by the snapshot.
+    assert!(served(&take(&snapshots).unwrap(), "cpu").unwrap() >= 2);
+}
+
+#[test]
 fn processes_are_counted_anew_when_there_are_more() {
     let bare = BareContainers::make(1).unwrap();
     let snapshots = exporter("on").unwrap();

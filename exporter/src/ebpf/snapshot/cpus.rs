@@ -10,7 +10,7 @@ use aya::programs::Iter;
 use exporter_ebpf::snapshot::{CPUS, MAP_WORDS};
 
 use super::link::{Link, Order};
-use super::tree::OBJECT;
+use super::walk::OBJECT;
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::{Loader, cpus, mapped_for_now, program_of, refused};
 

@@ -30,16 +30,22 @@ impl Object {
     }
 
     /// Where in `struct cgroup` the pointer to it is.
-    pub(super) fn pointer(self, types: &Types) -> Option<u32> {
+    pub(super) fn in_cgroup(self, types: &Types) -> Option<u32> {
         match self {
             Self::Cgroup => Some(ITSELF),
             Self::Pressure => types.offset("cgroup", "psi"),
-            Self::Controller(name) => {
-                let number = u32::try_from(types.enumerator("cgroup_subsys_id", name)?).ok()?;
-                Some(types.offset("cgroup", "subsys")? + 8 * number)
-            }
+            Self::Controller(name) => Some(types.offset("cgroup", "subsys")? + 8 * number(name, types)?),
         }
     }
+}
+
+/// Which word of a `css_set` points to the part of a controller.
+pub(super) fn in_set(controller: &str, types: &Types) -> Option<u32> {
+    Some(types.offset("css_set", "subsys")? / 8 + number(controller, types)?)
+}
+
+fn number(controller: &str, types: &Types) -> Option<u32> {
+    u32::try_from(types.enumerator("cgroup_subsys_id", controller)?).ok()
 }
 
 /// A member of an object.
@@ -83,7 +89,7 @@ macro_rules! numbers {
             }
 
             /// Its size in bytes.
-            pub(super) const fn size(self) -> u16 {
+            pub(super) const fn size(self) -> u8 {
                 match self { $(Self::$variant => $size,)* }
             }
 
@@ -195,13 +201,13 @@ impl Number {
 }
 
 /// A limit of a cgroup: that it has changed is to be noticed, its value is its file's to tell.
-pub(super) struct LimitMember {
-    pub(super) object: Object,
+struct LimitMember {
+    object: Object,
     member: Member,
 }
 
 /// The limits that are watched.
-pub(super) const LIMITS: &[LimitMember] = &[
+const LIMITS: &[LimitMember] = &[
     LimitMember { object: CPU, member: bandwidth("cfs_bandwidth.quota") },
     LimitMember { object: CPU, member: bandwidth("cfs_bandwidth.period") },
     LimitMember { object: CPU, member: bandwidth("shares") },
@@ -213,9 +219,7 @@ pub(super) const LIMITS: &[LimitMember] = &[
     LimitMember { object: PIDS, member: member("pids_cgroup", "limit") },
 ];
 
-impl LimitMember {
-    /// Where in its object it is.
-    pub(super) fn offset(&self, types: &Types) -> Option<u32> {
-        self.member.offset(types)
-    }
+/// Where the limits of an object are.
+pub(super) fn limits(object: Object, types: &Types) -> impl Iterator<Item = u32> {
+    LIMITS.iter().filter(move |limit| limit.object == object).filter_map(|limit| limit.member.offset(types))
 }

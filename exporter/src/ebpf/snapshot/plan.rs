@@ -1,17 +1,26 @@
-//! From the numbers that are wanted of a tree to the plan that its program follows: offsets from the running kernel's types.
+//! From what is wanted of each tree to the plan that the program follows: offsets from the running kernel's types.
 
 use exporter_ebpf::snapshot::{
-    CPUS, CpusPlan, DevicesPlan, FIRST_NUMBER, LINE_WORDS, Member, NONE, NUMBERS, Object as KernelObject, Plan, STATS,
-    StatsPlan,
+    CPUS, CpusPlan, DevicesPlan, IN_SET, OBJECTS, OTHER_IDS, Object as KernelObject, Plan as KernelPlan, Pointer,
+    SET_WORDS, SPAN_WORDS, STATS, SetPlan, Span, StatsPlan, Tree as KernelTree, WORDS,
 };
 
-use super::numbers::{LIMITS, Number, Object};
+use super::numbers::{Number, Object, in_set, limits};
+use crate::discover::{Tree, Version};
 use crate::ebpf::btf::Types;
 use crate::ebpf::facts::Obstacle;
+use crate::metrics::Controller;
+
+/// Words that nobody wants are copied where they lie between two that are wanted, if there are no more than these.
+const GAP: u32 = 2;
 
 /// What is wanted of the cgroups of one tree.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
+    /// The tree.
+    pub(crate) tree: Tree,
+    /// A controller whose tree it is.
+    pub(crate) controller: Controller,
     /// Numbers.
     pub(crate) numbers: Vec<Number>,
     /// The counters behind `memory.stat`.
@@ -24,157 +33,276 @@ pub(crate) struct Wanted {
     pub(crate) flushes: Vec<&'static str>,
 }
 
-/// What the program of one tree copies, and where it puts it.
-#[derive(Clone, Debug)]
-pub(super) struct TreePlan {
-    pub(super) kernel: Plan,
-    pub(super) flushes: Vec<&'static str>,
-    /// Where each CPU has its own copies of variables; empty where that is not wanted.
-    pub(super) cpus: Vec<u64>,
-    /// Of each number the bit of its object and its place in the record; none where it is not there.
-    places: [Option<(u8, u8)>; Number::COUNT],
-    numbers: usize,
-    stats: usize,
+impl Wanted {
+    /// Nothing but the cgroups themselves.
+    pub(crate) fn nothing(tree: Tree, controller: Controller) -> Self {
+        Self { tree, controller, numbers: Vec::new(), stats: false, cpus: false, devices: false, flushes: Vec::new() }
+    }
 }
 
-impl TreePlan {
+/// What the program copies, and where it puts it.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) kernel: KernelPlan,
+    /// Which of the trees is walked.
+    pub(super) walked: usize,
+    /// Where each number is; none where this kernel does not have it.
+    places: [Option<Place>; Number::COUNT],
+    /// Words of a record that are taken.
+    words: usize,
+    /// Runs of words that are taken.
+    spans: usize,
+    /// Number of counters behind `memory.stat`; 0 where they are not copied.
+    pub(super) stats: usize,
+}
+
+/// Where in a record a number is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The bit of its object.
+    pub(super) object: u8,
+    pub(super) word: u8,
+    /// The first of its bits in that word.
+    pub(super) shift: u8,
+    /// Its size in bytes.
+    pub(super) size: u8,
+}
+
+impl Plan {
     /// Looks up what is wanted. Numbers that this kernel does not have are left out.
     ///
     /// # Errors
-    /// The kernel's types do not tell the way to a cgroup's id.
-    pub(super) fn new(wanted: &Wanted, types: &Types, cpus: &[u64]) -> Result<Self, Obstacle> {
-        let missing = || {
-            Obstacle::new(
-                "this kernel's types do not tell where a cgroup's id is",
-                "please report it with the kernel's version",
-            )
-        };
-        let way = |structure, path| types.offset(structure, path).ok_or_else(missing);
+    /// The kernel's types do not tell the way to a cgroup's id, or from one tree to another.
+    pub(super) fn new(wanted: &[Wanted], types: &Types, cpus: usize) -> Result<Self, Obstacle> {
+        let way = |structure, path| types.offset(structure, path).ok_or_else(lost);
         let mut plan = Self {
-            kernel: Plan {
+            kernel: KernelPlan {
                 flags: way("cgroup_subsys_state", "flags")?,
+                serial: way("cgroup_subsys_state", "serial_nr")?,
+                cgroup: way("cgroup_subsys_state", "cgroup")?,
+                itself: way("cgroup", "self")?,
                 kn: way("cgroup", "kn")?,
                 kn_id: way("kernfs_node", "id")?,
-                ..Plan::NOTHING
+                ..KernelPlan::NOTHING
             },
-            flushes: wanted.flushes.clone(),
-            cpus: Vec::new(),
+            // The one of which most is copied: on the way to the others a cgroup that has no processes of its own is lost.
+            walked: wanted.iter().position(|wanted| wanted.stats).unwrap_or(0),
             places: [None; Number::COUNT],
-            numbers: 0,
+            words: OTHER_IDS + 2 * wanted.len().saturating_sub(1),
+            spans: 0,
             stats: 0,
         };
-        plan.add_numbers(wanted, types);
-        if wanted.stats
-            && let Some((stats, words)) = stats_plan(types)
-        {
-            (plan.kernel.stats, plan.stats) = (stats, words);
+        if wanted.len() > 1 {
+            plan.kernel.set = SetPlan {
+                links: way("cgroup", "cset_links")?,
+                link: way("cgrp_cset_link", "cset_link")?,
+                set: way("cgrp_cset_link", "cset")?,
+                words: 0,
+            };
+            for (tree, wanted) in wanted.iter().enumerate() {
+                plan.reach(tree, wanted, types).ok_or_else(lost)?;
+            }
         }
-        if wanted.devices
-            && let Some(devices) = devices_plan(types)
-        {
-            plan.kernel.devices = devices;
+        let mut bit = 0;
+        for (tree, wanted) in wanted.iter().enumerate() {
+            let mut left = wanted.numbers.clone();
+            while let Some(first) = left.first() {
+                let object = first.object();
+                let (numbers, others) = left.into_iter().partition(|number| number.object() == object);
+                let pointer = plan.pointer(tree, wanted, object, types);
+                plan.add(bit, pointer, numbers, types);
+                (left, bit) = (others, bit + 1);
+            }
+            plan.add_others(tree, wanted, types, cpus);
         }
-        if wanted.cpus
-            && plan.numbers + 3 <= NUMBERS
-            && let Some(told) = cpus_plan(types, cpus.len())
-        {
-            plan.kernel.cpus = told;
-            plan.cpus = cpus.to_vec();
-        }
-        let numbers = plan.numbers + if plan.cpus.is_empty() { 0 } else { 3 };
-        plan.kernel.lines = u32::try_from((FIRST_NUMBER + numbers).div_ceil(LINE_WORDS)).unwrap_or(1);
         Ok(plan)
     }
 
-    fn add_numbers(&mut self, wanted: &Wanted, types: &Types) {
-        let mut objects: Vec<Object> = Vec::new();
-        for number in &wanted.numbers {
-            if !objects.contains(&number.object()) {
-                objects.push(number.object());
-            }
-        }
-        let mut next = 0;
-        for (bit, (object, place)) in objects.into_iter().zip(&mut self.kernel.objects).enumerate() {
-            let Some(pointer) = object.pointer(types) else { continue };
-            let mut members = 0;
-            let mut add = |member: Member| {
-                let Some(room) = self.kernel.members.get_mut(next) else { return false };
-                *room = member;
-                (next, members) = (next + 1, members + 1);
-                true
-            };
-            for number in wanted.numbers.iter().filter(|number| number.object() == object) {
-                let Some(offset) = number.offset(types).filter(|_| self.numbers < NUMBERS) else { continue };
-                if add(Member { offset, size: number.size(), is_limit: 0 })
-                    && let Some(room) = self.places.get_mut(*number as usize)
-                {
-                    *room = u8::try_from(bit).ok().zip(u8::try_from(self.numbers).ok());
-                    self.numbers += 1;
-                }
-            }
-            for limit in LIMITS.iter().filter(|limit| limit.object == object) {
-                if let Some(offset) = limit.offset(types) {
-                    add(Member { offset, size: 8, is_limit: 1 });
-                }
-            }
-            *place = KernelObject { pointer, members, is_part: u16::from(object.is_part()) };
+    /// The base of pointers of a tree.
+    pub(super) fn base(&self, tree: usize) -> usize {
+        match tree {
+            tree if tree == self.walked => 0,
+            tree if tree < self.walked => tree + 1,
+            tree => tree,
         }
     }
 
-    /// Object and place of a number.
-    pub(super) fn place(&self, number: Number) -> Option<(u8, usize)> {
-        self.places.get(number as usize).copied().flatten().map(|(object, place)| (object, usize::from(place)))
+    /// How the cgroup of a tree that is not walked is found.
+    fn reach(&mut self, tree: usize, wanted: &Wanted, types: &Types) -> Option<()> {
+        let Some(other) = self.base(tree).checked_sub(1) else { return Some(()) };
+        let word = match wanted.tree.version {
+            Version::V1 => in_set(controller(wanted.controller)?, types)?,
+            Version::V2 => types.offset("css_set", "dfl_cgrp")? / 8,
+        };
+        self.look_at(word)?;
+        let is_cgroup = u32::from(wanted.tree.version == Version::V2);
+        *self.kernel.trees.get_mut(other)? = KernelTree { word, is_cgroup };
+        Some(())
     }
 
-    /// Words of a record.
-    pub(super) fn record_words(&self) -> usize {
-        LINE_WORDS * self.kernel.lines as usize
+    /// Has a word of the set copied.
+    fn look_at(&mut self, word: u32) -> Option<()> {
+        let words = self.kernel.set.words.max(word + 1);
+        self.kernel.set.words = words;
+        (usize::try_from(words).ok()? <= SET_WORDS).then_some(())
     }
 
-    /// Place of the first of the numbers of all CPUs.
-    pub(super) fn cpus_place(&self) -> Option<usize> {
-        (self.kernel.cpus.pointer != NONE).then_some(self.numbers)
+    /// Where an object of a tree is; none where this kernel does not have it.
+    fn pointer(&mut self, tree: usize, wanted: &Wanted, object: Object, types: &Types) -> Option<Pointer> {
+        let base = u16::try_from(self.base(tree)).ok()?;
+        let is_part = u16::from(wanted.tree.version == Version::V2 && object.is_part());
+        match object {
+            Object::Controller(name) if base > 0 && wanted.tree.version == Version::V1 => {
+                let at = in_set(name, types)?;
+                self.look_at(at)?;
+                Some(Pointer { base: IN_SET, is_part, at })
+            }
+            _ => Some(Pointer { base, is_part, at: object.in_cgroup(types)? }),
+        }
     }
 
-    pub(super) fn has_stats(&self) -> bool {
-        self.kernel.stats.pointer != NONE
+    /// Has numbers of one object copied, and its limits watched.
+    fn add(&mut self, bit: u8, pointer: Option<Pointer>, numbers: Vec<Number>, types: &Types) {
+        let (Some(pointer), true) = (pointer, usize::from(bit) < OBJECTS) else { return };
+        let (first, object) = (self.spans, numbers.first().map(|number| number.object()));
+        let mut found: Vec<(u32, Number)> =
+            numbers.into_iter().filter_map(|number| Some((number.offset(types)?, number))).collect();
+        found.sort_unstable_by_key(|(offset, _)| *offset);
+        let of_numbers: Vec<(u32, u32)> =
+            found.iter().map(|(offset, number)| (*offset, offset + u32::from(number.size()))).collect();
+        for run in runs(&of_numbers, GAP) {
+            if self.words + usize::from(run.words) > WORDS {
+                break;
+            }
+            let to = self.words;
+            if !self.span(Span { to: u16::try_from(to).unwrap_or(0), ..run }) {
+                break;
+            }
+            self.words += usize::from(run.words);
+            let inside = |offset: u32| (run.offset..run.offset + 8 * u32::from(run.words)).contains(&offset);
+            for (offset, number) in found.iter().filter(|(offset, _)| inside(*offset)) {
+                let word = to + usize::try_from((offset - run.offset) / 8).unwrap_or(0);
+                let place = Place {
+                    object: bit,
+                    word: u8::try_from(word).unwrap_or(0),
+                    shift: u8::try_from(offset % 8 * 8).unwrap_or(0),
+                    size: number.size(),
+                };
+                if let Some(room) = self.places.get_mut(*number as usize) {
+                    *room = Some(place);
+                }
+            }
+        }
+        if let Some(object) = object {
+            let mut of_limits: Vec<(u32, u32)> = limits(object, types).map(|offset| (offset, offset + 8)).collect();
+            of_limits.sort_unstable();
+            // What lies between may change all the time.
+            for run in runs(&of_limits, 0) {
+                self.span(run);
+            }
+        }
+        if let Some(object) = self.kernel.objects.get_mut(usize::from(bit)) {
+            *object = KernelObject { pointer, spans: u32::try_from(self.spans - first).unwrap_or(0) };
+        }
     }
 
-    pub(super) fn has_devices(&self) -> bool {
-        self.kernel.devices.pointer != NONE
+    fn span(&mut self, span: Span) -> bool {
+        let Some(room) = self.kernel.spans.get_mut(self.spans) else { return false };
+        *room = span;
+        self.spans += 1;
+        true
     }
 
-    /// Number of counters behind `memory.stat`.
-    pub(super) fn stats(&self) -> usize {
-        self.stats
+    /// What is not a number of an object.
+    fn add_others(&mut self, tree: usize, wanted: &Wanted, types: &Types, cpus: usize) {
+        if wanted.stats
+            && tree == self.walked
+            && let Some(pointer) = self.pointer(tree, wanted, Object::Controller("memory_cgrp_id"), types)
+            && let Some(stats) = stats_plan(pointer, types)
+        {
+            self.kernel.stats = stats;
+            self.stats = usize::try_from(stats.bytes / 8).unwrap_or(0);
+        }
+        if wanted.devices
+            && let Some(pointer) = self.pointer(tree, wanted, Object::Controller("io_cgrp_id"), types)
+            && let Some(devices) = devices_plan(pointer, types)
+        {
+            self.kernel.devices = devices;
+        }
+        if wanted.cpus
+            && self.words + 3 <= WORDS
+            && let Some(pointer) = self.pointer(tree, wanted, Object::Controller("cpuacct_cgrp_id"), types)
+            && let Some(told) = cpus_plan(pointer, types, cpus, self.words)
+        {
+            self.kernel.cpus = told;
+            self.words += 3;
+        }
     }
+
+    /// Where a number is.
+    pub(super) fn place(&self, number: Number) -> Option<Place> {
+        self.places.get(number as usize).copied().flatten()
+    }
+}
+
+/// Words that lie side by side, from where members begin and end; these are in order.
+fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
+    let mut runs: Vec<Span> = Vec::new();
+    for (begin, end) in members {
+        let (first, end) = (begin / 8 * 8, end.next_multiple_of(8));
+        let most = u32::try_from(SPAN_WORDS).unwrap_or(1);
+        if let Some(last) = runs.last_mut()
+            && first <= last.offset + 8 * (u32::from(last.words) + gap)
+            && end <= last.offset + 8 * most
+        {
+            last.words = last.words.max(u16::try_from((end - last.offset) / 8).unwrap_or(0));
+        } else {
+            runs.push(Span { offset: first, words: u16::try_from((end - first) / 8).unwrap_or(1), to: 0 });
+        }
+    }
+    runs
+}
+
+/// The kernel's name of a controller's number.
+fn controller(controller: Controller) -> Option<&'static str> {
+    match controller {
+        Controller::Cpu => Some("cpu_cgrp_id"),
+        Controller::Cpuacct => Some("cpuacct_cgrp_id"),
+        Controller::Memory => Some("memory_cgrp_id"),
+        Controller::Io => Some("io_cgrp_id"),
+        Controller::Pids => Some("pids_cgrp_id"),
+        Controller::Hugetlb | Controller::Core | Controller::Procs => None,
+    }
+}
+
+fn lost() -> Obstacle {
+    Obstacle::new(
+        "this kernel's types do not tell where a cgroup's id is, or how cgroups of several trees belong together",
+        "please report it with the kernel's version",
+    )
 }
 
 /// The counters that count what is below, too: all of the structure before those of the cgroup alone and what is still to
 /// be added up.
-fn stats_plan(types: &Types) -> Option<(StatsPlan, usize)> {
+fn stats_plan(pointer: Pointer, types: &Types) -> Option<StatsPlan> {
     let ends = ["state_local", "state_pending"].into_iter().filter_map(|name| types.offset("memcg_vmstats", name));
     let bytes = ends.min()?.min(8 * u32::try_from(STATS).ok()?);
-    let plan = StatsPlan {
-        pointer: Object::Controller("memory_cgrp_id").pointer(types)?,
-        vmstats: types.offset("mem_cgroup", "vmstats")?,
-        bytes,
-    };
-    Some((plan, usize::try_from(bytes / 8).ok()?))
+    Some(StatsPlan { pointer, vmstats: types.offset("mem_cgroup", "vmstats")?, bytes })
 }
 
-fn cpus_plan(types: &Types, count: usize) -> Option<CpusPlan> {
+fn cpus_plan(pointer: Pointer, types: &Types, count: usize, to: usize) -> Option<CpusPlan> {
     Some(CpusPlan {
-        pointer: Object::Controller("cpuacct_cgrp_id").pointer(types)?,
+        pointer,
         usage: types.offset("cpuacct", "cpuusage")?,
         stat: types.offset("cpuacct", "cpustat")?,
         count: u32::try_from(count).ok().filter(|_| (1..=CPUS).contains(&count))?,
+        to: u32::try_from(to).ok()?,
     })
 }
 
-fn devices_plan(types: &Types) -> Option<DevicesPlan> {
+fn devices_plan(pointer: Pointer, types: &Types) -> Option<DevicesPlan> {
     Some(DevicesPlan {
-        pointer: Object::Controller("io_cgrp_id").pointer(types)?,
+        pointer,
         list: types.offset("blkcg", "blkg_list")?,
         node: types.offset("blkcg_gq", "blkcg_node")?,
         online: types.offset("blkcg_gq", "online")?,
@@ -184,4 +312,18 @@ fn devices_plan(types: &Types) -> Option<DevicesPlan> {
         major: types.offset("gendisk", "major")?,
         minor: types.offset("gendisk", "first_minor")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Span, runs};
+
+    #[test]
+    fn what_lies_side_by_side_is_one_run_of_words() {
+        // Two of four bytes, one of eight right after, one two words on, one far away.
+        let members = [(20, 24), (24, 28), (32, 40), (56, 64), (200, 208)];
+        let spans = [Span { offset: 16, words: 6, to: 0 }, Span { offset: 200, words: 1, to: 0 }];
+        assert_eq!(runs(&members, 2), spans);
+        assert_eq!(runs(&members, 0).len(), 3);
+    }
 }

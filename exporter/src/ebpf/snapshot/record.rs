@@ -2,32 +2,43 @@
 
 use std::sync::atomic::Ordering;
 
-use exporter_ebpf::snapshot::{DEVICES, FIRST_NUMBER, HAS, HAS_CPUS, HAS_DEVICES, HAS_STATS, LIMITS};
+use exporter_ebpf::snapshot::{DEVICES, HAS, HAS_CPUS, HAS_DEVICES, HAS_STATS, ID, LIMITS, OTHER_IDS};
 
 use super::numbers::Number;
-use super::tree::Record;
+use super::walk::Record;
 
 /// Words of a device: its number, three of bytes and three of operations.
 const DEVICE: usize = 7;
 
 impl Record<'_> {
+    /// The cgroup of a tree; 0 where the cgroup that was met has no processes by which it could be found.
+    pub(crate) fn cgroup(&self, tree: usize) -> u64 {
+        let place = self.plan.base(tree).checked_sub(1).map_or(ID, |other| OTHER_IDS + 2 * other);
+        self.word(place).unwrap_or(0)
+    }
+
     /// A number; none where this cgroup does not have the controller, or has switched its pressure off.
     pub(crate) fn number(&self, number: Number) -> Option<u64> {
-        let (object, place) = self.plan.place(number)?;
-        let has_object = self.word(HAS)? & (1 << object) != 0;
+        let place = self.plan.place(number)?;
         let is_off = || number.is_pressure() && self.number(Number::PressureOn) == Some(0);
-        (has_object && !is_off()).then(|| self.word(FIRST_NUMBER + place)).flatten()
+        let word = self.word(place.word.into()).filter(|_| self.has(1 << place.object) && !is_off())?;
+        Some(word << (64 - place.shift - 8 * place.size) >> (64 - 8 * place.size))
     }
 
     /// Time on CPUs, user and system time, in nanoseconds, added up over all CPUs (v1).
     pub(crate) fn cpus(&self) -> Option<[u64; 3]> {
-        let first = FIRST_NUMBER + self.plan.cpus_place().filter(|_| self.has(HAS_CPUS))?;
+        let first = usize::try_from(self.plan.kernel.cpus.to).ok().filter(|_| self.has(HAS_CPUS))?;
         Some([self.word(first)?, self.word(first + 1)?, self.word(first + 2)?])
     }
 
-    /// Which controllers it has, and a digest of its limits: another number than before tells that one of them changed.
-    pub(crate) fn condition(&self) -> (u64, u64) {
-        (self.word(HAS).unwrap_or(0), self.word(LIMITS).unwrap_or(0))
+    /// A bit for each object that it has, in the lowest eight and the highest bits: controllers that are enabled, and such.
+    pub(crate) fn objects(&self) -> u64 {
+        self.word(HAS).unwrap_or(0)
+    }
+
+    /// A digest of its limits: another number than before tells that one of them changed.
+    pub(crate) fn limits(&self) -> u64 {
+        self.word(LIMITS).unwrap_or(0)
     }
 
     /// The counters behind `memory.stat`, each by its place.
@@ -38,7 +49,7 @@ impl Record<'_> {
 
     /// How many of them there are.
     pub(crate) fn stats(&self) -> usize {
-        self.plan.stats()
+        self.plan.stats
     }
 
     /// The devices that it has used; none where there are more than a snapshot takes.

@@ -150,15 +150,14 @@ impl Reader {
         for bracket in &brackets {
             let Some(container) = containers.get_mut(bracket.place) else { continue };
             snapshot.find(container);
-            if container.copied.cgroups.iter().all(|(_, place)| place.is_none()) {
+            if container.copied.place.is_none() {
                 continue;
             }
             judged += 1;
             snapshot.narrow(container, bracket);
             for (place, (file, served)) in self.plan.files.iter().zip(&snapshot.files).enumerate() {
                 let Served::BySnapshot { tree, keys } = served else { continue };
-                let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
-                let Some(record) = found.and_then(|found| snapshot.taker.record(*tree, found)) else { continue };
+                let Some(record) = container.copied.record(&snapshot.taker, *tree) else { continue };
                 if are_of_devices(keys) {
                     let mut sample = Sample::new(0, self.plan.columns);
                     let told = fill_devices(&record, keys, &mut sample, &mut self.labels, &mut self.devices);
@@ -199,9 +198,7 @@ impl Snapshot {
             return (0..count).step_by(step).collect();
         }
         let doubtful = self.doubtful.take();
-        let is_it = |container: &Container| {
-            doubtful.is_some_and(|id| container.copied.cgroups.iter().any(|(known, _)| *known == id))
-        };
+        let is_it = |container: &Container| doubtful.is_some_and(|id| container.copied.cgroups.contains(&id));
         let doubtful = doubtful.and_then(|_| containers.iter().position(is_it));
         self.turn = (self.turn + 1) % count.max(1);
         vec![doubtful.unwrap_or(self.turn)]
@@ -212,8 +209,7 @@ impl Snapshot {
         let Self { files, stats, taker, .. } = self;
         for served in files.iter() {
             let Served::BySnapshot { tree, keys } = served else { continue };
-            let found = container.copied.cgroups.get(*tree).and_then(|(_, place)| *place);
-            let Some(record) = found.and_then(|found| taker.record(*tree, found)) else { continue };
+            let Some(record) = container.copied.record(taker, *tree) else { continue };
             for (target, recipe) in keys {
                 let (Recipe::Stat(place), Some(before)) = (recipe, bracket.before.get(*target)) else { continue };
                 if let Some(stat) = stats.get_mut(*place).filter(|_| bracket.after.get(*target) == Some(before)) {

@@ -1,24 +1,24 @@
 //! How a planned file may be served: what it takes to have its values from a snapshot.
 
-use std::path::PathBuf;
-
 use super::super::plan::PlannedFile;
 use super::Served;
 use super::recipes::{Recipe, recipe};
-use crate::discover::{Hierarchy, Version};
-use crate::ebpf::{COUNTED, Wanted};
+use crate::discover::Tree;
+use crate::ebpf::Wanted;
+use crate::metrics::Controller;
 
 /// Keys of a file that are told apart.
 const KEYS: usize = 64;
 
-/// How a planned file may be served. Adds what it takes to what is wanted.
+/// How a planned file may be served: of which of the trees with counters. Adds what it takes to what is wanted.
 pub(super) fn choose(
     file: &PlannedFile,
-    hierarchy: &Hierarchy,
-    wanted: &mut Vec<(PathBuf, Wanted)>,
+    trees: &[(Controller, Tree)],
+    wanted: &mut Vec<Wanted>,
     followed: &mut Vec<&'static str>,
 ) -> Served {
-    let Some(version) = version(file, hierarchy) else { return Served::ByFile };
+    let Some((controller, own)) = trees.iter().find(|(_, tree)| tree.path == file.tree) else { return Served::ByFile };
+    let version = own.version;
     if file.keys.len() > KEYS {
         return Served::ByFile;
     }
@@ -30,22 +30,16 @@ pub(super) fn choose(
     };
     let recipes: Option<Vec<Recipe>> = file.keys.iter().map(|key| recipe(version, file, key, &mut follow)).collect();
     let Some(recipes) = recipes else { return Served::ByFile };
-    let tree = wanted.iter().position(|(tree, _)| *tree == file.tree).unwrap_or_else(|| {
-        wanted.push((file.tree.clone(), Wanted::default()));
+    let tree = wanted.iter().position(|wanted| wanted.tree == *own).unwrap_or_else(|| {
+        wanted.push(Wanted::nothing(own.clone(), *controller));
         wanted.len() - 1
     });
-    if let Some((_, wanted)) = wanted.get_mut(tree) {
+    if let Some(wanted) = wanted.get_mut(tree) {
         for recipe in &recipes {
             recipe.ask(version, wanted);
         }
     }
     Served::BySnapshot { tree, keys: file.targets.iter().copied().zip(recipes).collect() }
-}
-
-/// The interface of the tree that a file is in.
-fn version(file: &PlannedFile, hierarchy: &Hierarchy) -> Option<Version> {
-    let trees = COUNTED.into_iter().filter_map(|controller| hierarchy.tree(controller));
-    trees.into_iter().find(|tree| tree.path == file.tree).map(|tree| tree.version)
 }
 
 /// Whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: snapshots tell of what is below, too.

@@ -22,7 +22,7 @@ use super::devices::Devices;
 use super::plan::Plan;
 use super::sample::{Labels, Sample};
 use crate::discover::Hierarchy;
-use crate::ebpf::{Number, Obstacle, Probes, Snapshots, Wanted};
+use crate::ebpf::{Number, Obstacle, Probes, Record, Snapshots, Wanted, counted};
 use crate::metrics::{CollectorSet, Own};
 
 use check::Bracket;
@@ -60,7 +60,7 @@ pub struct Snapshot {
 enum Served {
     /// It is read.
     ByFile,
-    /// From the snapshot of a tree, key by key: slot or column, and recipe.
+    /// From the snapshot of a cgroup of this tree, key by key: slot or column, and recipe.
     BySnapshot { tree: usize, keys: Vec<(u16, Recipe)> },
 }
 
@@ -68,10 +68,16 @@ enum Served {
 #[derive(Debug, Default)]
 pub(super) struct Copied {
     life: u64,
-    /// Its cgroup in each tree, 0 where it has none, and where in the snapshot that is.
-    cgroups: Vec<(u64, Option<u32>)>,
-    /// Which of [`Snapshot::kinds`] it is of, and a digest of its limits; none where the snapshot does not show all of it.
-    condition: Option<(usize, u64)>,
+    /// Its cgroup in each tree, 0 where it has none.
+    cgroups: Vec<u64>,
+    /// Where in the snapshot it is.
+    place: Option<u32>,
+    /// A bit for each tree whose cgroup the snapshot shows there.
+    shown_trees: u8,
+    /// Which of [`Snapshot::kinds`] it is of.
+    kind: Option<usize>,
+    /// A digest of its limits; none where the snapshot does not show all of its cgroups.
+    limits: Option<u64>,
     /// User and system time as last shown.
     shown: [u64; 2],
 }
@@ -79,7 +85,7 @@ pub(super) struct Copied {
 /// What cgroups with the same controllers have.
 #[derive(Debug)]
 struct Kind {
-    /// Digest of the controllers.
+    /// Which objects such cgroups have, and which trees show them.
     objects: u64,
     /// For each planned file the keys that it has, a bit each; none where it was not read yet. Those of devices are not
     /// told apart: a snapshot has the devices that the file has.
@@ -98,30 +104,26 @@ impl Snapshot {
         probes: &mut Probes,
         own: Own,
     ) -> Result<Self, Obstacle> {
-        let mut wanted: Vec<(PathBuf, Wanted)> = Vec::new();
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let trees = counted(hierarchy);
         let mut keys_followed: Vec<&'static str> = Vec::new();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let local_events = has_local_events(&mounts);
         let mut files: Vec<Served> = Vec::new();
         for file in &plan.files {
             let is_local = local_events && file.name.ends_with(".events");
-            files.push(if is_local {
-                Served::ByFile
-            } else {
-                choose(file, hierarchy, &mut wanted, &mut keys_followed)
-            });
+            files.push(if is_local { Served::ByFile } else { choose(file, &trees, &mut wanted, &mut keys_followed) });
         }
         let taker = probes.snapshots(&wanted, containers)?;
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        let counters = (0..wanted.len()).map(|tree| taker.stats(tree)).max().unwrap_or(0);
-        let stats = keys_followed.iter().map(|_| Stat::new(counters, page)).collect();
+        let stats = keys_followed.iter().map(|_| Stat::new(taker.stats(), page)).collect();
         info!(
             trees = wanted.len(),
             bytes = taker.bytes(),
             "counters come from snapshots that the kernel takes of all containers at once, as far as these agree with the files"
         );
         Ok(Self {
-            trees: wanted.into_iter().map(|(tree, _)| tree).collect(),
+            trees: wanted.into_iter().map(|wanted| wanted.tree.path).collect(),
             taker,
             files,
             stats,
@@ -169,48 +171,37 @@ impl Snapshot {
     pub(super) fn find(&mut self, container: &mut Container) -> Option<u64> {
         let Container { copied, path, life, limits_due, .. } = container;
         if copied.life != *life || copied.cgroups.len() != self.trees.len() {
-            *copied = Copied { life: *life, cgroups: vec![(0, None); self.trees.len()], ..Copied::default() };
+            *copied = Copied { life: *life, cgroups: vec![0; self.trees.len()], ..Copied::default() };
         }
-        let (mut objects, mut limits, mut tasks, mut is_whole) = (0_u64, 0_u64, None, true);
-        for (tree, (id, place)) in copied.cgroups.iter_mut().enumerate() {
+        for (id, tree) in copied.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
             // The cgroups of a container are made one after the other, and not all engines make one in each tree.
-            if let (0, Some(tree)) = (*id, self.trees.get(tree)) {
-                let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
-                *id = found.map_or(0, |metadata| metadata.ino());
-            }
-            // A tree that it is not in has its place in the digests.
-            (objects, limits) = (objects.rotate_left(8), limits.rotate_left(8));
-            if *id == 0 {
-                continue;
-            }
-            let before = place.unwrap_or(u32::MAX);
-            *place = if self.is_fresh { self.taker.find(tree, *id, before) } else { None };
-            let Some(record) = place.and_then(|place| self.taker.record(tree, place)) else {
-                is_whole = false;
-                continue;
-            };
-            let (of_objects, of_limits) = record.condition();
-            (objects, limits) = (objects ^ of_objects, limits ^ of_limits);
-            tasks = tasks.or_else(|| record.number(Number::Tasks));
+            let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
+            *id = found.map_or(0, |metadata| metadata.ino());
         }
-        if !is_whole {
+        let walked = copied.cgroups.get(self.taker.walked()).copied().filter(|id| self.is_fresh && *id != 0);
+        let before = copied.place.unwrap_or(u32::MAX);
+        copied.place = walked.and_then(|id| self.taker.find(id, before));
+        let Some(record) = copied.place.and_then(|place| self.taker.record(place)) else {
+            let is_covered = walked.is_some() && self.parents.iter().any(|parent| parents::is_below(path, parent));
+            copied.lose();
             // Nobody watches its limits, for now: they are read, but for those whom no snapshot will ever show.
-            copied.condition = None;
-            let is_covered = self.parents.iter().any(|parent| parents::is_below(path, parent));
-            if self.is_fresh && is_covered {
+            if is_covered {
                 *limits_due = None;
             }
             return None;
-        }
+        };
+        let (shown_trees, is_whole) = copied.compare(&record);
+        let objects = record.objects() | u64::from(shown_trees) << u16::BITS;
         let kind = self.kinds.iter().position(|kind| kind.objects == objects).unwrap_or_else(|| {
             self.kinds.push(Kind { objects, known: vec![None; self.files.len()] });
             self.kinds.len() - 1
         });
-        let before = copied.condition.replace((kind, limits));
-        if before.is_none_or(|(_, before)| before != limits) {
+        let limits = is_whole.then(|| record.limits());
+        if limits.is_none() || limits != copied.limits {
             *limits_due = None;
         }
-        tasks
+        (copied.shown_trees, copied.kind, copied.limits) = (shown_trees, Some(kind), limits);
+        record.number(Number::Tasks).filter(|_| is_whole)
     }
 
     /// The values of a planned file into a sample, where the snapshot of this pass can give all of them.
@@ -229,14 +220,13 @@ impl Snapshot {
             None | Some(Served::ByFile) => false,
             Some(Served::BySnapshot { tree, keys }) => {
                 let Some(known) = self.known(copied, place) else { return false };
-                let Some((id, Some(found))) = copied.cgroups.get(*tree).copied() else { return false };
-                let Some(record) = self.taker.record(*tree, found) else { return false };
+                let Some(record) = copied.record(&self.taker, *tree) else { return false };
                 if are_of_devices(keys) {
                     return fill_devices(&record, keys, sample, labels, devices);
                 }
                 let told = self.values().fill(&record, keys, known, &mut copied.shown, sample);
                 if !told && matches!(keys.first(), Some((_, Recipe::Stat(_)))) {
-                    self.doubtful.get_or_insert(id);
+                    self.doubtful = self.doubtful.or_else(|| copied.cgroups.get(*tree).copied());
                 }
                 told
             }
@@ -246,7 +236,7 @@ impl Snapshot {
     /// What a file had when it was read: a snapshot gives no other keys.
     pub(super) fn learn(&mut self, place: usize, container: &Container) {
         let Some(Served::BySnapshot { keys, .. }) = self.files.get(place) else { return };
-        let kind = container.copied.condition.and_then(|(kind, _)| self.kinds.get_mut(kind));
+        let kind = container.copied.kind.and_then(|kind| self.kinds.get_mut(kind));
         if let Some(known) = kind.and_then(|kind| kind.known.get_mut(place)) {
             *known = Some(keys_in(keys, &container.sample));
         }
@@ -254,15 +244,35 @@ impl Snapshot {
 
     /// The keys that a container's file has, by what the file of one like it had.
     fn known(&self, copied: &Copied, place: usize) -> Option<u64> {
-        let (kind, _) = copied.condition?;
-        self.kinds.get(kind)?.known.get(place).copied().flatten()
+        self.kinds.get(copied.kind?)?.known.get(place).copied().flatten()
     }
 }
 
 impl Copied {
     /// Whether a changed limit would have been noticed.
     pub(super) fn are_limits_watched(&self) -> bool {
-        self.condition.is_some()
+        self.limits.is_some()
+    }
+
+    /// What the snapshot shows of it; none where it does not show its cgroup in this tree.
+    fn record<'a>(&self, taker: &'a Snapshots, tree: usize) -> Option<Record<'a>> {
+        taker.record(self.place.filter(|_| self.shown_trees & (1 << tree) != 0)?)
+    }
+
+    /// The snapshot does not show it.
+    fn lose(&mut self) {
+        (self.place, self.shown_trees, self.kind, self.limits) = (None, 0, None, None);
+    }
+
+    /// A bit for each tree whose cgroup a record shows, and whether these are all that there are.
+    fn compare(&self, record: &Record<'_>) -> (u8, bool) {
+        let own = self.cgroups.iter().enumerate().filter(|(_, id)| **id != 0);
+        own.fold(
+            (0, true),
+            |(shown, is_whole), (tree, id)| {
+                if record.cgroup(tree) == *id { (shown | 1 << tree, is_whole) } else { (shown, false) }
+            },
+        )
     }
 }
 

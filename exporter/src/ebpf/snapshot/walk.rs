@@ -1,8 +1,7 @@
-//! The snapshots of one cgroup tree: the loaded program, its records, and the iterators over what is below each parent of
-//! containers.
+//! The walk over all cgroups below the parents of containers: the loaded program, its records, and an iterator per parent.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -11,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::include_bytes_aligned;
 use aya::programs::{Iter, ProgramFd};
-use exporter_ebpf::snapshot::{Devices, ID, LINE_WORDS, Stats};
+use exporter_ebpf::snapshot::{Devices, ID, Stats, WORDS};
 
 use super::link::{Link, Order};
-use super::plan::TreePlan;
+use super::plan::{Plan, Wanted};
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::{Loader, map, mapped_for_now, program_of, refused};
 use crate::ebpf::mapped::Mapped;
@@ -23,18 +22,24 @@ pub(super) const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
 const PROGRAM: &str = "snapshot";
 
-pub(super) const STATS_WORDS: usize = size_of::<Stats>() / 8;
-pub(super) const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
+const STATS_WORDS: usize = size_of::<Stats>() / 8;
+const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
 
 /// Cgroups that tables have room for beside those that were met.
 const SPARE: usize = 32;
 /// Room is made for so many cgroups at a time: whole pages, all of which count as ours.
 const STEP: usize = 64;
+/// What is read of a parent to have the kernel add up: its text is thrown away.
+const BUFFER: usize = 16 * 1024;
 
-/// One tree.
-pub(super) struct Tree {
-    pub(super) path: PathBuf,
-    pub(super) plan: TreePlan,
+/// The walk.
+pub(super) struct Walk {
+    pub(super) plan: Plan,
+    /// The trees, and files of a parent in each whose reading has the kernel add up what is below it.
+    trees: Vec<(PathBuf, Vec<&'static str>)>,
+    /// Where each CPU has its own copies of variables; empty where that is not wanted.
+    cpus: Vec<u64>,
+    buffer: Vec<u8>,
     tables: Option<Tables>,
     parents: Vec<Parent>,
     /// Cgroups that the last run met.
@@ -57,16 +62,30 @@ struct Tables {
 /// A cgroup that has containers below it.
 struct Parent {
     path: String,
-    /// Its inode: one that is made anew under the same name is another one.
-    id: u64,
+    /// Its inode in each tree: one that is made anew under the same name is another one.
+    ids: Vec<u64>,
     link: Link,
     /// Reading them has the kernel add up what is below.
     flushes: Vec<File>,
 }
 
-impl Tree {
-    pub(super) fn new(path: &Path, plan: TreePlan) -> Self {
-        Self { path: path.to_owned(), plan, tables: None, parents: Vec::new(), met: 0, places: HashMap::new() }
+impl Walk {
+    pub(super) fn new(plan: Plan, wanted: &[Wanted], cpus: Vec<u64>) -> Self {
+        Self {
+            plan,
+            trees: wanted.iter().map(|wanted| (wanted.tree.path.clone(), wanted.flushes.clone())).collect(),
+            cpus,
+            buffer: vec![0; BUFFER],
+            tables: None,
+            parents: Vec::new(),
+            met: 0,
+            places: HashMap::new(),
+        }
+    }
+
+    /// Where the tree that is walked is mounted.
+    pub(super) fn root(&self) -> &Path {
+        self.trees.get(self.plan.walked).map_or_else(|| Path::new(""), |(root, _)| root)
     }
 
     /// Loads the program with room for so many cgroups, in place of the one that there was.
@@ -76,19 +95,20 @@ impl Tree {
     pub(super) fn load(&mut self, loader: &mut Loader, cgroups: usize) -> Result<(), Obstacle> {
         // What comes between two scrapes finds room, too.
         let room = (cgroups + cgroups / 16 + SPARE).next_multiple_of(STEP);
-        let record_words = self.plan.record_words();
         self.tables = None;
         self.parents.clear();
-        let sized = |wanted: bool| entries(if wanted { room } else { 1 });
-        loader.set("SNAPSHOT_PLAN", self.plan.kernel);
-        loader.size("SNAPSHOT_RECORDS", entries(room * record_words / LINE_WORDS));
-        loader.size("SNAPSHOT_STATS", sized(self.plan.has_stats()));
-        loader.size("SNAPSHOT_DEVICES", sized(self.plan.has_devices()));
+        let kernel = &self.plan.kernel;
+        let (has_stats, has_devices) = (kernel.stats.pointer.is_wanted(), kernel.devices.pointer.is_wanted());
+        let sized = |wanted: bool| u32::try_from(if wanted { room } else { 1 }).unwrap_or(u32::MAX);
+        loader.set("SNAPSHOT_PLAN", *kernel);
+        loader.size("SNAPSHOT_RECORDS", sized(true));
+        loader.size("SNAPSHOT_STATS", sized(has_stats));
+        loader.size("SNAPSHOT_DEVICES", sized(has_devices));
         let mut object = loader.load(OBJECT)?;
         loader.iterate(&mut object, PROGRAM)?;
-        if !self.plan.cpus.is_empty() {
+        if kernel.cpus.pointer.is_wanted() {
             let mut bases: aya::maps::Array<_, u64> = map(&mut object, "SNAPSHOT_CPUS")?;
-            for (cpu, base) in (0..).zip(&self.plan.cpus) {
+            for (cpu, base) in (0..).zip(&self.cpus) {
                 bases.set(cpu, base, 0).map_err(|error| {
                     Obstacle::new(
                         format!("the kernel does not take the places of its CPUs: {error}"),
@@ -98,9 +118,9 @@ impl Tree {
             }
         }
         let mut mapped = |name, words: usize| mapped_for_now(&mut object, name, words);
-        let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * record_words)?);
-        let stats = self.plan.has_stats().then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
-        let devices = self.plan.has_devices().then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
+        let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * WORDS)?);
+        let stats = has_stats.then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
+        let devices = has_devices.then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
         let program: &mut Iter = program_of(&mut object, PROGRAM)?;
         let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
         let program = program.try_clone().map_err(|error| refused(PROGRAM, &error))?;
@@ -113,37 +133,34 @@ impl Tree {
         self.tables.as_ref().filter(|tables| tables.room < self.met).map(|_| self.met)
     }
 
-    /// Has iterators over these cgroups and no others. A parent that this tree does not have is passed over.
+    /// Has iterators over these cgroups and no others. A parent that the walked tree does not have is passed over.
     ///
     /// # Errors
     /// What the kernel said to an iterator.
     pub(super) fn follow(&mut self, parents: &[String]) -> Result<(), Obstacle> {
-        let root = &self.path;
-        let directory = |path: &str| root.join(path.trim_start_matches('/'));
-        self.parents.retain(|parent| {
-            let now = std::fs::metadata(directory(&parent.path)).ok().map(|metadata| metadata.ino());
-            parents.contains(&parent.path) && now == Some(parent.id)
-        });
+        let (trees, walked) = (&self.trees, self.root().to_owned());
+        let ids = |path: &str| -> Vec<u64> {
+            let inode = |root: &Path| fs::metadata(below(root, path)).map_or(0, |metadata| metadata.ino());
+            trees.iter().map(|(root, _)| inode(root)).collect()
+        };
+        self.parents.retain(|parent| parents.contains(&parent.path) && parent.ids == ids(&parent.path));
         let Some(tables) = &self.tables else { return Ok(()) };
         for path in parents {
             if self.parents.iter().any(|parent| parent.path == *path) {
                 continue;
             }
-            let directory = directory(path);
-            let Ok((cgroup, id)) = File::open(&directory).and_then(|cgroup| {
-                let id = cgroup.metadata()?.ino();
-                Ok((cgroup, id))
-            }) else {
-                continue;
-            };
+            let (ids, directory) = (ids(path), below(&walked, path));
+            let Ok(cgroup) = File::open(&directory) else { continue };
             let link = match Link::new(tables.program.as_fd(), &cgroup, Order::DescendantsPre) {
                 Ok(link) => link,
                 // It has ended meanwhile.
                 Err(_) if !directory.exists() => continue,
                 Err(error) => return Err(refused(PROGRAM, &error)),
             };
-            let flushes = self.plan.flushes.iter().filter_map(|name| File::open(directory.join(name)).ok()).collect();
-            self.parents.push(Parent { path: path.clone(), id, link, flushes });
+            let flushes =
+                trees.iter().flat_map(|(root, names)| names.iter().map(move |name| below(root, path).join(name)));
+            let flushes = flushes.filter_map(|file| File::open(file).ok()).collect();
+            self.parents.push(Parent { path: path.clone(), ids, link, flushes });
         }
         Ok(())
     }
@@ -152,7 +169,7 @@ impl Tree {
     ///
     /// # Errors
     /// What the kernel said.
-    pub(super) fn take(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    pub(super) fn take(&mut self) -> io::Result<()> {
         self.places.clear();
         self.met = 0;
         let Some(tables) = &self.tables else { return Ok(()) };
@@ -161,7 +178,7 @@ impl Tree {
         for parent in &self.parents {
             for flush in &parent.flushes {
                 // Its text is of no use: what counts is that the kernel has added up. A parent may have ended.
-                _ = flush.read_at(buffer, 0);
+                _ = flush.read_at(&mut self.buffer, 0);
             }
             parent.link.run()?;
         }
@@ -181,13 +198,12 @@ impl Tree {
         8 * (words(&tables.records) + tables.stats.as_ref().map_or(0, words) + tables.devices.as_ref().map_or(0, words))
     }
 
-    /// The place of a cgroup in the last snapshot. Most often it is where it was `before`.
+    /// The place of a cgroup of the walked tree in the last snapshot. Most often it is where it was `before`.
     pub(super) fn find(&mut self, id: u64, before: u32) -> Option<u32> {
         let tables = self.tables.as_ref()?;
         let records = tables.records.words();
         let filled = self.met.min(tables.room);
-        let id_at =
-            |place: usize| records.get(place * self.plan.record_words() + ID).map(|word| word.load(Ordering::Relaxed));
+        let id_at = |place: usize| records.get(place * WORDS + ID).map(|word| word.load(Ordering::Relaxed));
         let known = usize::try_from(before).ok().filter(|place| *place < filled && id_at(*place) == Some(id));
         let found = known.or_else(|| {
             if self.places.is_empty() {
@@ -204,15 +220,16 @@ impl Tree {
         let place = usize::try_from(place).ok()?;
         Some(Record {
             plan: &self.plan,
-            words: part(tables.records.words(), place, self.plan.record_words()),
+            words: part(tables.records.words(), place, WORDS),
             stats: tables.stats.as_ref().map_or(&[], |stats| part(stats.words(), place, STATS_WORDS)),
             devices: tables.devices.as_ref().map_or(&[], |devices| part(devices.words(), place, DEVICES_WORDS)),
         })
     }
 }
 
-fn entries(wanted: usize) -> u32 {
-    u32::try_from(wanted).unwrap_or(u32::MAX)
+/// Where a cgroup of a tree is.
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
 }
 
 fn part(words: &[AtomicU64], place: usize, length: usize) -> &[AtomicU64] {
@@ -222,7 +239,7 @@ fn part(words: &[AtomicU64], place: usize, length: usize) -> &[AtomicU64] {
 /// What a snapshot tells of one cgroup.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
-    pub(super) plan: &'a TreePlan,
+    pub(super) plan: &'a Plan,
     pub(super) words: &'a [AtomicU64],
     pub(super) stats: &'a [AtomicU64],
     pub(super) devices: &'a [AtomicU64],

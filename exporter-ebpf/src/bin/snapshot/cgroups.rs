@@ -1,0 +1,120 @@
+//! From the cgroup that the iterator is at to the objects that have its counters.
+
+use core::mem::MaybeUninit;
+
+use exporter_ebpf::kernel;
+use exporter_ebpf::snapshot::{IN_SET, ITSELF, NONE, OTHER_IDS, Pointer, SET_WORDS, TREES};
+
+use crate::plan::plan;
+use crate::read;
+
+/// `CSS_VISIBLE` of a controller's part of a cgroup: one that is not enabled here may be kept for another that needs it, as
+/// memory is for block I/O, and has no files.
+const VISIBLE: u32 = 1 << 3;
+
+/// The cgroup that the iterator is at, and those of the other trees in which its processes are.
+pub(crate) struct Cgroups {
+    pub(crate) walked: *const u8,
+    /// What the kernel keeps of these processes, as many words as the plan says; zeroes where there are none.
+    pub(crate) set: MaybeUninit<[u64; SET_WORDS]>,
+    /// By tree, those of the plan; 0 where there are no processes.
+    pub(crate) others: MaybeUninit<[usize; TREES]>,
+}
+
+impl Cgroups {
+    /// Finds the cgroups of the other trees by the processes, and tells in the record which they are. Nothing keeps these from ending meanwhile, so that a pointer
+    /// may lead anywhere: each cgroup is told by its serial number, which is read where its counters are, and which
+    /// nothing else has. Kernel memory that is freed from now on stays as it is until this has run, as long as the kernel
+    /// waits for those who look at it without a lock (RCU), which it does for parts of cgroups.
+    #[inline(always)]
+    pub(crate) unsafe fn find_others(&mut self, record: *mut u64) {
+        let links = plan!(set.links);
+        if links == NONE {
+            return;
+        }
+        // SAFETY: as the plan says; reads into local variables, and a bad address gives an error and zeroes.
+        unsafe {
+            let head = self.walked as usize + links as usize;
+            let first: usize = kernel::load(self.walked, links);
+            let mut from = 0_usize;
+            if first != head {
+                read(&raw mut from, 8, first - plan!(set.link) as usize + plan!(set.set) as usize);
+            }
+            let words = plan!(set.words);
+            if words <= SET_WORDS as u32 {
+                read(self.set.as_mut_ptr(), 8 * words, from);
+            }
+            let mut tree = 0;
+            while tree < TREES {
+                let word = plan!(trees[tree].word);
+                if word != NONE {
+                    let (pointer, is_cgroup) = (self.word(word), plan!(trees[tree].is_cgroup) != 0);
+                    let part = pointer + if is_cgroup { plan!(itself) as usize } else { 0 };
+                    let mut cgroup = pointer;
+                    if !is_cgroup && part != 0 {
+                        read(&raw mut cgroup, 8, part + plan!(cgroup) as usize);
+                    }
+                    self.others.as_mut_ptr().cast::<usize>().add(tree).write(cgroup);
+                    let known = record.add(OTHER_IDS + 2 * tree);
+                    let mut serial = 0_u64;
+                    read(&raw mut serial, 8, part + plan!(serial) as usize);
+                    if *known.add(1) != serial || serial == 0 {
+                        let (mut node, mut id) = (0_usize, 0_u64);
+                        read(&raw mut node, 8, cgroup + plan!(kn) as usize);
+                        read(&raw mut id, 8, node + plan!(kn_id) as usize);
+                        *known = id;
+                        *known.add(1) = serial;
+                    }
+                }
+                tree += 1;
+            }
+        }
+    }
+
+    /// A pointer of the set.
+    #[inline(always)]
+    unsafe fn word(&self, place: u32) -> usize {
+        if place as usize >= SET_WORDS {
+            return 0;
+        }
+        // SAFETY: in the set, and one of the words that were read, as the plan says; the verifier checks it.
+        unsafe { self.set.as_ptr().cast::<usize>().add(place as usize).read() }
+    }
+
+    /// The cgroup of a tree that is not walked.
+    #[inline(always)]
+    unsafe fn other(&self, base: u16) -> usize {
+        if base == 0 || base as usize > TREES {
+            return 0;
+        }
+        // SAFETY: one of the trees of the plan, as it says; the verifier checks it.
+        unsafe { self.others.as_ptr().cast::<usize>().add(base as usize - 1).read() }
+    }
+
+    /// The object that a pointer leads to; 0 where there is none, or where a controller is not enabled.
+    #[inline(always)]
+    pub(crate) unsafe fn object(&self, pointer: Pointer) -> usize {
+        let at = pointer.at;
+        // SAFETY: as the plan says; reads into local variables, and a bad address gives an error and zeroes.
+        unsafe {
+            let object = match pointer.base {
+                IN_SET => self.word(at),
+                0 if at == ITSELF => self.walked as usize,
+                0 => kernel::load(self.walked, at),
+                base => {
+                    let mut object = self.other(base);
+                    if at != ITSELF && object != 0 {
+                        read(&raw mut object, 8, object + at as usize);
+                    }
+                    object
+                }
+            };
+            if pointer.is_part == 0 || object == 0 {
+                return object;
+            }
+            let mut flags = 0_u32;
+            read(&raw mut flags, 4, object + plan!(flags) as usize);
+            if flags & VISIBLE == 0 { 0 } else { object }
+        }
+    }
+}
