@@ -10,7 +10,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 
 use crate::latency::{Histogram, Scale};
-use crate::slots::WAYS;
+use crate::slots::{MADE, REFUSED, WAYS};
 
 /// Adds to a map value that others may be adding to.
 ///
@@ -61,17 +61,22 @@ pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> 
     None
 }
 
-/// The entry of a map that all CPUs share; a new one begins as `nothing`. None where the map is full, which is counted.
+/// The entry of a map that all CPUs share; a new one begins as `nothing`. None where the map is full. Both are counted.
 #[inline(always)]
-pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, refused: &PerCpuArray<u64>) -> Option<*mut V> {
+pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, counts: &PerCpuArray<u64>) -> Option<*mut V> {
+    let count = |which| {
+        if let Some(counter) = counts.get_ptr_mut(which) {
+            // SAFETY: a map value.
+            unsafe { add(counter, 1) };
+        }
+    };
     // Two CPUs may meet it at once: one of them makes it, both find it.
-    if map.get_ptr_mut(key).is_none() {
-        _ = map.insert(key, nothing, u64::from(BPF_NOEXIST));
+    if map.get_ptr_mut(key).is_none() && map.insert(key, nothing, u64::from(BPF_NOEXIST)).is_ok() {
+        count(MADE);
     }
     let found = map.get_ptr_mut(key);
-    if let (None, Some(refused)) = (found, refused.get_ptr_mut(0)) {
-        // SAFETY: a map value.
-        unsafe { add(refused, 1) };
+    if found.is_none() {
+        count(REFUSED);
     }
     found
 }

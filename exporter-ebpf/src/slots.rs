@@ -18,6 +18,13 @@ pub const TAKEN: u64 = u64::MAX - 1;
 /// The state of a slot whose holder is gone. No holder has this name.
 pub const RETIRED: u64 = u64::MAX;
 
+/// Which of a hash map's counts: events that found no entry and no room for one.
+pub const REFUSED: u32 = 0;
+/// Entries that were made. With those that user space has removed it tells whether there are any.
+pub const MADE: u32 = 1;
+/// How many counts there are of a hash map.
+pub const COUNTS: u32 = 2;
+
 /// Slots of a set.
 pub const WAYS: u32 = 2;
 

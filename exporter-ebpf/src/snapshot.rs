@@ -133,7 +133,9 @@ pub struct Tree {
     /// there is no such tree.
     pub word: u32,
     /// Whether it points to the cgroup.
-    pub is_cgroup: u32,
+    pub is_cgroup: u16,
+    /// Whether anything is wanted that only the cgroup itself leads to.
+    pub needs_cgroup: u16,
 }
 
 /// Where the pointer to an object is.
@@ -246,7 +248,7 @@ impl Plan {
         kn: 0,
         kn_id: 0,
         set: SetPlan { links: NONE, link: 0, set: 0, words: 0 },
-        trees: [Tree { word: NONE, is_cgroup: 0 }; TREES],
+        trees: [Tree { word: NONE, is_cgroup: 0, needs_cgroup: 0 }; TREES],
         objects: [Object { pointer: Pointer::NOWHERE, spans: 0 }; OBJECTS],
         spans: [Span { offset: 0, words: 0, to: 0 }; SPANS],
         stats: StatsPlan { pointer: Pointer::NOWHERE, vmstats: 0, bytes: 0 },

@@ -25,7 +25,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::block::{Counters, Key, Offsets, Operation, Slot, Subject};
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
-use exporter_ebpf::slots::{FREE, Layout, TAKEN, joined};
+use exporter_ebpf::slots::{COUNTS, FREE, Layout, TAKEN, joined};
 
 /// Shape of `BLOCK_SLOTS`, set by user space before loading; a power of two parts. The verifier sees constants.
 #[unsafe(no_mangle)]
@@ -56,9 +56,9 @@ static BLOCK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What found no slot.
 #[map]
 static BLOCK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Completions that found the map full, too.
+/// Completions that found the map full, too, and entries of it that were made.
 #[map]
-static BLOCK_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static BLOCK_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
 
 /// Numbers of `enum req_op`, the same since Linux 4.10.
 const WRITE: u32 = 1;
@@ -211,7 +211,7 @@ fn claim(slot: *mut Slot, serial: u64, subject: Subject, blkcg: *const u8) -> bo
 
 #[inline(never)]
 fn overflow(key: &Key, bytes: u32, latency: u64) {
-    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, key, &NOTHING, &BLOCK_REFUSED) {
+    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, key, &NOTHING, &BLOCK_COUNTS) {
         add(counters, bytes, latency);
     }
 }

@@ -17,7 +17,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SkBuffContext;
 use exporter_ebpf::kernel;
 use exporter_ebpf::network::{Counters, Family, Key, Slot, part};
-use exporter_ebpf::slots::{FREE, Layout};
+use exporter_ebpf::slots::{COUNTS, FREE, Layout};
 
 /// Shape of `NETWORK_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
@@ -29,9 +29,9 @@ static NETWORK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What found no slot.
 #[map]
 static NETWORK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Packets that found the map full, too.
+/// Packets that found the map full, too, and entries of it that were made.
 #[map]
-static NETWORK_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static NETWORK_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
 
 /// The packet goes its way, whatever happens here.
 const PASS: i32 = 1;
@@ -101,7 +101,7 @@ fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
 
 #[inline(never)]
 fn overflow(key: &Key, direction: Direction, bytes: u64, packets: u64) {
-    let found = kernel::entry(&NETWORK_OVERFLOW, key, &Counters::default(), &NETWORK_REFUSED);
+    let found = kernel::entry(&NETWORK_OVERFLOW, key, &Counters::default(), &NETWORK_COUNTS);
     if let Some(counters) = found {
         add(counters, direction, bytes, packets);
     }

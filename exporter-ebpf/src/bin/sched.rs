@@ -19,7 +19,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
 use exporter_ebpf::sched::{Offsets, Slot};
-use exporter_ebpf::slots::{FREE, Layout};
+use exporter_ebpf::slots::{COUNTS, FREE, Layout};
 
 /// Shape of `SCHED_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
@@ -43,9 +43,9 @@ static SCHED_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What found no slot, by cgroup.
 #[map]
 static SCHED_OVERFLOW: HashMap<u64, Histogram> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Switches that found the map full, too.
+/// Switches that found the map full, too, and entries of it that were made.
 #[map]
-static SCHED_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static SCHED_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
 
 const NOTHING: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
 
@@ -111,7 +111,7 @@ fn add(histogram: *mut Histogram, latency: u64) {
 
 #[inline(never)]
 fn overflow(cgroup: &u64, latency: u64) {
-    if let Some(histogram) = kernel::entry(&SCHED_OVERFLOW, cgroup, &NOTHING, &SCHED_REFUSED) {
+    if let Some(histogram) = kernel::entry(&SCHED_OVERFLOW, cgroup, &NOTHING, &SCHED_COUNTS) {
         // SAFETY: a map value.
         unsafe { kernel::observe(histogram, Scale::RUN_QUEUE, latency) };
     }

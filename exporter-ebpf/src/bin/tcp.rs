@@ -8,11 +8,12 @@
 
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::kernel;
+use exporter_ebpf::slots::COUNTS;
 use exporter_ebpf::tcp::Offsets;
 
 /// Set by user space before loading.
@@ -22,9 +23,9 @@ static TCP_OFFSETS: Offsets = Offsets { sock_cgroup: 0, cgroup_kn: 0, kn_id: 0 }
 /// Segments by id of the cgroup.
 #[map]
 static RETRANSMITS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Segments that found the map full.
+/// Segments that found the map full, and entries made.
 #[map]
-static TCP_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static TCP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
 
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb)`
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
@@ -39,12 +40,7 @@ fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
         let node: *const u8 = kernel::load(cgroup, offsets.cgroup_kn);
         kernel::load::<u64>(node, offsets.kn_id)
     };
-    if RETRANSMITS.get_ptr_mut(&cgroup).is_none() {
-        // Another CPU may have made it meanwhile.
-        _ = RETRANSMITS.insert(&cgroup, &0, u64::from(BPF_NOEXIST));
-    }
-    let count = RETRANSMITS.get_ptr_mut(&cgroup).or_else(|| TCP_REFUSED.get_ptr_mut(0));
-    if let Some(count) = count {
+    if let Some(count) = kernel::entry(&RETRANSMITS, &cgroup, &0, &TCP_COUNTS) {
         // SAFETY: a map value.
         unsafe { kernel::add(count, 1) };
     }

@@ -8,6 +8,7 @@ mod block;
 mod btf;
 mod capabilities;
 mod decision;
+mod entries;
 mod facts;
 mod heap;
 mod loader;

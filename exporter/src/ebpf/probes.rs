@@ -189,12 +189,12 @@ impl Probes {
         }
     }
 
-    /// What of it is a container's.
+    /// What of it is a container's, which was at this place among those of the last [`Probes::read`].
     #[must_use]
-    pub fn share(&self, container: ContainerId) -> Share<'_> {
+    pub fn share(&self, place: usize, container: ContainerId) -> Share<'_> {
         Share::new(
-            self.owners.ids(container),
-            self.block_owners.ids(container),
+            self.owners.ids(place, container),
+            self.block_owners.ids(place, container),
             (self.network.as_ref(), self.tcp.as_ref(), self.block.as_ref(), self.sched.as_ref()),
         )
     }
@@ -202,7 +202,8 @@ impl Probes {
     /// One value of a container, cgroups below its own included; none where nothing was counted.
     #[must_use]
     pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
-        self.share(container).value(what)
+        // Wherever it is: the table is looked at.
+        self.share(usize::MAX, container).value(what)
     }
 
     /// Sets our own metrics of the programs.

@@ -6,20 +6,20 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
 use exporter_ebpf::latency::{BUCKETS, Histogram};
 use exporter_ebpf::slots::{FREE, Layout, RETIRED, TAKEN};
 
+use super::entries::Entries;
 use super::facts::Obstacle;
-use super::loader::{Loader, map, mapped};
+use super::loader::{Loader, mapped};
 
 /// Names of what a table consists of in its object.
 pub(super) struct Names {
     layout: &'static str,
     slots: &'static str,
     overflow: &'static str,
-    refused: &'static str,
+    counts: &'static str,
 }
 
 /// The names that begin with a word.
@@ -29,7 +29,7 @@ macro_rules! names {
             concat!($word, "_LAYOUT"),
             concat!($word, "_SLOTS"),
             concat!($word, "_OVERFLOW"),
-            concat!($word, "_REFUSED"),
+            concat!($word, "_COUNTS"),
         )
     };
 }
@@ -40,9 +40,9 @@ impl Names {
         layout: &'static str,
         slots: &'static str,
         overflow: &'static str,
-        refused: &'static str,
+        counts: &'static str,
     ) -> Self {
-        Self { layout, slots, overflow, refused }
+        Self { layout, slots, overflow, counts }
     }
 }
 
@@ -70,8 +70,7 @@ impl Shape {
 /// A table and its overflow.
 pub(super) struct Table<K: Pod, V: Pod> {
     slots: Slots,
-    overflow: KernelMap<MapData, K, V>,
-    refused: PerCpuArray<MapData, u64>,
+    overflow: Entries<K, V>,
 }
 
 impl<K: Pod, V: Pod> Table<K, V> {
@@ -83,8 +82,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         let words = shape.layout.slots() as usize * shape.words;
         Ok(Self {
             slots: Slots::new(mapped(object, shape.names.slots, words)?, shape.words, shape.cgroup),
-            overflow: map(object, shape.names.overflow)?,
-            refused: map(object, shape.names.refused)?,
+            overflow: Entries::take(object, shape.names.overflow, shape.names.counts)?,
         })
     }
 
@@ -98,26 +96,20 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.slots.held()
     }
 
-    /// What found no slot. An entry that goes while we look ends the walk early; it is only a removal of our own that does
-    /// that.
+    /// What found no slot.
     pub(super) fn overflowed(&self) -> impl Iterator<Item = (K, V)> {
-        self.overflow.iter().filter_map(Result::ok)
+        self.overflow.iter()
     }
 
     /// Events that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        total(&self.refused)
+        self.overflow.refused()
     }
 
-    /// Gives the entries of ended cgroups back. An event that comes later makes a new one, which is found by the next look
-    /// for cgroups that are gone.
+    /// Gives the entries of ended cgroups back. What an event makes later is found by the next look for cgroups that are gone.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, cgroup_of: impl Fn(&K) -> u64) {
         self.slots.retire(ended);
-        let keys: Vec<K> = self.overflow.keys().filter_map(Result::ok).collect();
-        for key in keys.iter().filter(|key| ended.contains(&cgroup_of(key))) {
-            // Nobody else removes, and what is not there is as good as removed.
-            self.overflow.remove(key).unwrap_or_default();
-        }
+        self.overflow.remove(|key| ended.contains(&cgroup_of(key)));
     }
 }
 
@@ -168,11 +160,6 @@ impl Slots {
             state.store(FREE, Ordering::Release);
         }
     }
-}
-
-/// A counter that each CPU has its own part of; 0 where the kernel does not tell.
-pub(super) fn total(counter: &PerCpuArray<MapData, u64>) -> u64 {
-    counter.get(&0, 0).map_or(0, |parts| parts.iter().sum())
 }
 
 /// A word of a slot.

@@ -2,14 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
 use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::tcp::Offsets;
 
 use super::Program;
+use super::entries::Entries;
 use super::facts::Obstacle;
-use super::loader::{Loader, map};
-use super::slots::total;
+use super::loader::Loader;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tcp.o"));
 
@@ -20,8 +19,7 @@ const CGROUPS: u32 = 16_384;
 pub(super) struct Tcp {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
-    retransmits: KernelMap<MapData, u64, u64>,
-    refused: PerCpuArray<MapData, u64>,
+    retransmits: Entries<u64, u64>,
     /// As of the last [`Tcp::read`].
     totals: HashMap<u64, u64>,
 }
@@ -40,16 +38,15 @@ impl Tcp {
         loader.set("TCP_OFFSETS", offsets);
         loader.size("RETRANSMITS", CGROUPS);
         let mut object = loader.load(OBJECT)?;
-        let retransmits = map(&mut object, "RETRANSMITS")?;
-        let refused = map(&mut object, "TCP_REFUSED")?;
+        let retransmits = Entries::take(&mut object, "RETRANSMITS", "TCP_COUNTS")?;
         loader.trace(&mut object, Program::TcpRetransmit, "tcp_retransmit_skb")?;
-        Ok(Self { object, retransmits, refused, totals: HashMap::new() })
+        Ok(Self { object, retransmits, totals: HashMap::new() })
     }
 
     /// Takes the counts of all cgroups: few have any.
     pub(super) fn read(&mut self) {
         self.totals.clear();
-        self.totals.extend(self.retransmits.iter().filter_map(Result::ok));
+        self.totals.extend(self.retransmits.iter());
     }
 
     /// Segments that a cgroup has sent again, as of the last [`Tcp::read`]; none where it never has.
@@ -69,14 +66,11 @@ impl Tcp {
 
     /// Segments that were not counted, as no entry was left.
     pub(super) fn refused(&self) -> u64 {
-        total(&self.refused)
+        self.retransmits.refused()
     }
 
     /// Gives the entries of ended cgroups back.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        for cgroup in ended {
-            // Most never had one.
-            self.retransmits.remove(cgroup).unwrap_or_default();
-        }
+        self.retransmits.remove(|cgroup| ended.contains(cgroup));
     }
 }

@@ -17,7 +17,8 @@ host as a whole, where the column *host* gives its source. A value that the kern
 collectors that are on by default. Limits (`container_spec_*`, `container_threads_max`) are read when a container is found, half a minute
 later, when the engine tells of an update, and otherwise every five minutes. On hosts with many containers, drops and errors
 of an interface that is an end of a veth pair are read when the host's end counts one, else every two minutes under traffic and every five
-without, and a name that was changed inside the container is noticed then; bytes and packets are those of the scrape. Everything else is read at each scrape.
+without, and a name that was changed inside the container is noticed then; bytes and packets are those of the scrape. An interface that
+the host itself gets while hundreds of containers run may be shown up to a minute later. Everything else is read at each scrape.
 
 Where snapshots stand in for files (`docker_stats_exporter_read_tier{tier=\"snapshot\"}`; see ARCHITECTURE.md), the values are those of the same
 files at the moment of the scrape, with three exceptions: pressure is as of the kernel's last averaging, at most two seconds before, as

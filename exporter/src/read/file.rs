@@ -20,6 +20,7 @@ const RESERVED_DESCRIPTORS: u64 = 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// No kernel file that we read comes near; ends the growth on one that never does.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
+const PAGE: usize = 4096;
 /// A `seq_file` of many records hands out at most a page at a time and never splits a record. A read that ended this far
 /// before the end of a page was not cut: none of our files has longer records.
 const SURELY_WHOLE: usize = 2048;
@@ -139,6 +140,15 @@ impl Files {
     /// Reads a file once, keeping nothing.
     pub fn read_once(&mut self, path: &Path) -> Outcome<'_> {
         match File::open(path).and_then(|file| fill(&file, &mut self.buffer)) {
+            Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
+            Err(error) => classify(error, false),
+        }
+    }
+
+    /// Reads as much of a file as the kernel hands out at once: the records of its first page, none of them cut.
+    pub(super) fn read_first(&mut self, path: &Path) -> Outcome<'_> {
+        let room = self.buffer.get_mut(..PAGE).unwrap_or_default();
+        match File::open(path).and_then(|file| file.read_at(room, 0)) {
             Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
             Err(error) => classify(error, false),
         }

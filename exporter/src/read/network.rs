@@ -1,15 +1,19 @@
 //! Whose interfaces are whose: each network namespace is reported once, under its owner, and the host's under the host.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::container::Container;
-use super::fill::fill_interface;
+use super::file::{Files, Outcome};
+use super::fill::{fill_interface, fill_interfaces};
+use super::host::is_physical;
 use super::process::{NetworkNamespace, host_namespace};
 use super::reader::{Pass, Reader, reason};
-use super::timing::{Timing, lap};
+use super::timing::Timing;
 use crate::metrics::{Collector, Dimension};
 use crate::name::{Names, NetworkMode};
 
@@ -23,6 +27,19 @@ pub(super) struct Namespaces {
     /// A process of another container than our own could be taken hold of in this pass.
     pub(super) visible: bool,
 }
+
+/// What is known of the host's own interfaces. Most often all of them stand at the beginning of its `net/dev`, before those that
+/// containers have brought along: these take the kernel a millisecond per thousand to write, and nobody wants them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostInterfaces {
+    count: usize,
+    are_first: bool,
+    /// When the whole file is looked at again.
+    due: Instant,
+}
+
+/// How long an interface of the host goes unnoticed that stands behind those of the containers.
+const LOOKED_THROUGH: Duration = Duration::from_mins(1);
 
 impl Namespaces {
     /// A pass begins.
@@ -46,14 +63,13 @@ impl Reader {
             self.links.begin(0, now);
             return;
         }
-        let mut clock = Instant::now();
         let place = self.links.turn(containers.len());
         if let Some(container) = place.and_then(|place| containers.get_mut(place)) {
             self.read_ahead(container);
         }
         let candidates = containers.iter().filter(|container| self.links.is_candidate(&container.interfaces)).count();
         self.links.begin(candidates, now);
-        lap(&mut clock, Collector::Network, timing);
+        timing.lap(Collector::Network);
     }
 
     /// The first of the two readings, of a container that its links served.
@@ -75,13 +91,12 @@ impl Reader {
         pass: Pass<'_>,
         timing: &mut Timing,
     ) {
-        let mut clock = Instant::now();
         let is_reported = self.report_network(containers, place, pass);
-        lap(&mut clock, Collector::Network, timing);
+        timing.lap(Collector::Network);
         let Some(container) = containers.get_mut(place).filter(|_| is_reported) else { return };
         if pass.collectors.has(Collector::Tcp) {
             self.read_sockets(container);
-            lap(&mut clock, Collector::Tcp, timing);
+            timing.lap(Collector::Tcp);
         }
     }
 
@@ -155,6 +170,39 @@ impl Reader {
         self.claim(containers, place, pid, namespace).then_some(file)
     }
 
+    /// The interfaces of the host itself.
+    pub(super) fn read_host_network(&mut self, host: &mut Container, now: Instant) {
+        let known = self.host_interfaces.filter(|known| self.live && now < known.due);
+        if known.is_some_and(|known| !known.are_first) {
+            self.fill_host(host, Files::read_once);
+            return;
+        }
+        if known.is_some_and(|known| self.fill_host(host, Files::read_first) == known.count) {
+            return;
+        }
+        let first = self.fill_host(host, Files::read_first);
+        let count = self.fill_host(host, Files::read_once);
+        self.host_interfaces = Some(HostInterfaces { count, are_first: first == count, due: now + LOOKED_THROUGH });
+    }
+
+    /// Those that a way of reading `net/dev` shows, and no others. Gives their number.
+    fn fill_host(&mut self, host: &mut Container, read: impl for<'f> Fn(&'f mut Files, &Path) -> Outcome<'f>) -> usize {
+        let count = Cell::new(0);
+        let is_own = |name: &[u8]| {
+            let is_own = is_physical(name);
+            count.set(count.get() + usize::from(is_own));
+            is_own
+        };
+        for name in ["1/net/dev", "net/dev"] {
+            host.sample.table_mut(Dimension::Interface).clear();
+            if let Outcome::Text(text) = read(&mut self.files, &self.procfs.join(name)) {
+                fill_interfaces(text, &self.plan, &mut host.sample, &mut self.labels, is_own);
+                break;
+            }
+        }
+        count.get()
+    }
+
     /// A process that has ended is an outcome; anything else is a failure to be seen.
     pub(super) fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
         let gone = matches!(
@@ -177,16 +225,18 @@ impl Reader {
         namespace: Option<NetworkNamespace>,
     ) -> bool {
         let Some(namespace) = namespace else { return true };
-        match self.namespaces.owners.get(&namespace).copied() {
-            Some((_, owner)) if owner <= pid => return false,
-            Some((before, _)) => {
+        match self.namespaces.owners.entry(namespace) {
+            Entry::Vacant(vacant) => {
+                vacant.insert((place, pid));
+            }
+            Entry::Occupied(owner) if owner.get().1 <= pid => return false,
+            Entry::Occupied(mut owner) => {
+                let (before, _) = owner.insert((place, pid));
                 if let Some(container) = containers.get_mut(before) {
                     container.sample.table_mut(Dimension::Interface).clear();
                 }
             }
-            None => {}
         }
-        self.namespaces.owners.insert(namespace, (place, pid));
         true
     }
 }

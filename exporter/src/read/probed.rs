@@ -7,7 +7,7 @@ use super::format::Device;
 use super::plan::Plan;
 use super::reader::{Pass, Reader};
 use super::sample::{LabelId, Table};
-use super::timing::{Timing, lap};
+use super::timing::Timing;
 use crate::discover::Version;
 use crate::ebpf::{BlockUse, Holder};
 use crate::metrics::{BlockCount, Collector, Controller, Dimension, Probed};
@@ -16,46 +16,44 @@ impl Reader {
     /// Has the programs' maps read for all containers.
     pub(super) fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         let Some(probes) = &mut self.probes else { return };
-        let mut clock = Instant::now();
         let holders = self
             .containers
             .iter()
             .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
         let mut last = Collector::EbpfNetwork;
         probes.read(pass.collectors, holders, now, |collector| {
-            lap(&mut clock, collector, timing);
+            timing.lap(collector);
             last = collector;
         });
         probes.publish(&self.own);
-        lap(&mut clock, last, timing);
+        timing.lap(last);
     }
 
     /// Puts a container's share into its sample, after its files.
-    pub(super) fn fill_probed(&mut self, container: &mut Container, timing: &mut Timing) {
+    pub(super) fn fill_probed(&mut self, place: usize, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
-        let mut clock = Instant::now();
-        let share = probes.share(id);
+        let share = probes.share(place, id);
         for (what, slot) in &self.plan.probes {
             if let Some(value) = share.value(*what) {
                 container.sample.set(*slot, value);
             }
         }
         if !self.plan.probes.is_empty() {
-            lap(&mut clock, Collector::EbpfNetwork, timing);
+            timing.lap(Collector::EbpfNetwork);
         }
         // One collector's follow each other: a look at the clock serves them all.
         let mut timed = None;
         for (what, place) in &self.plan.histograms {
             let collector = if *what == Probed::RunQueueLatency { Collector::EbpfSched } else { Collector::EbpfBlkio };
             if let Some(before) = timed.replace(collector).filter(|before| *before != collector) {
-                lap(&mut clock, before, timing);
+                timing.lap(before);
             }
             if let Some(histogram) = share.histogram(*what) {
                 container.sample.set_histogram(*place, histogram);
             }
         }
         if let Some(timed) = timed {
-            lap(&mut clock, timed, timing);
+            timing.lap(timed);
         }
         let is_fed = share.has_blocks() || !container.probe_fed.is_empty();
         if !is_fed || (self.plan.blocks.is_empty() && self.plan.fills.is_empty()) {
@@ -74,7 +72,7 @@ impl Reader {
         self.block_uses = uses;
         // Where only the files' families are wanted, it is theirs.
         let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
-        lap(&mut clock, of, timing);
+        timing.lap(of);
     }
 }
 

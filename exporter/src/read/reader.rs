@@ -8,14 +8,14 @@ use tracing::debug;
 use super::container::Container;
 use super::devices::Devices;
 use super::file::{Files, Handle, Outcome};
-use super::fill::{fill_interfaces, parse};
+use super::fill::parse;
 use super::links::Links;
-use super::network::Namespaces;
+use super::network::{HostInterfaces, Namespaces};
 use super::plan::Plan;
 use super::sample::Labels;
 use super::snapshot::Snapshot;
 use super::tiers::{Tiers, Ways};
-use super::timing::{Timing, lap};
+use super::timing::Timing;
 use crate::discover::{Changes, ContainerId, Hierarchy};
 use crate::ebpf::{BlockUse, Obstacle, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
@@ -43,6 +43,7 @@ pub struct Reader {
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
     pub(super) links: Links,
+    pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
@@ -79,6 +80,7 @@ impl Reader {
             containers: Vec::new(),
             lives: 0,
             links: Links::new(procfs, live, own.clone()),
+            host_interfaces: None,
             own,
             probes,
             snapshot: None,
@@ -160,7 +162,7 @@ impl Reader {
 
     /// Reads everything that is wanted of every container and of the host.
     pub fn read(&mut self, pass: Pass<'_>, now: Instant) -> Timing {
-        let mut timing = Timing::default();
+        let mut timing = Timing::start();
         if self.labels.trim() {
             self.devices.forget();
         }
@@ -171,7 +173,7 @@ impl Reader {
         self.take_snapshot(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
         for place in 0..containers.len() {
-            if pass.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if pass.deadline.is_some_and(|deadline| timing.last() >= deadline) {
                 // What was read before this pass must not stand as if it were of now.
                 containers.iter_mut().skip(place).for_each(|container| container.sample.clear());
                 timing.fail(pass.collectors);
@@ -190,7 +192,7 @@ impl Reader {
             self.tell_foreign(&mut timing);
         }
         self.tiers.publish(&self.own);
-        self.read_host(pass, foreign, &mut timing);
+        self.read_host(pass, foreign, now, &mut timing);
         timing
     }
 
@@ -208,24 +210,23 @@ impl Reader {
         self.refresh_limits(container, pass.names, now);
         let ways = self.read_files(container, pass.collectors, timing);
         self.tiers.count(ways);
-        self.fill_probed(container, timing);
+        self.fill_probed(place, container, timing);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
-            let mut clock = Instant::now();
             self.list_processes(container, pass, tasks, now);
-            lap(&mut clock, Collector::Pids, timing);
+            timing.lap(Collector::Pids);
             if wants(Collector::Network) || wants(Collector::Tcp) {
                 self.read_network(containers, place, pass, timing);
             }
             let Some(container) = containers.get_mut(place) else { return };
             if wants(Collector::Process) {
                 self.read_descriptors(container, timing);
-                lap(&mut clock, Collector::Process, timing);
+                timing.lap(Collector::Process);
             }
             if wants(Collector::Disk) {
                 self.read_disk(container, pass.names, timing);
-                lap(&mut clock, Collector::Disk, timing);
+                timing.lap(Collector::Disk);
             }
             container.process.take_if(|process| process.counted.is_none());
         }
@@ -254,19 +255,15 @@ impl Reader {
     /// The files of the container's cgroup.
     fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) -> Ways {
         let mut ways = Ways::default();
-        let mut clock = Instant::now();
-        let mut timed = Collector::State;
+        // What takes no reading is told for all at once: the clock costs as much as filling in a file's values.
+        let mut since = CollectorSet::EMPTY;
         let mut handles = std::mem::take(&mut container.handles);
         for (place, file) in self.plan.files.iter().enumerate() {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
-            // A collector's files follow each other: one look at the clock serves them all.
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            if collector != timed {
-                lap(&mut clock, timed, timing);
-                timed = collector;
-            }
+            let of_this = CollectorSet::EMPTY.with(collector);
             if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
                 && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
             {
@@ -274,7 +271,13 @@ impl Reader {
                     handle.close();
                 }
                 ways.copied(file.collectors);
+                since = since.with(collector);
                 continue;
+            }
+            // A collector's files follow each other: one look at the clock serves them all.
+            if since != of_this {
+                timing.lap_for(since);
+                since = of_this;
             }
             if handles.is_empty() {
                 handles.resize_with(self.plan.files.len(), Handle::default);
@@ -327,24 +330,19 @@ impl Reader {
                 break;
             }
         }
-        lap(&mut clock, timed, timing);
+        timing.lap_for(since);
         container.handles = handles;
         ways
     }
 
     /// The root cgroup's own files, and the host's interfaces.
-    fn read_host(&mut self, pass: Pass<'_>, foreign: bool, timing: &mut Timing) {
+    fn read_host(&mut self, pass: Pass<'_>, foreign: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
         self.read_files(&mut host, pass.collectors, timing);
         if pass.collectors.has(Collector::Network) && !foreign {
-            let mut outcome = self.files.read_once(&self.procfs.join("1/net/dev"));
-            if !matches!(outcome, Outcome::Text(_)) {
-                outcome = self.files.read_once(&self.procfs.join("net/dev"));
-            }
-            if let Outcome::Text(text) = outcome {
-                fill_interfaces(text, &self.plan, &mut host.sample, &mut self.labels, super::host::is_physical);
-            }
+            self.read_host_network(&mut host, now);
+            timing.lap(Collector::Network);
         }
         host.alive = true;
         self.host = host;

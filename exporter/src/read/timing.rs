@@ -5,13 +5,21 @@ use std::time::{Duration, Instant};
 use crate::metrics::{Collector, CollectorSet};
 
 /// Time per collector, and who did not finish.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Timing {
     spent: [Duration; Collector::ALL.len()],
     failed: CollectorSet,
+    /// When the clock was last looked at: what is done from then on is still nobody's.
+    last: Instant,
 }
 
 impl Timing {
+    /// Nobody has taken any time yet; the clock runs from now on.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { spent: Default::default(), failed: CollectorSet::EMPTY, last: Instant::now() }
+    }
+
     /// Time that a collector took.
     #[must_use]
     pub fn spent(&self, collector: Collector) -> Duration {
@@ -37,15 +45,31 @@ impl Timing {
         }
     }
 
+    /// The time since the clock was last looked at is a collector's. One look serves two that follow each other: per
+    /// container and scrape there are a dozen.
+    pub(super) fn lap(&mut self, collector: Collector) {
+        let spent = self.since_last();
+        self.add(collector, spent);
+    }
+
+    /// The same for what is done for several: each has an equal part. What is done for none is of no collector.
+    pub(super) fn lap_for(&mut self, collectors: CollectorSet) {
+        let share = self.since_last() / u32::try_from(collectors.iter().count()).unwrap_or(1).max(1);
+        collectors.iter().for_each(|collector| self.add(collector, share));
+    }
+
+    /// When the clock was last looked at.
+    pub(super) fn last(&self) -> Instant {
+        self.last
+    }
+
+    fn since_last(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.last, now))
+    }
+
     /// Collectors that did not read all they wanted.
     pub fn fail(&mut self, collectors: CollectorSet) {
         self.failed = self.failed.union(collectors);
     }
-}
-
-/// Adds the time since `clock` to a collector, and starts the clock anew.
-pub(super) fn lap(clock: &mut Instant, collector: Collector, timing: &mut Timing) {
-    let now = Instant::now();
-    timing.add(collector, now.duration_since(*clock));
-    *clock = now;
 }

@@ -140,7 +140,7 @@ fn borrows_network(meta: &Meta, running: &[ContainerId]) -> bool {
 fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
     let by_stats = [Collector::Cpu, Collector::Memory, Collector::Blkio, Collector::Network, Collector::Pids];
     let swept: CollectorSet = by_stats.into_iter().filter(|collector| collectors.has(*collector)).collect();
-    let mut timing = Timing::default();
+    let mut timing = Timing::start();
     for collector in swept.iter() {
         timing.add(collector, spent);
     }

@@ -17,7 +17,7 @@ pub(crate) struct Cgroups {
     pub(crate) walked: *const u8,
     /// What the kernel keeps of these processes, as many words as the plan says; zeroes where there are none.
     pub(crate) set: MaybeUninit<[u64; SET_WORDS]>,
-    /// By tree, those of the plan; 0 where there are no processes.
+    /// By tree, those that the plan needs; 0 where there are no processes.
     pub(crate) others: MaybeUninit<[usize; TREES]>,
 }
 
@@ -51,8 +51,9 @@ impl Cgroups {
                     let (pointer, is_cgroup) = (self.word(word), plan!(trees[tree].is_cgroup) != 0);
                     let part = pointer + if is_cgroup { plan!(itself) as usize } else { 0 };
                     let mut cgroup = pointer;
-                    if !is_cgroup && part != 0 {
-                        read(&raw mut cgroup, 8, part + plan!(cgroup) as usize);
+                    let at = part + plan!(cgroup) as usize;
+                    if !is_cgroup && part != 0 && plan!(trees[tree].needs_cgroup) != 0 {
+                        read(&raw mut cgroup, 8, at);
                     }
                     self.others.as_mut_ptr().cast::<usize>().add(tree).write(cgroup);
                     let known = record.add(OTHER_IDS + 2 * tree);
@@ -60,6 +61,9 @@ impl Cgroups {
                     read(&raw mut serial, 8, part + plan!(serial) as usize);
                     if *known.add(1) != serial || serial == 0 {
                         let (mut node, mut id) = (0_usize, 0_u64);
+                        if !is_cgroup {
+                            read(&raw mut cgroup, 8, at);
+                        }
                         read(&raw mut node, 8, cgroup + plan!(kn) as usize);
                         read(&raw mut id, 8, node + plan!(kn_id) as usize);
                         *known = id;

@@ -212,6 +212,7 @@ const LIMITS: &[LimitMember] = &[
     LimitMember { object: CPU, member: bandwidth("cfs_bandwidth.period") },
     LimitMember { object: CPU, member: bandwidth("shares") },
     LimitMember { object: MEMORY, member: memory("memory.max") },
+    LimitMember { object: MEMORY, member: memory("memory.high") },
     LimitMember { object: MEMORY, member: memory("memory.low") },
     LimitMember { object: MEMORY, member: memory("memory.min") },
     LimitMember { object: MEMORY, member: memory("soft_limit") },

@@ -135,8 +135,8 @@ impl Plan {
             Version::V2 => types.offset("css_set", "dfl_cgrp")? / 8,
         };
         self.look_at(word)?;
-        let is_cgroup = u32::from(wanted.tree.version == Version::V2);
-        *self.kernel.trees.get_mut(other)? = KernelTree { word, is_cgroup };
+        let is_cgroup = u16::from(wanted.tree.version == Version::V2);
+        *self.kernel.trees.get_mut(other)? = KernelTree { word, is_cgroup, needs_cgroup: 0 };
         Some(())
     }
 
@@ -157,7 +157,14 @@ impl Plan {
                 self.look_at(at)?;
                 Some(Pointer { base: IN_SET, is_part, at })
             }
-            _ => Some(Pointer { base, is_part, at: object.in_cgroup(types)? }),
+            _ => {
+                let at = object.in_cgroup(types)?;
+                if let Some(tree) = usize::from(base).checked_sub(1).and_then(|other| self.kernel.trees.get_mut(other))
+                {
+                    tree.needs_cgroup = 1;
+                }
+                Some(Pointer { base, is_part, at })
+            }
         }
     }
 

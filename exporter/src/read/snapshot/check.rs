@@ -4,8 +4,6 @@
 //! What does not is looked at again, as numbers move: one that rises and falls may be the same before and after and another
 //! one between. What is wrong ten times in a row is wrong: the file serves from then on.
 
-use std::time::Instant;
-
 use tracing::warn;
 
 use super::super::container::Container;
@@ -71,7 +69,6 @@ impl Reader {
         timing: &mut Timing,
     ) {
         let Some(mut snapshot) = self.snapshot.take() else { return };
-        let start = Instant::now();
         snapshot.is_fresh = false;
         let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
         if !served.is_empty() && !snapshot.parents.is_empty() {
@@ -96,8 +93,7 @@ impl Reader {
         let entries = i64::try_from(snapshot.taker.entries()).unwrap_or(i64::MAX);
         snapshot.own.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
         // It is for all whose files it stands in for, each to an equal part.
-        let share = start.elapsed() / u32::try_from(served.iter().count()).unwrap_or(1).max(1);
-        served.iter().for_each(|collector| timing.add(collector, share));
+        timing.lap_for(served);
         self.snapshot = Some(snapshot);
     }
 

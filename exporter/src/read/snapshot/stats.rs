@@ -22,6 +22,8 @@ struct Candidate {
     units: u8,
 }
 
+/// More candidates than these are looked at for being nothing before they are compared.
+const FEW: usize = 3;
 /// Beginnings after which a key is none of the counters: some keys are sums of several.
 const TRIES: u8 = 4;
 
@@ -33,6 +35,12 @@ impl Stat {
 
     /// Its value in a snapshot whose counters `stat` gives; none where that is not sure.
     pub(super) fn value(&self, stat: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+        // Where many are left, they have all been nothing so far: nothing is the same in all units.
+        if self.candidates.len() > FEW
+            && self.candidates.iter().all(|candidate| stat(candidate.place.into()) == Some(0))
+        {
+            return Some(0);
+        }
         let mut values = self.candidates.iter().map(|candidate| candidate.value(&self.units, &stat));
         let first = values.next()??;
         values.all(|value| value == Some(first)).then_some(first)
