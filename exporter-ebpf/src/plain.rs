@@ -19,5 +19,6 @@ plain! {
     sched::Offsets
     slots::Layout
     snapshot::Plan
+    snapshot::Way
     tcp::Offsets
 }

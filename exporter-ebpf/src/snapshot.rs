@@ -51,6 +51,26 @@ pub const NONE: u32 = u32::MAX;
 /// Instead of the offset of a pointer: the cgroup itself.
 pub const ITSELF: u32 = u32::MAX - 1;
 
+/// `struct bpf_iter__cgroup`
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// What all iterators are told.
+    pub meta: *const u8,
+    /// Null after the last.
+    pub cgroup: *const u8,
+}
+
+/// The way from a cgroup to its id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// `cgroup.kn`
+    pub kn: u32,
+    /// `kernfs_node.id`
+    pub kn_id: u32,
+}
+
 /// The counters of one cgroup.
 pub type Record = [u64; WORDS];
 

@@ -11,7 +11,7 @@ use super::container::Container;
 use super::file::{Files, Outcome};
 use super::fill::{fill_interface, fill_interfaces};
 use super::host::is_physical;
-use super::process::{NetworkNamespace, host_namespace};
+use super::process::{NetworkNamespace, Process, host_namespace};
 use super::reader::{Pass, Reader, reason};
 use super::timing::Timing;
 use crate::metrics::{Collector, Dimension};
@@ -47,6 +47,12 @@ impl Namespaces {
         self.owners.clear();
         self.visible = false;
         self.host = host_namespace(procfs, live);
+    }
+
+    /// A process could be taken hold of.
+    pub(super) fn see(&mut self, process: Option<&Process>) {
+        // Who we are is a question to the kernel: not for each container.
+        self.visible = self.visible || process.is_some_and(|process| process.pid != std::process::id());
     }
 }
 

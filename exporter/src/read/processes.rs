@@ -38,8 +38,7 @@ impl Reader {
             && !looks_inside
             && container.process.is_some();
         if is_known {
-            self.namespaces.visible |=
-                container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
+            self.namespaces.see(container.process.as_ref());
             self.count_listed(container);
             return;
         }
@@ -106,7 +105,7 @@ impl Reader {
         if let Some(process) = &mut container.process {
             process.counted = self.files.count();
         }
-        self.namespaces.visible |= container.process.as_ref().is_some_and(|process| process.pid != std::process::id());
+        self.namespaces.see(container.process.as_ref());
     }
 
     /// Without the host's pid namespace, network and process counts are missing: said once, and to be seen in the

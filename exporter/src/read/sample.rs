@@ -17,6 +17,8 @@ pub struct Sample {
     /// Only for those containers that have any: it grows with the first one.
     histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
+    /// A bit for each of them that may have rows: most have none, and need not be looked at.
+    used: u8,
 }
 
 /// Rows of values under a label that is only known after reading.
@@ -36,14 +38,19 @@ impl Sample {
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
         let tables = columns.map(|columns| Table { columns, ..Table::default() });
-        Self { slots: vec![0; slots], filled: vec![0; slots.div_ceil(BITS)], histograms: Vec::new(), tables }
+        Self { slots: vec![0; slots], filled: vec![0; slots.div_ceil(BITS)], histograms: Vec::new(), tables, used: 0 }
     }
 
     /// Forgets every value.
     pub fn clear(&mut self) {
         self.filled.fill(0);
         self.histograms.fill(None);
-        self.tables.iter_mut().for_each(Table::clear);
+        for dimension in Dimension::ALL {
+            if self.used & bit(dimension) != 0 {
+                self.table_mut(dimension).clear();
+            }
+        }
+        self.used = 0;
     }
 
     /// Sets a plain value.
@@ -83,15 +90,24 @@ impl Sample {
     /// The table of a dimension.
     #[must_use]
     pub fn table(&self, dimension: Dimension) -> &Table {
+        const NO_ROWS: &Table = &Table { columns: 0, keys: Vec::new(), values: Vec::new() };
+        if self.used & bit(dimension) == 0 {
+            return NO_ROWS;
+        }
         let [device, interface, node, cpu, core] = &self.tables;
         pick(dimension, device, interface, node, cpu, core)
     }
 
     /// The table of a dimension, to fill.
     pub fn table_mut(&mut self, dimension: Dimension) -> &mut Table {
+        self.used |= bit(dimension);
         let [device, interface, node, cpu, core] = &mut self.tables;
         pick(dimension, device, interface, node, cpu, core)
     }
+}
+
+fn bit(dimension: Dimension) -> u8 {
+    1 << dimension as u8
 }
 
 impl Table {

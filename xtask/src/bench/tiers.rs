@@ -168,12 +168,15 @@ pub(super) fn measure(host: &Host, setup: &Setup<'_>, containers: usize, scrapes
         // Each is first as often as the others.
         let turn = usize::from(round > 0).min(running.len());
         running.rotate_left(turn);
+        // What is warm is the second of two in a row, of all alike: between them others sweep the caches.
         for one in &mut running {
-            one.scrape(WARM, Coding::Plain)?;
             one.scrape(GZIP, Coding::Gzip)?;
+            one.scrape(WARM, Coding::Plain)?;
         }
+        floor.round(NetDev::Anew)?;
         loops.push(floor.round(NetDev::Anew)?);
         if let Some(bare) = &mut bare {
+            run(bare)?;
             bare_runs.push(run(bare)?);
         }
     }

@@ -21,8 +21,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use exporter_ebpf::kernel;
 use exporter_ebpf::snapshot::{
-    CPUS, Devices, HAS, HAS_CPUS, HAS_STATS, ID, LIMITS, MAP_WORDS, NONE, OBJECTS, Record, SPAN_WORDS, SPANS, STATS,
-    Stats, WORDS,
+    CPUS, Context, Devices, HAS, HAS_CPUS, HAS_STATS, ID, LIMITS, MAP_WORDS, NONE, OBJECTS, Record, SPAN_WORDS, SPANS,
+    STATS, Stats, WORDS,
 };
 
 use cgroups::Cgroups;
@@ -49,13 +49,6 @@ static SNAPSHOT_PROBE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// How the kernel describes that one, the address that all share included.
 #[map]
 static SNAPSHOT_PROBE_MAP: Array<[u64; MAP_WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// `struct bpf_iter__cgroup`
-#[repr(C)]
-pub struct Context {
-    meta: *const u8,
-    cgroup: *const u8,
-}
 
 /// For each cgroup, and once more without one at the end.
 #[unsafe(link_section = "iter/cgroup")]

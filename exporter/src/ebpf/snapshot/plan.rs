@@ -34,7 +34,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Nothing but the cgroups themselves.
+    /// Nothing yet.
     pub(crate) fn nothing(tree: Tree, controller: Controller) -> Self {
         Self { tree, controller, numbers: Vec::new(), stats: false, cpus: false, devices: false, flushes: Vec::new() }
     }

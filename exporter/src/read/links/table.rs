@@ -19,6 +19,8 @@ pub(super) struct Table {
     /// When notices were last lost: news for every namespace.
     lost: u64,
     pass: u64,
+    /// The row after the one that was counted last: a dump has the order of the rows.
+    next: usize,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,8 @@ struct Row {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct End {
     index: u32,
+    /// Where its row was.
+    hint: u32,
     since: u64,
 }
 
@@ -47,6 +51,7 @@ impl Table {
     /// Begins a pass: counters of earlier ones are not given any more.
     pub(super) fn begin(&mut self) {
         self.pass += 1;
+        self.next = 0;
     }
 
     /// Takes in what a dump says of all links: what is not among them is gone. Every namespace has news.
@@ -100,22 +105,24 @@ impl Table {
 
     /// Takes in the counters of a link. One that nothing was told of yet is passed over.
     pub(super) fn count(&mut self, index: u32, counters: Counters) {
-        let pass = self.pass;
-        if let Some(row) = self.place(index).ok().and_then(|place| self.rows.get_mut(place)) {
-            (row.pass, row.counters) = (pass, counters);
+        let Some(place) = self.place_near(index, self.next) else { return };
+        self.next = place + 1;
+        if let Some(row) = self.rows.get_mut(place) {
+            (row.pass, row.counters) = (self.pass, counters);
         }
     }
 
     /// The counters of a link in this pass; none where it is another one by now, or was not in the dump.
     pub(super) fn counters(&self, end: End) -> Option<&Counters> {
-        let row = self.rows.get(self.place(end.index).ok()?)?;
+        let row = self.rows.get(self.place_near(end.index, usize::try_from(end.hint).ok()?)?)?;
         (row.since == end.since && row.pass == self.pass).then_some(&row.counters)
     }
 
     /// Links that reach into a namespace, with what they are.
     pub(super) fn reaching(&self, namespace: i32) -> impl Iterator<Item = (Link, End)> {
-        let rows = self.rows.iter().filter(move |row| row.link.pair.is_some_and(|pair| pair.namespace == namespace));
-        rows.map(|row| (row.link, End { index: row.link.index, since: row.since }))
+        let rows = self.rows.iter().zip(0..);
+        let rows = rows.filter(move |(row, _)| row.link.pair.is_some_and(|pair| pair.namespace == namespace));
+        rows.map(|(row, hint)| (row.link, End { index: row.link.index, hint, since: row.since }))
     }
 
     /// The time of the last news, to ask [`Table::has_news`] with later.
@@ -125,7 +132,14 @@ impl Table {
 
     /// Whether there was news of a namespace after some time.
     pub(super) fn has_news(&self, namespace: i32, since: u64) -> bool {
-        self.lost.max(self.namespaces.get(&namespace).copied().unwrap_or(0)) > since
+        // Most often there was none of any.
+        self.news > since && self.lost.max(self.namespaces.get(&namespace).copied().unwrap_or(0)) > since
+    }
+
+    /// The same, looked for where it may be first.
+    fn place_near(&self, index: u32, hint: usize) -> Option<usize> {
+        let is_there = self.rows.get(hint).is_some_and(|row| row.link.index == index);
+        if is_there { Some(hint) } else { self.place(index).ok() }
     }
 
     fn place(&self, index: u32) -> Result<usize, usize> {

@@ -4,10 +4,11 @@
 //! What does not is looked at again, as numbers move: one that rises and falls may be the same before and after and another
 //! one between. What is wrong ten times in a row is wrong: the file serves from then on.
 
+use std::fs::File;
+
 use tracing::warn;
 
 use super::super::container::Container;
-use super::super::file::Outcome;
 use super::super::fill::parse;
 use super::super::plan::PlannedFile;
 use super::super::reader::{Pass, Reader};
@@ -33,6 +34,8 @@ const PART: u64 = 10;
 #[derive(Debug)]
 pub(super) struct Bracket {
     place: usize,
+    /// Those of the planned files that snapshots stand in for.
+    files: Vec<(usize, File)>,
     before: Sample,
     after: Sample,
 }
@@ -100,39 +103,53 @@ impl Reader {
     /// Files, snapshot, files.
     fn bracket(&mut self, snapshot: &mut Snapshot, containers: &[Container], places: &[usize], wanted: CollectorSet) {
         let new = || Sample::new(self.plan.slots, self.plan.columns);
-        snapshot.brackets.resize_with(places.len(), || Bracket { place: 0, before: new(), after: new() });
+        snapshot.brackets.resize_with(places.len(), || Bracket {
+            place: 0,
+            files: Vec::new(),
+            before: new(),
+            after: new(),
+        });
         let mut brackets = std::mem::take(&mut snapshot.brackets);
         for (bracket, place) in brackets.iter_mut().zip(places) {
             bracket.place = *place;
-            self.read_served(snapshot, containers.get(*place), wanted, &mut bracket.before);
+            self.open_served(snapshot, containers.get(*place), wanted, &mut bracket.files);
+            self.read_served(&bracket.files, &mut bracket.before);
         }
         match snapshot.taker.take() {
             Ok(()) => snapshot.is_fresh = true,
             Err(obstacle) => snapshot.fail(&obstacle),
         }
-        for (bracket, place) in brackets.iter_mut().zip(places) {
-            self.read_served(snapshot, containers.get(*place), wanted, &mut bracket.after);
+        for bracket in &mut brackets {
+            self.read_served(&bracket.files, &mut bracket.after);
+            bracket.files.clear();
         }
         snapshot.brackets = brackets;
     }
 
-    /// The files of one container that snapshots stand in for.
-    fn read_served(
+    /// Opens the files of one container that snapshots stand in for.
+    fn open_served(
         &mut self,
         snapshot: &Snapshot,
         container: Option<&Container>,
         wanted: CollectorSet,
-        sample: &mut Sample,
+        files: &mut Vec<(usize, File)>,
     ) {
-        sample.clear();
+        files.clear();
         let Some(container) = container else { return };
-        for (file, served) in self.plan.files.iter().zip(&snapshot.files) {
+        for (place, (file, served)) in self.plan.files.iter().zip(&snapshot.files).enumerate() {
             if !matches!(served, Served::BySnapshot { .. }) || file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
             container.file_path(&file.tree, &file.name, &mut self.path);
             // What cannot be read is told where the container is read.
-            if let Outcome::Text(text) = self.files.read_once(&self.path) {
+            files.extend(File::open(&self.path).ok().map(|open| (place, open)));
+        }
+    }
+
+    fn read_served(&mut self, files: &[(usize, File)], sample: &mut Sample) {
+        sample.clear();
+        for (place, open) in files {
+            if let (Some(file), Ok(text)) = (self.plan.files.get(*place), self.files.read_open(open)) {
                 parse(file, text, sample, &mut self.labels, &mut self.devices);
             }
         }
