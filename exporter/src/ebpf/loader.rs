@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{BtfTracePoint, Iter, ProgramError};
+use aya::programs::{BtfTracePoint, Iter, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod};
 
 use tracing::debug;
@@ -100,16 +100,18 @@ impl Loader {
             .map_err(|error| refused(program.name(), &error))
     }
 
-    /// Loads a program that runs for each cgroup of an iterator.
+    /// Loads a program that runs for each cgroup of an iterator, and gives it: it stays when its object goes.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn iterate(&self, object: &mut Ebpf, program: &str) -> Result<(), Obstacle> {
+    pub(super) fn iterate(&self, object: &mut Ebpf, program: &str) -> Result<ProgramFd, Obstacle> {
         let none = || Obstacle::new("this kernel has no iterators over cgroups", "Linux 6.1 or newer");
         let id = self.iterator.ok_or_else(|| self.types().err().unwrap_or_else(none))?;
         let only = only(id, ITERATOR, Kind::Function).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
         let iterator: &mut Iter = program_of(object, program)?;
-        iterator.load("cgroup", &only).map_err(|error| refused(program, &error))
+        iterator.load("cgroup", &only).map_err(|error| refused(program, &error))?;
+        let loaded = iterator.fd().map_err(|error| refused(program, &error))?;
+        loaded.try_clone().map_err(|error| refused(program, &error))
     }
 }
 

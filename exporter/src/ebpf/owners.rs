@@ -80,7 +80,7 @@ impl Owners {
         let mut ended = HashSet::new();
         for container in containers.clone() {
             if self.held.get(&container.id).is_none_or(|held| held.life != container.life)
-                && let Some(inode) = inode(&self.root, container.path)
+                && let Some(inode) = cgroup_id(&self.root, container.path)
             {
                 let held = Held { life: container.life, ids: vec![inode] };
                 ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
@@ -144,8 +144,8 @@ impl Owners {
     }
 }
 
-/// The id of a cgroup is the number of its directory.
-fn inode(root: &Path, path: &str) -> Option<u64> {
+/// The id of a cgroup of a tree: the number of its directory. None where there is no such cgroup.
+pub(crate) fn cgroup_id(root: &Path, path: &str) -> Option<u64> {
     fs::metadata(root.join(path.trim_start_matches('/'))).ok().map(|metadata| metadata.ino())
 }
 

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use aya::include_bytes_aligned;
-use aya::programs::Iter;
 use exporter_ebpf::snapshot::Way;
 
 use super::counted;
 use super::link::{Link, Order};
 use crate::discover::Hierarchy;
 use crate::ebpf::facts::{Facts, Obstacle};
-use crate::ebpf::loader::{Loader, mapped_for_now, program_of, refused};
+use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/empty.o"));
@@ -62,10 +61,8 @@ impl Tree {
         loader.set("EMPTY_WAY", way);
         loader.size("EMPTY_IDS", u32::try_from(containers + OTHERS).unwrap_or(u32::MAX));
         let mut object = loader.load(OBJECT)?;
-        loader.iterate(&mut object, PROGRAM)?;
+        let program = loader.iterate(&mut object, PROGRAM)?;
         let met = mapped_for_now(&mut object, "EMPTY_MET", 1)?;
-        let program: &mut Iter = program_of(&mut object, PROGRAM)?;
-        let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
         let below = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
         let cgroups = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let links = cgroups.filter_map(|cgroup| File::open(cgroup.path()).ok()).map(|cgroup| {

@@ -6,13 +6,12 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::programs::Iter;
 use exporter_ebpf::snapshot::{CPUS, MAP_WORDS};
 
 use super::link::{Link, Order};
 use super::walk::OBJECT;
 use crate::ebpf::facts::Obstacle;
-use crate::ebpf::loader::{Loader, cpus, mapped_for_now, program_of, refused};
+use crate::ebpf::loader::{Loader, cpus, mapped_for_now, refused};
 
 const PROGRAM: &str = "snapshot_cpus";
 
@@ -24,11 +23,9 @@ pub(super) fn bases(loader: &mut Loader, tree: &Path) -> Result<Vec<u64>, Obstac
     let count = cpus()?.min(CPUS);
     let pointer = loader.offset("bpf_array", "pptrs")?;
     let mut object = loader.load(OBJECT)?;
-    loader.iterate(&mut object, PROGRAM)?;
+    let program = loader.iterate(&mut object, PROGRAM)?;
     let told = mapped_for_now(&mut object, "SNAPSHOT_CPUS", CPUS)?;
     let description = mapped_for_now(&mut object, "SNAPSHOT_PROBE_MAP", MAP_WORDS)?;
-    let program: &mut Iter = program_of(&mut object, PROGRAM)?;
-    let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
     let run = File::open(tree)
         .and_then(|cgroup| Link::new(program.as_fd(), &cgroup, Order::SelfOnly))
         .and_then(|link| link.run());

@@ -6,6 +6,7 @@
 use exporter_ebpf::snapshot::ITSELF;
 
 use crate::ebpf::btf::Types;
+use crate::metrics::Controller;
 
 /// An object that a cgroup points to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,19 +15,19 @@ pub(super) enum Object {
     Cgroup,
     /// Its pressure.
     Pressure,
-    /// Its part of a controller, by the name of the controller's number.
-    Controller(&'static str),
+    /// Its part of a controller.
+    Part(Controller),
 }
 
-const CPU: Object = Object::Controller("cpu_cgrp_id");
-const MEMORY: Object = Object::Controller("memory_cgrp_id");
-const PIDS: Object = Object::Controller("pids_cgrp_id");
-const IO: Object = Object::Controller("io_cgrp_id");
+const CPU: Object = Object::Part(Controller::Cpu);
+const MEMORY: Object = Object::Part(Controller::Memory);
+const PIDS: Object = Object::Part(Controller::Pids);
+const IO: Object = Object::Part(Controller::Io);
 
 impl Object {
     /// Whether it is a controller's, which may not be enabled in a cgroup.
     pub(super) fn is_part(self) -> bool {
-        matches!(self, Self::Controller(_))
+        matches!(self, Self::Part(_))
     }
 
     /// Where in `struct cgroup` the pointer to it is.
@@ -34,18 +35,27 @@ impl Object {
         match self {
             Self::Cgroup => Some(ITSELF),
             Self::Pressure => types.offset("cgroup", "psi"),
-            Self::Controller(name) => Some(types.offset("cgroup", "subsys")? + 8 * number(name, types)?),
+            Self::Part(controller) => Some(types.offset("cgroup", "subsys")? + 8 * number(controller, types)?),
         }
     }
 }
 
 /// Which word of a `css_set` points to the part of a controller.
-pub(super) fn in_set(controller: &str, types: &Types) -> Option<u32> {
+pub(super) fn in_set(controller: Controller, types: &Types) -> Option<u32> {
     Some(types.offset("css_set", "subsys")? / 8 + number(controller, types)?)
 }
 
-fn number(controller: &str, types: &Types) -> Option<u32> {
-    u32::try_from(types.enumerator("cgroup_subsys_id", controller)?).ok()
+/// The running kernel's number of a controller.
+fn number(controller: Controller, types: &Types) -> Option<u32> {
+    let name = match controller {
+        Controller::Cpu => "cpu_cgrp_id",
+        Controller::Cpuacct => "cpuacct_cgrp_id",
+        Controller::Memory => "memory_cgrp_id",
+        Controller::Io => "io_cgrp_id",
+        Controller::Pids => "pids_cgrp_id",
+        Controller::Hugetlb | Controller::Core | Controller::Procs => return None,
+    };
+    u32::try_from(types.enumerator("cgroup_subsys_id", name)?).ok()
 }
 
 /// A member of an object.

@@ -131,7 +131,7 @@ impl Plan {
     fn reach(&mut self, tree: usize, wanted: &Wanted, types: &Types) -> Option<()> {
         let Some(other) = self.base(tree).checked_sub(1) else { return Some(()) };
         let word = match wanted.tree.version {
-            Version::V1 => in_set(controller(wanted.controller)?, types)?,
+            Version::V1 => in_set(wanted.controller, types)?,
             Version::V2 => types.offset("css_set", "dfl_cgrp")? / 8,
         };
         self.look_at(word)?;
@@ -152,8 +152,8 @@ impl Plan {
         let base = u16::try_from(self.base(tree)).ok()?;
         let is_part = u16::from(wanted.tree.version == Version::V2 && object.is_part());
         match object {
-            Object::Controller(name) if base > 0 && wanted.tree.version == Version::V1 => {
-                let at = in_set(name, types)?;
+            Object::Part(controller) if base > 0 && wanted.tree.version == Version::V1 => {
+                let at = in_set(controller, types)?;
                 self.look_at(at)?;
                 Some(Pointer { base: IN_SET, is_part, at })
             }
@@ -224,21 +224,21 @@ impl Plan {
     fn add_others(&mut self, tree: usize, wanted: &Wanted, types: &Types, cpus: usize) {
         if wanted.stats
             && tree == self.walked
-            && let Some(pointer) = self.pointer(tree, wanted, Object::Controller("memory_cgrp_id"), types)
+            && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Memory), types)
             && let Some(stats) = stats_plan(pointer, types)
         {
             self.kernel.stats = stats;
             self.stats = usize::try_from(stats.bytes / 8).unwrap_or(0);
         }
         if wanted.devices
-            && let Some(pointer) = self.pointer(tree, wanted, Object::Controller("io_cgrp_id"), types)
+            && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Io), types)
             && let Some(devices) = devices_plan(pointer, types)
         {
             self.kernel.devices = devices;
         }
         if wanted.cpus
             && self.words + 3 <= WORDS
-            && let Some(pointer) = self.pointer(tree, wanted, Object::Controller("cpuacct_cgrp_id"), types)
+            && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Cpuacct), types)
             && let Some(told) = cpus_plan(pointer, types, cpus, self.words)
         {
             self.kernel.cpus = told;
@@ -268,18 +268,6 @@ fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
         }
     }
     runs
-}
-
-/// The kernel's name of a controller's number.
-fn controller(controller: Controller) -> Option<&'static str> {
-    match controller {
-        Controller::Cpu => Some("cpu_cgrp_id"),
-        Controller::Cpuacct => Some("cpuacct_cgrp_id"),
-        Controller::Memory => Some("memory_cgrp_id"),
-        Controller::Io => Some("io_cgrp_id"),
-        Controller::Pids => Some("pids_cgrp_id"),
-        Controller::Hugetlb | Controller::Core | Controller::Procs => None,
-    }
 }
 
 fn lost() -> Obstacle {

@@ -1,22 +1,23 @@
 //! The walk over all cgroups below the parents of containers: the loaded program, its records, and an iterator per parent.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::include_bytes_aligned;
-use aya::programs::{Iter, ProgramFd};
+use aya::programs::ProgramFd;
 use exporter_ebpf::snapshot::{Devices, ID, Stats, WORDS};
 
 use super::link::{Link, Order};
 use super::plan::{Plan, Wanted};
 use crate::ebpf::facts::Obstacle;
-use crate::ebpf::loader::{Loader, map, mapped_for_now, program_of, refused};
+use crate::ebpf::loader::{Loader, map, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
+use crate::ebpf::owners::cgroup_id;
 
 pub(super) const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
@@ -105,7 +106,7 @@ impl Walk {
         loader.size("SNAPSHOT_STATS", sized(has_stats));
         loader.size("SNAPSHOT_DEVICES", sized(has_devices));
         let mut object = loader.load(OBJECT)?;
-        loader.iterate(&mut object, PROGRAM)?;
+        let program = loader.iterate(&mut object, PROGRAM)?;
         if kernel.cpus.pointer.is_wanted() {
             let mut bases: aya::maps::Array<_, u64> = map(&mut object, "SNAPSHOT_CPUS")?;
             for (cpu, base) in (0..).zip(&self.cpus) {
@@ -121,9 +122,6 @@ impl Walk {
         let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * WORDS)?);
         let stats = has_stats.then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
         let devices = has_devices.then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
-        let program: &mut Iter = program_of(&mut object, PROGRAM)?;
-        let program = program.fd().map_err(|error| refused(PROGRAM, &error))?;
-        let program = program.try_clone().map_err(|error| refused(PROGRAM, &error))?;
         self.tables = Some(Tables { program, room, met, records, stats, devices });
         Ok(())
     }
@@ -139,10 +137,8 @@ impl Walk {
     /// What the kernel said to an iterator.
     pub(super) fn follow(&mut self, parents: &[String]) -> Result<(), Obstacle> {
         let (trees, walked) = (&self.trees, self.root().to_owned());
-        let ids = |path: &str| -> Vec<u64> {
-            let inode = |root: &Path| fs::metadata(below(root, path)).map_or(0, |metadata| metadata.ino());
-            trees.iter().map(|(root, _)| inode(root)).collect()
-        };
+        let ids =
+            |path: &str| -> Vec<u64> { trees.iter().map(|(root, _)| cgroup_id(root, path).unwrap_or(0)).collect() };
         self.parents.retain(|parent| parents.contains(&parent.path) && parent.ids == ids(&parent.path));
         let Some(tables) = &self.tables else { return Ok(()) };
         for path in parents {

@@ -12,7 +12,6 @@ mod recipes;
 mod stats;
 mod values;
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use tracing::{info, warn};
@@ -22,7 +21,7 @@ use super::devices::Devices;
 use super::plan::Plan;
 use super::sample::{Labels, Sample};
 use crate::discover::Hierarchy;
-use crate::ebpf::{Number, Obstacle, Probes, Record, Snapshots, Wanted, counted};
+use crate::ebpf::{Number, Obstacle, Probes, Record, Snapshots, Wanted, cgroup_id, counted};
 use crate::metrics::{CollectorSet, Own};
 
 use check::Bracket;
@@ -175,8 +174,7 @@ impl Snapshot {
         }
         for (id, tree) in copied.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
             // The cgroups of a container are made one after the other, and not all engines make one in each tree.
-            let found = std::fs::metadata(tree.join(path.trim_start_matches('/')));
-            *id = found.map_or(0, |metadata| metadata.ino());
+            *id = cgroup_id(tree, path).unwrap_or(0);
         }
         let walked = copied.cgroups.get(self.taker.walked()).copied().filter(|id| self.is_fresh && *id != 0);
         let before = copied.place.unwrap_or(u32::MAX);
