@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -51,10 +52,14 @@ impl Family {
     }
 }
 
-/// A bridge with addresses of both families. It goes with the value, after the containers on it.
+/// A bridge with addresses of both families, whose containers may talk whatever the host's packet filter says of others: an
+/// engine that was here before may have left a policy that drops what is forwarded, bridges included. It goes with the
+/// value, after the containers on it.
 pub(crate) struct Network<'e> {
     engine: &'e Engine,
     name: String,
+    /// Of the bridge, among the host's interfaces.
+    bridge: String,
     /// The first half of its IPv6 addresses.
     prefix: String,
 }
@@ -66,8 +71,23 @@ impl<'e> Network<'e> {
         let turn = MADE.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("fd5e:{:x}:{:x}:{turn:x}::", process >> 16, process & 0xffff);
         let (subnet, gateway) = (format!("--subnet={prefix}/64"), format!("--gateway={prefix}1"));
-        engine.docker(&["network", "create", "--ipv6", &subnet, &gateway, &name])?;
-        Ok(Self { engine, name, prefix })
+        let bridge = format!("dse{process}n{turn}");
+        let called = format!("--opt=com.docker.network.bridge.name={bridge}");
+        engine.docker(&["network", "create", "--ipv6", &subnet, &gateway, &called, &name])?;
+        let network = Self { engine, name, bridge, prefix };
+        network.filter("--insert")?;
+        Ok(network)
+    }
+
+    /// Inserts or deletes the rules that let its containers talk to each other.
+    fn filter(&self, what: &str) -> Result<()> {
+        for program in ["iptables", "ip6tables"] {
+            let rule = ["FORWARD", "--in-interface", &self.bridge, "--out-interface", &self.bridge, "--jump", "ACCEPT"];
+            let output = Command::new(program).args(["--wait", what]).args(rule).output();
+            let output = output.with_context(|| format!("{program} (package iptables) is needed"))?;
+            ensure!(output.status.success(), "{program} {what}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
     }
 
     /// A container on it, as [`sleeping`] makes it.
@@ -90,6 +110,7 @@ impl<'e> Network<'e> {
 
 impl Drop for Network<'_> {
     fn drop(&mut self) {
+        self.filter("--delete").unwrap_or_default();
         self.engine.docker(&["network", "rm", &self.name]).map(drop).unwrap_or_default();
     }
 }
