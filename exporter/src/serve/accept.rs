@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -49,6 +50,10 @@ impl<S: Scrape> Acceptor<S> {
                     self.take(tcp).await;
                 }
                 Err(error) if is_of_one_connection(&error) => {}
+                // The kernel takes a descriptor first, and looks for a client then.
+                Err(error) if is_out_of_descriptors(&error) && !is_awaited(&listener) => {
+                    tokio::time::sleep(PAUSES.0).await;
+                }
                 Err(error) => self.recover(&error, &mut failing).await,
             }
         }
@@ -108,6 +113,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether a client waits to be accepted.
+fn is_awaited(listener: &TcpListener) -> bool {
+    let mut sockets = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn cure(error: &io::Error) -> &'static str {

@@ -1,4 +1,5 @@
-//! More containers than descriptors: files are then opened for each scrape, and nothing is lost.
+//! More containers than descriptors: files are then opened for each scrape, and nothing is lost. Hardly any left: whoever
+//! asks is answered.
 
 use exporter_tests::Exporter;
 use exporter_tests::bare::BareContainers;
@@ -25,4 +26,15 @@ fn few_descriptors_lose_no_values() {
         let told = said.lines().filter(|line| line.contains("descriptor limit")).count();
         assert_eq!(told, 1, "to be said once: {said}");
     }
+}
+
+#[test]
+fn the_last_descriptor_is_a_client_s() {
+    let exporter = Exporter::builder().start().unwrap();
+    exporter.scrape().unwrap();
+    for _ in 0..3 {
+        let exposition = exporter.with_descriptors_left(1, || exporter.scrape()).unwrap();
+        assert!(exposition.has("docker_stats_exporter_build_info", &[]));
+    }
+    assert!(exporter.scrape().unwrap().has("container_cpu_usage_seconds_total", &[("id", "/")]));
 }
