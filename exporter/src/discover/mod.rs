@@ -3,6 +3,7 @@
 //! A scrape calls [`Discovery::refresh`]: it drains inotify events, and walks the whole tree only at the start, after an
 //! overflow, and once in [`WALK_INTERVAL`] to heal what was missed (a container nested in another one's cgroup, say).
 
+pub(crate) mod cgroup;
 mod hierarchy;
 mod id;
 mod walk;

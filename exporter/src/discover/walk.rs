@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::ContainerId;
+use super::{ContainerId, cgroup};
 
 /// What a walk found.
 #[derive(Debug, Default)]
@@ -32,7 +31,8 @@ fn visit(directory: &Path, depth: usize, found: &mut Found) {
         Some(id) => found.containers.push((id, directory.to_owned())),
         None => found.parents.push(directory.to_owned()),
     }
-    if depth == 0 || is_leaf(directory) {
+    // Most containers end here.
+    if depth == 0 || cgroup::is_leaf(fs::metadata(directory)) {
         return;
     }
     // A directory that vanishes under the walk has nothing to tell.
@@ -42,12 +42,6 @@ fn visit(directory: &Path, depth: usize, found: &mut Found) {
             visit(&entry.path(), depth - 1, found);
         }
     }
-}
-
-/// A directory's link count is two plus its subdirectories (cgroup file systems included): most containers end here,
-/// without a listing of their hundred files.
-fn is_leaf(directory: &Path) -> bool {
-    fs::metadata(directory).is_ok_and(|metadata| metadata.nlink() == 2)
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use heap::give_memory_back;
 pub use owners::Holder;
-pub(crate) use owners::cgroup_id;
 pub use probes::{Probes, Report, Sizes};
 pub use share::Share;
 pub use snapshot::BareSnapshots;

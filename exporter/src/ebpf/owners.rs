@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::discover::ContainerId;
+use crate::discover::{ContainerId, cgroup};
 
 /// Shortest time between two walks that unknown ids cause.
 const AT_MOST: Duration = Duration::from_secs(10);
@@ -80,7 +80,7 @@ impl Owners {
         let mut ended = HashSet::new();
         for container in containers.clone() {
             if self.held.get(&container.id).is_none_or(|held| held.life != container.life)
-                && let Some(inode) = cgroup_id(&self.root, container.path)
+                && let Some(inode) = cgroup::id(&self.root, container.path)
             {
                 let held = Held { life: container.life, ids: vec![inode] };
                 ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
@@ -125,9 +125,8 @@ impl Owners {
             return HashSet::new();
         }
         self.walked = Some(now);
-        let holders: HashMap<PathBuf, ContainerId> = containers
-            .map(|container| (self.root.join(container.path.trim_start_matches('/')), container.id))
-            .collect();
+        let holders: HashMap<PathBuf, ContainerId> =
+            containers.map(|container| (cgroup::directory(&self.root, container.path), container.id)).collect();
         let mut found = HashMap::new();
         walk(&self.root, None, &holders, &mut found);
         for (id, holder) in &found {
@@ -142,11 +141,6 @@ impl Owners {
         self.known.extend(found);
         counted.filter(|id| !self.known.contains_key(id)).collect()
     }
-}
-
-/// The id of a cgroup of a tree: the number of its directory. None where there is no such cgroup.
-pub(crate) fn cgroup_id(root: &Path, path: &str) -> Option<u64> {
-    fs::metadata(root.join(path.trim_start_matches('/'))).ok().map(|metadata| metadata.ino())
 }
 
 /// Every directory at and below `folder`. What vanishes meanwhile is not there.
@@ -164,8 +158,7 @@ fn walk(
             let path = entry.path();
             let holder = holders.get(&path).copied().or(holder);
             found.insert(entry.ino(), holder);
-            // One without directories in it has two links: a look costs less than the names of all its files.
-            if !fs::metadata(&path).is_ok_and(|metadata| metadata.nlink() == 2) {
+            if !cgroup::is_leaf(fs::metadata(&path)) {
                 walk(&path, holder, holders, found);
             }
         }

@@ -1,7 +1,6 @@
 //! What the reader holds of one container between two scrapes.
 
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use super::plan::Plan;
 use super::process::Process;
 use super::sample::Sample;
 use super::snapshot::Copied;
-use crate::discover::ContainerId;
+use crate::discover::{ContainerId, cgroup};
 
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
@@ -90,22 +89,18 @@ impl Container {
     /// Whether there are cgroups below its own: told by its directory's link count, where the file system keeps one.
     pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
         if let Some((directory, _)) = &self.directory {
-            return links(directory.metadata()) != Some(2);
+            return !cgroup::is_leaf(directory.metadata());
         }
         self.file_path(tree, "", path);
-        let Some(counted) = files.count() else { return links(path.metadata()) != Some(2) };
+        let Some(counted) = files.count() else { return !cgroup::is_leaf(path.metadata()) };
         self.directory = File::open(path.as_path()).ok().map(|directory| (directory, counted));
-        self.directory.as_ref().and_then(|(directory, _)| links(directory.metadata())) != Some(2)
+        !self.directory.as_ref().is_some_and(|(directory, _)| cgroup::is_leaf(directory.metadata()))
     }
 
     /// Absent files are looked for again: some appear later than the directory, or with a controller that is enabled.
     pub(super) fn retry_absent(&mut self) {
         self.handles.iter_mut().chain([&mut self.procs]).for_each(Handle::retry);
     }
-}
-
-fn links(metadata: std::io::Result<Metadata>) -> Option<u64> {
-    metadata.ok().map(|metadata| metadata.nlink())
 }
 
 #[cfg(test)]

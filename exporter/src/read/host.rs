@@ -167,13 +167,15 @@ fn meminfo(text: &[u8]) -> HashMap<String, u64> {
     lines(text).filter_map(entry).collect()
 }
 
+/// Where a procfs tells of the host's interfaces, best first: beside its processes stand those of whoever reads it.
+pub(super) const NET_DEV: [&str; 2] = ["1/net/dev", "net/dev"];
+
 /// The host's `net/dev`. None where procfs shows the processes of another pid namespace: process 1 is not the host's there.
 pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
-    let read = |name| std::fs::read(procfs.join(name)).ok();
     if is_live(procfs) && !is_host_s(procfs) {
         return None;
     }
-    read("1/net/dev").or_else(|| read("net/dev"))
+    NET_DEV.into_iter().find_map(|name| std::fs::read(procfs.join(name)).ok())
 }
 
 /// Whether a procfs is the kernel's and not a capture.

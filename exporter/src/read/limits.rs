@@ -3,7 +3,7 @@
 //! CPU and pids limits come through cgroups-rs, which tells absent from zero for them. Its memory limits turn errors into
 //! defaults, so those are read here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
@@ -12,7 +12,7 @@ use cgroups_rs::fs::pid::PidController;
 use super::file::{Files, Outcome};
 use super::format::{Single, single};
 use super::reader::reason;
-use crate::discover::{Hierarchy, Tree, Version};
+use crate::discover::{Hierarchy, Tree, Version, cgroup};
 use crate::metrics::{Controller, Limit};
 use crate::name;
 
@@ -174,12 +174,7 @@ impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
 
 fn directory<'h>(hierarchy: &'h Hierarchy, controller: Controller, path: &str) -> Option<(PathBuf, &'h Tree)> {
     let tree = hierarchy.tree(controller)?;
-    Some((below(&tree.path, path), tree))
-}
-
-/// The directory of the cgroup at `path` in the tree at `root`.
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
+    Some((cgroup::directory(&tree.path, path), tree))
 }
 
 /// The shares that runc (since 1.3.2) makes this weight of: the inverse of

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::container::Container;
 use super::file::{Files, Outcome};
 use super::fill::{fill_interface, fill_interfaces};
-use super::host::is_physical;
+use super::host::{NET_DEV, is_physical};
 use super::process::{NetworkNamespace, Process, host_namespace};
 use super::reader::{Pass, Reader, reason};
 use super::timing::Timing;
@@ -199,7 +199,7 @@ impl Reader {
             count.set(count.get() + usize::from(is_own));
             is_own
         };
-        for name in ["1/net/dev", "net/dev"] {
+        for name in NET_DEV {
             host.sample.table_mut(Dimension::Interface).clear();
             if let Outcome::Text(text) = read(&mut self.files, &self.procfs.join(name)) {
                 fill_interfaces(text, &self.plan, &mut host.sample, &mut self.labels, is_own);
