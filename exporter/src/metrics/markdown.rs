@@ -24,7 +24,8 @@ Where snapshots stand in for files (`docker_stats_exporter_read_tier{tier=\"snap
 files at the moment of the scrape, with three exceptions: pressure is as of the kernel's last averaging, at most two seconds before, as
 only reading the file adds it up; user and system time are the same shares of the exact time on CPUs, remembered apart from what the file has shown,
 and may differ from it by a few ticks; and `container_processes` is listed anew when the number of threads has changed,
-and at least every five minutes. A changed limit is in the next scrape, whoever changed it.
+and at least every five minutes. A changed limit of a container that they show as a whole, as nearly all are, is in the next scrape,
+whoever changed it. While no snapshot can be taken, files are read.
 ";
 
 /// The whole document.

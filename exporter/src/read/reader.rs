@@ -17,7 +17,7 @@ use super::snapshot::Snapshot;
 use super::tiers::{Tiers, Ways};
 use super::timing::Timing;
 use crate::discover::{Changes, ContainerId, Hierarchy};
-use crate::ebpf::{BlockUse, Obstacle, Probes};
+use crate::ebpf::{BlockUse, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
 
@@ -230,21 +230,6 @@ impl Reader {
             }
             container.process.take_if(|process| process.counted.is_none());
         }
-    }
-
-    /// Has snapshots stand in for files from now on.
-    ///
-    /// # Errors
-    /// What this host lacks for that.
-    pub fn start_snapshots(&mut self) -> Result<(), Obstacle> {
-        let nobody = || Obstacle::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
-        let probes = self.probes.as_mut().ok_or_else(nobody)?;
-        let containers = &self.containers;
-        let mut snapshot = Snapshot::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
-        snapshot.follow(containers);
-        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(1);
-        self.snapshot = Some(snapshot);
-        Ok(())
     }
 
     /// Hands the programs on to the next reader.

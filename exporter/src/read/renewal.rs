@@ -9,12 +9,13 @@ use crate::name::Names;
 
 /// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
 /// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
-pub const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
+const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The same where a snapshot tells of every change at once.
+/// The same where a snapshot tells of every change at once, but for the first time: see [`SETTLED`].
 const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
+/// Where a snapshot tells of changes there is no haste, and those found together, at a start all of them, take turns.
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// Groups of containers of which something is read anew in different scrapes.
@@ -34,10 +35,10 @@ impl Reader {
         if fresh && (container.limits_told || engine().is_none()) {
             return;
         }
-        let interval = match container.limits_due {
-            None => SETTLED,
-            Some(_) if container.copied.are_limits_watched() => WATCHED_LIMITS_INTERVAL,
-            Some(_) => LIMITS_INTERVAL,
+        let interval = match (container.limits_due, container.copied.are_limits_watched()) {
+            (None, false) => SETTLED,
+            (None, true) | (Some(_), false) => LIMITS_INTERVAL,
+            (Some(_), true) => WATCHED_LIMITS_INTERVAL,
         };
         let engine = engine();
         container.limits_told = engine.is_some();

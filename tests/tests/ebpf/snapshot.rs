@@ -182,6 +182,29 @@ fn a_changed_limit_is_in_the_next_scrape_though_no_engine_tells_of_it() {
 }
 
 #[test]
+fn what_could_not_be_taken_for_a_while_is_taken_again() {
+    let loaded = |exposition: &Exposition| {
+        exposition.integer("docker_stats_exporter_ebpf_program_loaded", &[("program", "snapshot")]).unwrap()
+    };
+    let bare = BareContainers::make(3).unwrap();
+    let snapshots = exporter("on").unwrap();
+    assert_eq!(loaded(&warmed_up(&snapshots, 3).unwrap()), 1);
+    // One is for the connection, and none for an iterator, nor for files.
+    let exposition = snapshots.with_descriptors_left(1, || take(&snapshots)).unwrap();
+    assert!(exposition.has(ERRORS, &[("file", "snapshot"), ("reason", "failed")]), "{}", exposition.text);
+    assert_eq!(loaded(&exposition), 0);
+
+    let exposition = warmed_up(&snapshots, 3).unwrap();
+    assert_eq!(loaded(&exposition), 1);
+    for id in &bare.ids {
+        assert!(exposition.has("container_threads", &[("id", &bare.path(id))]));
+    }
+    assert!(!differs(&exposition), "{}", snapshots.stderr());
+    let said = snapshots.stderr();
+    assert!(said.contains("no snapshot could be taken") && said.contains("snapshots are taken again"), "{said}");
+}
+
+#[test]
 fn pressure_that_is_switched_off_is_absent_and_no_value_stands_still() {
     let bare = BareContainers::make(3).unwrap();
     let path = bare.path(&bare.ids[1]);

@@ -14,10 +14,10 @@ use exporter_ebpf::snapshot::{Devices, ID, Stats, WORDS};
 
 use super::link::{Link, Order};
 use super::plan::{Plan, Wanted};
+use crate::discover::cgroup;
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::{Loader, map, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
-use crate::ebpf::owners::cgroup_id;
 
 pub(super) const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
@@ -128,7 +128,8 @@ impl Walk {
 
     /// Whether the last run met more cgroups than there is room for; and how many.
     pub(super) fn outgrown(&self) -> Option<usize> {
-        self.tables.as_ref().filter(|tables| tables.room < self.met).map(|_| self.met)
+        let is_enough = |tables: &Tables| tables.room >= self.met;
+        (!self.tables.as_ref().is_some_and(is_enough)).then_some(self.met)
     }
 
     /// Has iterators over these cgroups and no others. A parent that the walked tree does not have is passed over.
@@ -138,25 +139,26 @@ impl Walk {
     pub(super) fn follow(&mut self, parents: &[String]) -> Result<(), Obstacle> {
         let (trees, walked) = (&self.trees, self.root().to_owned());
         let ids =
-            |path: &str| -> Vec<u64> { trees.iter().map(|(root, _)| cgroup_id(root, path).unwrap_or(0)).collect() };
+            |path: &str| -> Vec<u64> { trees.iter().map(|(root, _)| cgroup::id(root, path).unwrap_or(0)).collect() };
         self.parents.retain(|parent| parents.contains(&parent.path) && parent.ids == ids(&parent.path));
         let Some(tables) = &self.tables else { return Ok(()) };
         for path in parents {
             if self.parents.iter().any(|parent| parent.path == *path) {
                 continue;
             }
-            let (ids, directory) = (ids(path), below(&walked, path));
-            let Ok(cgroup) = File::open(&directory) else { continue };
+            let (ids, directory) = (ids(path), cgroup::directory(&walked, path));
+            let Some(cgroup) = open(&directory)? else { continue };
             let link = match Link::new(tables.program.as_fd(), &cgroup, Order::DescendantsPre) {
                 Ok(link) => link,
                 // It has ended meanwhile.
                 Err(_) if !directory.exists() => continue,
                 Err(error) => return Err(refused(PROGRAM, &error)),
             };
-            let flushes =
-                trees.iter().flat_map(|(root, names)| names.iter().map(move |name| below(root, path).join(name)));
-            let flushes = flushes.filter_map(|file| File::open(file).ok()).collect();
-            self.parents.push(Parent { path: path.clone(), ids, link, flushes });
+            let flushes = trees
+                .iter()
+                .flat_map(|(root, names)| names.iter().map(move |name| cgroup::directory(root, path).join(name)));
+            let flushes: Result<Vec<_>, _> = flushes.filter_map(|file| open(&file).transpose()).collect();
+            self.parents.push(Parent { path: path.clone(), ids, link, flushes: flushes? });
         }
         Ok(())
     }
@@ -223,9 +225,16 @@ impl Walk {
     }
 }
 
-/// Where a cgroup of a tree is.
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
+/// A parent's directory or file; none where it is not there, or no more.
+fn open(path: &Path) -> Result<Option<File>, Obstacle> {
+    match File::open(path) {
+        Ok(open) => Ok(Some(open)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(Obstacle::new(
+            format!("cannot open {}: {error}", path.display()),
+            "raise the limit of open files where it is reached, else let the exporter read this directory",
+        )),
+    }
 }
 
 fn part(words: &[AtomicU64], place: usize, length: usize) -> &[AtomicU64] {

@@ -79,6 +79,10 @@ impl Reader {
             let mut suspects: Option<Vec<Difference>> = None;
             for _ in 0..TRIES {
                 self.bracket(&mut snapshot, containers, &places, pass.collectors);
+                if !snapshot.is_fresh {
+                    suspects = None;
+                    break;
+                }
                 let mut differences = self.judge(&mut snapshot, containers);
                 if let Some(before) = &suspects {
                     differences.retain(|difference| before.iter().any(|other| other.is_of_the_same(difference)));
@@ -115,10 +119,7 @@ impl Reader {
             self.open_served(snapshot, containers.get(*place), wanted, &mut bracket.files);
             self.read_served(&bracket.files, &mut bracket.before);
         }
-        match snapshot.taker.take() {
-            Ok(()) => snapshot.is_fresh = true,
-            Err(obstacle) => snapshot.fail(&obstacle),
-        }
+        snapshot.take();
         for bracket in &mut brackets {
             self.read_served(&bracket.files, &mut bracket.after);
             bracket.files.clear();

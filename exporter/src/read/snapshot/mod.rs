@@ -19,9 +19,10 @@ use tracing::{info, warn};
 use super::container::Container;
 use super::devices::Devices;
 use super::plan::Plan;
+use super::reader::Reader;
 use super::sample::{Labels, Sample};
-use crate::discover::Hierarchy;
-use crate::ebpf::{Number, Obstacle, Probes, Record, Snapshots, Wanted, cgroup_id, counted};
+use crate::discover::{Hierarchy, cgroup};
+use crate::ebpf::{Number, Obstacle, Probes, Record, Snapshots, Wanted, counted};
 use crate::metrics::{CollectorSet, Own};
 
 use check::Bracket;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     parents: Vec<String>,
     /// This pass has a snapshot.
     is_fresh: bool,
+    /// The last one that was wanted could not be taken.
+    has_failed: bool,
     /// Whether what snapshots give was compared with the files of several cgroups.
     is_proven: bool,
     turn: usize,
@@ -91,12 +94,29 @@ struct Kind {
     known: Vec<Option<u64>>,
 }
 
+impl Reader {
+    /// Has snapshots stand in for files from now on.
+    ///
+    /// # Errors
+    /// What this host lacks for that.
+    pub fn start_snapshots(&mut self) -> Result<(), Obstacle> {
+        let nobody = || Obstacle::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
+        let probes = self.probes.as_mut().ok_or_else(nobody)?;
+        let containers = &self.containers;
+        let mut snapshot = Snapshot::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
+        snapshot.try_to_follow(containers)?;
+        snapshot.note(Ok(()));
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+}
+
 impl Snapshot {
     /// Starts snapshots of what the plan wants, where this host allows it.
     ///
     /// # Errors
     /// What it lacks, or what the kernel refused.
-    pub(super) fn start(
+    fn start(
         plan: &Plan,
         hierarchy: &Hierarchy,
         containers: usize,
@@ -129,6 +149,7 @@ impl Snapshot {
             page,
             parents: Vec::new(),
             is_fresh: false,
+            has_failed: false,
             is_proven: false,
             turn: 0,
             kinds: Vec::new(),
@@ -138,21 +159,40 @@ impl Snapshot {
         })
     }
 
-    /// Parents of these containers: what is to be iterated over. Those directly below the root have none that would do.
+    /// Has the next snapshot show these containers.
     pub(super) fn follow(&mut self, containers: &[Container]) {
-        self.parents = parents(containers.iter().map(|container| container.path.as_str()));
-        if let Err(obstacle) = self.taker.follow(&self.parents) {
-            self.fail(&obstacle);
-        }
+        let followed = self.try_to_follow(containers);
+        self.note(followed);
     }
 
-    /// What cannot be taken now is told once, and taken no more.
-    fn fail(&mut self, obstacle: &Obstacle) {
-        warn!(%obstacle, "no more snapshots: values are read from files, which costs more and tells the same");
-        self.own.count_read_error("snapshot", "failed");
-        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(0);
-        self.files.iter_mut().for_each(|file| *file = Served::ByFile);
-        self.is_fresh = false;
+    /// What is iterated over are their parents. Those directly below the root have none that would do.
+    fn try_to_follow(&mut self, containers: &[Container]) -> Result<(), Obstacle> {
+        self.parents = parents(containers.iter().map(|container| container.path.as_str()));
+        self.taker.follow(&self.parents)
+    }
+
+    /// Takes a snapshot. Where that does not succeed, files are read, until it does.
+    fn take(&mut self) {
+        let anew = if self.has_failed { self.taker.follow(&self.parents) } else { Ok(()) };
+        let taken = anew.and_then(|()| self.taker.take());
+        self.is_fresh = taken.is_ok();
+        self.note(taken);
+    }
+
+    /// Tells that it does not succeed any more, or succeeds again, once.
+    fn note(&mut self, taken: Result<(), Obstacle>) {
+        let had_failed = std::mem::replace(&mut self.has_failed, taken.is_err());
+        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(i64::from(!self.has_failed));
+        match taken {
+            Ok(()) if had_failed => info!("snapshots are taken again"),
+            Ok(()) => {}
+            Err(obstacle) => {
+                self.own.count_read_error("snapshot", "failed");
+                if !had_failed {
+                    warn!(%obstacle, "no snapshot could be taken: files are read, which costs more and tells the same, until one can");
+                }
+            }
+        }
     }
 
     /// The collectors for whose files a snapshot stands in.
@@ -166,7 +206,7 @@ impl Snapshot {
     }
 
     /// Looks a container up in the snapshot of this pass. Has its limits read where they are others than before, or may be, as
-    /// nobody watched them till now. Gives the number of its tasks; none where that is not known.
+    /// they are watched from now on, or no more. Gives the number of its tasks; none where that is not known.
     pub(super) fn find(&mut self, container: &mut Container) -> Option<u64> {
         let Container { copied, path, life, limits_due, .. } = container;
         if copied.life != *life || copied.cgroups.len() != self.trees.len() {
@@ -174,16 +214,20 @@ impl Snapshot {
         }
         for (id, tree) in copied.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
             // The cgroups of a container are made one after the other, and not all engines make one in each tree.
-            *id = cgroup_id(tree, path).unwrap_or(0);
+            *id = cgroup::id(tree, path).unwrap_or(0);
         }
-        let walked = copied.cgroups.get(self.taker.walked()).copied().filter(|id| self.is_fresh && *id != 0);
+        if !self.is_fresh {
+            // The next one tells what has changed till then, where there is one in sight.
+            if self.has_failed && copied.lose().is_some() {
+                *limits_due = None;
+            }
+            return None;
+        }
+        let walked = copied.cgroups.get(self.taker.walked()).copied().filter(|id| *id != 0);
         let before = copied.place.unwrap_or(u32::MAX);
         copied.place = walked.and_then(|id| self.taker.find(id, before));
         let Some(record) = copied.place.and_then(|place| self.taker.record(place)) else {
-            let is_covered = walked.is_some() && self.parents.iter().any(|parent| parents::is_below(path, parent));
-            copied.lose();
-            // Nobody watches its limits, for now: they are read, but for those whom no snapshot will ever show.
-            if is_covered {
+            if copied.lose().is_some() {
                 *limits_due = None;
             }
             return None;
@@ -195,7 +239,7 @@ impl Snapshot {
             self.kinds.len() - 1
         });
         let limits = is_whole.then(|| record.limits());
-        if limits.is_none() || limits != copied.limits {
+        if (copied.kind, copied.limits) != (Some(kind), limits) {
             *limits_due = None;
         }
         (copied.shown_trees, copied.kind, copied.limits) = (shown_trees, Some(kind), limits);
@@ -234,7 +278,7 @@ impl Snapshot {
     /// What a file had when it was read: a snapshot gives no other keys.
     pub(super) fn learn(&mut self, place: usize, container: &Container) {
         let Some(Served::BySnapshot { keys, .. }) = self.files.get(place) else { return };
-        let kind = container.copied.kind.and_then(|kind| self.kinds.get_mut(kind));
+        let kind = container.copied.kind.filter(|_| self.is_fresh).and_then(|kind| self.kinds.get_mut(kind));
         if let Some(known) = kind.and_then(|kind| kind.known.get_mut(place)) {
             *known = Some(keys_in(keys, &container.sample));
         }
@@ -257,9 +301,10 @@ impl Copied {
         taker.record(self.place.filter(|_| self.shown_trees & (1 << tree) != 0)?)
     }
 
-    /// The snapshot does not show it.
-    fn lose(&mut self) {
-        (self.place, self.shown_trees, self.kind, self.limits) = (None, 0, None, None);
+    /// The snapshot does not show it. Gives what was known of its limits.
+    fn lose(&mut self) -> Option<u64> {
+        (self.place, self.shown_trees, self.kind) = (None, 0, None);
+        self.limits.take()
     }
 
     /// A bit for each tree whose cgroup a record shows, and whether these are all that there are.
