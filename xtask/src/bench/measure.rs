@@ -53,9 +53,16 @@ pub(super) struct Run {
     pub(super) tiers: Tiers,
 }
 
-/// Another exporter, in turns with ours.
+/// Ours as it comes, and another exporter, in turns.
 #[derive(Debug)]
 pub(super) struct Beside {
+    pub(super) ours: Side,
+    pub(super) other: Side,
+}
+
+/// One of two exporters.
+#[derive(Debug)]
+pub(super) struct Side {
     pub(super) scrapes: Scrapes,
     /// CPU time per second between scrapes, in nanoseconds.
     pub(super) idle: u64,
@@ -130,12 +137,12 @@ fn one(host: &Host, containers: usize, options: &Options) -> anyhow::Result<Run>
         memory_gzip,
         memory_all: exporter.memory()?,
         paced: paced(&exporter, &mut client, &mut floor, if containers < MANY { PACED } else { PACED_OF_MANY })?,
-        peer: options.peer.as_ref().map(|peer| beside(peer, &exporter, &mut client)).transpose()?,
         tiers: {
             // One that is measured by itself is in the way of the others.
             drop((exporter, floor));
             tiers::measure(host, &setup, containers, if containers < MANY { SCRAPES / 2 } else { SCRAPES_OF_MANY / 2 })?
         },
+        peer: options.peer.as_ref().map(|peer| beside(peer, &setup)).transpose()?,
     };
     say(&format!(
         "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
@@ -180,20 +187,27 @@ fn touched(host: &Host, exporter: &Exporter, client: &mut Client, floor: &mut Fl
     Ok(rounds)
 }
 
-/// The peer's scrapes, each after one of ours, which finds the kernel's caches in the same state.
-fn beside(peer: &Peer, exporter: &Exporter, client: &mut Client) -> anyhow::Result<Beside> {
-    let mut scrapes = Vec::new();
+/// Scrapes of both, each after one of the other, and then nothing for a while. What the other exporter does by itself
+/// meanwhile is counted to its scrapes and to its rest alike.
+fn beside(peer: &Peer, setup: &Setup<'_>) -> anyhow::Result<Beside> {
+    let exporter = Exporter::start(&Setup { way: &[], ..*setup })?;
+    let mut client = exporter.connect()?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + SCRAPES_OF_MANY {
-        exporter.scrape(client, "/metrics", Coding::Plain)?;
-        let scrape = peer.scrape()?;
+        let (our, their) = (exporter.scrape(&mut client, "/metrics", Coding::Plain)?, peer.scrape()?);
         if round >= WARM_UP {
-            scrapes.push(scrape);
+            ours.push(our);
+            theirs.push(their);
         }
     }
-    let before = peer.cpu_ns()?;
+    let before = (exporter.cpu_ns()?, peer.cpu_ns()?);
     sleep(PACE);
-    let idle = peer.cpu_ns()?.saturating_sub(before) / PACE.as_secs();
-    Ok(Beside { scrapes: Scrapes::of(&scrapes), idle, memory: peer.memory()? })
+    let per_second = |before: u64, now: u64| now.saturating_sub(before) / PACE.as_secs();
+    let idle = (per_second(before.0, exporter.cpu_ns()?), per_second(before.1, peer.cpu_ns()?));
+    Ok(Beside {
+        ours: Side { scrapes: Scrapes::of(&ours), idle: idle.0, memory: exporter.memory()? },
+        other: Side { scrapes: Scrapes::of(&theirs), idle: idle.1, memory: peer.memory()? },
+    })
 }
 
 fn cpu_only(setup: &Setup<'_>, scrapes: usize) -> anyhow::Result<Scrapes> {

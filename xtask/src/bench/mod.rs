@@ -40,16 +40,21 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["hold", size] => return hold(size),
         // The kernel does this work: how well we are compiled does not matter.
         ["ebpf"] => return probes::run(),
+        ["--help"] => {
+            say(USAGE);
+            return Ok(());
+        }
         ["bound", limit, program, rest @ ..] => return exporter::become_bound(limit, program, rest),
         _ => {}
     }
+    let rendered = arguments.strip_prefix(&["render"]);
+    let options = Options::parse(rendered.unwrap_or(arguments))?;
     if cfg!(debug_assertions) {
         return again_in_release(arguments);
     }
-    if let ["render", size @ ..] = arguments {
-        return Options::parse(size)?.sizes.into_iter().try_for_each(render::run);
+    if rendered.is_some() {
+        return options.sizes.into_iter().try_for_each(render::run);
     }
-    let options = Options::parse(arguments)?;
     let runs = measure::all(&options)?;
     let tables = report::tables(&runs)?;
     say(&format!("\n{tables}"));

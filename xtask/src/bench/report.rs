@@ -5,9 +5,8 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::exporter::Memory;
 use super::figures::{Figures, float};
-use super::measure::{Run, Scrapes};
+use super::measure::{Run, Scrapes, Side};
 use super::plot;
 use super::tiers::Tier;
 use crate::sh::say;
@@ -268,7 +267,7 @@ fn beside(runs: &[Run]) -> Option<String> {
         "Beside another exporter, uncompressed",
         &["containers", "exporter", "CPU time", "wall p50", "wall p99", "size", "between scrapes", "resident"],
     );
-    let mut line = |containers: usize, who: &str, scrapes: &Scrapes, idle: u64, memory: &Memory| {
+    let mut line = |containers: usize, who: &str, Side { scrapes, idle, memory }: &Side| {
         table += &row(&[
             containers.to_string(),
             who.to_owned(),
@@ -276,7 +275,7 @@ fn beside(runs: &[Run]) -> Option<String> {
             milliseconds(scrapes.wall.median),
             milliseconds(scrapes.wall.p99),
             format!("{:.2} MB", float(scrapes.bytes as u64) / 1e6),
-            share(idle),
+            share(*idle),
             mebibytes(memory.resident),
         ]);
     };
@@ -284,8 +283,8 @@ fn beside(runs: &[Run]) -> Option<String> {
     for run in runs {
         let Some(peer) = &run.peer else { continue };
         any = true;
-        line(run.containers, "this one", &run.plain, run.paced.idle, &run.memory_all);
-        line(run.containers, "the other", &peer.scrapes, peer.idle, &peer.memory);
+        line(run.containers, "this one", &peer.ours);
+        line(run.containers, "the other", &peer.other);
     }
     any.then_some(table)
 }
