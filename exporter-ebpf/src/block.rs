@@ -2,6 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
+use crate::cgroup::Way;
 use crate::latency::Histogram;
 
 /// What one cgroup has done on one device by one kind of operation.
@@ -140,10 +141,8 @@ pub struct Offsets {
     pub blkcg_serial: u32,
     /// `blkcg.css.cgroup`
     pub blkcg_cgroup: u32,
-    /// `cgroup.kn`
-    pub cgroup_kn: u32,
-    /// `kernfs_node.id`
-    pub kn_id: u32,
+    /// From the cgroup to its id.
+    pub way: Way,
 }
 
 const _: () = {

@@ -9,6 +9,7 @@ use core::arch::asm;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 
+use crate::cgroup::Way;
 use crate::latency::{Histogram, Scale};
 use crate::slots::{MADE, REFUSED, WAYS};
 
@@ -44,6 +45,19 @@ pub unsafe fn exchange_if(place: *mut u64, old: u64, new: u64) -> u64 {
 pub unsafe fn load<T: Copy>(object: *const u8, offset: u32) -> T {
     // SAFETY: as the caller promises. Volatile, so that it stays one load of this size.
     unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
+}
+
+/// The id of a cgroup.
+///
+/// # Safety
+/// `cgroup` is one that the verifier knows the type of, and `way` is that of the running kernel.
+#[inline(always)]
+pub unsafe fn id(cgroup: *const u8, way: Way) -> u64 {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let node: *const u8 = load(cgroup, way.kn);
+        load(node, way.kn_id)
+    }
 }
 
 /// The first slot of a set that `is_mine` accepts.

@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod block;
+pub mod cgroup;
 #[cfg(target_arch = "bpf")]
 #[expect(unsafe_code, reason = "inline assembly, and names that the kernel looks for")]
 pub mod kernel;

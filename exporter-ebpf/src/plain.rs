@@ -1,6 +1,6 @@
 //! The promise to aya that the records are plain data: any bytes are a value, and no byte is left undefined.
 
-use crate::{block, latency, network, sched, slots, snapshot, tcp};
+use crate::{block, cgroup, latency, network, sched, slots, snapshot, tcp};
 
 macro_rules! plain {
     ($($record:ty)*) => {
@@ -19,6 +19,6 @@ plain! {
     sched::Offsets
     slots::Layout
     snapshot::Plan
-    snapshot::Way
+    cgroup::Way
     tcp::Offsets
 }

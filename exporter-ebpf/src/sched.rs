@@ -2,6 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
+use crate::cgroup::Way;
 use crate::latency::Histogram;
 
 /// What one CPU has observed for one cgroup.
@@ -33,10 +34,8 @@ pub struct Offsets {
     pub task_cgroups: u32,
     /// `css_set.dfl_cgrp`
     pub set_cgroup: u32,
-    /// `cgroup.kn`
-    pub cgroup_kn: u32,
-    /// `kernfs_node.id`
-    pub kn_id: u32,
+    /// From the cgroup to its id.
+    pub way: Way,
 }
 
 const _: () = {

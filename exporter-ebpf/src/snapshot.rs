@@ -8,6 +8,8 @@
 
 use core::mem::size_of;
 
+use crate::cgroup::Way;
+
 /// Trees beside the one whose cgroups are walked.
 pub const TREES: usize = 5;
 /// Objects that hang off a cgroup, of all trees together.
@@ -61,16 +63,6 @@ pub struct Context {
     pub cgroup: *const u8,
 }
 
-/// The way from a cgroup to its id.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// `cgroup.kn`
-    pub kn: u32,
-    /// `kernfs_node.id`
-    pub kn_id: u32,
-}
-
 /// The counters of one cgroup.
 pub type Record = [u64; WORDS];
 
@@ -111,10 +103,8 @@ pub struct Plan {
     pub cgroup: u32,
     /// `cgroup.self`
     pub itself: u32,
-    /// `cgroup.kn`
-    pub kn: u32,
-    /// `kernfs_node.id`
-    pub kn_id: u32,
+    /// From a cgroup to its id.
+    pub way: Way,
     /// The way to a cgroup's processes.
     pub set: SetPlan,
     /// The other trees.
@@ -265,8 +255,7 @@ impl Plan {
         serial: 0,
         cgroup: 0,
         itself: 0,
-        kn: 0,
-        kn_id: 0,
+        way: Way::UNSET,
         set: SetPlan { links: NONE, link: 0, set: 0, words: 0 },
         trees: [Tree { word: NONE, is_cgroup: 0, needs_cgroup: 0 }; TREES],
         objects: [Object { pointer: Pointer::NOWHERE, spans: 0 }; OBJECTS],

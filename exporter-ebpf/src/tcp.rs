@@ -2,16 +2,16 @@
 
 use core::mem::size_of;
 
+use crate::cgroup::Way;
+
 /// Where the running kernel keeps what the program follows: byte offsets, from the kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
     /// `sock.sk_cgrp_data.cgroup`
     pub sock_cgroup: u32,
-    /// `cgroup.kn`
-    pub cgroup_kn: u32,
-    /// `kernfs_node.id`
-    pub kn_id: u32,
+    /// From the cgroup to its id.
+    pub way: Way,
 }
 
 const _: () = assert!(size_of::<Offsets>() == 12);

@@ -23,6 +23,7 @@ use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::block::{Counters, Key, Offsets, Operation, Slot, Subject};
+use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
 use exporter_ebpf::slots::{COUNTS, FREE, Layout, TAKEN, joined};
@@ -46,8 +47,7 @@ static BLOCK_OFFSETS: Offsets = Offsets {
     group_blkcg: 0,
     blkcg_serial: 0,
     blkcg_cgroup: 0,
-    cgroup_kn: 0,
-    kn_id: 0,
+    way: Way::UNSET,
 };
 
 /// The table of slots; user space sizes it to `BLOCK_LAYOUT` and maps it into its memory.
@@ -163,8 +163,7 @@ unsafe fn cgroup(blkcg: *const u8) -> u64 {
     // SAFETY: as the caller promises; the verifier checks each step.
     unsafe {
         let cgroup: *const u8 = kernel::load(blkcg, offset!(blkcg_cgroup));
-        let node: *const u8 = kernel::load(cgroup, offset!(cgroup_kn));
-        kernel::load(node, offset!(kn_id))
+        kernel::id(cgroup, offset!(way))
     }
 }
 

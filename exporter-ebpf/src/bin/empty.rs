@@ -12,12 +12,13 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
+use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
-use exporter_ebpf::snapshot::{Context, Way};
+use exporter_ebpf::snapshot::Context;
 
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
-static EMPTY_WAY: Way = Way { kn: 0, kn_id: 0 };
+static EMPTY_WAY: Way = Way::UNSET;
 
 /// How many cgroups were met since user space last wrote 0 there.
 #[map]
@@ -35,9 +36,8 @@ extern "C" fn empty_walk(context: *const Context) -> i32 {
         let cgroup = (*context).cgroup;
         let way = addr_of!(EMPTY_WAY).read_volatile();
         if let (false, Some(met)) = (cgroup.is_null(), EMPTY_MET.get_ptr_mut(0)) {
-            let node: *const u8 = kernel::load(cgroup, way.kn);
             if let Some(id) = EMPTY_IDS.get_ptr_mut(*met as u32) {
-                *id = kernel::load(node, way.kn_id);
+                *id = kernel::id(cgroup, way);
             }
             *met += 1;
         }

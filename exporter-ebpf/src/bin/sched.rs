@@ -16,6 +16,7 @@ use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
+use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
 use exporter_ebpf::sched::{Offsets, Slot};
@@ -33,8 +34,7 @@ static SCHED_OFFSETS: Offsets = Offsets {
     rq_clock: 0,
     task_cgroups: 0,
     set_cgroup: 0,
-    cgroup_kn: 0,
-    kn_id: 0,
+    way: Way::UNSET,
 };
 
 /// The table of slots; user space sizes it to `SCHED_LAYOUT` and maps it into its memory.
@@ -66,8 +66,7 @@ fn sched_latency(context: BtfTracePointContext) -> i32 {
         let now: u64 = kernel::load(rq, offsets.rq_clock);
         let set: *const u8 = kernel::load(next, offsets.task_cgroups);
         let cgroup: *const u8 = kernel::load(set, offsets.set_cgroup);
-        let node: *const u8 = kernel::load(cgroup, offsets.cgroup_kn);
-        (kernel::load::<u64>(node, offsets.kn_id), now.wrapping_sub(queued))
+        (kernel::id(cgroup, offsets.way), now.wrapping_sub(queued))
     };
     // The clocks of CPUs differ by a little, so that a task which has just moved may seem to start before it is queued.
     let latency = if latency > i64::MAX as u64 { 0 } else { latency };

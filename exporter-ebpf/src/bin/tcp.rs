@@ -12,13 +12,14 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
+use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
 use exporter_ebpf::slots::COUNTS;
 use exporter_ebpf::tcp::Offsets;
 
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
-static TCP_OFFSETS: Offsets = Offsets { sock_cgroup: 0, cgroup_kn: 0, kn_id: 0 };
+static TCP_OFFSETS: Offsets = Offsets { sock_cgroup: 0, way: Way::UNSET };
 
 /// Segments by id of the cgroup.
 #[map]
@@ -37,8 +38,7 @@ fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
         if cgroup.is_null() {
             return 0;
         }
-        let node: *const u8 = kernel::load(cgroup, offsets.cgroup_kn);
-        kernel::load::<u64>(node, offsets.kn_id)
+        kernel::id(cgroup, offsets.way)
     };
     if let Some(count) = kernel::entry(&RETRANSMITS, &cgroup, &0, &TCP_COUNTS) {
         // SAFETY: a map value.

@@ -114,8 +114,7 @@ fn offsets(loader: &Loader) -> Result<Offsets, Obstacle> {
         group_blkcg: loader.offset("blkcg_gq", "blkcg")?,
         blkcg_serial: loader.offset("blkcg", "css.serial_nr")?,
         blkcg_cgroup: loader.offset("blkcg", "css.cgroup")?,
-        cgroup_kn: loader.offset("cgroup", "kn")?,
-        kn_id: loader.offset("kernfs_node", "id")?,
+        way: loader.way()?,
     })
 }
 

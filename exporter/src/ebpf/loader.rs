@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{BtfTracePoint, Iter, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod};
-
+use exporter_ebpf::cgroup::Way;
 use tracing::debug;
 
 use super::Program;
@@ -59,6 +59,14 @@ impl Loader {
                 "please report it with the kernel's version",
             )
         })
+    }
+
+    /// The way from a cgroup to its id.
+    ///
+    /// # Errors
+    /// The kernel's types do not tell.
+    pub(super) fn way(&self) -> Result<Way, Obstacle> {
+        Ok(Way { kn: self.offset("cgroup", "kn")?, kn_id: self.offset("kernfs_node", "id")? })
     }
 
     /// Sets a constant of the next object. It lives as long as the programs, which is as long as this process.

@@ -44,8 +44,7 @@ impl Sched {
             rq_clock: loader.offset("rq", "clock")?,
             task_cgroups: loader.offset("task_struct", "cgroups")?,
             set_cgroup: loader.offset("css_set", "dfl_cgrp")?,
-            cgroup_kn: loader.offset("cgroup", "kn")?,
-            kn_id: loader.offset("kernfs_node", "id")?,
+            way: loader.way()?,
         };
         let shape = Shape {
             names: names!("SCHED"),

@@ -30,11 +30,7 @@ impl Tcp {
     /// # Errors
     /// What the kernel refused or does not have.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
-        let offsets = Offsets {
-            sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?,
-            cgroup_kn: loader.offset("cgroup", "kn")?,
-            kn_id: loader.offset("kernfs_node", "id")?,
-        };
+        let offsets = Offsets { sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?, way: loader.way()? };
         loader.set("TCP_OFFSETS", offsets);
         loader.size("RETRANSMITS", CGROUPS);
         let mut object = loader.load(OBJECT)?;

@@ -64,8 +64,8 @@ impl Cgroups {
                         if !is_cgroup {
                             read(&raw mut cgroup, 8, at);
                         }
-                        read(&raw mut node, 8, cgroup + plan!(kn) as usize);
-                        read(&raw mut id, 8, node + plan!(kn_id) as usize);
+                        read(&raw mut node, 8, cgroup + plan!(way.kn) as usize);
+                        read(&raw mut id, 8, node + plan!(way.kn_id) as usize);
                         *known = id;
                         *known.add(1) = serial;
                     }

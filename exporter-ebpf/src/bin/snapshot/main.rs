@@ -68,8 +68,7 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
         // Its id is far away, and does not change: it is looked up where another cgroup was the last time.
         let serial: u64 = kernel::load(cgroup, plan!(itself) + plan!(serial));
         if *record.add(ID + 1) != serial {
-            let node: *const u8 = kernel::load(cgroup, plan!(kn));
-            *record.add(ID) = kernel::load(node, plan!(kn_id));
+            *record.add(ID) = kernel::id(cgroup, plan!(way));
             *record.add(ID + 1) = serial;
         }
         // Made in place: as a value that is handed on, it would be on the stack twice, which is small.

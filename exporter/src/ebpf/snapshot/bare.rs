@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use aya::include_bytes_aligned;
-use exporter_ebpf::snapshot::Way;
 
 use super::counted;
 use super::link::{Link, Order};
@@ -57,8 +56,7 @@ impl BareSnapshots {
 
 impl Tree {
     fn start(loader: &mut Loader, root: &Path, containers: usize) -> Result<Self, Obstacle> {
-        let way = Way { kn: loader.offset("cgroup", "kn")?, kn_id: loader.offset("kernfs_node", "id")? };
-        loader.set("EMPTY_WAY", way);
+        loader.set("EMPTY_WAY", loader.way()?);
         loader.size("EMPTY_IDS", u32::try_from(containers + OTHERS).unwrap_or(u32::MAX));
         let mut object = loader.load(OBJECT)?;
         let program = loader.iterate(&mut object, PROGRAM)?;

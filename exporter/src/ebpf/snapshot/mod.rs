@@ -63,7 +63,7 @@ impl Snapshots {
             Some(wanted) => cpus::bases(&mut loader, &wanted.tree.path)?,
             None => Vec::new(),
         };
-        let plan = Plan::new(wanted, loader.types()?, cpus.len())?;
+        let plan = Plan::new(wanted, loader.way()?, loader.types()?, cpus.len())?;
         let mut walk = Walk::new(plan, wanted, cpus);
         walk.load(&mut loader, cgroups)?;
         loader.forget_types();

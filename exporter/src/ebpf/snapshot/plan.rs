@@ -1,5 +1,6 @@
 //! From what is wanted of each tree to the plan that the program follows: offsets from the running kernel's types.
 
+use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::snapshot::{
     CPUS, CpusPlan, DevicesPlan, IN_SET, OBJECTS, OTHER_IDS, Object as KernelObject, Plan as KernelPlan, Pointer,
     SET_WORDS, SPAN_WORDS, STATS, SetPlan, Span, StatsPlan, Tree as KernelTree, WORDS,
@@ -72,17 +73,16 @@ impl Plan {
     /// Looks up what is wanted. Numbers that this kernel does not have are left out.
     ///
     /// # Errors
-    /// The kernel's types do not tell the way to a cgroup's id, or from one tree to another.
-    pub(super) fn new(wanted: &[Wanted], types: &Types, cpus: usize) -> Result<Self, Obstacle> {
-        let way = |structure, path| types.offset(structure, path).ok_or_else(lost);
+    /// The kernel's types do not tell the way from one tree to another.
+    pub(super) fn new(wanted: &[Wanted], way: Way, types: &Types, cpus: usize) -> Result<Self, Obstacle> {
+        let at = |structure, path| types.offset(structure, path).ok_or_else(lost);
         let mut plan = Self {
             kernel: KernelPlan {
-                flags: way("cgroup_subsys_state", "flags")?,
-                serial: way("cgroup_subsys_state", "serial_nr")?,
-                cgroup: way("cgroup_subsys_state", "cgroup")?,
-                itself: way("cgroup", "self")?,
-                kn: way("cgroup", "kn")?,
-                kn_id: way("kernfs_node", "id")?,
+                flags: at("cgroup_subsys_state", "flags")?,
+                serial: at("cgroup_subsys_state", "serial_nr")?,
+                cgroup: at("cgroup_subsys_state", "cgroup")?,
+                itself: at("cgroup", "self")?,
+                way,
                 ..KernelPlan::NOTHING
             },
             // The one of which most is copied: on the way to the others a cgroup that has no processes of its own is lost.
@@ -94,9 +94,9 @@ impl Plan {
         };
         if wanted.len() > 1 {
             plan.kernel.set = SetPlan {
-                links: way("cgroup", "cset_links")?,
-                link: way("cgrp_cset_link", "cset_link")?,
-                set: way("cgrp_cset_link", "cset")?,
+                links: at("cgroup", "cset_links")?,
+                link: at("cgrp_cset_link", "cset_link")?,
+                set: at("cgrp_cset_link", "cset")?,
                 words: 0,
             };
             for (tree, wanted) in wanted.iter().enumerate() {
@@ -272,7 +272,7 @@ fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
 
 fn lost() -> Obstacle {
     Obstacle::new(
-        "this kernel's types do not tell where a cgroup's id is, or how cgroups of several trees belong together",
+        "this kernel's types do not tell how cgroups of several trees belong together",
         "please report it with the kernel's version",
     )
 }
