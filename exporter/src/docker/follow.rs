@@ -9,10 +9,10 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::client::Timing;
 use super::events::Event;
 use super::list::Listed;
 use super::live::{List, Live, next_bytes, pending};
+use super::timing::Timing;
 use super::tracker::Tracker;
 use super::{Engine, Error, json};
 use crate::name::{Directory, Rules};

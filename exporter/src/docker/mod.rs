@@ -32,6 +32,7 @@ mod sizes;
 mod split;
 mod stats;
 mod time;
+mod timing;
 mod tracker;
 mod version;
 

@@ -4,11 +4,14 @@
 //! Answers overtake each other: an inspection may have been made before an event that arrived earlier. So every event
 //! moves a clock, and an answer whose question is older than the container's last event is not believed.
 
+mod track;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use track::{Run, Track};
 
 use super::Error;
 use super::events::{Action, Event};
@@ -46,48 +49,6 @@ pub(super) struct Tracker {
     listed: Option<Instant>,
     /// Whether events may have been missed since.
     interrupted: bool,
-}
-
-/// The history of one container, as far as it matters.
-#[derive(Debug, Default)]
-struct Track {
-    /// The clock at its last event.
-    touched: u64,
-    inspected: bool,
-    retries: u8,
-    /// What had to be cut has been counted.
-    counted: bool,
-    /// Age in the last list: a smaller one shows a restart that no event told of.
-    age: Option<u64>,
-    /// An `oom` event since the last start.
-    oom: bool,
-    run: Option<Run>,
-}
-
-/// What the restart counter is made from.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    started_ns: Option<u64>,
-    /// The engine's count when this run was first seen.
-    engine_count: u64,
-    restarts: u64,
-}
-
-impl Run {
-    /// The engine's own count starts again at 0 with a manual start, and restarts by hand are not in it. So we add
-    /// what it grew by, and at least one for each new start.
-    fn next(last: Option<Self>, started_ns: Option<u64>, engine_count: u64) -> Self {
-        let restarts = match last {
-            None => engine_count,
-            Some(last) if last.started_ns == started_ns => return last,
-            Some(last) => {
-                let grown = engine_count.saturating_sub(last.engine_count);
-                // The first start of a container that was made before is no restart.
-                last.restarts + if last.started_ns.is_some() { grown.max(1) } else { grown }
-            }
-        };
-        Self { started_ns, engine_count, restarts }
-    }
 }
 
 impl Tracker {

@@ -28,6 +28,7 @@ mod snapshot;
 mod tests;
 mod tiers;
 mod timing;
+mod wanted;
 
 pub use api::{fill_from_stats, fill_host};
 pub use container::Container;

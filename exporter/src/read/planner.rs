@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use super::plan::{Format, Plan, PlannedFile, Row, Value};
+use super::plan::{Format, Plan, Row, Value};
+use super::wanted::Wanted;
 use crate::discover::{Hierarchy, Version};
 use crate::metrics::{
     Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Probed, Series, Source,
@@ -123,7 +124,7 @@ impl Builder<'_> {
                 key,
                 divisor: 1,
             };
-            let slot = self.want(&wanted, family.collector);
+            let slot = self.plan.want(&wanted, family.collector);
             let labels = Cow::Owned(format!("pagesize=\"{size}\""));
             rows.push(Row { family, series, labels, value: Value::Slot(slot), exponent: 0 });
         }
@@ -143,13 +144,13 @@ impl Builder<'_> {
             Source::PerCpu(file) => self.file(file, Format::List(Dimension::Cpu), None, column, collector),
             Source::PerCore(file) => self.file(file, Format::List(Dimension::Core), None, column, collector),
             Source::Processes => {
-                let slot = self.plan.process_count.unwrap_or_else(|| slot(&mut self.plan.slots));
+                let slot = self.plan.process_count.unwrap_or_else(|| self.plan.slot());
                 self.plan.process_count = Some(slot);
                 Some(Value::Slot(slot))
             }
             Source::Interface(number) => {
                 let column = find(&self.plan.interfaces, |(known, _)| *known == number)
-                    .map_or_else(|| self.column(Dimension::Interface), |(_, column)| column);
+                    .map_or_else(|| self.plan.column(Dimension::Interface), |(_, column)| column);
                 add(&mut self.plan.interfaces, (number, column));
                 Some(Value::Column(Dimension::Interface, column))
             }
@@ -158,24 +159,24 @@ impl Builder<'_> {
             Source::Probe(what) => Some(self.probe(what)),
             Source::Machine(fact) => Some(Value::Machine(fact)),
             Source::Sockets(file, count) => {
-                let slot = slot(&mut self.plan.slots);
+                let slot = self.plan.slot();
                 self.plan.sockets.push((file, count, slot));
                 Some(Value::Slot(slot))
             }
             Source::Process(fact) => {
-                let slot = slot(&mut self.plan.slots);
+                let slot = self.plan.slot();
                 self.plan.processes.push((fact, slot));
                 Some(Value::Slot(slot))
             }
             Source::Disk(fact) => self.disk(fact),
             Source::Json(pointer) => Some(Value::Slot(self.json(pointer))),
             Source::JsonDevice(list, operation) => {
-                let column = self.column(Dimension::Device);
+                let column = self.plan.column(Dimension::Device);
                 self.plan.json_devices.push((list, operation, column));
                 Some(Value::Column(Dimension::Device, column))
             }
             Source::JsonInterface(field) => {
-                let column = self.column(Dimension::Interface);
+                let column = self.plan.column(Dimension::Interface);
                 self.plan.json_interfaces.push((field, column));
                 Some(Value::Column(Dimension::Interface, column))
             }
@@ -206,11 +207,11 @@ impl Builder<'_> {
             return Value::Histogram(place, bounds);
         }
         if let Probed::Block(count, operation) = what {
-            let column = self.column(Dimension::Device);
+            let column = self.plan.column(Dimension::Device);
             self.plan.blocks.push((count, operation, column));
             return Value::Column(Dimension::Device, column);
         }
-        let slot = slot(&mut self.plan.slots);
+        let slot = self.plan.slot();
         self.plan.probes.push((what, slot));
         Value::Slot(slot)
     }
@@ -218,14 +219,15 @@ impl Builder<'_> {
     /// An engine alone tells the layer's size and nothing of the filesystem.
     fn disk(&mut self, fact: DiskFact) -> Option<Value> {
         if self.hierarchy.is_some() {
-            let column = self.column(Dimension::Device);
+            let column = self.plan.column(Dimension::Device);
             self.plan.disks.push((fact, column));
             return Some(Value::Column(Dimension::Device, column));
         }
         if fact != DiskFact::Usage {
             return None;
         }
-        let slot = *self.plan.layer_size.get_or_insert_with(|| slot(&mut self.plan.slots));
+        let slot = self.plan.layer_size.unwrap_or_else(|| self.plan.slot());
+        self.plan.layer_size = Some(slot);
         Some(Value::Slot(slot))
     }
 
@@ -233,13 +235,13 @@ impl Builder<'_> {
         if let Some((_, slot)) = find(&self.plan.json, |(known, _)| *known == pointer) {
             return slot;
         }
-        let slot = slot(&mut self.plan.slots);
+        let slot = self.plan.slot();
         self.plan.json.push((pointer, slot));
         slot
     }
 
     fn json_list(&mut self, pointer: &'static str, dimension: Dimension) -> Value {
-        let column = self.column(dimension);
+        let column = self.plan.column(dimension);
         self.plan.json_lists.push((pointer, dimension, column));
         Value::Column(dimension, column)
     }
@@ -272,7 +274,7 @@ impl Builder<'_> {
             key,
             divisor,
         };
-        let target = self.want(&wanted, collector);
+        let target = self.plan.want(&wanted, collector);
         Some(match format.dimension() {
             Some(dimension) => Value::Column(dimension, target),
             None => Value::Slot(target),
@@ -286,73 +288,6 @@ impl Builder<'_> {
         // Core files are v2's own: on a hybrid host v1's column means them too.
         (same || controller == Controller::Core).then(|| tree.path.clone())
     }
-
-    /// A target for a value, the same one for the same value.
-    fn want(&mut self, wanted: &Wanted, collector: Collector) -> u16 {
-        let known = self.plan.files.iter().position(|file| wanted.is(file));
-        let place = known.unwrap_or_else(|| {
-            self.plan.files.push(wanted.planned());
-            self.plan.files.len() - 1
-        });
-        let plan = &mut self.plan;
-        let Some(file) = plan.files.get_mut(place) else { return 0 };
-        file.collectors = file.collectors.with(collector);
-        let wanted_key = wanted.key.unwrap_or("");
-        if let Some(index) = file.keys.iter().position(|key| *key == wanted_key) {
-            return file.targets.get(index).copied().unwrap_or(0);
-        }
-        let target = match file.format.dimension() {
-            Some(dimension) => next_column(&mut plan.columns, dimension),
-            None => slot(&mut plan.slots),
-        };
-        file.keys.push(wanted_key);
-        file.targets.push(target);
-        target
-    }
-
-    fn column(&mut self, dimension: Dimension) -> u16 {
-        next_column(&mut self.plan.columns, dimension)
-    }
-}
-
-/// A value in a file, as a row asks for it.
-struct Wanted {
-    tree: PathBuf,
-    name: Cow<'static, str>,
-    fallback: Option<&'static str>,
-    format: Format,
-    key: Option<&'static str>,
-    divisor: u64,
-}
-
-impl Wanted {
-    fn is(&self, file: &PlannedFile) -> bool {
-        file.tree == self.tree && file.name == self.name && file.format == self.format && file.divisor == self.divisor
-    }
-
-    fn planned(&self) -> PlannedFile {
-        PlannedFile {
-            tree: self.tree.clone(),
-            name: self.name.clone(),
-            fallback: self.fallback,
-            format: self.format,
-            keys: Vec::new(),
-            targets: Vec::new(),
-            divisor: self.divisor,
-            collectors: CollectorSet::EMPTY,
-        }
-    }
-}
-
-fn next_column(columns: &mut [usize; Dimension::ALL.len()], dimension: Dimension) -> u16 {
-    let place = Dimension::ALL.iter().position(|known| *known == dimension).unwrap_or(0);
-    columns.get_mut(place).map_or(0, slot)
-}
-
-fn slot(next: &mut usize) -> u16 {
-    let slot = u16::try_from(*next).unwrap_or(u16::MAX);
-    *next += 1;
-    slot
 }
 
 fn find<T: Copy>(items: &[T], matches: impl Fn(&T) -> bool) -> Option<T> {
