@@ -26,7 +26,7 @@ use plan::Plan;
 pub(crate) use plan::Wanted;
 pub(crate) use record::DeviceUse;
 pub(crate) use walk::Record;
-use walk::Walk;
+use walk::{Walk, cure};
 
 /// Controllers whose trees have counters of containers.
 const COUNTED: [Controller; 6] =
@@ -100,9 +100,10 @@ impl Snapshots {
             self.walk.follow(&self.parents)?;
         }
         self.walk.take().map_err(|error| {
+            let root = self.walk.root().display();
             Obstacle::new(
-                format!("a snapshot of {} failed: {error}", self.walk.root().display()),
-                "values come from files meanwhile; please report it with the kernel's version",
+                format!("a snapshot of {root} failed: {error}"),
+                cure(&error, "please report it with the kernel's version"),
             )
         })
     }

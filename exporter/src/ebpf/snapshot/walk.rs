@@ -232,9 +232,15 @@ fn open(path: &Path) -> Result<Option<File>, Obstacle> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(Obstacle::new(
             format!("cannot open {}: {error}", path.display()),
-            "raise the limit of open files where it is reached, else let the exporter read this directory",
+            cure(&error, "let the exporter read it"),
         )),
     }
+}
+
+/// What helps where descriptors are lacking, else what else does.
+pub(super) fn cure(error: &io::Error, otherwise: &'static str) -> &'static str {
+    let is_out_of_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    if is_out_of_descriptors { "raise the limit of open files: `docker run --ulimit nofile=65536`" } else { otherwise }
 }
 
 fn part(words: &[AtomicU64], place: usize, length: usize) -> &[AtomicU64] {

@@ -161,8 +161,9 @@ impl Snapshot {
 
     /// Has the next snapshot show these containers.
     pub(super) fn follow(&mut self, containers: &[Container]) {
-        let followed = self.try_to_follow(containers);
-        self.note(followed);
+        if let Err(obstacle) = self.try_to_follow(containers) {
+            self.note(Err(obstacle));
+        }
     }
 
     /// What is iterated over are their parents. Those directly below the root have none that would do.

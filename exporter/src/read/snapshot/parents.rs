@@ -4,7 +4,7 @@
 const PARENTS: usize = 16;
 
 /// Whether a cgroup is below another.
-pub(super) fn is_below(path: &str, parent: &str) -> bool {
+fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }
 
