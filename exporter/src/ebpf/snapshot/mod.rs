@@ -51,6 +51,8 @@ pub(crate) struct Snapshots {
     /// Loads the program anew when there are more cgroups than it has room for.
     loader: Loader,
     parents: Vec<String>,
+    /// Whether each of them that there is has its iterator.
+    has_followed: bool,
 }
 
 impl Snapshots {
@@ -67,7 +69,7 @@ impl Snapshots {
         let mut walk = Walk::new(plan, wanted, cpus);
         walk.load(&mut loader, cgroups)?;
         loader.forget_types();
-        Ok(Self { walk, loader, parents: Vec::new() })
+        Ok(Self { walk, loader, parents: Vec::new(), has_followed: true })
     }
 
     /// How many counters behind `memory.stat` there are; 0 where they are not copied.
@@ -80,24 +82,39 @@ impl Snapshots {
         self.walk.plan.walked
     }
 
+    /// Whether there is anything to take a snapshot of.
+    pub(crate) fn has_parents(&self) -> bool {
+        !self.parents.is_empty()
+    }
+
     /// Takes snapshots of what is below these parents from now on.
     ///
     /// # Errors
     /// What the kernel said.
-    pub(crate) fn follow(&mut self, parents: &[String]) -> Result<(), Obstacle> {
-        self.parents.clear();
-        self.parents.extend_from_slice(parents);
-        self.walk.follow(&self.parents)
+    pub(crate) fn follow(&mut self, parents: Vec<String>) -> Result<(), Obstacle> {
+        self.parents = parents;
+        self.has_followed = false;
+        self.catch_up()
     }
 
-    /// Takes a snapshot. Where the last one had no room for all cgroups, it is made first.
+    fn catch_up(&mut self) -> Result<(), Obstacle> {
+        self.walk.follow(&self.parents)?;
+        self.has_followed = true;
+        Ok(())
+    }
+
+    /// Takes a snapshot. Where the last one had no room for all cgroups, or not all parents could be followed, that is made
+    /// good first.
     ///
     /// # Errors
     /// What the kernel said.
     pub(crate) fn take(&mut self) -> Result<(), Obstacle> {
         if let Some(met) = self.walk.outgrown() {
+            self.has_followed = false;
             self.walk.load(&mut self.loader, met)?;
-            self.walk.follow(&self.parents)?;
+        }
+        if !self.has_followed {
+            self.catch_up()?;
         }
         self.walk.take().map_err(|error| {
             let root = self.walk.root().display();

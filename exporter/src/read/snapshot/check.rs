@@ -74,7 +74,7 @@ impl Reader {
         let Some(mut snapshot) = self.snapshot.take() else { return };
         snapshot.is_fresh = false;
         let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
-        if !served.is_empty() && !snapshot.parents.is_empty() {
+        if !served.is_empty() && snapshot.taker.has_parents() {
             let places = snapshot.turns(containers);
             let mut suspects: Option<Vec<Difference>> = None;
             for _ in 0..TRIES {

@@ -41,7 +41,6 @@ pub struct Snapshot {
     files: Vec<Served>,
     stats: Vec<Stat>,
     page: u64,
-    parents: Vec<String>,
     /// This pass has a snapshot.
     is_fresh: bool,
     /// The last one that was wanted could not be taken.
@@ -147,7 +146,6 @@ impl Snapshot {
             files,
             stats,
             page,
-            parents: Vec::new(),
             is_fresh: false,
             has_failed: false,
             is_proven: false,
@@ -168,14 +166,12 @@ impl Snapshot {
 
     /// What is iterated over are their parents. Those directly below the root have none that would do.
     fn try_to_follow(&mut self, containers: &[Container]) -> Result<(), Obstacle> {
-        self.parents = parents(containers.iter().map(|container| container.path.as_str()));
-        self.taker.follow(&self.parents)
+        self.taker.follow(parents(containers.iter().map(|container| container.path.as_str())))
     }
 
     /// Takes a snapshot. Where that does not succeed, files are read, until it does.
     fn take(&mut self) {
-        let anew = if self.has_failed { self.taker.follow(&self.parents) } else { Ok(()) };
-        let taken = anew.and_then(|()| self.taker.take());
+        let taken = self.taker.take();
         self.is_fresh = taken.is_ok();
         self.note(taken);
     }
