@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::host::Host;
 use super::split::Objects;
 use super::timing::Timing;
 use super::{Error, json, version};
@@ -46,6 +47,7 @@ struct Shared {
     own: Own,
     timing: Timing,
     session: RwLock<Option<Arc<Session>>>,
+    host: Host,
 }
 
 impl Engine {
@@ -56,7 +58,7 @@ impl Engine {
     }
 
     pub(super) fn with_timing(endpoint: DockerEndpoint, own: Own, timing: Timing) -> Self {
-        Self { shared: Arc::new(Shared { endpoint, own, timing, session: RwLock::default() }) }
+        Self { shared: Arc::new(Shared { endpoint, own, timing, session: RwLock::default(), host: Host::default() }) }
     }
 
     /// Asks the engine who it is, and agrees on a version of the API.
@@ -74,6 +76,11 @@ impl Engine {
     #[must_use]
     pub fn about(&self) -> Option<About> {
         self.session().map(|session| session.about.clone())
+    }
+
+    /// What the engine says of its host.
+    pub(super) fn host(&self) -> &Host {
+        &self.shared.host
     }
 
     pub(super) fn session(&self) -> Option<Arc<Session>> {

@@ -57,6 +57,7 @@ pub(super) fn quick() -> Timing {
         list: Duration::from_secs(1),
         sizes: Duration::from_secs(5),
         heartbeat: Duration::from_millis(100),
+        info: Duration::from_millis(50),
         subscribe: Duration::from_millis(30),
         settle: Duration::from_millis(60),
         poll: Duration::from_millis(80),
@@ -172,6 +173,7 @@ impl World {
         let id = path.split('/').nth(2).unwrap_or_default();
         match path {
             "/version" => Reply::Json(200, self.version()),
+            "/info" => Reply::Json(200, json!({"CgroupDriver": "systemd"}).to_string()),
             "/containers/json?all=1" | "/containers/json?limit=1" | "/containers/json?size=1" => {
                 Reply::Json(200, self.list())
             }

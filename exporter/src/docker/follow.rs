@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use serde_json::Value;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -44,6 +45,7 @@ pub async fn follow(
         outage: None,
         seen_up: false,
         refusal_told: false,
+        info_told: false,
     };
     tokio::select! {
         () = stop => {}
@@ -63,6 +65,7 @@ struct Follower {
     outage: Option<Instant>,
     seen_up: bool,
     refusal_told: bool,
+    info_told: bool,
 }
 
 impl Follower {
@@ -102,6 +105,13 @@ impl Follower {
         self.engine.connect().await?;
         let Some(session) = self.engine.session() else { return Ok(()) };
         let mut live = Live::new(session);
+        if self.engine.host().is_missing() {
+            live.ask_info();
+            // So that the first values are under their final path, where the engine says it in reasonable time.
+            if let Ok(answer) = timeout(self.timing.info, pending(&mut live.info)).await {
+                self.on_info(answer);
+            }
+        }
         // Subscribe first: what happens during the list is then not lost.
         if let Ok(early) = timeout(self.timing.subscribe, next_bytes(&mut live.events)).await {
             self.on_bytes(&mut live, early)?;
@@ -119,6 +129,7 @@ impl Follower {
                 }
                 list = pending(&mut live.list) => self.on_list(&mut live, list?),
                 sign = pending(&mut live.heartbeat) => sign?,
+                answer = pending(&mut live.info) => self.on_info(answer),
                 () = tokio::time::sleep_until(live.next_list), if live.list.is_none() => self.start_list(&mut live),
                 _ = self.tick.tick() => self.on_tick(&mut live),
             }
@@ -214,9 +225,24 @@ impl Follower {
             Some(_) => self.resync,
         };
         live.next_list = tokio::time::Instant::now() + wait.min(self.resync);
+        if live.info.is_none() && live.info_again <= tokio::time::Instant::now() && self.engine.host().is_missing() {
+            live.ask_info();
+        }
         if live.lists == 2 && live.events.is_some() {
             // No refusal so far: the subscription was accepted, even if nothing has happened yet.
             live.count_events();
+        }
+    }
+
+    /// Only paths depend on it: an engine that does not answer this may answer everything else.
+    fn on_info(&mut self, answer: Result<Value, Error>) {
+        match answer {
+            Ok(info) => self.engine.host().learn(&info),
+            Err(error) if std::mem::replace(&mut self.info_told, true) => tracing::debug!(%error, "still no /info"),
+            Err(error) => tracing::warn!(
+                %error,
+                "the engine does not say how it makes cgroups: the paths in `id` are taken to be /docker/ID, without systemd; asking again"
+            ),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
@@ -19,6 +20,9 @@ use crate::discover::ContainerId;
 
 /// Greatest size of one event: it carries all labels of its container.
 const MAX_EVENT: usize = 16 << 20;
+
+/// Time between two questions for `/info` while the engine does not answer it.
+const INFO_INTERVAL: Duration = Duration::from_mins(2);
 
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -37,6 +41,8 @@ pub(super) struct Live {
     pub(super) inspections: FuturesUnordered<Inspection>,
     pub(super) list: Option<Answer<Result<List, Error>>>,
     pub(super) heartbeat: Option<Answer<Result<(), Error>>>,
+    pub(super) info: Option<Answer<Result<Value, Error>>>,
+    pub(super) info_again: tokio::time::Instant,
     pub(super) next_list: tokio::time::Instant,
     pub(super) lists: u64,
     pub(super) heard: bool,
@@ -54,12 +60,21 @@ impl Live {
             inspections: FuturesUnordered::new(),
             list: None,
             heartbeat: None,
+            info: None,
+            info_again: now,
             next_list: now,
             lists: 0,
             heard: true,
         };
         live.subscribe();
         live
+    }
+
+    /// Asks what the engine says of its host.
+    pub(super) fn ask_info(&mut self) {
+        let session = Arc::clone(&self.session);
+        self.info_again = tokio::time::Instant::now() + INFO_INTERVAL;
+        self.info = Some(Box::pin(async move { session.info().await }));
     }
 
     pub(super) fn subscribe(&mut self) {

@@ -11,6 +11,7 @@
 //! | `tracker` | merges them into the directory, and knows which container has to be inspected |
 //! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
 //! | `backoff` | how long to wait before that |
+//! | `host` | what the engine says of its host |
 //! | `stats` | readings of the stats API |
 //! | `sizes` | sizes of the writable layers, every few minutes, where they are wanted |
 //!
@@ -24,6 +25,7 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod follow;
+mod host;
 mod inspect;
 mod json;
 mod list;

@@ -32,6 +32,8 @@ pub struct Stats {
 pub struct Sweep {
     /// Docker's own JSON per container, integers exact, in the order of arrival.
     pub readings: Vec<(ContainerId, Value)>,
+    /// Containers that do not run, by the engine's answer: they have no values.
+    pub ended: Vec<ContainerId>,
     /// Containers whose reading failed or took too long. One that had ended meanwhile is not among them.
     pub failed: usize,
     /// Containers that were not read any more because the time was up.
@@ -48,7 +50,7 @@ impl Sweep {
 
 enum Outcome {
     Read(Value),
-    Vanished,
+    Ended,
     Failed,
     Cut,
 }
@@ -57,21 +59,14 @@ impl Stats {
     /// Reads through `engine`, `concurrency` containers at a time; more where that would take more than four rounds.
     #[must_use]
     pub fn new(engine: Engine, concurrency: usize) -> Self {
+        engine.host().want();
         Self { engine, concurrency: concurrency.max(1) }
     }
 
-    /// Whether the engine makes cgroups as units of systemd. None while it does not say; where it refuses to say (a
-    /// socket proxy may), it counts as one that does not.
-    pub async fn uses_systemd(&self, deadline: Instant) -> Option<bool> {
-        let session = self.engine.session()?;
-        match timeout_at(deadline.into(), session.info()).await {
-            Ok(Ok(info)) => Some(text(&info, "/CgroupDriver") == "systemd"),
-            Ok(Err(error)) => error.status().map(|_| false),
-            Err(_) => {
-                session.count_timeout("info");
-                None
-            }
-        }
+    /// Whether the engine makes cgroups as units of systemd; false until it has said so.
+    #[must_use]
+    pub fn uses_systemd(&self) -> bool {
+        self.engine.host().uses_systemd()
     }
 
     /// Reads each container once, until `deadline` at the latest. A slow container occupies one place among many;
@@ -88,7 +83,7 @@ impl Stats {
         while let Some((id, outcome)) = outcomes.next().await {
             match outcome {
                 Outcome::Read(value) => sweep.readings.push((id, value)),
-                Outcome::Vanished => {}
+                Outcome::Ended => sweep.ended.push(id),
                 Outcome::Failed => sweep.failed += 1,
                 Outcome::Cut => sweep.cut += 1,
             }
@@ -102,9 +97,10 @@ async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome 
         return Outcome::Cut;
     }
     match timeout_at(deadline.into(), session.stats(id)).await {
-        Ok(Ok(value)) => Outcome::Read(value),
+        Ok(Ok(value)) if is_of_a_run(&value) => Outcome::Read(value),
+        Ok(Ok(_)) => Outcome::Ended,
         // Gone, or not running any more.
-        Ok(Err(error)) if matches!(error.status(), Some(404 | 409)) => Outcome::Vanished,
+        Ok(Err(error)) if matches!(error.status(), Some(404 | 409)) => Outcome::Ended,
         Ok(Err(error)) => {
             tracing::debug!(container = %id, %error, "no statistics");
             Outcome::Failed
@@ -114,6 +110,14 @@ async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome 
             Outcome::Cut
         }
     }
+}
+
+/// Whether an answer has values. For a container that does not run, Docker answers 200 with every counter 0 and the
+/// zero time of Go as the time of reading. A container that runs has a process, and has used CPU time or memory.
+fn is_of_a_run(stats: &Value) -> bool {
+    let counts = |pointer: &&str| stats.pointer(pointer).and_then(Value::as_u64).is_some_and(|value| value > 0);
+    !text(stats, "/read").starts_with("0001-01-01")
+        && ["/cpu_stats/cpu_usage/total_usage", "/memory_stats/usage", "/pids_stats/current"].iter().any(counts)
 }
 
 #[cfg(test)]

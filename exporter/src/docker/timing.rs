@@ -13,6 +13,8 @@ pub(super) struct Timing {
     pub(super) sizes: Duration,
     /// Silence after which the engine is asked for a sign of life.
     pub(super) heartbeat: Duration,
+    /// For what the engine says of its host, before the first list is asked for without it.
+    pub(super) info: Duration,
     /// From subscribing to events until the first list: a refusal is known by then, and the subscription stands.
     pub(super) subscribe: Duration,
     /// From the first list to a second one, which heals what happened while the subscription was not standing yet.
@@ -30,6 +32,7 @@ impl Default for Timing {
             list: Duration::from_secs(20),
             sizes: Duration::from_mins(4),
             heartbeat: Duration::from_secs(3),
+            info: Duration::from_secs(1),
             subscribe: Duration::from_millis(100),
             settle: Duration::from_secs(2),
             poll: Duration::from_secs(10),

@@ -26,8 +26,6 @@ pub(super) struct Api {
     labels: Labels,
     devices: crate::read::Devices,
     containers: Vec<Reading>,
-    /// Whether the engine makes cgroups as units of systemd, once it has said so.
-    systemd: Option<bool>,
     /// Procfs of the engine's host; none where that may be another one than ours.
     procfs: Option<PathBuf>,
     host: Sample,
@@ -60,7 +58,6 @@ impl Api {
             labels: Labels::default(),
             devices: crate::read::Devices::new(procfs),
             containers: Vec::new(),
-            systemd: None,
         }
     }
 
@@ -73,10 +70,7 @@ impl Api {
             .filter(|meta| meta.state.is_alive() && meta.selected)
             .map(|meta| meta.id)
             .collect();
-        if self.systemd.is_none() && !running.is_empty() {
-            self.systemd = self.runtime.block_on(self.stats.uses_systemd(deadline));
-        }
-        let systemd = self.systemd.unwrap_or_default();
+        let systemd = self.stats.uses_systemd();
         let sweep = self.runtime.block_on(self.stats.sweep(&running, deadline));
         let complete = sweep.is_complete();
         if self.labels.trim() {

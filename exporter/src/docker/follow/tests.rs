@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::follow;
 use crate::docker::fake::{Fake, container, id};
+use crate::docker::{Engine, Stats};
 use crate::metrics::Own;
 use crate::name::{Directory, LabelPolicy, Meta, Rules, State};
 
@@ -23,11 +24,16 @@ struct Following {
 
 impl Following {
     fn start(fake: &Fake, resync: Duration) -> Self {
-        let (own, directory) = (Own::new().unwrap(), Arc::new(Directory::new(Duration::from_mins(5))));
+        let own = Own::new().unwrap();
+        Self::with(fake.engine(&own), own, resync)
+    }
+
+    fn with(engine: Engine, own: Own, resync: Duration) -> Self {
+        let directory = Arc::new(Directory::new(Duration::from_mins(5)));
         let (stop, stopped) = oneshot::channel();
         let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
         let stopped = async move { drop(stopped.await) };
-        let task = tokio::spawn(follow(fake.engine(&own), Arc::clone(&directory), rules, resync, stopped));
+        let task = tokio::spawn(follow(engine, Arc::clone(&directory), rules, resync, stopped));
         Self { directory, own, task, stop }
     }
 
@@ -260,6 +266,34 @@ async fn hostile_labels_are_bounded() {
     let meta = following.meta('a').unwrap();
     assert!(meta.labels.iter().all(|(name, value)| name.len() <= 128 && value.len() <= 1024));
     assert_eq!(following.own.series_dropped.with_label_values(&["label_limit"]).get(), 2004 - 64);
+}
+
+#[tokio::test]
+async fn the_cgroup_driver_is_asked_for_in_the_background_and_only_where_it_is_wanted() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |_| true).await;
+    assert_eq!(fake.requests("/info"), 0);
+
+    let fake = Fake::start([container('a', "web", "running")]);
+    fake.world().hangs_at = Some("/info".to_owned());
+    let own = Own::new().unwrap();
+    let engine = fake.engine(&own);
+    let stats = Stats::new(engine.clone(), 1);
+    let following = Following::with(engine, own, NEVER);
+    following.knows('a', |_| true).await;
+    assert!(following.up() && !stats.uses_systemd());
+    sleep(Duration::from_millis(500)).await;
+    assert!(following.up(), "an engine that answers everything else is not down");
+    assert_eq!(fake.requests("/info"), 1, "asked once");
+
+    let fake = Fake::start([container('a', "web", "running")]);
+    let own = Own::new().unwrap();
+    let engine = fake.engine(&own);
+    let stats = Stats::new(engine.clone(), 1);
+    let following = Following::with(engine, own, NEVER);
+    following.knows('a', |_| true).await;
+    assert!(stats.uses_systemd(), "known before the first names");
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stats;
+use serde_json::json;
+
+use super::{Stats, is_of_a_run};
 use crate::docker::fake::{Fake, container, id};
 use crate::metrics::Own;
 
@@ -57,4 +59,24 @@ async fn while_the_engine_is_down_nothing_is_waited_for() {
     let engine = fake.engine(&Own::new().unwrap());
     let sweep = Stats::new(engine, 1).sweep(&[id('a')], soon()).await;
     assert_eq!((sweep.failed, fake.requests("/")), (1, 0));
+}
+
+#[test]
+fn an_answer_without_a_run_has_no_values() {
+    let zeros = json!({"cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0}});
+    let cpu = json!({"cpu_usage": {"total_usage": 5_000_000}});
+    let (then, never) = ("2026-11-30T05:00:00.5Z", "0001-01-01T00:00:00Z");
+    for (answer, expected) in [
+        (json!({"read": never, "cpu_stats": zeros, "memory_stats": {}, "pids_stats": {}}), false),
+        (json!({"read": never, "preread": never, "cpu_stats": cpu, "memory_stats": {"usage": 4096}}), false),
+        (json!({"read": then, "cpu_stats": zeros, "memory_stats": {}, "pids_stats": {}}), false),
+        (json!({"read": null, "cpu_stats": zeros}), false),
+        (json!({"name": "/job", "id": "a"}), false),
+        (json!({"read": then, "cpu_stats": cpu}), true),
+        (json!({"cpu_stats": null, "memory_stats": {"usage": 1}}), true),
+        (json!({"read": then, "cpu_stats": zeros, "pids_stats": {"current": 1}}), true),
+        (json!({"read": 7, "cpu_stats": {"cpu_usage": {"total_usage": u64::MAX}}}), true),
+    ] {
+        assert_eq!(is_of_a_run(&answer), expected, "{answer}");
+    }
 }
