@@ -7,9 +7,9 @@ use super::time::now_ns;
 use crate::discover::ContainerId;
 use crate::name::{Health, HealthStatus, Identity, Meta, Rules, State};
 
-/// Attributes that an engine adds to a container's labels.
-const NOT_LABELS: [&str; 8] =
-    ["image", "name", "oldName", "exitCode", "containerExitCode", "execDuration", "signal", "execID"];
+/// Attributes that an engine adds to a container's labels, in place of labels of the same names.
+const NOT_LABELS: [&str; 9] =
+    ["image", "name", "oldName", "exitCode", "containerExitCode", "execDuration", "signal", "execID", "container"];
 
 /// What happened to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,11 +103,15 @@ impl Event {
             Action::Oom => meta.oom_killed = true,
             Action::Pause => meta.state = State::Paused,
             Action::Unpause => meta.state = State::Running,
-            Action::Rename => self.renamed(meta),
             Action::Health => self.judged(meta),
-            // Podman says `restart` also where that failed.
-            Action::Create | Action::Restart | Action::Update | Action::Destroy | Action::Other => {}
+            // Podman says `restart` also where that failed. A new name is the tracker's, who knows the labels.
+            Action::Create | Action::Restart | Action::Rename | Action::Update | Action::Destroy | Action::Other => {}
         }
+    }
+
+    /// Whether nothing but a container that exists can have caused it. The others may come after its removal.
+    pub(super) fn proves_existence(&self) -> bool {
+        !matches!(self.action, Action::Die | Action::Oom | Action::Health | Action::Destroy | Action::Other)
     }
 
     /// Whether something has changed that the event does not tell.
@@ -133,13 +137,6 @@ impl Event {
         meta.pid = None;
         meta.exit_code = self.exit_code;
         meta.finished_ns = Some(self.time_ns);
-    }
-
-    fn renamed(&self, meta: &mut Meta) {
-        if let Some(identity) = &self.identity {
-            meta.name.clone_from(&identity.name);
-            meta.selected = identity.selected;
-        }
     }
 
     fn judged(&self, meta: &mut Meta) {
@@ -210,11 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn pause_oom_rename_and_health_need_no_inspection() {
+    fn pause_oom_and_health_need_no_inspection() {
         assert_eq!(after(&event("pause", json!(null)), meta()).state, State::Paused);
         assert_eq!(after(&event("unpause", json!(null)), meta()).state, State::Running);
         assert!(after(&event("oom", json!(null)), meta()).oom_killed);
-        assert_eq!(after(&event("rename", json!({"name": "/new", "oldName": "/web"})), meta()).name, "new");
         let healthy = event("health_status: healthy", json!(null));
         let expected = Health { status: HealthStatus::Healthy, failing_streak: 0 };
         assert_eq!(after(&healthy, meta()).health, Some(expected));

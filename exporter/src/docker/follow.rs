@@ -216,6 +216,9 @@ impl Follower {
         live.lists += 1;
         let containers = list.len();
         let surprise = self.tracker.on_list(list, asked);
+        if live.events.is_none() {
+            self.tracker.events_missed();
+        }
         tracing::debug!(containers, surprise, "listed");
         self.up(live);
         let subscribed = live.renew(surprise);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::json::{flag, health, integer, map, network_mode, positive, state, text};
 use super::time::parse_ns;
 use crate::discover::ContainerId;
-use crate::name::{Dropped, Health, HealthStatus, Limits, Meta, Names, Rules, State};
+use crate::name::{Dropped, FixedMatch, Health, HealthStatus, Limits, Meta, Names, Rules, State};
 
 /// The CFS period that `--cpus` (`NanoCpus`) implies, in microseconds.
 const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
@@ -13,10 +13,9 @@ const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
 /// What an engine says of one container when asked for it.
 #[derive(Debug)]
 pub(super) struct Inspected {
-    /// Everything but the restarts, which are a matter of history.
     pub(super) meta: Meta,
-    /// The engine's own count of restarts by policy; a manual start sets it to 0.
-    pub(super) restart_count: u64,
+    /// What image and labels contribute to the filter.
+    pub(super) fixed: FixedMatch,
     /// What had to be cut.
     pub(super) dropped: Dropped,
 }
@@ -36,6 +35,7 @@ pub(super) fn inspected(value: &Value, rules: &Rules, names: &Names) -> Option<I
         selected: identity.selected,
         state,
         health: health_check(value),
+        restarts: integer(value, "/RestartCount").and_then(|count| u64::try_from(count).ok()),
         exit_code: finished_ns.and_then(|_| integer(value, "/State/ExitCode")),
         oom_killed: flag(value, "/State/OOMKilled"),
         created_ns: parse_ns(text(value, "/Created")),
@@ -48,11 +48,7 @@ pub(super) fn inspected(value: &Value, rules: &Rules, names: &Names) -> Option<I
         limits: limits(value),
         ..Meta::unknown(id)
     };
-    Some(Inspected {
-        meta,
-        restart_count: positive(value, "/RestartCount").unwrap_or_default(),
-        dropped: identity.dropped,
-    })
+    Some(Inspected { meta, fixed: identity.fixed, dropped: identity.dropped })
 }
 
 /// The state word; where it is unknown, what the flags beside it say.

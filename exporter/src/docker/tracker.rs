@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use track::{Run, Track};
+use track::Track;
 
 use super::Error;
 use super::events::{Action, Event};
@@ -20,7 +20,7 @@ use super::list::Listed;
 use super::time::now_ns;
 use crate::discover::ContainerId;
 use crate::metrics::Own;
-use crate::name::{Directory, Dropped, HealthStatus, Meta, Names, Rules, Stored};
+use crate::name::{Directory, Dropped, HealthStatus, Identity, Meta, Names, Rules, State, Stored};
 
 /// How often a failed inspection is tried again before the next full list.
 const MAX_RETRIES: u8 = 2;
@@ -108,29 +108,41 @@ impl Tracker {
                 return;
             }
             Action::Update => self.directory.mark_updated(event.id),
-            Action::Start => track.oom = false,
-            Action::Oom => track.oom = true,
+            _ => {}
+        }
+        let late = track.is_late(event);
+        match event.action {
+            Action::Start if !late => track.oom = false,
+            Action::Oom if !late => track.oom = true,
             _ => {}
         }
         let ask = event.leaves_questions() || !track.inspected;
-        if self.store_event(event) && ask {
+        if self.store_event(event, late) && ask {
             self.enqueue(event.id);
         }
     }
 
-    fn store_event(&mut self, event: &Event) -> bool {
+    /// Returns whether the container may be asked about: it exists, and there is room for it.
+    fn store_event(&mut self, event: &Event, late: bool) -> bool {
         let known = self.names().containers.get(&event.id).map(|meta| Meta::clone(meta));
         let mut meta = known.unwrap_or_else(|| Meta::unknown(event.id));
-        let inspected = self.tracks.get(&event.id).is_some_and(|track| track.inspected);
-        if let Some(identity) = event.identity.as_ref().filter(|_| !inspected) {
-            meta.name.clone_from(&identity.name);
-            meta.image.clone_from(&identity.image);
-            meta.labels.clone_from(&identity.labels);
-            meta.selected = identity.selected;
+        let fixed = self.tracks.get(&event.id).and_then(|track| track.fixed);
+        match (&event.identity, fixed) {
+            (Some(identity), None) => identify(&mut meta, identity),
+            (Some(identity), Some(fixed)) if event.action == Action::Rename => {
+                meta.name.clone_from(&identity.name);
+                meta.selected = self.rules.filter.selects(&identity.name, fixed);
+            }
+            _ => {}
         }
-        meta.removed_ns = None;
-        event.apply(&mut meta);
-        self.store(meta)
+        if event.proves_existence() {
+            meta.removed_ns = None;
+        }
+        let gone = meta.removed_ns.is_some();
+        if !late && (!gone || event.action == Action::Die) {
+            event.apply(&mut meta);
+        }
+        self.store(meta) && !gone
     }
 
     /// Takes over the full list that was asked for at `asked`. Tells whether it held a change that events should
@@ -175,9 +187,10 @@ impl Tracker {
         let track = self.tracks.entry(id).or_default();
         let rejuvenated = listed.status.age.zip(track.age).is_some_and(|(now, before)| now < before);
         track.age = listed.status.age;
+        let labels_unknown = track.fixed.is_none();
+        let fixed = *track.fixed.get_or_insert(listed.identity.fixed);
         let Some(known) = names.containers.get(&id).filter(|meta| meta.removed_ns.is_none()) else {
-            let restarts = track.run.map_or(0, |run| run.restarts);
-            if self.store(Meta { restarts, ..listed.into_meta() }) {
+            if self.store(listed.into_meta()) {
                 self.enqueue(id);
             }
             return true;
@@ -188,8 +201,12 @@ impl Tracker {
             track.retries = 0;
             self.enqueue(id);
         }
+        if labels_unknown {
+            self.directory.change(id, |meta| identify(meta, &listed.identity));
+        }
         if changed {
-            self.directory.change(id, |meta| take_over(meta, &listed));
+            let selected = self.rules.filter.selects(&listed.identity.name, fixed);
+            self.directory.change(id, |meta| take_over(meta, &listed, selected));
         }
         changed
     }
@@ -217,14 +234,12 @@ impl Tracker {
     }
 
     fn merge(&mut self, inspected: Inspected) {
-        let Inspected { mut meta, restart_count, dropped } = inspected;
+        let Inspected { mut meta, fixed, dropped } = inspected;
         self.count_dropped(meta.id, dropped);
         let track = self.tracks.entry(meta.id).or_default();
-        let run = Run::next(track.run, meta.started_ns, restart_count);
-        track.run = Some(run);
+        track.fixed = Some(fixed);
         let seen_before = std::mem::replace(&mut track.inspected, true);
         track.retries = 0;
-        meta.restarts = run.restarts;
         meta.oom_killed |= track.oom;
         if let Some(known) = self.directory.names().containers.get(&meta.id) {
             if seen_before && known.limits != meta.limits {
@@ -256,9 +271,14 @@ impl Tracker {
         }
     }
 
+    /// Events may be missing since the last list: what is young in the next one may have been restarted.
+    pub(super) fn events_missed(&mut self) {
+        self.interrupted = true;
+    }
+
     /// Forgets the inspections that were wanted; the list after the reconnection asks for them again.
     pub(super) fn disconnected(&mut self) {
-        self.interrupted = true;
+        self.events_missed();
         self.queue.clear();
         self.retry.clear();
         for id in self.queued.drain().chain(self.asked.drain()) {
@@ -315,15 +335,23 @@ fn differs(known: &Meta, listed: &Listed) -> bool {
         || health.is_some_and(|verdict| known.health.map(|health| health.status) != Some(verdict))
 }
 
-/// A failing health check's streak grows without an event.
+/// A failing health check's streak grows without an event, and a restart that failed is counted without one.
 fn is_worrying(known: &Meta) -> bool {
-    known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy)
+    let sick = known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy);
+    sick || known.state == State::Restarting
+}
+
+fn identify(meta: &mut Meta, identity: &Identity) {
+    meta.name.clone_from(&identity.name);
+    meta.image.clone_from(&identity.image);
+    meta.labels.clone_from(&identity.labels);
+    meta.selected = identity.selected;
 }
 
 /// What the list proves; the inspection that follows tells the rest.
-fn take_over(meta: &mut Meta, listed: &Listed) {
+fn take_over(meta: &mut Meta, listed: &Listed, selected: bool) {
     meta.name.clone_from(&listed.identity.name);
-    meta.selected = listed.identity.selected;
+    meta.selected = selected;
     let Some(state) = listed.state.filter(|state| *state != meta.state) else { return };
     meta.state = state;
     meta.pid = None;

@@ -194,7 +194,7 @@ fn engine(fact: EngineFact) -> &'static str {
         EngineFact::State => "`State.Status`, events",
         EngineFact::ExitCode => "`State.ExitCode`, `die` event",
         EngineFact::OomKilled => "`State.OOMKilled`, `oom` event",
-        EngineFact::Restarts => "`RestartCount`, starts seen",
+        EngineFact::Restarts => "`RestartCount`",
         EngineFact::HealthState => "`State.Health.Status`, `health_status` event",
         EngineFact::FailingStreak => "`State.Health.FailingStreak`",
         EngineFact::IsUp | EngineFact::Seen => "cgroup, `State.Status`",

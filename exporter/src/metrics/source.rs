@@ -228,7 +228,7 @@ pub enum EngineFact {
     ExitCode,
     /// Whether the last run of a container that does not run was ended by the out-of-memory killer.
     OomKilled,
-    /// Restarts since it was made.
+    /// Restarts by its restart policy, as the engine counts them.
     Restarts,
     /// 1 healthy, 0 starting or unhealthy, -1 without a health check.
     HealthState,

@@ -55,7 +55,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::gauge(
         Collector::State,
         "container_exit_code",
-        "Exit code of the last run of a container that does not run.",
+        "Exit code of the last run of a container that does not run or is about to be started again by its restart policy.",
         &[fact(EngineFact::ExitCode)],
     ),
     Family::gauge(
@@ -67,7 +67,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::State,
         "container_restarts_total",
-        "Restarts of the container since it was created, as far as they were seen.",
+        "Restarts of the container by its restart policy, as the engine counts them: a start by hand sets it to 0.",
         &[fact(EngineFact::Restarts)],
     ),
     Family::gauge(

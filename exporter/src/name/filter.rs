@@ -55,12 +55,32 @@ impl ContainerFilter {
         if errors.is_empty() { Ok(filter) } else { Err(errors) }
     }
 
-    /// Whether a container is exposed. `labels` are all its labels, sorted by name.
+    /// Matches what never changes while a container exists. `labels` are all its labels, sorted by name.
     #[must_use]
-    pub fn selects(&self, name: &str, image: &str, labels: &[(&str, &str)]) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name, image, labels));
-        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    pub fn match_fixed(&self, image: &str, labels: &[(&str, &str)]) -> FixedMatch {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches_fixed(image, labels));
+        FixedMatch { included: self.include.is_empty() || any(&self.include), excluded: any(&self.exclude) }
     }
+
+    /// Whether a container of this name is exposed.
+    #[must_use]
+    pub fn selects(&self, name: &str, fixed: FixedMatch) -> bool {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches_name(name));
+        (fixed.included || any(&self.include)) && !(fixed.excluded || any(&self.exclude))
+    }
+
+    /// Whether a container is exposed of which nothing but its id is known.
+    #[must_use]
+    pub fn selects_unknown(&self) -> bool {
+        self.selects("", self.match_fixed("", &[]))
+    }
+}
+
+/// What a container's image and labels say of whether it is exposed. With it, a new name can be judged without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedMatch {
+    included: bool,
+    excluded: bool,
 }
 
 impl Pattern {
@@ -80,13 +100,17 @@ impl Pattern {
         }
     }
 
-    fn matches(&self, name: &str, image: &str, labels: &[(&str, &str)]) -> bool {
+    fn matches_name(&self, name: &str) -> bool {
+        matches!(self, Self::NameOrImage(glob) if glob.is_match(name))
+    }
+
+    fn matches_fixed(&self, image: &str, labels: &[(&str, &str)]) -> bool {
         let find = |key: &str| {
             let index = labels.binary_search_by(|(name, _)| (*name).cmp(key)).ok()?;
             labels.get(index).map(|(_, value)| *value)
         };
         match self {
-            Self::NameOrImage(glob) => glob.is_match(name) || glob.is_match(image),
+            Self::NameOrImage(glob) => glob.is_match(image),
             Self::HasLabel(key) => find(key).is_some(),
             Self::Label { key, value } => find(key).is_some_and(|found| value.is_match(found)),
         }
@@ -99,13 +123,14 @@ mod tests {
 
     fn selects(include: &[&str], exclude: &[&str]) -> bool {
         let labels = [("env", "prod-eu"), ("tier", "")];
-        ContainerFilter::new(include, exclude).unwrap().selects("shop-web-1", "registry.test/shop/web:3", &labels)
+        let filter = ContainerFilter::new(include, exclude).unwrap();
+        filter.selects("shop-web-1", filter.match_fixed("registry.test/shop/web:3", &labels))
     }
 
     #[test]
     fn no_pattern_selects_everything() {
         assert!(selects(&[], &[]));
-        assert!(ContainerFilter::default().selects("", "", &[]));
+        assert!(ContainerFilter::default().selects_unknown());
     }
 
     #[test]

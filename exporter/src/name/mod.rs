@@ -8,7 +8,7 @@ mod labels;
 mod rules;
 
 pub use directory::{Directory, MAX_CONTAINERS, Names, Stored};
-pub use filter::{ContainerFilter, GlobError};
+pub use filter::{ContainerFilter, FixedMatch, GlobError};
 pub use labels::{DEFAULT_LABELS, Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
 pub use rules::{Identity, Rules};
 
@@ -38,8 +38,8 @@ pub struct Meta {
     pub state: State,
     /// Health, where the container has a health check.
     pub health: Option<Health>,
-    /// Restarts since the container was created, as far as they can be known: never falls.
-    pub restarts: u64,
+    /// Restarts by the restart policy, as the engine counts them; none until it has said so.
+    pub restarts: Option<u64>,
     /// Exit code of a container that is not running and has run.
     pub exit_code: Option<i64>,
     /// The engine saw an out-of-memory kill in the container's last run.
@@ -96,7 +96,7 @@ impl Meta {
             selected: true,
             state: State::Created,
             health: None,
-            restarts: 0,
+            restarts: None,
             exit_code: None,
             oom_killed: false,
             created_ns: None,

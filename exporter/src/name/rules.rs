@@ -3,7 +3,7 @@
 //! Applied by [`crate::docker`] to everything an engine tells, so that nothing unbounded is ever stored.
 
 use super::labels::{Dropped, LabelPolicy, cut};
-use super::{ContainerFilter, MAX_IMAGE, MAX_NAME};
+use super::{ContainerFilter, FixedMatch, MAX_IMAGE, MAX_NAME};
 
 /// The user's settings about names.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Identity {
     pub labels: Vec<(String, String)>,
     /// See [`super::Meta::selected`].
     pub selected: bool,
+    /// What image and labels contribute to `selected`.
+    pub fixed: FixedMatch,
     /// What had to be cut or left out.
     pub dropped: Dropped,
 }
@@ -36,8 +38,10 @@ impl Rules {
         let name = name.trim_start_matches('/');
         labels.sort_unstable();
         let mut dropped = Dropped::default();
+        let fixed = self.filter.match_fixed(image, &labels);
         Identity {
-            selected: self.filter.selects(name, image, &labels),
+            selected: self.filter.selects(name, fixed),
+            fixed,
             labels: self.labels.apply(&labels, &mut dropped),
             name: cut(name, MAX_NAME, &mut dropped.name_length),
             image: cut(image, MAX_IMAGE, &mut dropped.image_length),

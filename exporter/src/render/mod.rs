@@ -265,7 +265,7 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
         return Some(Fact::Number(i64::from(running && meta.is_none_or(|meta| meta.state.is_alive()))));
     }
     let meta = meta?;
-    let ended = !running && !meta.state.is_alive();
+    let ended = !meta.state.is_alive();
     match fact {
         EngineFact::Started => meta.started_ns.map(Fact::Time),
         EngineFact::Created => meta.created_ns.map(Fact::Time),
@@ -275,7 +275,7 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
         EngineFact::OomKilled => {
             (ended && meta.exit_code.is_some()).then_some(Fact::Number(i64::from(meta.oom_killed)))
         }
-        EngineFact::Restarts => Some(Fact::Number(i64::try_from(meta.restarts).unwrap_or(i64::MAX))),
+        EngineFact::Restarts => meta.restarts.map(|count| Fact::Number(i64::try_from(count).unwrap_or(i64::MAX))),
         EngineFact::HealthState | EngineFact::FailingStreak if ended => None,
         EngineFact::HealthState => {
             Some(Fact::Number(meta.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))

@@ -117,7 +117,7 @@ impl Roster {
     /// None where the user's filter leaves the container out.
     fn expose<'a>(&self, id: ContainerId, entry: &'a Entry, names: &'a Names) -> Option<Exposed<'a>> {
         let meta = names.containers.get(&id).map(|meta| &**meta);
-        let selected = meta.map_or_else(|| self.filter.selects("", "", &[]), |meta| meta.selected);
+        let selected = meta.map_or_else(|| self.filter.selects_unknown(), |meta| meta.selected);
         selected.then_some(Exposed {
             sets: &entry.sets,
             sample: None,

@@ -32,7 +32,7 @@ fn running() -> Value {
 #[test]
 fn a_running_container_is_read_in_full() {
     let inspected = inspected(&running(), &Rules::default(), &Names::default()).unwrap();
-    assert_eq!(inspected.restart_count, 2);
+    assert_eq!(inspected.meta.restarts, Some(2));
     let meta = inspected.meta;
     assert_eq!((meta.name.as_str(), meta.image.as_str(), meta.image_id.as_str()), ("web", "nginx:1", "sha256:1d93"));
     assert_eq!(meta.labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);

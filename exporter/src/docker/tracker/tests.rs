@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Run, Tracker};
+use super::Tracker;
 use crate::discover::ContainerId;
 use crate::docker::events::Event;
 use crate::docker::fake::{container, id};
 use crate::docker::list::Listed;
 use crate::metrics::Own;
-use crate::name::{Directory, LabelPolicy, Meta, Names, Rules, State};
+use crate::name::{ContainerFilter, Directory, LabelPolicy, Meta, Names, Rules, State};
 
 struct Bench {
     tracker: Tracker,
@@ -20,18 +20,25 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() })
+    }
+
+    fn with(rules: Rules) -> Self {
         let own = Own::new().unwrap();
-        let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
         let directory = Arc::new(Directory::new(Duration::from_mins(5)));
         Self { tracker: Tracker::new(directory, rules, own.clone()), own }
     }
 
     fn event(&mut self, letter: char, action: &str, attributes: Value) {
+        self.event_at(letter, action, 9, attributes);
+    }
+
+    fn event_at(&mut self, letter: char, action: &str, time_ns: u64, attributes: Value) {
         let mut all = json!({"name": "web", "image": "bb"});
         if let Value::Object(more) = attributes {
             all.as_object_mut().unwrap().extend(more);
         }
-        let value = json!({"Type": "container", "Action": action, "timeNano": 9, "Actor":
+        let value = json!({"Type": "container", "Action": action, "timeNano": time_ns, "Actor":
             {"ID": letter.to_string().repeat(64), "Attributes": all}});
         let event = Event::parse(&value, self.tracker.rules()).unwrap();
         self.tracker.on_event(&event);
@@ -80,28 +87,146 @@ fn started_at(time: &str, restart_count: u64) -> Value {
 }
 
 #[test]
-fn restarts_only_grow() {
-    let steps = [
-        // (started, the engine's count, what we say)
-        (Some(1), 2, 2),
-        (Some(1), 2, 2),
-        // The engine counts before it starts the container again.
-        (Some(1), 3, 2),
-        (Some(2), 3, 3),
-        // By hand: the engine starts from 0 again, or does not count.
-        (Some(3), 0, 4),
-        (Some(4), 0, 5),
-        // Five restarts by policy that nobody saw.
-        (Some(5), 5, 10),
-    ];
-    let mut run = None;
-    for (started, count, expected) in steps {
-        let next = Run::next(run, started, count);
-        assert_eq!(next.restarts, expected, "{started:?} {count}");
-        run = Some(next);
+fn restarts_are_the_engine_s_count() {
+    let mut bench = Bench::new();
+    let listed = bench.listed('a', "running", "Up 5 seconds");
+    bench.list(vec![listed]);
+    assert_eq!(bench.meta('a').unwrap().restarts, None, "a list does not tell");
+    for (start, count) in [("03:00:00", 2), ("03:00:00", 3), ("03:01:00", 3), ("03:02:00", 0), ("03:03:00", 0)] {
+        bench.event('a', "start", json!(null));
+        bench.inspect_all(|_| started_at(&format!("2026-11-23T{start}Z"), count));
+        assert_eq!(bench.meta('a').unwrap().restarts, Some(count), "{start} {count}");
     }
-    let made = Run::next(None, None, 0);
-    assert_eq!(Run::next(Some(made), Some(1), 0).restarts, 0, "a first start is no restart");
+    bench.event('a', "start", json!(null));
+    bench.inspect_all(|id| {
+        let mut value = running(id);
+        value.as_object_mut().unwrap().remove("RestartCount");
+        value
+    });
+    assert_eq!(bench.meta('a').unwrap().restarts, None, "an engine that does not tell");
+}
+
+#[test]
+fn while_events_are_refused_young_containers_are_inspected_at_each_list() {
+    let mut bench = Bench::new();
+    let mut inspections = |status| {
+        let listed = bench.listed('a', "running", status);
+        bench.list(vec![listed]);
+        bench.tracker.events_missed();
+        bench.inspect_all(running)
+    };
+    assert_eq!([inspections("Up 1 second"), inspections("Up 9 seconds"), inspections("Up 3 hours")], [1, 1, 0]);
+}
+
+#[test]
+fn a_restarting_container_is_inspected_at_each_list() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        let listed = bench.listed('a', "restarting", "Restarting (1) 5 seconds ago");
+        bench.list(vec![listed]);
+        assert_eq!(bench.inspect_all(|_| container('a', "web", "restarting").1), 1);
+    }
+}
+
+/// A container with labels of the names that events use for their own attributes.
+fn disguised(name: &str) -> Value {
+    let mut value = container('a', name, "running").1;
+    value["Config"]["Labels"] = json!({"name": "ubi8", "image": "base", "signal": "9", "tier": "front"});
+    value
+}
+
+#[test]
+fn attributes_of_events_stand_for_no_labels() {
+    for (include, exclude, expected) in [
+        (vec!["label:name=ubi8"], vec![], true),
+        (vec!["label:image=base"], vec![], true),
+        (vec!["label:signal=9", "label:name=no"], vec![], true),
+        (vec!["label:name=web*"], vec![], false),
+        (vec![], vec!["label:name=ubi8"], false),
+        (vec![], vec!["label:name=web*", "label:image=bb"], true),
+        (vec!["web", "label:name=no"], vec![], true),
+    ] {
+        let filter = ContainerFilter::new(&include, &exclude).unwrap();
+        let mut bench = Bench::with(Rules { filter, labels: LabelPolicy::new(&["*"]).unwrap() });
+        bench.event('a', "start", json!({"tier": "front"}));
+        bench.inspect_all(|_| disguised("web"));
+        let labels = bench.meta('a').unwrap().labels.clone();
+        assert_eq!(labels.len(), 4);
+        assert_eq!(bench.meta('a').unwrap().selected, expected, "{include:?} {exclude:?}");
+        for action in ["die", "start", "rename"] {
+            bench.event('a', action, json!({"oldName": "/web", "exitCode": "1", "tier": "front"}));
+            let meta = bench.meta('a').unwrap();
+            assert_eq!((meta.selected, &meta.labels), (expected, &labels), "{include:?} {exclude:?} after {action}");
+        }
+        bench.inspect_all(|_| disguised("web"));
+        assert_eq!(bench.meta('a').unwrap().selected, expected, "{include:?} {exclude:?}");
+    }
+}
+
+#[test]
+fn a_rename_is_judged_by_the_new_name() {
+    let filter = ContainerFilter::new(&["blue*", "label:keep"], &["*-old"]).unwrap();
+    let mut bench = Bench::with(Rules { filter, ..Rules::default() });
+    bench.event('a', "start", json!(null));
+    bench.inspect_all(running);
+    for (name, expected) in [("green", false), ("blue", true), ("blue-old", false), ("blue2", true)] {
+        bench.event('a', "rename", json!({"name": name, "oldName": "/web"}));
+        let meta = bench.meta('a').unwrap();
+        assert_eq!((meta.name.as_str(), meta.selected), (name, expected));
+    }
+}
+
+#[test]
+fn a_list_gives_the_labels_where_inspections_are_refused() {
+    let filter = ContainerFilter::new(&["label:name=ubi8"], &[]).unwrap();
+    let mut bench = Bench::with(Rules { filter, labels: LabelPolicy::new(&["*"]).unwrap() });
+    bench.event('a', "start", json!(null));
+    assert!(!bench.meta('a').unwrap().selected);
+    let value = json!({"Id": id('a').to_string(), "Names": ["/web"], "Image": "bb", "State": "running",
+        "Status": "Up 2 seconds", "Labels": {"name": "ubi8"}});
+    let listed = Listed::parse(&value, bench.tracker.rules(), &Names::default()).unwrap();
+    bench.list(vec![listed]);
+    bench.event('a', "rename", json!({"name": "other", "oldName": "/web"}));
+    let meta = bench.meta('a').unwrap();
+    assert_eq!((meta.name.as_str(), meta.selected, meta.labels.len()), ("other", true, 1));
+}
+
+#[test]
+fn an_event_after_the_removal_revives_only_what_must_exist() {
+    let mut bench = Bench::new();
+    bench.event('a', "start", json!(null));
+    bench.inspect_all(running);
+    bench.event('a', "destroy", json!(null));
+    for action in ["oom", "die", "health_status: unhealthy", "exec_die"] {
+        bench.event('a', action, json!({"exitCode": "137"}));
+        assert!(bench.meta('a').unwrap().removed_ns.is_some(), "{action}");
+    }
+    assert!(bench.tracker.next_inspection().is_none(), "what is gone is not asked about");
+    let meta = bench.meta('a').unwrap();
+    assert_eq!((meta.state, meta.exit_code), (State::Exited, Some(137)));
+    bench.event('a', "start", json!(null));
+    let meta = bench.meta('a').unwrap();
+    assert_eq!((meta.state, meta.removed_ns, meta.exit_code), (State::Running, None, None));
+    assert_eq!(bench.inspect_all(running), 1);
+}
+
+#[test]
+fn events_out_of_order_do_not_change_the_state() {
+    let mut bench = Bench::new();
+    bench.event_at('a', "die", 20, json!({"exitCode": "3"}));
+    bench.event_at('a', "start", 10, json!(null));
+    assert_eq!((bench.meta('a').unwrap().state, bench.meta('a').unwrap().exit_code), (State::Exited, Some(3)));
+    bench.event_at('a', "start", 40, json!(null));
+    bench.event_at('a', "die", 30, json!({"exitCode": "4"}));
+    bench.event_at('a', "oom", 30, json!(null));
+    let meta = bench.meta('a').unwrap();
+    assert_eq!((meta.state, meta.exit_code, meta.oom_killed), (State::Running, None, false));
+    assert_eq!(bench.inspect_all(running), 1, "the engine has the last word");
+    // The engine's clock was set back: two events later it is trusted again.
+    bench.event_at('a', "die", 2, json!({"exitCode": "5"}));
+    bench.event_at('a', "start", 3, json!(null));
+    bench.event_at('a', "die", 4, json!({"exitCode": "6"}));
+    assert_eq!(bench.meta('a').unwrap().exit_code, Some(6));
 }
 
 #[test]
@@ -238,7 +363,7 @@ fn an_oom_kill_seen_stays_until_the_next_start() {
     bench.event('a', "start", json!(null));
     bench.inspect_all(|_| started_at("2026-11-23T03:00:00Z", 1));
     let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.oom_killed, meta.restarts), (false, 1));
+    assert_eq!((meta.oom_killed, meta.restarts), (false, Some(1)));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What has to be remembered of one container to tell news from what is old.
 
+use crate::docker::events::{Action, Event};
+use crate::name::FixedMatch;
+
 /// The history of one container, as far as it matters.
 #[derive(Debug, Default)]
 pub(super) struct Track {
@@ -13,31 +16,29 @@ pub(super) struct Track {
     pub(super) age: Option<u64>,
     /// An `oom` event since the last start.
     pub(super) oom: bool,
-    pub(super) run: Option<Run>,
+    /// What image and labels contribute to the filter, once a list or an inspection has told all labels.
+    pub(super) fixed: Option<FixedMatch>,
+    /// Time of the last `start` event.
+    start_ns: u64,
+    /// Time of the last `die` event.
+    die_ns: u64,
 }
 
-/// What the restart counter is made from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    pub(super) started_ns: Option<u64>,
-    /// The engine's count when this run was first seen.
-    pub(super) engine_count: u64,
-    pub(super) restarts: u64,
-}
-
-impl Run {
-    /// The engine's own count starts again at 0 with a manual start, and restarts by hand are not in it. So we add
-    /// what it grew by, and at least one for each new start.
-    pub(super) fn next(last: Option<Self>, started_ns: Option<u64>, engine_count: u64) -> Self {
-        let restarts = match last {
-            None => engine_count,
-            Some(last) if last.started_ns == started_ns => return last,
-            Some(last) => {
-                let grown = engine_count.saturating_sub(last.engine_count);
-                // The first start of a container that was made before is no restart.
-                last.restarts + if last.started_ns.is_some() { grown.max(1) } else { grown }
+impl Track {
+    /// Notes an event; returns whether it came after one that it preceded: a `start` after the `die` of the same run, or
+    /// the end of a run after the start of the next.
+    pub(super) fn is_late(&mut self, event: &Event) -> bool {
+        match event.action {
+            Action::Start => {
+                self.start_ns = event.time_ns;
+                event.time_ns < self.die_ns
             }
-        };
-        Self { started_ns, engine_count, restarts }
+            Action::Die => {
+                self.die_ns = event.time_ns;
+                event.time_ns < self.start_ns
+            }
+            Action::Oom => event.time_ns < self.start_ns,
+            _ => false,
+        }
     }
 }
