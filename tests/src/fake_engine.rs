@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -22,6 +22,13 @@ struct Answers {
     delays: Vec<(String, Duration)>,
     /// Every request line so far.
     requests: Vec<String>,
+}
+
+impl Answers {
+    fn delay(&self, path: &str) -> Duration {
+        let rule = self.delays.iter().rev().find(|(end, _)| path.ends_with(end));
+        rule.map(|(_, delay)| *delay).unwrap_or_default()
+    }
 }
 
 /// The fake. Its socket goes with it; threads that serve open connections end with the test process.
@@ -92,7 +99,7 @@ impl FakeEngine {
         Ok(())
     }
 
-    /// From now on, answers to paths that end so come late.
+    /// From now on, answers to paths that end so come late; those that wait already, too.
     pub fn delay(&self, path: &str, delay: Duration) {
         lock(&self.answers).delays.push((path.to_owned(), delay));
     }
@@ -135,6 +142,14 @@ impl FakeEngine {
         format!("unix://{}", self.socket.display())
     }
 
+    /// Whether every container that has an `inspect` answer was inspected.
+    #[must_use]
+    pub fn is_inspected(&self) -> bool {
+        let answers = lock(&self.answers);
+        let mut inspections = answers.bodies.keys().filter(|path| path.ends_with("/json") && path.len() > 64);
+        inspections.all(|path| answers.requests.iter().any(|request| plain_path(request) == path))
+    }
+
     /// Every request line so far.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
@@ -151,16 +166,15 @@ fn serve(mut stream: UnixStream, answers: &Mutex<Answers>) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some(target) = request(&mut reader)? {
         let path = plain_path(&target);
-        let (body, delay) = {
-            let mut answers = lock(answers);
-            answers.requests.push(target.clone());
-            let delay = answers.delays.iter().rev().find(|(end, _)| path.ends_with(end)).map(|(_, delay)| *delay);
-            (answers.bodies.get(path).cloned(), delay)
-        };
+        lock(answers).requests.push(target.clone());
         if path == "/events" {
             return hold(&mut stream);
         }
-        thread::sleep(delay.unwrap_or_default());
+        let asked = Instant::now();
+        while asked.elapsed() < lock(answers).delay(path) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let body = lock(answers).bodies.get(path).cloned();
         let (status, body) = match body {
             Some(body) => ("200 OK", body),
             None => ("404 Not Found", br#"{"message":"no such thing here"}"#.to_vec()),

@@ -9,8 +9,9 @@ pub use builder::Builder;
 use std::collections::BTreeSet;
 use std::fs::{read_dir, read_to_string};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::process::{Child, ExitStatus};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -25,6 +26,9 @@ use crate::{Engine, judges};
 /// What Prometheus asks for first.
 pub const OPENMETRICS: &str =
     "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+/// Ports below those that the kernel chooses from.
+const PORTS: Range<u16> = 10_000..20_000;
 
 /// A running exporter. It is killed when the value goes; tests that look at the end call [`Exporter::stop`].
 pub struct Exporter {
@@ -195,18 +199,20 @@ impl Drop for Exporter {
     }
 }
 
-/// A loopback port that nobody listens on. Ports are not handed out twice in one process.
+/// A loopback port that nobody listens on. Ports are not given twice in one process, and none is of the range that the
+/// kernel gives to whoever asks for any: between this and the bind, nobody else on the host may get it.
 ///
 /// # Errors
-/// The kernel has none left.
+/// All are in use.
 pub fn free_address() -> Result<SocketAddr> {
-    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if !given.contains(&address.port()) {
-            given.push(address.port());
-            return Ok(address);
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    for _ in PORTS {
+        // Processes that run beside each other begin at different ports.
+        let turn = GIVEN.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let port = PORTS.start + u16::try_from(turn % u32::from(PORTS.end - PORTS.start))?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
         }
     }
+    bail!("no port of {PORTS:?} is free")
 }

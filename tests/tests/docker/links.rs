@@ -24,6 +24,9 @@ const COLUMNS: [(usize, &str); 8] = [
 /// So many that links are used at all.
 const CONTAINERS: usize = 9;
 
+/// A value may be counted a moment after the command that caused it has ended.
+const SOON: Duration = Duration::from_secs(10);
+
 type Interfaces = BTreeMap<String, Vec<u64>>;
 
 /// What the kernel says inside of a container.
@@ -154,7 +157,15 @@ fn some_send_and_drop(host: &Host<'_>) {
     // Nobody listens: each datagram is answered, so that both directions have traffic, of different size.
     host.send(0, 20, 900).unwrap();
     host.send(1, 3, 10).unwrap();
-    let exposition = host.scrape().unwrap();
+    // The first ones wait until the container's address has been found.
+    let exposition = wait::eventually(SOON, "the datagrams", || {
+        let exposition = host.scrape()?;
+        let mine = [("name", host.containers[0].name.as_str()), ("interface", "eth0")];
+        let received = exposition.integer(COLUMNS[0].1, &mine)?;
+        ensure!(received > 18_000, "{received} bytes received");
+        Ok(exposition)
+    })
+    .unwrap();
     // What has traffic is read by its file every two minutes, which a busy machine may take from one scrape to the next:
     // not always, then, with traffic before each of them.
     wait::eventually(Duration::from_mins(3), "links to serve those with traffic", || {
@@ -167,15 +178,18 @@ fn some_send_and_drop(host: &Host<'_>) {
     .unwrap();
     let mine = [("name", host.containers[0].name.as_str()), ("interface", "eth0")];
     let value = |exposition: &Exposition, name: &str| exposition.integer(name, &mine).unwrap();
-    assert!(value(&exposition, COLUMNS[0].1) > 18_000, "received");
     assert!(value(&exposition, COLUMNS[0].1) > value(&exposition, COLUMNS[4].1), "not the other way round");
     // The container's end takes no datagrams of this size: it drops them, and so says the next scrape.
     host.ip(0, &["link", "set", "eth0", "mtu", "600"]).unwrap();
     host.until_served(CONTAINERS).unwrap();
     // The host cannot know that its neighbour has become small.
     host.send(0, 5, 1200).unwrap();
-    let dropped = value(&host.scrape().unwrap(), COLUMNS[3].1);
-    assert!(dropped >= 5, "{dropped}");
+    let dropped = wait::eventually(SOON, "what is dropped", || {
+        let dropped = host.scrape()?.integer(COLUMNS[3].1, &mine)?;
+        ensure!(dropped >= 5, "{dropped}");
+        Ok(dropped)
+    })
+    .unwrap();
     host.until_served(CONTAINERS).unwrap();
     assert_eq!(value(&host.scrape().unwrap(), COLUMNS[3].1), dropped);
 }

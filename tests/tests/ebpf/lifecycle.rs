@@ -184,7 +184,8 @@ fn capabilities_that_only_the_start_needed_are_given_up() {
     for (mode, needed) in [("off", 0), ("on", BPF_PERFMON)] {
         let exporter = Exporter::builder().flag(format!("--read.snapshot={mode}")).start().unwrap();
         for thread in fs::read_dir(format!("/proc/{}/task", exporter.pid())).unwrap() {
-            let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            // A thread may end while we look.
+            let Ok(status) = fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
             for set in ["CapEff:", "CapPrm:"] {
                 let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
                 let kept = u64::from_str_radix(line.trim(), 16).unwrap();

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use exporter_tests::bare::BareContainers;
 use exporter_tests::exposition::Format;
-use exporter_tests::{Container, Engine, Exporter, Exposition};
+use exporter_tests::{Container, Engine, Exporter, Exposition, wait};
 
 use super::SOON;
 
@@ -189,10 +189,15 @@ fn what_could_not_be_taken_for_a_while_is_taken_again() {
     let bare = BareContainers::make(3).unwrap();
     let snapshots = exporter("on").unwrap();
     assert_eq!(loaded(&warmed_up(&snapshots, 3).unwrap()), 1);
-    // One is for the connection, and none for an iterator, nor for files.
-    let exposition = snapshots.with_descriptors_left(1, || take(&snapshots)).unwrap();
-    assert!(exposition.has(ERRORS, &[("file", "snapshot"), ("reason", "failed")]), "{}", exposition.text);
-    assert_eq!(loaded(&exposition), 0);
+    // One is for the connection, and none for an iterator, nor for files. The exporter opens and closes descriptors of its
+    // own meanwhile, when it looks for the engine: then one more may be free, and a snapshot is taken.
+    wait::eventually(SOON, "a scrape without a descriptor for a snapshot", || {
+        let exposition = snapshots.with_descriptors_left(1, || take(&snapshots))?;
+        ensure!(loaded(&exposition) == 0, "a snapshot was taken");
+        ensure!(exposition.has(ERRORS, &[("file", "snapshot"), ("reason", "failed")]), "{}", exposition.text);
+        Ok(())
+    })
+    .unwrap();
 
     let exposition = warmed_up(&snapshots, 3).unwrap();
     assert_eq!(loaded(&exposition), 1);
@@ -238,9 +243,11 @@ fn the_first_scrape_has_every_value_of_all_though_files_of_a_few_are_read() {
     for id in &bare.ids {
         compare(&before, &first, &after, id, true).unwrap_or_else(|error| panic!("{error:#}; {}", snapshots.stderr()));
     }
+    let all = first.select("container_cpu_usage_seconds_total", &[]).len();
+    let others = i128::try_from(all - bare.ids.len()).unwrap();
     for collector in SERVED {
         let by_file = first.integer(TIER, &[("collector", collector), ("tier", "kept")]).unwrap();
-        assert!(by_file < 10, "{collector}: {by_file} by their files");
+        assert!(by_file < 10 + others, "{collector}: {by_file} by their files, {others} containers of others");
     }
 }
 

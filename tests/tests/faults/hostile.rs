@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use exporter_tests::exposition::Format;
 use exporter_tests::fake_engine::FakeEngine;
 use exporter_tests::fixture::Fixture;
@@ -115,7 +116,12 @@ fn answers_that_make_no_sense_are_a_failing_engine() {
         let engine = FakeEngine::captured(&fixture.docker()).unwrap();
         engine.answer("/containers/json", nonsense);
         let exporter = start(&fixture, &engine);
-        std::thread::sleep(Duration::from_millis(300));
+        wait::eventually(Duration::from_secs(20), "the list to be asked for", || {
+            let asked = engine.requests().iter().any(|target| target.contains("/containers/json"));
+            ensure!(asked, "{:?}", engine.requests());
+            Ok(())
+        })
+        .unwrap();
         let exposition = exporter.scrape().unwrap();
         let containers = exposition.select(CPU, &[]).len();
         assert!(containers > 6, "{containers} containers with {:?}", String::from_utf8_lossy(nonsense));
@@ -133,7 +139,7 @@ fn names_are_never_asked_for_one_by_one_at_every_scrape() {
     wait::eventually(Duration::from_secs(20), "the first questions to be over", || {
         let last = std::mem::replace(&mut before, engine.requests().len());
         std::thread::sleep(Duration::from_millis(500));
-        anyhow::ensure!(last == before, "{before} requests");
+        ensure!(last == before && engine.is_inspected(), "{before} requests");
         Ok(())
     })
     .unwrap();

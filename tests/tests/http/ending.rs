@@ -30,7 +30,7 @@ fn under_way(engine: &FakeEngine) {
 
 #[test]
 fn a_scrape_under_way_is_finished_after_sigterm() {
-    let (engine, mut exporter) = slow(Duration::from_millis(1500));
+    let (engine, mut exporter) = slow(Duration::from_hours(1));
     let address = exporter.address;
     let scrape = thread::spawn(move || http::get(address, "/metrics", &[]));
     under_way(&engine);
@@ -40,6 +40,7 @@ fn a_scrape_under_way_is_finished_after_sigterm() {
         Ok(())
     })
     .unwrap();
+    engine.delay("/stats", Duration::ZERO);
     let answer = scrape.join().unwrap().unwrap();
     assert_eq!(answer.status, 200);
     let exposition = Exposition::parse(&answer.text().unwrap(), Format::Text).unwrap();

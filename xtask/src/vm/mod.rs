@@ -48,7 +48,7 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
   --suite NAME      bookworm, trixie or forky (default: trixie)
   --accel WHAT      kvm, tcg (emulation), or what works (default: auto)
   --mirror URL      the archive that packages come from; default: the one that apt uses on this machine
-  --limit SECONDS   ends the guest after this time (default: 3300; shell: none; its first boot: 900 at most)";
+  --limit SECONDS   ends the guest after this time (default: 10800; shell: none; its first boot: 1800 at most)";
 
 /// What the command line says, but for the command itself.
 struct Options {

@@ -18,7 +18,7 @@ impl Monitor {
     /// Connects to the socket that QEMU listens on.
     pub(super) fn open(socket: &Path) -> anyhow::Result<Self> {
         let writer = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
-        writer.set_read_timeout(Some(Duration::from_mins(1)))?;
+        writer.set_read_timeout(Some(Duration::from_mins(5)))?;
         let mut monitor = Self { reader: BufReader::new(writer.try_clone()?), writer };
         monitor.call("qmp_capabilities", &json!({}))?;
         Ok(monitor)

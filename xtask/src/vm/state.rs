@@ -17,10 +17,10 @@ use super::{Options, cache, host, quoted};
 use crate::sh::say;
 
 /// How long a boot may take; under emulation, on a busy machine, minutes are usual.
-const BOOT: Duration = Duration::from_mins(15);
+const BOOT: Duration = Duration::from_mins(30);
 
 /// How long writing the memory may take.
-const SAVE: Duration = Duration::from_mins(5);
+const SAVE: Duration = Duration::from_mins(20);
 
 /// What a run starts from.
 pub(super) struct Ready {
@@ -79,7 +79,7 @@ fn boot_and_save(
     let mut monitor = Monitor::open(&scratch.path().join("monitor"))?;
     save(&mut monitor, &directory.join("memory"))?;
     monitor.call("quit", &json!({}))?;
-    let ended = process.wait(Some(Duration::from_mins(1)), || Ok(false))?;
+    let ended = process.wait(Some(Duration::from_mins(5)), || Ok(false))?;
     ensure!(ended.is_some(), "QEMU does not end after it has saved the guest");
     say(&format!("saved after {:.0} s", start.elapsed().as_secs_f64()));
     Ok(())

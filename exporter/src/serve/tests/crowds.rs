@@ -21,7 +21,7 @@ async fn slow_reader(server: &Running) -> Client {
     let before = server.fake.asked().len();
     client.get("/metrics").await;
     soon(server.fake.was_asked(before + 1)).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    soon(client.stream.peek(&mut [0])).await.expect("the beginning of the answer");
     client
 }
 
