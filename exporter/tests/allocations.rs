@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use docker_stats_exporter::discover::{Discovery, Hierarchy, Tree};
+use docker_stats_exporter::discover::{Discovery, Hierarchy, Tree, find_all};
 use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, Own};
 use docker_stats_exporter::name::Names;
 use docker_stats_exporter::read::{HostFacts, Machine, Pass, Plan, Reader, Row, for_cgroups};
@@ -63,7 +63,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
     let now = Instant::now();
     let own = Own::new().unwrap();
     let procfs = host.root.path().join("proc");
-    let mut discovery = Discovery::new(host.hierarchy.walked().unwrap(), true);
+    let mut discovery = Discovery::new(host.hierarchy.searched(), true);
     let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, own.clone(), None);
     let names = Names::default();
     let collectors = CollectorSet::defaults();
@@ -166,8 +166,8 @@ struct Template {
 
 impl Template {
     fn of(fixture: &Path, captured: &Hierarchy) -> Self {
-        let procs = captured.walked().unwrap().clone();
-        let found = Discovery::new(&procs, false).refresh(Instant::now()).added;
+        let procs = captured.searched().first().unwrap().clone();
+        let found = find_all(captured.searched());
         found
             .into_iter()
             .find_map(|(id, path)| {

@@ -5,6 +5,7 @@ use std::{fmt, fs, io};
 
 use rustix::fs::statfs;
 
+use super::{candidates, cgroup};
 use crate::metrics::Controller;
 
 /// What kind of host this is.
@@ -65,6 +66,7 @@ pub struct Hierarchy {
     kind: Kind,
     root: PathBuf,
     trees: [Option<Tree>; CONTROLLERS.len()],
+    searched: Vec<Tree>,
 }
 
 /// Why there is no hierarchy.
@@ -93,17 +95,16 @@ pub enum Error {
     },
 }
 
-/// The controllers in the order of their slots, with their names on v1. `Core` and `Procs` are not controllers: they
-/// are told by the trees that are there.
-const CONTROLLERS: [(Controller, &str); 8] = [
+/// The controllers in the order of their slots, with their names on v1. `Core` is no controller: it has the files that each
+/// cgroup of a v2 tree has.
+const CONTROLLERS: [(Controller, &str); 7] = [
     (Controller::Memory, "memory"),
     (Controller::Cpuacct, "cpuacct"),
     (Controller::Cpu, "cpu"),
     (Controller::Pids, "pids"),
     (Controller::Io, "blkio"),
     (Controller::Hugetlb, "hugetlb"),
-    (Controller::Core, "unified"),
-    (Controller::Procs, ""),
+    (Controller::Core, ""),
 ];
 
 fn slot(controller: Controller) -> usize {
@@ -111,30 +112,34 @@ fn slot(controller: Controller) -> usize {
 }
 
 impl Hierarchy {
-    /// Tells the trees below `root`.
+    /// Detects the trees at or below `root`.
     ///
     /// # Errors
     /// `root` cannot be listed, or nothing in it is a cgroup tree.
     pub fn detect(root: &Path) -> Result<Self, Error> {
-        if is_v2(root) {
-            let tree = Tree { path: root.to_owned(), version: Version::V2 };
-            return Ok(Self {
-                kind: Kind::V2,
-                root: root.to_owned(),
-                trees: std::array::from_fn(|_| Some(tree.clone())),
-            });
+        let candidates =
+            candidates::find(root).map_err(|source| Error::Unreadable { path: root.to_owned(), source })?;
+        let mut trees = CONTROLLERS.map(|(_, name)| candidates::with_v1_controller(&candidates, name));
+        let unified = candidates.iter().find(|candidate| candidate.tree.version == Version::V2);
+        let has_v1 = candidates.iter().any(|candidate| candidate.tree.version == Version::V1);
+        let kind = match (unified, has_v1) {
+            (None, _) => Kind::V1,
+            (Some(_), true) => Kind::Hybrid,
+            (Some(_), false) => Kind::V2,
+        };
+        if let Some(unified) = unified {
+            add_unified(&unified.tree, kind, &mut trees);
         }
-        let names = directory_names(root)?;
-        let mut trees = CONTROLLERS.map(|(_, name)| find_v1(root, &names, name));
-        let kind = add_unified(root, &mut trees);
-        if let Some(found) = trees.iter().flatten().next().cloned() {
-            // The processes are listed in every tree: the first one serves, and is the one that is walked.
-            if let Some(procs) = trees.get_mut(slot(Controller::Procs)) {
-                *procs = Some(found);
+        let mut searched: Vec<Tree> = Vec::new();
+        for tree in trees.iter().flatten().chain(candidates.iter().map(|candidate| &candidate.tree)) {
+            if !searched.contains(tree) {
+                searched.push(tree.clone());
             }
-            return Ok(Self { kind, root: root.to_owned(), trees });
         }
-        Err(Error::NoTree { path: root.to_owned() })
+        if searched.is_empty() {
+            return Err(Error::NoTree { path: root.to_owned() });
+        }
+        Ok(Self { kind, root: root.to_owned(), trees, searched })
     }
 
     /// What kind of host this is.
@@ -166,12 +171,12 @@ impl Hierarchy {
         v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
     }
 
-    /// Whether the tree that is walked is not the host's root but a cgroup below it, as a private cgroup namespace shows.
+    /// Whether no tree shows the host's root: each has the root of a cgroup namespace, or a cgroup that was mounted alone.
     ///
     /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        self.walked().is_some_and(|tree| {
+        self.searched.iter().all(|tree| {
             let has = |name: &str| tree.path.join(name).exists();
             match tree.version {
                 Version::V2 => has("cgroup.type"),
@@ -180,71 +185,49 @@ impl Hierarchy {
         })
     }
 
-    /// The tree in which containers are looked for.
+    /// Whether the trees are the kernel's and not captures.
     #[must_use]
-    pub fn walked(&self) -> Option<&Tree> {
-        self.tree(Controller::Procs)
+    pub fn is_live(&self) -> bool {
+        self.searched.iter().any(Tree::is_live)
+    }
+
+    /// The trees in which containers are searched, each once, those with controllers that we read first.
+    ///
+    /// A container is in all of them as a rule. It is in some alone where an engine does not know a tree, or a controller
+    /// was moved to v2.
+    #[must_use]
+    pub fn searched(&self) -> &[Tree] {
+        &self.searched
+    }
+
+    /// The first of the searched trees that has the cgroup at `path` (with a leading slash): its processes are listed there.
+    #[must_use]
+    pub fn home(&self, path: &str) -> Option<usize> {
+        self.searched.iter().position(|tree| cgroup::directory(&tree.path, path).is_dir())
     }
 }
 
-/// The `unified` tree serves the core files, and every controller that v1 does not have and it does.
-fn add_unified(root: &Path, trees: &mut [Option<Tree>; CONTROLLERS.len()]) -> Kind {
-    let path = root.join("unified");
-    if !is_v2(&path) {
-        return Kind::V1;
-    }
-    let enabled = enabled(&path);
+/// The v2 tree serves the core files, and every controller that it has and no v1 tree.
+fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLERS.len()]) {
+    let enabled = enabled(&unified.path);
     let has = |name: &str| enabled.iter().any(|enabled| enabled == name);
     for (tree, (controller, name)) in trees.iter_mut().zip(CONTROLLERS) {
         let served = match controller {
             Controller::Core | Controller::Cpuacct => true,
             Controller::Io => has("io"),
-            Controller::Procs => false,
             _ => has(name),
         };
-        if served && tree.is_none() {
-            *tree = Some(Tree { path: path.clone(), version: Version::V2 });
+        // A cgroup below may have a file of a controller that the root's list does not name, in a capture say.
+        if tree.is_none() && (served || kind == Kind::V2) {
+            *tree = Some(unified.clone());
         }
     }
-    Kind::Hybrid
 }
 
 /// The controllers that a v2 tree offers.
 fn enabled(tree: &Path) -> Vec<String> {
     let text = fs::read(tree.join("cgroup.controllers")).unwrap_or_default();
     String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()
-}
-
-fn is_v2(path: &Path) -> bool {
-    path.join("cgroup.controllers").is_file()
-}
-
-fn directory_names(root: &Path) -> Result<Vec<String>, Error> {
-    let unreadable = |source| Error::Unreadable { path: root.to_owned(), source };
-    let entries = fs::read_dir(root).map_err(unreadable)?;
-    let mut names: Vec<String> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| has_entries(&entry.path()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// A mount point without its mount is empty.
-fn has_entries(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
-}
-
-/// A controller's v1 tree: the directory of its name, or one that lists it (`cpu,cpuacct`).
-fn find_v1(root: &Path, names: &[String], controller: &str) -> Option<Tree> {
-    if controller.is_empty() || controller == "unified" {
-        return None;
-    }
-    let exact = names.iter().find(|name| *name == controller);
-    let listed = || names.iter().find(|name| name.split(',').any(|part| part == controller));
-    let name = exact.or_else(listed)?;
-    Some(Tree { path: root.join(name), version: Version::V1 })
 }
 
 #[cfg(test)]
@@ -267,6 +250,10 @@ mod tests {
         root
     }
 
+    fn searched(hierarchy: &Hierarchy) -> Vec<&str> {
+        hierarchy.searched().iter().map(|tree| tree.path.file_name().unwrap().to_str().unwrap()).collect()
+    }
+
     #[test]
     fn one_tree_with_a_controllers_file_is_v2() {
         let root = tree(&[], &[("", "cpu io memory pids\n")]);
@@ -283,7 +270,7 @@ mod tests {
         assert!(hierarchy.tree(Controller::Cpu).unwrap().path.ends_with("cpu,cpuacct"));
         assert!(hierarchy.tree(Controller::Cpuacct).unwrap().path.ends_with("cpu,cpuacct"));
         assert!(hierarchy.tree(Controller::Pids).is_none());
-        assert!(hierarchy.walked().unwrap().path.ends_with("memory"));
+        assert_eq!(searched(&hierarchy), ["memory", "cpu,cpuacct"]);
     }
 
     #[test]
@@ -298,9 +285,45 @@ mod tests {
     }
 
     #[test]
-    fn without_a_memory_controller_another_tree_is_walked() {
-        let root = tree(&["cpu", "pids"], &[]);
-        assert!(Hierarchy::detect(root.path()).unwrap().walked().unwrap().path.ends_with("cpu"));
+    fn links_to_a_joint_directory_are_the_same_tree() {
+        let root = tree(&["cpu,cpuacct"], &[]);
+        for link in ["cpu", "cpuacct"] {
+            std::os::unix::fs::symlink("cpu,cpuacct", root.path().join(link)).unwrap();
+        }
+        let hierarchy = Hierarchy::detect(root.path()).unwrap();
+        assert_eq!(searched(&hierarchy), ["cpu,cpuacct"]);
+        assert!(hierarchy.tree(Controller::Cpuacct).unwrap().path.ends_with("cpu,cpuacct"));
+    }
+
+    #[test]
+    fn all_v1_controllers_in_one_directory_of_any_name() {
+        for name in ["", "all", "blkio,memory,pids"] {
+            let root = tree(&[name], &[]);
+            let directory = root.path().join(name);
+            fs::write(directory.join("release_agent"), "").unwrap();
+            fs::create_dir_all(directory.join("docker/container")).unwrap();
+            for file in ["memory.stat", "cpuacct.usage", "cpu.shares", "pids.current", "blkio.weight", "devices.list"] {
+                fs::write(directory.join("docker/container").join(file), "").unwrap();
+            }
+            let hierarchy = Hierarchy::detect(root.path()).unwrap();
+            assert_eq!((hierarchy.kind(), hierarchy.searched().len()), (Kind::V1, 1), "{name}");
+            for controller in [Controller::Memory, Controller::Cpuacct, Controller::Pids, Controller::Io] {
+                assert_eq!(hierarchy.tree(controller).unwrap().path, directory, "{name} {controller:?}");
+            }
+            assert!(hierarchy.tree(Controller::Hugetlb).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn memory_on_v2_alone_leaves_the_other_trees_to_be_searched() {
+        let root = tree(&["cpu,cpuacct", "blkio", "devices"], &[("v2", "memory\n")]);
+        fs::create_dir(root.path().join("memory")).unwrap();
+        let hierarchy = Hierarchy::detect(root.path()).unwrap();
+        assert_eq!(hierarchy.tree(Controller::Memory).unwrap().version, Version::V2);
+        assert_eq!(searched(&hierarchy), ["v2", "cpu,cpuacct", "blkio", "devices"]);
+        fs::create_dir_all(root.path().join("blkio/docker/container")).unwrap();
+        assert_eq!(hierarchy.home("/docker/container"), Some(2));
+        assert!(hierarchy.home("/docker/other").is_none());
     }
 
     #[test]

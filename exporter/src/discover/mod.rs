@@ -3,9 +3,11 @@
 //! A scrape calls [`Discovery::refresh`]: it drains inotify events, and walks the whole tree only at the start, after an
 //! overflow, and once in [`WALK_INTERVAL`] to heal what was missed (a container nested in another one's cgroup, say).
 
+mod candidates;
 pub(crate) mod cgroup;
 mod hierarchy;
 mod id;
+mod mounts;
 mod walk;
 mod watch;
 
@@ -23,20 +25,21 @@ use watch::{Event, Watch};
 /// How often a walk over the whole tree heals what events have missed.
 pub const WALK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Follows the containers of one cgroup tree.
+/// Follows the containers of all cgroup trees of a host. One that is in several trees is one container.
 #[derive(Debug)]
 pub struct Discovery {
-    root: PathBuf,
+    roots: Vec<PathBuf>,
     /// None where inotify cannot be had, or where the tree is a capture: then every refresh walks.
     watch: Option<Watch>,
-    containers: HashMap<ContainerId, PathBuf>,
+    /// Cgroup paths from the root of their trees, with a leading slash.
+    containers: HashMap<ContainerId, String>,
     walked: Option<Instant>,
 }
 
-/// Every container of a tree, by one walk.
+/// Every container of these trees by one walk, with the path of its cgroup.
 #[must_use]
-pub fn find_all(tree: &Path) -> Vec<(ContainerId, PathBuf)> {
-    walk(tree).containers
+pub fn find_all(trees: &[Tree]) -> Vec<(ContainerId, String)> {
+    Discovery::new(trees, false).refresh(Instant::now()).added
 }
 
 /// What a refresh changed. Removals come before additions: a restarted container is in both.
@@ -49,11 +52,12 @@ pub struct Changes {
 }
 
 impl Discovery {
-    /// Follows the containers of `tree`; a `live` one (a cgroup file system) by events, a capture by walks.
+    /// Follows the containers of `trees`; `live` ones (cgroup file systems) by events, captures by walks.
     #[must_use]
-    pub fn new(tree: &Tree, live: bool) -> Self {
+    pub fn new(trees: &[Tree], live: bool) -> Self {
         let watch = if live { start_watch() } else { None };
-        Self { root: tree.path.clone(), watch, containers: HashMap::new(), walked: None }
+        let roots = trees.iter().map(|tree| tree.path.clone()).collect();
+        Self { roots, watch, containers: HashMap::new(), walked: None }
     }
 
     /// Number of containers known.
@@ -94,7 +98,8 @@ impl Discovery {
         for event in events {
             match event {
                 Event::Created(path) => {
-                    let found = walk(&path);
+                    let Some(root) = self.roots.iter().find(|root| path.starts_with(root)) else { continue };
+                    let found = walk(root, &path, |_| false);
                     self.merge(found, changes);
                 }
                 Event::Removed(path) => self.remove_below(&path, changes),
@@ -105,8 +110,14 @@ impl Discovery {
     }
 
     fn walk_all(&mut self, now: Instant, changes: &mut Changes) {
-        let found = walk(&self.root);
-        let present: HashSet<ContainerId> = found.containers.iter().map(|(id, _)| *id).collect();
+        let mut found = Found::default();
+        let mut present: HashSet<ContainerId> = HashSet::new();
+        for root in &self.roots {
+            let more = walk(root, root, |id| present.contains(&id));
+            present.extend(more.containers.iter().map(|(id, _)| *id));
+            found.parents.extend(more.parents);
+            found.containers.extend(more.containers);
+        }
         let gone: Vec<ContainerId> = self.containers.keys().filter(|id| !present.contains(id)).copied().collect();
         // Made and gone between two refreshes, and the end of it not told.
         changes.added.retain(|(id, _)| present.contains(id));
@@ -129,13 +140,14 @@ impl Discovery {
             if self.containers.insert(id, path.clone()).is_some() {
                 changes.removed.push(id); // The same container in another place: its files have to be opened anew.
             }
-            changes.added.push((id, self.relative(&path)));
+            changes.added.push((id, path));
         }
     }
 
     fn remove_below(&mut self, path: &Path, changes: &mut Changes) {
         let own = path.file_name().and_then(|name| ContainerId::from_cgroup_name(name.as_bytes()));
-        if let Some(id) = own.filter(|id| self.containers.get(id).is_some_and(|known| known == path)) {
+        let Some(path) = self.roots.iter().find_map(|root| relative(root, path)) else { return };
+        if let Some(id) = own.filter(|id| self.containers.get(id) == Some(&path)) {
             self.containers.remove(&id);
             // Made and gone between two refreshes: nobody is to hear of it as new.
             changes.added.retain(|(added, _)| *added != id);
@@ -162,11 +174,11 @@ impl Discovery {
             Err(_) | Ok(()) => {}
         }
     }
+}
 
-    fn relative(&self, path: &Path) -> String {
-        let below = path.strip_prefix(&self.root).unwrap_or(path);
-        format!("/{}", below.to_string_lossy())
-    }
+/// The path of a cgroup from the root of its tree, with a leading slash.
+fn relative(root: &Path, path: &Path) -> Option<String> {
+    Some(format!("/{}", path.strip_prefix(root).ok()?.to_string_lossy()))
 }
 
 fn start_watch() -> Option<Watch> {

@@ -13,7 +13,7 @@ fn id() -> ContainerId {
 }
 
 fn discovery(root: &tempfile::TempDir, live: bool) -> Discovery {
-    Discovery::new(&Tree { path: root.path().to_owned(), version: Version::V2 }, live)
+    Discovery::new(&[Tree { path: root.path().to_owned(), version: Version::V2 }], live)
 }
 
 #[test]
@@ -28,6 +28,26 @@ fn a_container_under_a_new_parent_is_found_by_events_alone() {
     fs::remove_dir(root.path().join("custom.slice").join(format!("docker-{ID}.scope"))).unwrap();
     assert_eq!(discovery.refresh(start).removed, [id()]);
     assert!(discovery.is_empty());
+}
+
+#[test]
+fn a_container_is_found_in_any_tree_and_once() {
+    let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let trees = roots.each_ref().map(|root| Tree { path: root.path().to_owned(), version: Version::V1 });
+    let mut discovery = Discovery::new(&trees, true);
+    let start = Instant::now();
+    discovery.refresh(start);
+    let other = ID.replace('1', "2");
+    for (root, id) in [(0, ID), (1, ID), (1, &other)] {
+        fs::create_dir_all(roots[root].path().join("docker").join(id)).unwrap();
+    }
+    let added: Vec<String> = discovery.refresh(start).added.into_iter().map(|(_, path)| path).collect();
+    assert_eq!(added, [format!("/docker/{ID}"), format!("/docker/{other}")]);
+    assert!(discovery.refresh(start + WALK_INTERVAL).added.is_empty());
+    fs::remove_dir(roots[0].path().join("docker").join(ID)).unwrap();
+    fs::remove_dir(roots[1].path().join("docker").join(ID)).unwrap();
+    assert_eq!((discovery.refresh(start).removed, discovery.len()), (vec![id()], 1));
+    assert_eq!(super::find_all(&trees).len(), 1);
 }
 
 #[test]

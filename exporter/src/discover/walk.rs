@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{ContainerId, cgroup};
+use super::{ContainerId, cgroup, relative};
 
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Containers and the directories they are.
-    pub(super) containers: Vec<(ContainerId, PathBuf)>,
+    /// Containers and the paths of their cgroups.
+    pub(super) containers: Vec<(ContainerId, String)>,
     /// Directories that hold or may hold containers, and are none themselves.
     pub(super) parents: Vec<PathBuf>,
 }
@@ -18,17 +18,22 @@ pub(super) struct Found {
 /// Deeper than any engine nests; ends a walk over a tree that loops.
 const MAX_DEPTH: usize = 32;
 
-/// Walks everything below `directory`, which itself counts as well.
-pub(super) fn walk(directory: &Path) -> Found {
+/// Walks everything in the tree at `root` from `directory` downwards, which itself counts as well. Where a container is known
+/// (from another tree), what is below it is left out.
+pub(super) fn walk(root: &Path, directory: &Path, is_known: impl Fn(ContainerId) -> bool) -> Found {
     let mut found = Found::default();
-    visit(directory, MAX_DEPTH, &mut found);
+    visit(root, directory, MAX_DEPTH, &is_known, &mut found);
     found
 }
 
-fn visit(directory: &Path, depth: usize, found: &mut Found) {
-    let name = directory.file_name().unwrap_or_default();
+fn visit(root: &Path, directory: &Path, depth: usize, is_known: &impl Fn(ContainerId) -> bool, found: &mut Found) {
+    let name = directory.file_name().filter(|_| directory != root).unwrap_or_default();
     match ContainerId::from_cgroup_name(name.as_bytes()) {
-        Some(id) => found.containers.push((id, directory.to_owned())),
+        Some(id) if is_known(id) => return,
+        Some(id) => {
+            let Some(path) = relative(root, directory) else { return };
+            found.containers.push((id, path));
+        }
         None => found.parents.push(directory.to_owned()),
     }
     // Most containers end here.
@@ -39,7 +44,7 @@ fn visit(directory: &Path, depth: usize, found: &mut Found) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.filter_map(Result::ok) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            visit(&entry.path(), depth - 1, found);
+            visit(root, &entry.path(), depth - 1, is_known, found);
         }
     }
 }
@@ -59,12 +64,9 @@ mod tests {
         for path in [nested.as_str(), scope.as_str(), "system.slice/cron.service"] {
             std::fs::create_dir_all(root.path().join(path)).unwrap();
         }
-        let found = walk(root.path());
-        let mut paths: Vec<_> = found
-            .containers
-            .iter()
-            .map(|(_, path)| path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned())
-            .collect();
+        let found = walk(root.path(), root.path(), |_| false);
+        let mut paths: Vec<_> =
+            found.containers.iter().map(|(_, path)| path.trim_start_matches('/').to_owned()).collect();
         paths.sort_unstable();
         assert_eq!(paths, [format!("docker/{OUTER}"), nested, scope]);
         assert_eq!(found.parents.len(), 5, "{:?}", found.parents);

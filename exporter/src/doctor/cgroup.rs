@@ -1,41 +1,55 @@
-//! The cgroup tree: is there one, does it show the containers, and has it what the default metrics need?
+//! The cgroup trees: are there any, do they show the containers, and have they what the default metrics need?
 
 use std::fs;
 use std::path::Path;
 
 use super::report::{Line, Verdict};
-use super::tree::{Found, Tree, words};
-use crate::discover::{Error, Kind};
+use super::tree::{Found, words};
+use crate::discover::{Error, Hierarchy, Kind, Tree, Version};
+use crate::metrics::Controller;
 
 const TREE: &str = "cgroup tree";
 const MOUNT: &str = "mount the host's tree: docker run -v /sys/fs/cgroup:/sys/fs/cgroup:ro";
 
-/// The tree itself; what is not there is as bad as `verdict` says.
-pub(super) fn tree(root: &Path, detected: &Result<Tree, Error>, verdict: Verdict) -> Line {
+/// The controllers that the default metrics need: name on v1, and on v2, where `cpu.stat` of each cgroup has what cpuacct had.
+const NEEDED: [(Controller, &str, Option<&str>); 5] = [
+    (Controller::Cpu, "cpu", Some("cpu")),
+    (Controller::Cpuacct, "cpuacct", None),
+    (Controller::Memory, "memory", Some("memory")),
+    (Controller::Io, "blkio", Some("io")),
+    (Controller::Pids, "pids", Some("pids")),
+];
+
+/// The trees themselves; what is not there is as bad as `verdict` says.
+pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Verdict) -> Line {
     let root = root.display();
+    let hint = || format!("{MOUNT}, or point --path.cgroup at it");
     match detected {
-        Ok(tree) => Line::ok(TREE, format!("{} at {root}", tree.words())),
+        Ok(hierarchy) => {
+            let kind = match hierarchy.kind() {
+                Kind::V2 => "cgroup v2",
+                Kind::V1 => "cgroup v1",
+                Kind::Hybrid => "cgroup v1 with a v2 tree beside it (hybrid)",
+            };
+            Line::ok(TREE, format!("{kind} at {root}"))
+        }
         Err(Error::NoTree { .. }) => {
-            Line::warn(TREE, format!("{root} holds neither cgroup.controllers nor controller directories"), cure())
+            Line::warn(TREE, format!("{root} holds neither cgroup.controllers nor controller directories"), hint())
                 .with(verdict)
         }
         Err(Error::Unreadable { source, .. }) => {
-            Line::warn(TREE, format!("{root} cannot be read: {source}"), cure()).with(verdict)
+            Line::warn(TREE, format!("{root} cannot be read: {source}"), hint()).with(verdict)
         }
     }
 }
 
-fn cure() -> String {
-    format!("{MOUNT}, or point --path.cgroup at it")
-}
-
-/// Whether containers can be seen in it.
-pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
+/// Whether containers can be seen in them.
+pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
+    let root = hierarchy.root().display();
     match found {
-        [] if tree.is_private => {
-            let base = tree.base.display();
-            Line::warn(WHAT, format!("none; {base} is the root of a private cgroup namespace, not the host's"), MOUNT)
+        [] if hierarchy.is_private() => {
+            Line::warn(WHAT, format!("none; {root} is the root of a private cgroup namespace, not the host's"), MOUNT)
                 .with(verdict)
         }
         [] if engine_answers => Line::ok(WHAT, "none now (`docker ps` should show none either)"),
@@ -44,44 +58,47 @@ pub(super) fn containers(tree: &Tree, found: &[Found], engine_answers: bool, ver
     }
 }
 
-/// The controllers that the default metrics read.
-pub(super) fn controllers(tree: &Tree, found: &[Found], procfs: &Path) -> Vec<Line> {
-    let needed: &[&str] = match tree.kind {
-        Kind::V2 => &["cpu", "memory", "io", "pids"],
-        Kind::V1 | Kind::Hybrid => &["cpu", "cpuacct", "memory", "blkio", "pids"],
-    };
-    let (missing, present): (Vec<&str>, Vec<&str>) =
-        needed.iter().partition(|name| !tree.controllers.iter().any(|there| there == *name));
-    let mut lines: Vec<Line> = missing.iter().map(|name| absent(name, procfs)).collect();
-    if tree.kind == Kind::V2 {
-        lines.extend(present.iter().filter_map(|name| not_delegated(name, tree, found)));
+/// The controllers that the default metrics need, and whether the containers have them.
+pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) -> Vec<Line> {
+    let present = hierarchy.controllers();
+    let mut names = Vec::new();
+    let mut lines = Vec::new();
+    for (controller, on_v1, on_v2) in NEEDED {
+        let tree = hierarchy.tree(controller);
+        let version = tree.map_or(Version::V1, |tree| tree.version);
+        let name = if version == Version::V1 { Some(on_v1) } else { on_v2 };
+        let Some(name) = name else { continue };
+        let line = match tree.filter(|_| present.iter().any(|present| present == name)) {
+            None => Some(absent(name, procfs)),
+            Some(tree) => without_cgroup(name, tree, found)
+                .or_else(|| (version == Version::V2).then(|| not_delegated(name, tree, found)).flatten()),
+        };
+        names.push(name);
+        lines.extend(line);
     }
     if lines.is_empty() {
-        lines.push(Line::ok("controllers", needed.join(", ")));
+        lines.push(Line::ok("controllers", names.join(", ")));
     }
     lines
 }
 
 fn absent(name: &str, procfs: &Path) -> Line {
     let what = format!("controller {name}");
-    let cure = if name == "memory" {
+    let hint = if name == "memory" {
         "boot with `cgroup_enable=memory` (v1: `swapaccount=1` too) on the kernel's command line".to_owned()
     } else {
         format!("remove cgroup_disable={name} from the kernel's command line, or mount the controller")
     };
     match boot_state(name, procfs) {
         Some(true) => {
-            Line::warn(what, "the kernel has it, the tree does not: it is not mounted there", cure_mount(name))
+            let mount = format!(
+                "mount it (`mount -t cgroup -o {name} {name} /sys/fs/cgroup/{name}`), and give the container the whole tree"
+            );
+            Line::warn(what, "the kernel has it, the tree does not: it is not mounted there", mount)
         }
-        Some(false) => Line::warn(what, "switched off when the kernel was booted", cure),
-        None => Line::warn(what, "not in the tree, and the kernel does not know it", cure),
+        Some(false) => Line::warn(what, "switched off when the kernel was booted", hint),
+        None => Line::warn(what, "not in the tree, and the kernel does not know it", hint),
     }
-}
-
-fn cure_mount(name: &str) -> String {
-    format!(
-        "mount it (`mount -t cgroup -o {name} {name} /sys/fs/cgroup/{name}`), and give the container the whole tree"
-    )
 }
 
 /// The last column of `/proc/cgroups`; the kernel calls the v2 `io` controller `blkio` there.
@@ -93,26 +110,45 @@ fn boot_state(name: &str, procfs: &Path) -> Option<bool> {
     rows.find(|row| row.first() == Some(&name)).and_then(|row| row.get(3).map(|enabled| *enabled == "1"))
 }
 
+/// A container can be in other trees and not in that of a controller: an engine with the v1 interface makes no cgroup in a v2
+/// tree beside it.
+fn without_cgroup(name: &str, tree: &Tree, found: &[Found]) -> Option<Line> {
+    let lacks = |found: &&Found| !tree.path.join(found.path.trim_start_matches('/')).is_dir();
+    let without: Vec<&Found> = found.iter().filter(lacks).collect();
+    let first = without.first()?;
+    let at = tree.path.display();
+    let found = format!("{} of {} containers have no cgroup in {at}, e.g. {}", without.len(), found.len(), first.id);
+    let hint = match tree.version {
+        Version::V2 => format!(
+            "boot without cgroup_no_v1={name} on the kernel's command line, or with systemd.unified_cgroup_hierarchy=1 (v2 alone)"
+        ),
+        Version::V1 => "restart the engine: it makes cgroups in the trees that were mounted when it started".to_owned(),
+    };
+    Some(Line::warn(format!("controller {name}"), found, hint))
+}
+
 /// On v2 a controller must also be handed down to the containers.
 fn not_delegated(name: &str, tree: &Tree, found: &[Found]) -> Option<Line> {
     let lacks = |file: &Path| fs::read(file).is_ok_and(|text| !words(&text).iter().any(|word| word == name));
     let what = format!("controller {name}");
-    let cure = format!("echo +{name} into cgroup.subtree_control of the cgroups above (systemd: Delegate=yes)");
-    let without: Vec<&Found> = found.iter().filter(|found| lacks(&found.path.join("cgroup.controllers"))).collect();
+    let hint = format!("echo +{name} into cgroup.subtree_control of the cgroups above (systemd: Delegate=yes)");
+    let in_tree =
+        |found: &&Found| lacks(&tree.path.join(found.path.trim_start_matches('/')).join("cgroup.controllers"));
+    let without: Vec<&Found> = found.iter().filter(in_tree).collect();
     match without.first() {
         Some(first) => {
             let found = format!("{} of {} containers do not have it, e.g. {}", without.len(), found.len(), first.id);
-            Some(Line::warn(what, found, cure))
+            Some(Line::warn(what, found, hint))
         }
-        None if found.is_empty() && lacks(&tree.base.join("cgroup.subtree_control")) => {
-            Some(Line::warn(what, "not in the root's cgroup.subtree_control", cure))
+        None if found.is_empty() && lacks(&tree.path.join("cgroup.subtree_control")) => {
+            Some(Line::warn(what, "not in the root's cgroup.subtree_control", hint))
         }
         None => None,
     }
 }
 
 /// Pressure stall information.
-pub(super) fn pressure(tree: &Tree, procfs: &Path) -> Line {
+pub(super) fn pressure(hierarchy: &Hierarchy, procfs: &Path) -> Line {
     const WHAT: &str = "pressure (PSI)";
     if let Err(error) = fs::read(procfs.join("pressure/cpu")) {
         return Line::warn(
@@ -121,7 +157,7 @@ pub(super) fn pressure(tree: &Tree, procfs: &Path) -> Line {
             "boot with `psi=1`, or a kernel built with CONFIG_PSI",
         );
     }
-    match tree.unified {
+    match hierarchy.tree(Controller::Core) {
         Some(_) => Line::ok(WHAT, "kernel and tree have it"),
         None => Line::warn(
             WHAT,

@@ -15,16 +15,15 @@ mod web;
 #[cfg(test)]
 mod tests;
 
-use tree::Tree;
-
 pub use report::{Line, Report, Verdict};
 
 use crate::config::{Config, SourceMode};
+use crate::discover::Hierarchy;
 
 /// Makes every check that applies to this configuration.
 #[must_use]
 pub fn run(config: &Config) -> Report {
-    let detected = Tree::detect(&config.cgroup_root);
+    let detected = Hierarchy::detect(&config.cgroup_root);
     let has_tree = detected.is_ok() && config.source != SourceMode::DockerApi;
     // Without a tree the engine is where values come from; with one it gives only names.
     let needs_engine = !has_tree && config.source != SourceMode::Cgroup;
@@ -39,10 +38,10 @@ pub fn run(config: &Config) -> Report {
     } else {
         lines.push(cgroup::tree(&config.cgroup_root, &detected, blind));
     }
-    if let (true, Ok(tree)) = (has_tree, &detected) {
-        let found = tree.containers();
-        lines.push(cgroup::containers(tree, &found, engine_answers, blind));
-        lines.extend(kernel(tree, &found, config));
+    if let (true, Ok(hierarchy)) = (has_tree, &detected) {
+        let found = tree::containers(hierarchy);
+        lines.push(cgroup::containers(hierarchy, &found, engine_answers, blind));
+        lines.extend(kernel(hierarchy, &found, config));
         lines.push(limits::open_files(found.len()));
         lines.push(limits::inotify(&config.procfs_root));
     }
@@ -55,14 +54,14 @@ pub fn run(config: &Config) -> Report {
 /// What this host's kernel and mounts leave out, for the log of a server that starts: nothing where all is there.
 #[must_use]
 pub fn shortcomings(config: &Config) -> Vec<Line> {
-    let Ok(tree) = Tree::detect(&config.cgroup_root) else { return Vec::new() };
-    let found = tree.containers();
-    kernel(&tree, &found, config).into_iter().filter(|line| line.verdict != Verdict::Ok).collect()
+    let Ok(hierarchy) = Hierarchy::detect(&config.cgroup_root) else { return Vec::new() };
+    let found = tree::containers(&hierarchy);
+    kernel(&hierarchy, &found, config).into_iter().filter(|line| line.verdict != Verdict::Ok).collect()
 }
 
-fn kernel(tree: &Tree, found: &[tree::Found], config: &Config) -> Vec<Line> {
-    let mut lines = cgroup::controllers(tree, found, &config.procfs_root);
-    lines.push(cgroup::pressure(tree, &config.procfs_root));
+fn kernel(hierarchy: &Hierarchy, found: &[tree::Found], config: &Config) -> Vec<Line> {
+    let mut lines = cgroup::controllers(hierarchy, found, &config.procfs_root);
+    lines.push(cgroup::pressure(hierarchy, &config.procfs_root));
     lines.extend(procfs::check(&config.procfs_root, found));
     lines
 }

@@ -29,7 +29,7 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
     // Our own container is always in sight, and says nothing of the others.
     let others: Vec<Vec<u32>> = containers
         .iter()
-        .map(|container| tree::pids(&container.path))
+        .map(|container| tree::pids(&container.directory))
         .filter(|pids| !pids.contains(&process::id()))
         .collect();
     let mut seen = others.iter().flatten().filter(|&&pid| pid != 0).peekable();

@@ -86,10 +86,9 @@ fn a_sound_v2_host_is_only_short_of_docker() {
 
 #[test]
 fn a_hybrid_host_is_told_by_its_content() {
-    let memory = format!("sys/memory/docker/{ID}/cgroup.procs");
-    let mut files =
-        vec![("sys/unified/cgroup.controllers", ""), (memory.as_str(), "0\n"), ("proc/pressure/cpu", "some")];
-    files.extend(["sys/cpu,cpuacct/tasks", "sys/blkio/tasks", "sys/pids/tasks"].map(|name| (name, "")));
+    let lists = ["memory", "cpu,cpuacct", "blkio", "pids"].map(|tree| format!("sys/{tree}/docker/{ID}/cgroup.procs"));
+    let mut files = vec![("sys/unified/cgroup.controllers", ""), ("proc/pressure/cpu", "some")];
+    files.extend(lists.iter().map(|list| (list.as_str(), "0\n")));
     let with_v2 = report(&files, &[]);
     assert!(line(&with_v2, "cgroup tree").found.contains("hybrid"), "{with_v2}");
     assert_eq!(line(&with_v2, "controllers").verdict, Verdict::Ok, "{with_v2}");
@@ -98,6 +97,19 @@ fn a_hybrid_host_is_told_by_its_content() {
     assert!(line(&v1, "pressure (PSI)").cure.contains("unified_cgroup_hierarchy=1"), "{v1}");
     // The only process is 0: it lives in a pid namespace that cannot be seen.
     assert!(line(&v1, "procfs").cure.contains("--pid=host"), "{v1}");
+}
+
+#[test]
+fn containers_that_are_not_in_a_controllers_tree_are_counted() {
+    let lists = ["cpu,cpuacct", "blkio", "pids"].map(|tree| format!("sys/{tree}/docker/{ID}/cgroup.procs"));
+    let mut files = vec![("sys/unified/cgroup.controllers", "memory\n"), ("proc/4711/net/dev", "")];
+    files.extend(lists.iter().map(|list| (list.as_str(), "4711\n")));
+    let report = report(&files, &[]);
+    assert_eq!(line(&report, "containers in the tree").found, "1 found");
+    let memory = line(&report, "controller memory");
+    assert!(memory.found.contains("1 of 1 containers have no cgroup in"), "{memory}");
+    assert!(memory.cure.contains("cgroup_no_v1=memory"), "{memory}");
+    assert_eq!(line(&report, "procfs").verdict, Verdict::Ok, "{report}");
 }
 
 #[test]

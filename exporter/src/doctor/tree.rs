@@ -1,60 +1,29 @@
-//! Facts about the cgroup tree, as [`crate::discover`] tells them, in the words of the report. Judges nothing.
+//! The containers in the trees, as the other checks look at them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::discover::{ContainerId, Error, Hierarchy, Kind, find_all};
-use crate::metrics::Controller;
-
-/// A readable tree.
-#[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) kind: Kind,
-    /// Whether the base is the root of a private cgroup namespace.
-    pub(super) is_private: bool,
-    /// Controllers that the tree offers, by name.
-    pub(super) controllers: Vec<String>,
-    /// The v2 tree, if there is one.
-    pub(super) unified: Option<PathBuf>,
-    /// The directory that containers are looked for in.
-    pub(super) base: PathBuf,
-}
+use crate::discover::{ContainerId, Hierarchy, find_all};
 
 /// A container's cgroup.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) id: ContainerId,
-    pub(super) path: PathBuf,
+    /// From the root of its trees, with a leading slash.
+    pub(super) path: String,
+    /// In the tree that lists its processes.
+    pub(super) directory: PathBuf,
 }
 
-impl Tree {
-    /// # Errors
-    /// The root cannot be listed, or holds no tree.
-    pub(super) fn detect(root: &Path) -> Result<Self, Error> {
-        let hierarchy = Hierarchy::detect(root)?;
-        let path = |controller| hierarchy.tree(controller).map(|tree| tree.path.clone());
-        Ok(Self {
-            kind: hierarchy.kind(),
-            is_private: hierarchy.is_private(),
-            controllers: hierarchy.controllers(),
-            unified: path(Controller::Core),
-            base: path(Controller::Procs).unwrap_or_else(|| root.to_owned()),
+/// Every container in the trees, nested ones too.
+pub(super) fn containers(hierarchy: &Hierarchy) -> Vec<Found> {
+    let found = find_all(hierarchy.searched()).into_iter();
+    found
+        .filter_map(|(id, path)| {
+            let tree = hierarchy.searched().get(hierarchy.home(&path)?)?;
+            Some(Found { id, directory: tree.path.join(path.trim_start_matches('/')), path })
         })
-    }
-
-    /// The kind in an operator's words.
-    pub(super) fn words(&self) -> &'static str {
-        match self.kind {
-            Kind::V2 => "cgroup v2",
-            Kind::V1 => "cgroup v1",
-            Kind::Hybrid => "cgroup v1 with a v2 tree beside it (hybrid)",
-        }
-    }
-
-    /// Every container below the base, nested ones too.
-    pub(super) fn containers(&self) -> Vec<Found> {
-        find_all(&self.base).into_iter().map(|(id, path)| Found { id, path }).collect()
-    }
+        .collect()
 }
 
 /// Pids in a container's cgroup, or in those below it (a container that runs systemd has none in its own).

@@ -1,7 +1,7 @@
 //! Whether programs are to be loaded at all: one decision for the server and for `doctor`.
 
 use crate::config::{Config, EbpfMode, SourceMode};
-use crate::discover::{Hierarchy, Tree};
+use crate::discover::Hierarchy;
 use crate::metrics::CollectorSet;
 
 use super::facts::Obstacle;
@@ -36,7 +36,7 @@ impl Decision {
                 format!("{root} is our own container's cgroup and not the host's tree"),
                 "give us the host's (-v /sys/fs/cgroup:/sys/fs/cgroup:ro)",
             ),
-            Ok(found) if !found.walked().is_some_and(Tree::is_live) => useless(
+            Ok(found) if !found.is_live() => useless(
                 format!("{root} is a copy of a cgroup tree and not the kernel's own"),
                 "--path.cgroup=/sys/fs/cgroup",
             ),

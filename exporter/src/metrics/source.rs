@@ -19,8 +19,6 @@ pub enum Controller {
     Hugetlb,
     /// Files of the v2 core in every v2 cgroup, such as `cpu.pressure`: on a hybrid host in the `unified` tree.
     Core,
-    /// The list of processes, in whatever tree the containers were found.
-    Procs,
 }
 
 /// A file of a cgroup directory.

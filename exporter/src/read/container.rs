@@ -37,7 +37,9 @@ pub struct Container {
     /// Of each planned file; none at all while no file is read.
     pub(super) handles: Vec<Handle>,
     pub(super) procs: Handle,
-    /// Its directory in the tree that is walked, to count the cgroups below it.
+    /// Which of the searched trees lists its processes.
+    pub(super) home: usize,
+    /// Its directory in that tree, to count the cgroups below it.
     pub(super) directory: Option<(File, Counted)>,
     pub(super) process: Option<Process>,
     /// Its interfaces, as last read.
@@ -67,6 +69,7 @@ impl Container {
             limits_due: None,
             handles: Vec::new(),
             procs: Handle::New,
+            home: 0,
             directory: None,
             process: None,
             interfaces: Interfaces::default(),

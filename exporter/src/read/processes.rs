@@ -13,7 +13,7 @@ use super::process::{Process, count_processes, count_sockets};
 use super::reader::{Pass, Reader, reason};
 use super::renewal::{TURNS, in_turns};
 use super::timing::Timing;
-use crate::metrics::{Collector, CollectorSet, Controller, Dimension, DiskFact};
+use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
 use crate::name::Names;
 
 /// Processes that are tried before a container goes without network metrics for this scrape.
@@ -55,7 +55,7 @@ impl Reader {
     /// The list of processes: their number, and one of them to read the network through.
     pub(super) fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();
-        let Some(tree) = self.hierarchy.tree(Controller::Procs) else { return };
+        let Some(tree) = self.hierarchy.searched().get(container.home) else { return };
         if !matches!(container.procs, Handle::Open(_)) {
             container.file_path(&tree.path, "cgroup.procs", &mut self.path);
         }

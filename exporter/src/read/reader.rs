@@ -133,7 +133,9 @@ impl Reader {
         self.containers.reserve_exact(changes.added.len().max(self.containers.len() / 16));
         for (id, path) in changes.added {
             self.lives += 1;
-            self.containers.push(Container::new(Some(id), self.lives, path, &self.plan));
+            let mut container = Container::new(Some(id), self.lives, path, &self.plan);
+            container.home = self.hierarchy.home(&container.path).unwrap_or(0);
+            self.containers.push(container);
         }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
         if let Some(snapshot) = &mut self.snapshot {

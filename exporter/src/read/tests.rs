@@ -64,10 +64,10 @@ impl Host {
     /// A `live` one takes the files for a kernel's own: it keeps them open, and limits are read rarely.
     fn reader_of(&self, live: bool) -> (Reader, Discovery, Vec<Row>) {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
-        let walked = hierarchy.walked().unwrap().clone();
+        let trees = hierarchy.searched().to_vec();
         let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
         let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone(), None);
-        (reader, Discovery::new(&walked, live), rows)
+        (reader, Discovery::new(&trees, live), rows)
     }
 
     fn errors(&self, file: &str, reason: &str) -> u64 {
@@ -117,6 +117,23 @@ fn values_are_exact_and_what_is_not_there_is_absent() {
         .map(|(key, _)| reader.labels().of(Dimension::Device).text(key))
         .collect();
     assert_eq!(devices, ["device=\"/dev/sda\"", "device=\"9:9\""]);
+}
+
+#[test]
+fn a_container_gets_what_the_trees_have_that_it_is_in() {
+    let host = Host { root: tempfile::tempdir().unwrap(), own: Own::new().unwrap() };
+    host.write("cgroup/unified/cgroup.controllers", "memory\n");
+    host.write("cgroup/unified/system.slice/memory.current", "1\n");
+    host.write(&format!("cgroup/cpu,cpuacct/docker/{A}/cpuacct.usage"), "7000000000\n");
+    host.write(&format!("cgroup/cpu,cpuacct/docker/{A}/cgroup.procs"), "5\n6\n");
+    host.write(&format!("cgroup/pids/docker/{A}/pids.current"), "3\n");
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let sample = sample_of(&reader, A);
+    assert_eq!(value(&rows, sample, "container_cpu_usage_seconds_total"), Some(7_000_000_000));
+    assert_eq!(value(&rows, sample, "container_threads"), Some(3));
+    assert_eq!(value(&rows, sample, "container_processes"), Some(2));
+    assert_eq!(value(&rows, sample, "container_memory_usage_bytes"), None);
 }
 
 #[test]

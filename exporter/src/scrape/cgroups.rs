@@ -34,14 +34,13 @@ impl Cgroups {
     /// There is no cgroup tree at the root.
     pub(super) fn start(setup: Setup, probes: Option<Probes>, snapshot: Option<Snapshot>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
-        let no_tree = || Error::NoTree { path: setup.root.clone() };
-        let walked = hierarchy.walked().ok_or_else(no_tree)?.clone();
-        let live = walked.is_live();
+        let live = hierarchy.is_live();
+        let discovery = Discovery::new(hierarchy.searched(), live);
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
         let mut reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes);
         reader.snapshot = snapshot;
-        let mut cgroups = Self { discovery: Discovery::new(&walked, live), reader, rows, setup };
+        let mut cgroups = Self { setup, discovery, reader, rows };
         cgroups.refresh(Instant::now());
         Ok(cgroups)
     }
@@ -109,11 +108,11 @@ impl Cgroups {
     /// What was found, for the log and the landing page.
     pub(super) fn findings(&self) -> Vec<(String, String)> {
         let hierarchy = self.reader.hierarchy();
-        let walked = hierarchy.walked().map(|tree| tree.path.display().to_string()).unwrap_or_default();
+        let searched: Vec<String> = hierarchy.searched().iter().map(|tree| tree.path.display().to_string()).collect();
         vec![
             ("source".to_owned(), "kernel files".to_owned()),
             ("cgroups".to_owned(), format!("{} at {}", hierarchy.kind(), hierarchy.root().display())),
-            ("containers found in".to_owned(), walked),
+            ("containers searched in".to_owned(), searched.join(", ")),
             ("containers at start".to_owned(), self.discovery.len().to_string()),
         ]
     }

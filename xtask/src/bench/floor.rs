@@ -12,11 +12,10 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context, bail};
-use docker_stats_exporter::discover::{Discovery, Hierarchy};
-use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES};
+use docker_stats_exporter::discover::{Hierarchy, find_all};
+use docker_stats_exporter::metrics::{CollectorSet, FAMILIES};
 use docker_stats_exporter::read::for_cgroups;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -162,9 +161,8 @@ fn open_share(root: &Path, place: usize, shards: usize) -> anyhow::Result<Vec<Co
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot raise the descriptor limit")?;
     let hierarchy = Hierarchy::detect(root)?;
     let (plan, _) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
-    let procs = hierarchy.tree(Controller::Procs).context("no tree lists processes")?.clone();
-    let mut found: Vec<String> =
-        Discovery::new(&procs, false).refresh(Instant::now()).added.into_iter().map(|(_, path)| path).collect();
+    let procs = hierarchy.searched().first().context("no tree lists processes")?.clone();
+    let mut found: Vec<String> = find_all(hierarchy.searched()).into_iter().map(|(_, path)| path).collect();
     found.sort_unstable();
     let share = found.iter().skip(place).step_by(shards);
     let open = |path: &String| {

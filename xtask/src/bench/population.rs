@@ -294,7 +294,7 @@ mod tests {
         make_view(&root, &trees).unwrap();
         let hierarchy = Hierarchy::detect(&root).unwrap();
         assert_eq!(hierarchy.kind(), Kind::V1);
-        assert!(hierarchy.walked().unwrap().path.canonicalize().unwrap().ends_with("memory/docker-stats-bench"));
+        assert!(hierarchy.searched()[0].path.canonicalize().unwrap().ends_with("memory/docker-stats-bench"));
         remove_view(&root).unwrap();
         remove_view(&root).unwrap();
         assert!(

@@ -53,7 +53,7 @@ fn number(controller: Controller, types: &Types) -> Option<u32> {
         Controller::Memory => "memory_cgrp_id",
         Controller::Io => "io_cgrp_id",
         Controller::Pids => "pids_cgrp_id",
-        Controller::Hugetlb | Controller::Core | Controller::Procs => return None,
+        Controller::Hugetlb | Controller::Core => return None,
     };
     u32::try_from(types.enumerator("cgroup_subsys_id", name)?).ok()
 }
