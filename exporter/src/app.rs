@@ -25,9 +25,9 @@ const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
 /// Whether what kept us from starting is a mistake in flags or environment that only the start itself could find.
 #[must_use]
-pub fn is_mistake(error: &anyhow::Error) -> bool {
+pub fn is_config_error(error: &anyhow::Error) -> bool {
     let no_tree = matches!(error.downcast_ref(), Some(StartError::Cgroups(_)));
-    no_tree || error.downcast_ref::<BindError>().is_some_and(BindError::is_mistake)
+    no_tree || error.downcast_ref::<BindError>().is_some_and(BindError::is_config_error)
 }
 
 /// Serves until SIGTERM or SIGINT.

@@ -1,6 +1,6 @@
 //! The program: reads flags and environment, then serves, checks the host, or asks a running server for its health.
 //!
-//! Exit codes: 0 done or healthy, 1 failed or unhealthy, 2 mistakes in flags or environment.
+//! Exit codes: 0 done or healthy, 1 failed or unhealthy, 2 errors in flags or environment.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ fn main() -> ExitCode {
             print(&text);
             ExitCode::SUCCESS
         }
-        Err(mistakes) => {
-            complain(&mistakes.to_string());
+        Err(errors) => {
+            complain(&errors.to_string());
             ExitCode::from(2)
         }
     }
@@ -33,7 +33,7 @@ fn serve(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "cannot serve");
-            if app::is_mistake(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if app::is_config_error(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -31,18 +31,18 @@ fn help_and_version_go_to_stdout_and_end_well() {
 }
 
 #[test]
-fn mistakes_go_to_stderr_all_at_once_and_end_with_2() {
+fn errors_go_to_stderr_all_at_once_and_end_with_2() {
     // The address is free: were anything started, it would go on serving and never end.
     let output = exporter(&["--web.listen-address=127.0.0.1:0", "--nonsense"], &[("LOG_LEVEL", "loud")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
     let message = text(&output.stderr);
-    assert!(message.contains("2 mistakes") && message.contains("--nonsense"), "{message}");
+    assert!(message.contains("2 errors") && message.contains("--nonsense"), "{message}");
     assert!(message.contains("--log.level (LOG_LEVEL): \"loud\" in LOG_LEVEL"), "{message}");
 }
 
 #[test]
-fn a_mistake_in_the_environment_alone_ends_with_2_whatever_the_command() {
+fn an_error_in_the_environment_alone_ends_with_2_whatever_the_command() {
     for command in [&[][..], &["doctor"], &["healthcheck"]] {
         assert_eq!(exporter(command, &[("DOCKER_HOST", "ssh://host")]).status.code(), Some(2), "{command:?}");
     }

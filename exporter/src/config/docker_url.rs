@@ -1,24 +1,23 @@
-//! `--docker.url` in every form that Docker's clients and the predecessor know, and the certificates that TLS needs.
+//! Parses `--docker.url` in every form of Docker's clients and of the predecessor, and checks the certificates of TLS.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::DockerEndpoint;
-use super::listen::bare_host;
-use super::mistakes::Reason;
+use super::error::Reason;
+use super::types::DockerEndpoint;
+use super::values::bare_host;
 
 /// The files that Docker's clients keep in `DOCKER_CERT_PATH`.
 const CERTIFICATES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
 
-/// An endpoint whose certificates are not looked up yet.
+/// A Docker URL whose certificates are not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Url {
     /// A socket's path.
     Unix(PathBuf),
-    /// `tcp://`: TLS or not is for `DOCKER_TLS_VERIFY` to say.
+    /// `tcp://`; `DOCKER_TLS_VERIFY` decides on TLS.
     Tcp { host: String, port: Option<u16> },
     /// `http://`.
     Http { host: String, port: Option<u16> },
@@ -26,8 +25,8 @@ pub(super) enum Url {
     Https { host: String, port: Option<u16> },
 }
 
-/// The URL, taken apart.
-pub(super) fn url(text: &str) -> Result<Url, Reason> {
+/// Parses a URL.
+pub(super) fn parse(text: &str) -> Result<Url, Reason> {
     let (scheme, rest) = text.split_once("://").ok_or(Reason::Scheme)?;
     match scheme.to_ascii_lowercase().as_str() {
         "unix" => socket(rest).map(Url::Unix),
@@ -38,7 +37,7 @@ pub(super) fn url(text: &str) -> Result<Url, Reason> {
     }
 }
 
-/// The predecessor wrote `unix://var/run/docker.sock`, without the slash that makes the path absolute.
+/// Parses a socket path. The predecessor wrote `unix://var/run/docker.sock`, without the slash of an absolute path.
 fn socket(rest: &str) -> Result<PathBuf, Reason> {
     match rest.trim_matches('/') {
         "" => Err(Reason::NoSocket),
@@ -47,7 +46,7 @@ fn socket(rest: &str) -> Result<PathBuf, Reason> {
     }
 }
 
-/// `HOST` or `HOST:PORT`, with nothing but a slash behind it.
+/// Parses `HOST` or `HOST:PORT`, with at most a slash behind it.
 fn authority(rest: &str) -> Result<(String, Option<u16>), Reason> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '@', '?', '#']) {
@@ -63,20 +62,18 @@ fn authority(rest: &str) -> Result<(String, Option<u16>), Reason> {
     Ok((host.to_owned(), port))
 }
 
-/// The number behind a colon; nobody can be reached at port 0.
+/// Parses the port behind a colon. Nothing listens on port 0.
 fn usable_port(text: &str) -> Result<u16, Reason> {
     let digits = text.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|digits| digits.parse().ok()).filter(|&port| port != 0).ok_or(Reason::Port)
 }
 
 impl Url {
-    /// The endpoint; `tls_verify` and `certificates` as Docker's own client uses them: TLS for `https://`, and for
-    /// `tcp://` where verification is asked for. `http://` stays plain, as it says.
-    ///
-    /// A port that is not given is Docker's for `tcp://` (2375, 2376 with TLS) and the scheme's for the others.
+    /// Returns the endpoint. As with Docker's own client, `https://` uses TLS, `tcp://` does with `DOCKER_TLS_VERIFY`, and
+    /// `http://` does not. The default port is 2375 for `tcp://` (2376 with TLS) and the scheme's for the others.
     ///
     /// # Errors
-    /// The reason why the certificates cannot be used, with the directory they were looked for in.
+    /// A certificate cannot be read; the error has the directory.
     pub(super) fn endpoint(
         self,
         tls_verify: bool,
@@ -96,7 +93,7 @@ fn address(host: &str, port: Option<u16>, default: u16) -> String {
     format!("{host}:{}", port.unwrap_or(default))
 }
 
-/// TLS was asked for: without its files no request could ever succeed, so that they are looked at now.
+/// Checks the certificates at start: without them every request would fail.
 fn tls(address: String, certificates: Option<PathBuf>) -> Result<DockerEndpoint, (OsString, Reason)> {
     let certificates = certificates.ok_or((OsString::new(), Reason::NoCertificates))?;
     for name in CERTIFICATES {
@@ -110,14 +107,4 @@ fn tls(address: String, certificates: Option<PathBuf>) -> Result<DockerEndpoint,
 
 fn readable(file: &Path) -> io::Result<()> {
     File::open(file).map(drop)
-}
-
-impl fmt::Display for DockerEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "http://{address}"),
-            Self::Tls { address, .. } => write!(f, "https://{address}"),
-        }
-    }
 }

@@ -1,9 +1,10 @@
-//! What the table says for people: `--help`, `--version`, and the README's table.
+//! Renders the table for people: `--help`, `--version`, and the README's table.
 
-use super::flags::{FLAGS, Flag, Group};
-use super::lex::COMMANDS;
+use super::args::COMMANDS;
+use super::flag::{Flag, Group};
+use super::table::FLAGS;
 
-/// Said in front of the flags.
+/// The text before the flags.
 const HEAD: &str = "\
 Prometheus metrics of every container on this host, read straight from the kernel.
 
@@ -15,7 +16,7 @@ given twice the last one counts. A variable that is set but empty counts as not 
 Commands:
 ";
 
-/// The whole of `--help`.
+/// Returns the text of `--help`.
 pub(super) fn help() -> String {
     let mut text = HEAD.to_owned();
     for (name, _, about) in COMMANDS {
@@ -31,13 +32,13 @@ pub(super) fn help() -> String {
     text
 }
 
-/// Name and version, as one line.
+/// Returns name and version in one line.
 pub(super) fn version() -> String {
     let revision = env!("BUILD_REVISION");
     format!("docker-stats-exporter {} (revision {revision})\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// The flags as a Markdown table, for the README.
+/// Returns the flags as a Markdown table, for the README.
 #[must_use]
 pub fn markdown_table() -> String {
     let mut text = String::from("| flag | environment | default | meaning |\n|---|---|---|---|\n");
@@ -54,7 +55,7 @@ fn line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// A collector takes one line, all others two.
+/// Appends a flag: one line for a collector, two for all others.
 fn describe(text: &mut String, flag: &Flag) {
     if flag.collector().is_some() {
         return line(text, &format!("  --[no-]{:<24} {:<4} {}", flag.name, flag.default, flag.help));

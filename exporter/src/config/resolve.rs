@@ -1,22 +1,26 @@
-//! Flag before variable before default; each value handed to its row, every mistake kept; then the finished value.
+//! Picks the value of each row (flag before variable before default), writes it to the configuration, and combines what
+//! depends on several rows.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 
-use super::apply::{Draft, Wanted};
-use super::flags::{Apply, FLAGS, Flag};
-use super::help;
-use super::lex::{Lexed, Occurrence, Word};
-use super::mistakes::{Mistake, Mistakes, Origin, Reason};
-use super::{Command, Config, EbpfMode, ListenAddress, SourceMode, globs, values};
+use super::args::{Args, CommandName, GivenFlag};
+use super::error::{Error, Errors, Origin, Reason};
+use super::flag::{Apply, Flag, Partial, Print};
+use super::table::FLAGS;
+use super::types::{Command, Config, EbpfMode, ListenAddress};
+use super::values::borrowed;
+use super::{help, values};
+use crate::metrics::CollectorSet;
+use crate::name::{ContainerFilter, DEFAULT_LABELS, LabelPolicy};
 
-/// The environment: answers for one variable.
+/// The environment: returns one variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The variable whose emptiness says something.
-const EMPTY_COUNTS: &str = "USE_PSEUDO_FILES";
+/// The variable whose empty value is a value.
+const EMPTY_IS_A_VALUE: &str = "USE_PSEUDO_FILES";
 
 /// One value for one row.
 struct Given<'a> {
@@ -25,89 +29,80 @@ struct Given<'a> {
     origin: Origin,
 }
 
-/// Makes the command of what was lexed and of the environment.
-pub(super) fn command(lexed: Lexed, env: Env<'_>) -> Result<Command, Mistakes> {
-    let Lexed { occurrences, word, mut mistakes } = lexed;
-    let mut draft = Draft::default();
-    for flag in FLAGS.iter() {
-        for given in given(flag, &occurrences, env) {
-            apply(&mut draft, flag, &given, &mut mistakes);
+/// Builds the command from the split command line and the environment.
+pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
+    let Args { flags, command, mut errors } = args;
+    let mut partial = Partial::new();
+    for row in FLAGS.iter() {
+        for given in given(row, &flags, env) {
+            if let Err(reason) = apply(&mut partial, row, &given) {
+                let value = given.value.as_deref().unwrap_or_default();
+                errors.push(row.error(reason).with_value(value, given.origin));
+            }
         }
     }
-    match draft.wanted {
-        Some(Wanted::Help) => return Ok(Command::Help(help::help())),
-        Some(Wanted::Version) => return Ok(Command::Version(help::version())),
+    match partial.print {
+        Some(Print::Help) => return Ok(Command::Help(help::help())),
+        Some(Print::Version) => return Ok(Command::Version(help::version())),
         None => {}
     }
-    let finished = finish(draft, env, &mut mistakes);
-    match finished {
-        Some(config) if mistakes.is_empty() => Ok(chosen(word, config)),
-        _ => Err(Mistakes(mistakes)),
+    let config = combine(partial, env, &mut errors);
+    if !errors.is_empty() {
+        return Err(Errors(errors));
     }
-}
-
-fn chosen(word: Option<Word>, config: Config) -> Command {
-    match word {
+    Ok(match command {
         None => Command::Serve(Box::new(config)),
-        Some(Word::Doctor) => Command::Doctor(Box::new(config)),
+        Some(CommandName::Doctor) => Command::Doctor(Box::new(config)),
         // One answer is enough: all addresses belong to one process.
-        Some(Word::Healthcheck) => {
-            let first = config.listen.into_iter().next();
-            Command::Healthcheck(first.unwrap_or(ListenAddress::Any(8081)))
+        Some(CommandName::Healthcheck) => {
+            Command::Healthcheck(config.listen.into_iter().next().unwrap_or(ListenAddress::Any(8081)))
         }
-    }
+    })
 }
 
-/// What was given for a row: its flags, else its first variable that is set, else its default.
-fn given<'a>(flag: &'a Flag, occurrences: &'a [Occurrence], env: Env<'_>) -> Vec<Given<'a>> {
-    let flags: Vec<Given<'_>> = occurrences
+/// Returns the values of a row: those of its flags, else of its first variable that is set, else its default.
+fn given<'a>(row: &'a Flag, flags: &'a [GivenFlag], env: Env<'_>) -> Vec<Given<'a>> {
+    let flags: Vec<Given<'_>> = flags
         .iter()
-        .filter(|occurrence| !flag.name.is_empty() && occurrence.name == flag.name)
-        .map(|occurrence| Given {
-            value: occurrence.value.as_deref().map(Cow::Borrowed),
-            negated: occurrence.negated,
+        .filter(|flag| !row.name.is_empty() && flag.name == row.name)
+        .map(|flag| Given {
+            value: flag.value.as_deref().map(Cow::Borrowed),
+            negated: flag.negated,
             origin: Origin::CommandLine,
         })
         .collect();
     if !flags.is_empty() {
         return flags;
     }
-    if let Some((name, value)) = variable(flag, env) {
+    if let Some((name, value)) = variable(row, env) {
         return vec![Given { value: Some(Cow::Owned(value)), negated: false, origin: Origin::Variable(name) }];
     }
-    let default = flag.default_is_value.then(|| Cow::Borrowed(OsStr::new(flag.default)));
+    let default = row.default_is_value.then(|| Cow::Borrowed(OsStr::new(row.default)));
     default.map(|value| Given { value: Some(value), negated: false, origin: Origin::Default }).into_iter().collect()
 }
 
-fn variable(flag: &Flag, env: Env<'_>) -> Option<(&'static str, OsString)> {
+fn variable(row: &Flag, env: Env<'_>) -> Option<(&'static str, OsString)> {
     let set = |name: &'static str| env(name).map(|value| (name, value));
-    flag.variables.iter().filter_map(|&name| set(name)).find(|(name, value)| !value.is_empty() || *name == EMPTY_COUNTS)
+    let mut variables = row.variables.iter().filter_map(|&name| set(name));
+    variables.find(|(name, value)| !value.is_empty() || *name == EMPTY_IS_A_VALUE)
 }
 
-/// Hands the value to the row, and writes down what is wrong with it.
-fn apply(draft: &mut Draft, flag: &Flag, given: &Given<'_>, mistakes: &mut Vec<Mistake>) {
-    let value = given.value.as_deref();
-    if let Err(reason) = try_apply(draft, flag, given) {
-        mistakes.push(Mistake::of_value(flag, value.unwrap_or_default(), given.origin, reason));
-    }
-}
-
-fn try_apply(draft: &mut Draft, flag: &Flag, given: &Given<'_>) -> Result<(), Reason> {
+fn apply(partial: &mut Partial, row: &Flag, given: &Given<'_>) -> Result<(), Reason> {
     let value = given.value.as_deref();
     let text = value.map(|value| value.to_str().map(str::trim).ok_or(Reason::NotUtf8));
-    match flag.apply {
-        Apply::Text(apply) => return apply(draft, text.transpose()?.unwrap_or_default()),
-        Apply::Switch(apply) => apply(draft, values::switch(text.transpose()?)?),
+    match row.apply {
+        Apply::Text(apply) => return apply(partial, text.transpose()?.unwrap_or_default()),
+        Apply::Switch(apply) => apply(partial, values::switch(text.transpose()?)?),
         Apply::Collector(collector) => {
-            draft.switched.push((collector, values::switch(text.transpose()?)? != given.negated));
+            partial.collectors.push((collector, values::switch(text.transpose()?)? != given.negated));
         }
-        Apply::Path(apply) => apply(draft, PathBuf::from(value.unwrap_or_default())),
-        Apply::Directory(apply) => apply(draft, directory(value.unwrap_or_default(), given.origin)?),
+        Apply::Path(apply) => apply(partial, PathBuf::from(value.unwrap_or_default())),
+        Apply::Directory(apply) => apply(partial, directory(value.unwrap_or_default(), given.origin)?),
     }
     Ok(())
 }
 
-/// A directory that was given must be readable. A default one that is absent is a fact about the host.
+/// Requires a given directory to be readable. A default directory may be missing on this host.
 fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
     let path = PathBuf::from(value);
     if origin != Origin::Default {
@@ -116,56 +111,48 @@ fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
     Ok(path)
 }
 
-/// What depends on more than one row. None where that is a mistake.
-fn finish(draft: Draft, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> Option<Config> {
-    let labels = kept("containers.labels", globs::label_policy(draft.labels.as_deref()), mistakes);
-    let filter = kept("containers.include", globs::container_filter(&draft.include, &draft.exclude), mistakes);
-    let collectors = draft.collectors();
-    if (draft.snapshot, draft.ebpf) == (EbpfMode::On, EbpfMode::Off) {
-        kept::<()>("read.snapshot", Err(Reason::RuledOut("--ebpf=off: snapshots are taken by eBPF")), mistakes);
+/// Combines what depends on more than one row.
+fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
+    let mut config = partial.config;
+    config.source = partial.source.or(partial.pseudo_files).unwrap_or(config.source);
+    let start = if partial.disable_defaults { CollectorSet::EMPTY } else { CollectorSet::defaults() };
+    config.collectors = partial
+        .collectors
+        .iter()
+        .fold(start, |set, &(collector, on)| if on { set.with(collector) } else { set.without(collector) });
+    let labels = partial.labels.as_deref().map_or_else(|| DEFAULT_LABELS.to_vec(), borrowed);
+    match LabelPolicy::new(&labels) {
+        Ok(labels) => config.labels = labels,
+        Err(globs) => errors.extend(row("containers.labels").map(|row| row.error(Reason::Glob(globs)))),
     }
-    let certificates = draft.certificates.or_else(|| default_certificates(env));
-    let docker = draft.docker.endpoint(draft.tls_verify, certificates);
-    let docker = docker.map_err(|(directory, reason)| mistakes.extend(certificates_mistake(&directory, reason, env)));
-    Some(Config {
-        listen: draft.listen,
-        telemetry_path: draft.telemetry_path,
-        max_requests: draft.max_requests,
-        source: draft.source.or(draft.pseudo_files).unwrap_or(SourceMode::Auto),
-        cgroup_root: draft.cgroup_root,
-        procfs_root: draft.procfs_root,
-        docker: docker.ok()?,
-        resync_interval: draft.resync_interval,
-        min_interval: draft.min_interval,
-        labels: labels?,
-        filter: filter?,
-        linger: draft.linger,
-        schema: draft.schema,
-        collectors,
-        ebpf: draft.ebpf,
-        snapshot: draft.snapshot,
-        log_level: draft.log_level,
-        log_format: draft.log_format,
-    })
+    match ContainerFilter::new(&borrowed(&partial.include), &borrowed(&partial.exclude)) {
+        Ok(filter) => config.filter = filter,
+        Err(globs) => errors.extend(row("containers.include").map(|row| row.error(Reason::Glob(globs)))),
+    }
+    if (config.snapshot, config.ebpf) == (EbpfMode::On, EbpfMode::Off) {
+        let reason = Reason::RuledOut("--ebpf=off: snapshots are taken by eBPF");
+        errors.extend(row("read.snapshot").map(|row| row.error(reason)));
+    }
+    let certificates = partial.certificates.or_else(|| default_certificates(env));
+    match partial.docker_url.endpoint(partial.tls_verify, certificates) {
+        Ok(docker) => config.docker = docker,
+        Err((directory, reason)) => errors.extend(certificates_error(&directory, reason, env)),
+    }
+    config
 }
 
-/// The value, or a mistake of this flag.
-fn kept<T>(name: &str, made: Result<T, Reason>, mistakes: &mut Vec<Mistake>) -> Option<T> {
-    let flag = FLAGS.iter().find(|flag| flag.name == name)?;
-    made.map_err(|reason| mistakes.push(Mistake::of_flag(flag, reason))).ok()
+fn row(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|row| row.name == name)
 }
 
-/// Where Docker's own client looks when `DOCKER_CERT_PATH` is not set.
+/// Returns the directory of Docker's own client when `DOCKER_CERT_PATH` is not set.
 fn default_certificates(env: Env<'_>) -> Option<PathBuf> {
     env("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".docker"))
 }
 
-fn certificates_mistake(directory: &OsStr, reason: Reason, env: Env<'_>) -> Option<Mistake> {
-    let flag = FLAGS.iter().find(|flag| flag.variables.contains(&"DOCKER_CERT_PATH"))?;
-    let origin = variable(flag, env).map_or(Origin::Default, |(name, _)| Origin::Variable(name));
-    Some(if directory.is_empty() {
-        Mistake::of_flag(flag, reason)
-    } else {
-        Mistake::of_value(flag, directory, origin, reason)
-    })
+fn certificates_error(directory: &OsStr, reason: Reason, env: Env<'_>) -> Option<Error> {
+    let row = FLAGS.iter().find(|row| row.variables.contains(&"DOCKER_CERT_PATH"))?;
+    let origin = variable(row, env).map_or(Origin::Default, |(name, _)| Origin::Variable(name));
+    let error = row.error(reason);
+    Some(if directory.is_empty() { error } else { error.with_value(directory, origin) })
 }

@@ -26,7 +26,7 @@ pub enum BindError {
 impl BindError {
     /// Whether an address itself is wrong, and not only to be had at the moment: its host has no meaning here.
     #[must_use]
-    pub fn is_mistake(&self) -> bool {
+    pub fn is_config_error(&self) -> bool {
         match self {
             // The system's own errors have a number; those of the resolver have none.
             Self::Refused(refusals) => refusals.iter().any(|refusal| refusal.reason.raw_os_error().is_none()),

@@ -1,4 +1,4 @@
-//! The command line: mistakes are told all at once before anything listens; the other subcommands.
+//! The command line: errors are told all at once before anything listens; the other subcommands.
 
 use exporter_tests::Exporter;
 use exporter_tests::exporter::{Builder, free_address};
@@ -12,7 +12,7 @@ fn run(builder: Builder) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn every_mistake_is_named_at_once() {
+fn every_error_is_named_at_once() {
     let (code, _, said) = run(Exporter::builder()
         .flag("--web.listen-address=nowhere:99999")
         .flag("--no-such-flag")
@@ -22,7 +22,7 @@ fn every_mistake_is_named_at_once() {
         .env("DOCKER_CLIENT_URL", "ftp://x")
         .env("REFRESH_INTERVAL", "soon"));
     assert_eq!(code, Some(2), "{said}");
-    for mistake in [
+    for error in [
         "web.listen-address",
         "99999",
         "no-such-flag",
@@ -35,7 +35,7 @@ fn every_mistake_is_named_at_once() {
         "REFRESH_INTERVAL",
         "soon",
     ] {
-        assert!(said.contains(mistake), "{mistake} is not named: {said}");
+        assert!(said.contains(error), "{error} is not named: {said}");
     }
 }
 

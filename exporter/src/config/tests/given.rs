@@ -205,7 +205,7 @@ fn the_command_stands_before_or_after_the_flags() {
 }
 
 #[test]
-fn help_and_version_are_given_in_spite_of_mistakes() {
+fn help_and_version_are_given_in_spite_of_errors() {
     let env = [("LOG_LEVEL", "loud")];
     assert!(matches!(parse(&["--nonsense", "--help"], &env), Ok(Command::Help(_))));
     assert!(matches!(parse(&["-h"], &env), Ok(Command::Help(_))));

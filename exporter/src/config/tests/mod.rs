@@ -1,15 +1,15 @@
 //! Flags and environment as a user gives them. No test reads the real environment.
 
+mod errors;
 mod given;
-mod mistakes;
 mod table;
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Command, Config, Mistakes};
+use super::{Command, Config, Errors};
 
-fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Mistakes> {
+fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Errors> {
     let find = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
     Config::from(args.iter().map(OsString::from), find)
 }
@@ -19,21 +19,21 @@ fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
     match parse(args, env) {
         Ok(Command::Serve(config)) => *config,
         Ok(other) => panic!("{args:?} {env:?}: {other:?}"),
-        Err(mistakes) => panic!("{args:?} {env:?}: {mistakes}"),
+        Err(errors) => panic!("{args:?} {env:?}: {errors}"),
     }
 }
 
 /// The lines about what must be wrong.
-fn complaints(args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
+fn error_lines(args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
     match parse(args, env) {
         Ok(command) => panic!("{args:?} {env:?} was accepted: {command:?}"),
-        Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
+        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
     }
 }
 
 /// The one line about what must be wrong.
-fn complaint(args: &[&str], env: &[(&str, &str)]) -> String {
-    let mut lines = complaints(args, env);
+fn error_line(args: &[&str], env: &[(&str, &str)]) -> String {
+    let mut lines = error_lines(args, env);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     lines.remove(0)
 }

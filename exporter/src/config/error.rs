@@ -1,26 +1,25 @@
-//! What was wrong with flags and environment, collected and said in one message.
+//! The errors in flags and environment of one start, in one message.
 //!
-//! Each line names the flag and its variables, the value and where it came from, and what is accepted.
+//! Each line names the flag and its variables, the value and its origin, and what is accepted.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::flags::Flag;
 use crate::name::GlobError;
 
-/// Longer values are cut in messages: a mistake must fit a line.
-const SHOWN_VALUE: usize = 120;
+/// Longer values are truncated in messages, in characters.
+const MAX_SHOWN: usize = 120;
 
-/// Where a value came from.
+/// Origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag.
+    /// A flag on the command line.
     CommandLine,
     /// This environment variable.
     Variable(&'static str),
-    /// The table: nothing was given.
+    /// The default of the table.
     Default,
 }
 
@@ -34,88 +33,88 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a value cannot be used. Reads on after the value: `"x" <reason>`.
+/// Why a value cannot be used. The message continues the sentence `"VALUE" …`.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    /// No flag of this name.
+    /// No flag has this name.
     #[error("is no flag of this program")]
     UnknownFlag,
-    /// No command of this name.
+    /// No command has this name.
     #[error("is no command of this program")]
     UnknownCommand,
-    /// A command after a command.
+    /// A second command.
     #[error("is one command too many")]
     SecondCommand,
-    /// A flag that wants a value stands alone.
+    /// A flag without its value.
     #[error("needs a value")]
     NoValue,
     /// Text that is not UTF-8.
     #[error("is not valid UTF-8")]
     NotUtf8,
-    /// None of the accepted words.
+    /// Not one of the accepted words.
     #[error("is not one of the accepted words")]
     Word,
     /// Not a number, or out of range.
-    #[error("is not such a number")]
+    #[error("is not an accepted number")]
     Number,
-    /// Not a length of time.
-    #[error("is not a length of time")]
+    /// Not a duration.
+    #[error("is not a duration")]
     Duration,
-    /// A length of time below zero.
+    /// A negative duration.
     #[error("is negative")]
     Negative,
-    /// A length of time below what makes sense.
+    /// A duration below the minimum.
     #[error("is too short")]
     TooShort,
-    /// A length of time beyond what a clock can add.
+    /// A duration above the maximum.
     #[error("is too long")]
     TooLong,
-    /// No port, or a port that is none.
+    /// No port, or an invalid one.
     #[error("has no usable port after its last colon")]
     Port,
-    /// No usable host.
+    /// No valid host.
     #[error("has no usable host")]
     Host,
-    /// An IPv6 address whose end and port cannot be told apart.
+    /// An IPv6 address without brackets, which cannot be separated from its port.
     #[error("is ambiguous: an IPv6 address stands in brackets")]
     BareIpv6,
-    /// A path that HTTP would not carry as it stands.
+    /// A path that would need escaping.
     #[error("is not a plain absolute URL path")]
     UrlPath,
-    /// A path that has an owner.
-    #[error("is taken: it is the exporter's own {0}")]
+    /// A path of another page.
+    #[error("is the path of the exporter's own {0}")]
     ReservedPath(&'static str),
-    /// A directory that is not there, not one, or not ours to read.
+    /// Not a readable directory.
     #[error("cannot be read as a directory: {0}")]
     Directory(#[source] io::Error),
-    /// A file that TLS needs.
+    /// A certificate file that cannot be read.
     #[error("cannot be used for TLS: {} cannot be read: {source}", .file.display())]
     Certificate {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// Neither a directory of certificates nor a home that would hold the default one.
+    /// Neither a directory of certificates nor a home directory.
     #[error("is not set, and without HOME there is no default, while the Docker URL asks for TLS")]
     NoCertificates,
-    /// Globs that cannot be compiled, each alone or all together.
+    /// Globs that cannot be compiled.
     #[error("cannot be used: {}", joined(.0))]
     Glob(Vec<GlobError>),
-    /// A URL whose scheme nobody here speaks.
-    #[error("has no scheme that is understood")]
+    /// A URL with an unknown scheme.
+    #[error("has no known scheme")]
     Scheme,
-    /// A URL with more in it than an address.
+    /// A URL with more than an address.
     #[error("holds more than an address (user, path or query)")]
     MoreThanAddress,
-    /// A `unix://` URL that names nothing.
+    /// A `unix://` URL without a path.
     #[error("names no socket")]
     NoSocket,
-    /// It takes what another flag rules out.
+    /// A flag that contradicts another one.
     #[error("cannot be `on` with {0}")]
     RuledOut(&'static str),
-    /// Known, and not there yet.
-    #[error("asks for what this version cannot do: {0}")]
+    /// A feature of another version.
+    #[error("needs a feature that this version does not have: {0}")]
     NotInThisVersion(&'static str),
 }
 
@@ -123,38 +122,32 @@ fn joined(errors: &[GlobError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// One mistake.
+/// One error in flags or environment.
 #[derive(Debug)]
-pub struct Mistake {
+pub struct Error {
     /// Flag and variables, or the word itself.
     subject: String,
-    /// The value as it was given, escaped and cut, and where it came from.
+    /// The given value, escaped and truncated, and its origin.
     value: Option<(String, Origin)>,
-    /// What is wrong with it.
+    /// Why it cannot be used.
     pub reason: Reason,
-    /// What would have been right.
+    /// What is accepted.
     hint: String,
 }
 
-impl Mistake {
-    /// A value that a row of the table does not accept.
-    pub(super) fn of_value(flag: &Flag, value: &OsStr, origin: Origin, reason: Reason) -> Self {
-        Self { value: Some((shown(value), origin)), ..Self::of_flag(flag, reason) }
-    }
-
-    /// A row without any value.
-    pub(super) fn of_flag(flag: &Flag, reason: Reason) -> Self {
-        Self { subject: flag.subject(), value: None, reason, hint: format!("accepted: {}", flag.accepts) }
-    }
-
-    /// A word that belongs to no row.
-    pub(super) fn of_word(word: &OsStr, reason: Reason, hint: String) -> Self {
-        let subject = if word.is_empty() { "\"\"".to_owned() } else { shown(word) };
+impl Error {
+    /// Returns an error of a flag or a word that has no value.
+    pub(super) fn new(subject: String, reason: Reason, hint: String) -> Self {
         Self { subject, value: None, reason, hint }
+    }
+
+    /// Adds the value and its origin.
+    pub(super) fn with_value(self, value: &OsStr, origin: Origin) -> Self {
+        Self { value: Some((shown(value), origin)), ..self }
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Some((value, origin)) => write!(f, "{}: \"{value}\" {origin} {}", self.subject, self.reason)?,
@@ -164,17 +157,17 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Escaped, so that a value can neither break the line nor hide, and cut.
-fn shown(value: &OsStr) -> String {
+/// Escapes and truncates a value, so that it fits one line of a message.
+pub(super) fn shown(value: &OsStr) -> String {
     let text = without_password(&value.to_string_lossy());
-    let mut shown: String = text.chars().take(SHOWN_VALUE).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_VALUE).is_some() {
+    let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_SHOWN).is_some() {
         shown.push('…');
     }
     shown
 }
 
-/// A URL may carry a user and a password, which no log should.
+/// Removes user and password from a URL, which are not logged.
 fn without_password(text: &str) -> String {
     match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
         Some((scheme, (_, host))) => format!("{scheme}://***@{host}"),
@@ -182,17 +175,17 @@ fn without_password(text: &str) -> String {
     }
 }
 
-/// Every mistake of one start; never empty.
+/// Every error of one start; never empty.
 #[derive(Debug)]
-pub struct Mistakes(pub Vec<Mistake>);
+pub struct Errors(pub Vec<Error>);
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };
-        writeln!(f, "docker-stats-exporter: {} mistake{plural} in flags and environment; not started", self.0.len())?;
-        self.0.iter().try_for_each(|mistake| writeln!(f, "  {mistake}"))?;
+        writeln!(f, "docker-stats-exporter: {} error{plural} in flags and environment; not started", self.0.len())?;
+        self.0.iter().try_for_each(|error| writeln!(f, "  {error}"))?;
         write!(f, "`docker-stats-exporter --help` lists every flag and variable")
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for Errors {}

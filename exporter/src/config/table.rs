@@ -1,14 +1,33 @@
-//! The rows of the table, each flag and variable once: all that is said of it, and what it does.
-//!
-//! To add one, add a row here, a function to `apply` and a field to [`super::Config`]; help, README and the table
-//! tests follow.
+//! The table of flags and variables. To add one, add a row here and a field to [`super::Config`]; parsing, `--help`, the
+//! README and the table tests follow.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use super::apply::{self, Wanted};
-use super::flags::{Apply, Flag, Group};
+use super::error::Reason;
+use super::flag::{Apply, Flag, Group, Partial, Print};
+use super::types::{EbpfMode, LogFormat, Schema, SourceMode};
+use super::{docker_url, values};
+use crate::metrics::Collector;
 
-/// What most rows are like.
+/// Every flag and variable, in the order of `--help`.
+pub static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
+    let collectors = Collector::ALL.iter().map(|&collector| collector_row(collector));
+    FIXED.iter().cloned().chain(collectors).collect()
+});
+
+fn collector_row(collector: Collector) -> Flag {
+    Flag {
+        name: Cow::Owned(format!("collector.{collector}")),
+        default: if collector.default_on() { "on" } else { "off" },
+        help: collector.about(),
+        apply: Apply::Collector(collector),
+        ..SWITCH
+    }
+}
+
+/// Fields that most rows share.
 const ROW: Flag = Flag {
     name: Cow::Borrowed(""),
     variables: &[],
@@ -23,9 +42,9 @@ const ROW: Flag = Flag {
 };
 
 /// A row that is on or off.
-pub(super) const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
+const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
 
-/// A row whose default is a value like one that is given.
+/// A row whose default is parsed like a given value.
 const VALUE: Flag = Flag { default_is_value: true, ..ROW };
 
 const DIRECTORY: &str = "a directory that can be read";
@@ -33,7 +52,7 @@ const DURATION: &str = "seconds (120, 1.5) or a number with a unit (500ms, 5m, 1
 const GLOBS: &str = "comma-separated globs (web-*, {a,b}, [0-9])";
 
 /// The rows that are not collectors.
-pub(super) const FIXED: &[Flag] = &[
+const FIXED: &[Flag] = &[
     Flag {
         name: Cow::Borrowed("web.listen-address"),
         variables: &["WEB_LISTEN_ADDRESS"],
@@ -42,7 +61,7 @@ pub(super) const FIXED: &[Flag] = &[
         help: "where to listen: :PORT, HOST:PORT or [::1]:PORT; repeatable, comma-separated in the variable",
         accepts: ":PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to 65535",
         repeatable: true,
-        apply: Apply::Text(apply::listen),
+        apply: Apply::Text(listen),
         ..VALUE
     },
     Flag {
@@ -52,16 +71,16 @@ pub(super) const FIXED: &[Flag] = &[
         default: "/metrics",
         help: "URL path of the metrics",
         accepts: "a path that begins with / and is not /, /healthz or /readyz",
-        apply: Apply::Text(apply::telemetry_path),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.telemetry_path, values::telemetry_path(text))),
         ..VALUE
     },
     Flag {
         name: Cow::Borrowed("web.config.file"),
         variables: &["WEB_CONFIG_FILE"],
         value: "FILE",
-        help: "TLS and basic authentication (not in this version: giving it is a mistake)",
+        help: "TLS and basic authentication (not in this version: giving it is an error)",
         accepts: "nothing yet; leave it out and let a reverse proxy protect the metrics",
-        apply: Apply::Text(apply::web_config_file),
+        apply: Apply::Text(web_config_file),
         ..ROW
     },
     Flag {
@@ -70,7 +89,7 @@ pub(super) const FIXED: &[Flag] = &[
         default: "40",
         help: "scrapes served at a time; one more is answered with 503",
         accepts: "a whole number from 1 to 100000",
-        apply: Apply::Text(apply::max_requests),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.max_requests, values::max_requests(text))),
         ..VALUE
     },
     Flag {
@@ -81,7 +100,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "cgroup, docker-api, or auto: cgroup where a cgroup tree can be read, else the Docker API",
         accepts: "auto, cgroup or docker-api",
-        apply: Apply::Text(apply::source),
+        apply: Apply::Text(|partial, text| set(&mut partial.source, values::word(text, SOURCES).map(Some))),
         ..ROW
     },
     Flag {
@@ -90,7 +109,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "the predecessor's switch: true is --source=cgroup, false or empty is docker-api; --source wins",
         accepts: "TRUE, YES, ENABLED or 1 for cgroup; FALSE, NO, DISABLED, 0 or empty for docker-api",
-        apply: Apply::Text(apply::use_pseudo_files),
+        apply: Apply::Text(|partial, text| set(&mut partial.pseudo_files, values::word(text, PSEUDO_FILES).map(Some))),
         ..ROW
     },
     Flag {
@@ -101,7 +120,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "root of the host's cgroup tree, or of a captured one",
         accepts: DIRECTORY,
-        apply: Apply::Directory(|draft, path| draft.cgroup_root = path),
+        apply: Apply::Directory(|partial, path| partial.config.cgroup_root = path),
         ..VALUE
     },
     Flag {
@@ -112,7 +131,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "the host's procfs, or a captured one",
         accepts: DIRECTORY,
-        apply: Apply::Directory(|draft, path| draft.procfs_root = path),
+        apply: Apply::Directory(|partial, path| partial.config.procfs_root = path),
         ..VALUE
     },
     Flag {
@@ -123,7 +142,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "scrapes closer together than this share one collection",
         accepts: DURATION,
-        apply: Apply::Text(apply::min_interval),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.min_interval, values::duration(text))),
         ..VALUE
     },
     Flag {
@@ -134,7 +153,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "on (fail at start where it cannot run), off, or auto: where kernel and capabilities allow",
         accepts: "auto, on or off",
-        apply: Apply::Text(apply::ebpf),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.ebpf, values::word(text, EBPF_MODES))),
         ..VALUE
     },
     Flag {
@@ -144,7 +163,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "counters of all containers by an eBPF iterator and not file by file: on (or fail at start), off, auto",
         accepts: "auto, on or off",
-        apply: Apply::Text(apply::snapshot),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.snapshot, values::word(text, EBPF_MODES))),
         ..VALUE
     },
     Flag {
@@ -155,7 +174,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Docker,
         help: "the Docker engine, asked for names and states: unix://, tcp://, http:// or https://",
         accepts: "unix:///PATH, or tcp://, http:// or https:// with HOST:PORT",
-        apply: Apply::Text(apply::docker_url),
+        apply: Apply::Text(|partial, text| set(&mut partial.docker_url, docker_url::parse(text))),
         ..VALUE
     },
     Flag {
@@ -165,7 +184,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Docker,
         help: "ca.pem, cert.pem and key.pem for https://, and for tcp:// with DOCKER_TLS_VERIFY",
         accepts: "a directory with ca.pem, cert.pem and key.pem",
-        apply: Apply::Path(|draft, path| draft.certificates = Some(path)),
+        apply: Apply::Path(|partial, path| partial.certificates = Some(path)),
         ..ROW
     },
     Flag {
@@ -174,7 +193,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Docker,
         help: "anything but empty makes tcp:// use TLS, as with Docker's own client",
         accepts: "anything",
-        apply: Apply::Text(apply::tls_verify),
+        apply: Apply::Text(|partial, _| set(&mut partial.tls_verify, Ok(true))),
         ..ROW
     },
     Flag {
@@ -185,7 +204,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Docker,
         help: "time between two full lists of the containers; events keep names fresh between them",
         accepts: "seconds (120, 1.5) or a number with a unit (5m, 1h30m), from 1s to 365d",
-        apply: Apply::Text(apply::resync_interval),
+        apply: Apply::Text(resync_interval),
         ..VALUE
     },
     Flag {
@@ -197,7 +216,7 @@ pub(super) const FIXED: &[Flag] = &[
         help: "comma-separated globs of container labels that become container_label_*; an empty value means none",
         accepts: GLOBS,
         repeatable: true,
-        apply: Apply::Text(apply::labels),
+        apply: Apply::Text(|partial, text| extend(partial.labels.get_or_insert_default(), values::label_globs(text))),
         ..ROW
     },
     Flag {
@@ -208,7 +227,7 @@ pub(super) const FIXED: &[Flag] = &[
         help: "expose only containers whose name, image or label (label:KEY=VALUE) matches; repeatable",
         accepts: GLOBS,
         repeatable: true,
-        apply: Apply::Text(apply::include),
+        apply: Apply::Text(|partial, text| extend(&mut partial.include, values::container_globs(text))),
         ..ROW
     },
     Flag {
@@ -219,7 +238,7 @@ pub(super) const FIXED: &[Flag] = &[
         help: "leave out containers whose name, image or label (label:KEY=VALUE) matches; repeatable",
         accepts: GLOBS,
         repeatable: true,
-        apply: Apply::Text(apply::exclude),
+        apply: Apply::Text(|partial, text| extend(&mut partial.exclude, values::container_globs(text))),
         ..ROW
     },
     Flag {
@@ -229,7 +248,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Exposition,
         help: "how long last_seen, state and exit code stay after a container's exit",
         accepts: DURATION,
-        apply: Apply::Text(apply::linger),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.linger, values::duration(text))),
         ..VALUE
     },
     Flag {
@@ -239,7 +258,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::Exposition,
         help: "names of the metrics: cadvisor, docker-stats (the predecessor's), or both",
         accepts: "cadvisor, docker-stats or both",
-        apply: Apply::Text(apply::schema),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.schema, values::word(text, SCHEMAS))),
         ..VALUE
     },
     Flag {
@@ -250,7 +269,7 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::General,
         help: "least severe level that is logged on stderr: trace, debug, info, warn or error",
         accepts: "trace, debug, info, warn or error",
-        apply: Apply::Text(apply::log_level),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.log_level, values::word(text, LOG_LEVELS))),
         ..VALUE
     },
     Flag {
@@ -261,27 +280,99 @@ pub(super) const FIXED: &[Flag] = &[
         group: Group::General,
         help: "shape of a log line: logfmt or json",
         accepts: "logfmt or json",
-        apply: Apply::Text(apply::log_format),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.log_format, values::word(text, LOG_FORMATS))),
         ..VALUE
     },
     Flag {
         name: Cow::Borrowed("version"),
         group: Group::General,
         help: "print the version and exit",
-        apply: Apply::Switch(|draft, on| draft.want(Wanted::Version, on)),
+        apply: Apply::Switch(|partial, on| print(partial, Print::Version, on)),
         ..SWITCH
     },
     Flag {
         name: Cow::Borrowed("help"),
         group: Group::General,
         help: "print this and exit",
-        apply: Apply::Switch(|draft, on| draft.want(Wanted::Help, on)),
+        apply: Apply::Switch(|partial, on| print(partial, Print::Help, on)),
         ..SWITCH
     },
     Flag {
         name: Cow::Borrowed("collector.disable-defaults"),
         help: "run only the collectors that are switched on by name",
-        apply: Apply::Switch(|draft, on| draft.disable_defaults = on),
+        apply: Apply::Switch(|partial, on| partial.disable_defaults = on),
         ..SWITCH
     },
 ];
+
+const SOURCES: &[(&str, SourceMode)] =
+    &[("auto", SourceMode::Auto), ("cgroup", SourceMode::Cgroup), ("docker-api", SourceMode::DockerApi)];
+
+/// The predecessor's words.
+const PSEUDO_FILES: &[(&str, SourceMode)] = &[
+    ("true", SourceMode::Cgroup),
+    ("yes", SourceMode::Cgroup),
+    ("enabled", SourceMode::Cgroup),
+    ("1", SourceMode::Cgroup),
+    ("false", SourceMode::DockerApi),
+    ("no", SourceMode::DockerApi),
+    ("disabled", SourceMode::DockerApi),
+    ("0", SourceMode::DockerApi),
+    ("", SourceMode::DockerApi),
+];
+
+const EBPF_MODES: &[(&str, EbpfMode)] = &[("auto", EbpfMode::Auto), ("on", EbpfMode::On), ("off", EbpfMode::Off)];
+
+const SCHEMAS: &[(&str, Schema)] =
+    &[("cadvisor", Schema::Cadvisor), ("docker-stats", Schema::DockerStats), ("both", Schema::Both)];
+
+const LOG_LEVELS: &[(&str, tracing::Level)] = &[
+    ("trace", tracing::Level::TRACE),
+    ("debug", tracing::Level::DEBUG),
+    ("info", tracing::Level::INFO),
+    ("warn", tracing::Level::WARN),
+    // Python's word, which the predecessor's users know.
+    ("warning", tracing::Level::WARN),
+    ("error", tracing::Level::ERROR),
+];
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)];
+
+fn set<T>(field: &mut T, parsed: Result<T, Reason>) -> Result<(), Reason> {
+    *field = parsed?;
+    Ok(())
+}
+
+fn extend(field: &mut Vec<String>, parsed: Result<Vec<String>, Reason>) -> Result<(), Reason> {
+    field.extend(parsed?);
+    Ok(())
+}
+
+fn print(partial: &mut Partial, text: Print, on: bool) {
+    if on {
+        partial.print = Some(text);
+    }
+}
+
+fn listen(partial: &mut Partial, text: &str) -> Result<(), Reason> {
+    for address in values::listen_addresses(text)? {
+        // Listening twice on one address would fail.
+        if !partial.config.listen.contains(&address) {
+            partial.config.listen.push(address);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the file: metrics that a user wants protected are never served unprotected.
+fn web_config_file(_: &mut Partial, _: &str) -> Result<(), Reason> {
+    Err(Reason::NotInThisVersion("TLS, basic authentication and headers"))
+}
+
+/// Refuses less than a second: lists without a pause would load the engine, and events bring what is new.
+fn resync_interval(partial: &mut Partial, text: &str) -> Result<(), Reason> {
+    match values::duration(text)? {
+        interval if interval < Duration::from_secs(1) => Err(Reason::TooShort),
+        interval => set(&mut partial.config.resync_interval, Ok(interval)),
+    }
+}

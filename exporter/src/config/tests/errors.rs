@@ -24,21 +24,21 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--web.telemetry-path", "/", "landing page"),
     ("--web.telemetry-path", "/healthz", "health endpoint"),
     ("WEB_TELEMETRY_PATH", "/readyz", "health endpoint"),
-    ("--web.config.file", "/etc/hosts", "this version cannot do"),
-    ("WEB_CONFIG_FILE", "web.yml", "this version cannot do"),
-    ("--web.max-requests", "0", "not such a number"),
-    ("--web.max-requests", "-1", "not such a number"),
-    ("--web.max-requests", "many", "not such a number"),
-    ("--web.max-requests", "100001", "not such a number"),
+    ("--web.config.file", "/etc/hosts", "this version does not have"),
+    ("WEB_CONFIG_FILE", "web.yml", "this version does not have"),
+    ("--web.max-requests", "0", "not an accepted number"),
+    ("--web.max-requests", "-1", "not an accepted number"),
+    ("--web.max-requests", "many", "not an accepted number"),
+    ("--web.max-requests", "100001", "not an accepted number"),
     ("--source", "files", "accepted words"),
     ("SOURCE", "api", "accepted words"),
     ("USE_PSEUDO_FILES", "maybe", "TRUE, YES, ENABLED or 1"),
     ("--path.cgroup", "/nonexistent", "No such file"),
     ("CGROUP_DIRECTORY", "/dev/null", "Not a directory"),
     ("PROC_DIRECTORY", "/nonexistent", "No such file"),
-    ("--docker.url", "/var/run/docker.sock", "no scheme"),
-    ("--docker.url", "npipe:////./pipe/docker_engine", "no scheme"),
-    ("DOCKER_HOST", "ssh://host", "no scheme"),
+    ("--docker.url", "/var/run/docker.sock", "no known scheme"),
+    ("--docker.url", "npipe:////./pipe/docker_engine", "no known scheme"),
+    ("DOCKER_HOST", "ssh://host", "no known scheme"),
     ("DOCKER_CLIENT_URL", "unix://", "no socket"),
     ("--docker.url", "tcp://", "no usable host"),
     ("--docker.url", "tcp://host:0", "no usable port"),
@@ -49,15 +49,15 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--docker.resync-interval", "0", "too short"),
     ("CONTAINER_REFRESH_INTERVAL", "999ms", "too short"),
     ("--scrape.min-interval", "-1", "negative"),
-    ("REFRESH_INTERVAL", "often", "not a length of time"),
-    ("REFRESH_INTERVAL", "nan", "not a length of time"),
-    ("REFRESH_INTERVAL", "1e3", "not a length of time"),
-    ("REFRESH_INTERVAL", "1.2.3", "not a length of time"),
-    ("REFRESH_INTERVAL", ".", "not a length of time"),
+    ("REFRESH_INTERVAL", "often", "not a duration"),
+    ("REFRESH_INTERVAL", "nan", "not a duration"),
+    ("REFRESH_INTERVAL", "1e3", "not a duration"),
+    ("REFRESH_INTERVAL", "1.2.3", "not a duration"),
+    ("REFRESH_INTERVAL", ".", "not a duration"),
     ("--containers.linger", "366d", "too long"),
     ("--containers.linger", "99999999999999999999999999", "too long"),
     ("--containers.linger", "99999999999999999999999999h", "too long"),
-    ("--containers.linger", "", "not a length of time"),
+    ("--containers.linger", "", "not a duration"),
     ("--containers.labels", "ok,[", "\"[\" is not a glob"),
     ("CONTAINER_LABELS", "{a", "\"{a\" is not a glob"),
     ("--containers.include", "label:tier=[", "is not a glob"),
@@ -74,8 +74,8 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
 fn every_bad_value_is_named_with_its_flag_its_variable_and_what_is_accepted() {
     for &(name, value, said) in BAD_VALUES {
         let line = match name.strip_prefix("--") {
-            Some(_) => complaint(&[&format!("{name}={value}")], &[]),
-            None => complaint(&[], &[(name, value)]),
+            Some(_) => error_line(&[&format!("{name}={value}")], &[]),
+            None => error_line(&[], &[(name, value)]),
         };
         assert!(line.contains(said), "{name}={value}: {line}");
         assert!(line.contains(name) && line.contains("accepted: "), "{name}={value}: {line}");
@@ -98,8 +98,8 @@ fn every_row_that_takes_a_value_has_a_bad_one_above() {
 fn every_flag_that_needs_a_value_says_so() {
     for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch() && !flag.name.is_empty()) {
         let name = format!("--{}", flag.name);
-        assert!(complaint(&[&name], &[]).contains("needs a value"), "{name}");
-        assert!(complaint(&[&name, "--log.format=json"], &[]).contains("needs a value"), "{name}");
+        assert!(error_line(&[&name], &[]).contains("needs a value"), "{name}");
+        assert!(error_line(&[&name, "--log.format=json"], &[]).contains("needs a value"), "{name}");
     }
 }
 
@@ -118,24 +118,24 @@ fn what_is_unknown_is_named_with_what_may_be_meant() {
         ("", "\"\" is no command of this program; accepted: doctor, healthcheck, or none to serve"),
         ("serve", "serve is no command of this program; accepted: doctor, healthcheck, or none to serve"),
     ] {
-        let line = complaint(&[word], &[]);
+        let line = error_line(&[word], &[]);
         assert!(line.ends_with(said), "{word}: {line}");
     }
     // The value of an unknown flag is not blamed for being no command.
-    assert_eq!(complaint(&["--port", "8080"], &[]), "--port is no flag of this program");
-    assert!(complaint(&["doctor", "healthcheck"], &[]).contains("one command too many"));
+    assert_eq!(error_line(&["--port", "8080"], &[]), "--port is no flag of this program");
+    assert!(error_line(&["doctor", "healthcheck"], &[]).contains("one command too many"));
 }
 
 #[test]
 fn a_value_can_neither_break_the_line_nor_fill_the_screen() {
-    let line = complaint(&["--source", &format!("a\n\u{1b}[31m\"{}", "x".repeat(10_000))], &[]);
+    let line = error_line(&["--source", &format!("a\n\u{1b}[31m\"{}", "x".repeat(10_000))], &[]);
     assert!(line.contains(r#""a\n\u{1b}[31m\"xxx"#), "{line}");
     assert!(!line.contains('\n') && line.len() < 400, "{line}");
 }
 
 #[test]
 fn a_password_in_a_url_is_not_repeated() {
-    let line = complaint(&["--docker.url=http://me:secret@host"], &[]);
+    let line = error_line(&["--docker.url=http://me:secret@host"], &[]);
     assert!(line.contains("\"http://***@host\"") && line.contains("more than an address"), "{line}");
     assert!(!line.contains("secret"), "{line}");
 }
@@ -143,30 +143,30 @@ fn a_password_in_a_url_is_not_repeated() {
 #[test]
 fn text_that_is_not_utf_8_is_refused_where_text_is_wanted() {
     let value = |name: &str| (name == "LOG_LEVEL").then(|| OsString::from_vec(b"inf\xf8".to_vec()));
-    let Err(mistakes) = Config::from([], value) else { panic!("accepted") };
-    assert!(mistakes.to_string().contains("not valid UTF-8"), "{mistakes}");
+    let Err(errors) = Config::from([], value) else { panic!("accepted") };
+    assert!(errors.to_string().contains("not valid UTF-8"), "{errors}");
 }
 
 #[test]
 fn tls_without_its_files_is_named_by_the_directory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
-    let line = complaint(&["--docker.url=https://host"], &[("DOCKER_CERT_PATH", path)]);
+    let line = error_line(&["--docker.url=https://host"], &[("DOCKER_CERT_PATH", path)]);
     assert!(line.starts_with("DOCKER_CERT_PATH: ") && line.contains("ca.pem cannot be read"), "{line}");
-    let line = complaint(&[], &[("DOCKER_HOST", "tcp://host"), ("DOCKER_TLS_VERIFY", "1"), ("HOME", path)]);
-    assert!(complaint(&["--docker.url=https://host"], &[]).contains("without HOME there is no default"));
+    let line = error_line(&[], &[("DOCKER_HOST", "tcp://host"), ("DOCKER_TLS_VERIFY", "1"), ("HOME", path)]);
+    assert!(error_line(&["--docker.url=https://host"], &[]).contains("without HOME there is no default"));
     assert!(line.contains(".docker\" by default cannot be used for TLS"), "{line}");
 }
 
 #[test]
 fn snapshots_cannot_be_demanded_where_programs_are_ruled_out() {
-    let line = complaint(&["--read.snapshot=on", "--ebpf=off"], &[]);
+    let line = error_line(&["--read.snapshot=on", "--ebpf=off"], &[]);
     assert!(line.contains("read.snapshot") && line.contains("--ebpf=off"), "{line}");
     assert!(parse(&["--read.snapshot=on"], &[]).is_ok() && parse(&["--ebpf=off"], &[]).is_ok());
 }
 
 #[test]
-fn all_mistakes_are_said_at_once() {
+fn all_errors_are_said_at_once() {
     let args = [
         "--web.listen-adress=:1",
         "serve",
@@ -185,7 +185,7 @@ fn all_mistakes_are_said_at_once() {
         ("USE_PSEUDO_FILES", "maybe"),
         ("WEB_CONFIG_FILE", "web.yml"),
     ];
-    let Err(mistakes) = parse(&args, &env) else { panic!("accepted") };
-    assert_eq!(mistakes.0.len(), 14);
-    golden("mistakes.txt", &format!("{mistakes}\n"));
+    let Err(errors) = parse(&args, &env) else { panic!("accepted") };
+    assert_eq!(errors.0.len(), 14);
+    golden("errors.txt", &format!("{errors}\n"));
 }

@@ -1,0 +1,151 @@
+//! The configuration as plain data: no parsing, no errors.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::metrics::CollectorSet;
+use crate::name::{ContainerFilter, LabelPolicy};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serves metrics.
+    Serve(Box<Config>),
+    /// Checks this host.
+    Doctor(Box<Config>),
+    /// Asks the server that listens at this address for its health.
+    Healthcheck(ListenAddress),
+    /// Prints this text and exits with 0.
+    Help(String),
+    /// Prints this text and exits with 0.
+    Version(String),
+}
+
+/// Everything that can be configured, validated.
+#[derive(Debug)]
+pub struct Config {
+    /// Addresses to listen on.
+    pub listen: Vec<ListenAddress>,
+    /// URL path of the exposition; starts with `/`.
+    pub telemetry_path: String,
+    /// Scrapes served at a time.
+    pub max_requests: usize,
+    /// Source of the values.
+    pub source: SourceMode,
+    /// Root of the cgroup tree.
+    pub cgroup_root: PathBuf,
+    /// Root of procfs.
+    pub procfs_root: PathBuf,
+    /// The Docker engine.
+    pub docker: DockerEndpoint,
+    /// Time between two full lists of the engine's containers.
+    pub resync_interval: Duration,
+    /// Scrapes closer together than this share one collection.
+    pub min_interval: Duration,
+    /// Which container labels become metric labels.
+    pub labels: LabelPolicy,
+    /// Which containers are exposed.
+    pub filter: ContainerFilter,
+    /// How long the state of a stopped container is exposed.
+    pub linger: Duration,
+    /// Which metric names are exposed.
+    pub schema: Schema,
+    /// Collectors that are switched on.
+    pub collectors: CollectorSet,
+    /// Whether eBPF programs are loaded.
+    pub ebpf: EbpfMode,
+    /// Whether snapshots are taken by an eBPF iterator.
+    pub snapshot: EbpfMode,
+    /// Least severe level that is logged.
+    pub log_level: tracing::Level,
+    /// Format of a log line.
+    pub log_format: LogFormat,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `:PORT`: every address of this host, IPv6 and IPv4.
+    Any(u16),
+    /// A host name or address, and a port; an IPv6 address is stored without its brackets.
+    Host(String, u16),
+}
+
+/// `--source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceMode {
+    /// Kernel files where a cgroup tree can be read, else the Docker stats API.
+    Auto,
+    /// Kernel files.
+    Cgroup,
+    /// The Docker stats API.
+    DockerApi,
+}
+
+/// How the Docker engine is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerEndpoint {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// Plain HTTP to `HOST:PORT`; an IPv6 address keeps its brackets.
+    Tcp(String),
+    /// HTTPS to `HOST:PORT` with `ca.pem`, `cert.pem` and `key.pem` in a directory.
+    Tls {
+        /// `HOST:PORT`.
+        address: String,
+        /// The directory.
+        certificates: PathBuf,
+    },
+}
+
+/// `--metrics.schema`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// cAdvisor's names.
+    Cadvisor,
+    /// The predecessor's `docker_stats_*` names.
+    DockerStats,
+    /// Both.
+    Both,
+}
+
+/// `--ebpf` and `--read.snapshot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EbpfMode {
+    /// Used where kernel and capabilities allow.
+    Auto,
+    /// Used, or the program fails at start.
+    On,
+    /// Never used.
+    Off,
+}
+
+/// `--log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value`.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any(port) => write!(f, ":{port}"),
+            Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for DockerEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls { address, .. } => write!(f, "https://{address}"),
+        }
+    }
+}
