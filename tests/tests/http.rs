@@ -10,6 +10,9 @@ mod clients;
 #[path = "http/command.rs"]
 mod command;
 #[cfg(test)]
+#[path = "http/deadlines.rs"]
+mod deadlines;
+#[cfg(test)]
 #[path = "http/ending.rs"]
 mod ending;
 

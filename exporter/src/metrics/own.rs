@@ -2,6 +2,8 @@
 
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::CollectorSet;
+
 /// The exporter's own counters. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Own {
@@ -48,10 +50,7 @@ impl Own {
                 opts("scrape_collector_duration_seconds", "Time that a collector took in this scrape."),
                 &["collector"],
             )?,
-            collector_success: IntGaugeVec::new(
-                opts("scrape_collector_success", "Whether a collector read all it wanted in this scrape."),
-                &["collector"],
-            )?,
+            collector_success: collector_success()?,
             containers: IntGauge::with_opts(opts("containers", "Containers found on this host with live processes."))?,
             docker_up: IntGauge::with_opts(opts("docker_up", "Whether the Docker engine answers."))?,
             docker_requests: IntCounterVec::new(
@@ -135,10 +134,27 @@ impl Own {
         self.registry.gather()
     }
 
+    /// Our own metrics of a scrape for which nothing was read: no collector succeeded.
+    ///
+    /// # Errors
+    /// A name that is not valid: a mistake in this file.
+    pub fn of_nothing_read(
+        collectors: CollectorSet,
+    ) -> Result<Vec<prometheus::proto::MetricFamily>, prometheus::Error> {
+        let success = collector_success()?;
+        collectors.iter().for_each(|collector| success.with_label_values(&[collector.name()]).set(0));
+        Ok(prometheus::core::Collector::collect(&success))
+    }
+
     /// One value of `file` was left out because of `reason`.
     pub fn count_read_error(&self, file: &str, reason: &str) {
         self.read_errors.with_label_values(&[file, reason]).inc();
     }
+}
+
+fn collector_success() -> Result<IntGaugeVec, prometheus::Error> {
+    let help = "Whether a collector read all it wanted in this scrape.";
+    IntGaugeVec::new(opts("scrape_collector_success", help), &["collector"])
 }
 
 fn opts(name: &str, help: &str) -> Opts {

@@ -39,7 +39,7 @@ pub use limits::Limits;
 pub use links::{Refusal, can_dump_links};
 pub use plan::{Plan, PlannedFile, Row, Value};
 pub use planner::{for_api, for_cgroups};
-pub use reader::{Pass, Reader};
+pub use reader::{Pass, Progress, Reader};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
 pub use snapshot::{Snapshot, can_be_taken};
 pub use timing::Timing;

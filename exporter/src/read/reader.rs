@@ -60,8 +60,17 @@ pub struct Pass<'a> {
     pub collectors: CollectorSet,
     /// What the engine says of the containers.
     pub names: &'a Names,
-    /// When to stop.
+    /// When to stop reading containers.
     pub deadline: Option<Instant>,
+}
+
+/// How far a pass has come.
+#[derive(Debug)]
+pub struct Progress {
+    now: Instant,
+    /// Index of the next container.
+    next: usize,
+    timing: Timing,
 }
 
 impl Reader {
@@ -162,8 +171,15 @@ impl Reader {
         }
     }
 
-    /// Reads everything that is wanted of every container and of the host.
+    /// Reads everything that is wanted of every container and of the host, as far as the deadline allows.
     pub fn read(&mut self, pass: Pass<'_>, now: Instant) -> Timing {
+        let mut progress = self.begin(pass, now);
+        self.advance(&mut progress, pass);
+        self.finish(&progress, pass)
+    }
+
+    /// Begins a pass: reads what is read of all containers at once.
+    pub fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
         let mut timing = Timing::start();
         if self.labels.trim() {
             self.devices.forget();
@@ -174,16 +190,40 @@ impl Reader {
         let mut containers = std::mem::take(&mut self.containers);
         self.take_snapshot(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
-        for place in 0..containers.len() {
-            if pass.deadline.is_some_and(|deadline| timing.last() >= deadline) {
-                // What was read before this pass must not stand as if it were of now.
-                containers.iter_mut().skip(place).for_each(|container| container.sample.clear());
-                timing.fail(pass.collectors);
-                break;
-            }
-            self.read_container(&mut containers, place, pass, now, &mut timing);
+        self.containers = containers;
+        Progress { now, next: 0, timing }
+    }
+
+    /// Reads the next containers until the pass's deadline. Returns whether all are read.
+    pub fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
+        let mut containers = std::mem::take(&mut self.containers);
+        let Progress { now, next, timing } = progress;
+        timing.resume();
+        while *next < containers.len() && pass.deadline.is_none_or(|deadline| timing.last() < deadline) {
+            self.read_container(&mut containers, *next, pass, *now, timing);
+            *next += 1;
         }
         self.containers = containers;
+        *next == self.containers.len()
+    }
+
+    /// Makes the samples those of an unfinished pass: clears the values of earlier passes. Returns the time so far.
+    pub fn interim(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
+        let unread = self.containers.get_mut(progress.next..).unwrap_or_default();
+        let mut timing = progress.timing.clone();
+        if !unread.is_empty() {
+            timing.fail(pass.collectors);
+        }
+        for container in unread {
+            container.sample.clear();
+        }
+        self.host.sample.clear();
+        timing
+    }
+
+    /// Ends a pass, whether or not all containers are read, with the host's own values.
+    pub fn finish(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
+        let mut timing = self.interim(progress, pass);
         if pass.collectors.has(Collector::Network) {
             self.links.end();
         }
@@ -194,7 +234,7 @@ impl Reader {
             self.tell_foreign(&mut timing);
         }
         self.tiers.publish(&self.own);
-        self.read_host(pass, foreign, now, &mut timing);
+        self.read_host(pass, foreign, progress.now, &mut timing);
         timing
     }
 

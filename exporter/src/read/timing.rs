@@ -63,6 +63,11 @@ impl Timing {
         self.last
     }
 
+    /// What was done since the clock was last looked at is nobody's: the pass stood still.
+    pub(super) fn resume(&mut self) {
+        self.last = Instant::now();
+    }
+
     fn since_last(&mut self) -> Duration {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.last, now))

@@ -92,6 +92,16 @@ pub fn render(
         }
         write_row(view, row, &mut output);
     }
+    end(own, format, output)
+}
+
+/// Renders an exposition of our own metrics alone.
+#[must_use]
+pub fn render_own(own: &[prometheus::proto::MetricFamily], format: Format, gzip: bool, pool: &Pool) -> Bytes {
+    end(own, format, Output::new(format, gzip, pool))
+}
+
+fn end(own: &[prometheus::proto::MetricFamily], format: Format, mut output: Output) -> Bytes {
     own::own(own, format, &mut output);
     if format == Format::OpenMetrics {
         output.text.extend_from_slice(b"# EOF\n");

@@ -8,7 +8,7 @@ use crate::discover::{Discovery, Error, Hierarchy};
 use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{CollectorSet, Controller, Family, Own};
 use crate::name::Names;
-use crate::read::{Labels, Pass, Reader, Row, Sample, Snapshot, Timing, for_cgroups};
+use crate::read::{Labels, Pass, Progress, Reader, Row, Sample, Snapshot, for_cgroups};
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -68,12 +68,17 @@ impl Cgroups {
         self.reader.apply(changes);
     }
 
-    pub(super) fn collect(&mut self, pass: Pass<'_>, now: Instant) -> Timing {
+    /// Begins a pass over what is there now.
+    pub(super) fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
         for ended in self.reader.drop_ended() {
             self.discovery.forget(ended);
         }
         self.refresh(now);
-        self.reader.read(pass, now)
+        self.reader.begin(pass, now)
+    }
+
+    pub(super) fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {

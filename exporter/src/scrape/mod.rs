@@ -2,9 +2,12 @@
 
 mod api;
 mod cgroups;
+mod queue;
 mod request;
 mod roster;
 mod scraper;
+mod source;
+mod unread;
 mod worker;
 
 pub use crate::render::Format;

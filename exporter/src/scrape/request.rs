@@ -34,6 +34,12 @@ pub enum Error {
 
 /// The scraping side as HTTP sees it. A trait so that HTTP is tested without containers.
 pub trait Scrape: Send + Sync + 'static {
+    /// The answer to a scrape that has no time for anything to be read, made at once; none where it has.
+    fn unread(&self, request: &Request) -> Option<Result<Bytes, Error>> {
+        let _ = request;
+        None
+    }
+
     /// Answers with the whole body, in the asked-for format and encoding. Never waits for Docker in cgroup mode.
     fn scrape(&self, request: Request) -> impl Future<Output = Result<Bytes, Error>> + Send;
 

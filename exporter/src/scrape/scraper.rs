@@ -3,18 +3,22 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::api::Api;
 use super::cgroups::{Cgroups, Setup};
+use super::queue::{Job, Queue};
 use super::request::{Error, Request, Scrape};
 use super::roster::Roster;
-use super::worker::{Job, Source, Worker};
+use super::source::Source;
+use super::unread::{Overhead, Unread};
+use super::worker::Worker;
 use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
@@ -26,6 +30,8 @@ use crate::render::Pool;
 
 /// Scrapes that may wait for the thread; HTTP's own limit is below it.
 const QUEUE: usize = 1024;
+/// How long after its deadline a scrape may still be answered with values.
+const LONGEST_WAIT_BEYOND: Duration = Duration::from_millis(400);
 /// How long the first scrapes may wait for the engine's first list, so that they have names.
 const FIRST_LIST: Duration = Duration::from_secs(2);
 
@@ -62,6 +68,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Scraper {
     jobs: mpsc::Sender<Job>,
+    overhead: Overhead,
+    unread: Arc<Unread>,
     findings: Arc<OnceLock<Vec<(String, String)>>>,
 }
 
@@ -76,7 +84,11 @@ impl Scraper {
             info!(%term, %description, "found");
         }
         let procfs = host_procfs(config, &source);
+        let overhead = Overhead::default();
+        let unread = Arc::new(Unread { collectors: source.collectors(), pool: Pool::default() });
         let worker = Worker {
+            overhead: overhead.clone(),
+            unread: Arc::clone(&unread),
             source,
             roster: Roster::new(parts.filter, config.linger),
             directory: Arc::clone(&parts.directory),
@@ -91,11 +103,18 @@ impl Scraper {
         };
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("scrape".to_owned());
-        thread.spawn(move || worker.run(queue)).map_err(StartError::Thread)?;
+        thread.spawn(move || worker.run(Queue::new(queue))).map_err(StartError::Thread)?;
         let findings = Arc::new(OnceLock::new());
         runtime.spawn(announce(Arc::clone(&findings), found, parts.directory));
-        Ok(Self { jobs, findings })
+        Ok(Self { jobs, overhead, unread, findings })
     }
+}
+
+/// When to answer without values where the thread has not answered: it does so a little after the deadline for reading,
+/// which leaves a tenth of what the client gives for rendering and sending.
+fn last_moment(deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline + (left / 11).min(LONGEST_WAIT_BEYOND)
 }
 
 /// Ready means found and, within reason, named: the engine gets a moment for its first list.
@@ -184,10 +203,20 @@ fn families(schema: Schema) -> Vec<&'static [Family]> {
 }
 
 impl Scrape for Scraper {
+    fn unread(&self, request: &Request) -> Option<Result<Bytes, Error>> {
+        (!self.overhead.allows(request, Instant::now())).then(|| self.unread.body(request))
+    }
+
     async fn scrape(&self, request: Request) -> Result<Bytes, Error> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job { request, answer }).await.map_err(|_closed| Error::ShuttingDown)?;
-        answered.await.unwrap_or(Err(Error::Panicked))
+        let answer = async {
+            self.jobs.send(Job { request, answer }).await.map_err(|_closed| Error::ShuttingDown)?;
+            answered.await.unwrap_or(Err(Error::Panicked))
+        };
+        match request.deadline.map(last_moment) {
+            None => answer.await,
+            Some(last) => timeout_at(last.into(), answer).await.unwrap_or_else(|_late| self.unread.body(&request)),
+        }
     }
 
     fn ready(&self) -> Result<(), String> {

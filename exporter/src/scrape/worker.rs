@@ -1,41 +1,37 @@
 //! The thread that owns everything a scrape needs, and answers one batch of scrapes after the other.
 //!
 //! Scrapes that come while one is collected share its collection; so do those within `--scrape.min-interval`.
+//!
+//! A deadline belongs to who asked. A pass goes on while anybody waits for it who has time left; those whose time is up
+//! get what has been read by then. A scrape that has no time for any reading gets an answer without values, and costs no
+//! pass. So an ordinary scrape waits for one pass that is under way, if it asks for more than that one reads, and for
+//! its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::api::Api;
-use super::cgroups::Cgroups;
+use super::queue::{Job, Queue};
 use super::request::{Error, Request};
 use super::roster::Roster;
+use super::source::Source;
+use super::unread::{Overhead, Unread};
 use crate::docker::Engine;
 use crate::ebpf::give_memory_back;
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Names};
-use crate::read::{HostFacts, Labels, Machine, Pass, Row, Sample, Timing};
+use crate::read::{HostFacts, Machine, Pass, Timing};
 use crate::render::{Pool, View, render};
 
-/// One scrape that waits for its answer.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) request: Request,
-    pub(super) answer: oneshot::Sender<Result<Bytes, Error>>,
-}
-
-/// Where values come from.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// Kernel files.
-    Cgroups(Box<Cgroups>),
-    /// The engine's stats API.
-    Api(Box<Api>),
-}
+/// How long a pass goes on before it looks for scrapes that have come, gone, or run out of time.
+const SLICE: Duration = Duration::from_millis(20);
+/// Different answers that are rendered in the middle of one pass: those who wait for its end wait for these, too.
+const ANSWERS_DURING_A_PASS: usize = 2;
+/// Different answers that are rendered of one collection, before those who have come meanwhile get theirs.
+const ANSWERS_AFTER_A_PASS: usize = 8;
 
 /// What the thread owns.
 #[derive(Debug)]
@@ -50,6 +46,8 @@ pub(super) struct Worker {
     pub(super) procfs: Option<std::path::PathBuf>,
     pub(super) min_interval: Duration,
     pub(super) pool: Pool,
+    pub(super) overhead: Overhead,
+    pub(super) unread: Arc<Unread>,
     pub(super) last: Option<Collection>,
     /// Containers when free memory was last given back.
     pub(super) trimmed_for: i64,
@@ -63,26 +61,25 @@ pub(super) struct Collection {
     names: Arc<Names>,
     facts: HostFacts,
     timing: Timing,
-    /// The deadline that ended the pass early; none where everything was read.
+    /// When the pass was ended early; none where everything was read.
     cut: Option<Instant>,
+}
+
+impl Collection {
+    /// Whether it has all that a scrape asks for, and all that could be read in its time.
+    fn answers(&self, request: &Request) -> bool {
+        is_part_of(request.collectors, self.collectors) && !has_time_after(self.cut, request)
+    }
 }
 
 impl Worker {
     /// Answers until every sender is gone.
-    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut waiting = Vec::new();
-        loop {
-            if waiting.is_empty() {
-                match jobs.blocking_recv() {
-                    Some(job) => waiting.push(job),
-                    None => return,
-                }
-            }
-            drain(&mut jobs, &mut waiting);
+    pub(super) fn run(mut self, mut queue: Queue) {
+        while queue.wait() {
             // A panic drops the answers on their way, which tells those who wait; the next pass starts afresh.
-            if catch_unwind(AssertUnwindSafe(|| self.serve(&mut jobs, &mut waiting))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.serve(&mut queue))).is_err() {
                 error!("a scrape panicked; its readers are made anew (please report the message above)");
-                waiting.clear();
+                queue.clear();
                 self.restart();
             }
             self.give_memory_back();
@@ -109,74 +106,119 @@ impl Worker {
     }
 
     /// One pass for all that wait, and for those who join while it runs.
-    fn serve(&mut self, jobs: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>) {
-        let collectors = waiting.iter().fold(CollectorSet::EMPTY, |all, job| all.union(job.request.collectors));
-        let cut = self.last.as_ref().and_then(|last| last.cut);
-        let poor = waiting.iter().any(|job| is_worth_more(job.request.deadline, cut));
-        if poor || !self.is_fresh(collectors) {
-            self.collect(collectors, earliest_deadline(waiting));
+    fn serve(&mut self, queue: &mut Queue) {
+        queue.refresh();
+        let last = self.last.as_ref().filter(|last| last.at.elapsed() < self.min_interval);
+        let mut collectors = last.map_or(CollectorSet::EMPTY, |last| last.collectors);
+        if let Some(last) = last {
+            let answered = queue.take(|request| last.answers(request));
+            self.answer_some(queue, answered);
         }
-        drain(jobs, waiting);
-        let Some(last) = &self.last else { return };
-        let (collected, cut) = (last.collectors, last.cut);
-        let served = |job: &Job| job.request.collectors.union(collected) == collected;
-        let (ready, later): (Vec<Job>, Vec<Job>) =
-            waiting.drain(..).partition(|job| served(job) && !is_worth_more(job.request.deadline, cut));
-        *waiting = later;
-        self.answer(ready);
+        let (now, overhead) = (Instant::now(), &self.overhead);
+        self.answer_unread(queue.take(|request| !overhead.allows(request, now)));
+        if queue.is_empty() {
+            return;
+        }
+        // Within the interval what was read before is read again: else two scrapes that ask for different collectors in
+        // turn would have a pass each.
+        collectors = collectors.union(queue.collectors());
+        self.collect(queue, collectors);
+        queue.refresh();
+        if let Some(last) = &self.last {
+            let answered = queue.take(|request| last.answers(request));
+            self.answer_some(queue, answered);
+        }
     }
 
-    fn is_fresh(&self, collectors: CollectorSet) -> bool {
-        let covers = |last: &Collection| last.collectors.union(collectors) == last.collectors;
-        self.last.as_ref().is_some_and(|last| last.at.elapsed() < self.min_interval && covers(last))
-    }
-
-    fn collect(&mut self, collectors: CollectorSet, deadline: Option<Instant>) {
+    fn collect(&mut self, queue: &mut Queue, collectors: CollectorSet) {
         let at = Instant::now();
         let names = self.directory.names();
-        let mut timing = match &mut self.source {
-            Source::Cgroups(cgroups) => {
-                cgroups.limits_changed(&names, &self.directory.take_updated());
-                cgroups.collect(Pass { collectors, names: &names, deadline }, at)
+        let mut pass = Pass { collectors, names: &names, deadline: queue.last_deadline() };
+        let mut progress = self.source.begin(pass, &self.directory, at);
+        self.overhead.record(progress.overhead(), at);
+        let (mut cut, mut answers) = (None, ANSWERS_DURING_A_PASS);
+        loop {
+            let slice = Instant::now() + SLICE;
+            pass.deadline = Some(queue.first_deadline().map_or(slice, |first| first.min(slice)));
+            if self.source.advance(&mut progress, pass) {
+                break;
             }
-            Source::Api(api) => api.collect(collectors, &names, deadline),
-        };
-        let state_from = Instant::now();
-        let now_ms = epoch_ms();
-        let live = self.source.live_count();
-        self.update_roster(&names, now_ms);
-        timing.add(Collector::State, state_from.elapsed());
-        let machine_from = Instant::now();
-        let facts = self.procfs.as_deref().map(HostFacts::read).unwrap_or_default();
-        timing.add(Collector::Machine, machine_from.elapsed());
-        self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
-        debug!(containers = live, took = ?at.elapsed(), "collected");
-        let cut = deadline.filter(|deadline| timing.any_failed(collectors) && Instant::now() >= *deadline);
-        self.last = Some(Collection { at, collectors, names, facts, timing, cut });
-    }
-
-    fn update_roster(&mut self, names: &Names, now_ms: u64) {
-        match &self.source {
-            Source::Cgroups(cgroups) => self.roster.update(cgroups.live(), names, now_ms),
-            Source::Api(api) => self.roster.update(api.live(), names, now_ms),
+            queue.refresh();
+            let now = Instant::now();
+            let waits =
+                |request: &Request| is_part_of(request.collectors, collectors) && has_time_after(Some(now), request);
+            if !queue.requests().any(waits) {
+                cut = Some(now);
+                break;
+            }
+            let due = queue.take(|request| !has_time_after(Some(now), request));
+            if !due.is_empty() {
+                let timing = self.source.interim(&progress, pass);
+                self.keep(Collection {
+                    at,
+                    collectors,
+                    names: Arc::clone(&names),
+                    timing,
+                    cut: Some(now),
+                    facts: HostFacts::default(),
+                });
+                let (due, others) = due.into_iter().partition(|job| is_part_of(job.request.collectors, collectors));
+                let left = self.answer(due, &mut answers);
+                self.answer_unread(left);
+                self.answer_unread(others);
+            }
         }
+        let cut = cut.or(progress.cut());
+        let timing = self.source.finish(&progress, pass);
+        debug!(containers = self.source.live_count(), took = ?at.elapsed(), "collected");
+        self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut, facts: HostFacts::default() });
     }
 
-    /// Renders once for each different request.
-    fn answer(&mut self, mut ready: Vec<Job>) {
-        while let Some(first) = ready.first() {
-            let request = first.request;
+    /// Takes a collection in, with what is read of the host and known of the engine.
+    fn keep(&mut self, mut collection: Collection) {
+        let state_from = Instant::now();
+        let live = self.source.live_count();
+        self.source.update(&mut self.roster, &collection.names, epoch_ms());
+        collection.timing.add(Collector::State, state_from.elapsed());
+        let machine_from = Instant::now();
+        collection.facts = self.procfs.as_deref().map(HostFacts::read).unwrap_or_default();
+        collection.timing.add(Collector::Machine, machine_from.elapsed());
+        self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.last = Some(collection);
+    }
+
+    /// Renders once for each different request, a bounded number of them; the others wait for the next pass.
+    fn answer_some(&self, queue: &mut Queue, answered: Vec<Job>) {
+        queue.put_back(self.answer(answered, &mut { ANSWERS_AFTER_A_PASS }));
+    }
+
+    /// Answers by the last collection, until there are so many different answers. Those who ask for all of it come first: a
+    /// crowd that asks for parts of it, each for another one, does not hold them up. Returns those that are left.
+    fn answer(&self, mut jobs: Vec<Job>, answers: &mut usize) -> Vec<Job> {
+        let all = self.last.as_ref().map(|last| last.collectors);
+        jobs.sort_by_key(|job| Some(job.request.collectors) != all);
+        while *answers > 0
+            && let Some(request) = jobs.first().map(|first| first.request)
+        {
+            *answers -= 1;
             let same = |job: &Job| {
                 let other = job.request;
                 (other.collectors, other.format, other.gzip) == (request.collectors, request.format, request.gzip)
             };
-            let (answered, rest): (Vec<Job>, Vec<Job>) = ready.into_iter().partition(same);
-            ready = rest;
+            let (answered, rest): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(same);
+            jobs = rest;
             let body = self.render(request);
             for job in answered {
-                // A client that has gone away does not want it any more.
-                drop(job.answer.send(body.clone()));
+                job.answer(body.clone());
             }
+        }
+        jobs
+    }
+
+    fn answer_unread(&self, jobs: Vec<Job>) {
+        for job in jobs {
+            let body = self.unread.body(&job.request);
+            job.answer(body);
         }
     }
 
@@ -184,10 +226,7 @@ impl Worker {
         let Some(last) = &self.last else { return Err(Error::Panicked) };
         self.publish(&last.timing, request.collectors);
         let about = self.engine.about();
-        let exposed = match &self.source {
-            Source::Cgroups(cgroups) => self.roster.exposed(cgroups.live(), &last.names),
-            Source::Api(api) => self.roster.exposed(api.live(), &last.names),
-        };
+        let exposed = self.source.exposed(&self.roster, &last.names);
         let view = View {
             rows: self.source.rows(),
             containers: &exposed,
@@ -206,7 +245,7 @@ impl Worker {
     fn publish(&self, timing: &Timing, collectors: CollectorSet) {
         self.own.collector_duration.reset();
         self.own.collector_success.reset();
-        for collector in collectors.iter().filter(|collector| self.source.has(*collector)) {
+        for collector in collectors.intersection(self.unread.collectors).iter() {
             let name = [collector.name()];
             self.own.collector_duration.with_label_values(&name).set(timing.spent(collector).as_secs_f64());
             self.own.collector_success.with_label_values(&name).set(i64::from(timing.success(collector)));
@@ -214,55 +253,13 @@ impl Worker {
     }
 }
 
-impl Source {
-    fn rows(&self) -> &[Row] {
-        match self {
-            Self::Cgroups(cgroups) => cgroups.rows(),
-            Self::Api(api) => api.rows(),
-        }
-    }
-
-    fn labels(&self) -> &Labels {
-        match self {
-            Self::Cgroups(cgroups) => cgroups.labels(),
-            Self::Api(api) => api.labels(),
-        }
-    }
-
-    fn host(&self) -> &Sample {
-        match self {
-            Self::Cgroups(cgroups) => cgroups.host(),
-            Self::Api(api) => api.host(),
-        }
-    }
-
-    fn live_count(&self) -> usize {
-        match self {
-            Self::Cgroups(cgroups) => cgroups.live().count(),
-            Self::Api(api) => api.live().count(),
-        }
-    }
-
-    /// Whether a collector has any row on this host: those of eBPF have none.
-    fn has(&self, collector: Collector) -> bool {
-        self.rows().iter().any(|row| row.family.collector == collector)
-    }
+/// Whether a scrape has time for more than what was read until a pass was cut.
+fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
+    cut.is_some_and(|cut| request.deadline.is_none_or(|deadline| deadline > cut))
 }
 
-fn drain(jobs: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>) {
-    while let Ok(job) = jobs.try_recv() {
-        waiting.push(job);
-    }
-}
-
-/// The pass may take as long as the least patient of those who wait for it; the others get another one if it is cut.
-fn earliest_deadline(waiting: &[Job]) -> Option<Instant> {
-    waiting.iter().filter_map(|job| job.request.deadline).min()
-}
-
-/// Whether a scrape has time for more than what a pass brought that was cut at `cut`.
-fn is_worth_more(deadline: Option<Instant>, cut: Option<Instant>) -> bool {
-    cut.is_some_and(|cut| deadline.is_none_or(|deadline| deadline > cut))
+fn is_part_of(part: CollectorSet, whole: CollectorSet) -> bool {
+    part.union(whole) == whole
 }
 
 fn epoch_ms() -> u64 {
@@ -274,30 +271,25 @@ fn epoch_ms() -> u64 {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Job, earliest_deadline, is_worth_more};
-    use crate::metrics::CollectorSet;
-    use crate::scrape::{Format, Request};
+    use super::{Request, has_time_after, is_part_of};
+    use crate::metrics::{Collector, CollectorSet};
+    use crate::scrape::Format;
 
-    fn job(deadline: Option<Instant>) -> Job {
-        let (collectors, format) = (CollectorSet::EMPTY, Format::Text);
-        let (answer, _) = tokio::sync::oneshot::channel();
-        Job { request: Request { collectors, format, gzip: false, deadline }, answer }
+    #[test]
+    fn a_pass_that_was_cut_serves_those_whose_time_was_up() {
+        let now = Instant::now();
+        let request =
+            |deadline| Request { collectors: CollectorSet::EMPTY, format: Format::Text, gzip: false, deadline };
+        let later = request(Some(now + Duration::from_secs(5)));
+        assert!(has_time_after(Some(now), &later) && has_time_after(Some(now), &request(None)));
+        assert!(!has_time_after(Some(now), &request(Some(now))));
+        assert!(!has_time_after(None, &later) && !has_time_after(None, &request(None)));
     }
 
     #[test]
-    fn a_patient_scrape_does_not_make_an_impatient_one_late() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(5);
-        assert_eq!(earliest_deadline(&[job(None), job(Some(later)), job(Some(now))]), Some(now));
-        assert_eq!(earliest_deadline(&[job(None)]), None);
-    }
-
-    #[test]
-    fn an_impatient_scrape_does_not_make_a_patient_one_poor() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(5);
-        assert!(is_worth_more(Some(later), Some(now)) && is_worth_more(None, Some(now)));
-        assert!(!is_worth_more(Some(now), Some(now)));
-        assert!(!is_worth_more(Some(later), None) && !is_worth_more(None, None));
+    fn a_set_is_part_of_one_that_has_all_its_members() {
+        let cpu = CollectorSet::EMPTY.with(Collector::Cpu);
+        assert!(is_part_of(cpu, cpu.with(Collector::Tcp)) && is_part_of(CollectorSet::EMPTY, cpu));
+        assert!(!is_part_of(cpu.with(Collector::Tcp), cpu));
     }
 }

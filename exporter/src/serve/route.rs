@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::deadline::{self, deadline};
 use super::{Settings, accept_header, landing, query};
@@ -27,6 +28,9 @@ const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 /// Seconds after which a refused scraper may come back: scrapes take milliseconds.
 const SOON: HeaderValue = HeaderValue::from_static("1");
+/// How long a scrape waits while as many as are allowed are being served. They take milliseconds, and the turn goes to who
+/// has waited longest: a crowd that asks again and again keeps nobody out.
+const LONGEST_QUEUE: Duration = Duration::from_millis(500);
 
 /// All paths of the server.
 #[derive(Debug)]
@@ -96,9 +100,15 @@ impl<S: Scrape> Routes<S> {
             Ok(wanted) => wanted,
             Err(error) => return text(StatusCode::BAD_REQUEST, error),
         };
-        // Given back before the body is sent: a slow reader does not count as a scrape.
-        let Ok(_permit) = self.scrapes.try_acquire() else { return self.refuse() };
-        match self.scrape.scrape(wanted).await {
+        let answer = if let Some(unread) = self.scrape.unread(&wanted) {
+            unread
+        } else {
+            // Given back before the body is sent: a slow reader does not count as a scrape.
+            let permit = timeout(LONGEST_QUEUE, self.scrapes.acquire()).await;
+            let Ok(Ok(_permit)) = permit else { return self.refuse() };
+            self.scrape.scrape(wanted).await
+        };
+        match answer {
             Ok(body) => exposition(wanted, body),
             Err(error @ scrape::Error::Panicked) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
             Err(error @ scrape::Error::ShuttingDown) => text(StatusCode::SERVICE_UNAVAILABLE, error),
@@ -125,7 +135,7 @@ fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query
         collectors: query::collectors(request.uri.query(), settings.enabled)?,
         format: accept_header::format(lines(headers, &ACCEPT)),
         gzip: accept_header::gzip(lines(headers, &ACCEPT_ENCODING)),
-        deadline: deadline(headers.get(deadline::HEADER).and_then(|value| value.to_str().ok()), Instant::now()),
+        deadline: deadline(headers.get_all(deadline::HEADER).iter().map(HeaderValue::to_str), Instant::now()),
     })
 }
 

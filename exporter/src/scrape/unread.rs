@@ -1,0 +1,108 @@
+//! Answers to scrapes for which there is no time to read anything.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::request::{Error, Request};
+use crate::metrics::{CollectorSet, Own};
+use crate::render::{Pool, render_own};
+
+/// Passes by whose cost the next one is judged. The cheapest of them counts: a pass that the host held up says nothing.
+const PASSES: usize = 4;
+/// How long the cost is believed. After that a pass is begun whatever it may cost, and measured.
+const BELIEVED: Duration = Duration::from_mins(1);
+
+/// What a pass costs before the first container is read, most of it the kernel's snapshot. A scrape that has less time
+/// cannot be given any values. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overhead(Arc<Mutex<Recent>>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    costs: [Duration; PASSES],
+    next: usize,
+    at: Option<Instant>,
+}
+
+impl Overhead {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pass that began at `at` has cost this much.
+    pub(super) fn record(&self, cost: Duration, at: Instant) {
+        let mut recent = self.recent();
+        let next = recent.next % PASSES;
+        if let Some(slot) = recent.costs.get_mut(next) {
+            *slot = cost;
+        }
+        (recent.next, recent.at) = (next + 1, Some(at));
+    }
+
+    /// Whether a pass that begins now could read anything for a scrape.
+    pub(super) fn allows(&self, request: &Request, now: Instant) -> bool {
+        let Some(deadline) = request.deadline else { return true };
+        let recent = self.recent();
+        let is_believed = recent.at.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED);
+        let cost = recent.costs.iter().min().copied().filter(|_| is_believed).unwrap_or_default();
+        deadline.saturating_duration_since(now) > cost
+    }
+}
+
+/// Makes the answers: valid expositions in which no collector has succeeded.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// The collectors that have metrics on this host.
+    pub(super) collectors: CollectorSet,
+    pub(super) pool: Pool,
+}
+
+impl Unread {
+    pub(super) fn body(&self, request: &Request) -> Result<Bytes, Error> {
+        let own = Own::of_nothing_read(request.collectors.intersection(self.collectors));
+        let own = own.map_err(|_invalid| Error::Panicked)?;
+        Ok(render_own(&own, request.format, request.gzip, &self.pool))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{BELIEVED, Overhead, Unread};
+    use crate::metrics::{Collector, CollectorSet};
+    use crate::render::Pool;
+    use crate::scrape::{Format, Request};
+
+    fn request(deadline: Option<Instant>) -> Request {
+        let collectors = CollectorSet::EMPTY.with(Collector::Cpu).with(Collector::Tcp);
+        Request { collectors, format: Format::Text, gzip: false, deadline }
+    }
+
+    #[test]
+    fn a_scrape_has_time_if_it_has_more_than_the_cheapest_recent_pass_cost() {
+        let (overhead, now) = (Overhead::default(), Instant::now());
+        let has_time = |milliseconds: u64, at: Instant| {
+            overhead.allows(&request(Some(at + Duration::from_millis(milliseconds))), at)
+        };
+        assert!(has_time(1, now) && !has_time(0, now) && overhead.allows(&request(None), now));
+        for cost in [900, 20, 30, 40] {
+            overhead.record(Duration::from_millis(cost), now);
+        }
+        assert!(has_time(21, now) && !has_time(20, now));
+        assert!(!overhead.allows(&request(Some(now)), now + Duration::from_secs(1)));
+        assert!(has_time(1, now + BELIEVED));
+    }
+
+    #[test]
+    fn no_collector_has_succeeded_of_those_that_were_asked_for_and_are_there() {
+        let unread = Unread { collectors: CollectorSet::EMPTY.with(Collector::Cpu), pool: Pool::default() };
+        let body = unread.body(&request(None)).unwrap();
+        let samples: Vec<&str> =
+            std::str::from_utf8(&body).unwrap().lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(samples, ["docker_stats_exporter_scrape_collector_success{collector=\"cpu\"} 0"]);
+    }
+}
