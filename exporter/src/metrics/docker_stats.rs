@@ -6,6 +6,7 @@ use super::Source::{
     Absent, Flat, Interface, Json, JsonDevice, JsonInterface, JsonPerCore, Limit as Limited, Nested, Operation,
     PerCore, Single,
 };
+use super::memory::KERNEL;
 use super::{Collector, Controller, EngineFact, Family, File, Limit, Series, Source, Unit};
 
 const CPUACCT_STAT: File = File::new(Controller::Cpuacct, "cpuacct.stat");
@@ -225,7 +226,7 @@ const MEMORY: &[Family] = &[
     file!(Memory "memory_memsw_limit_in_bytes", Absent, memory("memory.memsw.limit_in_bytes")),
     file!(Memory "memory_memsw_max_usage_in_bytes", Absent, memory("memory.memsw.max_usage_in_bytes")),
     file!(Memory "memory_memsw_failcnt", Absent, memory("memory.memsw.failcnt")),
-    file!(Memory "memory_kmem_usage_in_bytes", stat("kernel"), memory("memory.kmem.usage_in_bytes")),
+    file!(Memory "memory_kmem_usage_in_bytes", KERNEL, memory("memory.kmem.usage_in_bytes")),
     file!(Memory "memory_kmem_max_usage_in_bytes", Absent, memory("memory.kmem.max_usage_in_bytes")),
     file!(Memory "memory_kmem_failcnt", Absent, memory("memory.kmem.failcnt")),
     file!(Memory "memory_kmem_tcp_usage_in_bytes", stat("sock"), memory("memory.kmem.tcp.usage_in_bytes")),

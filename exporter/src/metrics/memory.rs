@@ -15,11 +15,12 @@ const MAX_USAGE: Source = Single(File::new(Controller::Memory, "memory.max_usage
 const SWAP_CURRENT: Source = Single(File::new(Controller::Memory, "memory.swap.current"));
 const KMEM_USAGE: Source = Single(File::new(Controller::Memory, "memory.kmem.usage_in_bytes"));
 
-/// `memory.stat` has `kernel` since Linux 5.18; before, its parts have to be added up.
-const KERNEL: Source = FirstOf(&[
+/// `memory.stat` has `kernel` since Linux 5.18; before, the parts that the kernel shows are added up: `kernel_stack` and
+/// `slab` (4.6), `percpu` (5.9), `pagetables` (5.11). `slab` contains `slab_reclaimable` and `slab_unreclaimable`. `sock` is
+/// no part of `kernel`, and `vmalloc` came with it.
+pub(super) const KERNEL: Source = FirstOf(&[
     Flat(STAT, "kernel"),
     Sum(&[Flat(STAT, "kernel_stack"), Flat(STAT, "pagetables"), Flat(STAT, "percpu"), Flat(STAT, "slab")]),
-    Sum(&[Flat(STAT, "kernel_stack"), Flat(STAT, "slab")]),
 ]);
 
 const fn stat(v2: &'static str, v1: &'static str, api: Source) -> Series {
@@ -90,7 +91,8 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::gauge(
         Collector::Memory,
         "container_memory_kernel_usage",
-        "Kernel memory in bytes. On cgroup v2 before Linux 5.18 the sum of stacks, page tables, per-CPU data and slab.",
+        "Kernel memory in bytes. On cgroup v2 before Linux 5.18 the sum of those parts that the kernel shows: stacks, slab, \
+         per-CPU data (5.9) and page tables (5.11).",
         &[Series::new(KERNEL, KMEM_USAGE, Json("/memory_stats/stats/kernel"))],
     ),
     Family::gauge(

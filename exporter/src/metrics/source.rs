@@ -102,7 +102,7 @@ pub enum Source {
     Difference(&'static Source, &'static Source),
     /// The first that this cgroup has.
     FirstOf(&'static [Source]),
-    /// The sum; absent where one of them is.
+    /// The sum of those that this cgroup has; absent where it has none of them.
     Sum(&'static [Source]),
 }
 
@@ -266,11 +266,11 @@ pub enum HostFact {
     None,
     /// Only the root cgroup's own file.
     Cgroup,
-    /// Busy time of `/proc/stat`, in ticks.
+    /// User and system time of `/proc/stat`, in ticks: neither idle nor stolen.
     CpuBusy,
     /// User and nice time of `/proc/stat`, in ticks.
     CpuUser,
-    /// System, interrupt and stolen time of `/proc/stat`, in ticks.
+    /// System and interrupt time of `/proc/stat`, in ticks.
     CpuSystem,
     /// `MemTotal` - `MemFree` of `/proc/meminfo`.
     MemoryUsed,

@@ -99,17 +99,22 @@ impl Device {
 
 /// `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): gives device, index among `keys` and value.
 ///
-/// A line without values is a device without I/O; a line without a device is malformed.
+/// A device without values has no I/O. Linux 5.x leaves such devices on the line of the next one (`7:1 7:0 rbytes=…`): values
+/// belong to the last device before them. A line without a device is malformed.
 pub(super) fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
-        let mut words = words(line);
-        let Some(device) = words.next().and_then(Device::parse) else {
-            malformed += 1;
-            continue;
-        };
-        let mut expected = 0;
-        for (key, value) in words.filter_map(|word| split_once(word, b'=')) {
+        let (mut owner, mut expected) = (None, 0);
+        for word in words(line) {
+            let pair = split_once(word, b'=');
+            if pair.is_none() {
+                owner = Device::parse(word);
+            }
+            let Some(device) = owner else {
+                malformed += 1;
+                break;
+            };
+            let Some((key, value)) = pair else { continue };
             let Some(index) = position(keys, expected, key) else { continue };
             expected = index + 1;
             match number(value) {

@@ -66,6 +66,20 @@ fn io_stat_lines_may_have_more_keys_or_none() {
 }
 
 #[test]
+fn io_stat_values_belong_to_the_last_device_before_them() {
+    let text =
+        b"8:0 rbytes=1 wios=2\n7:7 7:6 7:5 7:4 rbytes=28672 wios=3\n7:3 7:2 \n7:1 7: rbytes=9\n7:0 rbytes=nan wios=5 \
+        cost.wait=7 use_delay=0\n rbytes=4\n";
+    let mut found = Vec::new();
+    let malformed = nested(text, &["rbytes", "wios"], |device, index, value| found.push((device, index, value)));
+    let device = |major, minor| Device { major, minor };
+    let expected = [(device(8, 0), 0, 1), (device(8, 0), 1, 2), (device(7, 4), 0, 28_672), (device(7, 4), 1, 3)];
+    assert_eq!(found, [&expected[..], &[(device(7, 0), 1, 5)]].concat());
+    // A device cut off, a value that is no number, and a value without a device.
+    assert_eq!(malformed, 3);
+}
+
+#[test]
 fn blkio_totals_belong_to_no_device() {
     let text = b"254:0 Read 10\n254:0 Write 20\n254:0 Sync 30\nTotal 60\n";
     let mut found = Vec::new();

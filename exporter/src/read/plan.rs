@@ -121,7 +121,7 @@ pub enum Value {
     Difference(Box<(Value, Value)>),
     /// The first that is there.
     FirstOf(Vec<Value>),
-    /// The sum of all.
+    /// The sum of those that are there; none where none is.
     Sum(Vec<Value>),
 }
 

@@ -193,9 +193,9 @@ impl Builder<'_> {
                 (!values.is_empty()).then_some(Value::FirstOf(values))
             }
             Source::Sum(sources) => {
-                let values: Option<Vec<Value>> =
-                    sources.iter().map(|source| self.resolve(source, column, collector)).collect();
-                values.map(Value::Sum)
+                let values: Vec<Value> =
+                    sources.iter().filter_map(|source| self.resolve(source, column, collector)).collect();
+                (!values.is_empty()).then_some(Value::Sum(values))
             }
         }
     }

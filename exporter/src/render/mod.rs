@@ -184,7 +184,8 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
         }
         Value::FirstOf(values) => values.iter().find_map(|value| evaluate(value, sample, limits)),
         Value::Sum(values) => {
-            values.iter().try_fold(0_u64, |sum, value| Some(sum.saturating_add(evaluate(value, sample, limits)?)))
+            let there = values.iter().filter_map(|value| evaluate(value, sample, limits));
+            there.reduce(u64::saturating_add)
         }
         Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::Machine(_) => None,
     }

@@ -6,6 +6,7 @@
 use super::super::plan::{Format, PlannedFile};
 use crate::discover::Version;
 use crate::ebpf::{Number, Wanted};
+use crate::metrics::Collector;
 
 /// How a value comes out of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +62,7 @@ const V2: &[(&str, &str, Recipe)] = &[
     ("memory.current", "", Pages(Number::MemoryUsage)),
     ("memory.peak", "", Pages(Number::MemoryPeak)),
     ("memory.swap.current", "", Pages(Number::SwapUsage)),
-    // The parts of `kernel`, which `memory.stat` has had since Linux 5.18.
+    // The parts of `kernel`, which `memory.stat` has had since Linux 5.18. All but `slab` are families of `memory_detail`, too.
     ("memory.stat", "kernel_stack", Spare),
     ("memory.stat", "pagetables", Spare),
     ("memory.stat", "percpu", Spare),
@@ -122,7 +123,8 @@ pub(super) fn recipe(
     }
     let own = if version == Version::V2 { V2 } else { V1 };
     let known = own.iter().chain(ALIKE).find(|(name, of, _)| *name == file.name && *of == key);
-    if let Some((.., recipe)) = known {
+    let is_exposed = file.collectors.has(Collector::MemoryDetail) && key != "slab";
+    if let Some((.., recipe)) = known.filter(|(.., recipe)| *recipe != Spare || !is_exposed) {
         return Some(*recipe);
     }
     // On v1 only these keys count what is below, too.
@@ -185,5 +187,33 @@ impl Recipe {
             self,
             Pages(Number::MemoryUsage | Number::SwapUsage | Number::KernelUsage) | Count(Number::Tasks) | Self::Stat(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Recipe, Version, recipe};
+    use crate::metrics::{Collector, CollectorSet};
+    use crate::read::plan::{Format, PlannedFile};
+
+    #[test]
+    fn parts_of_kernel_memory_are_spare_unless_they_are_exposed() {
+        let recipes = |collectors| {
+            let file = PlannedFile {
+                tree: "/".into(),
+                name: "memory.stat".into(),
+                fallback: None,
+                format: Format::Flat,
+                keys: Vec::new(),
+                targets: Vec::new(),
+                divisor: 1,
+                collectors,
+            };
+            ["kernel_stack", "pagetables", "percpu", "slab"].map(|key| recipe(Version::V2, &file, key, &mut |_| 7))
+        };
+        let memory = CollectorSet::EMPTY.with(Collector::Memory);
+        assert_eq!(recipes(memory), [Some(Recipe::Spare); 4]);
+        let (stat, spare) = (Some(Recipe::Stat(7)), Some(Recipe::Spare));
+        assert_eq!(recipes(memory.with(Collector::MemoryDetail)), [stat, stat, stat, spare]);
     }
 }
