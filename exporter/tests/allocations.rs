@@ -90,12 +90,14 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
             last_seen_ms: Some(1),
         })
         .collect();
+    let mut facts = HostFacts::new(Some(procfs.clone()));
+    facts.refresh(&own);
     let view = View {
         rows: &host.rows,
         containers: &exposed,
         host: &reader.host().sample,
-        facts: &HostFacts::read(&procfs),
-        machine: &Machine::read(&procfs),
+        facts: &facts,
+        machine: &Machine::read(&procfs, &own),
         engine_version: "",
         labels: reader.labels(),
         failed: false,

@@ -5,7 +5,7 @@
 //! for its index, and about 280 bytes for each entry that is in it, 18 MiB when all of it is used. With one disk, read and
 //! written: 1,000 cgroups have 2,000 entries, 2.1 MiB in all; 10,000 have 20,000, 6.4 MiB.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
 use aya::{Ebpf, include_bytes_aligned};
@@ -36,7 +36,11 @@ pub(super) struct Block {
     table: Table<Key, Counters>,
     /// What was counted, as of the last [`Block::read`], in the order of the keys.
     totals: Vec<(Key, Counters)>,
+    bases: Bases,
 }
+
+/// What had been counted under a device's number, in bytes and operations, when another disk took it over.
+type Bases = HashMap<Key, (u64, u64)>;
 
 impl Block {
     /// Loads and attaches the program.
@@ -56,7 +60,7 @@ impl Block {
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::BlockComplete, "block_rq_complete")?;
         let table = Table::take(&mut object, &shape)?;
-        Ok(Self { object, table, totals: Vec::new() })
+        Ok(Self { object, table, totals: Vec::new(), bases: Bases::new() })
     }
 
     /// Takes what every cgroup has counted so far: one look at each slot, and at what overflowed.
@@ -96,6 +100,17 @@ impl Block {
     /// Gives the entries of ended cgroups back.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
         self.table.retire(ended, |key| key.cgroup);
+        self.bases.retain(|key, _| !ended.contains(&key.cgroup));
+    }
+
+    /// Counts the uses of a device from 0. Histograms, which are not told by device, go on.
+    pub(super) fn restart_device(&mut self, major: u32, minor: u32) {
+        restart_device(&self.totals, major, minor, &mut self.bases);
+    }
+
+    /// Adds what a cgroup has done to what its container has done so far.
+    pub(super) fn add_uses(&self, cgroup: u64, uses: &mut Vec<BlockUse>) {
+        add_uses(self.counted(cgroup), &self.bases, uses);
     }
 }
 
@@ -151,13 +166,24 @@ pub struct BlockUse {
     pub operations: u64,
 }
 
-/// Adds entries of one cgroup to what its container has done so far.
-pub(super) fn add_uses(entries: &[(Key, Counters)], uses: &mut Vec<BlockUse>) {
+fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mut Bases) {
+    let is_of_it = |key: &Key| (key.subject.major(), key.subject.minor()) == (major, minor);
+    let counted = totals.iter().filter(|(key, _)| is_of_it(key));
+    bases.extend(counted.map(|(key, counters)| (*key, (counters.bytes, counters.latency.count()))));
+}
+
+fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>) {
     for (key, counters) in entries {
         let (major, minor, operation) =
             (key.subject.major(), key.subject.minor(), operation_of(key.subject.operation()));
         let same = |known: &&mut BlockUse| (known.major, known.minor, known.operation) == (major, minor, operation);
-        let (bytes, operations) = (counters.bytes, counters.latency.count());
+        let (mut bytes, mut operations) = (counters.bytes, counters.latency.count());
+        if let Some(base) = bases.get(key) {
+            (bytes, operations) = (bytes.saturating_sub(base.0), operations.saturating_sub(base.1));
+            if operations == 0 {
+                continue;
+            }
+        }
         match uses.iter_mut().find(same) {
             Some(known) => {
                 known.bytes += bytes;
@@ -173,7 +199,7 @@ mod tests {
     use exporter_ebpf::block::{Counters, Key, Operation, Subject};
     use exporter_ebpf::latency::Histogram;
 
-    use super::{add_uses, merge, shards};
+    use super::{Bases, add_uses, merge, restart_device, shards};
     use crate::metrics::BlockOperation;
 
     fn entry(cgroup: u64, operation: Operation, bytes: u64) -> (Key, Counters) {
@@ -197,11 +223,28 @@ mod tests {
 
         // A container may have several cgroups.
         let mut uses = Vec::new();
-        add_uses(&entries[..1], &mut uses);
-        add_uses(&entries[1..], &mut uses);
+        add_uses(&entries[..1], &Bases::new(), &mut uses);
+        add_uses(&entries[1..], &Bases::new(), &mut uses);
         let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations)).collect();
         assert_eq!(seen, [(BlockOperation::Write, 60, 4), (BlockOperation::Read, 40, 4)]);
         assert_eq!((uses[0].major, uses[0].minor), (254, 1));
+    }
+
+    #[test]
+    fn a_disk_does_not_inherit_what_was_counted_under_its_number() {
+        let mut entries = vec![entry(1, Operation::Read, 10), entry(1, Operation::Write, 20)];
+        let (mut bases, mut uses) = (Bases::new(), Vec::new());
+        restart_device(&entries, 254, 2, &mut bases);
+        add_uses(&entries, &bases, &mut uses);
+        assert_eq!(uses.iter().map(|one| one.bytes).collect::<Vec<_>>(), [10, 20]);
+
+        restart_device(&entries, 254, 1, &mut bases);
+        entries[1].1.bytes += 5;
+        entries[1].1.latency.buckets[3] += 1;
+        uses.clear();
+        add_uses(&entries, &bases, &mut uses);
+        let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations)).collect();
+        assert_eq!(seen, [(BlockOperation::Write, 5, 1)]);
     }
 
     #[test]

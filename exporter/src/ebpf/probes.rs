@@ -189,6 +189,13 @@ impl Probes {
         }
     }
 
+    /// A block device's number belongs to another disk from now on: its uses are counted from 0.
+    pub fn restart_device(&mut self, major: u32, minor: u32) {
+        if let Some(block) = &mut self.block {
+            block.restart_device(major, minor);
+        }
+    }
+
     /// What of it is a container's, which was at this place among those of the last [`Probes::read`].
     #[must_use]
     pub fn share(&self, place: usize, container: ContainerId) -> Share<'_> {

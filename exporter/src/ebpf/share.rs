@@ -5,7 +5,7 @@
 use exporter_ebpf::latency::Histogram;
 use exporter_ebpf::network::{Counters, Family};
 
-use super::block::{Block, BlockUse, add_uses};
+use super::block::{Block, BlockUse};
 use super::network::{Network, add};
 use super::probes::operation_of;
 use super::sched::Sched;
@@ -95,7 +95,7 @@ impl<'a> Share<'a> {
     pub fn block_uses(&self, uses: &mut Vec<BlockUse>) {
         uses.clear();
         if let Some(block) = self.block {
-            self.block_ids.iter().for_each(|id| add_uses(block.counted(*id), uses));
+            self.block_ids.iter().for_each(|id| block.add_uses(*id, uses));
         }
     }
 }

@@ -4,16 +4,17 @@
 //! of `/proc/PID/root`, which takes `CAP_SYS_PTRACE` for foreign processes; without it, of the writable layer's own directory,
 //! which is there where the exporter runs on the host and not in a container. The layer's size comes from the engine.
 
-use std::io;
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use procfs::FromBufRead as _;
-use procfs::process::{MountInfo, MountInfos};
 use rustix::fs::{Mode, OFlags, StatVfs, fstatvfs, openat, statvfs};
 
 use super::format::Device;
+use super::proc_text::{Mount, mounts, unescape};
 use super::process::Process;
-use crate::metrics::DiskFact;
+use crate::metrics::{DiskFact, Own};
 
 /// Where a container's root is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,26 +29,41 @@ pub(super) struct Place {
 
 impl Place {
     /// Of the container that this process is in. Nothing is known where `mountinfo` cannot be read.
-    pub(super) fn find(process: &Process, procfs: &Path) -> Self {
-        let of_process = process.open_file("mountinfo").ok().and_then(|file| mounts(io::BufReader::new(file)));
-        let of_host = ["1/mountinfo", "self/mountinfo"].into_iter().find_map(|name| {
-            let file = std::fs::File::open(procfs.join(name)).ok()?;
-            mounts(io::BufReader::new(file))
-        });
-        Self::of(&of_process.unwrap_or_default(), &of_host.unwrap_or_default())
+    pub(super) fn find(process: &Process, procfs: &Path, own: &Own) -> Self {
+        let of_process = process.open_file("mountinfo").and_then(read);
+        let of_host = ["1/mountinfo", "self/mountinfo"]
+            .into_iter()
+            .find_map(|name| std::fs::File::open(procfs.join(name)).and_then(read).ok());
+        let (place, malformed) = Self::of(&of_process.unwrap_or_default(), &of_host.unwrap_or_default());
+        (0..malformed).for_each(|_| own.count_read_error("mountinfo", "malformed"));
+        place
     }
 
-    fn of(process: &[MountInfo], host: &[MountInfo]) -> Self {
+    /// By the text of two `mountinfo`. Gives the number of malformed lines, too.
+    fn of(process: &[u8], host: &[u8]) -> (Self, u64) {
         // Of several mounts on one point the last is the one that is seen.
-        let Some(root) = process.iter().rfind(|mount| mount.mount_point == Path::new("/")) else {
-            return Self::default();
-        };
-        let upper = root.super_options.get("upperdir").cloned().flatten().map(PathBuf::from);
-        let holds = |mount: &&MountInfo| upper.as_ref().is_some_and(|upper| upper.starts_with(&mount.mount_point));
-        let below = host.iter().filter(holds).max_by_key(|mount| mount.mount_point.components().count());
-        let mount = below.unwrap_or(root);
-        let source = mount.mount_source.clone().filter(|source| source.starts_with("/dev/"));
-        Self { device: Device::parse(mount.majmin.as_bytes()), source, layer: upper }
+        let mut root: Option<Mount<'_>> = None;
+        let mut malformed = mounts(process, |mount| {
+            if mount.point == b"/" {
+                root = Some(mount);
+            }
+        });
+        let Some(root) = root else { return (Self::default(), malformed) };
+        let layer = root.option("upperdir").map(path);
+        let mut below: Option<(usize, Mount<'_>)> = None;
+        if let Some(layer) = &layer {
+            malformed += mounts(host, |mount| {
+                let point = path(mount.point);
+                let depth = point.components().count();
+                if layer.starts_with(&point) && below.as_ref().is_none_or(|(deepest, _)| depth >= *deepest) {
+                    below = Some((depth, mount));
+                }
+            });
+        }
+        let mount = below.map_or(root, |(_, mount)| mount);
+        let source = String::from_utf8_lossy(&unescape(mount.source)).into_owned();
+        let source = Some(source).filter(|source| source.starts_with("/dev/"));
+        (Self { device: Some(mount.device), source, layer }, malformed)
     }
 
     /// The filesystem's figures.
@@ -62,8 +78,14 @@ impl Place {
     }
 }
 
-fn mounts(text: impl io::BufRead) -> Option<Vec<MountInfo>> {
-    MountInfos::from_buf_read(text).ok().map(|mounts| mounts.0)
+fn read(mut file: std::fs::File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn path(field: &[u8]) -> PathBuf {
+    OsString::from_vec(unescape(field)).into()
 }
 
 impl Process {
@@ -85,7 +107,7 @@ pub(super) fn figure(fact: DiskFact, figures: &StatVfs) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, DiskFact, MountInfo, Path, Place, figure, mounts};
+    use super::{Device, DiskFact, Path, Place, figure};
 
     const HOST: &str = "21 1 8:1 / / rw - ext4 /dev/root rw\n\
         22 21 259:3 / /var/lib/docker rw - xfs /dev/nvme0n1p3 rw\n\
@@ -93,13 +115,10 @@ mod tests {
     const OVERLAY: &str = "30 29 0:5 / /proc rw - proc proc rw\n\
         31 29 0:48 / / rw,relatime - overlay overlay rw,lowerdir=/l,upperdir=/var/lib/docker/overlay2/ab/diff,workdir=/w\n";
 
-    fn parse(text: &str) -> Vec<MountInfo> {
-        mounts(text.as_bytes()).unwrap()
-    }
-
     #[test]
     fn an_overlay_is_on_the_device_of_its_writable_layer() {
-        let place = Place::of(&parse(OVERLAY), &parse(HOST));
+        let (place, malformed) = Place::of(OVERLAY.as_bytes(), &[b"odd\n", HOST.as_bytes()].concat());
+        assert_eq!(malformed, 1);
         assert_eq!(place.device, Some(Device { major: 259, minor: 3 }));
         assert_eq!(place.source.as_deref(), Some("/dev/nvme0n1p3"));
         assert_eq!(place.layer.as_deref(), Some(Path::new("/var/lib/docker/overlay2/ab/diff")));
@@ -107,9 +126,9 @@ mod tests {
 
     #[test]
     fn any_other_root_is_on_its_own_device() {
-        let place = Place::of(&parse("31 29 0:33 /sub / rw - btrfs /dev/sda2 rw\n"), &parse(HOST));
+        let (place, _) = Place::of(b"31 29 0:33 /sub / rw - btrfs /dev/sda2 rw\n", HOST.as_bytes());
         assert_eq!((place.device, place.source.as_deref()), (Some(Device { major: 0, minor: 33 }), Some("/dev/sda2")));
-        assert_eq!(Place::of(&[], &parse(HOST)), Place::default());
+        assert_eq!(Place::of(b"", HOST.as_bytes()), (Place::default(), 0));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The host as a whole: `/proc/stat`, `/proc/meminfo` and `/proc/pressure`, for what the root cgroup has no file for; and the
 //! machine's facts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use procfs::{CpuInfo, FromRead as _, FromReadSI as _, KernelStats, current_system_info};
-use tracing::debug;
-
-use super::format::{lines, number, psi, split_once, words};
-use crate::metrics::HostFact;
+use super::format::psi;
+use super::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, processors};
+use super::reader::reason;
+use crate::metrics::{HostFact, Own};
 
 /// Interfaces of the host that carry other interfaces' traffic once more, or none of their own.
 const VIRTUAL: [&str; 24] = [
@@ -54,31 +54,36 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads the facts.
+    /// Reads the facts. What cannot be read or understood is counted.
     #[must_use]
-    pub fn read(procfs: &Path) -> Self {
-        let mut machine = Self { kernel: first_line(&procfs.join("sys/kernel/osrelease")), ..Self::default() };
+    pub fn read(procfs: &Path, own: &Own) -> Self {
+        let (processors, malformed) = processors(&read(procfs, "cpuinfo", own));
+        count_malformed("cpuinfo", malformed, own);
         // The host's, where we may look into its root; else ours, which is none in our own image; a capture's host is another one.
         let ours = |_| if procfs == Path::new("/proc") { std::fs::read("/etc/os-release") } else { Ok(Vec::new()) };
         let release = std::fs::read(procfs.join("1/root/etc/os-release")).or_else(ours).unwrap_or_default();
-        machine.system = pretty_name(&String::from_utf8_lossy(&release));
-        match CpuInfo::from_file(procfs.join("cpuinfo")) {
-            Ok(info) => machine.count(&info),
-            Err(error) => debug!(%error, "cpuinfo cannot be read: no machine_cpu_* metrics"),
+        Self {
+            cores: processors.logical,
+            physical_cores: processors.cores,
+            sockets: processors.packages,
+            kernel: first_line(&procfs.join("sys/kernel/osrelease")),
+            system: pretty_name(&String::from_utf8_lossy(&release)),
         }
-        machine
     }
+}
 
-    fn count(&mut self, info: &CpuInfo) {
-        let field = |cpu: usize, name: &str| info.get_field(cpu, name).map(str::to_owned);
-        let cores = info.num_cores();
-        self.cores = Some(cores as u64);
-        let packages: HashSet<_> = (0..cores).filter_map(|cpu| field(cpu, "physical id")).collect();
-        let physical: HashSet<_> =
-            (0..cores).filter_map(|cpu| Some((field(cpu, "physical id")?, field(cpu, "core id")?))).collect();
-        self.sockets = (!packages.is_empty()).then_some(packages.len() as u64);
-        self.physical_cores = (!physical.is_empty()).then_some(physical.len() as u64);
-    }
+/// The text of a file of procfs; empty where there is none. A failure is counted.
+fn read(procfs: &Path, name: &str, own: &Own) -> Vec<u8> {
+    std::fs::read(procfs.join(name)).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            own.count_read_error(name, reason(&error));
+        }
+        Vec::new()
+    })
+}
+
+fn count_malformed(file: &str, malformed: u64, own: &Own) {
+    (0..malformed).for_each(|_| own.count_read_error(file, "malformed"));
 }
 
 fn first_line(path: &Path) -> String {
@@ -91,21 +96,74 @@ fn pretty_name(release: &str) -> String {
     value.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-/// What `/proc` says of the host in one scrape. Read on demand, each file at most once.
+/// What `/proc` says of the host as a whole.
 #[derive(Debug, Default)]
 pub struct HostFacts {
-    procfs: PathBuf,
-    stats: Option<KernelStats>,
+    /// Procfs of the containers' host; none where that is another one than ours.
+    procfs: Option<PathBuf>,
+    cpu: CpuTime,
     memory: HashMap<String, u64>,
 }
 
+/// Busy time of all CPUs in ticks, as of the last reading.
+#[derive(Debug, Default)]
+struct CpuTime {
+    /// In the order of [`BUSY_WORDS`].
+    ticks: [u64; BUSY_WORDS.len()],
+    /// Whether user, nice and system time were there. The others may not be.
+    is_known: bool,
+}
+
+/// How far a counter of `/proc/stat` may fall without having begun anew: the kernel corrects itself by single ticks.
+const CORRECTION_TICKS: u64 = 100;
+
+impl CpuTime {
+    /// Takes a reading. A counter that is missing, or that the kernel has corrected downwards, stays what it was.
+    fn update(&mut self, read: [Option<u64>; BUSY_WORDS.len()]) {
+        self.is_known = read.iter().take(3).all(Option::is_some);
+        let fall = |(ticks, read): (&u64, &Option<u64>)| read.map_or(0, |read| ticks.saturating_sub(read));
+        if self.ticks.iter().zip(&read).map(fall).any(|fall| fall > CORRECTION_TICKS) {
+            self.ticks = [0; BUSY_WORDS.len()];
+        }
+        for (ticks, read) in self.ticks.iter_mut().zip(read) {
+            *ticks = read.unwrap_or(0).max(*ticks);
+        }
+    }
+
+    fn user(&self) -> Option<u64> {
+        let [user, nice, ..] = self.ticks;
+        self.is_known.then(|| user.saturating_add(nice))
+    }
+
+    fn system(&self) -> Option<u64> {
+        let [_, _, system, irq, softirq] = self.ticks;
+        self.is_known.then(|| system.saturating_add(irq).saturating_add(softirq))
+    }
+
+    fn busy(&self) -> Option<u64> {
+        Some(self.user()?.saturating_add(self.system()?))
+    }
+}
+
 impl HostFacts {
-    /// Reads `stat` and `meminfo`.
+    /// The facts that this procfs tells, once they are read.
     #[must_use]
-    pub fn read(procfs: &Path) -> Self {
-        let file = |name: &str| procfs.join(name);
-        let stats = KernelStats::from_file(file("stat"), current_system_info()).ok();
-        Self { procfs: procfs.to_owned(), stats, memory: meminfo(&std::fs::read(file("meminfo")).unwrap_or_default()) }
+    pub fn new(procfs: Option<PathBuf>) -> Self {
+        Self { procfs, ..Self::default() }
+    }
+
+    /// Reads `stat` and `meminfo`. What cannot be read or understood is counted.
+    pub fn refresh(&mut self, own: &Own) {
+        let Some(procfs) = &self.procfs else { return };
+        let (ticks, malformed) = cpu_ticks(&read(procfs, "stat", own));
+        count_malformed("stat", malformed, own);
+        self.cpu.update(ticks);
+        self.memory.clear();
+        let Self { memory, .. } = self;
+        let malformed = meminfo(&read(procfs, "meminfo", own), |key, bytes| {
+            memory.insert(String::from_utf8_lossy(key).into_owned(), bytes);
+        });
+        count_malformed("meminfo", malformed, own);
     }
 
     /// Size of memory and of swap, in bytes.
@@ -117,12 +175,11 @@ impl HostFacts {
     /// A fact with its decimal exponent: 2 for ticks, 6 for microseconds.
     #[must_use]
     pub fn get(&self, fact: HostFact) -> Option<(u64, u8)> {
-        let total = self.stats.as_ref().map(|stats| &stats.total);
         match fact {
             HostFact::None | HostFact::Cgroup | HostFact::Interface(_) => None,
-            HostFact::CpuUser => total.map(|total| (total.user + total.nice, 2)),
-            HostFact::CpuSystem => total.map(|total| (kernel_ticks(total), 2)),
-            HostFact::CpuBusy => total.map(|total| (total.user + total.nice + kernel_ticks(total), 2)),
+            HostFact::CpuUser => Some((self.cpu.user()?, 2)),
+            HostFact::CpuSystem => Some((self.cpu.system()?, 2)),
+            HostFact::CpuBusy => Some((self.cpu.busy()?, 2)),
             HostFact::MemoryUsed => Some((self.used("MemTotal", "MemFree")?, 0)),
             HostFact::MemoryWorkingSet => {
                 Some((self.used("MemTotal", "MemFree")?.saturating_sub(self.memory("Inactive(file)")?), 0))
@@ -142,29 +199,11 @@ impl HostFacts {
     }
 
     fn pressure(&self, file: &str, line: &str) -> Option<u64> {
-        let text = std::fs::read(self.procfs.join("pressure").join(file)).ok()?;
+        let text = std::fs::read(self.procfs.as_ref()?.join("pressure").join(file)).ok()?;
         let mut total = None;
         psi(&text, &[line], |_, value| total = Some(value));
         total
     }
-}
-
-fn kernel_ticks(total: &procfs::CpuTime) -> u64 {
-    let interrupts = total.irq.unwrap_or(0) + total.softirq.unwrap_or(0);
-    total.system + interrupts + total.steal.unwrap_or(0)
-}
-
-/// `KEY: VALUE kB` lines, in bytes. Not by the procfs crate: it refuses the whole file where one key is missing, as under
-/// LXCFS and gVisor.
-fn meminfo(text: &[u8]) -> HashMap<String, u64> {
-    let entry = |line| {
-        let (key, value) = split_once(line, b':')?;
-        let mut words = words(value);
-        let number = number(words.next()?)?;
-        let unit = if words.next() == Some(b"kB") { 1024 } else { 1 };
-        Some((String::from_utf8_lossy(key).into_owned(), number.checked_mul(unit)?))
-    };
-    lines(text).filter_map(entry).collect()
 }
 
 /// Where a procfs tells of the host's interfaces, best first: beside its processes stand those of whoever reads it.
@@ -203,7 +242,7 @@ pub(super) fn is_physical(interface: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{HostFacts, Machine, is_physical, pretty_name};
-    use crate::metrics::HostFact;
+    use crate::metrics::{HostFact, Own};
 
     #[test]
     fn the_host_s_own_interfaces_are_told_from_the_plumbing() {
@@ -216,16 +255,28 @@ mod tests {
         }
     }
 
+    fn facts(procfs: &std::path::Path) -> (HostFacts, Own) {
+        let (mut facts, own) = (HostFacts::new(Some(procfs.to_owned())), Own::new().unwrap());
+        facts.refresh(&own);
+        (facts, own)
+    }
+
+    fn errors(own: &Own, file: &str) -> u64 {
+        own.read_errors.with_label_values(&[file, "malformed"]).get()
+    }
+
     #[test]
     fn this_host_s_facts_are_plausible() {
-        let facts = HostFacts::read("/proc".as_ref());
+        let (facts, own) = facts("/proc".as_ref());
         let total = facts.machine_memory().0.unwrap();
         let (in_use, _) = facts.get(HostFact::MemoryUsed).unwrap();
         assert!(in_use > 0 && in_use < total);
         let (busy, _) = facts.get(HostFact::CpuBusy).unwrap();
         let (user, _) = facts.get(HostFact::CpuUser).unwrap();
         assert!(user <= busy);
-        assert!(Machine::read("/proc".as_ref()).cores.unwrap() > 0);
+        let machine = Machine::read("/proc".as_ref(), &own);
+        assert_eq!(machine.cores, std::thread::available_parallelism().ok().map(|cpus| cpus.get() as u64));
+        assert_eq!(["stat", "meminfo", "cpuinfo"].map(|file| errors(&own, file)), [0; 3]);
     }
 
     #[test]
@@ -233,24 +284,51 @@ mod tests {
         let procfs = tempfile::tempdir().unwrap();
         std::fs::write(procfs.path().join("meminfo"), "MemTotal: 10 kB\nMemFree:   4 kB\nHugePages_Total: 3\nodd\n")
             .unwrap();
-        let facts = HostFacts::read(procfs.path());
+        let (facts, own) = facts(procfs.path());
         assert_eq!(facts.machine_memory(), (Some(10_240), None));
         assert_eq!(facts.get(HostFact::MemoryUsed), Some((6_144, 0)));
         assert_eq!(facts.get(HostFact::MemoryWorkingSet), None);
         assert_eq!(facts.get(HostFact::SwapUsed), None);
+        assert_eq!(errors(&own, "meminfo"), 1);
+    }
+
+    #[test]
+    fn cpu_time_needs_three_words_and_never_falls() {
+        let procfs = tempfile::tempdir().unwrap();
+        let (mut facts, own) = facts(procfs.path());
+        let mut read = |stat: &str| {
+            std::fs::write(procfs.path().join("stat"), stat).unwrap();
+            facts.refresh(&own);
+            [HostFact::CpuBusy, HostFact::CpuUser, HostFact::CpuSystem]
+                .map(|fact| facts.get(fact).map(|(ticks, _)| ticks))
+        };
+        let ticks = |busy, user, system| [Some(busy), Some(user), Some(system)];
+        assert_eq!(read("cpu  1000 1 500\n"), ticks(1501, 1001, 500));
+        // Neither idle time, nor steal, nor guest time, which user time contains.
+        assert_eq!(read("cpu  1000 1 500 90000 10 4 20 777 888 999\nctxt x\n"), ticks(1525, 1001, 524));
+        // The kernel corrects itself; a word is missing, or negative.
+        assert_eq!(read("cpu  999 1 500 89999 9 4 19 777 888 999\n"), ticks(1525, 1001, 524));
+        assert_eq!(read("cpu  1000 1 501 90000 10 18446744073709551615\n"), ticks(1526, 1001, 525));
+        assert_eq!(errors(&own, "stat"), 1);
+        assert_eq!(read("cpu  1000 x 501\n"), [None; 3]);
+        assert_eq!(read("ctxt 1\n"), [None; 3]);
+        assert_eq!(errors(&own, "stat"), 3);
+        // Another kernel's, as after a guest was moved to another host.
+        assert_eq!(read("cpu  10 0 5 0 0 0 0 0 0 0\n"), ticks(15, 10, 5));
     }
 
     #[test]
     fn a_capture_does_not_get_this_machine_s_system() {
         let procfs = tempfile::tempdir().unwrap();
-        assert_eq!(Machine::read(procfs.path()).system, "");
+        assert_eq!(Machine::read(procfs.path(), &Own::new().unwrap()).system, "");
     }
 
     #[test]
     fn without_proc_there_are_no_facts() {
-        let facts = HostFacts::read("/does/not/exist".as_ref());
+        let (facts, own) = facts("/does/not/exist".as_ref());
         assert_eq!(facts.get(HostFact::MemoryUsed), None);
         assert_eq!(facts.get(HostFact::Pressure("cpu", "some")), None);
+        assert_eq!(errors(&own, "stat"), 0);
     }
 
     #[test]

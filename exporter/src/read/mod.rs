@@ -18,6 +18,7 @@ mod network;
 mod plan;
 mod planner;
 mod probed;
+mod proc_text;
 mod process;
 mod processes;
 mod reader;

@@ -29,6 +29,18 @@ impl Reader {
         timing.lap(last);
     }
 
+    /// Begins a pass over the devices. What was counted of a disk that is gone is not counted for the next of its number.
+    pub(super) fn begin_devices(&mut self) {
+        for device in self.devices.begin() {
+            if let Some(probes) = &mut self.probes {
+                probes.restart_device(device.major, device.minor);
+            }
+            for container in &mut self.containers {
+                container.probe_fed.retain(|fed| fed != device);
+            }
+        }
+    }
+
     /// Puts a container's share into its sample, after its files.
     pub(super) fn fill_probed(&mut self, place: usize, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };

@@ -163,7 +163,7 @@ impl Reader {
     /// The size of the writable layer, as the engine has told it, and of the filesystem that it is on.
     pub(super) fn read_disk(&mut self, container: &mut Container, names: &Names, timing: &mut Timing) {
         if let (None, Some(process)) = (&container.disk, &container.process) {
-            container.disk = Some(Place::find(process, &self.procfs));
+            container.disk = Some(Place::find(process, &self.procfs, &self.own));
         }
         let place = container.disk.clone().unwrap_or_default();
         let figures = container.process.as_ref().filter(|_| self.live).map(|process| place.measure(process));

@@ -85,7 +85,7 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(Some(procfs)),
+            devices: Devices::new(Some(procfs), own.clone()),
             containers: Vec::new(),
             lives: 0,
             links: Links::new(procfs, live, own.clone()),
@@ -184,9 +184,9 @@ impl Reader {
         if self.labels.trim() {
             self.devices.forget();
         }
-        self.devices.begin();
         self.namespaces.begin(&self.procfs, self.live);
         self.read_probes(pass, now, &mut timing);
+        self.begin_devices();
         let mut containers = std::mem::take(&mut self.containers);
         self.take_snapshot(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::roster::Live;
 use crate::discover::ContainerId;
 use crate::docker::Stats;
-use crate::metrics::{Collector, CollectorSet, Dimension, Family};
+use crate::metrics::{Collector, CollectorSet, Dimension, Family, Own};
 use crate::name::{Meta, Names, NetworkMode};
 use crate::read::{Labels, Limits, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
@@ -46,6 +46,7 @@ impl Api {
         procfs: Option<&Path>,
         families: &[&'static [Family]],
         collectors: CollectorSet,
+        own: Own,
     ) -> Self {
         let (plan, rows) = for_api(families, collectors);
         Self {
@@ -56,7 +57,7 @@ impl Api {
             plan,
             rows,
             labels: Labels::default(),
-            devices: crate::read::Devices::new(procfs),
+            devices: crate::read::Devices::new(procfs, own),
             containers: Vec::new(),
         }
     }

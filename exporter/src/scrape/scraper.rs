@@ -25,7 +25,7 @@ use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
 use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{DOCKER_STATS_FAMILIES, FAMILIES, Family, Own};
 use crate::name::{ContainerFilter, Directory};
-use crate::read::Machine;
+use crate::read::{HostFacts, Machine};
 use crate::render::Pool;
 
 /// Scrapes that may wait for the thread; HTTP's own limit is below it.
@@ -93,9 +93,9 @@ impl Scraper {
             roster: Roster::new(parts.filter, config.linger),
             directory: Arc::clone(&parts.directory),
             engine: parts.engine,
+            machine: procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.own)).unwrap_or_default(),
+            facts: HostFacts::new(procfs),
             own: parts.own,
-            machine: procfs.as_deref().map(Machine::read).unwrap_or_default(),
-            procfs,
             min_interval: config.min_interval,
             pool: Pool::default(),
             last: None,
@@ -164,7 +164,7 @@ fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<(Sourc
     }
     let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
     let procfs = is_local(&config.docker).then_some(config.procfs_root.as_path());
-    let api = Api::new(stats, runtime.clone(), procfs, &families, config.collectors);
+    let api = Api::new(stats, runtime.clone(), procfs, &families, config.collectors, parts.own.clone());
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
     Ok((Source::Api(Box::new(api)), found))
 }

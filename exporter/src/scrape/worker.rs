@@ -42,8 +42,7 @@ pub(super) struct Worker {
     pub(super) engine: Engine,
     pub(super) own: Own,
     pub(super) machine: Machine,
-    /// Procfs of the containers' host; none where that is another one than ours.
-    pub(super) procfs: Option<std::path::PathBuf>,
+    pub(super) facts: HostFacts,
     pub(super) min_interval: Duration,
     pub(super) pool: Pool,
     pub(super) overhead: Overhead,
@@ -59,7 +58,6 @@ pub(super) struct Collection {
     at: Instant,
     collectors: CollectorSet,
     names: Arc<Names>,
-    facts: HostFacts,
     timing: Timing,
     /// When the pass was ended early; none where everything was read.
     cut: Option<Instant>,
@@ -154,14 +152,7 @@ impl Worker {
             let due = queue.take(|request| !has_time_after(Some(now), request));
             if !due.is_empty() {
                 let timing = self.source.interim(&progress, pass);
-                self.keep(Collection {
-                    at,
-                    collectors,
-                    names: Arc::clone(&names),
-                    timing,
-                    cut: Some(now),
-                    facts: HostFacts::default(),
-                });
+                self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut: Some(now) });
                 let (due, others) = due.into_iter().partition(|job| is_part_of(job.request.collectors, collectors));
                 let left = self.answer(due, &mut answers);
                 self.answer_unread(left);
@@ -171,7 +162,7 @@ impl Worker {
         let cut = cut.or(progress.cut());
         let timing = self.source.finish(&progress, pass);
         debug!(containers = self.source.live_count(), took = ?at.elapsed(), "collected");
-        self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut, facts: HostFacts::default() });
+        self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut });
     }
 
     /// Takes a collection in, with what is read of the host and known of the engine.
@@ -181,7 +172,7 @@ impl Worker {
         self.source.update(&mut self.roster, &collection.names, epoch_ms());
         collection.timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
-        collection.facts = self.procfs.as_deref().map(HostFacts::read).unwrap_or_default();
+        self.facts.refresh(&self.own);
         collection.timing.add(Collector::Machine, machine_from.elapsed());
         self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
         self.last = Some(collection);
@@ -231,7 +222,7 @@ impl Worker {
             rows: self.source.rows(),
             containers: &exposed,
             host: self.source.host(),
-            facts: &last.facts,
+            facts: &self.facts,
             machine: &self.machine,
             engine_version: about.as_ref().map_or("", |about| &about.version),
             labels: self.source.labels(),
