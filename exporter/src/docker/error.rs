@@ -1,10 +1,12 @@
 //! Why an engine could not be asked, in words that name the cure.
 
-use std::error::Error as _;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
-use bollard::errors::Error as Cause;
+use super::http::Cause;
+use crate::config::DockerEndpoint;
 
 /// Why a request to an engine failed. `engine` is the address, `request` what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,16 @@ pub enum Error {
         /// The engine.
         engine: String,
     },
+    /// Nobody listens at a Unix socket whose file has been removed since it was mounted.
+    #[error(
+        "nobody listens at {engine} (connection refused): the mount is stale, as the engine has made a new socket since. \
+         Restart this container; to be spared that, mount the directory instead of the file \
+         (-v /var/run:/var/run:ro instead of -v /var/run/docker.sock:/var/run/docker.sock)"
+    )]
+    Stale {
+        /// The engine.
+        engine: String,
+    },
     /// No answer in time.
     #[error("{engine} did not answer GET {request} within {after:?}: is the engine overloaded or hanging?")]
     Timeout {
@@ -60,6 +72,16 @@ pub enum Error {
         code: u16,
         /// The beginning of what the engine says about it.
         message: String,
+    },
+    /// More than is read of an answer.
+    #[error("{engine} answered GET {request} with more than {limit} MiB: is a Docker engine behind this address?")]
+    TooLarge {
+        /// The engine.
+        engine: String,
+        /// What was asked for.
+        request: String,
+        /// What is read at most.
+        limit: usize,
     },
     /// The connection ended in the middle of an answer.
     #[error("{engine} broke off its answer to GET {request}: it was stopped, or is starting again")]
@@ -104,23 +126,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells the client library's errors apart.
-    pub(super) fn from_cause(engine: &str, request: &str, cause: &Cause) -> Self {
+    /// Tells the causes apart.
+    pub(super) fn from_cause(endpoint: &DockerEndpoint, request: &str, cause: &Cause) -> Self {
         // A query says nothing to people, and that of `/events` is long.
-        let request = request.split('?').next().unwrap_or(request);
-        let (engine, request) = (engine.to_owned(), request.to_owned());
-        if let Cause::DockerResponseServerError { status_code, message } = cause {
-            let message = message.chars().take(200).collect();
-            return Self::Status { engine, request, code: *status_code, message };
-        }
-        if matches!(cause, Cause::SocketNotFoundError(_)) {
-            return Self::NoSocket { engine };
-        }
-        match io_kind(cause) {
+        let request = request.split('?').next().unwrap_or(request).to_owned();
+        let engine = address(endpoint);
+        let kind = io_kind(cause);
+        match kind {
             Some(io::ErrorKind::NotFound) => Self::NoSocket { engine },
             Some(io::ErrorKind::PermissionDenied) => Self::Denied { engine },
-            Some(io::ErrorKind::ConnectionRefused) => Self::Refused { engine },
-            Some(io::ErrorKind::UnexpectedEof) => Self::Closed { engine, request },
+            Some(io::ErrorKind::ConnectionRefused) => match endpoint {
+                DockerEndpoint::Unix(path) if is_unlinked(path) => Self::Stale { engine },
+                _ => Self::Refused { engine },
+            },
+            _ if was_closed(cause, kind) => Self::Closed { engine, request },
             _ => Self::Broken { engine, request, reason: innermost(cause) },
         }
     }
@@ -134,17 +153,54 @@ impl Error {
         }
     }
 
+    /// Whether there was no connection.
+    pub(super) fn is_unconnected(&self) -> bool {
+        let unheard = matches!(self, Self::NoSocket { .. } | Self::Denied { .. } | Self::Certificate { .. });
+        unheard || matches!(self, Self::Refused { .. } | Self::Stale { .. })
+    }
+
+    /// Whether what there is does not speak HTTP.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.is_unconnected() || matches!(self, Self::Closed { .. } | Self::Broken { .. })
+    }
+
+    /// Whether the engine, or a proxy in between, does not want this to be asked.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.status(), Some(401 | 403 | 404 | 405 | 501))
+    }
+
     /// The HTTP status, where there was one.
     pub(super) fn status(&self) -> Option<u16> {
         if let Self::Status { code, .. } = self { Some(*code) } else { None }
     }
 }
 
-fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
-    if let Cause::IOError { err } = cause {
-        return Some(err.kind());
+/// The engine's address as a user would give it.
+pub(super) fn address(endpoint: &DockerEndpoint) -> String {
+    match endpoint {
+        DockerEndpoint::Unix(path) => format!("unix://{}", path.display()),
+        DockerEndpoint::Tcp(address) => format!("tcp://{address}"),
+        DockerEndpoint::Tls { address, .. } => format!("https://{address}"),
     }
-    let mut source = cause.source();
+}
+
+/// Whether a socket has no name on its own file system any more: the engine has made another one since, which the mount
+/// of the file does not show.
+fn is_unlinked(socket: &Path) -> bool {
+    std::fs::metadata(socket).is_ok_and(|socket| socket.nlink() == 0)
+}
+
+fn was_closed(cause: &Cause, kind: Option<io::ErrorKind>) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let ended = matches!(cause, Cause::Http(error) if error.is_incomplete_message() || error.is_closed() || error.is_canceled());
+    ended || matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
+}
+
+fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = match cause {
+        Cause::Connect(error) => return Some(error.kind()),
+        Cause::Http(error) => Some(error),
+    };
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return Some(error.kind());
@@ -154,9 +210,12 @@ fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
     None
 }
 
-/// The outer layers of the HTTP client only say "client error" and "connect".
+/// The outer layers only say that something failed.
 fn innermost(cause: &Cause) -> String {
-    let mut source: &dyn std::error::Error = cause;
+    let mut source: &dyn std::error::Error = match cause {
+        Cause::Connect(error) => error,
+        Cause::Http(error) => error,
+    };
     while let Some(inner) = source.source() {
         source = inner;
     }

@@ -58,9 +58,12 @@ impl Action {
 }
 
 /// The request that subscribes to what is of interest, without the noise of `exec_*`, `attach` and the like.
-pub(super) fn subscription() -> String {
+/// With `since_ns`, the engine first repeats what it remembers from then on.
+pub(super) fn subscription(since_ns: Option<u64>) -> String {
     let words = WORDS.map(|(word, _)| format!("%22{word}%22")).join(",");
-    format!("/events?filters=%7B%22type%22:%5B%22container%22%5D,%22event%22:%5B{words}%5D%7D")
+    let since =
+        since_ns.map_or_else(String::new, |ns| format!("since={}.{:09}&", ns / 1_000_000_000, ns % 1_000_000_000));
+    format!("/events?{since}filters=%7B%22type%22:%5B%22container%22%5D,%22event%22:%5B{words}%5D%7D")
 }
 
 /// One event of one container.
@@ -254,7 +257,8 @@ mod tests {
 
     #[test]
     fn the_subscription_is_one_valid_request_target() {
-        let target = subscription();
+        let target = subscription(None);
+        assert!(subscription(Some(5_000_000_001)).starts_with("/events?since=5.000000001&filters="));
         assert!(target.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"{}[]<>".contains(&byte)), "{target}");
         assert!(target.contains("%22health_status%22") && !target.contains("exec"));
     }

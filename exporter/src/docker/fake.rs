@@ -29,6 +29,10 @@ pub(super) struct World {
     pub(super) list: Option<String>,
     /// A proxy in between: answers 403 to what this does not let through.
     pub(super) allows: fn(&str) -> bool,
+    /// Requests that contain the text are answered so, whatever else is set.
+    pub(super) odd: Vec<(String, Odd)>,
+    /// Event streams end in the middle of a chunk.
+    pub(super) rude: bool,
     /// Requests that contain this are never answered.
     pub(super) hangs_at: Option<String>,
     /// Requests that contain this are answered late.
@@ -36,6 +40,17 @@ pub(super) struct World {
     /// Requests so far, without prefix.
     pub(super) requests: Vec<String>,
     events: broadcast::Sender<String>,
+}
+
+/// An answer that no good engine gives.
+#[derive(Clone, Debug)]
+pub(super) enum Odd {
+    /// Nothing but a status and some HTML.
+    Status(u16),
+    /// These bytes, then the connection is closed.
+    Bytes(Vec<u8>),
+    /// Nothing.
+    Never,
 }
 
 /// The running engine; ends when dropped.
@@ -56,11 +71,12 @@ pub(super) fn quick() -> Timing {
         call: Duration::from_millis(800),
         list: Duration::from_secs(1),
         sizes: Duration::from_secs(5),
+        whole: Duration::from_secs(3),
         heartbeat: Duration::from_millis(100),
         info: Duration::from_millis(50),
         subscribe: Duration::from_millis(30),
-        settle: Duration::from_millis(60),
         poll: Duration::from_millis(80),
+        doubt: (Duration::from_millis(20), Duration::from_millis(40)),
         backoff: (Duration::from_millis(40), Duration::from_millis(100)),
     }
 }
@@ -86,6 +102,8 @@ impl Fake {
             containers: containers.into_iter().collect(),
             list: None,
             allows: |_| true,
+            odd: Vec::new(),
+            rude: false,
             hangs_at: None,
             slow_at: None,
             requests: Vec::new(),
@@ -149,7 +167,9 @@ impl Drop for Fake {
 
 enum Reply {
     Json(u16, String),
-    Events(broadcast::Receiver<String>),
+    Bytes(Vec<u8>),
+    /// And whether they end in the middle of a chunk.
+    Events(broadcast::Receiver<String>, bool),
     Never,
 }
 
@@ -157,6 +177,12 @@ impl World {
     fn reply(&mut self, target: &str) -> Reply {
         let (version, path) = split_version(target);
         self.requests.push(path.to_owned());
+        match self.odd.iter().find(|(text, _)| path.contains(text)) {
+            Some((_, Odd::Status(code))) => return Reply::Json(*code, "<html>No.</html>".to_owned()),
+            Some((_, Odd::Bytes(bytes))) => return Reply::Bytes(bytes.clone()),
+            Some((_, Odd::Never)) => return Reply::Never,
+            None => {}
+        }
         if self.hangs_at.as_ref().is_some_and(|text| path.contains(text)) {
             return Reply::Never;
         }
@@ -177,7 +203,7 @@ impl World {
             "/containers/json?all=1" | "/containers/json?limit=1" | "/containers/json?size=1" => {
                 Reply::Json(200, self.list())
             }
-            _ if path.starts_with("/events?") => Reply::Events(self.events.subscribe()),
+            _ if path.starts_with("/events?") => Reply::Events(self.events.subscribe(), self.rude),
             _ if path.ends_with("/json") => {
                 self.containers.get(id).map_or_else(missing, |value| Reply::Json(200, value.to_string()))
             }
@@ -247,7 +273,8 @@ async fn answer(mut stream: UnixStream, world: &Mutex<World>) {
             let head = format!("HTTP/1.1 {code} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             drop(stream.write_all((head + &body).as_bytes()).await);
         }
-        Reply::Events(events) => send_events(stream, events).await,
+        Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+        Reply::Events(events, rude) => send_events(stream, events, rude).await,
     }
 }
 
@@ -263,13 +290,14 @@ async fn until_closed(stream: &mut UnixStream) {
     while stream.read_u8().await.is_ok() {}
 }
 
-async fn send_events(mut stream: UnixStream, mut events: broadcast::Receiver<String>) {
+async fn send_events(mut stream: UnixStream, mut events: broadcast::Receiver<String>, rude: bool) {
     let (mut reader, mut writer) = stream.split();
     drop(writer.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await);
     loop {
         tokio::select! {
             event = events.recv() => {
-                let chunk = event.as_ref().map_or_else(|_| "0\r\n\r\n".to_owned(), |event| format!("{:x}\r\n{event}\r\n", event.len()));
+                let end = if rude { "40\r\n{\"Ty" } else { "0\r\n\r\n" };
+                let chunk = event.as_ref().map_or_else(|_| end.to_owned(), |event| format!("{:x}\r\n{event}\r\n", event.len()));
                 if writer.write_all(chunk.as_bytes()).await.is_err() || event.is_err() {
                     return;
                 }

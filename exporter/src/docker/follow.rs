@@ -1,27 +1,39 @@
 //! The task that keeps the directory true: subscribe to events, list, inspect what is new or has changed, apply
 //! events, list again from time to time; and start anew when the engine was away.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
+use super::doubts::Seen;
 use super::events::Event;
 use super::list::Listed;
-use super::live::{List, Live, next_bytes, pending};
+use super::live::{Events, List, Live, Mark, News, next_news, pending};
+use super::outage::{Logged, Outage};
 use super::timing::Timing;
 use super::tracker::Tracker;
 use super::{Engine, Error, json};
-use crate::name::{Directory, Rules};
+use crate::discover::ContainerId;
+use crate::name::{Directory, MAX_CONTAINERS, Rules};
 
 /// Inspections on the way at a time.
 const INSPECTIONS: usize = 8;
-/// A session that lived shorter than this was no good one: wait before the next.
+/// A session, or an event stream, that lived shorter than this was no good one: wait before the next.
 const STABLE: Duration = Duration::from_secs(5);
+/// Event streams in a row that told nothing and were short, before that is logged.
+const FRUITLESS: u32 = 4;
+/// Pieces of the event stream that are read at once, so that a flood does not keep the rest waiting.
+const BURST: usize = 64;
+/// How long after a subscription events may be repeated that were told before.
+const REPEATED: Duration = Duration::from_secs(2);
+/// Longest time between two lists that nobody but a scrape gave reason for.
+const LONGEST_GAP: Duration = Duration::from_mins(1);
 
 /// Keeps `directory` true to what `engine` says, until `stop` is ready. Never ends by itself: an engine that is down
 /// is asked again with growing waits, and what was known of its containers stays.
@@ -38,14 +50,18 @@ pub async fn follow(
     let mut follower = Follower {
         tracker: Tracker::new(directory, rules, engine.own().clone()),
         backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
+        resubscribe: Backoff::new(timing.backoff.0, timing.poll.max(timing.backoff.0)),
+        fruitless: 0,
+        last_event: None,
+        gap: timing.doubt.1,
         tick: ticker(timing.heartbeat),
         engine,
         timing,
         resync,
         outage: None,
+        forgiven: false,
         seen_up: false,
-        refusal_told: false,
-        info_told: false,
+        logged: Logged::default(),
     };
     tokio::select! {
         () = stop => {}
@@ -61,28 +77,39 @@ struct Follower {
     timing: Timing,
     resync: Duration,
     backoff: Backoff,
+    /// Waits before the next subscription, and how many in a row told nothing.
+    resubscribe: Backoff,
+    fruitless: u32,
+    last_event: Option<Mark>,
+    /// Shortest time between two lists that a doubt is the reason for; grows while they settle nothing.
+    gap: Duration,
     tick: Interval,
-    outage: Option<Instant>,
+    outage: Option<Outage>,
+    /// Whether a broken answer has been forgiven since the last list.
+    forgiven: bool,
     seen_up: bool,
-    refusal_told: bool,
-    info_told: bool,
+    logged: Logged,
 }
 
 impl Follower {
     async fn run(&mut self) {
         loop {
             let began = Instant::now();
-            match self.session().await {
-                Ok(()) => tracing::debug!("the engine ended its event stream; subscribing again"),
-                Err(error) => self.down(&error),
-            }
+            let error = match self.session().await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
             self.tracker.disconnected();
             if began.elapsed() >= STABLE {
                 self.backoff.reset();
-                if self.outage.is_none() {
-                    continue;
-                }
             }
+            let broken = matches!(error, Error::Closed { .. } | Error::Broken { .. });
+            if self.outage.is_none() && self.seen_up && broken && !std::mem::replace(&mut self.forgiven, true) {
+                // One answer that is broken off may be a proxy's doing; what is down fails again at once.
+                tracing::debug!(%error, "asking again");
+                continue;
+            }
+            self.down(&error);
             self.pause().await;
         }
     }
@@ -100,11 +127,11 @@ impl Follower {
         }
     }
 
-    /// Until the event stream ends, or anything shows that the engine does not answer any more.
-    async fn session(&mut self) -> Result<(), Error> {
-        self.engine.connect().await?;
-        let Some(session) = self.engine.session() else { return Ok(()) };
-        let mut live = Live::new(session);
+    /// Until anything shows that the engine does not answer any more.
+    async fn session(&mut self) -> Result<Infallible, Error> {
+        let session = self.engine.connect().await?;
+        // Subscribe first: what happens during the list is then not lost.
+        let mut live = Live::new(session, self.last_event);
         if self.engine.host().is_missing() {
             live.ask_info();
             // So that the first values are under their final path, where the engine says it in reasonable time.
@@ -112,25 +139,24 @@ impl Follower {
                 self.on_info(answer);
             }
         }
-        // Subscribe first: what happens during the list is then not lost.
-        if let Ok(early) = timeout(self.timing.subscribe, next_bytes(&mut live.events)).await {
-            self.on_bytes(&mut live, early)?;
-        }
+        live.next_list = Instant::now() + self.timing.subscribe;
         loop {
             self.ask(&mut live);
+            let doubts = self.engine.doubts().due(self.timing.doubt.0, live.list_asked + self.gap);
             tokio::select! {
-                bytes = next_bytes(&mut live.events) => {
-                    let more = self.on_bytes(&mut live, bytes)?;
-                    if !more { return Ok(()) }
-                }
-                Some((id, asked, answer)) = live.inspections.next() => {
-                    live.heard |= answer.is_ok();
-                    self.tracker.on_inspected(id, asked, answer);
-                }
+                news = next_news(&mut live.events, &live.session) => self.on_news(&mut live, news)?,
+                Some((id, asked, answer)) = live.inspections.next() => self.on_inspected(&mut live, id, asked, answer),
                 list = pending(&mut live.list) => self.on_list(&mut live, list?),
-                sign = pending(&mut live.heartbeat) => sign?,
+                newest = pending(&mut live.heartbeat) => self.on_newest(newest)?,
                 answer = pending(&mut live.info) => self.on_info(answer),
-                () = tokio::time::sleep_until(live.next_list), if live.list.is_none() => self.start_list(&mut live),
+                () = sleep_until(live.next_list), if live.list.is_none() => self.start_list(&mut live),
+                () = doubts, if live.list.is_none() => {
+                    if self.engine.doubts().are_left(&self.tracker.names()) {
+                        tracing::debug!("a container was seen that the engine has not told of");
+                        self.start_list(&mut live);
+                        live.list_of_doubt = true;
+                    }
+                }
                 _ = self.tick.tick() => self.on_tick(&mut live),
             }
         }
@@ -138,110 +164,184 @@ impl Follower {
 
     /// Sends off the inspections that are wanted.
     fn ask(&mut self, live: &mut Live) {
-        while live.inspections.len() < INSPECTIONS {
+        while live.inspections.len() < INSPECTIONS && live.inspect_again <= Instant::now() {
             let Some(id) = self.tracker.next_inspection() else { return };
             let (session, asked) = (Arc::clone(&live.session), self.tracker.now());
             live.inspections.push(Box::pin(async move { (id, asked, session.inspect(id).await) }));
         }
     }
 
-    /// Applies events, and the rest of their burst, so that it costs one inspection per container. False at the end
-    /// of the stream.
-    fn on_bytes(&mut self, live: &mut Live, first: Option<Result<Bytes, Error>>) -> Result<bool, Error> {
-        let mut next = first;
-        loop {
-            match next {
-                Some(Ok(bytes)) => self.apply(live, &bytes),
-                Some(Err(error)) => {
-                    live.session.count("events", Err(&error));
-                    return self.refused(live, error).map(|()| true);
+    /// A container that is not there any more says nothing of the others; a refusal before any success does.
+    fn on_inspected(&mut self, live: &mut Live, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
+        match &answer {
+            Ok(_) => (live.heard, live.inspected) = (true, true),
+            Err(error) if live.inspected || error.status() == Some(404) => {}
+            Err(error) => {
+                if error.is_refusal() {
+                    live.inspect_again = Instant::now() + self.resync;
                 }
-                None => {
-                    live.count_events();
-                    return Ok(false);
+                if self.logged.first("inspect") {
+                    tracing::warn!(%error, "containers cannot be inspected: names and states are those of the list; limits, restarts and times are missing");
                 }
-            }
-            match next_bytes(&mut live.events).now_or_never() {
-                Some(more) => next = more,
-                None => return Ok(true),
             }
         }
+        self.tracker.on_inspected(id, asked, answer);
+    }
+
+    fn on_news(&mut self, live: &mut Live, news: News) -> Result<(), Error> {
+        match news {
+            News::Due => live.subscribe(self.last_event),
+            News::Subscribed => {
+                tracing::debug!("subscribed to events");
+                live.heard = true;
+                // What happened before is in a list from now on.
+                live.next_list = Instant::now();
+            }
+            News::Bytes(bytes) => return self.on_bytes(live, &bytes),
+            News::Ended => self.resubscribe(live, None),
+            News::Failed(error) if error.is_unconnected() => return Err(error),
+            News::Failed(error) => self.resubscribe(live, Some(error)),
+        }
+        Ok(())
+    }
+
+    /// The event stream ended, or there is none: a proxy may limit its time, or refuse it and still allow the list.
+    /// Whether the engine itself is down, the sign of life shows.
+    fn resubscribe(&mut self, live: &mut Live, error: Option<Error>) {
+        let lived = live.subscribed().is_some_and(|since| since.elapsed() >= STABLE);
+        let refused = error.as_ref().is_some_and(Error::is_refusal);
+        if live.told > 0 || lived {
+            self.fruitless = 0;
+            self.resubscribe.reset();
+        }
+        let wait = match self.fruitless {
+            _ if refused => self.resync,
+            0 => Duration::ZERO,
+            _ => self.resubscribe.next(),
+        };
+        self.fruitless = self.fruitless.saturating_add(1);
+        tracing::debug!(
+            error = error.as_ref().map(tracing::field::display),
+            ?wait,
+            "the event stream ended; subscribing again"
+        );
+        if (refused || self.fruitless >= FRUITLESS) && self.logged.first("events") {
+            let why = error.map_or_else(|| "each stream ends at once".to_owned(), |error| error.to_string());
+            let every = self.resync.min(self.timing.poll);
+            tracing::warn!(%why, ?every, "no container events: names and states are only as fresh as the list, which is asked for regularly instead");
+        }
+        let now = Instant::now();
+        live.events = Events::Waiting(now + wait);
+        live.next_list = live.next_list.min(now + self.timing.poll);
+        live.ask_newest();
+    }
+
+    /// Applies events, and the rest of their burst, so that it costs one inspection per container.
+    fn on_bytes(&mut self, live: &mut Live, first: &Bytes) -> Result<(), Error> {
+        self.apply(live, first);
+        for _ in 0..BURST {
+            match next_news(&mut live.events, &live.session).now_or_never() {
+                Some(News::Bytes(bytes)) => self.apply(live, &bytes),
+                Some(news) => return self.on_news(live, news),
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     fn apply(&mut self, live: &mut Live, bytes: &Bytes) {
-        live.heard = true;
-        live.count_events();
-        let tracker = &mut self.tracker;
+        let before = live.told;
+        let soon = live.subscribed().is_some_and(|since| since.elapsed() < REPEATED);
+        let repeated = live.since.filter(|_| soon);
+        let (tracker, last, told) = (&mut self.tracker, &mut self.last_event, &mut live.told);
         live.objects.feed(bytes, |object| {
             let event = json::parse(object).and_then(|value| Event::parse(&value, tracker.rules()));
-            if let Some(event) = event {
-                tracing::debug!(container = %event.id, action = event.action.as_str(), "container event");
-                tracker.on_event(&event);
+            let Some(event) = event else { return };
+            *told += 1;
+            let mark = Mark::new(event.time_ns, object);
+            if repeated.is_some_and(|known| mark.time_ns < known.time_ns || mark == known) {
+                return;
             }
+            *last = Some(mark);
+            tracing::debug!(container = %event.id, action = event.action.as_str(), "container event");
+            tracker.on_event(&event);
         });
-    }
-
-    /// A proxy may refuse events and still allow the list: then the list has to do.
-    fn refused(&mut self, live: &mut Live, error: Error) -> Result<(), Error> {
-        if error.status().is_none() {
-            return Err(error);
-        }
-        live.events = None;
-        live.subscribe_again = tokio::time::Instant::now() + self.resync;
-        if !std::mem::replace(&mut self.refusal_told, true) {
-            let every = self.resync.min(self.timing.poll);
-            tracing::warn!(%error, ?every, "no container events: names and states are only as fresh as the list, which is asked for regularly instead");
-        }
-        Ok(())
+        live.heard |= live.told > before;
     }
 
     fn start_list(&self, live: &mut Live) {
         let (session, rules, names) = (Arc::clone(&live.session), self.tracker.rules().clone(), self.tracker.names());
         let asked = self.tracker.now();
+        live.list_asked = Instant::now();
+        live.list_of_doubt = false;
         live.list = Some(Box::pin(async move {
             let mut list = Vec::new();
-            let skipped = session.list(|value| list.extend(Listed::parse(&value, &rules, &names))).await?;
-            if skipped > 0 {
-                tracing::warn!(
-                    skipped,
-                    "entries of the engine's list are too large or no JSON; these containers have no name"
-                );
-            }
-            Ok((list, asked))
+            let read = session.list(|value| list.extend(Listed::parse(&value, &rules, &names))).await?;
+            Ok((list, read, asked))
         }));
     }
 
-    fn on_list(&mut self, live: &mut Live, (list, asked): List) {
+    fn on_list(&mut self, live: &mut Live, (list, read, asked): List) {
         live.heard = true;
         live.lists += 1;
+        self.forgiven = false;
         let containers = list.len();
-        let surprise = self.tracker.on_list(list, asked);
-        if live.events.is_none() {
+        let surprise = self.tracker.on_list(list, asked, !read.cut);
+        if live.subscribed().is_none() {
             self.tracker.events_missed();
         }
         tracing::debug!(containers, surprise, "listed");
+        if (read.cut || read.skipped > 0) && self.logged.first("list") {
+            tracing::warn!(
+                unreadable = read.skipped,
+                more_than = read.cut.then_some(MAX_CONTAINERS),
+                "the engine's list has entries that are too large, no JSON, or too many: these containers have no name"
+            );
+        }
         self.up(live);
-        let subscribed = live.renew(surprise);
-        let wait = match &live.events {
-            _ if subscribed || live.lists == 1 => self.timing.settle,
-            None => self.timing.poll,
-            Some(_) => self.resync,
+        self.settle_doubts(live, surprise);
+        if live.watched_list() {
+            live.watched_lists += 1;
+            if surprise && live.watched_lists > 1 {
+                // The stream may be dead without a sign.
+                live.subscribe(self.last_event);
+            }
+        }
+        let wait = match live.subscribed() {
+            // It stands since this list was asked for.
+            Some(_) if !live.watched_list() => Duration::ZERO,
+            // Without cgroups nothing but a list shows that a stream is dead.
+            Some(_) if !self.engine.host().is_wanted() => self.resync,
+            _ => self.timing.poll.min(self.resync),
         };
-        live.next_list = tokio::time::Instant::now() + wait.min(self.resync);
-        if live.info.is_none() && live.info_again <= tokio::time::Instant::now() && self.engine.host().is_missing() {
+        live.next_list = Instant::now() + wait;
+        if live.info.is_none() && live.info_again <= Instant::now() && self.engine.host().is_missing() {
             live.ask_info();
         }
-        if live.lists == 2 && live.events.is_some() {
-            // No refusal so far: the subscription was accepted, even if nothing has happened yet.
-            live.count_events();
-        }
+    }
+
+    /// A list that settles no doubt makes the next one for that reason wait longer.
+    fn settle_doubts(&mut self, live: &Live, surprise: bool) {
+        self.engine.doubts().answered(live.list_asked, &self.tracker.names());
+        let first = self.timing.doubt.1.max(live.list_asked.elapsed() * 10);
+        let vain = live.list_of_doubt && !surprise;
+        self.gap = if vain { (self.gap * 2).clamp(first, LONGEST_GAP.max(first)) } else { first };
+    }
+
+    /// The engine answers; the container that was made last should be known. A proxy that refuses this answers too.
+    fn on_newest(&self, newest: Result<Option<ContainerId>, Error>) -> Result<(), Error> {
+        let newest = newest.or_else(|error| if error.is_refusal() { Ok(None) } else { Err(error) })?;
+        let names = self.tracker.names();
+        let unknown = newest.filter(|id| !names.containers.contains_key(id));
+        self.engine.doubts().raise(unknown.map(|id| (id, Seen::Listed)));
+        Ok(())
     }
 
     /// Only paths depend on it: an engine that does not answer this may answer everything else.
     fn on_info(&mut self, answer: Result<Value, Error>) {
         match answer {
             Ok(info) => self.engine.host().learn(&info),
-            Err(error) if std::mem::replace(&mut self.info_told, true) => tracing::debug!(%error, "still no /info"),
+            Err(error) if !self.logged.first("info") => tracing::debug!(%error, "still no /info"),
             Err(error) => tracing::warn!(
                 %error,
                 "the engine does not say how it makes cgroups: the paths in `id` are taken to be /docker/ID, without systemd; asking again"
@@ -252,9 +352,8 @@ impl Follower {
     /// Regular duties; a sign of life is asked for only after silence.
     fn on_tick(&mut self, live: &mut Live) {
         self.tracker.tidy();
-        if !std::mem::take(&mut live.heard) && live.heartbeat.is_none() {
-            let session = Arc::clone(&live.session);
-            live.heartbeat = Some(Box::pin(async move { session.heartbeat().await }));
+        if !std::mem::take(&mut live.heard) {
+            live.ask_newest();
         }
     }
 
@@ -267,24 +366,29 @@ impl Follower {
         let outage = self.outage.take();
         let about = self.engine.about();
         let (version, api) = about.map(|about| (about.version, about.api)).unwrap_or_default();
-        if let Some(began) = outage.filter(|_| self.seen_up) {
-            tracing::info!(version, api, after = ?began.elapsed(), "the Docker engine answers again");
+        if let Some(outage) = outage.filter(|_| self.seen_up) {
+            tracing::info!(version, api, after = ?outage.elapsed(), "the Docker engine answers again");
         } else if !self.seen_up {
             tracing::info!(version, api, "following the Docker engine");
         }
         self.seen_up = true;
     }
 
-    /// The engine does not answer: told once per outage.
+    /// The engine does not answer: each cause is logged once per outage.
     fn down(&mut self, error: &Error) {
         self.engine.own().docker_up.set(0);
         self.engine.disconnect();
         self.tracker.settle();
-        if self.outage.is_none() {
-            self.outage = Some(Instant::now());
-            tracing::warn!(%error, "the Docker engine does not answer: known names are kept, new containers have none until it does; asking again");
-        } else {
-            tracing::debug!(%error, "the Docker engine still does not answer");
+        let outage = self.outage.get_or_insert_with(Outage::new);
+        let known = outage.is_known();
+        match outage.is_news(error) {
+            true if known => {
+                tracing::warn!(%error, after = ?outage.elapsed(), "the Docker engine still does not answer, now for another reason; asking again");
+            }
+            true => {
+                tracing::warn!(%error, "the Docker engine does not answer: known names are kept, new containers have none until it does; asking again");
+            }
+            false => tracing::debug!(%error, "the Docker engine still does not answer"),
         }
     }
 }
@@ -295,5 +399,7 @@ fn ticker(period: Duration) -> Interval {
     tick
 }
 
+#[cfg(test)]
+mod endpoint_tests;
 #[cfg(test)]
 mod tests;

@@ -23,9 +23,14 @@ impl Host {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether values come from this engine, so that nothing else shows which containers there are.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     /// Whether `/info` is still to be asked for.
     pub(super) fn is_missing(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) && self.systemd.get().is_none()
+        self.is_wanted() && self.systemd.get().is_none()
     }
 
     /// Remembers the answer. A host does not change its driver under running containers, so the first one counts.

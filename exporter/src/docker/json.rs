@@ -7,8 +7,15 @@ use serde_json::Value;
 
 use crate::name::{HealthStatus, Names, NetworkMode, State};
 
-/// Parses one object; bytes that are not UTF-8 become replacement characters.
+/// Most commas in an object, and so about the most values: parsed, they take many times their size.
+const MAX_COMMAS: usize = 500_000;
+
+/// Parses one object; bytes that are not UTF-8 become replacement characters. None for what is no JSON, is nested deeper
+/// than 128 levels, or has more values than the largest container.
 pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
+    if bytes.split(|byte| *byte == b',').nth(MAX_COMMAS).is_some() {
+        return None;
+    }
     serde_json::from_str(&String::from_utf8_lossy(bytes)).ok()
 }
 

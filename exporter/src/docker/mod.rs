@@ -3,33 +3,40 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `client` | where the engine is, the agreed version, counted and timed requests |
-//! | `version` | which version of the API is spoken |
+//! | `client` | where the engine is, and the session with it |
+//! | `http` | one request on a connection of its own |
+//! | `session`, `version` | the version that is spoken; counted, bounded, timed requests |
 //! | `error` | what can go wrong, and what cures it |
 //! | `split`, `json`, `time` | an engine's answers, cut and read leniently |
 //! | `list`, `inspect`, `events` | what the three kinds of answers say of a container |
 //! | `tracker` | merges them into the directory, and knows which container has to be inspected |
 //! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
+//! | `doubts` | what scrapes saw that the engine has not told |
+//! | `outage` | what is logged while the engine is away |
 //! | `backoff` | how long to wait before that |
 //! | `host` | what the engine says of its host |
 //! | `stats` | readings of the stats API |
 //! | `sizes` | sizes of the writable layers, every few minutes, where they are wanted |
 //!
-//! The only module that knows bollard. Works with Docker from API 1.40 on, with Podman's compatible socket, and behind
+//! Works with Docker from API 1.40 on, with Podman's compatible socket, and behind
 //! a proxy that allows only `GET` on `/version`, `/events`, `/containers/json` and `/containers/ID/json`.
 
 mod backoff;
 mod client;
+mod doubts;
 mod error;
 mod events;
 #[cfg(test)]
 mod fake;
 mod follow;
 mod host;
+mod http;
 mod inspect;
 mod json;
 mod list;
 mod live;
+mod outage;
+mod session;
 mod sizes;
 mod split;
 mod stats;
@@ -39,6 +46,7 @@ mod tracker;
 mod version;
 
 pub use client::{About, Engine};
+pub use doubts::{Doubts, Seen};
 pub use error::Error;
 pub use follow::follow;
 pub use sizes::{SIZES_INTERVAL, measure};

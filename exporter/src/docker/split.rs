@@ -4,6 +4,9 @@
 //! Serves both shapes that an engine streams: an array of objects (`/containers/json`) and objects one after the
 //! other (`/events`). Does not parse the objects.
 
+/// Room that is kept for the next object.
+const KEPT: usize = 64 << 10;
+
 /// Takes bytes, gives objects.
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -55,6 +58,7 @@ impl Objects {
                     take(&self.object);
                 }
                 self.object.clear();
+                self.object.shrink_to(KEPT);
             }
         }
     }

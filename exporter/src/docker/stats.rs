@@ -1,5 +1,6 @@
 //! The stats API: one reading of many containers, for hosts whose cgroup tree we cannot read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::StreamExt;
@@ -7,9 +8,10 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio::time::timeout_at;
 
-use super::Engine;
-use super::client::Session;
+use super::doubts::Seen;
 use super::json::text;
+use super::session::Session;
+use super::{Engine, Error};
 use crate::discover::ContainerId;
 
 /// Containers that are asked for at a time unless told otherwise.
@@ -20,11 +22,13 @@ pub const DEFAULT_CONCURRENCY: usize = 32;
 const ROUNDS: usize = 4;
 const MAX_CONCURRENCY: usize = 256;
 
-/// Reads the statistics of containers. Cloning shares the engine.
-#[derive(Clone, Debug)]
+/// Reads the statistics of containers.
+#[derive(Debug)]
 pub struct Stats {
     engine: Engine,
     concurrency: usize,
+    /// Whether it has been logged why there are none.
+    logged: AtomicBool,
 }
 
 /// What one pass over the containers brought.
@@ -33,7 +37,7 @@ pub struct Sweep {
     /// Docker's own JSON per container, integers exact, in the order of arrival.
     pub readings: Vec<(ContainerId, Value)>,
     /// Containers that do not run, by the engine's answer: they have no values.
-    pub ended: Vec<ContainerId>,
+    ended: Vec<ContainerId>,
     /// Containers whose reading failed or took too long. One that had ended meanwhile is not among them.
     pub failed: usize,
     /// Containers that were not read any more because the time was up.
@@ -51,7 +55,7 @@ impl Sweep {
 enum Outcome {
     Read(Value),
     Ended,
-    Failed,
+    Failed(Error),
     Cut,
 }
 
@@ -60,7 +64,7 @@ impl Stats {
     #[must_use]
     pub fn new(engine: Engine, concurrency: usize) -> Self {
         engine.host().want();
-        Self { engine, concurrency: concurrency.max(1) }
+        Self { engine, concurrency: concurrency.max(1), logged: AtomicBool::new(false) }
     }
 
     /// Whether the engine makes cgroups as units of systemd; false until it has said so.
@@ -79,16 +83,30 @@ impl Stats {
         let concurrency = self.concurrency.max(ids.len().div_ceil(ROUNDS).min(MAX_CONCURRENCY));
         let calls = ids.iter().map(|id| async move { (*id, read(session, *id, deadline).await) });
         let mut outcomes = stream::iter(calls).buffer_unordered(concurrency);
-        let mut sweep = Sweep::default();
+        let (mut sweep, mut why) = (Sweep::default(), None);
         while let Some((id, outcome)) = outcomes.next().await {
             match outcome {
                 Outcome::Read(value) => sweep.readings.push((id, value)),
                 Outcome::Ended => sweep.ended.push(id),
-                Outcome::Failed => sweep.failed += 1,
+                Outcome::Failed(error) => {
+                    tracing::debug!(container = %id, %error, "no statistics");
+                    sweep.failed += 1;
+                    why = why.or(Some(error));
+                }
                 Outcome::Cut => sweep.cut += 1,
             }
         }
+        self.engine.doubts().raise(sweep.ended.iter().map(|id| (*id, Seen::Ended)));
+        self.log(why.filter(|_| sweep.readings.is_empty()));
         sweep
+    }
+
+    /// Says once why there is no reading of any container, until there is one again.
+    fn log(&self, why: Option<Error>) {
+        let logged = self.logged.swap(why.is_some(), Ordering::Relaxed);
+        if let Some(error) = why.filter(|_| !logged) {
+            tracing::warn!(%error, "the engine gives no statistics: containers are shown without values; asking again at each scrape");
+        }
     }
 }
 
@@ -101,10 +119,7 @@ async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome 
         Ok(Ok(_)) => Outcome::Ended,
         // Gone, or not running any more.
         Ok(Err(error)) if matches!(error.status(), Some(404 | 409)) => Outcome::Ended,
-        Ok(Err(error)) => {
-            tracing::debug!(container = %id, %error, "no statistics");
-            Outcome::Failed
-        }
+        Ok(Err(error)) => Outcome::Failed(error),
         Err(_) => {
             session.count_timeout("stats");
             Outcome::Cut

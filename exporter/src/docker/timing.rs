@@ -11,16 +11,19 @@ pub(super) struct Timing {
     pub(super) list: Duration,
     /// For the first byte of the list with sizes, which takes an engine a walk over every container's files.
     pub(super) sizes: Duration,
+    /// For an answer as a whole, from its head to its end.
+    pub(super) whole: Duration,
     /// Silence after which the engine is asked for a sign of life.
     pub(super) heartbeat: Duration,
     /// For what the engine says of its host, before the first list is asked for without it.
     pub(super) info: Duration,
-    /// From subscribing to events until the first list: a refusal is known by then, and the subscription stands.
+    /// For the subscription to events to stand before the list is asked for without it.
     pub(super) subscribe: Duration,
-    /// From the first list to a second one, which heals what happened while the subscription was not standing yet.
-    pub(super) settle: Duration,
-    /// Time between two lists while the engine refuses to tell its events.
+    /// Time between two lists while no subscription stands.
     pub(super) poll: Duration,
+    /// How long a scrape may know more than the engine has told before the engine is asked, and the shortest time
+    /// between two lists for that reason.
+    pub(super) doubt: (Duration, Duration),
     /// Shortest and longest wait before the next attempt to reach an engine that is down.
     pub(super) backoff: (Duration, Duration),
 }
@@ -31,11 +34,12 @@ impl Default for Timing {
             call: Duration::from_secs(5),
             list: Duration::from_secs(20),
             sizes: Duration::from_mins(4),
+            whole: Duration::from_mins(1),
             heartbeat: Duration::from_secs(3),
             info: Duration::from_secs(1),
-            subscribe: Duration::from_millis(100),
-            settle: Duration::from_secs(2),
+            subscribe: Duration::from_millis(250),
             poll: Duration::from_secs(10),
+            doubt: (Duration::from_secs(1), Duration::from_secs(2)),
             backoff: (Duration::from_millis(500), Duration::from_secs(30)),
         }
     }

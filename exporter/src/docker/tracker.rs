@@ -146,8 +146,8 @@ impl Tracker {
     }
 
     /// Takes over the full list that was asked for at `asked`. Tells whether it held a change that events should
-    /// have told of.
-    pub(super) fn on_list(&mut self, list: Vec<Listed>, asked: u64) -> bool {
+    /// have told of. What a list lacks that is not `complete` may still exist.
+    pub(super) fn on_list(&mut self, list: Vec<Listed>, asked: u64, complete: bool) -> bool {
         let names = self.names();
         let existing: HashSet<_> = list.iter().map(|listed| listed.id).collect();
         let unwatched = self.unwatched();
@@ -158,7 +158,7 @@ impl Tracker {
         self.listed = Some(Instant::now());
         self.interrupted = false;
         let now = now_ns();
-        for (id, meta) in &names.containers {
+        for (id, meta) in names.containers.iter().filter(|_| complete) {
             if meta.removed_ns.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
                 surprise |= self.directory.remove(*id, now);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::discover::ContainerId;
+use crate::docker::Seen;
 use crate::name::{ContainerFilter, Meta, Names, State};
 use crate::read::{Limits, Sample};
 use crate::render::{Exposed, LabelSets};
@@ -27,6 +28,8 @@ pub(super) struct Roster {
     /// Boxed, as a map is half empty at times.
     entries: HashMap<ContainerId, Box<Entry>>,
     pass: u64,
+    /// What this pass saw that the engine has not told.
+    doubts: Vec<(ContainerId, Seen)>,
 }
 
 #[derive(Debug, Default)]
@@ -44,14 +47,18 @@ struct Entry {
 impl Roster {
     pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration) -> Self {
         let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
-        Self { filter, linger_ms, entries: HashMap::new(), pass: 0 }
+        Self { filter, linger_ms, entries: HashMap::new(), pass: 0, doubts: Vec::new() }
     }
 
     /// A pass: brings label sets and times up to date; what is neither there nor lingering is forgotten.
     pub(super) fn update<'a>(&mut self, live: impl Iterator<Item = Live<'a>>, names: &Names, now_ms: u64) {
         self.pass += 1;
+        self.doubts.clear();
         for container in live {
             let pass = self.pass;
+            if !names.containers.get(&container.id).is_some_and(|meta| meta.state.is_alive()) {
+                self.doubts.push((container.id, Seen::Running));
+            }
             let entry = self.see(container.id, Some(container.path), names);
             entry.last_seen_ms = Some(now_ms);
             entry.ran = pass;
@@ -73,6 +80,9 @@ impl Roster {
         if known.is_some_and(|entry| entry.ran == self.pass) {
             return;
         }
+        if meta.state.is_alive() && known.is_some_and(|entry| entry.ran + 1 == self.pass) {
+            self.doubts.push((meta.id, Seen::Ended));
+        }
         let told = [meta.finished_ns, meta.removed_ns].into_iter().flatten().map(|ns| ns / 1_000_000).max();
         let seen = known.and_then(|entry| entry.last_seen_ms).max(told);
         let ended = meta.removed_ns.is_some() || matches!(meta.state, State::Exited | State::Dead | State::Removing);
@@ -82,6 +92,11 @@ impl Roster {
             let seen = if meta.state.is_alive() && !ended { Some(now_ms) } else { seen };
             self.see(meta.id, None, names).last_seen_ms = seen;
         }
+    }
+
+    /// What the last pass saw that the engine has not told: reason to ask it.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = (ContainerId, Seen)> {
+        self.doubts.iter().copied()
     }
 
     fn see(&mut self, id: ContainerId, path: Option<&str>, names: &Names) -> &mut Entry {

@@ -170,6 +170,7 @@ impl Worker {
         let state_from = Instant::now();
         let live = self.source.live_count();
         self.source.update(&mut self.roster, &collection.names, epoch_ms());
+        self.engine.doubts().raise(self.roster.doubts());
         collection.timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
         self.facts.refresh(&self.own);

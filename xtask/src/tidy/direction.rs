@@ -30,10 +30,10 @@ const WIRING: [&str; 3] = ["app", "lib", "main"];
 /// Each foreign crate that is kept to some rooms.
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
-    ("bollard", &["docker"]),
-    ("hyper", &["serve"]),
-    ("hyper_util", &["serve"]),
-    ("http_body_util", &["serve"]),
+    ("hyper", &["docker", "serve"]),
+    ("hyper_util", &["docker", "serve"]),
+    ("http_body_util", &["docker", "serve"]),
+    ("tokio_rustls", &["docker"]),
     ("cgroups_rs", &["discover", "read"]),
     ("lexopt", &["config"]),
     ("prometheus", &["metrics", "render"]),

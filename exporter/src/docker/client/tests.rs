@@ -17,7 +17,7 @@ async fn an_engine_says_who_it_is() {
     let fake = Fake::start([]);
     let engine = engine(DockerEndpoint::Unix(fake.socket()));
     assert_eq!(engine.about(), None);
-    let about = engine.connect().await.unwrap();
+    let about = engine.connect().await.unwrap().about.clone();
     assert_eq!((about.version.as_str(), about.api.as_str()), ("20.10.24", "1.41"));
     assert_eq!(engine.about(), Some(about));
 }
@@ -38,6 +38,24 @@ async fn each_cause_is_told_with_its_cure() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = engine(DockerEndpoint::Tcp(port.to_string())).connect().await.unwrap_err();
     assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
+}
+
+/// As in a container into which the file of the socket was mounted before the engine was started again.
+#[tokio::test]
+async fn a_socket_that_was_removed_since_it_was_mounted_is_named_with_what_helps() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("docker.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let flags = rustix::fs::OFlags::PATH;
+    let held = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).unwrap();
+    let seen = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)));
+    drop(listener);
+    let stopped = engine(DockerEndpoint::Unix(seen.clone())).connect().await.unwrap_err();
+    assert!(matches!(stopped, Error::Refused { .. }), "{stopped}");
+    std::fs::remove_file(&path).unwrap();
+    let stale = engine(DockerEndpoint::Unix(seen)).connect().await.unwrap_err();
+    assert!(matches!(stale, Error::Stale { .. }), "{stale}");
+    assert!(stale.to_string().contains("mount the directory"), "{stale}");
 }
 
 #[tokio::test]

@@ -15,20 +15,20 @@ use crate::metrics::Own;
 use crate::name::{Directory, LabelPolicy, Meta, Rules, State};
 
 /// A follower at work.
-struct Following {
-    directory: Arc<Directory>,
+pub(super) struct Following {
+    pub(super) directory: Arc<Directory>,
     own: Own,
     task: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl Following {
-    fn start(fake: &Fake, resync: Duration) -> Self {
+    pub(super) fn start(fake: &Fake, resync: Duration) -> Self {
         let own = Own::new().unwrap();
         Self::with(fake.engine(&own), own, resync)
     }
 
-    fn with(engine: Engine, own: Own, resync: Duration) -> Self {
+    pub(super) fn with(engine: Engine, own: Own, resync: Duration) -> Self {
         let directory = Arc::new(Directory::new(Duration::from_mins(5)));
         let (stop, stopped) = oneshot::channel();
         let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
@@ -37,27 +37,31 @@ impl Following {
         Self { directory, own, task, stop }
     }
 
-    fn meta(&self, letter: char) -> Option<Arc<Meta>> {
+    pub(super) fn meta(&self, letter: char) -> Option<Arc<Meta>> {
         self.directory.names().containers.get(&id(letter)).cloned()
     }
 
-    fn up(&self) -> bool {
+    pub(super) fn up(&self) -> bool {
         self.own.docker_up.get() == 1
     }
 
     /// Waits for the inspection of a container too.
-    async fn knows(&self, letter: char, what: impl Fn(&Meta) -> bool) {
+    pub(super) async fn knows(&self, letter: char, what: impl Fn(&Meta) -> bool) {
         eventually(|| self.meta(letter).is_some_and(|meta| meta.limits.memory_bytes.is_some() && what(&meta))).await;
     }
 
-    fn requests(&self, endpoint: &str, code: &str) -> u64 {
+    pub(super) fn events(&self, action: &str) -> u64 {
+        self.own.docker_events.with_label_values(&[action]).get()
+    }
+
+    pub(super) fn requests(&self, endpoint: &str, code: &str) -> u64 {
         self.own.docker_requests.with_label_values(&[endpoint, code]).get()
     }
 }
 
-const NEVER: Duration = Duration::from_hours(1);
+pub(super) const NEVER: Duration = Duration::from_hours(1);
 
-async fn eventually(condition: impl Fn() -> bool) {
+pub(super) async fn eventually(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < Duration::from_mins(1), "did not come true");

@@ -52,7 +52,7 @@ impl Bench {
 
     fn list(&mut self, list: Vec<Listed>) -> bool {
         let now = self.tracker.now();
-        self.tracker.on_list(list, now)
+        self.tracker.on_list(list, now, true)
     }
 
     /// Asks and answers every inspection that is wanted; tells how many there were.
@@ -268,7 +268,7 @@ fn a_list_older_than_an_event_neither_revives_nor_removes() {
     let gone = bench.listed('b', "running", "Up 1 second");
     bench.event('a', "start", json!(null));
     bench.event('b', "destroy", json!(null));
-    bench.tracker.on_list(vec![gone], asked);
+    bench.tracker.on_list(vec![gone], asked, true);
     assert_eq!(bench.meta('a').unwrap().removed_ns, None);
     assert!(bench.meta('b').is_none());
 }

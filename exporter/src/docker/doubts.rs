@@ -1,0 +1,185 @@
+//! What scrapes, and signs of life, show of containers that the engine has not told: reason to list them.
+//!
+//! A scrape raises a doubt and goes on; the follower asks the engine once it has lasted. An event stream that is open
+//! and silent is noticed by that. A doubt that a list did not settle is not raised again while it lasts, so that ids
+//! which the engine does not know cost one list, however many they are and however often they are seen.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::discover::ContainerId;
+use crate::name::{MAX_CONTAINERS, Names};
+
+/// An answered doubt that was not raised again for this long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
+
+/// What was seen of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It runs.
+    Running,
+    /// It does not run.
+    Ended,
+    /// It exists, whatever its state.
+    Listed,
+}
+
+impl Seen {
+    /// Whether the engine has told the same by now.
+    fn is_known(self, id: ContainerId, names: &Names) -> bool {
+        let meta = names.containers.get(&id);
+        let runs = meta.is_some_and(|meta| meta.state.is_alive() && meta.removed_ns.is_none());
+        match self {
+            Self::Running => runs,
+            Self::Ended => !runs,
+            Self::Listed => meta.is_some(),
+        }
+    }
+}
+
+/// Doubts about containers, raised by scrapes and settled by the follower.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    state: Mutex<State>,
+    raised: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    doubts: HashMap<ContainerId, Doubt>,
+    /// When the oldest open doubt was raised.
+    open_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    seen: Seen,
+    since: Instant,
+    last: Instant,
+    /// Whether a list has been taken over since it was raised.
+    answered: bool,
+}
+
+impl Doubts {
+    /// Raises a doubt about each of these, or keeps it alive. Never waits for the engine.
+    pub fn raise(&self, seen: impl IntoIterator<Item = (ContainerId, Seen)>) {
+        let mut seen = seen.into_iter().peekable();
+        if seen.peek().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.lock();
+        let before = state.open_since;
+        for (id, seen) in seen {
+            if let Some(doubt) = state.doubts.get_mut(&id).filter(|doubt| doubt.seen == seen) {
+                doubt.last = now;
+                continue;
+            }
+            if state.doubts.len() >= MAX_CONTAINERS {
+                state.doubts.clear();
+            }
+            state.doubts.insert(id, Doubt { seen, since: now, last: now, answered: false });
+            state.open_since.get_or_insert(now);
+        }
+        if before.is_none() && state.open_since.is_some() {
+            self.raised.notify_one();
+        }
+    }
+
+    /// Waits until a doubt has lasted for `patience`, but not before `earliest`.
+    pub(super) async fn due(&self, patience: Duration, earliest: Instant) {
+        loop {
+            let open_since = self.lock().open_since;
+            match open_since {
+                Some(since) => return sleep_until((since + patience).max(earliest)).await,
+                None => self.raised.notified().await,
+            }
+        }
+    }
+
+    /// Forgets what the engine has told meanwhile; tells whether any doubt is left.
+    pub(super) fn are_left(&self, names: &Names) -> bool {
+        let mut state = self.lock();
+        state.doubts.retain(|id, doubt| doubt.answered || !doubt.seen.is_known(*id, names));
+        state.find_open();
+        state.open_since.is_some()
+    }
+
+    /// A list that was asked for at `asked` has been taken over: what it did not settle, no further one will.
+    pub(super) fn answered(&self, asked: Instant, names: &Names) {
+        let mut state = self.lock();
+        state.doubts.retain(|id, doubt| {
+            doubt.answered |= doubt.since <= asked;
+            !doubt.seen.is_known(*id, names) && (!doubt.answered || doubt.last.elapsed() < FORGOTTEN_AFTER)
+        });
+        state.find_open();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn find_open(&mut self) {
+        self.open_since = self.doubts.values().filter(|doubt| !doubt.answered).map(|doubt| doubt.since).min();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Doubts, Instant, Names, Seen};
+    use crate::docker::fake::id;
+    use crate::name::{Meta, State};
+
+    fn names(letter: char, state: State) -> Names {
+        let meta = Meta { state, ..Meta::unknown(id(letter)) };
+        Names { containers: [(meta.id, Arc::new(meta))].into(), ..Names::default() }
+    }
+
+    fn is_open(doubts: &Doubts) -> bool {
+        doubts.lock().open_since.is_some()
+    }
+
+    #[test]
+    fn what_events_tell_in_time_needs_no_list() {
+        let doubts = Doubts::default();
+        doubts.raise([(id('a'), Seen::Running)]);
+        assert!(doubts.are_left(&names('a', State::Exited)));
+        assert!(!doubts.are_left(&names('a', State::Running)));
+        doubts.raise([(id('a'), Seen::Ended)]);
+        assert!(doubts.are_left(&names('a', State::Running)));
+        assert!(!doubts.are_left(&names('a', State::Exited)));
+    }
+
+    #[test]
+    fn an_id_that_a_list_does_not_know_is_not_asked_for_again() {
+        let doubts = Doubts::default();
+        doubts.raise([(id('a'), Seen::Running)]);
+        doubts.answered(Instant::now(), &Names::default());
+        for _ in 0..3 {
+            doubts.raise([(id('a'), Seen::Running)]);
+            assert!(!is_open(&doubts));
+        }
+        doubts.raise([(id('b'), Seen::Running)]);
+        assert!(is_open(&doubts), "another one is");
+    }
+
+    #[test]
+    fn a_list_that_was_asked_for_before_the_doubt_does_not_answer_it() {
+        let doubts = Doubts::default();
+        let before = Instant::now();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        doubts.raise([(id('a'), Seen::Listed)]);
+        doubts.answered(before, &Names::default());
+        assert!(is_open(&doubts));
+        doubts.answered(Instant::now(), &names('a', State::Created));
+        assert!(!is_open(&doubts) && doubts.lock().doubts.is_empty());
+    }
+}

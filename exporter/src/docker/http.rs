@@ -1,0 +1,162 @@
+//! One HTTP/1 request on a connection of its own: over a Unix socket, TCP or TLS.
+//!
+//! Nothing runs beside the caller: the connection moves only while its answer is waited for, and closes with it. What
+//! an engine sends is handed on piece by piece, so the caller alone decides how much of it is held.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::Error;
+use crate::config::DockerEndpoint;
+
+/// Greatest size of the read buffer, and so of the head of an answer.
+const MAX_BUFFER: usize = 64 << 10;
+
+/// Why there is no answer, or no more of it.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// No connection.
+    Connect(io::Error),
+    /// A connection that broke, or what came is not HTTP.
+    Http(hyper::Error),
+}
+
+/// How an engine is connected to.
+pub(super) struct Transport {
+    endpoint: DockerEndpoint,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Transport {
+    /// Reads the certificates, where there are any; connects to nobody.
+    ///
+    /// # Errors
+    /// A certificate cannot be used.
+    pub(super) fn new(endpoint: &DockerEndpoint) -> Result<Self, Error> {
+        let tls = match endpoint {
+            DockerEndpoint::Tls { address, certificates } => Some(tls(address, certificates)?),
+            DockerEndpoint::Unix(_) | DockerEndpoint::Tcp(_) => None,
+        };
+        Ok(Self { endpoint: endpoint.clone(), tls })
+    }
+
+    /// Asks for `target` and waits for the head of the answer.
+    pub(super) async fn get(&self, target: &str) -> Result<Answer, Cause> {
+        let stream = self.connect().await.map_err(Cause::Connect)?;
+        let host = match &self.endpoint {
+            DockerEndpoint::Unix(_) => "docker",
+            DockerEndpoint::Tcp(address) | DockerEndpoint::Tls { address, .. } => address,
+        };
+        let request = Request::get(target).header(HOST, host).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| Cause::Connect(io::Error::other(error)))?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_BUFFER);
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Cause::Http)?;
+        let mut connection: Option<Connection> = Some(Box::pin(connection));
+        let mut response = std::pin::pin!(sender.send_request(request));
+        let response = poll_fn(|cx| {
+            drive(&mut connection, cx);
+            response.as_mut().poll(cx)
+        });
+        let (head, body) = response.await.map_err(Cause::Http)?.into_parts();
+        Ok(Answer { status: head.status.as_u16(), connection, body })
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match &self.endpoint {
+            DockerEndpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            DockerEndpoint::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+            DockerEndpoint::Tls { address, .. } => {
+                let stream = TcpStream::connect(address).await?;
+                let Some((connector, name)) = &self.tls else { return Ok(Box::new(stream)) };
+                Box::new(connector.connect(name.clone(), stream).await?)
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.endpoint.fmt(f)
+    }
+}
+
+type Connection = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// The head of an answer has come; the rest is read by [`Answer::next`].
+pub(super) struct Answer {
+    pub(super) status: u16,
+    connection: Option<Connection>,
+    body: Incoming,
+}
+
+impl Answer {
+    /// The next piece of the body; none at its end.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Cause>> {
+        poll_fn(|cx| {
+            loop {
+                drive(&mut self.connection, cx);
+                return match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(None) => Poll::Ready(None),
+                    Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Cause::Http(error)))),
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => Poll::Ready(Some(Ok(data))),
+                        // Trailers, which nobody asked for.
+                        Err(_) => continue,
+                    },
+                };
+            }
+        })
+        .await
+    }
+}
+
+/// Moves bytes. How the connection ends is also told by the answer, so it is not looked at here.
+fn drive(connection: &mut Option<Connection>, cx: &mut std::task::Context<'_>) {
+    if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
+        *connection = None;
+    }
+}
+
+fn tls(address: &str, certificates: &Path) -> Result<(TlsConnector, ServerName<'static>), Error> {
+    let unusable =
+        |file: &str, reason: String| Error::Certificate { file: certificates.join(file).display().to_string(), reason };
+    let chain = |file: &str| -> Result<Vec<CertificateDer<'static>>, Error> {
+        let read = CertificateDer::pem_file_iter(certificates.join(file)).and_then(Iterator::collect);
+        let chain: Vec<_> = read.map_err(|error| unusable(file, error.to_string()))?;
+        if chain.is_empty() { Err(unusable(file, "no certificate in it".to_owned())) } else { Ok(chain) }
+    };
+    let key = PrivateKeyDer::from_pem_file(certificates.join("key.pem"))
+        .map_err(|error| unusable("key.pem", error.to_string()))?;
+    let own = chain("cert.pem")?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(chain("ca.pem")?);
+    let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(own, key);
+    let config = config.map_err(|error| unusable("cert.pem", error.to_string()))?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| unusable("", format!("{host} is no name of a server: {error}")))?;
+    Ok((TlsConnector::from(Arc::new(config)), name))
+}

@@ -1,0 +1,77 @@
+//! What is logged of an outage: its first cause at once, and each other cause once it lasts.
+
+use std::mem::{Discriminant, discriminant};
+use std::time::{Duration, Instant};
+
+use super::Error;
+
+type Kind = (Discriminant<Error>, Option<u16>);
+
+/// A time without an answer of the engine.
+#[derive(Debug)]
+pub(super) struct Outage {
+    began: Instant,
+    last: Option<Kind>,
+    logged: Vec<Kind>,
+}
+
+impl Outage {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), last: None, logged: Vec::new() }
+    }
+
+    /// Whether this cause is to be logged: the first one, or one that was seen twice in a row and not logged yet.
+    pub(super) fn is_news(&mut self, error: &Error) -> bool {
+        let kind = (discriminant(error), error.status());
+        let lasts = self.logged.is_empty() || self.last == Some(kind);
+        self.last = Some(kind);
+        let news = lasts && !self.logged.contains(&kind);
+        if news {
+            self.logged.push(kind);
+        }
+        news
+    }
+
+    /// Whether a cause has been logged already.
+    pub(super) fn is_known(&self) -> bool {
+        !self.logged.is_empty()
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// What has been logged and is not to be logged again.
+#[derive(Debug, Default)]
+pub(super) struct Logged(Vec<&'static str>);
+
+impl Logged {
+    /// Whether this is the first time for `topic`.
+    pub(super) fn first(&mut self, topic: &'static str) -> bool {
+        let first = !self.0.contains(&topic);
+        if first {
+            self.0.push(topic);
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Outage};
+
+    #[test]
+    fn the_first_cause_and_each_lasting_one_are_logged_once() {
+        let (engine, request) = ("unix:///run/docker.sock".to_owned(), "/version".to_owned());
+        let closed = Error::Closed { engine: engine.clone(), request: request.clone() };
+        let refused = Error::Refused { engine: engine.clone() };
+        let status =
+            |code| Error::Status { engine: engine.clone(), request: request.clone(), code, message: String::new() };
+        let mut outage = Outage::new();
+        let causes =
+            [&closed, &refused, &closed, &refused, &refused, &refused, &status(502), &status(503), &status(503)];
+        let logged = causes.map(|cause| outage.is_news(cause));
+        assert_eq!(logged, [true, false, false, false, true, false, false, false, true]);
+    }
+}

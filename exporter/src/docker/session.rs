@@ -1,0 +1,315 @@
+//! What has been agreed on with an engine, and counted, bounded, timed requests to it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::error::address;
+use super::http::{Answer, Transport};
+use super::split::Objects;
+use super::timing::Timing;
+use super::{About, Error, json, version};
+use crate::config::DockerEndpoint;
+use crate::discover::ContainerId;
+use crate::metrics::Own;
+use crate::name::MAX_CONTAINERS;
+
+/// Greatest size of one JSON object of an answer: a container with thousands of huge labels is still below it.
+const MAX_OBJECT: usize = 16 << 20;
+/// Greatest size of one reading of statistics, with room for hundreds of devices and CPUs.
+const MAX_STATS: usize = 1 << 20;
+/// Greatest size of a list, with room for 2 KiB for each of as many containers as can be known.
+const MAX_LIST: usize = 128 << 20;
+/// The most that is read of the newest container.
+const MAX_NEWEST: usize = 64 << 10;
+/// The most that is read of an error's explanation, and how long.
+const MAX_MESSAGE: (usize, Duration) = (4 << 10, Duration::from_secs(1));
+
+/// What a list brought beside its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Read {
+    /// Entries that are too large or no JSON.
+    pub(super) skipped: u64,
+    /// Whether there were more containers than can be known; the others were not read.
+    pub(super) cut: bool,
+}
+
+/// A version agreed on with an engine, and the means to ask it. Holds no connection: each request has its own.
+#[derive(Debug)]
+pub(super) struct Session {
+    endpoint: DockerEndpoint,
+    transport: Transport,
+    own: Own,
+    timing: Timing,
+    prefix: String,
+    pub(super) about: About,
+}
+
+impl Session {
+    /// Finds the prefix under which the engine, or the proxy in between, answers.
+    pub(super) async fn open(endpoint: &DockerEndpoint, own: &Own, timing: Timing) -> Result<Self, Error> {
+        let mut session = Self {
+            endpoint: endpoint.clone(),
+            transport: Transport::new(endpoint)?,
+            own: own.clone(),
+            timing,
+            prefix: String::new(),
+            about: About::default(),
+        };
+        match session.introduce().await {
+            Ok(answer) => {
+                let version = version::choose(&answer);
+                session.about.version = json::text(&answer, "/Version").to_owned();
+                if let Some(version) = version {
+                    session.about.api = version.to_string();
+                    session.settle_on(version::prefix(version)).await?;
+                    return Ok(session);
+                }
+                session.find_prefix().await?;
+            }
+            Err(error) if error.is_unreachable() => return Err(error),
+            // The version is only for people: an engine that lists its containers without it can be used.
+            Err(error) => {
+                session.find_prefix().await?;
+                tracing::debug!(%error, "the engine does not tell its version");
+            }
+        }
+        Ok(session)
+    }
+
+    /// The first `/version` that is answered; the prefix stays the one that did it.
+    async fn introduce(&mut self) -> Result<Value, Error> {
+        let mut refusal = None;
+        for prefix in version::prefixes() {
+            self.prefix = prefix;
+            match self.object("version", "/version").await {
+                Err(error) if error.status().is_some() => refusal = refusal.or(Some(error)),
+                outcome => return outcome,
+            }
+        }
+        Err(refusal.unwrap_or_else(|| self.shape("/version", "an API version")))
+    }
+
+    /// Takes the prefix of the chosen version, unless a proxy in between refuses it.
+    async fn settle_on(&mut self, prefix: String) -> Result<(), Error> {
+        let answered = std::mem::replace(&mut self.prefix, prefix);
+        if self.prefix == answered {
+            return Ok(());
+        }
+        match self.object("version", "/version").await {
+            Err(error) if error.status().is_some() => self.prefix = answered,
+            outcome => drop(outcome?),
+        }
+        Ok(())
+    }
+
+    /// Takes the first prefix under which containers are listed, where `/version` does not tell which to take.
+    async fn find_prefix(&mut self) -> Result<(), Error> {
+        let mut refusal = None;
+        for prefix in version::prefixes() {
+            self.prefix = prefix;
+            match self.newest().await {
+                Err(error) if error.status().is_some() => refusal = refusal.or(Some(error)),
+                outcome => return outcome.map(drop),
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// One container in full.
+    pub(super) async fn inspect(&self, id: ContainerId) -> Result<Value, Error> {
+        self.object("inspect", &format!("/containers/{id}/json")).await
+    }
+
+    /// One reading of a container's statistics, in Docker's own shape.
+    pub(super) async fn stats(&self, id: ContainerId) -> Result<Value, Error> {
+        let request = format!("/containers/{id}/stats?stream=false&one-shot=true");
+        self.bounded_object("stats", &request, MAX_STATS, "a JSON object of at most 1 MiB").await
+    }
+
+    /// What the engine says of its host; among it, how it makes cgroups.
+    pub(super) async fn info(&self) -> Result<Value, Error> {
+        self.object("info", "/info").await
+    }
+
+    /// Every container, running or not; `take` gets each entry.
+    pub(super) async fn list(&self, take: impl FnMut(Value)) -> Result<Read, Error> {
+        self.array("list", "/containers/json?all=1", self.timing.list, take).await
+    }
+
+    /// Every running container with the size of its writable layer. The engine walks their files for it before it answers.
+    pub(super) async fn sizes(&self, take: impl FnMut(Value)) -> Result<Read, Error> {
+        self.array("sizes", "/containers/json?size=1", self.timing.sizes, take).await
+    }
+
+    /// A sign of life, and the container that was made last: the cheapest request that a read-only proxy allows
+    /// (`/version` makes Docker fork).
+    pub(super) async fn newest(&self) -> Result<Option<ContainerId>, Error> {
+        let request = "/containers/json?limit=1";
+        let first = async {
+            let mut answer = self.ask(request, self.timing.call).await?;
+            let mut objects = Objects::new(MAX_NEWEST);
+            let (mut id, mut left) = (None, MAX_NEWEST);
+            while id.is_none() && left > 0 {
+                let Some(piece) = self.piece(&mut answer, request, self.timing.call).await? else { break };
+                left = left.saturating_sub(piece.len());
+                objects.feed(&piece, |object| {
+                    let parsed = json::parse(object);
+                    id = id.or_else(|| ContainerId::parse(json::text(&parsed?, "/Id").as_bytes()));
+                });
+            }
+            // A container with huge labels is not read to its end: that the engine lists it is sign enough.
+            if id.is_some() || left == 0 || objects.is_whole_array() {
+                Ok(id)
+            } else {
+                Err(self.shape(request, "a list of containers"))
+            }
+        };
+        self.counted("list", first).await
+    }
+
+    /// Subscribes to `request`. The subscription stands once the head of the answer has come, for which there is no
+    /// time limit: some proxies hold it back until the first event.
+    pub(super) async fn subscribe(&self, request: &str) -> Result<Answer, Error> {
+        let answer = self.ask(request, Duration::MAX);
+        self.counted("events", answer).await
+    }
+
+    /// The next piece of an answer without end.
+    pub(super) async fn next_event(&self, answer: &mut Answer) -> Result<Option<bytes::Bytes>, Error> {
+        self.piece(answer, "/events", Duration::MAX).await
+    }
+
+    /// Counts a request to `endpoint` that its caller gave up.
+    pub(super) fn count_timeout(&self, endpoint: &str) {
+        self.own.docker_requests.with_label_values(&[endpoint, "timeout"]).inc();
+    }
+
+    async fn counted<T>(&self, endpoint: &str, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let outcome = call.await;
+        let code = outcome.as_ref().err().map_or_else(|| "200".to_owned(), Error::code);
+        self.own.docker_requests.with_label_values(&[endpoint, &code]).inc();
+        outcome
+    }
+
+    /// Asks for a JSON array; `first` is the time for its first byte.
+    async fn array(
+        &self,
+        endpoint: &str,
+        request: &str,
+        first: Duration,
+        mut take: impl FnMut(Value),
+    ) -> Result<Read, Error> {
+        let mut objects = Objects::new(MAX_OBJECT);
+        let (mut entries, mut unreadable) = (0, 0);
+        let feed = |bytes: &[u8]| {
+            objects.feed(bytes, |object| {
+                entries += 1;
+                match json::parse(object) {
+                    _ if entries > MAX_CONTAINERS => {}
+                    Some(value) => take(value),
+                    None => unreadable += 1,
+                }
+            });
+            entries <= MAX_CONTAINERS
+        };
+        self.counted(endpoint, self.read(request, first, MAX_LIST, feed)).await?;
+        let read = Read { skipped: objects.too_large() + unreadable, cut: entries > MAX_CONTAINERS };
+        if read.cut || objects.is_whole_array() { Ok(read) } else { Err(self.shape(request, "a list of containers")) }
+    }
+
+    /// Asks for one JSON object.
+    async fn object(&self, endpoint: &str, request: &str) -> Result<Value, Error> {
+        self.bounded_object(endpoint, request, MAX_OBJECT, "a JSON object of at most 16 MiB").await
+    }
+
+    async fn bounded_object(
+        &self,
+        endpoint: &str,
+        request: &str,
+        limit: usize,
+        expected: &'static str,
+    ) -> Result<Value, Error> {
+        let mut body = Vec::new();
+        let keep = |bytes: &[u8]| {
+            body.extend_from_slice(bytes);
+            true
+        };
+        self.counted(endpoint, self.read(request, self.timing.call, limit, keep)).await?;
+        json::parse(&body).filter(Value::is_object).ok_or_else(|| self.shape(request, expected))
+    }
+
+    /// Reads an answer to its end, or until `take` wants no more; `first` is the time for its first byte.
+    async fn read(
+        &self,
+        request: &str,
+        first: Duration,
+        limit: usize,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let mut answer = self.ask(request, first).await?;
+        let (began, mut size) = (Instant::now(), 0);
+        while let Some(piece) = self.piece(&mut answer, request, self.timing.call).await? {
+            size += piece.len();
+            if size > limit {
+                return Err(Error::TooLarge { engine: self.engine(), request: plain(request), limit: limit >> 20 });
+            }
+            if !take(&piece) {
+                return Ok(());
+            }
+            if began.elapsed() > self.timing.whole {
+                return Err(self.timed_out(request, self.timing.whole));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks, and waits for the head of a good answer.
+    async fn ask(&self, request: &str, within: Duration) -> Result<Answer, Error> {
+        let target = format!("{}{request}", self.prefix);
+        let answer = timeout(within, self.transport.get(&target)).await;
+        let answer = answer.map_err(|_elapsed| self.timed_out(request, within))?;
+        let answer = answer.map_err(|cause| Error::from_cause(&self.endpoint, request, &cause))?;
+        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(self.refusal(request, answer).await) }
+    }
+
+    /// The next piece of a body; none at its end.
+    async fn piece(&self, answer: &mut Answer, request: &str, within: Duration) -> Result<Option<bytes::Bytes>, Error> {
+        let next = timeout(within, answer.next()).await.map_err(|_elapsed| self.timed_out(request, within))?;
+        next.transpose().map_err(|cause| Error::from_cause(&self.endpoint, request, &cause))
+    }
+
+    /// A status that is no success, with the beginning of what is said about it.
+    async fn refusal(&self, request: &str, mut answer: Answer) -> Error {
+        let mut body = Vec::new();
+        let deadline = Instant::now() + MAX_MESSAGE.1;
+        while body.len() < MAX_MESSAGE.0
+            && let Ok(Some(Ok(piece))) = timeout_at(deadline, answer.next()).await
+        {
+            let room = MAX_MESSAGE.0 - body.len();
+            body.extend(piece.iter().take(room));
+        }
+        let said = json::parse(&body).map(|value| json::text(&value, "/message").to_owned());
+        let said = said.filter(|said| !said.is_empty()).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        let message = said.trim().chars().take(200).collect();
+        Error::Status { engine: self.engine(), request: plain(request), code: answer.status, message }
+    }
+
+    fn engine(&self) -> String {
+        address(&self.endpoint)
+    }
+
+    fn timed_out(&self, request: &str, after: Duration) -> Error {
+        Error::Timeout { engine: self.engine(), request: plain(request), after }
+    }
+
+    fn shape(&self, request: &str, expected: &'static str) -> Error {
+        Error::Shape { engine: self.engine(), request: plain(request), expected }
+    }
+}
+
+/// A query says nothing to people, and that of `/events` is long.
+fn plain(request: &str) -> String {
+    request.split('?').next().unwrap_or(request).to_owned()
+}
