@@ -7,11 +7,12 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use aya_ebpf::maps::{Array, HashMap};
 
 use crate::cgroup::Way;
 use crate::latency::{Histogram, Scale};
-use crate::slots::{MADE, REFUSED, WAYS};
+use crate::slots::{CPUS, ELSEWHERE, MADE, Parts, REFUSED, WAYS};
 
 /// Adds to a map value that others may be adding to.
 ///
@@ -60,6 +61,18 @@ pub unsafe fn id(cgroup: *const u8, way: Way) -> u64 {
     }
 }
 
+/// The part of a table that this CPU counts in.
+#[inline(always)]
+pub fn part(parts: *const Parts) -> u32 {
+    // SAFETY: a helper without conditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if cpu >= CPUS as u32 {
+        return ELSEWHERE.into();
+    }
+    // SAFETY: read-only data of the object, which has this many. Volatile, as user space has changed it since it was compiled.
+    u32::from(unsafe { parts.cast::<u16>().add(cpu as usize).read_volatile() })
+}
+
 /// The first slot of a set that `is_mine` accepts.
 #[inline(always)]
 pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> Option<*mut S> {
@@ -77,7 +90,7 @@ pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> 
 
 /// The entry of a map that all CPUs share; a new one begins as `nothing`. None where the map is full. Both are counted.
 #[inline(always)]
-pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, counts: &PerCpuArray<u64>) -> Option<*mut V> {
+pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, counts: &Array<u64>) -> Option<*mut V> {
     let count = |which| {
         if let Some(counter) = counts.get_ptr_mut(which) {
             // SAFETY: a map value.

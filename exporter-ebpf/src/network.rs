@@ -72,7 +72,7 @@ impl Family {
 /// Number of address families.
 pub const FAMILIES: u32 = 2;
 
-/// The part of the table that a CPU has for a family.
+/// The part of the table for a family, of those that a CPU has; `cpu` numbers them.
 #[must_use]
 #[inline]
 pub const fn part(cpu: u32, family: Family) -> u32 {

@@ -25,6 +25,13 @@ pub const MADE: u32 = 1;
 /// How many counts there are of a hash map.
 pub const COUNTS: u32 = 2;
 
+/// CPUs whose part of a table is told; those with higher numbers count [`ELSEWHERE`].
+pub const CPUS: usize = 1024;
+/// The part of each CPU, by its number, told to the programs before they are loaded.
+pub type Parts = [u16; CPUS];
+/// Instead of a part: in no table has it slots, so that what is counted goes to the overflow map.
+pub const ELSEWHERE: u16 = u16::MAX;
+
 /// Slots of a set.
 pub const WAYS: u32 = 2;
 

@@ -38,6 +38,8 @@ pub const STATS: usize = 96;
 pub const DEVICES: usize = 4;
 /// CPUs that are added up.
 pub const CPUS: usize = 1024;
+/// Instead of the base of a CPU: there are no more.
+pub const LAST_CPU: u64 = u64::MAX;
 /// Words of a map's own description, to find where its values are.
 pub const MAP_WORDS: usize = 96;
 

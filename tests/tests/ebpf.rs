@@ -7,6 +7,9 @@ mod blkio;
 #[path = "ebpf/collisions.rs"]
 mod collisions;
 #[cfg(test)]
+#[path = "ebpf/confined.rs"]
+mod confined;
+#[cfg(test)]
 #[path = "ebpf/disk.rs"]
 mod disk;
 #[cfg(test)]

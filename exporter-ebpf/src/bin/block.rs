@@ -20,7 +20,7 @@ use core::ptr::addr_of;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::{btf_tracepoint, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::block::{Counters, Key, Offsets, Operation, Slot, Subject};
 use exporter_ebpf::cgroup::Way;
@@ -58,7 +58,7 @@ static BLOCK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static BLOCK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Completions that found the map full, too, and entries of it that were made.
 #[map]
-static BLOCK_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
+static BLOCK_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
 /// Numbers of `enum req_op`, the same since Linux 4.10.
 const WRITE: u32 = 1;

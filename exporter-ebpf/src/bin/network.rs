@@ -11,17 +11,21 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_skb_cgroup_id};
+use aya_ebpf::helpers::generated::bpf_skb_cgroup_id;
 use aya_ebpf::macros::{cgroup_skb, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::SkBuffContext;
 use exporter_ebpf::kernel;
 use exporter_ebpf::network::{Counters, Family, Key, Slot, part};
-use exporter_ebpf::slots::{COUNTS, FREE, Layout};
+use exporter_ebpf::slots::{COUNTS, CPUS, FREE, Layout, Parts};
 
 /// Shape of `NETWORK_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
 static NETWORK_LAYOUT: Layout = Layout { parts: 2, set_bits: 1 };
+
+/// Which part of it is whose, set by user space as well.
+#[unsafe(no_mangle)]
+static NETWORK_PARTS: Parts = [0; CPUS];
 
 /// The table of slots; user space sizes it to `NETWORK_LAYOUT` and maps it into its memory.
 #[map]
@@ -31,7 +35,7 @@ static NETWORK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static NETWORK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Packets that found the map full, too, and entries of it that were made.
 #[map]
-static NETWORK_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
+static NETWORK_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
 /// The packet goes its way, whatever happens here.
 const PASS: i32 = 1;
@@ -56,13 +60,12 @@ fn network_transmit(context: SkBuffContext) -> i32 {
 fn count(context: &SkBuffContext, direction: Direction) -> i32 {
     let packet = context.skb.skb;
     // SAFETY: the kernel hands in a packet that lives as long as the program runs, and the verifier checks each access.
-    let (bytes, segments, protocol, cgroup, cpu) = unsafe {
+    let (bytes, segments, protocol, cgroup) = unsafe {
         (
             u64::from((*packet).len),
             u64::from((*packet).gso_segs),
             u16::from_be((*packet).protocol as u16),
             bpf_skb_cgroup_id(packet),
-            bpf_get_smp_processor_id(),
         )
     };
     let family = match protocol {
@@ -77,7 +80,7 @@ fn count(context: &SkBuffContext, direction: Direction) -> i32 {
     let packets = if segments == 0 { 1 } else { segments };
     // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
     let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
-    let set = layout.set(part(cpu, family), cgroup);
+    let set = layout.set(part(kernel::part(addr_of!(NETWORK_PARTS)), family), cgroup);
     match kernel::slot(&NETWORK_SLOTS, set, |slot| is_mine(slot, cgroup)) {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => add(unsafe { &raw mut (*slot).counters }, direction, bytes, packets),

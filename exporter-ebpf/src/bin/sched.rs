@@ -12,19 +12,21 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
 use exporter_ebpf::sched::{Offsets, Slot};
-use exporter_ebpf::slots::{COUNTS, FREE, Layout};
+use exporter_ebpf::slots::{COUNTS, CPUS, FREE, Layout, Parts};
 
 /// Shape of `SCHED_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
 static SCHED_LAYOUT: Layout = Layout { parts: 1, set_bits: 1 };
+/// Which part of it is whose, set by user space as well.
+#[unsafe(no_mangle)]
+static SCHED_PARTS: Parts = [0; CPUS];
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
 static SCHED_OFFSETS: Offsets = Offsets {
@@ -45,7 +47,7 @@ static SCHED_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static SCHED_OVERFLOW: HashMap<u64, Histogram> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Switches that found the map full, too, and entries of it that were made.
 #[map]
-static SCHED_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
+static SCHED_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
 const NOTHING: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
 
@@ -70,9 +72,11 @@ fn sched_latency(context: BtfTracePointContext) -> i32 {
     };
     // The clocks of CPUs differ by a little, so that a task which has just moved may seem to start before it is queued.
     let latency = if latency > i64::MAX as u64 { 0 } else { latency };
-    // SAFETY: read-only data of the object, and a helper without conditions.
-    let (layout, cpu) = unsafe { (addr_of!(SCHED_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
-    match kernel::slot(&SCHED_SLOTS, layout.set(cpu, cgroup), |slot| is_mine(slot, cgroup)) {
+    // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
+    let layout = unsafe { addr_of!(SCHED_LAYOUT).read_volatile() };
+    match kernel::slot(&SCHED_SLOTS, layout.set(kernel::part(addr_of!(SCHED_PARTS)), cgroup), |slot| {
+        is_mine(slot, cgroup)
+    }) {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => add(unsafe { &raw mut (*slot).latency }, latency),
         None => overflow(&cgroup, latency),

@@ -8,9 +8,9 @@
 
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::{btf_tracepoint, map};
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
@@ -26,7 +26,7 @@ static TCP_OFFSETS: Offsets = Offsets { sock_cgroup: 0, way: Way::UNSET };
 static RETRANSMITS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// Segments that found the map full, and entries made.
 #[map]
-static TCP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS, 0);
+static TCP_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb)`
 #[btf_tracepoint(function = "tcp_retransmit_skb")]

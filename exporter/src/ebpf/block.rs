@@ -13,8 +13,9 @@ use exporter_ebpf::block::{Counters, Key, Offsets, Slot, Subject};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
+use super::cpus;
 use super::facts::Obstacle;
-use super::loader::{Loader, cpus};
+use super::loader::Loader;
 use super::probes::operation_of;
 use super::slots::{Shape, Table, histogram, names, word};
 use crate::metrics::BlockOperation;
@@ -50,7 +51,7 @@ impl Block {
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
         let shape = Shape {
             names: names!("BLOCK"),
-            layout: Layout { parts: shards(cpus()?), set_bits: SET_BITS },
+            layout: Layout { parts: shards(cpus::online()?.len()), set_bits: SET_BITS },
             words: size_of::<Slot>() / size_of::<u64>(),
             cgroup: offset_of!(Slot, cgroup) / size_of::<u64>(),
             overflow: OVERFLOW,

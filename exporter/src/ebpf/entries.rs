@@ -3,28 +3,30 @@
 //! Going through such a map has the kernel look at all of its index, a megabyte of it, whatever there is in it. Most often
 //! there is nothing, which the counts tell.
 
-use aya::maps::{HashMap as KernelMap, MapData, PerCpuArray};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::{HashMap as KernelMap, MapData};
 use aya::{Ebpf, Pod};
-use exporter_ebpf::slots::{MADE, REFUSED};
+use exporter_ebpf::slots::{COUNTS, MADE, REFUSED};
 
 use super::facts::Obstacle;
-use super::loader::map;
+use super::loader::{map, mapped};
 
 /// The map and its counts.
 pub(super) struct Entries<K: Pod, V: Pod> {
     map: KernelMap<MapData, K, V>,
-    counts: PerCpuArray<MapData, u64>,
+    counts: &'static [AtomicU64],
     /// Entries that we have removed: nobody else does.
     removed: u64,
 }
 
 impl<K: Pod, V: Pod> Entries<K, V> {
-    /// Takes them out of an object.
+    /// Takes them out of an object whose programs are loaded: they need the maps' descriptors, and keep the maps alive.
     ///
     /// # Errors
     /// It does not have them.
     pub(super) fn take(object: &mut Ebpf, entries: &str, counts: &str) -> Result<Self, Obstacle> {
-        Ok(Self { map: map(object, entries)?, counts: map(object, counts)?, removed: 0 })
+        Ok(Self { map: map(object, entries)?, counts: mapped(object, counts, COUNTS as usize)?, removed: 0 })
     }
 
     /// What is in it. An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
@@ -46,8 +48,7 @@ impl<K: Pod, V: Pod> Entries<K, V> {
         }
     }
 
-    /// A counter that each CPU has its own part of; 0 where the kernel does not tell.
     fn total(&self, which: u32) -> u64 {
-        self.counts.get(&which, 0).map_or(0, |parts| parts.iter().sum())
+        self.counts.get(which as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }

@@ -6,6 +6,7 @@ use std::fs::{File, read_to_string};
 use std::path::PathBuf;
 
 use super::Program;
+use super::denial::Confinement;
 use crate::discover::{Hierarchy, Version};
 use crate::metrics::Controller;
 
@@ -17,8 +18,8 @@ pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
 pub(super) struct Facts {
     /// Whether the kernel describes its types.
     pub(super) btf: bool,
-    /// Effective capabilities, a bit each, by their numbers.
-    pub(super) capabilities: u64,
+    /// Capabilities, and what takes them away.
+    pub(super) confinement: Confinement,
     /// The kernel's lockdown: `none`, `integrity` or `confidentiality`. None where the kernel has no lockdown.
     pub(super) lockdown: Option<String>,
     /// Root of the mounted v2 tree.
@@ -60,7 +61,7 @@ impl Facts {
         Self {
             // Opened, not only seen: it is what the programs' offsets come from.
             btf: File::open(BTF).is_ok(),
-            capabilities: capabilities(&read_to_string("/proc/self/status").unwrap_or_default()),
+            confinement: Confinement::gather(),
             lockdown: read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown(&text)),
             cgroup2: tree(Controller::Core).filter(|tree| tree.version == Version::V2).map(|tree| tree.path.clone()),
             io: tree(Controller::Io).map(|tree| tree.path.clone()),
@@ -115,7 +116,8 @@ impl Facts {
     }
 
     fn allow_capabilities(&self, tracing: bool) -> Result<(), Obstacle> {
-        let has = |capability| self.capabilities & capability != 0;
+        self.confinement.allow_namespace()?;
+        let has = |capability| self.confinement.capabilities & capability != 0;
         if has(CAP_SYS_ADMIN) {
             return Ok(());
         }
@@ -138,12 +140,6 @@ impl Facts {
     }
 }
 
-/// The effective set of `/proc/self/status`; empty where it does not say.
-fn capabilities(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
-}
-
 /// The word in brackets of `none [integrity] confidentiality`.
 fn lockdown(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
@@ -153,13 +149,14 @@ fn lockdown(text: &str) -> Option<String> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, Facts, capabilities, lockdown};
+    use super::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, Facts, lockdown};
     use crate::ebpf::Program;
+    use crate::ebpf::denial::Confinement;
 
     fn facts() -> Facts {
         Facts {
             btf: true,
-            capabilities: CAP_BPF | CAP_PERFMON | CAP_NET_ADMIN,
+            confinement: Confinement::with(CAP_BPF | CAP_PERFMON | CAP_NET_ADMIN),
             lockdown: Some("none".to_owned()),
             cgroup2: Some(PathBuf::from("/sys/fs/cgroup")),
             io: Some(PathBuf::from("/sys/fs/cgroup")),
@@ -168,7 +165,7 @@ mod tests {
 
     #[test]
     fn everything_runs_with_the_three_capabilities_or_the_old_one() {
-        let old = Facts { capabilities: CAP_SYS_ADMIN, ..facts() };
+        let old = Facts { confinement: Confinement::with(CAP_SYS_ADMIN), ..facts() };
         for program in Program::ALL {
             assert_eq!((facts().allow(*program), old.allow(*program)), (Ok(()), Ok(())), "{program:?}");
         }
@@ -178,13 +175,13 @@ mod tests {
     fn each_lack_is_told_with_its_cure_and_costs_only_who_needs_it() {
         let cases = [
             (
-                Facts { capabilities: 0, ..facts() },
+                Facts { confinement: Confinement::with(0), ..facts() },
                 Program::NetworkReceive,
                 "CAP_BPF and CAP_NET_ADMIN missing",
                 "--cap-add=BPF",
             ),
             (
-                Facts { capabilities: CAP_BPF, ..facts() },
+                Facts { confinement: Confinement::with(CAP_BPF), ..facts() },
                 Program::TcpRetransmit,
                 "CAP_PERFMON missing",
                 "--cap-add=PERFMON",
@@ -214,8 +211,6 @@ mod tests {
 
     #[test]
     fn the_kernel_s_texts_are_understood() {
-        assert_eq!(capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
-        assert_eq!(capabilities("Name:\tx\n"), 0);
         assert_eq!(lockdown("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(lockdown(""), None);
     }

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::Program;
 use super::btf::{Kind, Types, without_types};
+use super::denial::{Attempt, explain, lift_memlock};
 use super::facts::{BTF, Facts, Obstacle};
 use super::mapped::{Mapped, share};
 
@@ -30,6 +31,7 @@ impl Loader {
         let types = Types::read(Path::new(BTF)).map_err(|error| {
             Obstacle::new(error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys as the engine mounts it")
         });
+        lift_memlock();
         let iterator = types.as_ref().ok().and_then(|types| types.id(Kind::Function, ITERATOR));
         Self { aya: without_types(EbpfLoader::new), types, iterator, facts }
     }
@@ -85,7 +87,7 @@ impl Loader {
     /// What the kernel refused.
     pub(super) fn load(&mut self, object: &[u8]) -> Result<Ebpf, Obstacle> {
         self.aya.load(object).map_err(|error| match &error {
-            EbpfError::MapError(_) => Obstacle::new(told("the kernel refused a map", &error), MEMORY),
+            EbpfError::MapError(_) => refused_map("the kernel refused a map", &error),
             _ => Obstacle::new(told("an object could not be loaded", &error), REPORT),
         })
     }
@@ -126,7 +128,6 @@ impl Loader {
 /// The kernel's type of iterators over cgroups.
 const ITERATOR: &str = "bpf_iter_cgroup";
 const REPORT: &str = "please report it with the kernel's version";
-const MEMORY: &str = "more memory for this container, or a larger RLIMIT_MEMLOCK before Linux 5.11";
 
 /// A program of an object, as the type that it has there.
 ///
@@ -147,14 +148,6 @@ where
 /// It is not in the object, or another type: a mistake in this program.
 pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<T, Obstacle> {
     take(object, name)?.try_into().map_err(|error: MapError| Obstacle::new(told("an odd map", &error), REPORT))
-}
-
-/// CPUs that the kernel may ever have.
-///
-/// # Errors
-/// Nothing tells.
-pub(super) fn cpus() -> Result<usize, Obstacle> {
-    aya::util::nr_cpus().map_err(|(path, error)| Obstacle::new(format!("{path}: {error}"), "mount /sys"))
 }
 
 /// An array of an object in our own memory, as words.
@@ -181,7 +174,12 @@ fn array(object: &mut Ebpf, name: &str) -> Result<MapData, Obstacle> {
 }
 
 fn unshared(error: &io::Error) -> Obstacle {
-    Obstacle::new(told("the kernel does not share a map", error), MEMORY)
+    refused_map("the kernel does not share a map", error)
+}
+
+fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Obstacle {
+    let explained = system_error(error).and_then(|error| explain(Attempt::Map, error));
+    explained.unwrap_or_else(|| Obstacle::new(told(what, error), REPORT))
 }
 
 fn take(object: &mut Ebpf, name: &str) -> Result<Map, Obstacle> {
@@ -193,17 +191,12 @@ pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) 
     // A verifier's log is pages, and their last lines tell the reason.
     debug!(program, ?error, "the kernel refused it");
     let what = format!("the kernel refused {program}");
-    let denied = matches!(system_error(error), Some(io::ErrorKind::PermissionDenied));
-    if denied {
-        let cure = "allow bpf() in the container's seccomp profile (Docker's own does with CAP_BPF or CAP_SYS_ADMIN)";
-        return Obstacle::new(told(&what, error), cure);
-    }
-    Obstacle::new(told(&what, error), REPORT)
+    let explained = system_error(error).and_then(|error| explain(Attempt::Program, error));
+    explained.unwrap_or_else(|| Obstacle::new(told(&what, error), REPORT))
 }
 
-fn system_error(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    let own = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    own.or_else(|| error.source().and_then(system_error))
+fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    error.downcast_ref().or_else(|| error.source().and_then(system_error))
 }
 
 /// An error with its causes, on one line: a verifier's log would be pages, of which the last line tells the reason.

@@ -7,7 +7,9 @@
 mod block;
 mod btf;
 mod capabilities;
+mod cpus;
 mod decision;
+mod denial;
 mod entries;
 mod facts;
 mod heap;

@@ -9,8 +9,9 @@ use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::network::{Counters, FAMILIES, Family, Key, Slot, part};
 use exporter_ebpf::slots::Layout;
 
+use super::cpus::{self, Late};
 use super::facts::Obstacle;
-use super::loader::{Loader, cpus, program_of, refused};
+use super::loader::{Loader, program_of, refused};
 use super::slots::{Shape, Table, names, word};
 use super::{Program, Sizes};
 
@@ -40,14 +41,15 @@ impl Network {
         let root = File::open(&root).map_err(|error| {
             Obstacle::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
         })?;
-        let cpus = u32::try_from(cpus()?).unwrap_or(1);
+        let online = cpus::online()?;
         let shape = Shape {
             names: names!("NETWORK"),
-            layout: Layout { parts: cpus * FAMILIES, set_bits: sizes.network_set_bits },
+            layout: Layout { parts: cpus::count(&online) * FAMILIES, set_bits: sizes.network_set_bits },
             words: size_of::<Slot>() / size_of::<u64>(),
             cgroup: 0,
             overflow: OVERFLOW,
         };
+        loader.set("NETWORK_PARTS", cpus::parts(&online, Late::Shares));
         shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         attach(&mut object, Program::NetworkReceive, &root, CgroupSkbAttachType::Ingress)?;

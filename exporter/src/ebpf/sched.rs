@@ -11,8 +11,9 @@ use exporter_ebpf::sched::{Offsets, Slot};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
+use super::cpus::{self, Late};
 use super::facts::Obstacle;
-use super::loader::{Loader, cpus};
+use super::loader::Loader;
 use super::slots::{Shape, Table, histogram, names};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
@@ -46,14 +47,16 @@ impl Sched {
             set_cgroup: loader.offset("css_set", "dfl_cgrp")?,
             way: loader.way()?,
         };
+        let online = cpus::online()?;
         let shape = Shape {
             names: names!("SCHED"),
-            layout: Layout { parts: u32::try_from(cpus()?).unwrap_or(1), set_bits: SET_BITS },
+            layout: Layout { parts: cpus::count(&online), set_bits: SET_BITS },
             words: size_of::<Slot>() / size_of::<u64>(),
             cgroup: 0,
             overflow: OVERFLOW,
         };
         loader.set("SCHED_OFFSETS", offsets);
+        loader.set("SCHED_PARTS", cpus::parts(&online, Late::Overflows));
         shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::SchedLatency, "sched_switch")?;

@@ -34,8 +34,8 @@ impl Tcp {
         loader.set("TCP_OFFSETS", offsets);
         loader.size("RETRANSMITS", CGROUPS);
         let mut object = loader.load(OBJECT)?;
-        let retransmits = Entries::take(&mut object, "RETRANSMITS", "TCP_COUNTS")?;
         loader.trace(&mut object, Program::TcpRetransmit, "tcp_retransmit_skb")?;
+        let retransmits = Entries::take(&mut object, "RETRANSMITS", "TCP_COUNTS")?;
         Ok(Self { object, retransmits, totals: HashMap::new() })
     }
 

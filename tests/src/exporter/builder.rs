@@ -21,6 +21,7 @@ pub struct Builder {
     open_files: Option<u32>,
     without_capabilities: bool,
     hidden: Option<String>,
+    wrapper: Vec<String>,
 }
 
 impl Builder {
@@ -42,6 +43,13 @@ impl Builder {
     #[must_use]
     pub fn hide(mut self, directory: &str) -> Self {
         self.hidden = Some(directory.to_owned());
+        self
+    }
+
+    /// Has this command start it, with the program as its last argument but for the flags.
+    #[must_use]
+    pub fn started_by(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -99,11 +107,13 @@ impl Builder {
 
     /// The command line. Nothing of the test's own environment gets in but `PATH`.
     fn command(&self, listen: Option<SocketAddr>) -> Result<Command> {
-        let mut command = match (self.open_files, &self.hidden, self.without_capabilities) {
-            (Some(limit), ..) => limited(&binary()?, limit),
-            (None, Some(directory), _) => blindfolded(&binary()?, directory),
-            (None, None, true) => powerless(&binary()?),
-            (None, None, false) => Command::new(binary()?),
+        let mut command = match self.wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary()?);
+                command
+            }
+            None => self.unwrapped()?,
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -115,6 +125,15 @@ impl Builder {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Ok(command)
+    }
+
+    fn unwrapped(&self) -> Result<Command> {
+        Ok(match (self.open_files, &self.hidden, self.without_capabilities) {
+            (Some(limit), ..) => limited(&binary()?, limit),
+            (None, Some(directory), _) => blindfolded(&binary()?, directory),
+            (None, None, true) => powerless(&binary()?),
+            (None, None, false) => Command::new(binary()?),
+        })
     }
 }
 

@@ -21,8 +21,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use exporter_ebpf::kernel;
 use exporter_ebpf::snapshot::{
-    CPUS, Context, Devices, HAS, HAS_CPUS, HAS_STATS, ID, LIMITS, MAP_WORDS, NONE, OBJECTS, Record, SPAN_WORDS, SPANS,
-    STATS, Stats, WORDS,
+    CPUS, Context, Devices, HAS, HAS_CPUS, HAS_STATS, ID, LAST_CPU, LIMITS, MAP_WORDS, NONE, OBJECTS, Record,
+    SPAN_WORDS, SPANS, STATS, Stats, WORDS,
 };
 
 use cgroups::Cgroups;
@@ -40,7 +40,8 @@ static SNAPSHOT_STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 #[map]
 static SNAPSHOT_DEVICES: Array<Devices> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What a CPU's own copy of a variable is away from the address that all share; see `snapshot_cpus`.
+/// What a CPU's own copy of a variable is away from the address that all share, of each CPU that counts, then
+/// [`LAST_CPU`]; see `snapshot_cpus`.
 #[map]
 static SNAPSHOT_CPUS: Array<u64> = Array::with_max_entries(CPUS as u32, BPF_F_MMAPABLE);
 /// A variable of which each CPU has its own.
@@ -155,6 +156,9 @@ unsafe fn copy_cpus(cgroups: &Cgroups, record: *mut u64) -> u64 {
         let mut cpu = 0;
         while cpu < count && cpu < CPUS as u32 {
             let Some(base) = SNAPSHOT_CPUS.get_ptr(cpu) else { break };
+            if *base == LAST_CPU {
+                break;
+            }
             let base = *base as usize;
             let mut ran = 0_u64;
             // User, nice, system, softirq, irq (`enum cpu_usage_stat`).

@@ -6,37 +6,71 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use exporter_ebpf::snapshot::{CPUS, MAP_WORDS};
+use exporter_ebpf::snapshot::{CPUS, LAST_CPU, MAP_WORDS};
 
 use super::link::{Link, Order};
 use super::walk::OBJECT;
+use crate::ebpf::cpus::Present;
 use crate::ebpf::facts::Obstacle;
-use crate::ebpf::loader::{Loader, cpus, mapped_for_now, refused};
+use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 
 const PROGRAM: &str = "snapshot_cpus";
 
-/// What is to be added to an address that all CPUs share, for each of them.
-///
-/// # Errors
-/// What the kernel refused or does not tell.
-pub(super) fn bases(loader: &mut Loader, tree: &Path) -> Result<Vec<u64>, Obstacle> {
-    let count = cpus()?.min(CPUS);
-    let pointer = loader.offset("bpf_array", "pptrs")?;
-    let mut object = loader.load(OBJECT)?;
-    let program = loader.iterate(&mut object, PROGRAM)?;
-    let told = mapped_for_now(&mut object, "SNAPSHOT_CPUS", CPUS)?;
-    let description = mapped_for_now(&mut object, "SNAPSHOT_PROBE_MAP", MAP_WORDS)?;
-    let run = File::open(tree)
-        .and_then(|cgroup| Link::new(program.as_fd(), &cgroup, Order::SelfOnly))
-        .and_then(|link| link.run());
-    run.map_err(|error| refused(PROGRAM, &error))?;
-    let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-    let shared = usize::try_from(pointer / 8).ok().and_then(|place| description.words().get(place)).map_or(0, load);
-    if shared == 0 {
-        return Err(Obstacle::new(
-            "the kernel does not tell where its CPUs keep variables",
-            "please report it with its version",
-        ));
+/// What is to be added to an address that all CPUs share, for each CPU that is present: those of them that are offline keep
+/// what they have counted, and those that may yet be plugged in have counted nothing.
+#[derive(Debug)]
+pub(super) struct Bases {
+    /// By the numbers of the CPUs.
+    bases: Vec<u64>,
+    present: Present,
+}
+
+impl Bases {
+    /// Finds them out.
+    ///
+    /// # Errors
+    /// What the kernel refused or does not tell.
+    pub(super) fn find(loader: &mut Loader, tree: &Path) -> Result<Self, Obstacle> {
+        let present = Present::read()?;
+        let pointer = loader.offset("bpf_array", "pptrs")?;
+        let mut object = loader.load(OBJECT)?;
+        let program = loader.iterate(&mut object, PROGRAM)?;
+        let told = mapped_for_now(&mut object, "SNAPSHOT_CPUS", CPUS)?;
+        let description = mapped_for_now(&mut object, "SNAPSHOT_PROBE_MAP", MAP_WORDS)?;
+        let run = File::open(tree)
+            .and_then(|cgroup| Link::new(program.as_fd(), &cgroup, Order::SelfOnly))
+            .and_then(|link| link.run());
+        run.map_err(|error| refused(PROGRAM, &error))?;
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let shared = usize::try_from(pointer / 8).ok().and_then(|place| description.words().get(place)).map_or(0, load);
+        let places = told.words().iter().map(load).take_while(|place| *place != 0);
+        let bases: Vec<u64> = places.map(|place| place.wrapping_sub(shared)).collect();
+        if shared == 0 || bases.is_empty() {
+            return Err(Obstacle::new(
+                "the kernel does not tell where its CPUs keep variables",
+                "please report it with its version",
+            ));
+        }
+        Ok(Self { bases, present })
     }
-    Ok(told.words().iter().take(count).map(|place| load(place).wrapping_sub(shared)).collect())
+
+    /// How many CPUs there can be; 0 where some that are present have numbers that the program does not reach.
+    pub(super) fn len(&self) -> usize {
+        let is_known = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| cpu < self.bases.len());
+        if self.present.cpus().iter().all(is_known) { self.bases.len() } else { 0 }
+    }
+
+    /// Tells the program of CPUs that were plugged in since the last call.
+    pub(super) fn refresh(&mut self, table: &[AtomicU64]) {
+        if self.present.has_changed() {
+            self.write(table);
+        }
+    }
+
+    /// Tells the program.
+    pub(super) fn write(&self, table: &[AtomicU64]) {
+        let present = self.present.cpus().iter().filter_map(|cpu| self.bases.get(usize::try_from(*cpu).ok()?));
+        let ended = present.copied().chain(std::iter::repeat(LAST_CPU));
+        table.iter().zip(ended).for_each(|(entry, base)| entry.store(base, Ordering::Relaxed));
+    }
 }

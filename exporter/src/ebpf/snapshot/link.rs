@@ -85,6 +85,15 @@ impl Link {
     }
 }
 
+/// What the system answers to a command that no kernel has: `EINVAL` is the kernel's own.
+pub(in crate::ebpf) fn invalid_command() -> io::Error {
+    let mut request = IterCreate { link_fd: 0, flags: 0 };
+    match bpf(libc::c_long::from(i32::MAX), &mut request) {
+        Ok(_) => io::Error::other("an unknown command succeeded"),
+        Err(error) => error,
+    }
+}
+
 fn number(descriptor: i32) -> u32 {
     // A descriptor is never negative.
     u32::try_from(descriptor).unwrap_or(u32::MAX)

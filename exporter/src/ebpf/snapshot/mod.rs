@@ -21,6 +21,8 @@ use crate::ebpf::loader::Loader;
 use crate::metrics::Controller;
 
 pub use bare::BareSnapshots;
+use cpus::Bases;
+pub(super) use link::invalid_command;
 pub(crate) use numbers::Number;
 use plan::Plan;
 pub(crate) use plan::Wanted;
@@ -61,11 +63,9 @@ impl Snapshots {
     /// # Errors
     /// What the kernel does not have or refused.
     pub(in crate::ebpf) fn start(mut loader: Loader, wanted: &[Wanted], cgroups: usize) -> Result<Self, Obstacle> {
-        let cpus = match wanted.iter().find(|wanted| wanted.cpus) {
-            Some(wanted) => cpus::bases(&mut loader, &wanted.tree.path)?,
-            None => Vec::new(),
-        };
-        let plan = Plan::new(wanted, loader.way()?, loader.types()?, cpus.len())?;
+        let wants_cpus = wanted.iter().find(|wanted| wanted.cpus);
+        let cpus = wants_cpus.map(|wanted| Bases::find(&mut loader, &wanted.tree.path)).transpose()?;
+        let plan = Plan::new(wanted, loader.way()?, loader.types()?, cpus.as_ref().map_or(0, Bases::len))?;
         let mut walk = Walk::new(plan, wanted, cpus);
         walk.load(&mut loader, cgroups)?;
         loader.forget_types();

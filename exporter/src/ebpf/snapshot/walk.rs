@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::include_bytes_aligned;
 use aya::programs::ProgramFd;
-use exporter_ebpf::snapshot::{Devices, ID, Stats, WORDS};
+use exporter_ebpf::snapshot::{CPUS, Devices, ID, Stats, WORDS};
 
+use super::cpus::Bases;
 use super::link::{Link, Order};
 use super::plan::{Plan, Wanted};
 use crate::discover::cgroup;
 use crate::ebpf::facts::Obstacle;
-use crate::ebpf::loader::{Loader, map, mapped_for_now, refused};
+use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
 
 pub(super) const OBJECT: &[u8] =
@@ -38,8 +39,8 @@ pub(super) struct Walk {
     pub(super) plan: Plan,
     /// The trees, and files of a parent in each whose reading has the kernel add up what is below it.
     trees: Vec<(PathBuf, Vec<&'static str>)>,
-    /// Where each CPU has its own copies of variables; empty where that is not wanted.
-    cpus: Vec<u64>,
+    /// Where each CPU has its own copies of variables, where that is wanted.
+    cpus: Option<Bases>,
     buffer: Vec<u8>,
     tables: Option<Tables>,
     parents: Vec<Parent>,
@@ -58,6 +59,7 @@ struct Tables {
     records: Mapped,
     stats: Option<Mapped>,
     devices: Option<Mapped>,
+    cpus: Option<Mapped>,
 }
 
 /// A cgroup that has containers below it.
@@ -71,7 +73,7 @@ struct Parent {
 }
 
 impl Walk {
-    pub(super) fn new(plan: Plan, wanted: &[Wanted], cpus: Vec<u64>) -> Self {
+    pub(super) fn new(plan: Plan, wanted: &[Wanted], cpus: Option<Bases>) -> Self {
         Self {
             plan,
             trees: wanted.iter().map(|wanted| (wanted.tree.path.clone(), wanted.flushes.clone())).collect(),
@@ -107,22 +109,16 @@ impl Walk {
         loader.size("SNAPSHOT_DEVICES", sized(has_devices));
         let mut object = loader.load(OBJECT)?;
         let program = loader.iterate(&mut object, PROGRAM)?;
-        if kernel.cpus.pointer.is_wanted() {
-            let mut bases: aya::maps::Array<_, u64> = map(&mut object, "SNAPSHOT_CPUS")?;
-            for (cpu, base) in (0..).zip(&self.cpus) {
-                bases.set(cpu, base, 0).map_err(|error| {
-                    Obstacle::new(
-                        format!("the kernel does not take the places of its CPUs: {error}"),
-                        "please report it",
-                    )
-                })?;
-            }
-        }
         let mut mapped = |name, words: usize| mapped_for_now(&mut object, name, words);
         let (met, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", room * WORDS)?);
         let stats = has_stats.then(|| mapped("SNAPSHOT_STATS", room * STATS_WORDS)).transpose()?;
         let devices = has_devices.then(|| mapped("SNAPSHOT_DEVICES", room * DEVICES_WORDS)).transpose()?;
-        self.tables = Some(Tables { program, room, met, records, stats, devices });
+        let has_cpus = kernel.cpus.pointer.is_wanted();
+        let cpus = has_cpus.then(|| mapped("SNAPSHOT_CPUS", CPUS)).transpose()?;
+        if let (Some(bases), Some(table)) = (&self.cpus, &cpus) {
+            bases.write(table.words());
+        }
+        self.tables = Some(Tables { program, room, met, records, stats, devices, cpus });
         Ok(())
     }
 
@@ -173,6 +169,9 @@ impl Walk {
         let Some(tables) = &self.tables else { return Ok(()) };
         let Some(met) = tables.met.words().first() else { return Ok(()) };
         met.store(0, Ordering::Relaxed);
+        if let (Some(bases), Some(table)) = (&mut self.cpus, &tables.cpus) {
+            bases.refresh(table.words());
+        }
         for parent in &self.parents {
             for flush in &parent.flushes {
                 // Its text is of no use: what counts is that the kernel has added up. A parent may have ended.

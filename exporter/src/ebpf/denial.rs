@@ -1,0 +1,286 @@
+//! Why the kernel refuses `bpf(2)` to this process: told by evidence from `/proc`, and by a call that is refused only where
+//! every call is.
+
+use std::{fmt, fs, io};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::facts::Obstacle;
+use super::snapshot::invalid_command;
+
+/// The number of the host's own user namespace (`PROC_USER_INIT_INO`), the same on every kernel since 3.8.
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+/// The mapping of user ids there.
+const IDENTITY: [&str; 3] = ["0", "0", "4294967295"];
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_BPF: u64 = 1 << 39;
+
+/// What confines this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Confinement {
+    /// The mapping of user ids, where it is in another user namespace than the host's.
+    pub(super) user_namespace: Option<String>,
+    /// Effective capabilities, a bit each, by their numbers.
+    pub(super) capabilities: u64,
+    /// Whether a seccomp filter applies.
+    seccomp: bool,
+    /// What a security module calls it, where that is not unconfined.
+    security_label: Option<String>,
+    /// The limit of locked memory, where the kernel charges maps to it and it is not unlimited.
+    memlock: Option<u64>,
+}
+
+impl Confinement {
+    /// Reads it. What cannot be read confines nobody.
+    pub(super) fn gather() -> Self {
+        let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+        let status = read("status");
+        let namespace = fs::read_link("/proc/self/ns/user").ok();
+        let namespace = namespace.as_ref().and_then(|link| link.to_str());
+        Self {
+            user_namespace: user_namespace(namespace, &read("uid_map")),
+            capabilities: capabilities(&status),
+            seccomp: has_seccomp(&status),
+            security_label: security_label(&read("attr/current")),
+            memlock: charges_memlock().then(|| getrlimit(Resource::Memlock).current).flatten(),
+        }
+    }
+
+    /// Nothing but these capabilities.
+    #[cfg(test)]
+    pub(super) fn with(capabilities: u64) -> Self {
+        Self { capabilities, ..Self::default() }
+    }
+
+    /// Why no program can be loaded in this user namespace.
+    ///
+    /// # Errors
+    /// It is not the host's.
+    pub(super) fn allow_namespace(&self) -> Result<(), Obstacle> {
+        let Some(mapping) = &self.user_namespace else { return Ok(()) };
+        Err(Obstacle::new(
+            format!("we run in a user namespace ({mapping}), whose capabilities the kernel does not accept for eBPF"),
+            "run the exporter in the host's user namespace: on the host, with --userns=host (not rootless), \
+             or in a privileged LXC guest",
+        ))
+    }
+
+    /// What the kernel meant by an error of `what`; `reaches_kernel` tells whether `bpf(2)` gets there at all. None where no
+    /// confinement explains it.
+    fn explain(&self, what: Attempt, error: &io::Error, reaches_kernel: impl FnOnce() -> bool) -> Option<Obstacle> {
+        match error.raw_os_error()? {
+            libc::ENOMEM => Some(Obstacle::new(
+                format!("{what}: {error}"),
+                "more memory: the kernel counts maps and programs to the container's limit",
+            )),
+            libc::EPERM | libc::EACCES | libc::ENOSYS => self.explain_denial(what, error, reaches_kernel),
+            _ => None,
+        }
+    }
+
+    fn explain_denial(
+        &self,
+        what: Attempt,
+        error: &io::Error,
+        reaches_kernel: impl FnOnce() -> bool,
+    ) -> Option<Obstacle> {
+        if let Err(obstacle) = self.allow_namespace() {
+            return Some(obstacle);
+        }
+        let may_load = self.capabilities & (CAP_BPF | CAP_SYS_ADMIN) != 0;
+        if may_load && !reaches_kernel() {
+            if self.seccomp {
+                return Some(Obstacle::new(
+                    format!("{what}: {error}: a seccomp profile denies bpf(), whatever the capabilities"),
+                    "a profile that allows bpf(), or --security-opt seccomp=unconfined (Docker's own profile allows it with \
+                     CAP_SYS_ADMIN, and since Docker 23.0 with CAP_BPF; systemd: SystemCallFilter=bpf)",
+                ));
+            }
+            return Some(match &self.security_label {
+                Some(label) => Obstacle::new(
+                    format!("{what}: {error}: a security module denies bpf() to {label:?}"),
+                    "a policy that allows it, or --security-opt label=disable (SELinux), apparmor=unconfined (AppArmor)",
+                ),
+                None => Obstacle::new(
+                    format!("{what}: {error}: something denies bpf() before the kernel looks at it"),
+                    "a security module or sandbox (gVisor, SELinux, AppArmor) that allows it",
+                ),
+            });
+        }
+        match (what, self.memlock) {
+            (Attempt::Map, Some(bytes)) => Some(Obstacle::new(
+                format!("{what}: {error}: before Linux 5.11 maps count to RLIMIT_MEMLOCK, which is {bytes} bytes"),
+                "--ulimit memlock=-1 (systemd: LimitMEMLOCK=infinity)",
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// To make a map.
+    Map,
+    /// To load or attach a program.
+    Program,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Map => "the kernel refused a map",
+            Self::Program => "the kernel refused a program",
+        })
+    }
+}
+
+/// What the kernel meant by an error, as far as what confines this process explains it.
+pub(super) fn explain(what: Attempt, error: &io::Error) -> Option<Obstacle> {
+    Confinement::gather().explain(what, error, bpf_reaches_kernel)
+}
+
+/// Lifts the limit of locked memory where the kernel charges maps to it: to no limit, or as far as we may.
+pub(super) fn lift_memlock() {
+    if !charges_memlock() {
+        return;
+    }
+    let Rlimit { maximum, .. } = getrlimit(Resource::Memlock);
+    if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
+        // Without CAP_SYS_RESOURCE. A soft limit up to the hard one is never refused.
+        _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// Whether a call gets to the kernel: the answer to one that does not exist is that it does not. A filter refuses it as any other.
+fn bpf_reaches_kernel() -> bool {
+    invalid_command().raw_os_error() == Some(libc::EINVAL)
+}
+
+fn charges_memlock() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    version(&release).is_some_and(|version| version < (5, 11))
+}
+
+/// Major and minor number of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The mapping of user ids where it is not the host's namespace: told by its number, and where that cannot be read by the mapping.
+fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
+    let lines: Vec<Vec<&str>> = uid_map.lines().map(|line| line.split_whitespace().collect()).collect();
+    let is_initial = match link {
+        Some(link) => link == INITIAL_USER_NAMESPACE,
+        None => lines.is_empty() || lines == [IDENTITY],
+    };
+    let first = lines.first().map(|line| line.join(" ")).filter(|line| !line.is_empty());
+    (!is_initial).then(|| format!("/proc/self/uid_map: {}", first.unwrap_or_else(|| "nothing mapped".to_owned())))
+}
+
+/// The effective set of `/proc/self/status`; empty where it does not say.
+fn capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Whether `/proc/self/status` tells of a filter (2), or of the strict mode (1).
+fn has_seccomp(status: &str) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    line.is_some_and(|mode| mode.trim() != "0")
+}
+
+fn security_label(text: &str) -> Option<String> {
+    let label = text.trim_end_matches(['\0', '\n']).trim();
+    let is_confined = !label.is_empty() && !label.starts_with("unconfined") && !label.contains(":unconfined_t");
+    is_confined.then(|| label.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{
+        Attempt, CAP_BPF, CAP_SYS_ADMIN, Confinement, bpf_reaches_kernel, capabilities, has_seccomp, security_label,
+        user_namespace, version,
+    };
+
+    const HOST: Option<&str> = Some("user:[4026531837]");
+
+    fn free() -> Confinement {
+        Confinement::with(CAP_BPF)
+    }
+
+    fn explained(confinement: &Confinement, what: Attempt, errno: i32, reaches_kernel: bool) -> Option<String> {
+        let error = io::Error::from_raw_os_error(errno);
+        confinement.explain(what, &error, || reaches_kernel).map(|obstacle| obstacle.to_string())
+    }
+
+    #[test]
+    fn a_user_namespace_is_named_whatever_else_confines() {
+        let remapped = user_namespace(Some("user:[4026532771]"), "         0     100000      65536\n");
+        let confined = Confinement { user_namespace: remapped, seccomp: true, memlock: Some(65_536), ..free() };
+        let text = explained(&confined, Attempt::Map, libc::EPERM, false).unwrap();
+        assert!(text.contains("user namespace (/proc/self/uid_map: 0 100000 65536)") && text.contains("--userns=host"));
+        assert!(!text.to_lowercase().contains("memlock") && !text.contains("seccomp"), "{text}");
+    }
+
+    #[test]
+    fn a_seccomp_profile_is_named_where_no_call_reaches_the_kernel() {
+        let filtered = Confinement { seccomp: true, ..free() };
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let text = explained(&filtered, Attempt::Map, errno, false).unwrap();
+            assert!(text.contains("seccomp") && !text.to_lowercase().contains("memlock"), "{text}");
+        }
+        // The profile lets calls pass: it is not what refuses this one.
+        assert_eq!(explained(&filtered, Attempt::Program, libc::EPERM, true), None);
+        let old = Confinement { capabilities: CAP_SYS_ADMIN, seccomp: true, ..free() };
+        assert!(explained(&old, Attempt::Program, libc::EPERM, false).unwrap().contains("seccomp"));
+        let labelled = Confinement { security_label: Some("system_u:system_r:container_t:s0".to_owned()), ..free() };
+        let text = explained(&labelled, Attempt::Map, libc::EACCES, false).unwrap();
+        assert!(text.contains("container_t") && text.contains("label=disable"), "{text}");
+    }
+
+    #[test]
+    fn memory_is_named_only_where_it_lacks() {
+        assert!(explained(&free(), Attempt::Map, libc::ENOMEM, true).unwrap().contains("more memory"));
+        let old = Confinement { memlock: Some(65_536), ..free() };
+        let text = explained(&old, Attempt::Map, libc::EPERM, true).unwrap();
+        assert!(text.contains("65536 bytes") && text.contains("--ulimit memlock=-1"), "{text}");
+        assert_eq!(explained(&old, Attempt::Program, libc::EPERM, true), None);
+        assert_eq!(explained(&free(), Attempt::Map, libc::EPERM, true), None);
+        assert_eq!(explained(&free(), Attempt::Map, libc::EINVAL, true), None);
+    }
+
+    #[test]
+    fn the_host_s_user_namespace_is_told_from_others() {
+        let identity = "         0          0 4294967295\n";
+        assert_eq!(user_namespace(HOST, identity), None);
+        assert_eq!(user_namespace(None, identity), None);
+        assert_eq!(user_namespace(None, ""), None);
+        // Root in a namespace of its own may map every id onto itself.
+        assert!(user_namespace(Some("user:[4026532771]"), identity).is_some());
+        assert!(user_namespace(None, "0 1000 1\n1 100000 65536\n").unwrap().ends_with("0 1000 1"));
+    }
+
+    #[test]
+    fn the_kernel_s_texts_are_parsed() {
+        let status = "Name:\tx\nCapEff:\t000001ffffffffff\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+        assert_eq!((capabilities(status), has_seccomp(status)), (0x1ff_ffff_ffff, true));
+        assert_eq!((capabilities("Name:\tx\n"), has_seccomp("Seccomp:\t0\n")), (0, false));
+        assert_eq!(version("4.18.0-553.el8_10.x86_64"), Some((4, 18)));
+        assert_eq!((version("6.18-rc1"), version("odd")), (Some((6, 18)), None));
+        assert_eq!(security_label("docker-default (enforce)\n").as_deref(), Some("docker-default (enforce)"));
+        for unconfined in ["", "unconfined\n", "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023\0"] {
+            assert_eq!(security_label(unconfined), None);
+        }
+    }
+
+    #[test]
+    fn a_command_that_does_not_exist_reaches_this_kernel() {
+        // Tests of programs run here, so nothing stands between.
+        assert!(bpf_reaches_kernel() || capabilities(&std::fs::read_to_string("/proc/self/status").unwrap()) == 0);
+    }
+}

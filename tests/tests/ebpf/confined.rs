@@ -1,0 +1,61 @@
+//! What confines the exporter, and what a machine announces that it does not have.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use exporter_tests::Exporter;
+
+/// What `doctor` says of eBPF where `wrapper` starts it.
+fn doctor(wrapper: &[&str]) -> Result<String> {
+    let output =
+        Exporter::builder().started_by(wrapper).flag("doctor").flag("--docker.url=unix:///none.sock").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("eBPF:") || line.contains("snapshots:")).collect();
+    ensure!(lines.len() >= 2, "it said {text:?}");
+    Ok(lines.join("\n"))
+}
+
+#[test]
+fn a_user_namespace_is_named_and_no_advice_on_memory_given() {
+    let said = doctor(&["unshare", "--user", "--map-root-user"]).unwrap();
+    assert!(said.lines().all(|line| line.contains("user namespace")), "{said}");
+    assert!(!said.to_lowercase().contains("memlock") && !said.contains("more memory"), "{said}");
+}
+
+/// A service's filter is as good as a container's.
+#[test]
+fn a_seccomp_filter_is_named_and_no_advice_on_memory_given() {
+    let filter = r#"
+import ctypes, os, struct, sys
+number = 321 if os.uname().machine == "x86_64" else 280
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)]
+raw = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(Program(len(code), ctypes.addressof(raw))), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+    let said = doctor(&["python3", "-c", filter]).unwrap();
+    assert!(said.lines().all(|line| line.contains("seccomp")), "{said}");
+    assert!(!said.to_lowercase().contains("memlock") && !said.contains("more memory"), "{said}");
+}
+
+/// Virtual machines announce CPUs that could be plugged in.
+#[test]
+fn memory_goes_by_the_cpus_that_are_online() {
+    let possible = tempfile::NamedTempFile::new().unwrap();
+    fs::write(possible.path(), "0-127\n").unwrap();
+    let path = possible.path().to_str().unwrap();
+    let announce = "mount --bind \"$1\" /sys/devices/system/cpu/possible && shift && exec \"$@\"";
+    let resident = |exporter: Exporter| {
+        exporter.scrape().unwrap();
+        exporter.scrape().unwrap().integer("process_resident_memory_bytes", &[]).unwrap()
+    };
+    let usual = resident(Exporter::builder().start().unwrap());
+    let announced = resident(
+        Exporter::builder().started_by(&["unshare", "--mount", "sh", "-c", announce, "sh", path]).start().unwrap(),
+    );
+    assert!(announced < usual + (4 << 20), "{usual} bytes, with 128 CPUs announced {announced}");
+}
