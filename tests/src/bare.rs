@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::kernel::Kernel;
+
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// Trees that get a directory each on cgroup v1.
@@ -71,6 +73,16 @@ impl BareContainers {
     pub fn path(&self, id: &str) -> String {
         let parent = self.parents.first().and_then(|parent| parent.file_name()).unwrap_or_default();
         format!("/{}/{id}", parent.to_string_lossy())
+    }
+
+    /// What the kernel says of one of them.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn kernel(&self, id: &str) -> Result<Kernel> {
+        let mut all = self.ids.iter().zip(&self.processes);
+        let (_, process) = all.find(|(known, _)| *known == id).with_context(|| format!("no container {id}"))?;
+        Kernel::of(process.id())
     }
 
     /// Makes a cgroup below one of them, and gives what [`BareContainers::run`] calls it. It goes with the value.

@@ -70,6 +70,15 @@ impl Kernel {
         Ok(directory.clone())
     }
 
+    /// The path below its tree's root of a cgroup with this word in its name, with a leading slash.
+    #[must_use]
+    pub fn path_of(&self, word: &str) -> Option<String> {
+        let root = Path::new("/sys/fs/cgroup");
+        let (tree, directory) = self.directories.iter().find(|(_, path)| path.to_string_lossy().contains(word))?;
+        let inside = directory.strip_prefix(root.join(tree)).or_else(|_| directory.strip_prefix(root)).ok()?;
+        Some(Path::new("/").join(inside).display().to_string())
+    }
+
     /// Every directory of the process, in whatever trees.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         self.directories.values().map(PathBuf::as_path)

@@ -30,7 +30,11 @@ usage: cargo xtask COMMAND
   image           the container image, around a static binary built here
   vm ...          a Debian host with cgroup v2, systemd and Docker, in QEMU: its tests, a command, a shell
   tidy            rules that no compiler checks: module directions, file sizes, leftovers
-  bench           what a scrape costs";
+  bench           what a scrape costs
+  soak [--time T] holds the exporter under load for a while (default: 10m) and judges every scrape";
+
+/// It uses what the end-to-end tests use, and lives with them.
+const SOAK: [&str; 8] = ["cargo", "run", "--quiet", "--locked", "--package", "exporter-tests", "--bin=soak", "--"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -62,6 +66,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["tidy"] => tidy::run(),
         ["vm", rest @ ..] => vm::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
+        ["soak", rest @ ..] => sh::Sh { variables: &[], words: &[&SOAK[..], rest].concat() }.run(),
         ["help" | "-h" | "--help"] => {
             sh::say(USAGE);
             Ok(())

@@ -30,17 +30,27 @@ pub(super) enum Until {
 }
 
 /// $1: directory, $2: lock file or empty, $3: bridge; the rest is the daemon's command line. The word `stop` on stdin
-/// leaves all that the engine has; any other end takes its containers, its bridge and its files away.
+/// leaves all that the engine has; any other end takes its containers, its networks and its files away.
 ///
-/// The bridge is made by us because `--bridge=none` would delete the `docker0` of another engine on this host.
+/// The bridge is made by us because `--bridge=none` would delete the `docker0` of another engine on this host. An engine
+/// that one test has for itself works in a network namespace that is called as its bridge: whatever becomes of it, nothing
+/// is left on the host's network.
 const KEEPER: &str = r#"
 # When the test is killed while it has the daemon frozen, the kernel sends this group a hangup.
 trap '' HUP
 directory=$1 lock=$2 bridge=$3; shift 3
-ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
-"$@" </dev/null >"$directory/log" 2>&1 &
-daemon=$!
-echo $daemon >"$directory/daemon.pid"
+enter=
+if [ -z "$lock" ]; then
+    [ -e "/run/netns/$bridge" ] || ip netns add "$bridge"
+    enter="nsenter --net=/run/netns/$bridge"
+fi
+$enter ip link show "$bridge" >/dev/null 2>&1 || $enter ip link add "$bridge" type bridge
+serve() {
+    $enter "$@" </dev/null >>"$directory/log" 2>&1 &
+    daemon=$!
+    echo $daemon >"$directory/daemon.pid"
+}
+serve "$@"
 word=
 if [ -n "$lock" ]; then
     exec 9>>"$lock"
@@ -50,12 +60,19 @@ else
 fi
 kill -CONT $daemon 2>/dev/null
 if [ "$word" != stop ]; then
+    # Only an engine that answers can take its containers away: one that was killed or hangs is started once more.
+    for turn in $(seq 30); do
+        timeout 20 docker version >/dev/null 2>&1 && break
+        [ $turn != 10 ] || { kill -KILL $daemon; wait $daemon; serve "$@"; }
+        sleep 1
+    done
     timeout 20 docker ps --all --quiet | timeout 30 xargs -r docker rm --force --volumes
 fi
 kill -TERM $daemon 2>/dev/null
 wait $daemon
 if [ "$word" != stop ]; then
-    ip link delete "$bridge"
+    $enter ip link delete "$bridge"
+    [ -n "$lock" ] || ip netns delete "$bridge"
     # The engine leaves network namespaces and its own root mounted.
     grep -o " $directory/[^ ]*" /proc/mounts | sort -r | xargs -r umount
     rm -rf "$directory"
@@ -86,10 +103,13 @@ impl Daemon {
         host(&self.directory)
     }
 
-    /// Starts it where it is stopped.
+    /// Starts it where it is stopped or was killed.
     pub(super) fn restart(&mut self) -> Result<()> {
+        self.stop()?;
         ensure!(rustix::process::geteuid().is_root(), "nothing answers, and to start a private dockerd takes root");
-        for (program, package) in [("dockerd", "docker.io"), ("ip", "iproute2"), ("flock", "util-linux")] {
+        for (program, package) in
+            [("dockerd", "docker.io"), ("ip", "iproute2"), ("flock", "util-linux"), ("nsenter", "util-linux")]
+        {
             let here = find(program).is_some();
             ensure!(here, "nothing answers, and there is no {program} to start an engine: apt-get install {package}");
         }

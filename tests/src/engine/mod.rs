@@ -114,7 +114,15 @@ impl Engine {
         self.own()?.daemon.stop()
     }
 
-    /// Starts the stopped daemon again.
+    /// Kills the daemon; its containers live on, as with [`Engine::stop`].
+    ///
+    /// # Errors
+    /// The engine is not this test's own.
+    pub fn kill(&mut self) -> Result<()> {
+        self.own()?.daemon.signal(rustix::process::Signal::KILL)
+    }
+
+    /// Starts the stopped or killed daemon again.
     ///
     /// # Errors
     /// It is not this test's own, or does not come up.

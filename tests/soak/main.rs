@@ -1,0 +1,186 @@
+//! `cargo xtask soak`: holds the exporter under load for a given time and judges one scrape per second.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cgroups`] | containers without an engine that start, die, fork, nest and forge ids |
+//! | [`containers`] | containers of an engine that is killed and restarted |
+//! | [`proxy`] | stands between the exporter and the engine and cuts connections |
+//! | [`clients`] | clients that are slow, idle or impatient |
+//! | [`ledger`] | what is true: which container has which path, names and limits |
+//! | [`judge`] | compares scrapes with the ledger, the kernel's files and the scrapes before |
+//! | [`report`] | counts, and the table at the end |
+
+mod cgroups;
+mod clients;
+mod containers;
+mod janitor;
+mod judge;
+mod ledger;
+mod proxy;
+mod random;
+mod report;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use exporter_tests::{Engine, Exporter};
+use rustix::process::Signal;
+
+use judge::Judge;
+use ledger::Ledger;
+use report::{Report, Usage};
+
+const USAGE: &str = "usage: cargo xtask soak [--time 30s|10m|1h]   (as root; default: 10m)";
+
+/// Between two judged scrapes.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Resident memory at the end is compared with that at this age, or after a third of the time where that is less.
+const WARM: Duration = Duration::from_mins(5);
+/// Judged scrapes of an exporter between its start and its end.
+const SCRAPES_PER_LIFE: usize = 6;
+/// What the end may take: an exporter's, the containers', the engine's.
+const ENDS: Duration = Duration::from_mins(10);
+
+/// What all threads share.
+struct Soak {
+    ledger: Ledger,
+    report: Report,
+    over: AtomicBool,
+}
+
+impl Soak {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps, but not beyond the end.
+    fn rest(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while !self.is_over() && Instant::now() < end {
+            sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match duration(&arguments).and_then(run) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("soak: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn duration(arguments: &[String]) -> Result<Duration> {
+    let text = match arguments {
+        [] => "10m",
+        [flag, time] if flag == "--time" => time,
+        _ => bail!("{USAGE}"),
+    };
+    let digits = text.trim_end_matches(['s', 'm', 'h']);
+    let number: u32 = digits.parse().with_context(|| format!("`{text}`\n{USAGE}"))?;
+    let unit = match text.get(digits.len()..) {
+        Some("" | "s") => Duration::from_secs(1),
+        Some("m") => Duration::from_mins(1),
+        Some("h") => Duration::from_hours(1),
+        _ => bail!("`{text}`\n{USAGE}"),
+    };
+    Ok(unit * number)
+}
+
+/// Whether nothing failed.
+fn run(time: Duration) -> Result<bool> {
+    let _janitor = janitor::Janitor::start()?;
+    let mut engine = Engine::private()?;
+    let proxy = proxy::Proxy::start(engine.socket().context("the engine has no socket")?)?;
+    let soak = Soak { ledger: Ledger::default(), report: Report::default(), over: AtomicBool::new(false) };
+    let exporter = start(&proxy.url())?;
+    let started = Instant::now();
+    say(&format!("the exporter is held under load for {time:?}"));
+    scope(|scope| {
+        scope.spawn(|| cgroups::run(&soak));
+        scope.spawn(|| soak.report.note("the engine's containers", containers::run(&soak, &mut engine)));
+        scope.spawn(|| soak.report.note("an exporter that is restarted", restarts(&soak, &proxy.url())));
+        clients::spawn(scope, &soak, exporter.address);
+        scope.spawn(|| end_what_hangs(&soak, time + ENDS));
+        soak.report.note("the exporter", steady(&soak, &exporter, started, time));
+        soak.over.store(true, Ordering::Relaxed);
+    });
+    soak.report.note("the exporter's end", exporter.stop().map(drop));
+    drop(engine);
+    soak.report.finish(time, started.elapsed());
+    say(&soak.report.table());
+    Ok(soak.report.is_good())
+}
+
+/// Starts an exporter that refuses no scrape because others ask at the same moment.
+fn start(url: &str) -> Result<Exporter> {
+    Exporter::builder().docker_url(url).flag("--web.max-requests=1000").start()
+}
+
+/// One exporter that lives as long as the soak: its memory and its descriptors are measured.
+fn steady(soak: &Soak, exporter: &Exporter, started: Instant, time: Duration) -> Result<()> {
+    let mut judge = Judge::default();
+    let warm = WARM.min(time / 3);
+    let mut is_warm = false;
+    for turn in 1_u32.. {
+        judge.scrape(soak, exporter, 0);
+        if !is_warm && started.elapsed() >= warm {
+            is_warm = true;
+            soak.report.warm(Usage::of(exporter.pid())?);
+        }
+        if started.elapsed() >= time {
+            break;
+        }
+        sleep((started + INTERVAL * turn).saturating_duration_since(Instant::now()));
+    }
+    soak.report.end(Usage::of(exporter.pid())?);
+    Ok(())
+}
+
+/// Exporters one after the other, ended by a signal that they can handle and by one that they can't: counters continue.
+fn restarts(soak: &Soak, url: &str) -> Result<()> {
+    let mut judge = Judge::default();
+    for life in 1.. {
+        let exporter = start(url)?;
+        for _ in 0..SCRAPES_PER_LIFE {
+            judge.scrape(soak, &exporter, life);
+            soak.rest(INTERVAL);
+        }
+        if life % 2 == 0 {
+            exporter.signal(Signal::KILL)?;
+            drop(exporter);
+        } else {
+            exporter.stop()?;
+        }
+        soak.report.restarted("exporter");
+        if soak.is_over() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the process where threads do not end by themselves; the janitor and the engine's keeper clean up.
+fn end_what_hangs(soak: &Soak, limit: Duration) {
+    let end = Instant::now() + limit;
+    while !soak.is_over() {
+        if Instant::now() > end {
+            say("soak: it does not end by itself");
+            std::process::exit(1);
+        }
+        sleep(Duration::from_millis(100));
+    }
+}
+
+fn say(text: &str) {
+    // Nobody may listen any more.
+    writeln!(std::io::stdout(), "{text}").unwrap_or_default();
+}
