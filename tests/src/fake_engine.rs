@@ -164,7 +164,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Answers the requests of one connection.
 fn serve(mut stream: UnixStream, answers: &Mutex<Answers>) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    while let Some(target) = request(&mut reader)? {
+    while let Some((target, closes)) = request(&mut reader)? {
         let path = plain_path(&target);
         lock(answers).requests.push(target.clone());
         if path == "/events" {
@@ -186,12 +186,15 @@ fn serve(mut stream: UnixStream, answers: &Mutex<Answers>) -> Result<()> {
         );
         stream.write_all(head.as_bytes())?;
         stream.write_all(&body)?;
+        if closes {
+            break;
+        }
     }
     Ok(())
 }
 
-/// The target of the next request, or none at the end of the connection.
-fn request(reader: &mut BufReader<UnixStream>) -> Result<Option<String>> {
+/// The target of the next request, and whether the connection ends with it (HTTP/1.0); none at the end of the connection.
+fn request(reader: &mut BufReader<UnixStream>) -> Result<Option<(String, bool)>> {
     let mut first = String::new();
     if reader.read_line(&mut first)? == 0 {
         return Ok(None);
@@ -200,7 +203,8 @@ fn request(reader: &mut BufReader<UnixStream>) -> Result<Option<String>> {
     while reader.read_line(&mut line)? > 2 {
         line.clear();
     }
-    Ok(first.split(' ').nth(1).map(str::to_owned))
+    let closes = first.trim_end().ends_with("HTTP/1.0");
+    Ok(first.split(' ').nth(1).map(|target| (target.to_owned(), closes)))
 }
 
 /// Without `/v1.41` and without the query.

@@ -6,7 +6,7 @@ use crate::sh::Sh;
 pub(crate) fn run() -> anyhow::Result<()> {
     Sh {
         variables: &[("BLESS", "1")],
-        words: &["cargo", "test", "--locked", "--package", "exporter-tests", "--test", "golden"],
+        words: &["cargo", "test", "--locked", "--package", "exporter-tests", "--test", "golden", "--test", "hosts"],
     }
     .run()?;
     Sh { variables: &[], words: &["git", "--no-pager", "diff", "--stat", "--", "tests/golden"] }.run()

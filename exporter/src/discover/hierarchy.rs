@@ -185,6 +185,15 @@ impl Hierarchy {
         })
     }
 
+    /// Whether the trees show our own cgroup and no other: those of a container without the host's mount. No container can be
+    /// found in them, unless somebody makes one below ours.
+    ///
+    /// A guest (LXC, nspawn) has a private root, too, but other cgroups below it; so has Docker in Docker.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.is_private() && !self.searched.iter().any(has_other_cgroups)
+    }
+
     /// Whether the trees are the kernel's and not captures.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -222,6 +231,20 @@ fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLER
             *tree = Some(unified.clone());
         }
     }
+}
+
+/// Whether there is a cgroup below the root of a tree that ours is not in.
+fn has_other_cgroups(tree: &Tree) -> bool {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let is_ours = |name: &str| {
+        // `HIERARCHY:CONTROLLERS:PATH`
+        let mut paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        paths.any(|path| path.split('/').nth(1) == Some(name) && cgroup::directory(&tree.path, path).is_dir())
+    };
+    let entries = fs::read_dir(&tree.path).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .any(|entry| entry.file_name().to_str().is_none_or(|name| !is_ours(name)))
 }
 
 /// The controllers that a v2 tree offers.
@@ -324,6 +347,26 @@ mod tests {
         fs::create_dir_all(root.path().join("blkio/docker/container")).unwrap();
         assert_eq!(hierarchy.home("/docker/container"), Some(2));
         assert!(hierarchy.home("/docker/other").is_none());
+    }
+
+    #[test]
+    fn a_private_root_with_other_cgroups_is_not_blind() {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.rsplit(':').next().filter(|path| *path != "/")).unwrap_or("/own");
+        for version in [Version::V1, Version::V2] {
+            let root =
+                if version == Version::V1 { tree(&["memory", "systemd"], &[]) } else { tree(&[], &[("", "cpu")]) };
+            let directory = root.path().join(if version == Version::V1 { "systemd" } else { "" });
+            if version == Version::V2 {
+                fs::write(directory.join("cgroup.type"), "domain\n").unwrap();
+            }
+            let is_blind = || Hierarchy::detect(root.path()).unwrap().is_blind();
+            assert!(is_blind(), "{version:?}");
+            fs::create_dir_all(directory.join(own.trim_start_matches('/'))).unwrap();
+            assert_eq!(is_blind(), own != "/own", "{version:?}");
+            fs::create_dir(directory.join("system.slice")).unwrap();
+            assert!(!is_blind(), "{version:?}");
+        }
     }
 
     #[test]

@@ -11,13 +11,54 @@ use crate::metrics::Controller;
 const TREE: &str = "cgroup tree";
 const MOUNT: &str = "mount the host's tree: docker run -v /sys/fs/cgroup:/sys/fs/cgroup:ro";
 
-/// The controllers that the default metrics need: name on v1, and on v2, where `cpu.stat` of each cgroup has what cpuacct had.
-const NEEDED: [(Controller, &str, Option<&str>); 5] = [
-    (Controller::Cpu, "cpu", Some("cpu")),
-    (Controller::Cpuacct, "cpuacct", None),
-    (Controller::Memory, "memory", Some("memory")),
-    (Controller::Io, "blkio", Some("io")),
-    (Controller::Pids, "pids", Some("pids")),
+/// A controller that the default metrics need.
+struct Needed {
+    controller: Controller,
+    on_v1: &'static str,
+    /// None where `cpu.stat`, which each v2 cgroup has, tells the same.
+    on_v2: Option<&'static str>,
+    /// What is missing without it.
+    metrics: &'static str,
+    /// Since when kernels can have it on v1, and their option.
+    kernel: &'static str,
+}
+
+const NEEDED: [Needed; 5] = [
+    Needed {
+        controller: Controller::Cpu,
+        on_v1: "cpu",
+        on_v2: Some("cpu"),
+        metrics: "container_cpu_cfs_*, CPU limits",
+        kernel: "CONFIG_CGROUP_SCHED and CONFIG_CFS_BANDWIDTH",
+    },
+    Needed {
+        controller: Controller::Cpuacct,
+        on_v1: "cpuacct",
+        on_v2: None,
+        metrics: "container_cpu_*_seconds_total",
+        kernel: "CONFIG_CGROUP_CPUACCT",
+    },
+    Needed {
+        controller: Controller::Memory,
+        on_v1: "memory",
+        on_v2: Some("memory"),
+        metrics: "container_memory_*",
+        kernel: "CONFIG_MEMCG",
+    },
+    Needed {
+        controller: Controller::Io,
+        on_v1: "blkio",
+        on_v2: Some("io"),
+        metrics: "container_fs_*",
+        kernel: "CONFIG_BLK_CGROUP",
+    },
+    Needed {
+        controller: Controller::Pids,
+        on_v1: "pids",
+        on_v2: Some("pids"),
+        metrics: "container_threads, container_threads_max",
+        kernel: "CONFIG_CGROUP_PIDS (Linux 4.3 or later)",
+    },
 ];
 
 /// The trees themselves; what is not there is as bad as `verdict` says.
@@ -48,10 +89,16 @@ pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers:
     const WHAT: &str = "containers in the tree";
     let root = hierarchy.root().display();
     match found {
-        [] if hierarchy.is_private() => {
-            Line::warn(WHAT, format!("none; {root} is the root of a private cgroup namespace, not the host's"), MOUNT)
-                .with(verdict)
+        [] if hierarchy.is_blind() => {
+            let until =
+                if verdict == Verdict::Warn { "; till then values come from the engine's stats API" } else { "" };
+            let found = format!("none; {root} shows our own container's cgroup and no other{until}");
+            Line::warn(WHAT, found, MOUNT).with(verdict)
         }
+        [] if hierarchy.is_private() => Line::ok(
+            WHAT,
+            format!("none now; {root} is a guest's tree (LXC, Docker in Docker): its containers show in it"),
+        ),
         [] if engine_answers => Line::ok(WHAT, "none now (`docker ps` should show none either)"),
         [] => Line::ok(WHAT, "none now"),
         found => Line::ok(WHAT, format!("{} found", found.len())),
@@ -63,18 +110,17 @@ pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path)
     let present = hierarchy.controllers();
     let mut names = Vec::new();
     let mut lines = Vec::new();
-    for (controller, on_v1, on_v2) in NEEDED {
-        let tree = hierarchy.tree(controller);
-        let version = tree.map_or(Version::V1, |tree| tree.version);
-        let name = if version == Version::V1 { Some(on_v1) } else { on_v2 };
-        let Some(name) = name else { continue };
-        let line = match tree.filter(|_| present.iter().any(|present| present == name)) {
-            None => Some(absent(name, procfs)),
-            Some(tree) => without_cgroup(name, tree, found)
-                .or_else(|| (version == Version::V2).then(|| not_delegated(name, tree, found)).flatten()),
-        };
+    for needed in &NEEDED {
+        let tree = hierarchy.tree(needed.controller);
+        let is_v2 = tree.is_some_and(|tree| tree.version == Version::V2);
+        let Some(name) = (if is_v2 { needed.on_v2 } else { Some(needed.on_v1) }) else { continue };
         names.push(name);
-        lines.extend(line);
+        let what = format!("controller {name}");
+        let problem = match tree.filter(|_| present.iter().any(|present| present == name)) {
+            None => Some(absent(name, needed.kernel, procfs)),
+            Some(tree) => without_cgroup(tree, found).or_else(|| not_delegated(name, tree, found)),
+        };
+        lines.extend(problem.map(|(found, hint)| Line::warn(what, format!("{found}: no {}", needed.metrics), hint)));
     }
     if lines.is_empty() {
         lines.push(Line::ok("controllers", names.join(", ")));
@@ -82,87 +128,104 @@ pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path)
     lines
 }
 
-fn absent(name: &str, procfs: &Path) -> Line {
-    let what = format!("controller {name}");
-    let hint = if name == "memory" {
+/// What was found, and what helps.
+type Problem = (String, String);
+
+fn absent(name: &str, kernel: &str, procfs: &Path) -> Problem {
+    let enable = if name == "memory" {
         "boot with `cgroup_enable=memory` (v1: `swapaccount=1` too) on the kernel's command line".to_owned()
     } else {
-        format!("remove cgroup_disable={name} from the kernel's command line, or mount the controller")
+        format!("boot without cgroup_disable={name} on the kernel's command line")
     };
-    match boot_state(name, procfs) {
-        Some(true) => {
-            let mount = format!(
+    let (found, hint) = match boot_state(name, procfs) {
+        Boot::On => (
+            "the kernel has it, the tree does not: it is not mounted there",
+            format!(
                 "mount it (`mount -t cgroup -o {name} {name} /sys/fs/cgroup/{name}`), and give the container the whole tree"
-            );
-            Line::warn(what, "the kernel has it, the tree does not: it is not mounted there", mount)
-        }
-        Some(false) => Line::warn(what, "switched off when the kernel was booted", hint),
-        None => Line::warn(what, "not in the tree, and the kernel does not know it", hint),
-    }
+            ),
+        ),
+        Boot::Off => ("switched off when the kernel was booted", enable),
+        Boot::NotBuilt => ("this kernel was built without it", format!("a kernel with {kernel}")),
+        Boot::Unknown => ("not in the tree", format!("{enable}, or mount the controller")),
+    };
+    (found.to_owned(), hint)
+}
+
+/// What a kernel was booted with.
+enum Boot {
+    On,
+    Off,
+    NotBuilt,
+    Unknown,
 }
 
 /// The last column of `/proc/cgroups`; the kernel calls the v2 `io` controller `blkio` there.
-fn boot_state(name: &str, procfs: &Path) -> Option<bool> {
+fn boot_state(name: &str, procfs: &Path) -> Boot {
     let name = if name == "io" { "blkio" } else { name };
-    let text = fs::read(procfs.join("cgroups")).ok()?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.find(|row| row.first() == Some(&name)).and_then(|row| row.get(3).map(|enabled| *enabled == "1"))
+    let Ok(text) = fs::read(procfs.join("cgroups")) else { return Boot::Unknown };
+    let text = String::from_utf8_lossy(&text);
+    let row =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row.first() == Some(&name));
+    match row.as_ref().and_then(|row| row.get(3)) {
+        None => Boot::NotBuilt,
+        Some(&"1") => Boot::On,
+        Some(_) => Boot::Off,
+    }
 }
 
-/// A container can be in other trees and not in that of a controller: an engine with the v1 interface makes no cgroup in a v2
-/// tree beside it.
-fn without_cgroup(name: &str, tree: &Tree, found: &[Found]) -> Option<Line> {
+/// Containers can be in other trees and not in this one: an engine that uses v1 makes no cgroup in a v2 tree beside it.
+fn without_cgroup(tree: &Tree, found: &[Found]) -> Option<Problem> {
     let lacks = |found: &&Found| !tree.path.join(found.path.trim_start_matches('/')).is_dir();
     let without: Vec<&Found> = found.iter().filter(lacks).collect();
     let first = without.first()?;
     let at = tree.path.display();
     let found = format!("{} of {} containers have no cgroup in {at}, e.g. {}", without.len(), found.len(), first.id);
     let hint = match tree.version {
-        Version::V2 => format!(
-            "boot without cgroup_no_v1={name} on the kernel's command line, or with systemd.unified_cgroup_hierarchy=1 (v2 alone)"
-        ),
-        Version::V1 => "restart the engine: it makes cgroups in the trees that were mounted when it started".to_owned(),
+        Version::V2 => {
+            "the engine uses v1, and this is on v2: boot with systemd.unified_cgroup_hierarchy=1 (v2 alone), or without \
+             cgroup_no_v1= on the kernel's command line"
+        }
+        Version::V1 => "restart the engine: it makes cgroups in the trees that were mounted when it started",
     };
-    Some(Line::warn(format!("controller {name}"), found, hint))
+    Some((found, hint.to_owned()))
 }
 
 /// On v2 a controller must also be handed down to the containers.
-fn not_delegated(name: &str, tree: &Tree, found: &[Found]) -> Option<Line> {
+fn not_delegated(name: &str, tree: &Tree, found: &[Found]) -> Option<Problem> {
+    if tree.version == Version::V1 {
+        return None;
+    }
     let lacks = |file: &Path| fs::read(file).is_ok_and(|text| !words(&text).iter().any(|word| word == name));
-    let what = format!("controller {name}");
-    let hint = format!("echo +{name} into cgroup.subtree_control of the cgroups above (systemd: Delegate=yes)");
     let in_tree =
         |found: &&Found| lacks(&tree.path.join(found.path.trim_start_matches('/')).join("cgroup.controllers"));
+    let hint = format!("echo +{name} into cgroup.subtree_control of the cgroups above (systemd: Delegate=yes)");
     let without: Vec<&Found> = found.iter().filter(in_tree).collect();
     match without.first() {
         Some(first) => {
-            let found = format!("{} of {} containers do not have it, e.g. {}", without.len(), found.len(), first.id);
-            Some(Line::warn(what, found, hint))
+            Some((format!("{} of {} containers do not have it, e.g. {}", without.len(), found.len(), first.id), hint))
         }
         None if found.is_empty() && lacks(&tree.path.join("cgroup.subtree_control")) => {
-            Some(Line::warn(what, "not in the root's cgroup.subtree_control", hint))
+            Some(("not in the root's cgroup.subtree_control".to_owned(), hint))
         }
         None => None,
     }
 }
 
 /// Pressure stall information.
-pub(super) fn pressure(hierarchy: &Hierarchy, procfs: &Path) -> Line {
+pub(super) fn pressure(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) -> Line {
     const WHAT: &str = "pressure (PSI)";
+    let Some(tree) = hierarchy.tree(Controller::Core) else {
+        let hint = "boot with systemd.unified_cgroup_hierarchy=1 (cgroup v2), on Linux 4.20 or later";
+        return Line::warn(WHAT, "cgroup v1 has none per container", hint);
+    };
     if let Err(error) = fs::read(procfs.join("pressure/cpu")) {
-        return Line::warn(
-            WHAT,
-            format!("{} cannot be read: {error}", procfs.join("pressure/cpu").display()),
-            "boot with `psi=1`, or a kernel built with CONFIG_PSI",
-        );
+        let found = format!("{} cannot be read: {error}", procfs.join("pressure/cpu").display());
+        return Line::warn(WHAT, found, "boot with `psi=1`; the kernel needs CONFIG_PSI (Linux 4.20 or later)");
     }
-    match hierarchy.tree(Controller::Core) {
-        Some(_) => Line::ok(WHAT, "kernel and tree have it"),
-        None => Line::warn(
-            WHAT,
-            "the kernel has it, but cgroup v1 has none per container",
-            "boot with `systemd.unified_cgroup_hierarchy=1` (cgroup v2)",
-        ),
+    match without_cgroup(tree, found) {
+        Some((found, _)) => {
+            Line::warn(WHAT, found, "boot with systemd.unified_cgroup_hierarchy=1 (v2 alone): then the engine uses it")
+        }
+        None => Line::ok(WHAT, "kernel and tree have it"),
     }
 }

@@ -61,7 +61,7 @@ pub fn shortcomings(config: &Config) -> Vec<Line> {
 
 fn kernel(hierarchy: &Hierarchy, found: &[tree::Found], config: &Config) -> Vec<Line> {
     let mut lines = cgroup::controllers(hierarchy, found, &config.procfs_root);
-    lines.push(cgroup::pressure(hierarchy, &config.procfs_root));
+    lines.push(cgroup::pressure(hierarchy, found, &config.procfs_root));
     lines.extend(procfs::check(&config.procfs_root, found));
     lines
 }

@@ -42,7 +42,7 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
             "docker run --pid=host",
         )]
     } else if let Some(&pid) = seen.find(|pid| procfs.join(pid.to_string()).is_dir()) {
-        vec![Line::ok(PROCFS, format!("{root} is the host's")), network(procfs, pid)]
+        vec![Line::ok(PROCFS, format!("{root} shows the containers' processes")), network(procfs, pid)]
     } else {
         vec![Line::warn(
             PROCFS,

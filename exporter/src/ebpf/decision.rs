@@ -32,7 +32,7 @@ impl Decision {
         let root = config.cgroup_root.display();
         match Hierarchy::detect(&config.cgroup_root) {
             Err(error) => useless(format!("no cgroup tree can be read ({error})"), "give us the host's /sys/fs/cgroup"),
-            Ok(found) if found.is_private() => useless(
+            Ok(found) if found.is_blind() => useless(
                 format!("{root} is our own container's cgroup and not the host's tree"),
                 "give us the host's (-v /sys/fs/cgroup:/sys/fs/cgroup:ro)",
             ),

@@ -7,8 +7,9 @@ use serde_json::Value as Json;
 use super::devices::Devices;
 use super::fill::fill_interfaces;
 use super::format::Device;
-use super::host::{interfaces, is_physical};
+use super::host::interfaces;
 use super::plan::Plan;
+use super::real_interfaces::RealInterfaces;
 use super::sample::{Labels, Sample};
 use crate::metrics::Dimension;
 
@@ -41,7 +42,8 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
 pub fn fill_host(plan: &Plan, procfs: &Path, sample: &mut Sample, labels: &mut Labels) {
     sample.clear();
     if let Some(text) = interfaces(procfs) {
-        fill_interfaces(&text, plan, sample, labels, is_physical);
+        let real = RealInterfaces::new(procfs);
+        fill_interfaces(&text, plan, sample, labels, |name| real.is_real(name));
     }
 }
 

@@ -10,34 +10,6 @@ use super::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, processors};
 use super::reader::reason;
 use crate::metrics::{HostFact, Own};
 
-/// Interfaces of the host that carry other interfaces' traffic once more, or none of their own.
-const VIRTUAL: [&str; 24] = [
-    "lo",
-    "veth",
-    "docker",
-    "br-",
-    "virbr",
-    "vmbr",
-    "cni",
-    "flannel",
-    "cali",
-    "cilium",
-    "lxc",
-    "podman",
-    "nerdctl",
-    "kube",
-    "tun",
-    "tap",
-    "wg",
-    "tailscale",
-    "dummy",
-    "ifb",
-    "vxlan",
-    "gre",
-    "sit",
-    "macv",
-];
-
 /// Facts that do not change while the program runs.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -218,7 +190,7 @@ pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
 }
 
 /// Whether a procfs is the kernel's and not a capture.
-fn is_live(procfs: &Path) -> bool {
+pub(super) fn is_live(procfs: &Path) -> bool {
     rustix::fs::statfs(procfs).is_ok_and(|statistics| statistics.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
@@ -228,32 +200,10 @@ pub(super) fn is_host_s(procfs: &Path) -> bool {
     std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
-/// Whether an interface of the host is one of its own, as far as its name tells: no bridge (`br0`, `lxdbr0`), and no VLAN
-/// (`eth0.100`), whose traffic is that of the interface below.
-#[must_use]
-pub(super) fn is_physical(interface: &[u8]) -> bool {
-    let stem = interface.trim_ascii_end();
-    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let is_bridge = stem.get(..stem.len() - digits).is_some_and(|stem| stem.ends_with(b"br"));
-    let is_virtual = VIRTUAL.iter().any(|prefix| interface.starts_with(prefix.as_bytes()));
-    !is_virtual && !is_bridge && !interface.contains(&b'.')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{HostFacts, Machine, is_physical, pretty_name};
+    use super::{HostFacts, Machine, pretty_name};
     use crate::metrics::{HostFact, Own};
-
-    #[test]
-    fn the_host_s_own_interfaces_are_told_from_the_plumbing() {
-        for name in ["eth0", "enp3s0", "wlan0", "bond0", "ens5", "brcm0", "ibr2x"] {
-            assert!(is_physical(name.as_bytes()), "{name}");
-        }
-        for name in ["lo", "veth12ab", "docker0", "br-1234", "cni0", "br0", "br", "lxdbr0", "vmbr1", "eth0.100", "wg0"]
-        {
-            assert!(!is_physical(name.as_bytes()), "{name}");
-        }
-    }
 
     fn facts(procfs: &std::path::Path) -> (HostFacts, Own) {
         let (mut facts, own) = (HostFacts::new(Some(procfs.to_owned())), Own::new().unwrap());

@@ -22,6 +22,7 @@ mod proc_text;
 mod process;
 mod processes;
 mod reader;
+mod real_interfaces;
 mod renewal;
 mod sample;
 mod snapshot;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::container::Container;
 use super::file::{Files, Outcome};
 use super::fill::{fill_interface, fill_interfaces};
-use super::host::{NET_DEV, is_physical};
+use super::host::NET_DEV;
 use super::process::{NetworkNamespace, Process, host_namespace};
 use super::reader::{Pass, Reader, reason};
 use super::timing::Timing;
@@ -186,6 +186,7 @@ impl Reader {
         if known.is_some_and(|known| self.fill_host(host, Files::read_first) == known.count) {
             return;
         }
+        self.real_interfaces.forget();
         let first = self.fill_host(host, Files::read_first);
         let count = self.fill_host(host, Files::read_once);
         self.host_interfaces = Some(HostInterfaces { count, are_first: first == count, due: now + LOOKED_THROUGH });
@@ -194,8 +195,9 @@ impl Reader {
     /// Those that a way of reading `net/dev` shows, and no others. Gives their number.
     fn fill_host(&mut self, host: &mut Container, read: impl for<'f> Fn(&'f mut Files, &Path) -> Outcome<'f>) -> usize {
         let count = Cell::new(0);
+        let interfaces = &self.real_interfaces;
         let is_own = |name: &[u8]| {
-            let is_own = is_physical(name);
+            let is_own = interfaces.is_real(name);
             count.set(count.get() + usize::from(is_own));
             is_own
         };

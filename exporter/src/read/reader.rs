@@ -12,6 +12,7 @@ use super::fill::parse;
 use super::links::Links;
 use super::network::{HostInterfaces, Namespaces};
 use super::plan::Plan;
+use super::real_interfaces::RealInterfaces;
 use super::sample::Labels;
 use super::snapshot::Snapshot;
 use super::tiers::{Tiers, Ways};
@@ -44,6 +45,7 @@ pub struct Reader {
     pub(super) namespaces: Namespaces,
     pub(super) links: Links,
     pub(super) host_interfaces: Option<HostInterfaces>,
+    pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
     host_pids: bool,
@@ -90,6 +92,7 @@ impl Reader {
             lives: 0,
             links: Links::new(procfs, live, own.clone()),
             host_interfaces: None,
+            real_interfaces: RealInterfaces::new(procfs),
             own,
             probes,
             snapshot: None,

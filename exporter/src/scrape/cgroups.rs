@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::roster::Live;
-use crate::discover::{Discovery, Error, Hierarchy};
+use crate::discover::{Discovery, Error, Hierarchy, find_all};
 use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{CollectorSet, Controller, Family, Own};
 use crate::name::Names;
@@ -45,9 +45,18 @@ impl Cgroups {
         Ok(cgroups)
     }
 
-    /// Whether no container can ever show up: the tree is that of our own container.
+    /// Whether the trees show our own container's cgroup and no other.
     pub(super) fn is_blind(&self) -> bool {
-        self.discovery.is_empty() && self.reader.hierarchy().is_private()
+        self.reader.hierarchy().is_blind()
+    }
+
+    /// The same where containers have appeared since the start, in trees that showed none then.
+    pub(super) fn appeared(setup: &Setup) -> Option<Self> {
+        let hierarchy = Hierarchy::detect(&setup.root).ok().filter(|hierarchy| !hierarchy.is_blind())?;
+        if find_all(hierarchy.searched()).is_empty() {
+            return None;
+        }
+        Self::start(setup.clone(), None, None).ok()
     }
 
     /// The same from the start, after a panic left it in an unknown state.

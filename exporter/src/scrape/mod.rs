@@ -7,6 +7,7 @@ mod request;
 mod roster;
 mod scraper;
 mod source;
+mod standby;
 mod unread;
 mod worker;
 

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::queue::{Job, Queue};
 use super::request::{Error, Request, Scrape};
 use super::roster::Roster;
 use super::source::Source;
+use super::standby::{Findings, Standby};
 use super::unread::{Overhead, Unread};
 use super::worker::Worker;
 use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
@@ -70,7 +72,8 @@ pub struct Scraper {
     jobs: mpsc::Sender<Job>,
     overhead: Overhead,
     unread: Arc<Unread>,
-    findings: Arc<OnceLock<Vec<(String, String)>>>,
+    findings: Arc<Mutex<Findings>>,
+    is_ready: Arc<AtomicBool>,
 }
 
 impl Scraper {
@@ -79,10 +82,11 @@ impl Scraper {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: &Config, mut parts: Parts, runtime: &Handle) -> Result<Self, StartError> {
-        let (source, found) = choose(config, &mut parts, runtime)?;
+        let (source, found, standby) = choose(config, &mut parts, runtime)?;
         for (term, description) in &found {
             info!(%term, %description, "found");
         }
+        let findings = Arc::new(Mutex::new(found));
         let procfs = host_procfs(config, &source);
         let overhead = Overhead::default();
         let unread = Arc::new(Unread { collectors: source.collectors(), pool: Pool::default() });
@@ -100,13 +104,14 @@ impl Scraper {
             pool: Pool::default(),
             last: None,
             trimmed_for: 0,
+            standby: standby.map(|setup| Standby { setup, findings: Arc::clone(&findings) }),
         };
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("scrape".to_owned());
         thread.spawn(move || worker.run(Queue::new(queue))).map_err(StartError::Thread)?;
-        let findings = Arc::new(OnceLock::new());
-        runtime.spawn(announce(Arc::clone(&findings), found, parts.directory));
-        Ok(Self { jobs, overhead, unread, findings })
+        let is_ready = Arc::new(AtomicBool::new(false));
+        runtime.spawn(announce(Arc::clone(&is_ready), parts.directory));
+        Ok(Self { jobs, overhead, unread, findings, is_ready })
     }
 }
 
@@ -118,11 +123,7 @@ fn last_moment(deadline: Instant) -> Instant {
 }
 
 /// Ready means found and, within reason, named: the engine gets a moment for its first list.
-async fn announce(
-    findings: Arc<OnceLock<Vec<(String, String)>>>,
-    found: Vec<(String, String)>,
-    directory: Arc<Directory>,
-) {
+async fn announce(is_ready: Arc<AtomicBool>, directory: Arc<Directory>) {
     let listed = async {
         while !directory.is_settled() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -131,11 +132,13 @@ async fn announce(
     if tokio::time::timeout(FIRST_LIST, listed).await.is_err() {
         warn!("the engine has not listed its containers yet; they are exposed without names until it does");
     }
-    // Set once, here.
-    drop(findings.set(found));
+    is_ready.store(true, Ordering::Relaxed);
 }
 
-fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<(Source, Vec<(String, String)>), StartError> {
+/// The source, what was found, and what takes its place once containers appear in the cgroup tree.
+type Choice = (Source, Findings, Option<Setup>);
+
+fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<Choice, StartError> {
     let families = families(config.schema);
     let setup = Setup {
         root: config.cgroup_root.clone(),
@@ -147,10 +150,10 @@ fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<(Sourc
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),
         SourceMode::Cgroup => {
-            let cgroups = Cgroups::start(setup, parts.probes.take(), None).map_err(StartError::Cgroups)?;
+            let cgroups = Cgroups::start(setup.clone(), parts.probes.take(), None).map_err(StartError::Cgroups)?;
             return with_snapshots(cgroups, config.snapshot);
         }
-        SourceMode::Auto => match Cgroups::start(setup, parts.probes.take(), None) {
+        SourceMode::Auto => match Cgroups::start(setup.clone(), parts.probes.take(), None) {
             Ok(cgroups) if !cgroups.is_blind() => return with_snapshots(cgroups, config.snapshot),
             Ok(_) => format!(
                 "{} is the tree of our own container alone; mount the host's: -v /sys/fs/cgroup:/sys/fs/cgroup:ro",
@@ -166,7 +169,8 @@ fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<(Sourc
     let procfs = is_local(&config.docker).then_some(config.procfs_root.as_path());
     let api = Api::new(stats, runtime.clone(), procfs, &families, config.collectors, parts.own.clone());
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
-    Ok((Source::Api(Box::new(api)), found))
+    let standby = (config.source == SourceMode::Auto && is_local(&config.docker)).then_some(setup);
+    Ok((Source::Api(Box::new(api)), found, standby))
 }
 
 /// Where the host's own values are read, if this is the containers' host: an engine behind a network address may be on
@@ -181,7 +185,7 @@ fn is_local(engine: &DockerEndpoint) -> bool {
 }
 
 /// Kernel files, and snapshots in their place where this host allows it.
-fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<(Source, Vec<(String, String)>), StartError> {
+fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartError> {
     match cgroups.start_snapshots() {
         Ok(()) => {}
         Err(obstacle) if mode == EbpfMode::On => return Err(StartError::Snapshots(obstacle)),
@@ -191,7 +195,7 @@ fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<(Source, Vec<(
         }
     }
     let found = cgroups.findings();
-    Ok((Source::Cgroups(Box::new(cgroups)), found))
+    Ok((Source::Cgroups(Box::new(cgroups)), found, None))
 }
 
 fn families(schema: Schema) -> Vec<&'static [Family]> {
@@ -220,13 +224,11 @@ impl Scrape for Scraper {
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.findings
-            .get()
-            .map(|_| ())
-            .ok_or_else(|| "the first discovery is not done yet; try again in a second".to_owned())
+        let is_ready = self.is_ready.load(Ordering::Relaxed);
+        is_ready.then_some(()).ok_or_else(|| "the first discovery is not done yet; try again in a second".to_owned())
     }
 
     fn findings(&self) -> Vec<(String, String)> {
-        self.findings.get().cloned().unwrap_or_default()
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

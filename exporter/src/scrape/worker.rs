@@ -18,6 +18,7 @@ use super::queue::{Job, Queue};
 use super::request::{Error, Request};
 use super::roster::Roster;
 use super::source::Source;
+use super::standby::Standby;
 use super::unread::{Overhead, Unread};
 use crate::docker::Engine;
 use crate::ebpf::give_memory_back;
@@ -50,6 +51,8 @@ pub(super) struct Worker {
     pub(super) last: Option<Collection>,
     /// Containers when free memory was last given back.
     pub(super) trimmed_for: i64,
+    /// Where the API serves in place of kernel files that showed no container at start.
+    pub(super) standby: Option<Standby>,
 }
 
 /// What the last pass brought, beside the samples that the source holds.
@@ -130,6 +133,7 @@ impl Worker {
 
     fn collect(&mut self, queue: &mut Queue, collectors: CollectorSet) {
         let at = Instant::now();
+        self.reconsider_source();
         let names = self.directory.names();
         let mut pass = Pass { collectors, names: &names, deadline: queue.last_deadline() };
         let mut progress = self.source.begin(pass, &self.directory, at);
@@ -163,6 +167,15 @@ impl Worker {
         let timing = self.source.finish(&progress, pass);
         debug!(containers = self.source.live_count(), took = ?at.elapsed(), "collected");
         self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut });
+    }
+
+    /// Changes from the API to kernel files where these show containers now.
+    fn reconsider_source(&mut self) {
+        let Some((source, procfs)) = self.standby.as_ref().and_then(Standby::retry) else { return };
+        self.standby = None;
+        self.source = source;
+        self.machine = Machine::read(&procfs, &self.own);
+        self.facts = HostFacts::new(Some(procfs));
     }
 
     /// Takes a collection in, with what is read of the host and known of the engine.
@@ -237,7 +250,7 @@ impl Worker {
     fn publish(&self, timing: &Timing, collectors: CollectorSet) {
         self.own.collector_duration.reset();
         self.own.collector_success.reset();
-        for collector in collectors.intersection(self.unread.collectors).iter() {
+        for collector in collectors.intersection(self.source.collectors()).iter() {
             let name = [collector.name()];
             self.own.collector_duration.with_label_values(&name).set(timing.spent(collector).as_secs_f64());
             self.own.collector_success.with_label_values(&name).set(i64::from(timing.success(collector)));
