@@ -90,6 +90,18 @@ impl<'e> Container<'e> {
         Ok(())
     }
 
+    /// Removes it and runs another one that sleeps under its name.
+    ///
+    /// # Errors
+    /// What the engine said.
+    pub fn rebuild(&mut self) -> Result<()> {
+        self.docker("rm", &["--force"])?;
+        let arguments = ["run", "--detach", "--network=none", "--name", &self.name, self.engine.image(), "sleep", "1d"];
+        let output = self.engine.docker(&arguments)?;
+        output.lines().last().unwrap_or_default().trim().clone_into(&mut self.id);
+        Ok(())
+    }
+
     /// `docker inspect --format`.
     ///
     /// # Errors

@@ -28,6 +28,9 @@ mod memory;
 #[path = "docker/modes.rs"]
 mod modes;
 #[cfg(test)]
+#[path = "docker/names.rs"]
+mod names;
+#[cfg(test)]
 #[path = "docker/nested.rs"]
 mod nested;
 #[cfg(test)]
@@ -42,6 +45,9 @@ mod pressure;
 #[cfg(test)]
 #[path = "docker/readers.rs"]
 mod readers;
+#[cfg(test)]
+#[path = "docker/restart.rs"]
+mod restart;
 
 use std::time::Duration;
 

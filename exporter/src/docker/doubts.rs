@@ -32,7 +32,7 @@ impl Seen {
     /// Whether the engine has told the same by now.
     fn is_known(self, id: ContainerId, names: &Names) -> bool {
         let meta = names.containers.get(&id);
-        let runs = meta.is_some_and(|meta| meta.state.is_alive() && meta.removed_ns.is_none());
+        let runs = meta.is_some_and(|meta| meta.state.is_alive() && meta.removed.is_none());
         match self {
             Self::Running => runs,
             Self::Ended => !runs,

@@ -1,11 +1,12 @@
 //! One line of `/events`: what happened, and what it means at once, before the container is inspected.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use super::json::{health, integer, map, text};
-use super::time::now_ns;
 use crate::discover::ContainerId;
-use crate::name::{Health, HealthStatus, Identity, Meta, Rules, State};
+use crate::name::{Health, HealthStatus, Identity, Meta, Moment, Rules, State};
 
 /// Attributes that an engine adds to a container's labels, in place of labels of the same names.
 const NOT_LABELS: [&str; 9] =
@@ -90,7 +91,7 @@ impl Event {
         Some(Self {
             id: ContainerId::parse(either("/Actor/ID", "/id").as_bytes())?,
             action: Action::parse(word),
-            time_ns: nanoseconds.and_then(|time| u64::try_from(time).ok()).unwrap_or_else(now_ns),
+            time_ns: nanoseconds.and_then(|time| u64::try_from(time).ok()).unwrap_or_else(|| Moment::now().wall_ns),
             identity: identity(value, rules),
             exit_code: integer(value, "/Actor/Attributes/exitCode")
                 .or_else(|| integer(value, "/Actor/Attributes/containerExitCode")),
@@ -132,14 +133,15 @@ impl Event {
         meta.pid = None;
         meta.oom_killed = false;
         meta.exit_code = None;
-        meta.finished_ns = None;
+        meta.finished = None;
     }
 
     fn died(&self, meta: &mut Meta) {
         meta.state = State::Exited;
         meta.pid = None;
         meta.exit_code = self.exit_code;
-        meta.finished_ns = Some(self.time_ns);
+        // Heard now, whatever the engine's clock says.
+        meta.finished = Some(Moment { wall_ns: self.time_ns, at: Instant::now() });
     }
 
     fn judged(&self, meta: &mut Meta) {
@@ -192,7 +194,8 @@ mod tests {
     fn death_is_known_at_once() {
         for action in ["die", "died"] {
             let dead = after(&event(action, json!({"exitCode": "3"})), meta());
-            assert_eq!((dead.state, dead.exit_code, dead.finished_ns), (State::Exited, Some(3), Some(5_000_000_001)));
+            let finished_ns = dead.finished.map(|moment| moment.wall_ns);
+            assert_eq!((dead.state, dead.exit_code, finished_ns), (State::Exited, Some(3), Some(5_000_000_001)));
             assert_eq!(dead.pid, None, "the number may belong to another process by now");
         }
         assert_eq!(after(&event("died", json!({"containerExitCode": "4"})), meta()).exit_code, Some(4));
@@ -202,7 +205,7 @@ mod tests {
     fn a_start_ends_the_story_of_the_last_run() {
         let dead = Meta { oom_killed: true, ..after(&event("die", json!({"exitCode": "3"})), meta()) };
         let started = after(&event("start", json!(null)), dead);
-        assert_eq!((started.state, started.exit_code, started.finished_ns), (State::Running, None, None));
+        assert_eq!((started.state, started.exit_code, started.finished), (State::Running, None, None));
         assert!(!started.oom_killed);
         let restarted = event("restart", json!(null));
         assert_eq!(after(&restarted, meta()), meta());

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::json::{flag, health, integer, map, network_mode, positive, state, text};
 use super::time::parse_ns;
 use crate::discover::ContainerId;
-use crate::name::{Dropped, FixedMatch, Health, HealthStatus, Limits, Meta, Names, Rules, State};
+use crate::name::{Dropped, FixedMatch, Health, HealthStatus, Limits, Meta, Moment, Names, Rules, State};
 
 /// The CFS period that `--cpus` (`NanoCpus`) implies, in microseconds.
 const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
@@ -26,7 +26,8 @@ pub(super) fn inspected(value: &Value, rules: &Rules, names: &Names) -> Option<I
     let identity = rules.identify(text(value, "/Name"), text(value, "/Config/Image"), map(value, "/Config/Labels"));
     let state = life_cycle(value);
     let alive = state.is_alive();
-    let finished_ns = parse_ns(text(value, "/State/FinishedAt")).filter(|_| !alive);
+    let finished = parse_ns(text(value, "/State/FinishedAt")).filter(|_| !alive);
+    let finished = finished.map(|wall_ns| Moment::at_wall(wall_ns, Moment::now()));
     let meta = Meta {
         name: identity.name,
         image: identity.image,
@@ -36,11 +37,11 @@ pub(super) fn inspected(value: &Value, rules: &Rules, names: &Names) -> Option<I
         state,
         health: health_check(value),
         restarts: integer(value, "/RestartCount").and_then(|count| u64::try_from(count).ok()),
-        exit_code: finished_ns.and_then(|_| integer(value, "/State/ExitCode")),
+        exit_code: finished.and_then(|_| integer(value, "/State/ExitCode")),
         oom_killed: flag(value, "/State/OOMKilled"),
         created_ns: parse_ns(text(value, "/Created")),
         started_ns: parse_ns(text(value, "/State/StartedAt")),
-        finished_ns,
+        finished,
         network_mode: network_mode(text(value, "/HostConfig/NetworkMode"), names),
         pid: positive(value, "/State/Pid").filter(|_| alive).and_then(|pid| u32::try_from(pid).ok()),
         cgroup_parent: text(value, "/HostConfig/CgroupParent").to_owned(),

@@ -80,7 +80,7 @@ pub(super) fn network_mode(text: &str, names: &Names) -> NetworkMode {
     if let Some(peer) = text.strip_prefix("container:") {
         let by_name = || {
             let known = names.containers.values();
-            known.filter(|meta| meta.removed_ns.is_none()).find(|meta| meta.name == peer).map(|meta| meta.id)
+            known.filter(|meta| meta.removed.is_none()).find(|meta| meta.name == peer).map(|meta| meta.id)
         };
         let id = crate::discover::ContainerId::parse(peer.as_bytes()).or_else(by_name);
         return id.map_or(NetworkMode::Unknown, NetworkMode::Container);

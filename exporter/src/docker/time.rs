@@ -1,13 +1,5 @@
 //! Points in time as engines write them, as nanoseconds since the epoch.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Now.
-pub(super) fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Parses RFC 3339 exactly: `2026-11-23T02:06:22.958362708Z`, or with an offset as Podman writes it.
 ///
 /// None for what is no time, and for a time before the epoch: Docker says `0001-01-01T00:00:00Z` for "never".

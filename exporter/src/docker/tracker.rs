@@ -17,10 +17,9 @@ use super::Error;
 use super::events::{Action, Event};
 use super::inspect::{Inspected, inspected};
 use super::list::Listed;
-use super::time::now_ns;
 use crate::discover::ContainerId;
 use crate::metrics::Own;
-use crate::name::{Directory, Dropped, HealthStatus, Identity, Meta, Names, Rules, State, Stored};
+use crate::name::{Directory, Dropped, HealthStatus, Identity, Meta, Moment, Names, Rules, State, Stored};
 
 /// How often a failed inspection is tried again before the next full list.
 const MAX_RETRIES: u8 = 2;
@@ -104,7 +103,7 @@ impl Tracker {
         match event.action {
             Action::Destroy => {
                 // By our clock, as everything about lingering is: the engine may be on another host.
-                self.directory.remove(event.id, now_ns());
+                self.directory.remove(event.id, Moment::now());
                 return;
             }
             Action::Update => self.directory.mark_updated(event.id),
@@ -136,9 +135,9 @@ impl Tracker {
             _ => {}
         }
         if event.proves_existence() {
-            meta.removed_ns = None;
+            meta.removed = None;
         }
-        let gone = meta.removed_ns.is_some();
+        let gone = meta.removed.is_some();
         if !late && (!gone || event.action == Action::Die) {
             event.apply(&mut meta);
         }
@@ -157,9 +156,9 @@ impl Tracker {
         }
         self.listed = Some(Instant::now());
         self.interrupted = false;
-        let now = now_ns();
+        let now = Moment::now();
         for (id, meta) in names.containers.iter().filter(|_| complete) {
-            if meta.removed_ns.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
+            if meta.removed.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
                 surprise |= self.directory.remove(*id, now);
             }
         }
@@ -189,7 +188,7 @@ impl Tracker {
         track.age = listed.status.age;
         let labels_unknown = track.fixed.is_none();
         let fixed = *track.fixed.get_or_insert(listed.identity.fixed);
-        let Some(known) = names.containers.get(&id).filter(|meta| meta.removed_ns.is_none()) else {
+        let Some(known) = names.containers.get(&id).filter(|meta| meta.removed.is_none()) else {
             if self.store(listed.into_meta()) {
                 self.enqueue(id);
             }
@@ -219,7 +218,7 @@ impl Tracker {
         }
         if !self.is_older(id, asked) {
             // Unless it is gone, that event has already asked for, or needs, another inspection.
-            let gone = self.names().containers.get(&id).is_none_or(|meta| meta.removed_ns.is_some());
+            let gone = self.names().containers.get(&id).is_none_or(|meta| meta.removed.is_some());
             if !gone {
                 self.enqueue(id);
             }
@@ -246,7 +245,10 @@ impl Tracker {
                 self.directory.mark_updated(meta.id);
             }
             // Gone meanwhile: only its own end is news.
-            meta.removed_ns = known.removed_ns;
+            meta.removed = known.removed;
+            // Known already: converted to the monotonic clock only once.
+            let same = known.finished.map(|moment| moment.wall_ns) == meta.finished.map(|moment| moment.wall_ns);
+            meta.finished = if same { known.finished } else { meta.finished };
         }
         self.store(meta);
     }
@@ -266,7 +268,7 @@ impl Tracker {
         for id in std::mem::take(&mut self.retry) {
             self.enqueue(id);
         }
-        for id in self.directory.prune(now_ns()) {
+        for id in self.directory.prune(Instant::now()) {
             self.tracks.remove(&id);
         }
     }
@@ -357,7 +359,7 @@ fn take_over(meta: &mut Meta, listed: &Listed, selected: bool) {
     meta.pid = None;
     meta.exit_code = listed.status.exit_code.filter(|_| !state.is_alive());
     if state.is_alive() {
-        meta.finished_ns = None;
+        meta.finished = None;
     }
 }
 

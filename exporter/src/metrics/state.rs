@@ -15,7 +15,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::gauge(
         Collector::State,
         "container_last_seen",
-        "When the container was last seen, in seconds since the epoch; stands still once it has ended.",
+        "When the container was last seen, in seconds since the epoch; stands still once its cgroup is gone.",
         &[fact(EngineFact::LastSeen).exponents(3, 3, 3)],
     )
     .seconds(),

@@ -5,9 +5,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Meta, State};
+use super::{Meta, Moment, State};
 use crate::discover::ContainerId;
 
 /// Greatest number of containers that are known at a time, so that a faulty engine cannot fill the memory.
@@ -121,11 +121,11 @@ impl Directory {
         self.upsert(meta) == Stored::Changed
     }
 
-    /// A container is gone since `at_ns` (nanoseconds since the epoch). It stays for the linger time, with its exit
-    /// code and the state `exited`; one whose end was not seen is said to be `removing`.
-    pub fn remove(&self, id: ContainerId, at_ns: u64) -> bool {
+    /// A container is gone since `now`. It stays for the linger time, with its exit code and the state `exited`; one
+    /// whose end was not seen is said to be `removing`.
+    pub fn remove(&self, id: ContainerId, now: Moment) -> bool {
         self.change(id, |meta| {
-            meta.removed_ns = meta.removed_ns.or(Some(at_ns));
+            meta.removed = meta.removed.or(Some(now));
             meta.pid = None;
             meta.state = match meta.state {
                 State::Dead | State::Created => meta.state,
@@ -136,9 +136,8 @@ impl Directory {
     }
 
     /// Forgets what has been gone for longer than the linger time; tells what was forgotten.
-    pub fn prune(&self, now_ns: u64) -> Vec<ContainerId> {
-        let linger = u64::try_from(self.linger.as_nanos()).unwrap_or(u64::MAX);
-        let over = |meta: &Meta| meta.removed_ns.is_some_and(|at| at.saturating_add(linger) <= now_ns);
+    pub fn prune(&self, now: Instant) -> Vec<ContainerId> {
+        let over = |meta: &Meta| meta.removed.is_some_and(|gone| now.saturating_duration_since(gone.at) >= self.linger);
         let gone: Vec<_> = self.names().containers.values().filter(|meta| over(meta)).map(|meta| meta.id).collect();
         if !gone.is_empty() {
             let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +150,7 @@ impl Directory {
 }
 
 fn oldest_removed(names: &Names) -> Option<ContainerId> {
-    let removed = names.containers.values().filter_map(|meta| Some((meta.removed_ns?, meta.id)));
+    let removed = names.containers.values().filter_map(|meta| Some((meta.removed?.at, meta.id)));
     removed.min().map(|(_, id)| id)
 }
 

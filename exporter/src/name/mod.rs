@@ -5,11 +5,13 @@
 mod directory;
 mod filter;
 mod labels;
+mod moment;
 mod rules;
 
 pub use directory::{Directory, MAX_CONTAINERS, Names, Stored};
 pub use filter::{ContainerFilter, FixedMatch, GlobError};
 pub use labels::{DEFAULT_LABELS, Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
+pub use moment::Moment;
 pub use rules::{Identity, Rules};
 
 use crate::discover::ContainerId;
@@ -48,10 +50,10 @@ pub struct Meta {
     pub created_ns: Option<u64>,
     /// When it was last started, in nanoseconds since the epoch.
     pub started_ns: Option<u64>,
-    /// When its last run ended, in nanoseconds since the epoch; none while it runs.
-    pub finished_ns: Option<u64>,
-    /// When the engine said that it is gone, in nanoseconds since the epoch. It lingers for a while after that.
-    pub removed_ns: Option<u64>,
+    /// When its last run ended; none while it runs.
+    pub finished: Option<Moment>,
+    /// When the engine said that it is gone. It lingers for a while after that.
+    pub removed: Option<Moment>,
     /// The network namespace it was given.
     pub network_mode: NetworkMode,
     /// Process id of its first process in the engine's pid namespace, while it runs.
@@ -101,8 +103,8 @@ impl Meta {
             oom_killed: false,
             created_ns: None,
             started_ns: None,
-            finished_ns: None,
-            removed_ns: None,
+            finished: None,
+            removed: None,
             network_mode: NetworkMode::Unknown,
             pid: None,
             cgroup_parent: String::new(),

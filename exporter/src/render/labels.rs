@@ -38,9 +38,7 @@ impl LabelSets {
     /// The sets of the container at this cgroup path.
     #[must_use]
     pub fn new(id: Option<ContainerId>, path: &str, meta: Option<&Arc<Meta>>) -> Self {
-        static NUMBERS: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let mut sets = Self { made_of: meta.cloned(), number, ..Self::default() };
+        let mut sets = Self { made_of: meta.cloned(), number: new_number(), ..Self::default() };
         let (name, image) = meta.map_or(("", ""), |meta| (meta.name.as_str(), meta.image.as_str()));
         pair(&mut sets.base, "id", path);
         pair(&mut sets.base, "image", image);
@@ -49,7 +47,9 @@ impl LabelSets {
             pair(&mut sets.base, label, value);
         }
         let full_id = id.map(|id| id.to_string()).unwrap_or_default();
-        pair(&mut sets.predecessor, "container", if name.is_empty() { &full_id } else { name });
+        // A name that reads like an id may be the id of another container.
+        let named = !name.is_empty() && ContainerId::parse(name.as_bytes()).is_none();
+        pair(&mut sets.predecessor, "container", if named { name } else { &full_id });
         if let Some(meta) = meta {
             pair(&mut sets.info, "container_id", &full_id);
             pair(&mut sets.info, "image_id", &meta.image_id);
@@ -58,6 +58,22 @@ impl LabelSets {
             pair(&mut sets.state, "state", meta.state.as_str());
         }
         sets
+    }
+
+    /// Labels the container with its id in the predecessor's schema, where its name belongs to another one; without an
+    /// id it has no series there.
+    pub fn give_up_name(&mut self, id: Option<ContainerId>) {
+        self.predecessor.clear();
+        if let Some(id) = id {
+            pair(&mut self.predecessor, "container", &id.to_string());
+        }
+        self.number = new_number();
+    }
+
+    /// The labels in the predecessor's schema; empty where the container has no series there.
+    #[must_use]
+    pub fn predecessor(&self) -> &str {
+        &self.predecessor
     }
 
     /// The set that is on every sample, or the predecessor's.
@@ -82,6 +98,11 @@ impl<'a> Set<'a> {
     pub(super) fn fixed(text: &'a str) -> Self {
         Self { text, number: 0, place: 0 }
     }
+}
+
+fn new_number() -> u64 {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn network_mode(mode: &NetworkMode) -> String {

@@ -122,7 +122,7 @@ fn write_row(view: &View<'_>, row: &Row, out: &mut Output) {
     match &row.value {
         Value::Machine(fact) => write_machine(view, row, *fact, out),
         Value::Engine(fact) => {
-            for (place, container) in view.containers.iter().enumerate() {
+            for (place, container) in view.containers.iter().enumerate().filter(|(_, one)| is_in_schema(row, one)) {
                 write_fact(row, container, place, *fact, out);
             }
         }
@@ -142,8 +142,14 @@ fn set_of<'a>(row: &Row, sets: &'a LabelSets, place: usize) -> Set<'a> {
     sets.set(row.family.kind == Kind::Untyped, place)
 }
 
+/// Whether the container has series in the row's schema.
+fn is_in_schema(row: &Row, container: &Exposed<'_>) -> bool {
+    row.family.kind != Kind::Untyped || !container.sets.predecessor().is_empty()
+}
+
 fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
-    row.family.given.is_none_or(|limit| container.limits.is_some_and(|limits| limits.get(limit).is_some()))
+    is_in_schema(row, container)
+        && row.family.given.is_none_or(|limit| container.limits.is_some_and(|limits| limits.get(limit).is_some()))
 }
 
 fn write_value(
@@ -280,7 +286,7 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
     match fact {
         EngineFact::Started => meta.started_ns.map(Fact::Time),
         EngineFact::Created => meta.created_ns.map(Fact::Time),
-        EngineFact::Finished => meta.finished_ns.filter(|_| ended).map(Fact::Time),
+        EngineFact::Finished => meta.finished.filter(|_| ended).map(|moment| Fact::Time(moment.wall_ns)),
         EngineFact::Info | EngineFact::State => Some(Fact::Number(1)),
         EngineFact::ExitCode => meta.exit_code.filter(|_| ended).map(Fact::Number),
         EngineFact::OomKilled => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Exposed, Format, LabelSets, Pool, View, render};
 use crate::discover::ContainerId;
 use crate::metrics::{CollectorSet, FAMILIES};
-use crate::name::{Health, HealthStatus, Meta, State};
+use crate::name::{Health, HealthStatus, Meta, Moment, State};
 use crate::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api};
 
 const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
@@ -82,7 +82,7 @@ fn an_ended_container_has_its_end_and_no_values() {
         meta.state = State::Exited;
         meta.exit_code = Some(3);
         meta.oom_killed = true;
-        meta.finished_ns = Some(1_795_398_284_751_604_307);
+        meta.finished = Some(Moment { wall_ns: 1_795_398_284_751_604_307, ..Moment::now() });
     });
     let text = text(Some(&ended), None, &rows, Format::Text);
     let base = r#"id="/docker/abc",image="nginx:1",name="web"} "#;

@@ -2,6 +2,7 @@
 
 mod api;
 mod cgroups;
+mod names;
 mod queue;
 mod request;
 mod roster;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::names::NameOwners;
 use crate::discover::ContainerId;
 use crate::docker::Seen;
-use crate::name::{ContainerFilter, Meta, Names, State};
+use crate::name::{ContainerFilter, Meta, Moment, Names, State};
 use crate::read::{Limits, Sample};
 use crate::render::{Exposed, LabelSets};
 
@@ -21,15 +22,23 @@ pub(super) struct Live<'a> {
 }
 
 /// Remembers each container's label sets and when it was last there.
+///
+/// What the engine says and what the kernel shows may differ. `container_state` and all that goes with it are the engine's
+/// word; values are the cgroup's; `container_last_seen` moves on while the cgroup is there. It goes by the engine's word
+/// alone only where the engine's containers are not in the tree that is read.
 #[derive(Debug)]
 pub(super) struct Roster {
     filter: Arc<ContainerFilter>,
-    linger_ms: u64,
+    linger: Duration,
     /// Boxed, as a map is half empty at times.
     entries: HashMap<ContainerId, Box<Entry>>,
     pass: u64,
     /// What this pass saw that the engine has not told.
     doubts: Vec<(ContainerId, Seen)>,
+    /// Whether a container that the engine has named was ever found in the tree: then all of its containers can be.
+    tree_is_engine_s: bool,
+    /// Who has which name in the predecessor's schema; none where that is not exposed.
+    names: Option<NameOwners>,
 }
 
 #[derive(Debug, Default)]
@@ -37,21 +46,31 @@ struct Entry {
     sets: LabelSets,
     path: String,
     /// None for a container that has never run while we looked, and of which the engine does not say either.
-    last_seen_ms: Option<u64>,
+    seen: Option<Moment>,
     /// The last pass in which it is to be exposed.
     shown: u64,
     /// The last pass in which it ran.
     ran: u64,
+    /// Whether `sets` do without its name, as that belongs to another container.
+    nameless: bool,
 }
 
 impl Roster {
-    pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration) -> Self {
-        let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
-        Self { filter, linger_ms, entries: HashMap::new(), pass: 0, doubts: Vec::new() }
+    /// `by_name` where the predecessor's schema is exposed, whose series have a name and no id.
+    pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration, by_name: bool) -> Self {
+        let names = by_name.then(NameOwners::default);
+        Self { filter, linger, entries: HashMap::new(), pass: 0, doubts: Vec::new(), tree_is_engine_s: false, names }
     }
 
-    /// A pass: brings label sets and times up to date; what is neither there nor lingering is forgotten.
-    pub(super) fn update<'a>(&mut self, live: impl Iterator<Item = Live<'a>>, names: &Names, now_ms: u64) {
+    /// A pass: brings label sets and times up to date; what is neither there nor lingering is forgotten. `in_tree` where
+    /// `live` is what is in a cgroup tree, and not what the engine says.
+    pub(super) fn update<'a>(
+        &mut self,
+        live: impl Iterator<Item = Live<'a>>,
+        names: &Names,
+        now: Moment,
+        in_tree: bool,
+    ) {
         self.pass += 1;
         self.doubts.clear();
         for container in live {
@@ -59,23 +78,25 @@ impl Roster {
             if !names.containers.get(&container.id).is_some_and(|meta| meta.state.is_alive()) {
                 self.doubts.push((container.id, Seen::Running));
             }
+            self.tree_is_engine_s |= in_tree && names.containers.contains_key(&container.id);
             let entry = self.see(container.id, Some(container.path), names);
-            entry.last_seen_ms = Some(now_ms);
+            entry.seen = Some(now);
             entry.ran = pass;
         }
         for meta in names.containers.values() {
-            self.look_at(meta, names, now_ms);
+            self.look_at(meta, names, now);
         }
-        let (pass, linger_ms) = (self.pass, self.linger_ms);
+        let (pass, linger) = (self.pass, self.linger);
         self.entries.retain(|id, entry| {
             // An ended container that no engine tells of lingers by what we saw ourselves.
-            let lingers = entry.last_seen_ms.is_some_and(|seen| now_ms.saturating_sub(seen) < linger_ms);
+            let lingers = entry.seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < linger);
             entry.shown == pass || (lingers && !names.containers.contains_key(id))
         });
+        self.share_names(names);
     }
 
     /// A container as the engine tells of it, where it does not run.
-    fn look_at(&mut self, meta: &Meta, names: &Names, now_ms: u64) {
+    fn look_at(&mut self, meta: &Meta, names: &Names, now: Moment) {
         let known = self.entries.get(&meta.id);
         if known.is_some_and(|entry| entry.ran == self.pass) {
             return;
@@ -83,14 +104,37 @@ impl Roster {
         if meta.state.is_alive() && known.is_some_and(|entry| entry.ran + 1 == self.pass) {
             self.doubts.push((meta.id, Seen::Ended));
         }
-        let told = [meta.finished_ns, meta.removed_ns].into_iter().flatten().map(|ns| ns / 1_000_000).max();
-        let seen = known.and_then(|entry| entry.last_seen_ms).max(told);
-        let ended = meta.removed_ns.is_some() || matches!(meta.state, State::Exited | State::Dead | State::Removing);
-        let lingers = seen.is_some_and(|seen| now_ms.saturating_sub(seen) < self.linger_ms);
+        let seen = later(known.and_then(|entry| entry.seen), meta.finished.or(meta.removed));
+        let ended = meta.removed.is_some() || matches!(meta.state, State::Exited | State::Dead | State::Removing);
+        let lingers = seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < self.linger);
         if !ended || lingers {
-            // Without a cgroup of its own in our tree, a container runs by the engine's word alone.
-            let seen = if meta.state.is_alive() && !ended { Some(now_ms) } else { seen };
-            self.see(meta.id, None, names).last_seen_ms = seen;
+            let by_word = meta.state.is_alive() && !ended && !self.tree_is_engine_s;
+            self.see(meta.id, None, names).seen = if by_word { Some(now) } else { seen };
+        }
+    }
+
+    /// Where several containers have one name, the predecessor's schema gives it to one of them.
+    fn share_names(&mut self, names: &Names) {
+        let Some(owners) = &mut self.names else { return };
+        owners.begin();
+        for (id, entry) in &self.entries {
+            if let Some(meta) = names.containers.get(id).filter(|meta| meta.selected) {
+                owners.claim(meta, entry.ran == self.pass);
+            }
+        }
+        for (id, entry) in &mut self.entries {
+            let Some(meta) = names.containers.get(id) else { continue };
+            let nameless = !owners.owns(meta);
+            if nameless == entry.nameless {
+                continue;
+            }
+            entry.nameless = nameless;
+            if nameless {
+                let exists = entry.ran == self.pass || meta.removed.is_none();
+                entry.sets.give_up_name(exists.then_some(*id));
+            } else {
+                entry.sets = LabelSets::new(Some(*id), &entry.path, Some(meta));
+            }
         }
     }
 
@@ -110,6 +154,7 @@ impl Roster {
         }
         if moved || !entry.sets.is_current(meta) {
             entry.sets = LabelSets::new(Some(id), &entry.path, meta);
+            entry.nameless = false;
         }
         entry.shown = pass;
         entry
@@ -138,7 +183,14 @@ impl Roster {
             sample: None,
             limits: None,
             meta,
-            last_seen_ms: entry.last_seen_ms,
+            last_seen_ms: entry.seen.map(Moment::wall_ms),
         })
     }
 }
+
+fn later(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    [one, other].into_iter().flatten().max_by_key(|moment| moment.at)
+}
+
+#[cfg(test)]
+mod tests;

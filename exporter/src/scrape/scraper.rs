@@ -94,7 +94,7 @@ impl Scraper {
             overhead: overhead.clone(),
             unread: Arc::clone(&unread),
             source,
-            roster: Roster::new(parts.filter, config.linger),
+            roster: Roster::new(parts.filter, config.linger, config.schema != Schema::Cadvisor),
             directory: Arc::clone(&parts.directory),
             engine: parts.engine,
             machine: procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.own)).unwrap_or_default(),

@@ -6,7 +6,7 @@ use super::api::Api;
 use super::cgroups::Cgroups;
 use super::roster::Roster;
 use crate::metrics::CollectorSet;
-use crate::name::{Directory, Names};
+use crate::name::{Directory, Moment, Names};
 use crate::read::{self, Labels, Pass, Row, Sample, Timing};
 use crate::render::Exposed;
 
@@ -93,10 +93,10 @@ impl Source {
     }
 
     /// Brings the roster up to date.
-    pub(super) fn update(&self, roster: &mut Roster, names: &Names, now_ms: u64) {
+    pub(super) fn update(&self, roster: &mut Roster, names: &Names, now: Moment) {
         match self {
-            Self::Cgroups(cgroups) => roster.update(cgroups.live(), names, now_ms),
-            Self::Api(api) => roster.update(api.live(), names, now_ms),
+            Self::Cgroups(cgroups) => roster.update(cgroups.live(), names, now, true),
+            Self::Api(api) => roster.update(api.live(), names, now, false),
         }
     }
 

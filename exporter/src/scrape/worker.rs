@@ -9,7 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tracing::{debug, error};
@@ -23,7 +23,7 @@ use super::unread::{Overhead, Unread};
 use crate::docker::Engine;
 use crate::ebpf::give_memory_back;
 use crate::metrics::{Collector, CollectorSet, Own};
-use crate::name::{Directory, Names};
+use crate::name::{Directory, Moment, Names};
 use crate::read::{HostFacts, Machine, Pass, Timing};
 use crate::render::{Pool, View, render};
 
@@ -182,7 +182,7 @@ impl Worker {
     fn keep(&mut self, mut collection: Collection) {
         let state_from = Instant::now();
         let live = self.source.live_count();
-        self.source.update(&mut self.roster, &collection.names, epoch_ms());
+        self.source.update(&mut self.roster, &collection.names, Moment::now());
         self.engine.doubts().raise(self.roster.doubts());
         collection.timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
@@ -265,11 +265,6 @@ fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
 
 fn is_part_of(part: CollectorSet, whole: CollectorSet) -> bool {
     part.union(whole) == whole
-}
-
-fn epoch_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ async fn a_container_s_life_is_followed_by_events() {
     fake.emit('a', "die", json!({"exitCode": "3", "name": "shop"}));
     eventually(|| following.meta('a').unwrap().exit_code == Some(3)).await;
     fake.emit('a', "destroy", json!({"name": "shop"}));
-    eventually(|| following.meta('a').unwrap().removed_ns.is_some()).await;
+    eventually(|| following.meta('a').unwrap().removed.is_some()).await;
     assert_eq!(following.meta('a').unwrap().state, State::Exited);
     assert_eq!(following.own.docker_events.with_label_values(&["pause"]).get(), 1);
 }
@@ -141,7 +141,7 @@ async fn after_the_event_stream_ends_a_new_one_is_opened_and_missed_changes_are_
     fake.world().containers.extend([container('b', "other", "running")]);
     fake.end_events();
     following.knows('b', |meta| meta.name == "other").await;
-    assert!(following.meta('a').unwrap().removed_ns.is_some());
+    assert!(following.meta('a').unwrap().removed.is_some());
     eventually(|| fake.subscribers() == 1).await;
 }
 
@@ -252,7 +252,7 @@ async fn an_answer_that_is_no_list_removes_nothing() {
     for nonsense in ["", "<html>busy</html>", "{}", "[{\"Id\":"] {
         fake.world().list = Some(nonsense.to_owned());
         eventually(|| !following.up()).await;
-        assert_eq!(following.meta('a').unwrap().removed_ns, None, "{nonsense}");
+        assert_eq!(following.meta('a').unwrap().removed, None, "{nonsense}");
         fake.world().list = None;
         eventually(|| following.up()).await;
     }

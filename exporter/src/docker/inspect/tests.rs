@@ -36,7 +36,7 @@ fn a_running_container_is_read_in_full() {
     let meta = inspected.meta;
     assert_eq!((meta.name.as_str(), meta.image.as_str(), meta.image_id.as_str()), ("web", "nginx:1", "sha256:1d93"));
     assert_eq!(meta.labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
-    assert_eq!((meta.state, meta.pid, meta.exit_code, meta.finished_ns), (State::Running, Some(12905), None, None));
+    assert_eq!((meta.state, meta.pid, meta.exit_code, meta.finished), (State::Running, Some(12905), None, None));
     assert_eq!(meta.started_ns, Some(1_795_399_582_958_362_708));
     assert_eq!(meta.created_ns, Some(1_795_399_582_631_014_787));
     assert_eq!(meta.health, Some(Health { status: HealthStatus::Unhealthy, failing_streak: 4 }));
@@ -61,7 +61,7 @@ fn an_exit_code_needs_a_run_that_has_ended() {
         "StartedAt": "2026-11-23T02:06:22Z", "FinishedAt": "2026-11-23T02:06:30.5Z"});
     let ended = meta(&value);
     assert_eq!((ended.state, ended.exit_code, ended.oom_killed, ended.pid), (State::Exited, Some(3), true, None));
-    assert_eq!(ended.finished_ns, Some(1_795_399_590_500_000_000));
+    assert_eq!(ended.finished.map(|moment| moment.wall_ns), Some(1_795_399_590_500_000_000));
 
     value["State"] = json!({"Status": "created", "ExitCode": 127, "StartedAt": "0001-01-01T00:00:00Z",
         "FinishedAt": "0001-01-01T00:00:00Z"});

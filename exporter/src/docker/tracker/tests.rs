@@ -199,14 +199,14 @@ fn an_event_after_the_removal_revives_only_what_must_exist() {
     bench.event('a', "destroy", json!(null));
     for action in ["oom", "die", "health_status: unhealthy", "exec_die"] {
         bench.event('a', action, json!({"exitCode": "137"}));
-        assert!(bench.meta('a').unwrap().removed_ns.is_some(), "{action}");
+        assert!(bench.meta('a').unwrap().removed.is_some(), "{action}");
     }
     assert!(bench.tracker.next_inspection().is_none(), "what is gone is not asked about");
     let meta = bench.meta('a').unwrap();
     assert_eq!((meta.state, meta.exit_code), (State::Exited, Some(137)));
     bench.event('a', "start", json!(null));
     let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.state, meta.removed_ns, meta.exit_code), (State::Running, None, None));
+    assert_eq!((meta.state, meta.removed, meta.exit_code), (State::Running, None, None));
     assert_eq!(bench.inspect_all(running), 1);
 }
 
@@ -269,7 +269,7 @@ fn a_list_older_than_an_event_neither_revives_nor_removes() {
     bench.event('a', "start", json!(null));
     bench.event('b', "destroy", json!(null));
     bench.tracker.on_list(vec![gone], asked, true);
-    assert_eq!(bench.meta('a').unwrap().removed_ns, None);
+    assert_eq!(bench.meta('a').unwrap().removed, None);
     assert!(bench.meta('b').is_none());
 }
 
@@ -301,7 +301,7 @@ fn what_events_did_not_tell_is_healed_by_the_list() {
     let (dead, gone) = (bench.meta('a').unwrap(), bench.meta('b').unwrap());
     assert_eq!((dead.state, dead.exit_code, dead.pid), (State::Exited, Some(7), None));
     assert_eq!(gone.state, State::Removing);
-    assert!(gone.removed_ns.is_some());
+    assert!(gone.removed.is_some());
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Tests of the directory: views, lingering, generations.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Directory, MAX_CONTAINERS, Stored};
 use crate::discover::ContainerId;
-use crate::name::{Meta, State};
+use crate::name::{Meta, Moment, State};
 
 fn id(number: usize) -> ContainerId {
     ContainerId::parse(format!("{number:064x}").as_bytes()).unwrap()
@@ -17,6 +17,10 @@ fn running(number: usize) -> Meta {
 
 fn directory() -> Directory {
     Directory::new(Duration::from_nanos(100))
+}
+
+fn moment(start: Instant, nanoseconds: u64) -> Moment {
+    Moment { wall_ns: 5, at: start + Duration::from_nanos(nanoseconds) }
 }
 
 #[test]
@@ -37,34 +41,34 @@ fn only_a_real_change_makes_a_new_generation() {
 
 #[test]
 fn a_removed_container_lingers_and_is_then_forgotten() {
-    let directory = directory();
+    let (directory, start) = (directory(), Instant::now());
     directory.upsert(running(1));
     directory.upsert(Meta { state: State::Removing, exit_code: Some(3), ..running(2) });
     directory.upsert(Meta { state: State::Exited, ..running(3) });
-    assert!(directory.remove(id(1), 1_000));
-    assert!(directory.remove(id(2), 1_050));
-    assert!(!directory.remove(id(2), 2_000), "the first word on the removal stays");
+    assert!(directory.remove(id(1), moment(start, 1_000)));
+    assert!(directory.remove(id(2), moment(start, 1_050)));
+    assert!(!directory.remove(id(2), moment(start, 2_000)), "the first word on the removal stays");
 
     let names = directory.names();
     assert_eq!((names.containers[&id(1)].state, names.containers[&id(1)].pid), (State::Removing, None));
     assert_eq!((names.containers[&id(2)].state, names.containers[&id(2)].exit_code), (State::Exited, Some(3)));
 
-    assert_eq!(directory.prune(1_099), []);
-    assert_eq!(directory.prune(1_100), [id(1)]);
-    assert_eq!(directory.prune(9_999), [id(2)]);
+    assert_eq!(directory.prune(moment(start, 1_099).at), []);
+    assert_eq!(directory.prune(moment(start, 1_100).at), [id(1)]);
+    assert_eq!(directory.prune(moment(start, 9_999).at), [id(2)]);
     assert_eq!(directory.names().containers.len(), 1, "what still exists stays for good");
 }
 
 #[test]
 fn the_number_of_containers_is_bounded_and_the_gone_make_room() {
-    let directory = directory();
+    let (directory, start) = (directory(), Instant::now());
     for number in 0..MAX_CONTAINERS {
         directory.upsert(running(number));
     }
     assert_eq!(directory.upsert(running(MAX_CONTAINERS)), Stored::Full);
     assert_eq!(directory.upsert(Meta { pid: None, ..running(5) }), Stored::Changed, "known ones still change");
-    directory.remove(id(8), 20);
-    directory.remove(id(9), 10);
+    directory.remove(id(8), moment(start, 20));
+    directory.remove(id(9), moment(start, 10));
     assert_eq!(directory.upsert(running(MAX_CONTAINERS)), Stored::Changed);
     let names = directory.names();
     assert_eq!(names.containers.len(), MAX_CONTAINERS);

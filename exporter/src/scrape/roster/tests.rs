@@ -1,0 +1,205 @@
+//! Tests of who is exposed, for how long, and under which name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Live, Roster};
+use crate::discover::ContainerId;
+use crate::name::{ContainerFilter, Meta, Moment, Names, State};
+use crate::read::{Limits, Sample};
+
+const LINGER: Duration = Duration::from_mins(5);
+const YEAR_NS: u64 = 365 * 86_400 * 1_000_000_000;
+
+fn id(letter: char) -> ContainerId {
+    ContainerId::parse(letter.to_string().repeat(64).as_bytes()).unwrap()
+}
+
+fn running(letter: char, name: &str) -> Meta {
+    Meta { name: name.to_owned(), state: State::Running, ..Meta::unknown(id(letter)) }
+}
+
+/// A roster, what the engine says, and a clock that only the test moves.
+struct Bench {
+    roster: Roster,
+    names: Names,
+    now: Moment,
+    in_tree: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            roster: Roster::new(Arc::new(ContainerFilter::default()), LINGER, true),
+            names: Names::default(),
+            now: Moment { wall_ns: 2 * YEAR_NS, ..Moment::now() },
+            in_tree: true,
+        }
+    }
+
+    fn knows(&mut self, meta: Meta) {
+        self.names.containers.insert(meta.id, Arc::new(meta));
+    }
+
+    fn later(&mut self, seconds: u64) {
+        self.now.at += Duration::from_secs(seconds);
+        self.now.wall_ns += seconds * 1_000_000_000;
+    }
+
+    /// A pass in which these containers run; returns what is exposed: id, when last seen in seconds, `container` label.
+    fn pass(&mut self, live: &[char]) -> BTreeMap<char, (Option<u64>, String)> {
+        let (sample, limits) = (Sample::default(), Limits::default());
+        let paths: Vec<_> = live.iter().map(|letter| (*letter, format!("/docker/{}", id(*letter)))).collect();
+        let all =
+            || paths.iter().map(|(letter, path)| Live { id: id(*letter), path, sample: &sample, limits: &limits });
+        self.roster.update(all(), &self.names, self.now, self.in_tree);
+        let letter = |text: &str| text.chars().next().unwrap();
+        let exposed = self.roster.exposed(all(), &self.names);
+        let described = exposed.iter().map(|one| {
+            let id = one.meta.map_or_else(|| "unnamed".to_owned(), |meta| meta.id.to_string());
+            let label = one.sets.predecessor().trim_start_matches("container=\"").trim_end_matches('"').to_owned();
+            (letter(&id), (one.last_seen_ms.map(|ms| ms / 1000), label))
+        });
+        described.collect()
+    }
+
+    fn label(&mut self, live: &[char], letter: char) -> String {
+        self.pass(live)[&letter].1.clone()
+    }
+}
+
+#[test]
+fn the_wall_clock_neither_ends_nor_prolongs_the_linger_time() {
+    for (removed, forward) in [(false, true), (false, false), (true, true), (true, false)] {
+        let mut bench = Bench::new();
+        bench.knows(running('a', "web"));
+        bench.pass(&['a']);
+        let gone = Some(bench.now);
+        let ended = Meta { state: State::Exited, finished: gone, ..running('a', "web") };
+        bench.knows(Meta { removed: gone.filter(|_| removed), ..ended });
+        bench.now.wall_ns = if forward { 3 * YEAR_NS } else { YEAR_NS };
+        bench.later(299);
+        assert_eq!(bench.pass(&[]).len(), 1, "removed: {removed}, forward: {forward}");
+        bench.later(2);
+        assert_eq!(bench.pass(&[]).len(), 0, "removed: {removed}, forward: {forward}");
+    }
+}
+
+#[test]
+fn a_container_that_no_engine_knows_lingers_by_the_monotonic_clock() {
+    for wall_ns in [YEAR_NS, 3 * YEAR_NS] {
+        let mut bench = Bench::new();
+        bench.pass(&['a']);
+        bench.now.wall_ns = wall_ns;
+        bench.later(299);
+        assert_eq!(bench.pass(&[]).len(), 1);
+        bench.later(2);
+        assert_eq!(bench.pass(&[]).len(), 0);
+    }
+}
+
+#[test]
+fn an_end_before_our_start_lingers_by_its_age() {
+    let mut bench = Bench::new();
+    let finished =
+        |bench: &Bench, seconds: u64| Some(Moment::at_wall(bench.now.wall_ns - seconds * 1_000_000_000, bench.now));
+    let ended = |letter, finished| Meta { state: State::Exited, finished, ..running(letter, "job") };
+    bench.knows(ended('a', finished(&bench, 200)));
+    bench.knows(ended('b', finished(&bench, 400)));
+    let to_come = Some(Moment::at_wall(bench.now.wall_ns + YEAR_NS, bench.now));
+    bench.knows(ended('c', to_come));
+    assert_eq!(bench.pass(&[]).into_keys().collect::<String>(), "ac");
+    // Its removal does not bring it back.
+    bench.knows(Meta { removed: Some(bench.now), ..ended('b', finished(&bench, 400)) });
+    bench.later(101);
+    assert_eq!(bench.pass(&[]).into_keys().collect::<String>(), "c");
+    bench.later(200);
+    assert_eq!(bench.pass(&[]).len(), 0, "an end to come counts from when it was heard");
+}
+
+#[test]
+fn last_seen_stands_still_once_the_cgroup_is_gone_whatever_the_engine_says() {
+    let mut bench = Bench::new();
+    bench.knows(running('a', "web"));
+    let seen = bench.pass(&['a'])[&'a'].0;
+    for _ in 0..3 {
+        bench.later(600);
+        assert_eq!(bench.pass(&[])[&'a'].0, seen);
+    }
+    assert!(bench.pass(&['a'])[&'a'].0 > seen, "its cgroup came back");
+}
+
+#[test]
+fn a_running_container_without_a_cgroup_is_seen_only_where_cgroups_of_the_engine_cannot_be() {
+    let mut bench = Bench::new();
+    bench.knows(running('a', "web"));
+    let first = bench.pass(&['e'])[&'a'].0.unwrap();
+    bench.later(60);
+    let second = bench.pass(&['e'])[&'a'].0.unwrap();
+    assert_eq!(second, first + 60, "the engine is another one than the tree's");
+    bench.knows(running('b', "db"));
+    bench.later(60);
+    assert_eq!(bench.pass(&['b'])[&'a'].0, Some(second), "its containers are in the tree, but not this one");
+
+    let mut api = Bench::new();
+    api.in_tree = false;
+    api.knows(running('a', "web"));
+    let first = api.pass(&['a'])[&'a'].0.unwrap();
+    api.later(60);
+    assert_eq!(api.pass(&[])[&'a'].0, Some(first + 60), "no reading in time");
+}
+
+#[test]
+fn a_name_has_one_series_in_the_predecessor_s_schema() {
+    let mut bench = Bench::new();
+    let removed =
+        |letter, bench: &Bench| Meta { state: State::Exited, removed: Some(bench.now), ..running(letter, "web") };
+    bench.knows(removed('a', &bench));
+    assert_eq!(bench.label(&[], 'a'), "web", "nobody else has it");
+    bench.later(1);
+    bench.knows(removed('b', &bench));
+    let labels = bench.pass(&[]);
+    assert_eq!((labels[&'a'].1.as_str(), labels[&'b'].1.as_str()), ("", "web"), "the one that was removed last");
+    bench.knows(running('c', "web"));
+    let labels = bench.pass(&['c']);
+    assert_eq!([&labels[&'a'].1, &labels[&'b'].1, &labels[&'c'].1], ["", "", "web"]);
+    bench.knows(running('c', "web-old"));
+    let labels = bench.pass(&['c']);
+    assert_eq!([&labels[&'a'].1, &labels[&'b'].1, &labels[&'c'].1], ["", "web", "web-old"]);
+}
+
+#[test]
+fn containers_that_exist_and_share_a_name_are_labelled_by_id() {
+    let mut bench = Bench::new();
+    bench.knows(Meta { state: State::Exited, finished: Some(bench.now), ..running('a', "web") });
+    bench.knows(running('b', "web"));
+    bench.knows(Meta { started_ns: Some(5), ..running('c', "web") });
+    let labels = bench.pass(&['b', 'c']);
+    assert_eq!(
+        [&labels[&'a'].1, &labels[&'b'].1, &labels[&'c'].1],
+        [&id('a').to_string(), &id('b').to_string(), "web"]
+    );
+    // The rename that was on its way.
+    bench.knows(running('b', "db"));
+    let labels = bench.pass(&['b', 'c']);
+    assert_eq!((labels[&'b'].1.as_str(), labels[&'c'].1.as_str()), ("db", "web"));
+}
+
+#[test]
+fn a_name_that_is_an_id_is_nobody_s_label() {
+    let mut bench = Bench::new();
+    bench.knows(running('a', ""));
+    bench.knows(running('b', &id('a').to_string()));
+    let labels = bench.pass(&['a', 'b']);
+    assert_eq!([&labels[&'a'].1, &labels[&'b'].1], [&id('a').to_string(), &id('b').to_string()]);
+}
+
+#[test]
+fn a_container_that_is_filtered_out_has_no_claim_to_a_name() {
+    let mut bench = Bench::new();
+    bench.knows(Meta { selected: false, ..running('a', "web") });
+    bench.knows(Meta { state: State::Exited, removed: Some(bench.now), ..running('b', "web") });
+    let exposed = bench.pass(&['a']);
+    assert_eq!((exposed.len(), exposed[&'b'].1.as_str()), (1, "web"));
+}
