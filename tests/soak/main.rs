@@ -40,6 +40,8 @@ const USAGE: &str = "usage: cargo xtask soak [--time 30s|10m|1h]   (as root; def
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Resident memory at the end is compared with that at this age, or after a third of the time where that is less.
 const WARM: Duration = Duration::from_mins(5);
+/// The default of `--containers.linger`.
+const LINGER: Duration = Duration::from_mins(5);
 /// Judged scrapes of an exporter between its start and its end.
 const SCRAPES_PER_LIFE: usize = 6;
 /// What the end may take: an exporter's, the containers', the engine's.
@@ -101,13 +103,14 @@ fn run(time: Duration) -> Result<bool> {
     let mut engine = Engine::private()?;
     let proxy = proxy::Proxy::start(engine.socket().context("the engine has no socket")?)?;
     let soak = Soak { ledger: Ledger::default(), report: Report::default(), over: AtomicBool::new(false) };
-    let exporter = start(&proxy.url())?;
+    let how = How { url: proxy.url(), linger: LINGER.min(time / 6) };
+    let exporter = how.start()?;
     let started = Instant::now();
     say(&format!("the exporter is held under load for {time:?}"));
     scope(|scope| {
         scope.spawn(|| cgroups::run(&soak));
         scope.spawn(|| soak.report.note("the engine's containers", containers::run(&soak, &mut engine)));
-        scope.spawn(|| soak.report.note("an exporter that is restarted", restarts(&soak, &proxy.url())));
+        scope.spawn(|| soak.report.note("an exporter that is restarted", restarts(&soak, &how)));
         clients::spawn(scope, &soak, exporter.address);
         scope.spawn(|| end_what_hangs(&soak, time + ENDS));
         soak.report.note("the exporter", steady(&soak, &exporter, started, time));
@@ -120,9 +123,19 @@ fn run(time: Duration) -> Result<bool> {
     Ok(soak.report.is_good())
 }
 
-/// Starts an exporter that refuses no scrape because others ask at the same moment.
-fn start(url: &str) -> Result<Exporter> {
-    Exporter::builder().docker_url(url).flag("--web.max-requests=1000").start()
+/// How exporters are started.
+struct How {
+    url: String,
+    /// Containers that have ended are shown for so long: as many as there will ever be, once it is over for the first time.
+    linger: Duration,
+}
+
+impl How {
+    /// Starts one that refuses no scrape because others ask at the same moment.
+    fn start(&self) -> Result<Exporter> {
+        let builder = Exporter::builder().docker_url(&self.url).flag("--web.max-requests=1000");
+        builder.flag(format!("--containers.linger={}s", self.linger.as_secs())).start()
+    }
 }
 
 /// One exporter that lives as long as the soak: its memory and its descriptors are measured.
@@ -146,10 +159,10 @@ fn steady(soak: &Soak, exporter: &Exporter, started: Instant, time: Duration) ->
 }
 
 /// Exporters one after the other, ended by a signal that they can handle and by one that they can't: counters continue.
-fn restarts(soak: &Soak, url: &str) -> Result<()> {
+fn restarts(soak: &Soak, how: &How) -> Result<()> {
     let mut judge = Judge::default();
     for life in 1.. {
-        let exporter = start(url)?;
+        let exporter = how.start()?;
         for _ in 0..SCRAPES_PER_LIFE {
             judge.scrape(soak, &exporter, life);
             soak.rest(INTERVAL);

@@ -95,14 +95,19 @@ static STEPS: &[Step] = &[
     },
     Step {
         name: "guest",
-        work: Work::Own(|| {
-            guests(&["trixie"], &[])?;
-            say("$ cargo xtask vm --suite trixie faults");
-            vm::run(&["--suite", "trixie", "faults"]).context("guests that do not do what they should")
-        }),
+        work: Work::Own(|| guests(&["trixie"], &[])),
         repair: "cargo xtask vm --suite trixie test WORD runs the tests of that name again, and with `shell` in place of \
                  `test` you are in the guest",
         in_test: true,
+    },
+    Step {
+        name: "machines",
+        work: Work::Own(|| {
+            say("$ cargo xtask vm --suite trixie faults");
+            vm::run(&["--suite", "trixie", "faults"]).context("guests that do not do what they should")
+        }),
+        repair: "cargo xtask vm --suite trixie faults; it names the guest, and what it saw of it",
+        in_test: false,
     },
     Step {
         name: "kernels",
@@ -115,6 +120,26 @@ static STEPS: &[Step] = &[
         work: Work::Own(|| guests(&["forky", "bookworm"], &[])),
         repair: "cargo xtask vm --suite NAME test WORD runs the tests of that name again",
         in_test: false,
+    },
+    Step {
+        name: "soak",
+        work: Work::Commands(&[
+            &["cargo", "build", "--locked", "--package", "docker-stats-exporter"],
+            &[
+                "cargo",
+                "run",
+                "--quiet",
+                "--locked",
+                "--package",
+                "exporter-tests",
+                "--bin=soak",
+                "--",
+                "--time",
+                "60s",
+            ],
+        ]),
+        repair: "what failed stands above the table; cargo xtask soak --time TIME does it again",
+        in_test: true,
     },
     Step {
         name: "host",
