@@ -12,13 +12,12 @@ use crate::say;
 
 /// So many of each kind of finding are printed; all are counted.
 const PRINTED: usize = 10;
-/// How much more memory than once it was warm an exporter may have at the end, in percent; and where it had little time to
-/// become warm.
-const GROWTH: [u64; 2] = [110, 200];
-/// From this time on, it had enough.
-const LONG: Duration = Duration::from_mins(15);
+/// How much more memory than once it was warm an exporter may have at the end, in percent.
+const GROWTH: u64 = 110;
 /// Descriptors come with containers and clients, of which there are more at one moment than at another.
-const DESCRIPTORS: u64 = 2;
+const DESCRIPTORS: u64 = 200;
+/// What a shorter time says of growth depends on how fast the machine is.
+const LONG: Duration = Duration::from_mins(15);
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,10 +158,10 @@ impl Report {
 
 impl State {
     fn grows_little(&self) -> bool {
-        let [long, short] = GROWTH;
-        let growth = if self.time >= LONG { long } else { short };
-        self.end.resident_kib * 100 <= self.warm.resident_kib * growth
-            && self.end.descriptors <= self.warm.descriptors * DESCRIPTORS
+        let (warm, end) = (self.warm, self.end);
+        self.time < LONG
+            || (end.resident_kib * 100 <= warm.resident_kib * GROWTH
+                && end.descriptors * 100 <= warm.descriptors * DESCRIPTORS)
     }
 }
 
