@@ -33,8 +33,8 @@ WORKDIR /src
 COPY . .
 RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
     && BUILD_REVISION="${REVISION}" RUSTFLAGS="-C target-feature=+crt-static" \
-       cargo build --locked --release --package docker-stats-exporter --target "${target}" \
-    && install -D "target/${target}/release/docker-stats-exporter" /out/docker-stats-exporter
+       cargo build --locked --profile dist --package docker-stats-exporter --target "${target}" \
+    && install -D "target/${target}/dist/docker-stats-exporter" /out/docker-stats-exporter
 
 FROM base
 COPY --from=build /out/docker-stats-exporter /docker-stats-exporter

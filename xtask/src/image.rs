@@ -30,7 +30,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 pub(crate) fn build() -> anyhow::Result<()> {
     Sh {
         variables: &[("RUSTFLAGS", "-C target-feature=+crt-static"), ("BUILD_REVISION", &revision())],
-        words: &["cargo", "build", "--locked", "--release", "--package", TAG, "--target", &host_target()?],
+        words: &["cargo", "build", "--locked", "--profile", "dist", "--package", TAG, "--target", &host_target()?],
     }
     .run()
 }
@@ -38,7 +38,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
 /// Puts the binary alone into a directory: the whole of what Docker is sent.
 fn stage(target: &str) -> anyhow::Result<()> {
     let root = workspace::root();
-    let (from, to) = (root.join("target").join(target).join("release").join(TAG), root.join("target/image"));
+    let (from, to) = (root.join("target").join(target).join("dist").join(TAG), root.join("target/image"));
     fs::create_dir_all(&to).with_context(|| to.display().to_string())?;
     fs::copy(&from, to.join(TAG)).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())

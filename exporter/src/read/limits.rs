@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 
-use cgroups_rs::fs::MaxValue;
-use cgroups_rs::fs::cpu::CpuController;
-use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::MaxValue;
+use cgroups_rs::cpu::CpuController;
+use cgroups_rs::pid::PidController;
 
 use super::file::{Files, Outcome};
 use super::format::{Single, single};
@@ -75,7 +75,7 @@ impl Limits {
         limits.read_memory(hierarchy, path, &mut source);
         if let Some((directory, tree)) = directory(hierarchy, Controller::Pids, path) {
             source.path.clone_from(&directory);
-            let controller = PidController::new(directory, tree.path.clone(), tree.version == Version::V2);
+            let controller = PidController::new(directory, tree.version == Version::V2);
             let max = source.blaming("pids.max", controller.get_pid_max().ok());
             limits.set(
                 Limit::Pids,
@@ -98,7 +98,7 @@ impl Limits {
         let Some((directory, tree)) = directory(hierarchy, Controller::Cpu, path) else { return };
         source.path.clone_from(&directory);
         let v2 = tree.version == Version::V2;
-        let cpu = CpuController::new(directory, tree.path.clone(), v2);
+        let cpu = CpuController::new(directory, v2);
         let (quota, period) = (cpu.cfs_quota().ok(), cpu.cfs_period().ok());
         if v2 {
             source.blaming("cpu.max", quota.and(period));

@@ -1,9 +1,9 @@
 //! Two other readers of the same containers: `cgroups-rs` (the kernel's files) and `docker stats`.
 
-use cgroups_rs::fs::cpuacct::CpuAcctController;
-use cgroups_rs::fs::memory::MemController;
-use cgroups_rs::fs::pid::PidController;
-use cgroups_rs::fs::{Cgroup, MaxValue, hierarchies};
+use cgroups_rs::cpuacct::CpuAcctController;
+use cgroups_rs::memory::MemController;
+use cgroups_rs::pid::PidController;
+use cgroups_rs::{Cgroup, MaxValue, hierarchies};
 use exporter_tests::{Container, Engine, Exporter};
 
 use super::{bracketed, close, named};

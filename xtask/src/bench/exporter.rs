@@ -1,4 +1,4 @@
-//! The exporter as it is shipped: the static release binary in a process of its own, seen from outside through `/proc`.
+//! The exporter as it is shipped: the static binary of the profile `dist` in a process of its own, seen from outside through `/proc`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -150,11 +150,11 @@ pub(super) fn become_bound(limit: &str, program: &str, arguments: &[&str]) -> an
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program}"))
 }
 
-/// The release binary.
+/// The binary of the profile `dist`.
 fn program() -> anyhow::Result<PathBuf> {
     let own = super::release_directory()?;
     let target = own.parent().context("no target directory")?.join(host_target()?);
-    Ok(target.join("release/docker-stats-exporter"))
+    Ok(target.join("dist/docker-stats-exporter"))
 }
 
 /// Whether it has a flag.

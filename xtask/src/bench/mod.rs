@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what a scrape costs, measured against a loop that does nothing but read the same files.
 //!
-//! Makes container cgroups directly under this host's cgroup mounts, runs the release binary against them and writes
+//! Makes container cgroups directly under this host's cgroup mounts, runs the `dist` binary against them and writes
 //! `docs/OVERHEAD.md`. Needs root and no engine. Nothing here asserts a time: the figures are read by people.
 //! `cargo xtask bench render` needs nothing but the processor, `cargo xtask bench ebpf` a kernel that takes the programs.
 
