@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::models::SystemInfo;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
@@ -338,7 +339,7 @@ impl Follower {
     }
 
     /// Only paths depend on it: an engine that does not answer this may answer everything else.
-    fn on_info(&mut self, answer: Result<Value, Error>) {
+    fn on_info(&mut self, answer: Result<SystemInfo, Error>) {
         match answer {
             Ok(info) => self.engine.host().learn(&info),
             Err(error) if !self.logged.first("info") => tracing::debug!(%error, "still no /info"),

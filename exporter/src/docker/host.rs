@@ -6,9 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
-
-use super::json::text;
+use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum};
 
 /// How the engine makes cgroups.
 #[derive(Debug, Default)]
@@ -34,8 +32,8 @@ impl Host {
     }
 
     /// Remembers the answer. A host does not change its driver under running containers, so the first one counts.
-    pub(super) fn learn(&self, info: &Value) {
-        self.systemd.get_or_init(|| text(info, "/CgroupDriver") == "systemd");
+    pub(super) fn learn(&self, info: &SystemInfo) {
+        self.systemd.get_or_init(|| info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD));
     }
 
     /// Whether the engine makes cgroups as units of systemd. False where it has not said so.

@@ -1,7 +1,7 @@
 //! One HTTP/1 request on a connection of its own: over a Unix socket, TCP or TLS.
 //!
-//! Nothing runs beside the caller: the connection moves only while its answer is waited for, and closes with it. What
-//! an engine sends is handed on piece by piece, so the caller alone decides how much of it is held.
+//! What an engine sends is passed on in pieces, so that the caller decides how much of it is held. The client library
+//! reads an answer as a whole: its requests go through [`Transport::send`], which limits the bytes of the connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,14 +10,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bollard::BollardRequest;
+use bollard::errors::Error as LibraryError;
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -61,26 +63,44 @@ impl Transport {
         Ok(Self { endpoint: endpoint.clone(), tls })
     }
 
+    /// Sends a request of the client library to `target` in place of the request's own path. The connection passes at most
+    /// `limit` bytes of the answer and closes with it.
+    pub(super) async fn send(
+        &self,
+        request: BollardRequest,
+        target: &str,
+        limit: u64,
+    ) -> Result<Response<Incoming>, LibraryError> {
+        let stream = self.connect().await?;
+        let (reader, writer) = tokio::io::split(stream);
+        let (mut head, body) = request.into_parts();
+        head.uri = target.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut request = Request::from_parts(head, body);
+        request.headers_mut().insert(HOST, self.host());
+        let stream = tokio::io::join(reader.take(limit), writer);
+        let (response, connection) = exchange(stream, request).await?;
+        if let Some(connection) = connection {
+            tokio::spawn(connection);
+        }
+        Ok(response)
+    }
+
     /// Asks for `target` and waits for the head of the answer.
     pub(super) async fn get(&self, target: &str) -> Result<Answer, Cause> {
         let stream = self.connect().await.map_err(Cause::Connect)?;
+        let request = Request::get(target).header(HOST, self.host()).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| Cause::Connect(io::Error::other(error)))?;
+        let (response, connection) = exchange(stream, request).await.map_err(Cause::Http)?;
+        let (head, body) = response.into_parts();
+        Ok(Answer { status: head.status.as_u16(), connection, body })
+    }
+
+    fn host(&self) -> HeaderValue {
         let host = match &self.endpoint {
             DockerEndpoint::Unix(_) => "docker",
             DockerEndpoint::Tcp(address) | DockerEndpoint::Tls { address, .. } => address,
         };
-        let request = Request::get(target).header(HOST, host).body(Empty::<Bytes>::new());
-        let request = request.map_err(|error| Cause::Connect(io::Error::other(error)))?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_BUFFER);
-        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Cause::Http)?;
-        let mut connection: Option<Connection> = Some(Box::pin(connection));
-        let mut response = std::pin::pin!(sender.send_request(request));
-        let response = poll_fn(|cx| {
-            drive(&mut connection, cx);
-            response.as_mut().poll(cx)
-        });
-        let (head, body) = response.await.map_err(Cause::Http)?.into_parts();
-        Ok(Answer { status: head.status.as_u16(), connection, body })
+        HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static("docker"))
     }
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
@@ -131,6 +151,25 @@ impl Answer {
         })
         .await
     }
+}
+
+/// Sends a request and waits for the head of the answer. Returns the connection where more is to come.
+async fn exchange<S, B>(stream: S, request: Request<B>) -> hyper::Result<(Response<Incoming>, Option<Connection>)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_BUFFER);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    let mut connection: Option<Connection> = Some(Box::pin(connection));
+    let mut response = std::pin::pin!(sender.send_request(request));
+    let response = poll_fn(|cx| {
+        drive(&mut connection, cx);
+        response.as_mut().poll(cx)
+    });
+    let response = response.await?;
+    Ok((response, connection))
 }
 
 /// Moves bytes. How the connection ends is also told by the answer, so it is not looked at here.

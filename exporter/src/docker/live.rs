@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::models::SystemInfo;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
@@ -89,7 +90,7 @@ pub(super) struct Live {
     pub(super) lists: u64,
     pub(super) heartbeat: Option<Answer<Result<Option<ContainerId>, Error>>>,
     pub(super) heard: bool,
-    pub(super) info: Option<Answer<Result<Value, Error>>>,
+    pub(super) info: Option<Answer<Result<SystemInfo, Error>>>,
     pub(super) info_again: Instant,
 }
 

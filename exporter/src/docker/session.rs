@@ -1,12 +1,16 @@
 //! What has been agreed on with an engine, and counted, bounded, timed requests to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::errors::Error as LibraryError;
+use bollard::models::{SystemInfo, SystemVersion};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::address;
-use super::http::{Answer, Transport};
+use super::http::{Answer, Cause, Transport};
 use super::split::Objects;
 use super::timing::Timing;
 use super::{About, Error, json, version};
@@ -17,6 +21,8 @@ use crate::name::MAX_CONTAINERS;
 
 /// Greatest size of one JSON object of an answer: a container with thousands of huge labels is still below it.
 const MAX_OBJECT: usize = 16 << 20;
+/// Greatest size of an answer that the client library reads: what the engine says of itself and of its host.
+const MAX_TYPED: u64 = 1 << 20;
 /// Greatest size of one reading of statistics, with room for hundreds of devices and CPUs.
 const MAX_STATS: usize = 1 << 20;
 /// Greatest size of a list, with room for 2 KiB for each of as many containers as can be known.
@@ -24,6 +30,9 @@ const MAX_LIST: usize = 128 << 20;
 /// The most that is read of the newest container.
 const MAX_NEWEST: usize = 64 << 10;
 /// The most that is read of an error's explanation, and how long.
+const MAX_SHOWN: usize = 200;
+/// The library's own time limit, in seconds; ours are shorter.
+const LIBRARY_TIMEOUT: u64 = 300;
 const MAX_MESSAGE: (usize, Duration) = (4 << 10, Duration::from_secs(1));
 
 /// What a list brought beside its entries.
@@ -39,7 +48,7 @@ pub(super) struct Read {
 #[derive(Debug)]
 pub(super) struct Session {
     endpoint: DockerEndpoint,
-    transport: Transport,
+    transport: Arc<Transport>,
     own: Own,
     timing: Timing,
     prefix: String,
@@ -51,7 +60,7 @@ impl Session {
     pub(super) async fn open(endpoint: &DockerEndpoint, own: &Own, timing: Timing) -> Result<Self, Error> {
         let mut session = Self {
             endpoint: endpoint.clone(),
-            transport: Transport::new(endpoint)?,
+            transport: Arc::new(Transport::new(endpoint)?),
             own: own.clone(),
             timing,
             prefix: String::new(),
@@ -59,8 +68,8 @@ impl Session {
         };
         match session.introduce().await {
             Ok(answer) => {
-                let version = version::choose(&answer);
-                session.about.version = json::text(&answer, "/Version").to_owned();
+                let version = version::choose(answer.api_version.as_deref(), answer.min_api_version.as_deref());
+                session.about.version = answer.version.unwrap_or_default();
                 if let Some(version) = version {
                     session.about.api = version.to_string();
                     session.settle_on(version::prefix(version)).await?;
@@ -79,11 +88,11 @@ impl Session {
     }
 
     /// The first `/version` that is answered; the prefix stays the one that did it.
-    async fn introduce(&mut self) -> Result<Value, Error> {
+    async fn introduce(&mut self) -> Result<SystemVersion, Error> {
         let mut refusal = None;
         for prefix in version::prefixes() {
             self.prefix = prefix;
-            match self.object("version", "/version").await {
+            match self.version().await {
                 Err(error) if error.status().is_some() => refusal = refusal.or(Some(error)),
                 outcome => return outcome,
             }
@@ -97,7 +106,7 @@ impl Session {
         if self.prefix == answered {
             return Ok(());
         }
-        match self.object("version", "/version").await {
+        match self.version().await {
             Err(error) if error.status().is_some() => self.prefix = answered,
             outcome => drop(outcome?),
         }
@@ -129,8 +138,37 @@ impl Session {
     }
 
     /// What the engine says of its host; among it, how it makes cgroups.
-    pub(super) async fn info(&self) -> Result<Value, Error> {
-        self.object("info", "/info").await
+    pub(super) async fn info(&self) -> Result<SystemInfo, Error> {
+        self.counted("info", self.typed("/info", Box::pin(async { self.library("/info")?.info().await }))).await
+    }
+
+    async fn version(&self) -> Result<SystemVersion, Error> {
+        self.counted("version", self.typed("/version", Box::pin(async { self.library("/version")?.version().await })))
+            .await
+    }
+
+    /// Returns the client library over our transport, for a request to `path` under the prefix of this session. The library
+    /// reads answers as a whole and refuses unknown words, so that lists, events and containers are not read by it.
+    fn library(&self, path: &str) -> Result<Docker, LibraryError> {
+        let (transport, target) = (Arc::clone(&self.transport), format!("{}{path}", self.prefix));
+        let send = move |request: BollardRequest| {
+            let (transport, target) = (Arc::clone(&transport), target.clone());
+            async move { transport.send(request, &target, MAX_TYPED).await }
+        };
+        Docker::connect_with_custom_transport(send, Some("http://docker"), LIBRARY_TIMEOUT, API_DEFAULT_VERSION)
+    }
+
+    async fn typed<T>(&self, request: &str, call: impl Future<Output = Result<T, LibraryError>>) -> Result<T, Error> {
+        let answer = timeout(self.timing.call, call).await;
+        answer.map_err(|_elapsed| self.timed_out(request, self.timing.call))?.map_err(|error| match error {
+            LibraryError::IOError { err } => Error::from_cause(&self.endpoint, request, &Cause::Connect(err)),
+            LibraryError::HyperResponseError { err } => Error::from_cause(&self.endpoint, request, &Cause::Http(err)),
+            LibraryError::DockerResponseServerError { status_code: code, message } => {
+                let message = message.trim().chars().take(MAX_SHOWN).collect();
+                Error::Status { engine: self.engine(), request: plain(request), code, message }
+            }
+            _ => self.shape(request, "a JSON object of at most 1 MiB"),
+        })
     }
 
     /// Every container, running or not; `take` gets each entry.
@@ -292,7 +330,7 @@ impl Session {
         }
         let said = json::parse(&body).map(|value| json::text(&value, "/message").to_owned());
         let said = said.filter(|said| !said.is_empty()).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-        let message = said.trim().chars().take(200).collect();
+        let message = said.trim().chars().take(MAX_SHOWN).collect();
         Error::Status { engine: self.engine(), request: plain(request), code: answer.status, message }
     }
 

@@ -30,6 +30,7 @@ const WIRING: [&str; 3] = ["app", "lib", "main"];
 /// Each foreign crate that is kept to some rooms.
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
+    ("bollard", &["docker"]),
     ("hyper", &["docker", "serve"]),
     ("hyper_util", &["docker", "serve"]),
     ("http_body_util", &["docker", "serve"]),
