@@ -50,4 +50,4 @@ pub use doubts::{Doubts, Seen};
 pub use error::Error;
 pub use follow::follow;
 pub use sizes::{SIZES_INTERVAL, measure};
-pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep};
+pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep, Sweeping};

@@ -1,10 +1,12 @@
 //! The stats API: one reading of many containers, for hosts whose cgroup tree we cannot read.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::{self, BoxStream};
 use serde_json::Value;
 use tokio::time::timeout_at;
 
@@ -73,32 +75,40 @@ impl Stats {
         self.engine.host().uses_systemd()
     }
 
-    /// Reads each container once, until `deadline` at the latest. A slow container occupies one place among many;
+    /// Begins to read each container once, until `deadline` at the latest. A slow container occupies one place among many;
     /// while the engine is down (nobody is connected, see [`super::follow`]) everything fails at once.
-    pub async fn sweep(&self, ids: &[ContainerId], deadline: Instant) -> Sweep {
+    #[must_use]
+    pub fn begin(&self, ids: Vec<ContainerId>, deadline: Instant) -> Sweeping {
         let Some(session) = self.engine.session() else {
-            return Sweep { failed: ids.len(), ..Sweep::default() };
+            let sweep = Sweep { failed: ids.len(), ..Sweep::default() };
+            return Sweeping { outcomes: stream::empty().boxed(), pending: 0, has_read: false, why: None, sweep };
         };
-        let session = &session;
         let concurrency = self.concurrency.max(ids.len().div_ceil(ROUNDS).min(MAX_CONCURRENCY));
-        let calls = ids.iter().map(|id| async move { (*id, read(session, *id, deadline).await) });
-        let mut outcomes = stream::iter(calls).buffer_unordered(concurrency);
-        let (mut sweep, mut why) = (Sweep::default(), None);
-        while let Some((id, outcome)) = outcomes.next().await {
-            match outcome {
-                Outcome::Read(value) => sweep.readings.push((id, value)),
-                Outcome::Ended => sweep.ended.push(id),
-                Outcome::Failed(error) => {
-                    tracing::debug!(container = %id, %error, "no statistics");
-                    sweep.failed += 1;
-                    why = why.or(Some(error));
-                }
-                Outcome::Cut => sweep.cut += 1,
-            }
-        }
+        let pending = ids.len();
+        let calls = ids.into_iter().map(move |id| {
+            let session = Arc::clone(&session);
+            async move { (id, read(&session, id, deadline).await) }
+        });
+        let outcomes = stream::iter(calls).buffer_unordered(concurrency).boxed();
+        Sweeping { outcomes, pending, has_read: false, why: None, sweep: Sweep::default() }
+    }
+
+    /// Ends a pass. What is not known by now is cut.
+    #[must_use]
+    pub fn end(&self, sweeping: Sweeping) -> Sweep {
+        let Sweeping { pending, has_read, why, mut sweep, .. } = sweeping;
+        sweep.cut += pending;
         self.engine.doubts().raise(sweep.ended.iter().map(|id| (*id, Seen::Ended)));
-        self.log(why.filter(|_| sweep.readings.is_empty()));
+        self.log(why.filter(|_| !has_read));
         sweep
+    }
+
+    /// Reads each container once, until `deadline` at the latest.
+    #[cfg(test)]
+    async fn sweep(&self, ids: &[ContainerId], deadline: Instant) -> Sweep {
+        let mut sweeping = self.begin(ids.to_vec(), deadline);
+        sweeping.advance(deadline + std::time::Duration::from_mins(1)).await;
+        self.end(sweeping)
     }
 
     /// Says once why there is no reading of any container, until there is one again.
@@ -107,6 +117,53 @@ impl Stats {
         if let Some(error) = why.filter(|_| !logged) {
             tracing::warn!(%error, "the engine gives no statistics: containers are shown without values; asking again at each scrape");
         }
+    }
+}
+
+/// A pass over the containers that is under way. It goes on while it is advanced.
+pub struct Sweeping {
+    outcomes: BoxStream<'static, (ContainerId, Outcome)>,
+    /// Containers whose outcome is not known yet.
+    pending: usize,
+    has_read: bool,
+    /// Why the first one failed.
+    why: Option<Error>,
+    sweep: Sweep,
+}
+
+impl fmt::Debug for Sweeping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pending, sweep, .. } = self;
+        formatter.debug_struct("Sweeping").field("pending", pending).field("sweep", sweep).finish_non_exhaustive()
+    }
+}
+
+impl Sweeping {
+    /// Goes on until this moment. Returns whether all outcomes are known.
+    pub async fn advance(&mut self, until: Instant) -> bool {
+        while let Ok(next) = timeout_at(until.into(), self.outcomes.next()).await {
+            let Some((id, outcome)) = next else { return true };
+            self.pending -= 1;
+            match outcome {
+                Outcome::Read(value) => {
+                    self.has_read = true;
+                    self.sweep.readings.push((id, value));
+                }
+                Outcome::Ended => self.sweep.ended.push(id),
+                Outcome::Failed(error) => {
+                    tracing::debug!(container = %id, %error, "no statistics");
+                    self.sweep.failed += 1;
+                    self.why.get_or_insert(error);
+                }
+                Outcome::Cut => self.sweep.cut += 1,
+            }
+        }
+        false
+    }
+
+    /// Takes what has been read since the last time.
+    pub fn readings(&mut self) -> Vec<(ContainerId, Value)> {
+        std::mem::take(&mut self.sweep.readings)
     }
 }
 

@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 
 use super::roster::Live;
 use crate::discover::ContainerId;
-use crate::docker::Stats;
+use crate::docker::{Stats, Sweeping};
 use crate::metrics::{Collector, CollectorSet, Dimension, Family, Own};
-use crate::name::{Meta, Names, NetworkMode};
-use crate::read::{Labels, Limits, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
+use crate::name::{Meta, NetworkMode};
+use crate::read::{Labels, Limits, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
 /// Time for a sweep where the scraper does not say how long it waits: Prometheus' default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -29,6 +29,17 @@ pub(super) struct Api {
     /// Procfs of the engine's host; none where that may be another one than ours.
     procfs: Option<PathBuf>,
     host: Sample,
+}
+
+/// A pass that is under way.
+#[derive(Debug)]
+pub(super) struct Progress {
+    sweeping: Sweeping,
+    running: Vec<ContainerId>,
+    /// The samples of the pass before, for their memory.
+    before: HashMap<ContainerId, Sample>,
+    start: Instant,
+    deadline: Instant,
 }
 
 #[derive(Debug)]
@@ -62,42 +73,61 @@ impl Api {
         }
     }
 
-    pub(super) fn collect(&mut self, collectors: CollectorSet, names: &Names, deadline: Option<Instant>) -> Timing {
-        let start = Instant::now();
-        let deadline = deadline.unwrap_or(start + DEFAULT_TIMEOUT);
-        let running: Vec<ContainerId> = names
+    /// Begins to ask for all containers that run. `pass.deadline` is when the last of those who wait will have gone.
+    pub(super) fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
+        let running: Vec<ContainerId> = pass
+            .names
             .containers
             .values()
             .filter(|meta| meta.state.is_alive() && meta.selected)
             .map(|meta| meta.id)
             .collect();
-        let systemd = self.stats.uses_systemd();
-        let sweep = self.runtime.block_on(self.stats.sweep(&running, deadline));
-        let complete = sweep.is_complete();
         if self.labels.trim() {
             self.devices.forget();
         }
         self.devices.begin();
-        let mut before: HashMap<ContainerId, Sample> =
-            self.containers.drain(..).map(|reading| (reading.id, reading.sample)).collect();
-        for (id, stats) in sweep.readings {
-            let Some(meta) = names.containers.get(&id) else { continue };
-            let mut sample = before.remove(&id).unwrap_or_else(|| Sample::new(self.plan.slots, self.plan.columns));
+        if let Some(procfs) = &self.procfs {
+            fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
+        }
+        let before = self.containers.drain(..).map(|reading| (reading.id, reading.sample)).collect();
+        let deadline = pass.deadline.unwrap_or(now + DEFAULT_TIMEOUT);
+        Progress { sweeping: self.stats.begin(running.clone(), deadline), running, before, start: now, deadline }
+    }
+
+    /// Takes in what the engine answers until `pass.deadline`. Returns whether it has answered all.
+    pub(super) fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
+        let is_done = self.runtime.block_on(progress.sweeping.advance(pass.deadline.unwrap_or(progress.deadline)));
+        let systemd = self.stats.uses_systemd();
+        for (id, stats) in progress.sweeping.readings() {
+            let Some(meta) = pass.names.containers.get(&id) else { continue };
+            let new = || Sample::new(self.plan.slots, self.plan.columns);
+            let mut sample = progress.before.remove(&id).unwrap_or_else(new);
             fill_from_stats(&self.plan, &stats, &mut sample, &mut self.labels, &mut self.devices);
-            if let (Some(slot), Some(bytes)) = (self.plan.layer_size, names.sizes.get(&id)) {
+            if let (Some(slot), Some(bytes)) = (self.plan.layer_size, pass.names.sizes.get(&id)) {
                 sample.set(slot, *bytes);
             }
-            if borrows_network(meta, &running) {
+            if borrows_network(meta, &progress.running) {
                 sample.table_mut(Dimension::Interface).clear();
             }
             let limits = Limits::of_engine(&meta.limits);
             self.containers.push(Reading { id, path: cgroup_path(meta, systemd), sample, limits });
         }
-        if let Some(procfs) = &self.procfs {
-            fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
-        }
         self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        timing(collectors, start.elapsed(), complete)
+        is_done
+    }
+
+    /// Ends a pass. Returns when it was cut, too, if the time that it was given was too short.
+    pub(super) fn finish(&mut self, mut progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
+        // Calls that run out of time at this moment say so.
+        self.advance(&mut progress, Pass { deadline: Some(Instant::now() + Duration::from_millis(1)), ..pass });
+        let is_complete = self.stats.end(progress.sweeping).is_complete();
+        let is_late = !is_complete && Instant::now() >= progress.deadline;
+        (timing(pass.collectors, progress.start.elapsed(), is_complete), is_late.then_some(progress.deadline))
+    }
+
+    /// The time of a pass that is under way.
+    pub(super) fn interim(progress: &Progress, pass: Pass<'_>) -> Timing {
+        timing(pass.collectors, progress.start.elapsed(), false)
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {

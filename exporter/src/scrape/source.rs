@@ -1,8 +1,8 @@
 //! Where values come from, and a pass over it in steps.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::api::Api;
+use super::api::{self, Api};
 use super::cgroups::Cgroups;
 use super::roster::Roster;
 use crate::metrics::CollectorSet;
@@ -22,33 +22,8 @@ pub(super) enum Source {
 /// A pass that is under way.
 #[derive(Debug)]
 pub(super) enum Progress {
-    Cgroups {
-        progress: read::Progress,
-        overhead: Duration,
-    },
-    /// The engine is asked in one step.
-    Api {
-        timing: Timing,
-        cut: Option<Instant>,
-    },
-}
-
-impl Progress {
-    /// Time before the first container was read.
-    pub(super) fn overhead(&self) -> Duration {
-        match self {
-            Self::Cgroups { overhead, .. } => *overhead,
-            Self::Api { .. } => Duration::ZERO,
-        }
-    }
-
-    /// The deadline by which the source ended the pass itself, if it did.
-    pub(super) fn cut(&self) -> Option<Instant> {
-        match self {
-            Self::Cgroups { .. } => None,
-            Self::Api { cut, .. } => *cut,
-        }
-    }
+    Cgroups(read::Progress),
+    Api(api::Progress),
 }
 
 impl Source {
@@ -57,20 +32,17 @@ impl Source {
         match self {
             Self::Cgroups(cgroups) => {
                 cgroups.limits_changed(pass.names, &directory.take_updated());
-                Progress::Cgroups { progress: cgroups.begin(pass, now), overhead: now.elapsed() }
+                Progress::Cgroups(cgroups.begin(pass, now))
             }
-            Self::Api(api) => {
-                let timing = api.collect(pass.collectors, pass.names, pass.deadline);
-                let is_short = |deadline: &Instant| timing.any_failed(pass.collectors) && Instant::now() >= *deadline;
-                Progress::Api { cut: pass.deadline.filter(is_short), timing }
-            }
+            Self::Api(api) => Progress::Api(api.begin(pass, now)),
         }
     }
 
     /// Goes on until `pass.deadline`. Returns whether everything is read.
     pub(super) fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
         match (self, progress) {
-            (Self::Cgroups(cgroups), Progress::Cgroups { progress, .. }) => cgroups.reader().advance(progress, pass),
+            (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => cgroups.reader().advance(progress, pass),
+            (Self::Api(api), Progress::Api(progress)) => api.advance(progress, pass),
             _ => true,
         }
     }
@@ -78,17 +50,18 @@ impl Source {
     /// Makes the samples those of a pass that is under way. Returns the time so far.
     pub(super) fn interim(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         match (self, progress) {
-            (Self::Cgroups(cgroups), Progress::Cgroups { progress, .. }) => cgroups.reader().interim(progress, pass),
-            (_, Progress::Api { timing, .. }) => timing.clone(),
-            (Self::Api(_), Progress::Cgroups { .. }) => Timing::start(),
+            (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => cgroups.reader().interim(progress, pass),
+            (_, Progress::Api(progress)) => Api::interim(progress, pass),
+            (Self::Api(_), Progress::Cgroups(_)) => Timing::start(),
         }
     }
 
-    /// Ends a pass, whether or not everything is read.
-    pub(super) fn finish(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
+    /// Ends a pass, whether or not everything is read. Returns when the source cut it itself, too, if it did.
+    pub(super) fn finish(&mut self, progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
         match (self, progress) {
-            (Self::Cgroups(cgroups), Progress::Cgroups { progress, .. }) => cgroups.reader().finish(progress, pass),
-            (source, progress) => source.interim(progress, pass),
+            (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => (cgroups.reader().finish(&progress, pass), None),
+            (Self::Api(api), Progress::Api(progress)) => api.finish(progress, pass),
+            _ => (Timing::start(), None),
         }
     }
 

@@ -137,7 +137,7 @@ impl Worker {
         let names = self.directory.names();
         let mut pass = Pass { collectors, names: &names, deadline: queue.last_deadline() };
         let mut progress = self.source.begin(pass, &self.directory, at);
-        self.overhead.record(progress.overhead(), at);
+        self.overhead.record(at.elapsed(), at);
         let (mut cut, mut answers) = (None, ANSWERS_DURING_A_PASS);
         loop {
             let slice = Instant::now() + SLICE;
@@ -163,10 +163,9 @@ impl Worker {
                 self.answer_unread(others);
             }
         }
-        let cut = cut.or(progress.cut());
-        let timing = self.source.finish(&progress, pass);
+        let (timing, late) = self.source.finish(progress, pass);
         debug!(containers = self.source.live_count(), took = ?at.elapsed(), "collected");
-        self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut });
+        self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut: cut.or(late) });
     }
 
     /// Changes from the API to kernel files where these show containers now.

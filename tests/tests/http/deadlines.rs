@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use exporter_tests::exposition::{Exposition, Format};
-use exporter_tests::{Exporter, http};
+use exporter_tests::fake_engine::FakeEngine;
+use exporter_tests::fixture::Fixture;
+use exporter_tests::{Exporter, http, wait};
 use tempfile::TempDir;
 
 const TIMEOUT: &str = "X-Prometheus-Scrape-Timeout-Seconds";
@@ -208,5 +211,40 @@ fn a_timeout_that_is_past_before_anything_is_read_gets_no_values_and_no_error() 
     let text = exporter.get("/metrics?collect[]=cpu", &open).unwrap().text().unwrap();
     Exposition::parse(&text, Format::OpenMetrics).unwrap();
     assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 1, "{text}");
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn one_round_of_questions_to_a_slow_engine_serves_who_has_little_time_and_who_has_more() {
+    let fixture = Fixture::open("debian12-v1-hybrid").unwrap();
+    let engine = FakeEngine::captured(&fixture.docker()).unwrap();
+    let exporter = Exporter::builder().flag("--source=docker-api").docker_url(&engine.url()).start().unwrap();
+    let of = |exposition: &Exposition, name: &str| exposition.has(CPU, &[("name", name)]);
+    exporter
+        .scrape_until(Duration::from_secs(20), "both containers", |exposition| {
+            ensure!(of(exposition, "web") && of(exposition, "queue"), "not yet");
+            Ok(())
+        })
+        .unwrap();
+    let path = format!("/containers/{}/stats", engine.inspected("web").unwrap());
+    let asked = || engine.requests().iter().filter(|request| request.contains(&path)).count();
+    engine.delay(&path, Duration::from_secs(6));
+    let before = asked();
+    let address = exporter.address;
+    let patient = thread::spawn(move || http::get(address, "/metrics", &[(TIMEOUT, "60")]));
+    wait::eventually(Duration::from_secs(20), "the slow one to be asked", || {
+        ensure!(asked() > before, "not yet");
+        Ok(())
+    })
+    .unwrap();
+    let started = Instant::now();
+    let hurried = exporter.get("/metrics", &[(TIMEOUT, "2")]).unwrap().text().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let hurried = Exposition::parse(&hurried, Format::Text).unwrap();
+    assert!(of(&hurried, "queue") && !of(&hurried, "web"));
+    assert!(hurried.value(SUCCESS, &[("collector", "cpu")]).unwrap() < 1.0);
+    let patient = Exposition::parse(&patient.join().unwrap().unwrap().text().unwrap(), Format::Text).unwrap();
+    assert!(of(&patient, "queue") && of(&patient, "web"));
+    assert_eq!(asked(), before + 1);
     exporter.stop().unwrap();
 }

@@ -54,6 +54,27 @@ async fn at_the_deadline_what_is_there_is_given() {
 }
 
 #[tokio::test]
+async fn a_sweep_gives_what_is_there_and_goes_on() {
+    let letters = "abcdef012345";
+    let fake = Fake::start(letters.chars().map(|letter| container(letter, "web", "running")));
+    let engine = fake.engine(&Own::new().unwrap());
+    engine.connect().await.unwrap();
+    fake.world().slow_at = Some((format!("{}/stats", "a".repeat(64)), Duration::from_secs(1)));
+    let ids: Vec<_> = letters.chars().map(id).collect();
+    let stats = Stats::new(engine, 2);
+    let mut sweeping = stats.begin(ids, soon());
+    let mut read = 0;
+    while read < 11 {
+        assert!(!sweeping.advance(Instant::now() + Duration::from_millis(10)).await, "the slow one takes a second");
+        read += sweeping.readings().len();
+    }
+    assert!(sweeping.advance(soon()).await);
+    assert_eq!(sweeping.readings().len(), 1);
+    assert_eq!(fake.requests("/stats"), 12);
+    assert!(stats.end(sweeping).is_complete());
+}
+
+#[tokio::test]
 async fn while_the_engine_is_down_nothing_is_waited_for() {
     let fake = Fake::start([]);
     let engine = fake.engine(&Own::new().unwrap());
