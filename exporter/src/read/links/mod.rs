@@ -196,6 +196,12 @@ impl Links {
             let Some(left) = self.to_map.checked_sub(1) else { return Ok(None) };
             self.to_map = left;
             let mapping = map(host, table, interfaces, process)?;
+            // What was asked for is of the namespace that the process was in then: that may have been another one.
+            let namespace = process.namespace(&process.open_file("net/dev")?, true);
+            if namespace != interfaces.owner().map(|(_, namespace)| namespace) {
+                interfaces.unmap();
+                return Ok(None);
+            }
             let is_counted = |row: &Interface| row.end.is_some_and(|end| table.counters(end).is_some());
             if matches!(mapping, Mapping::Links { .. }) && !interfaces.rows().iter().all(is_counted) {
                 // A link that is younger than the dump: there is nothing to compare with yet.
@@ -236,9 +242,7 @@ impl Links {
 }
 
 fn fill(netlink: &mut Netlink, table: &mut Table) -> io::Result<()> {
-    let mut links = Vec::new();
-    netlink.links(|link| links.push(link))?;
-    table.replace(&links);
+    table.replace(&netlink.links()?);
     Ok(())
 }
 

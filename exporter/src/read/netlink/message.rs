@@ -9,6 +9,8 @@ pub(super) const NLMSG_DONE: u16 = 3;
 pub(super) const NLMSG_ERROR: u16 = 2;
 /// The message is one of several.
 pub(super) const NLM_F_MULTI: u16 = 0x2;
+/// Something changed while the kernel dumped: some of it may be missing.
+pub(super) const NLM_F_DUMP_INTR: u16 = 0x10;
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
