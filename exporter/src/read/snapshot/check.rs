@@ -1,8 +1,9 @@
 //! Whether snapshots say what the files say. At first those of several containers are read on both sides of a snapshot, and
 //! then one container at every scrape: a value must lie between the two readings, and be theirs where these are alike.
 //!
-//! What does not is looked at again, as numbers move: one that rises and falls may be the same before and after and another
-//! one between. What is wrong ten times in a row is wrong: the file serves from then on.
+//! A value that does not is compared again with the next scrape, as numbers move: one that rises and falls may be the same before
+//! and after and another one between. Its file is read until then. What is wrong in ten scrapes in a row is wrong: the file
+//! serves from then on.
 
 use std::fs::File;
 
@@ -10,7 +11,7 @@ use tracing::warn;
 
 use super::super::container::Container;
 use super::super::fill::parse;
-use super::super::plan::PlannedFile;
+use super::super::plan::{Plan, PlannedFile};
 use super::super::reader::{Pass, Reader};
 use super::super::sample::Sample;
 use super::super::timing::Timing;
@@ -53,9 +54,9 @@ enum Verdict {
 
 /// A value that is not what its file says.
 #[derive(Debug)]
-struct Difference {
+pub(super) struct Difference {
     /// Of which container.
-    place: usize,
+    life: u64,
     file: usize,
     key: &'static str,
     before: Option<u64>,
@@ -76,25 +77,10 @@ impl Reader {
         let served = snapshot.collectors(&self.plan).intersection(pass.collectors);
         if !served.is_empty() && snapshot.taker.has_parents() {
             let places = snapshot.turns(containers);
-            let mut suspects: Option<Vec<Difference>> = None;
-            for _ in 0..TRIES {
-                self.bracket(&mut snapshot, containers, &places, pass.collectors);
-                if !snapshot.is_fresh {
-                    suspects = None;
-                    break;
-                }
-                let mut differences = self.judge(&mut snapshot, containers);
-                if let Some(before) = &suspects {
-                    differences.retain(|difference| before.iter().any(|other| other.is_of_the_same(difference)));
-                }
-                let is_clear = differences.is_empty();
-                suspects = Some(differences);
-                if is_clear {
-                    break;
-                }
-            }
-            for difference in suspects.iter().flatten() {
-                snapshot.give_up(difference, self.plan.files.get(difference.file));
+            self.bracket(&mut snapshot, containers, &places, pass.collectors);
+            if snapshot.is_fresh {
+                let (compared, differences) = self.judge(&mut snapshot, containers);
+                snapshot.suspect(compared, differences, &self.plan);
             }
         }
         let entries = i64::try_from(snapshot.taker.entries()).unwrap_or(i64::MAX);
@@ -157,9 +143,9 @@ impl Reader {
     }
 
     /// Compares, and learns which counters are which keys.
-    fn judge(&mut self, snapshot: &mut Snapshot, containers: &mut [Container]) -> Vec<Difference> {
+    fn judge(&mut self, snapshot: &mut Snapshot, containers: &mut [Container]) -> (usize, Vec<Difference>) {
         let mut differences = Vec::new();
-        let mut judged = 0;
+        let mut compared = 0;
         let brackets = std::mem::take(&mut snapshot.brackets);
         for bracket in &brackets {
             let Some(container) = containers.get_mut(bracket.place) else { continue };
@@ -167,7 +153,8 @@ impl Reader {
             if container.copied.place.is_none() {
                 continue;
             }
-            judged += 1;
+            compared += 1;
+            let life = container.life;
             snapshot.narrow(container, bracket);
             for (place, (file, served)) in self.plan.files.iter().zip(&snapshot.files).enumerate() {
                 let Served::BySnapshot { tree, keys } = served else { continue };
@@ -175,7 +162,7 @@ impl Reader {
                 if are_of_devices(keys) {
                     let mut sample = Sample::new(0, self.plan.columns);
                     let told = fill_devices(&record, keys, &mut sample, &mut self.labels, &mut self.devices);
-                    differences.extend(told.then(|| compare_devices(place, file, bracket, &sample)).flatten());
+                    differences.extend(told.then(|| compare_devices(life, place, file, bracket, &sample)).flatten());
                     continue;
                 }
                 let known = snapshot.known(&container.copied, place);
@@ -185,21 +172,13 @@ impl Reader {
                     let told = snapshot.values().value(*recipe, &record, &mut shown);
                     let is_known = known.is_some_and(|known| known & (1 << bit) != 0);
                     if judge(*recipe, is_known, before, told, after) == Verdict::Differs {
-                        differences.push(Difference {
-                            place: bracket.place,
-                            file: place,
-                            key,
-                            before,
-                            snapshot: told,
-                            after,
-                        });
+                        differences.push(Difference { life, file: place, key, before, snapshot: told, after });
                     }
                 }
             }
         }
         snapshot.brackets = brackets;
-        snapshot.is_proven |= judged > 0 && differences.is_empty();
-        differences
+        (compared, differences)
     }
 }
 
@@ -207,6 +186,11 @@ impl Snapshot {
     /// The containers that are compared in this pass, by their places.
     fn turns(&mut self, containers: &[Container]) -> Vec<usize> {
         let count = containers.len();
+        if self.is_proven && !self.suspects.is_empty() {
+            let is_suspect =
+                |(_, container): &(usize, &Container)| self.suspects.iter().any(|one| one.life == container.life);
+            return containers.iter().enumerate().filter(is_suspect).map(|(index, _)| index).collect();
+        }
         if !self.is_proven {
             let step = count.div_ceil(AT_FIRST).max(1);
             return (0..count).step_by(step).collect();
@@ -216,6 +200,28 @@ impl Snapshot {
         let doubtful = doubtful.and_then(|_| containers.iter().position(is_it));
         self.turn = (self.turn + 1) % count.max(1);
         vec![doubtful.unwrap_or(self.turn)]
+    }
+
+    /// Compares with what differed in the scrapes before: what does so [`TRIES`] times in a row is wrong. Until then the files
+    /// concerned are read.
+    fn suspect(&mut self, compared: usize, mut differences: Vec<Difference>, plan: &Plan) {
+        if self.tries > 0 {
+            differences.retain(|difference| self.suspects.iter().any(|other| other.is_of_the_same(difference)));
+        }
+        self.is_proven |= compared > 0 && differences.is_empty();
+        self.tries = if differences.is_empty() { 0 } else { self.tries + 1 };
+        if self.tries == TRIES {
+            self.tries = 0;
+            for difference in differences.drain(..) {
+                self.give_up(&difference, plan.files.get(difference.file));
+            }
+        }
+        self.suspects = differences;
+    }
+
+    /// Whether a file differed when it was last compared.
+    pub(super) fn is_suspect(&self, file: usize) -> bool {
+        self.suspects.iter().any(|difference| difference.file == file)
     }
 
     /// Learns which counters are which keys of `memory.stat`, from what did not move.
@@ -262,7 +268,7 @@ impl Snapshot {
 
 impl Difference {
     fn is_of_the_same(&self, other: &Self) -> bool {
-        (self.place, self.file, self.key) == (other.place, other.file, other.key)
+        (self.life, self.file, self.key) == (other.life, other.file, other.key)
     }
 }
 
@@ -290,7 +296,13 @@ fn judge(recipe: Recipe, is_known: bool, before: Option<u64>, told: Option<u64>,
 }
 
 /// The first value of a device that is not between the readings.
-fn compare_devices(place: usize, file: &PlannedFile, bracket: &Bracket, sample: &Sample) -> Option<Difference> {
+fn compare_devices(
+    life: u64,
+    place: usize,
+    file: &PlannedFile,
+    bracket: &Bracket,
+    sample: &Sample,
+) -> Option<Difference> {
     let table = |sample: &Sample, key, column| sample.table(Dimension::Device).get(key, column);
     file.targets.iter().zip(&file.keys).find_map(|(column, key)| {
         let told = bracket.after.table(Dimension::Device).column(*column);
@@ -298,14 +310,7 @@ fn compare_devices(place: usize, file: &PlannedFile, bracket: &Bracket, sample: 
             let before = table(&bracket.before, device, *column);
             let snapshot = table(sample, device, *column);
             let is_between = snapshot.map_or(before.is_none(), |value| value >= before.unwrap_or(0) && value <= after);
-            (!is_between).then_some(Difference {
-                place: bracket.place,
-                file: place,
-                key,
-                before,
-                snapshot,
-                after: Some(after),
-            })
+            (!is_between).then_some(Difference { life, file: place, key, before, snapshot, after: Some(after) })
         })
     })
 }

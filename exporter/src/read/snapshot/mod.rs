@@ -47,6 +47,9 @@ pub struct Snapshot {
     has_failed: bool,
     /// Whether what snapshots give was compared with the files of several cgroups.
     is_proven: bool,
+    /// What differed in the last comparison, and in how many in a row.
+    suspects: Vec<check::Difference>,
+    tries: usize,
     turn: usize,
     /// Cgroups with the same controllers have the same files, with the same keys.
     kinds: Vec<Kind>,
@@ -149,6 +152,8 @@ impl Snapshot {
             is_fresh: false,
             has_failed: false,
             is_proven: false,
+            suspects: Vec::new(),
+            tries: 0,
             turn: 0,
             kinds: Vec::new(),
             doubtful: None,
@@ -252,7 +257,7 @@ impl Snapshot {
         devices: &mut Devices,
     ) -> bool {
         let Container { copied, sample, .. } = container;
-        if !self.is_fresh || !self.is_proven {
+        if !self.is_fresh || !self.is_proven || self.is_suspect(place) {
             return false;
         }
         match self.files.get(place) {
