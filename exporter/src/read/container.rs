@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::process::Process;
 use super::sample::Sample;
 use super::snapshot::Copied;
+use super::sockets::SocketState;
 use crate::discover::{ContainerId, cgroup};
 
 /// A container with a cgroup, its open files and its last values.
@@ -44,8 +45,11 @@ pub struct Container {
     pub(super) process: Option<Process>,
     /// Its interfaces, as last read.
     pub(super) interfaces: Interfaces,
+    pub(super) sockets: SocketState,
     /// Where its root is; asked once.
     pub(super) disk: Option<Place>,
+    /// Its filesystem has once not answered in time.
+    pub(super) disk_has_hung: bool,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
     /// Devices whose values come from the probe, as the files told nothing when it was first seen to use them.
@@ -73,7 +77,9 @@ impl Container {
             directory: None,
             process: None,
             interfaces: Interfaces::default(),
+            sockets: SocketState::default(),
             disk: None,
+            disk_has_hung: false,
             pids: Vec::new(),
             probe_fed: Vec::new(),
             copied: Copied::default(),

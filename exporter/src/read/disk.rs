@@ -5,9 +5,11 @@
 //! which is there where the exporter runs on the host and not in a container. The layer's size comes from the engine.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, StatVfs, fstatvfs, openat, statvfs};
 
@@ -24,7 +26,7 @@ pub(super) struct Place {
     /// What the mount says it was made from: `/dev/NAME`, if the number has no name.
     pub(super) source: Option<String>,
     /// The writable layer of an overlay, as the host sees it.
-    layer: Option<PathBuf>,
+    layer: Option<Arc<Path>>,
 }
 
 impl Place {
@@ -33,7 +35,7 @@ impl Place {
         let of_process = process.open_file("mountinfo").and_then(read);
         let of_host = ["1/mountinfo", "self/mountinfo"]
             .into_iter()
-            .find_map(|name| std::fs::File::open(procfs.join(name)).and_then(read).ok());
+            .find_map(|name| File::open(procfs.join(name)).and_then(read).ok());
         let (place, malformed) = Self::of(&of_process.unwrap_or_default(), &of_host.unwrap_or_default());
         (0..malformed).for_each(|_| own.count_read_error("mountinfo", "malformed"));
         place
@@ -63,22 +65,38 @@ impl Place {
         let mount = below.map_or(root, |(_, mount)| mount);
         let source = String::from_utf8_lossy(&unescape(mount.source)).into_owned();
         let source = Some(source).filter(|source| source.starts_with("/dev/"));
-        (Self { device: Some(mount.device), source, layer }, malformed)
+        (Self { device: Some(mount.device), source, layer: layer.map(Arc::from) }, malformed)
     }
 
-    /// The filesystem's figures.
-    ///
-    /// # Errors
-    /// The system's: `EACCES` without the right to look into the process' root.
-    pub(super) fn measure(&self, process: &Process) -> io::Result<StatVfs> {
-        process.root().or_else(|error| match &self.layer {
-            Some(layer) => statvfs(layer).map_err(|_also| error),
-            None => Err(error),
-        })
+    /// The root to be measured, by a process that lives in it.
+    pub(super) fn root(&self, process: &Process) -> Root {
+        Root { directory: Arc::clone(process.directory()), layer: self.layer.clone() }
     }
 }
 
-fn read(mut file: std::fs::File) -> io::Result<Vec<u8>> {
+/// The root of a process.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) directory: Arc<File>,
+    pub(super) layer: Option<Arc<Path>>,
+}
+
+impl Root {
+    /// The filesystem's figures. This may never return: see `measure`.
+    ///
+    /// # Errors
+    /// The system's: `EACCES` without the right to look into the process' root.
+    pub(super) fn measure(&self) -> io::Result<Figures> {
+        let root = openat(&self.directory, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let statistics = root.and_then(fstatvfs).or_else(|error| match &self.layer {
+            Some(layer) => statvfs(&**layer).map_err(|_also| error),
+            None => Err(error),
+        })?;
+        Ok(Figures::of(&statistics))
+    }
+}
+
+fn read(mut file: File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     Ok(text)
@@ -88,26 +106,39 @@ fn path(field: &[u8]) -> PathBuf {
     OsString::from_vec(unescape(field)).into()
 }
 
-impl Process {
-    fn root(&self) -> io::Result<StatVfs> {
-        let root = openat(self.directory(), "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(fstatvfs(root)?)
-    }
+/// The figures of a filesystem.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figures {
+    /// Its size in bytes.
+    pub(super) bytes: Option<u64>,
+    /// None for one without a fixed number of inodes, such as btrfs, which says 0.
+    pub(super) inodes: Option<u64>,
+    pub(super) inodes_free: Option<u64>,
 }
 
-/// One of the figures. A filesystem without a fixed number of inodes, such as btrfs, says 0: that is none.
-pub(super) fn figure(fact: DiskFact, figures: &StatVfs) -> Option<u64> {
-    match fact {
-        DiskFact::Usage => None,
-        DiskFact::Limit => figures.f_blocks.checked_mul(figures.f_frsize),
-        DiskFact::Inodes => Some(figures.f_files).filter(|inodes| *inodes > 0),
-        DiskFact::InodesFree => (figures.f_files > 0).then_some(figures.f_ffree),
+impl Figures {
+    fn of(statistics: &StatVfs) -> Self {
+        let has_inodes = statistics.f_files > 0;
+        Self {
+            bytes: statistics.f_blocks.checked_mul(statistics.f_frsize),
+            inodes: has_inodes.then_some(statistics.f_files),
+            inodes_free: has_inodes.then_some(statistics.f_ffree),
+        }
+    }
+
+    pub(super) fn get(&self, fact: DiskFact) -> Option<u64> {
+        match fact {
+            DiskFact::Usage => None,
+            DiskFact::Limit => self.bytes,
+            DiskFact::Inodes => self.inodes,
+            DiskFact::InodesFree => self.inodes_free,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, DiskFact, Path, Place, figure};
+    use super::{Device, DiskFact, Figures, Path, Place, StatVfs};
 
     const HOST: &str = "21 1 8:1 / / rw - ext4 /dev/root rw\n\
         22 21 259:3 / /var/lib/docker rw - xfs /dev/nvme0n1p3 rw\n\
@@ -133,11 +164,13 @@ mod tests {
 
     #[test]
     fn figures_are_bytes_and_inodes_and_no_inodes_are_none() {
-        let mut figures = rustix::fs::statvfs("/").unwrap();
-        (figures.f_blocks, figures.f_frsize, figures.f_files, figures.f_ffree) = (10, 4096, 7, 3);
-        assert_eq!(figure(DiskFact::Limit, &figures), Some(40_960));
-        assert_eq!((figure(DiskFact::Inodes, &figures), figure(DiskFact::InodesFree, &figures)), (Some(7), Some(3)));
-        figures.f_files = 0;
-        assert_eq!((figure(DiskFact::Inodes, &figures), figure(DiskFact::InodesFree, &figures)), (None, None));
+        let mut statistics = rustix::fs::statvfs("/").unwrap();
+        (statistics.f_blocks, statistics.f_frsize, statistics.f_files, statistics.f_ffree) = (10, 4096, 7, 3);
+        let figures = |statistics: &StatVfs| {
+            [DiskFact::Limit, DiskFact::Inodes, DiskFact::InodesFree].map(|fact| Figures::of(statistics).get(fact))
+        };
+        assert_eq!(figures(&statistics), [Some(40_960), Some(7), Some(3)]);
+        statistics.f_files = 0;
+        assert_eq!(figures(&statistics), [Some(40_960), None, None]);
     }
 }

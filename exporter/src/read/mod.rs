@@ -13,6 +13,7 @@ mod format;
 mod host;
 mod limits;
 mod links;
+mod measure;
 mod netlink;
 mod network;
 mod plan;
@@ -26,6 +27,7 @@ mod real_interfaces;
 mod renewal;
 mod sample;
 mod snapshot;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod tiers;

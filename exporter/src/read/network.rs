@@ -22,10 +22,25 @@ use crate::name::{Names, NetworkMode};
 pub(super) struct Namespaces {
     /// The host's own.
     host: Option<NetworkNamespace>,
-    /// Who reports a namespace: place among the containers, and process number.
-    owners: HashMap<NetworkNamespace, (usize, u32)>,
+    /// Which container reports a namespace.
+    reporters: HashMap<NetworkNamespace, Reporter>,
+    pass: u64,
     /// A process of another container than our own could be taken hold of in this pass.
     pub(super) visible: bool,
+}
+
+/// The container that reports a network namespace.
+#[derive(Clone, Copy, Debug)]
+struct Reporter {
+    /// The pass in which it was the one; what follows is of that pass.
+    pass: u64,
+    index: usize,
+    life: u64,
+    pid: u32,
+    /// The container that reported the namespace in an earlier pass than all others, while it exists, and the pass from which on
+    /// that is so. A process that enters another container's namespace later does not take that container's interfaces.
+    first: u64,
+    first_since: u64,
 }
 
 /// What is known of the host's own interfaces. Most often all of them stand at the beginning of its `net/dev`, before those that
@@ -42,11 +57,23 @@ pub(super) struct HostInterfaces {
 const LOOKED_THROUGH: Duration = Duration::from_mins(1);
 
 impl Namespaces {
-    /// A pass begins.
-    pub(super) fn begin(&mut self, procfs: &Path, live: bool) {
-        self.owners.clear();
+    /// Begins a pass over so many containers.
+    pub(super) fn begin(&mut self, procfs: &Path, live: bool, containers: usize) {
+        self.pass += 1;
+        if self.reporters.len() > 2 * containers + 64 {
+            let pass = self.pass;
+            self.reporters.retain(|_, reporter| reporter.pass + 1 >= pass);
+        }
         self.visible = false;
-        self.host = host_namespace(procfs, live);
+        // The host's stays the same: where it cannot be read now, for want of a descriptor say, the one that is known serves.
+        self.host = host_namespace(procfs, live).or(self.host.filter(|_| live));
+    }
+
+    /// The pass ended early: who would have reported a namespace first is not known yet.
+    pub(super) fn unsettle(&mut self) {
+        for reporter in self.reporters.values_mut().filter(|reporter| reporter.first_since == self.pass) {
+            reporter.first_since += 1;
+        }
     }
 
     /// A process could be taken hold of.
@@ -90,27 +117,14 @@ impl Reader {
         container.interfaces.expire();
     }
 
-    pub(super) fn read_network(
-        &mut self,
-        containers: &mut [Container],
-        place: usize,
-        pass: Pass<'_>,
-        timing: &mut Timing,
-    ) {
-        let is_reported = self.report_network(containers, place, pass);
-        timing.lap(Collector::Network);
-        let Some(container) = containers.get_mut(place).filter(|_| is_reported) else { return };
-        if pass.collectors.has(Collector::Tcp) {
-            self.read_sockets(container);
-            timing.lap(Collector::Tcp);
-        }
-    }
-
     /// Interfaces of a container, where it is the one to report them, by its links or by its file.
-    fn report_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>) -> bool {
-        let Some(container) = containers.get(place) else { return false };
+    pub(super) fn report_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>) {
+        if let Some(container) = containers.get_mut(place) {
+            container.sockets.is_reported = false;
+        }
+        let Some(container) = containers.get(place) else { return };
         if borrows_network(container, containers, pass.names) {
-            return false;
+            return;
         }
         if let Some((pid, namespace)) = self.served_by_links(container) {
             let is_owner = self.claim(containers, place, pid, Some(namespace));
@@ -118,13 +132,12 @@ impl Reader {
                 self.links.count(true);
                 self.fill_from_links(container);
             }
-            return is_owner;
+            return;
         }
-        let Some(file) = self.open_network(containers, place) else { return false };
+        let Some(file) = self.open_network(containers, place) else { return };
         if pass.collectors.has(Collector::Network) {
             self.read_interfaces(containers, place, &file);
         }
-        true
     }
 
     fn served_by_links(&self, container: &Container) -> Option<(u32, NetworkNamespace)> {
@@ -170,7 +183,9 @@ impl Reader {
             }
         };
         let (pid, namespace) = (process.pid, process.namespace(&file, self.live));
-        if namespace.is_some() && namespace == self.namespaces.host {
+        // Under a kernel, what cannot be told from the host's is left out. A capture may be without this.
+        let is_unknown = namespace.is_none() || self.namespaces.host.is_none();
+        if namespace.is_some() && namespace == self.namespaces.host || self.live && is_unknown {
             return None;
         }
         self.claim(containers, place, pid, namespace).then_some(file)
@@ -223,26 +238,44 @@ impl Reader {
         }
     }
 
-    /// Of several containers in one namespace, the one whose process is the oldest (its number the lowest) reports it:
-    /// the namespace was made for it. Where the engine tells who borrows, the borrowers never come here.
+    /// Decides which of several containers in one namespace reports it: the one that did so first, while it exists, else the one
+    /// whose process is the oldest (its number the lowest), as the namespace was made for it. Where the engine tells who
+    /// borrows, the borrowers never come here.
     fn claim(
         &mut self,
         containers: &mut [Container],
-        place: usize,
+        index: usize,
         pid: u32,
         namespace: Option<NetworkNamespace>,
     ) -> bool {
-        let Some(namespace) = namespace else { return true };
-        match self.namespaces.owners.entry(namespace) {
+        let Some(container) = containers.get_mut(index) else { return false };
+        (container.sockets.is_reported, container.sockets.namespace) = (true, namespace);
+        let (life, Some(namespace)) = (container.life, namespace) else { return true };
+        let pass = self.namespaces.pass;
+        let mut claim = Reporter { pass, index, life, pid, first: life, first_since: pass };
+        match self.namespaces.reporters.entry(namespace) {
             Entry::Vacant(vacant) => {
-                vacant.insert((place, pid));
+                vacant.insert(claim);
             }
-            Entry::Occupied(owner) if owner.get().1 <= pid => return false,
-            Entry::Occupied(mut owner) => {
-                let (before, _) = owner.insert((place, pid));
-                if let Some(container) = containers.get_mut(before) {
-                    container.sample.table_mut(Dimension::Interface).clear();
+            Entry::Occupied(mut entry) => {
+                let before = *entry.get();
+                let is_settled = before.first_since < pass;
+                let exists = |life: u64| containers.iter().any(|container| container.life == life);
+                if is_settled && (before.first == life || exists(before.first)) {
+                    (claim.first, claim.first_since) = (before.first, before.first_since);
                 }
+                if before.pass == pass {
+                    let goes_before = |one: u64, pid: u32| (!is_settled || one != before.first, pid);
+                    let keeps = goes_before(before.life, before.pid) <= goes_before(life, pid);
+                    if let Some(loser) = containers.get_mut(if keeps { index } else { before.index }) {
+                        loser.sample.table_mut(Dimension::Interface).clear();
+                        loser.sockets.is_reported = false;
+                    }
+                    if keeps {
+                        return false;
+                    }
+                }
+                entry.insert(claim);
             }
         }
         true

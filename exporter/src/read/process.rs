@@ -4,20 +4,20 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::file::Counted;
 use super::format::{lines, number, words};
-use crate::discover::ContainerId;
-use crate::metrics::{ProcessFact, SocketCount};
+use crate::metrics::ProcessFact;
 
 /// A process, held by its directory in procfs: once it is dead nothing can be read through it, whoever gets its number.
 #[derive(Debug)]
 pub(super) struct Process {
     /// Its number in the pid namespace of the procfs that we read.
     pub pid: u32,
-    directory: File,
+    directory: Arc<File>,
     path: PathBuf,
     /// The right to be held from pass to pass.
     pub counted: Option<Counted>,
@@ -28,20 +28,20 @@ pub(super) struct Process {
 pub(super) struct NetworkNamespace(u64);
 
 impl Process {
-    /// Takes hold of process `pid`, if it is in the cgroup of this container.
+    /// Takes hold of process `pid`, if it is in the container at this cgroup path, and in none within that.
     ///
     /// In a captured tree (`live` false) a process without a `cgroup` file is taken at its word.
     ///
     /// # Errors
     /// The system's, or `NotFound` where the process is in another cgroup by now.
-    pub(super) fn open(procfs: &Path, pid: u32, container: ContainerId, live: bool) -> io::Result<Self> {
+    pub(super) fn open(procfs: &Path, pid: u32, container: &str, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
-        let process = Self { pid, directory: File::open(&path)?, path, counted: None };
+        let process = Self { pid, directory: Arc::new(File::open(&path)?), path, counted: None };
         match process.open_file("cgroup") {
             Ok(mut file) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;
-                if !text.contains(&container.to_string()) {
+                if !is_in(&text, container) {
                     return Err(io::ErrorKind::NotFound.into());
                 }
             }
@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// Its directory, which stays this process' own.
-    pub(super) fn directory(&self) -> &File {
+    pub(super) fn directory(&self) -> &Arc<File> {
         &self.directory
     }
 
@@ -72,16 +72,21 @@ impl Process {
     pub(super) fn namespace(&self, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
         namespace(&self.path, net_dev, live)
     }
+}
 
-    /// Counts in a socket table of the process' network namespace.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(super) fn socket_table(&self, name: &str) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        self.open_file(&format!("net/{name}"))?.read_to_end(&mut text)?;
-        Ok(text)
-    }
+/// Whether the text of `/proc/PID/cgroup` is that of a process of the container at this path.
+///
+/// Paths are compared by the container ids in them, from the outermost to the innermost: in a cgroup namespace of our own they
+/// begin otherwise. A process in a container within the container is that one's, and so is one in a cgroup that is named
+/// like another container.
+fn is_in(cgroups: &str, container: &str) -> bool {
+    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    ids(container).next().is_some() && paths.into_iter().any(|path| ids(path).eq(ids(container)))
+}
+
+/// The container ids in a cgroup path: runs of 64 hex digits.
+fn ids(path: &str) -> impl Iterator<Item = &str> {
+    path.split(|character: char| !character.is_ascii_hexdigit()).filter(|run| run.len() == 64)
 }
 
 /// The network namespace of the host: that of process 1.
@@ -99,26 +104,6 @@ fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetworkNamesp
     let link = fs::read_link(process.join("ns/net")).ok()?;
     let text = link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
     number(text.as_bytes()).map(NetworkNamespace)
-}
-
-/// Counts one thing in the text of `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
-#[must_use]
-pub(super) fn count_sockets(table: &[u8], count: SocketCount) -> u64 {
-    lines(table).skip(1).filter_map(|line| count_socket(line, count)).sum()
-}
-
-/// Columns: number, local, remote, state, `tx:rx` queues, timer, retransmits, uid, timeout, inode, … and drops at the end.
-fn count_socket(line: &[u8], count: SocketCount) -> Option<u64> {
-    match count {
-        SocketCount::State(wanted) => Some(u64::from(hexadecimal(words(line).nth(3)?)? == u64::from(wanted))),
-        SocketCount::TxQueued => hexadecimal(super::format::split_once(words(line).nth(4)?, b':')?.0),
-        SocketCount::RxQueued => hexadecimal(super::format::split_once(words(line).nth(4)?, b':')?.1),
-        SocketCount::Dropped => number(words(line).nth(12)?),
-    }
-}
-
-fn hexadecimal(text: &[u8]) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
 /// Sums over processes. A process that ends while it is counted counts for nothing; none where there is no process, or no limit.
@@ -178,35 +163,45 @@ fn open_files(limits: &[u8]) -> Option<u64> {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::{Process, ProcessFact, SocketCount, count_processes, count_sockets};
-    use crate::discover::ContainerId;
-
-    const TCP: &[u8] =
-        b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-   0: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n\
-   1: 0100007F:1F91 0100007F:9C40 01 0000000A:00000010 00:00000000 00000000     0        0 2 1 0 20 4 30 10 -1\n";
-
-    #[test]
-    fn sockets_are_counted_by_state_and_queue() {
-        assert_eq!(count_sockets(TCP, SocketCount::State(10)), 1);
-        assert_eq!(count_sockets(TCP, SocketCount::State(1)), 1);
-        assert_eq!(count_sockets(TCP, SocketCount::State(6)), 0);
-        assert_eq!(count_sockets(TCP, SocketCount::TxQueued), 10);
-        assert_eq!(count_sockets(TCP, SocketCount::RxQueued), 16);
-    }
+    use super::{Process, ProcessFact, count_processes};
 
     #[test]
     fn a_process_of_another_cgroup_is_refused() {
-        let id = ContainerId::parse("0123456789abcdef".repeat(4).as_bytes()).unwrap();
-        let error = Process::open("/proc".as_ref(), std::process::id(), id, true).unwrap_err();
+        let path = format!("/docker/{}", "0123456789abcdef".repeat(4));
+        let error = Process::open("/proc".as_ref(), std::process::id(), &path, true).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_process_belongs_to_the_innermost_container_in_its_path() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let text = |path: &str| format!("12:pids:/user.slice\n0::{path}\n");
+        for (path, container, expected) in [
+            (format!("/docker/{a}"), format!("/docker/{a}"), true),
+            (format!("/docker/{a}/init.scope"), format!("/docker/{a}"), true),
+            (format!("/../{a}"), format!("/docker/{a}"), true),
+            (format!("/docker/{a}/docker/{b}"), format!("/docker/{a}/docker/{b}"), true),
+            (format!("/docker/{a}/docker/{b}"), format!("/docker/{a}"), false),
+            (format!("/docker/{b}/docker/{a}"), format!("/docker/{a}"), false),
+            (format!("/system.slice/docker-{a}.scope"), format!("/system.slice/docker-{a}.scope"), true),
+            (format!("/docker/{a}0"), format!("/docker/{a}"), false),
+            ("/".to_owned(), format!("/docker/{a}"), false),
+            ("/".to_owned(), "/".to_owned(), false),
+        ] {
+            assert_eq!(super::is_in(&text(&path), &container), expected, "{path} {container}");
+        }
     }
 
     #[test]
     fn a_dead_process_reads_nothing_whoever_gets_its_number() {
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
         let path = std::path::PathBuf::from("/proc").join(child.id().to_string());
-        let process = Process { pid: child.id(), directory: std::fs::File::open(&path).unwrap(), path, counted: None };
+        let process = Process {
+            pid: child.id(),
+            directory: std::sync::Arc::new(std::fs::File::open(&path).unwrap()),
+            path,
+            counted: None,
+        };
         assert!(process.open_file("net/dev").is_ok());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,15 +1,17 @@
 //! What is read of a container through its processes: their number, one of them to read the network through, what they hold open,
-//! their sockets, and the filesystem they live on.
+//! and the filesystem they live on.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::container::Container;
-use super::disk::{Place, figure};
+use super::disk::Place;
 use super::file::{Handle, Outcome};
 use super::fill::{pids_below, read_pids};
-use super::process::{Process, count_processes, count_sockets};
+use super::measure::Question;
+use super::process::{Process, count_processes};
 use super::reader::{Pass, Reader, reason};
 use super::renewal::{TURNS, in_turns};
 use super::timing::Timing;
@@ -89,7 +91,7 @@ impl Reader {
     }
 
     /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
-    fn choose_process(&mut self, container: &mut Container, names: &Names) {
+    pub(super) fn choose_process(&mut self, container: &mut Container, names: &Names) {
         let Some(id) = container.id else { return };
         let visible = container.pids.iter().any(|pid| *pid != 0);
         if container.process.as_ref().is_some_and(|process| !visible || container.pids.contains(&process.pid)) {
@@ -100,9 +102,12 @@ impl Reader {
         // also the only way where the list hides its processes from us, if procfs is the host's.
         let engine = names.containers.get(&id).and_then(|meta| meta.pid);
         let known = engine.filter(|pid| !visible || container.pids.contains(pid));
+        // Without the engine, the oldest: it has the lowest number.
+        container.pids.sort_unstable();
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
-        container.process =
-            candidates.take(CANDIDATES).find_map(|pid| Process::open(&self.procfs, pid, id, self.live).ok());
+        container.process = candidates
+            .take(CANDIDATES)
+            .find_map(|pid| Process::open(&self.procfs, pid, &container.path, self.live).ok());
         if let Some(process) = &mut container.process {
             process.counted = self.files.count();
         }
@@ -119,20 +124,6 @@ impl Reader {
                 "the containers' processes are outside of our pid namespace: their number and their network cannot be read; run the \
                  exporter with --pid=host"
             );
-        }
-    }
-
-    /// Sockets of the container's network namespace, by state.
-    pub(super) fn read_sockets(&self, container: &mut Container) {
-        let Some(process) = container.process.as_ref() else { return };
-        let mut table: Option<(&str, Vec<u8>)> = None;
-        for (name, count, slot) in &self.plan.sockets {
-            if table.as_ref().is_none_or(|(known, _)| known != name) {
-                table = process.socket_table(name).ok().map(|text| (*name, text));
-            }
-            if let Some((_, text)) = &table {
-                container.sample.set(*slot, count_sockets(text, *count));
-            }
         }
     }
 
@@ -160,32 +151,64 @@ impl Reader {
         }
     }
 
-    /// The size of the writable layer, as the engine has told it, and of the filesystem that it is on.
-    pub(super) fn read_disk(&mut self, container: &mut Container, names: &Names, timing: &mut Timing) {
+    /// The size of the writable layer, as the engine has told it; asks for that of the filesystem that it is on.
+    pub(super) fn begin_disk(&mut self, container: &mut Container, index: usize, names: &Names, timing: &mut Timing) {
         if let (None, Some(process)) = (&container.disk, &container.process) {
             container.disk = Some(Place::find(process, &self.procfs, &self.own));
         }
-        let place = container.disk.clone().unwrap_or_default();
-        let figures = container.process.as_ref().filter(|_| self.live).map(|process| place.measure(process));
-        if let Some(Err(error)) = &figures {
-            self.lacks_disk(container, error, timing);
+        if let Some(size) = container.id.and_then(|id| names.sizes.get(&id)).copied() {
+            self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
         }
-        let figures = figures.and_then(Result::ok);
-        let size = container.id.and_then(|id| names.sizes.get(&id)).copied();
-        let key = self.devices.place(place.device, place.source.as_deref(), self.labels.of_mut(Dimension::Device));
+        let (Some(process), Some(place)) = (container.process.as_ref().filter(|_| self.live), &container.disk) else {
+            return;
+        };
+        let question = Question { index, life: container.life, root: place.root(process) };
+        if !self.measure.ask(question, container.disk_has_hung) {
+            self.lacks_disk(container, &io::ErrorKind::TimedOut.into(), timing);
+        }
+    }
+
+    /// The sizes of the filesystems, of those that answer in time.
+    pub(super) fn end_disks(&mut self, pass: Pass<'_>, timing: &mut Timing) {
+        if !pass.collectors.has(Collector::Disk) || self.plan.disks.is_empty() {
+            return;
+        }
+        let mut containers = std::mem::take(&mut self.containers);
+        let measure = self.measure.clone();
+        measure.answers(|index, answer| {
+            let Some(container) = containers.get_mut(index) else { return };
+            match answer {
+                Ok(figures) => self.fill_disk(container, |fact| figures.get(fact)),
+                Err(error) => self.lacks_disk(container, &error, timing),
+            }
+        });
+        self.containers = containers;
+        timing.lap(Collector::Disk);
+    }
+
+    fn fill_disk(&mut self, container: &mut Container, value: impl Fn(DiskFact) -> Option<u64>) {
+        let Container { disk, sample, .. } = container;
+        let (device, source) = disk.as_ref().map_or((None, None), |place| (place.device, place.source.as_deref()));
+        let key = self.devices.place(device, source, self.labels.of_mut(Dimension::Device));
         for (fact, column) in &self.plan.disks {
-            let value =
-                if *fact == DiskFact::Usage { size } else { figures.as_ref().and_then(|all| figure(*fact, all)) };
-            if let Some(value) = value {
-                container.sample.table_mut(Dimension::Device).set(key, *column, value);
+            if let Some(value) = value(*fact) {
+                sample.table_mut(Dimension::Device).set(key, *column, value);
             }
         }
     }
 
-    fn lacks_disk(&mut self, container: &Container, error: &std::io::Error, timing: &mut Timing) {
-        self.own.count_read_error("root", reason(error));
+    fn lacks_disk(&mut self, container: &mut Container, error: &io::Error, timing: &mut Timing) {
+        let hangs = error.kind() == io::ErrorKind::TimedOut;
+        self.own.count_read_error("root", if hangs { "hangs" } else { reason(error) });
         timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
-        if self.is_first(Collector::Disk) {
+        if hangs && !std::mem::replace(&mut container.disk_has_hung, true) {
+            warn!(
+                container = %container.path,
+                "the filesystem of this container does not answer statfs: its size is left out until it does (look for a FUSE or \
+                 network mount whose server is stopped or cannot be reached)"
+            );
+        }
+        if !hangs && self.is_first(Collector::Disk) {
             warn!(
                 %error, container = %container.path,
                 "the size of this container's filesystem cannot be read: give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE), or \
@@ -195,7 +218,7 @@ impl Reader {
     }
 
     /// Whether a shortcoming of this collector has not been told yet.
-    fn is_first(&mut self, collector: Collector) -> bool {
+    pub(super) fn is_first(&mut self, collector: Collector) -> bool {
         let first = !self.told.has(collector);
         self.told = self.told.with(collector);
         first

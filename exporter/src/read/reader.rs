@@ -10,11 +10,13 @@ use super::devices::Devices;
 use super::file::{Files, Handle, Outcome};
 use super::fill::parse;
 use super::links::Links;
+use super::measure::Measure;
 use super::network::{HostInterfaces, Namespaces};
 use super::plan::Plan;
 use super::real_interfaces::RealInterfaces;
 use super::sample::Labels;
 use super::snapshot::Snapshot;
+use super::sockets::{SocketTurns, Sockets};
 use super::tiers::{Tiers, Ways};
 use super::timing::Timing;
 use crate::discover::{Changes, ContainerId, Hierarchy};
@@ -44,6 +46,8 @@ pub struct Reader {
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
     pub(super) links: Links,
+    pub(super) sockets: Sockets,
+    pub(super) measure: Measure,
     pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
@@ -72,6 +76,9 @@ pub struct Progress {
     now: Instant,
     /// Index of the next container.
     next: usize,
+    /// Whether the filesystems are measured.
+    disks: bool,
+    sockets: SocketTurns,
     timing: Timing,
 }
 
@@ -91,6 +98,8 @@ impl Reader {
             containers: Vec::new(),
             lives: 0,
             links: Links::new(procfs, live, own.clone()),
+            sockets: Sockets::default(),
+            measure: Measure::default(),
             host_interfaces: None,
             real_interfaces: RealInterfaces::new(procfs),
             own,
@@ -187,27 +196,35 @@ impl Reader {
         if self.labels.trim() {
             self.devices.forget();
         }
-        self.namespaces.begin(&self.procfs, self.live);
+        self.devices.begin();
+        self.namespaces.begin(&self.procfs, self.live, self.containers.len());
+        self.measure.begin();
         self.read_probes(pass, now, &mut timing);
         self.begin_devices();
         let mut containers = std::mem::take(&mut self.containers);
         self.take_snapshot(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
         self.containers = containers;
-        Progress { now, next: 0, timing }
+        Progress { now, next: 0, disks: false, sockets: SocketTurns::default(), timing }
     }
 
     /// Reads the next containers until the pass's deadline. Returns whether all are read.
     pub fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
         let mut containers = std::mem::take(&mut self.containers);
-        let Progress { now, next, timing } = progress;
+        let Progress { now, next, disks, sockets, timing } = progress;
         timing.resume();
         while *next < containers.len() && pass.deadline.is_none_or(|deadline| timing.last() < deadline) {
             self.read_container(&mut containers, *next, pass, *now, timing);
             *next += 1;
         }
         self.containers = containers;
-        *next == self.containers.len()
+        if *next < self.containers.len() {
+            return false;
+        }
+        if !std::mem::replace(disks, true) {
+            self.end_disks(pass, timing);
+        }
+        self.advance_sockets(sockets, pass, timing)
     }
 
     /// Makes the samples those of an unfinished pass: clears the values of earlier passes. Returns the time so far.
@@ -216,17 +233,22 @@ impl Reader {
         let mut timing = progress.timing.clone();
         if !unread.is_empty() {
             timing.fail(pass.collectors);
+            self.namespaces.unsettle();
         }
         for container in unread {
             container.sample.clear();
         }
         self.host.sample.clear();
+        if progress.sockets.lacks(self.containers.len()) {
+            timing.fail(CollectorSet::EMPTY.with(Collector::Tcp));
+        }
         timing
     }
 
     /// Ends a pass, whether or not all containers are read, with the host's own values.
     pub fn finish(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         let mut timing = self.interim(progress, pass);
+        self.end_sockets(&progress.sockets, pass);
         if pass.collectors.has(Collector::Network) {
             self.links.end();
         }
@@ -262,7 +284,8 @@ impl Reader {
             self.list_processes(container, pass, tasks, now);
             timing.lap(Collector::Pids);
             if wants(Collector::Network) || wants(Collector::Tcp) {
-                self.read_network(containers, place, pass, timing);
+                self.report_network(containers, place, pass);
+                timing.lap(Collector::Network);
             }
             let Some(container) = containers.get_mut(place) else { return };
             if wants(Collector::Process) {
@@ -270,7 +293,7 @@ impl Reader {
                 timing.lap(Collector::Process);
             }
             if wants(Collector::Disk) {
-                self.read_disk(container, pass.names, timing);
+                self.begin_disk(container, place, pass.names, timing);
                 timing.lap(Collector::Disk);
             }
             container.process.take_if(|process| process.counted.is_none());

@@ -228,6 +228,50 @@ fn a_shared_network_namespace_is_reported_once_under_its_owner() {
 }
 
 #[test]
+fn a_process_that_enters_another_container_s_network_namespace_does_not_take_its_interfaces() {
+    let host = Host::new();
+    host.container(A, 20, 7);
+    host.container(B, 30, 8);
+    let (mut reader, mut discovery, rows) = host.reader();
+    let name = "container_network_receive_bytes_total";
+    let mut both = || {
+        pass(&mut reader, &mut discovery, CollectorSet::defaults());
+        [A, B].map(|id| value(&rows, sample_of(&reader, id), name))
+    };
+    assert_eq!(both(), [Some(2000), Some(3000)]);
+    let enter = |pid: u32, namespace: u32| {
+        let link = host.root.path().join(format!("proc/{pid}/ns/net"));
+        fs::remove_file(&link).unwrap();
+        symlink(format!("net:[{namespace}]"), link).unwrap();
+    };
+    // The older process, and the one that comes first, enters the other one's.
+    enter(20, 8);
+    assert_eq!((both(), both()), ([None, Some(3000)], [None, Some(3000)]));
+    enter(20, 1);
+    assert_eq!(both(), [None, Some(3000)]);
+    enter(20, 7);
+    assert_eq!(both(), [Some(2000), Some(3000)]);
+}
+
+#[test]
+fn a_container_within_a_container_reports_its_own_network() {
+    let host = Host::new();
+    host.file(A, "cgroup.procs", "");
+    host.file(A, &format!("docker/{B}/cgroup.procs"), "40\n");
+    let line = "eth0: 4000 1 0 0 0 0 0 0 2 2 0 0 0 0 0 0";
+    host.process(40, &format!("/system.slice/docker-{A}.scope/docker/{B}"), 7, line);
+    let (mut reader, mut discovery, rows) = host.reader();
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    pass(&mut reader, &mut discovery, CollectorSet::defaults());
+    let name = "container_network_receive_bytes_total";
+    let received: Vec<Option<u64>> =
+        reader.containers().iter().map(|container| value(&rows, &container.sample, name)).collect();
+    assert_eq!(received.first(), Some(&None));
+    // Whether the inner one is found is not judged here.
+    assert!(received.iter().skip(1).all(|value| *value == Some(4000)), "{received:?}");
+}
+
+#[test]
 fn a_host_network_container_gets_no_interfaces_and_the_host_does() {
     let host = Host::new();
     host.container(A, 30, 1);

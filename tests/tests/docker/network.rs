@@ -1,8 +1,9 @@
 //! Bytes over the bridge, and whose interfaces are whose.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,7 @@ use exporter_tests::{Container, Engine, Exporter, wait};
 use super::{bracketed, named};
 
 const RECEIVED: &str = "container_network_receive_bytes_total";
+const LISTENING: &str = "container_network_tcp_usage_total";
 const PAYLOAD: usize = 3_000_000;
 
 /// What the kernel says that the interface of a process' namespace has received.
@@ -95,4 +97,117 @@ fn a_shared_namespace_is_reported_once_under_its_owner() {
             .unwrap();
         exporter.stop().unwrap();
     }
+}
+
+/// A container whose first process waits until it is told a process to enter the network namespace of.
+fn visitor<'e>(engine: &'e Engine, what: &str) -> Container<'e> {
+    let script = "while [ ! -s /go ]; do sleep 0.05; done; exec busybox nsenter --net=/proc/$(cat /go)/ns/net sleep 1d";
+    let options = ["--network=bridge", "--privileged", "--pid=host"];
+    Container::run(engine, what, &options, &["sh", "-c", script]).unwrap()
+}
+
+fn enter(visitor: &Container<'_>, target: u32) {
+    let network = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    visitor.exec(&["sh", "-c", &format!("echo {target} > /go")]).unwrap();
+    let pid = visitor.pid().unwrap();
+    wait::eventually(Duration::from_secs(20), "the visitor to enter", || {
+        ensure!(network(pid) == network(target), "not yet");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_process_that_enters_another_container_s_network_does_not_take_its_interfaces() {
+    let engine = Engine::shared().unwrap();
+    // The visitor is the older one: its process has the lower number.
+    let visitor = visitor(engine, "visitor");
+    let owner = Container::sleeping(engine, "visited", &["--network=bridge"]).unwrap();
+    let exporters = [Exporter::with(engine).unwrap(), Exporter::builder().start().unwrap()];
+    let count = |exporter: &Exporter, container: &Container<'_>| -> Result<usize> {
+        let exposition = exporter.scrape()?;
+        Ok(exposition.container(&container.id).filter(|sample| sample.name == RECEIVED).count())
+    };
+    for exporter in &exporters {
+        wait::eventually(Duration::from_secs(10), "both containers' interfaces", || {
+            let both = (count(exporter, &visitor)?, count(exporter, &owner)?);
+            ensure!(both == (1, 1), "{both:?}");
+            Ok(())
+        })
+        .unwrap();
+    }
+    enter(&visitor, owner.pid().unwrap());
+    for exporter in exporters {
+        for _ in 0..5 {
+            assert_eq!(count(&exporter, &owner).unwrap(), 1);
+        }
+        exporter.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_process_that_enters_the_host_s_network_does_not_show_the_host_s_interfaces_and_sockets() {
+    let engine = Engine::shared().unwrap();
+    let visitor = visitor(engine, "tohost");
+    let exporter = Exporter::builder().docker(engine).flag("--collector.tcp").start().unwrap();
+    named(&exporter, &visitor).unwrap();
+    enter(&visitor, 1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..5 {
+        let exposition = exporter.scrape().unwrap();
+        let host = exposition.one(LISTENING, &[("id", "/"), ("tcp_state", "listen")]).is_ok();
+        assert!(!host, "the host's sockets are nobody's");
+        for sample in exposition.container(&visitor.id) {
+            // Its own interface may be shown until its file is read again.
+            let is_own = sample.name != LISTENING && sample.label("interface") == "eth0" && sample.value < 1e6;
+            assert!(!sample.name.starts_with("container_network_") || is_own, "{sample:?}");
+        }
+    }
+    drop(listener);
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn a_container_with_a_great_many_sockets_goes_without_their_count_alone() {
+    const SOCKETS: &str = r"
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (40000, 40000))
+held = []
+for number in range(21000):
+    held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    held[-1].bind(('127.0.%d.1' % (number % 250), 0))
+print('ready', flush=True)
+sys.stdin.read()
+";
+    let engine = Engine::shared().unwrap();
+    let crowded = Container::sleeping(engine, "crowded", &["--network=bridge"]).unwrap();
+    let other = Container::sleeping(engine, "quiet", &["--network=bridge"]).unwrap();
+    let network = format!("--net=/proc/{}/ns/net", crowded.pid().unwrap());
+    let mut holder = Command::new("nsenter")
+        .args([&network, "python3", "-c", SOCKETS])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    holder.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+    let exporter = Exporter::builder().docker(engine).flag("--collector.tcp").start().unwrap();
+    named(&exporter, &other).unwrap();
+    let exposition = exporter.scrape().unwrap();
+    assert!(exposition.has(LISTENING, &[("name", &other.name), ("tcp_state", "listen")]));
+    assert!(!exposition.has(LISTENING, &[("name", &crowded.name)]));
+    assert!(exposition.has(RECEIVED, &[("name", &crowded.name)]));
+    let success = "docker_stats_exporter_scrape_collector_success";
+    assert!(exposition.value(success, &[("collector", "tcp")]).unwrap() < 1.0);
+    assert!(exposition.value(success, &[("collector", "network")]).unwrap() > 0.0);
+    let left_out = [("file", "net/tcp"), ("reason", "too_large")];
+    assert!(exposition.value("docker_stats_exporter_read_errors_total", &left_out).unwrap() > 0.0);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    // It is counted again, if not at once.
+    wait::eventually(Duration::from_mins(1), "the few sockets to be counted", || {
+        exporter.scrape()?.one(LISTENING, &[("name", &crowded.name), ("tcp_state", "listen")]).map(drop)
+    })
+    .unwrap();
+    exporter.stop().unwrap();
 }
