@@ -196,7 +196,6 @@ impl Reader {
         if self.labels.trim() {
             self.devices.forget();
         }
-        self.devices.begin();
         self.namespaces.begin(&self.procfs, self.live, self.containers.len());
         self.measure.begin();
         self.read_probes(pass, now, &mut timing);

@@ -102,7 +102,7 @@ fn a_shared_namespace_is_reported_once_under_its_owner() {
 /// A container whose first process waits until it is told a process to enter the network namespace of.
 fn visitor<'e>(engine: &'e Engine, what: &str) -> Container<'e> {
     let script = "while [ ! -s /go ]; do sleep 0.05; done; exec busybox nsenter --net=/proc/$(cat /go)/ns/net sleep 1d";
-    let options = ["--network=bridge", "--privileged", "--pid=host"];
+    let options = ["--network=bridge", "--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--pid=host"];
     Container::run(engine, what, &options, &["sh", "-c", script]).unwrap()
 }
 
@@ -151,7 +151,8 @@ fn a_process_that_enters_the_host_s_network_does_not_show_the_host_s_interfaces_
     let visitor = visitor(engine, "tohost");
     let exporter = Exporter::builder().docker(engine).flag("--collector.tcp").start().unwrap();
     named(&exporter, &visitor).unwrap();
-    enter(&visitor, 1);
+    // We are in it.
+    enter(&visitor, std::process::id());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for _ in 0..5 {
         let exposition = exporter.scrape().unwrap();
@@ -170,14 +171,22 @@ fn a_process_that_enters_the_host_s_network_does_not_show_the_host_s_interfaces_
 #[test]
 fn a_container_with_a_great_many_sockets_goes_without_their_count_alone() {
     const SOCKETS: &str = r"
-import resource, socket, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (40000, 40000))
-held = []
-for number in range(21000):
-    held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    held[-1].bind(('127.0.%d.1' % (number % 250), 0))
+import os, resource, socket, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for process in range(3):
+    ready = os.pipe()
+    if os.fork() == 0:
+        held = []
+        for number in range(7500):
+            held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            held[-1].bind(('127.%d.%d.1' % (process, number % 250), 0))
+        os.write(ready[1], b'x')
+        sys.stdin.read()
+        os._exit(0)
+    os.read(ready[0], 1)
 print('ready', flush=True)
-sys.stdin.read()
+os.wait()
 ";
     let engine = Engine::shared().unwrap();
     let crowded = Container::sleeping(engine, "crowded", &["--network=bridge"]).unwrap();

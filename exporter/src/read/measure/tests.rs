@@ -1,3 +1,5 @@
+//! Real FUSE filesystems whose server stops answering.
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::process::{Child, Command, Stdio};

@@ -378,11 +378,11 @@ mod tests {
     fn two_thousand_interfaces_and_one_with_hundreds_of_names_are_all_in_both_dumps() {
         use std::fmt::Write as _;
         let mut commands = String::new();
-        for number in 0..2000 {
-            writeln!(commands, "link add d{number} type dummy").unwrap();
+        for number in 0..1000 {
+            writeln!(commands, "link add d{number} type veth peer name e{number}").unwrap();
         }
         for number in 0..400 {
-            writeln!(commands, "link property add dev d1000 altname n{number:0>119}").unwrap();
+            writeln!(commands, "link property add dev d500 altname n{number:0>119}").unwrap();
         }
         let mut netlink = in_a_namespace(&commands);
         let mut links = indices(&mut netlink);
