@@ -14,6 +14,12 @@ mod host;
 #[path = "hosts/later.rs"]
 mod later;
 #[cfg(test)]
+#[path = "hosts/mounts.rs"]
+mod mounts;
+#[cfg(test)]
+#[path = "hosts/namespace.rs"]
+mod namespace;
+#[cfg(test)]
 #[path = "hosts/shapes.rs"]
 mod shapes;
 #[cfg(test)]

@@ -209,10 +209,17 @@ impl Hierarchy {
         &self.searched
     }
 
-    /// The first of the searched trees that has the cgroup at `path` (with a leading slash): its processes are listed there.
+    /// Which of the searched trees lists the processes of the cgroup at `path` (with a leading slash): the first where there
+    /// are any, as an engine may make a cgroup in a tree and not use it; else the first that has the cgroup.
     #[must_use]
     pub fn home(&self, path: &str) -> Option<usize> {
-        self.searched.iter().position(|tree| cgroup::directory(&tree.path, path).is_dir())
+        let directories = || self.searched.iter().map(|tree| cgroup::directory(&tree.path, path));
+        let has_processes = |directory: PathBuf| {
+            // v2 writes 0 for a process that our pid namespace does not hold, v1 nothing.
+            let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            list.lines().any(|pid| pid != "0")
+        };
+        directories().position(has_processes).or_else(|| directories().position(|directory| directory.is_dir()))
     }
 }
 
@@ -346,6 +353,9 @@ mod tests {
         assert_eq!(searched(&hierarchy), ["v2", "cpu,cpuacct", "blkio", "devices"]);
         fs::create_dir_all(root.path().join("blkio/docker/container")).unwrap();
         assert_eq!(hierarchy.home("/docker/container"), Some(2));
+        fs::create_dir_all(root.path().join("devices/docker/container")).unwrap();
+        fs::write(root.path().join("devices/docker/container/cgroup.procs"), "1\n").unwrap();
+        assert_eq!(hierarchy.home("/docker/container"), Some(3));
         assert!(hierarchy.home("/docker/other").is_none());
     }
 

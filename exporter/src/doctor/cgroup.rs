@@ -117,7 +117,7 @@ pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path)
         names.push(name);
         let what = format!("controller {name}");
         let problem = match tree.filter(|_| present.iter().any(|present| present == name)) {
-            None => Some(absent(name, needed.kernel, procfs)),
+            None => Some(absent(name, needed.kernel, hierarchy, procfs)),
             Some(tree) => without_cgroup(tree, found).or_else(|| not_delegated(name, tree, found)),
         };
         lines.extend(problem.map(|(found, hint)| Line::warn(what, format!("{found}: no {}", needed.metrics), hint)));
@@ -131,13 +131,21 @@ pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path)
 /// What was found, and what helps.
 type Problem = (String, String);
 
-fn absent(name: &str, kernel: &str, procfs: &Path) -> Problem {
+fn absent(name: &str, kernel: &str, hierarchy: &Hierarchy, procfs: &Path) -> Problem {
     let enable = if name == "memory" {
         "boot with `cgroup_enable=memory` (v1: `swapaccount=1` too) on the kernel's command line".to_owned()
     } else {
         format!("boot without cgroup_disable={name} on the kernel's command line")
     };
     let (found, hint) = match boot_state(name, procfs) {
+        Boot::On if hierarchy.kind() == Kind::V2 && hierarchy.is_private() => (
+            "the kernel has it, this guest does not",
+            format!("on the host: +{name} into cgroup.subtree_control of the cgroups above the guest"),
+        ),
+        Boot::On if hierarchy.kind() == Kind::V2 => (
+            "the kernel has it, the v2 tree does not: a v1 mount holds it",
+            format!("unmount that, or boot with cgroup_no_v1={name} on the kernel's command line"),
+        ),
         Boot::On => (
             "the kernel has it, the tree does not: it is not mounted there",
             format!(

@@ -160,6 +160,17 @@ fn a_guest_without_containers_is_sound() {
 }
 
 #[test]
+fn a_controller_that_a_v2_tree_lacks_is_not_to_be_mounted_as_v1() {
+    let cgroups = "#subsys_name hierarchy num_cgroups enabled\npids 3 1 1\n";
+    let root = [("sys/cgroup.controllers", "cpu io memory"), ("proc/cgroups", cgroups)];
+    let host = report(&root, &[]);
+    assert!(line(&host, "controller pids").cure.contains("cgroup_no_v1=pids"), "{host}");
+    let guest = [&root[..], &[("sys/cgroup.type", "domain"), ("sys/init.scope/cgroup.procs", "1\n")]].concat();
+    let guest = report(&guest, &[]);
+    assert!(line(&guest, "controller pids").cure.starts_with("on the host: +pids into"), "{guest}");
+}
+
+#[test]
 fn no_container_is_no_illness() {
     let report = report(&[("sys/cgroup.controllers", "cpu io memory pids")], &[]);
     assert_eq!(line(&report, "containers in the tree").verdict, Verdict::Ok, "{report}");

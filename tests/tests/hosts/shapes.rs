@@ -94,7 +94,8 @@ fn debian11() -> Host {
     host
 }
 
-/// A NAS with Linux 4.4: cgroup v1 alone, no `pids` controller, no pressure; CFQ, whose own files count I/O.
+/// A NAS with Linux 4.4: cgroup v1 alone, no `pids` controller, no pressure; CFQ counts I/O beside the throttle
+/// policy.
 fn nas() -> Host {
     let host = Host::new("nas-4.4-v1");
     std::fs::remove_dir_all(host.path().join("proc/pressure")).unwrap();
@@ -112,8 +113,8 @@ fn nas() -> Host {
             ("blkio.io_service_bytes_recursive", "8:0 Read 4096\n8:0 Write 8192\nTotal 12288\n"),
             ("blkio.io_serviced", "8:0 Read 1\n8:0 Write 2\nTotal 3\n"),
             ("blkio.io_serviced_recursive", "8:0 Read 1\n8:0 Write 2\nTotal 3\n"),
-            ("blkio.throttle.io_service_bytes", "Total 0\n"),
-            ("blkio.throttle.io_serviced", "Total 0\n"),
+            ("blkio.throttle.io_service_bytes", "8:0 Read 4096\n8:0 Write 8192\nTotal 12288\n"),
+            ("blkio.throttle.io_serviced", "8:0 Read 1\n8:0 Write 2\nTotal 3\n"),
         ],
     );
     for tree in ["cpuset", "devices", "freezer"] {

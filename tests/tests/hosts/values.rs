@@ -39,7 +39,7 @@ fn each_host_has_what_its_trees_have_and_nothing_else() {
         let expected = match host.name {
             "hybrid-cgroup_no_v1-memory" | "v2-memory-off" => [all[0], None, all[2], all[3], all[4]],
             // Threads are counted by the pids controller.
-            "nas-4.4-v1" => [all[0], all[1], None, None, all[4]],
+            "nas-4.4-v1" => [all[0], all[1], all[2], None, all[4]],
             "podman-rootless" => [all[0], all[1], None, all[3], all[4]],
             "lxc-guest-without-containers" | "container-without-the-mount" => [None; 5],
             _ => all,
