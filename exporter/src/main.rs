@@ -12,7 +12,8 @@ fn main() -> ExitCode {
     match Config::from(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Command::Serve(config)) => serve(*config),
         Ok(Command::Doctor(config)) => check(&config),
-        Ok(Command::Healthcheck(address)) => ask(&address),
+        Ok(Command::Healthcheck { address, is_given: true }) => ask(&address),
+        Ok(Command::Healthcheck { address, is_given: false }) => ask(&probe::server_address().unwrap_or(address)),
         Ok(Command::Help(text) | Command::Version(text)) => {
             print(&text);
             ExitCode::SUCCESS

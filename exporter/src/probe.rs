@@ -2,6 +2,8 @@
 //!
 //! Not for scrapes: those go through [`crate::docker`].
 
+mod running;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
@@ -11,6 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::config::ListenAddress;
+
+pub use running::server_address;
 
 /// What the whole of a request may take, look-up of the name included.
 const PATIENCE: Duration = Duration::from_secs(5);

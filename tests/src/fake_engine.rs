@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+/// Writes an answer of its own.
+type Handler = Arc<dyn Fn(&mut UnixStream) -> std::io::Result<()> + Send + Sync>;
+
 /// What it answers.
 #[derive(Default)]
 struct Answers {
@@ -20,11 +23,18 @@ struct Answers {
     bodies: BTreeMap<String, Vec<u8>>,
     /// Ends of paths whose answers come late; the latest rule counts.
     delays: Vec<(String, Duration)>,
+    /// Parts of targets whose answers are written by a handler; the latest rule counts.
+    handlers: Vec<(String, Handler)>,
     /// Every request line so far.
     requests: Vec<String>,
 }
 
 impl Answers {
+    fn handler(&self, target: &str) -> Option<Handler> {
+        let rule = self.handlers.iter().rev().find(|(text, _)| target.contains(text));
+        rule.map(|(_, handler)| Arc::clone(handler))
+    }
+
     fn delay(&self, path: &str) -> Duration {
         let rule = self.delays.iter().rev().find(|(end, _)| path.ends_with(end));
         rule.map(|(_, delay)| *delay).unwrap_or_default()
@@ -99,6 +109,16 @@ impl FakeEngine {
         Ok(())
     }
 
+    /// From now on, requests whose target contains `text` are answered by `handler`, after which the connection is closed.
+    pub fn on(&self, text: &str, handler: impl Fn(&mut UnixStream) -> std::io::Result<()> + Send + Sync + 'static) {
+        lock(&self.answers).handlers.push((text.to_owned(), Arc::new(handler)));
+    }
+
+    /// Forgets every handler.
+    pub fn behave(&self) {
+        lock(&self.answers).handlers.clear();
+    }
+
     /// From now on, answers to paths that end so come late; those that wait already, too.
     pub fn delay(&self, path: &str, delay: Duration) {
         lock(&self.answers).delays.push((path.to_owned(), delay));
@@ -167,6 +187,10 @@ fn serve(mut stream: UnixStream, answers: &Mutex<Answers>) -> Result<()> {
     while let Some((target, closes)) = request(&mut reader)? {
         let path = plain_path(&target);
         lock(answers).requests.push(target.clone());
+        let handler = lock(answers).handler(&target);
+        if let Some(handler) = handler {
+            return Ok(handler(&mut stream)?);
+        }
         if path == "/events" {
             return hold(&mut stream);
         }

@@ -15,6 +15,7 @@
 //! | [`http`] | an HTTP client that can misbehave |
 //! | [`exposition`] | a strict parser of the exposition formats and questions to its result |
 //! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition |
+//! | [`proxy`] | a proxy before a real engine that cuts its event streams |
 //! | [`wait`] | waiting for a condition, with a message that says what was seen last |
 
 pub mod bare;
@@ -27,6 +28,7 @@ pub mod fixture;
 pub mod http;
 pub mod judges;
 pub mod kernel;
+pub mod proxy;
 pub mod wait;
 
 pub use container::Container;

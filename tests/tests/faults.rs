@@ -5,6 +5,9 @@
 #[path = "faults/alone.rs"]
 mod alone;
 #[cfg(test)]
+#[path = "faults/bounds.rs"]
+mod bounds;
+#[cfg(test)]
 #[path = "faults/descriptors.rs"]
 mod descriptors;
 #[cfg(test)]
@@ -16,6 +19,9 @@ mod files;
 #[cfg(test)]
 #[path = "faults/hostile.rs"]
 mod hostile;
+#[cfg(test)]
+#[path = "faults/proxy.rs"]
+mod proxy;
 #[cfg(test)]
 #[path = "faults/vanishing.rs"]
 mod vanishing;

@@ -55,7 +55,8 @@ pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
         Some(CommandName::Doctor) => Command::Doctor(Box::new(config)),
         // One answer is enough: all addresses belong to one process.
         Some(CommandName::Healthcheck) => {
-            Command::Healthcheck(config.listen.into_iter().next().unwrap_or(ListenAddress::Any(8081)))
+            let address = config.listen.into_iter().next().unwrap_or(ListenAddress::Any(8081));
+            Command::Healthcheck { address, is_given: flags.iter().any(|flag| flag.name == "web.listen-address") }
         }
     })
 }

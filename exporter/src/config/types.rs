@@ -14,8 +14,13 @@ pub enum Command {
     Serve(Box<Config>),
     /// Checks this host.
     Doctor(Box<Config>),
-    /// Asks the server that listens at this address for its health.
-    Healthcheck(ListenAddress),
+    /// Asks a server for its health.
+    Healthcheck {
+        /// Its first address.
+        address: ListenAddress,
+        /// Whether a flag names it; else it is that of the server that runs beside us, if there is one.
+        is_given: bool,
+    },
     /// Prints this text and exits with 0.
     Help(String),
     /// Prints this text and exits with 0.

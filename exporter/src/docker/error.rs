@@ -186,7 +186,8 @@ pub(super) fn address(endpoint: &DockerEndpoint) -> String {
 
 /// Whether a socket has no name on its own file system any more: the engine has made another one since, which the mount
 /// of the file does not show.
-fn is_unlinked(socket: &Path) -> bool {
+#[must_use]
+pub fn is_unlinked(socket: &Path) -> bool {
     std::fs::metadata(socket).is_ok_and(|socket| socket.nlink() == 0)
 }
 

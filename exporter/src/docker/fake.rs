@@ -49,6 +49,8 @@ pub(super) enum Odd {
     Status(u16),
     /// These bytes, then the connection is closed.
     Bytes(Vec<u8>),
+    /// A good head, and then one byte of white space after the other.
+    Trickle,
     /// Nothing.
     Never,
 }
@@ -71,7 +73,7 @@ pub(super) fn quick() -> Timing {
         call: Duration::from_millis(800),
         list: Duration::from_secs(1),
         sizes: Duration::from_secs(5),
-        whole: Duration::from_secs(3),
+        whole: Duration::from_millis(1500),
         heartbeat: Duration::from_millis(100),
         info: Duration::from_millis(50),
         subscribe: Duration::from_millis(30),
@@ -168,6 +170,7 @@ impl Drop for Fake {
 enum Reply {
     Json(u16, String),
     Bytes(Vec<u8>),
+    Trickle,
     /// And whether they end in the middle of a chunk.
     Events(broadcast::Receiver<String>, bool),
     Never,
@@ -180,6 +183,7 @@ impl World {
         match self.odd.iter().find(|(text, _)| path.contains(text)) {
             Some((_, Odd::Status(code))) => return Reply::Json(*code, "<html>No.</html>".to_owned()),
             Some((_, Odd::Bytes(bytes))) => return Reply::Bytes(bytes.clone()),
+            Some((_, Odd::Trickle)) => return Reply::Trickle,
             Some((_, Odd::Never)) => return Reply::Never,
             None => {}
         }
@@ -272,6 +276,12 @@ async fn answer(mut stream: UnixStream, world: &Mutex<World>) {
         Reply::Json(code, body) => {
             let head = format!("HTTP/1.1 {code} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             drop(stream.write_all((head + &body).as_bytes()).await);
+        }
+        Reply::Trickle => {
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await);
+            while stream.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
         Reply::Events(events, rude) => send_events(stream, events, rude).await,

@@ -25,8 +25,10 @@ use crate::name::{Directory, MAX_CONTAINERS, Rules};
 
 /// Inspections on the way at a time.
 const INSPECTIONS: usize = 8;
-/// A session, or an event stream, that lived shorter than this was no good one: wait before the next.
+/// A session that lived shorter than this was no good one: wait before the next.
 const STABLE: Duration = Duration::from_secs(5);
+/// An event stream that lived shorter than this and told nothing was no good one.
+const STABLE_STREAM: Duration = Duration::from_secs(1);
 /// Event streams in a row that told nothing and were short, before that is logged.
 const FRUITLESS: u32 = 4;
 /// Pieces of the event stream that are read at once, so that a flood does not keep the rest waiting.
@@ -209,7 +211,7 @@ impl Follower {
     /// The event stream ended, or there is none: a proxy may limit its time, or refuse it and still allow the list.
     /// Whether the engine itself is down, the sign of life shows.
     fn resubscribe(&mut self, live: &mut Live, error: Option<Error>) {
-        let lived = live.subscribed().is_some_and(|since| since.elapsed() >= STABLE);
+        let lived = live.subscribed().is_some_and(|since| since.elapsed() >= STABLE_STREAM);
         let refused = error.as_ref().is_some_and(Error::is_refusal);
         if live.told > 0 || lived {
             self.fruitless = 0;
@@ -287,7 +289,7 @@ impl Follower {
         live.lists += 1;
         self.forgiven = false;
         let containers = list.len();
-        let surprise = self.tracker.on_list(list, asked, !read.cut);
+        let surprise = self.tracker.on_list(list, asked, !read.cut && read.skipped == 0);
         if live.subscribed().is_none() {
             self.tracker.events_missed();
         }

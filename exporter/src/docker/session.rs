@@ -204,7 +204,11 @@ impl Session {
                 Err(self.shape(request, "a list of containers"))
             }
         };
-        self.counted("list", first).await
+        let bounded = async {
+            let whole = self.timing.call + self.timing.call;
+            timeout(whole, first).await.unwrap_or_else(|_elapsed| Err(self.timed_out(request, whole)))
+        };
+        self.counted("list", bounded).await
     }
 
     /// Subscribes to `request`. The subscription stands once the head of the answer has come, for which there is no
@@ -306,7 +310,7 @@ impl Session {
     /// Asks, and waits for the head of a good answer.
     async fn ask(&self, request: &str, within: Duration) -> Result<Answer, Error> {
         let target = format!("{}{request}", self.prefix);
-        let answer = timeout(within, self.transport.get(&target)).await;
+        let answer = timeout(within, Box::pin(self.transport.get(&target))).await;
         let answer = answer.map_err(|_elapsed| self.timed_out(request, within))?;
         let answer = answer.map_err(|cause| Error::from_cause(&self.endpoint, request, &cause))?;
         if (200..300).contains(&answer.status) { Ok(answer) } else { Err(self.refusal(request, answer).await) }

@@ -102,7 +102,7 @@ mod tests {
             assert_eq!(reader.names().sizes.get(&id), Some(&0), "known within ten seconds");
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        measure(engine, directory, Duration::from_mins(5), known).await;
+        Box::pin(measure(engine, directory, Duration::from_mins(5), known)).await;
         assert_eq!(fake.requests("size=1"), 1);
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::report::{Line, Verdict};
 use crate::config::DockerEndpoint;
+use crate::docker::is_unlinked;
 use crate::probe::{self, Target};
 
 const WHAT: &str = "Docker";
@@ -26,7 +27,12 @@ pub(super) fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool)
 }
 
 fn over(target: &Target, endpoint: &DockerEndpoint) -> Result<Line, Line> {
-    let version = ask(target, endpoint, "/version")?;
+    let list = "/containers/json?limit=1";
+    // A proxy may refuse it: the version is only for people.
+    let Ok(version) = ask(target, endpoint, "/version") else {
+        ask(target, endpoint, list)?;
+        return Ok(Line::ok(WHAT, format!("engine at {endpoint} lists its containers (GET /version is not answered)")));
+    };
     let (engine, api) = understood(&version).ok_or_else(|| {
         Line::warn(WHAT, format!("what answers at {endpoint} is no Docker engine"), "check --docker.url")
     })?;
@@ -34,7 +40,7 @@ fn over(target: &Target, endpoint: &DockerEndpoint) -> Result<Line, Line> {
         let found = format!("engine {engine} at {endpoint} speaks API {api}; 1.40 is the oldest that is understood");
         return Err(Line::warn(WHAT, found, "Docker 19.03 or later"));
     }
-    ask(target, endpoint, "/containers/json?limit=1")?;
+    ask(target, endpoint, list)?;
     Ok(Line::ok(WHAT, format!("engine {engine} with API {api} at {endpoint}")))
 }
 
@@ -71,6 +77,10 @@ fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
         (_, io::ErrorKind::PermissionDenied) => {
             line("permission denied".to_owned(), "run as root, or docker run --group-add with the group of the socket")
         }
+        (DockerEndpoint::Unix(path), io::ErrorKind::ConnectionRefused) if is_unlinked(path) => line(
+            "nobody listens, as the engine has made a new socket since this one was mounted".to_owned(),
+            "restart this container, or mount the directory: -v /var/run:/var/run:ro",
+        ),
         (_, io::ErrorKind::ConnectionRefused) => line("nobody listens".to_owned(), "start the Docker engine"),
         _ => line(error.to_string(), "check --docker.url"),
     }

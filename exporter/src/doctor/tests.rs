@@ -252,6 +252,8 @@ fn an_engine_is_told_by_its_version_and_by_what_it_allows() {
     let proxied = docker(&[VERSION, "HTTP/1.1 403 Forbidden\r\n\r\n"]);
     assert!(proxied.found.contains("GET /containers/json?limit=1 with status 403"), "{proxied}");
     assert!(proxied.cure.contains("/containers/ID/json"), "{proxied}");
+    let hidden = docker(&["HTTP/1.1 403 Forbidden\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n[]"]);
+    assert!(hidden.verdict == Verdict::Ok && hidden.found.contains("lists its containers"), "{hidden}");
     let old = docker(&["HTTP/1.1 200 OK\r\n\r\n{\"Version\":\"18.09.1\",\"ApiVersion\":\"1.39\"}"]);
     assert!(old.verdict == Verdict::Fail && old.found.contains("1.40 is the oldest"), "{old}");
     let other = docker(&["HTTP/1.1 200 OK\r\n\r\n<html>"]);

@@ -62,6 +62,32 @@ fn healthcheck_asks_the_running_server() {
     assert_eq!(code, Some(1), "{said}");
 }
 
+/// In process and mount namespaces of their own, as in the server's container. The server is process 1, a child of
+/// process 1, or one that runs with fewer privileges and is configured by its environment.
+#[test]
+fn healthcheck_in_the_server_s_container_finds_its_address() {
+    let port = || free_address().unwrap().port();
+    let program = exporter_tests::exporter::binary().unwrap();
+    let flags = "--docker.url=unix:///no/such.sock --ebpf=off --log.level=error";
+    for (address, server) in [
+        (format!("127.0.0.1:{}", port()), "exec \"$0\" --web.listen-address=$1 $2"),
+        (format!(":{}", port()), "exec \"$0\" --web.listen-address $1 --web.listen-address 127.0.0.1:0 $2"),
+        (format!("[::]:{}", port()), "\"$0\" --web.listen-address=$1 $2; true"),
+        (format!("localhost:{}", port()), "WEB_LISTEN_ADDRESS=$1 exec \"$0\" $2"),
+    ] {
+        // Process 1 ends the namespace, and with it everything in it.
+        let script = format!(
+            "mount -t proc proc /proc; (i=0; until \"$0\" healthcheck 2>&1 || [ $i -gt 100 ]; do i=$((i+1)); sleep 0.1; done; \
+             kill -TERM 1; kill -TERM -1) & {server}"
+        );
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--mount", "--fork", "sh", "-c", &script]).arg(&program).args([&address, flags]);
+        let output = command.env_remove("WEB_LISTEN_ADDRESS").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.lines().any(|line| line == "ok"), "{address} {server}: {said}");
+    }
+}
+
 #[test]
 fn doctor_says_what_works() {
     let (code, out, said) = run(Exporter::builder().flag("doctor").flag("--docker.url=unix:///no/such/docker.sock"));

@@ -200,8 +200,16 @@ fn the_command_stands_before_or_after_the_flags() {
         assert_eq!(config.listen, [ListenAddress::Any(1)]);
     }
     let env = [("WEB_LISTEN_ADDRESS", "web:1,:2")];
-    let Ok(Command::Healthcheck(address)) = parse(&["healthcheck"], &env) else { panic!("no health check") };
-    assert_eq!(address, ListenAddress::Host("web".to_owned(), 1));
+    for (args, expected) in [
+        (&["healthcheck"][..], (ListenAddress::Host("web".to_owned(), 1), false)),
+        (
+            &["healthcheck", "--web.listen-address=[::]:3", "--web.listen-address=:4"],
+            (ListenAddress::Host("::".to_owned(), 3), true),
+        ),
+    ] {
+        let Ok(Command::Healthcheck { address, is_given }) = parse(args, &env) else { panic!("{args:?}") };
+        assert_eq!((address, is_given), expected);
+    }
 }
 
 #[test]

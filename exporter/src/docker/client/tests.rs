@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Engine;
 use crate::config::DockerEndpoint;
 use crate::docker::Error;
-use crate::docker::fake::{Fake, quick};
+use crate::docker::fake::{Fake, Odd, quick};
 use crate::metrics::Own;
 
 fn engine(endpoint: DockerEndpoint) -> Engine {
@@ -66,6 +66,19 @@ async fn a_hanging_engine_is_given_up_in_time() {
     let error = fake.engine(&own).connect().await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
     assert_eq!(own.docker_requests.with_label_values(&["version", "timeout"]).get(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
+    let fake = Fake::start([]);
+    let session = engine(DockerEndpoint::Unix(fake.socket())).connect().await.unwrap();
+    fake.world().odd = vec![("/containers".to_owned(), Odd::Trickle)];
+    let error = session.list(drop).await.unwrap_err();
+    assert!(matches!(&error, Error::Timeout { after, .. } if *after == quick().whole), "{error}");
+    let (id, began) = (crate::docker::fake::id('a'), std::time::Instant::now());
+    assert!(matches!(session.inspect(id).await, Err(Error::Timeout { .. })));
+    assert!(began.elapsed() < quick().whole * 3);
+    drop(tokio::time::timeout(quick().whole * 3, session.newest()).await.unwrap().unwrap_err());
 }
 
 #[tokio::test]
