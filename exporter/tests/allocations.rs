@@ -87,6 +87,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
             sample: Some(&container.sample),
             limits: Some(&container.limits),
             meta: None,
+            oom_kills: Some(0),
             last_seen_ms: Some(1),
         })
         .collect();

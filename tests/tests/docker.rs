@@ -37,6 +37,9 @@ mod nested;
 #[path = "docker/network.rs"]
 mod network;
 #[cfg(test)]
+#[path = "docker/oom.rs"]
+mod oom;
+#[cfg(test)]
 #[path = "docker/pids.rs"]
 mod pids;
 #[cfg(test)]

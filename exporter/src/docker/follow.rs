@@ -177,7 +177,8 @@ impl Follower {
     /// A container that is not there any more says nothing of the others; a refusal before any success does.
     fn on_inspected(&mut self, live: &mut Live, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
         match &answer {
-            Ok(_) => (live.heard, live.inspected) = (true, true),
+            // No sign of life: health is asked for all the time, and a silent event stream has to be noticed.
+            Ok(_) => live.inspected = true,
             Err(error) if live.inspected || error.status() == Some(404) => {}
             Err(error) => {
                 if error.is_refusal() {
@@ -197,6 +198,7 @@ impl Follower {
             News::Subscribed => {
                 tracing::debug!("subscribed to events");
                 live.heard = true;
+                self.tracker.subscribed();
                 // What happened before is in a list from now on.
                 live.next_list = Instant::now();
             }
@@ -355,6 +357,7 @@ impl Follower {
     /// Regular duties; a sign of life is asked for only after silence.
     fn on_tick(&mut self, live: &mut Live) {
         self.tracker.tidy();
+        self.tracker.refresh_health(std::time::Instant::now());
         if !std::mem::take(&mut live.heard) {
             live.ask_newest();
         }

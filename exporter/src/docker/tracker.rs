@@ -24,6 +24,9 @@ use crate::name::{Directory, Dropped, HealthStatus, Identity, Meta, Moment, Name
 /// How often a failed inspection is tried again before the next full list.
 const MAX_RETRIES: u8 = 2;
 
+/// Containers inspected for their health in one round: those of which that was done the longest time ago.
+const HEALTH_ROUND: usize = 50;
+
 /// What a list's ages may be off by: they are rounded, and a list takes its time.
 const ROUNDED: Duration = Duration::from_mins(1);
 
@@ -48,6 +51,10 @@ pub(super) struct Tracker {
     listed: Option<Instant>,
     /// Whether events may have been missed since.
     interrupted: bool,
+    /// Rounds of inspections for health so far.
+    health_round: u64,
+    /// Whether the engine has told its events in this session or an earlier one.
+    subscribed: bool,
 }
 
 impl Tracker {
@@ -65,6 +72,8 @@ impl Tracker {
             clock: 0,
             listed: None,
             interrupted: false,
+            health_round: 0,
+            subscribed: false,
         }
     }
 
@@ -111,8 +120,14 @@ impl Tracker {
         }
         let late = track.is_late(event);
         match event.action {
-            Action::Start if !late => track.oom = false,
-            Action::Oom if !late => track.oom = true,
+            Action::Start if !late => {
+                track.oom = false;
+                track.oom_events.start();
+            }
+            Action::Oom => {
+                track.oom |= !late;
+                track.oom_events.record(late);
+            }
             _ => {}
         }
         let ask = event.leaves_questions() || !track.inspected;
@@ -273,6 +288,32 @@ impl Tracker {
         }
     }
 
+    /// Has containers inspected that are not healthy, as their failing streak grows without an event. Only while somebody
+    /// scrapes; to be called every few seconds.
+    pub(super) fn refresh_health(&mut self, now: Instant) {
+        if !self.directory.is_scraped(now) {
+            return;
+        }
+        let names = self.names();
+        let sick = names.containers.values().filter(|meta| meta.removed.is_none() && is_sick(meta));
+        let sick = sick.filter(|meta| !self.asked.contains(&meta.id));
+        let mut rounds: Vec<_> =
+            sick.filter_map(|meta| Some((self.tracks.get(&meta.id)?.health_round, meta.id))).collect();
+        rounds.sort_unstable();
+        self.health_round += 1;
+        for (_, id) in rounds.into_iter().take(HEALTH_ROUND) {
+            if let Some(track) = self.tracks.get_mut(&id) {
+                track.health_round = self.health_round;
+            }
+            self.enqueue(id);
+        }
+    }
+
+    /// The engine tells its events.
+    pub(super) fn subscribed(&mut self) {
+        self.subscribed = true;
+    }
+
     /// Events may be missing since the last list: what is young in the next one may have been restarted.
     pub(super) fn events_missed(&mut self) {
         self.interrupted = true;
@@ -302,8 +343,10 @@ impl Tracker {
     }
 
     /// False where there is no room for the container, which is counted once.
-    fn store(&mut self, meta: Meta) -> bool {
+    fn store(&mut self, mut meta: Meta) -> bool {
         let id = meta.id;
+        let oom_events = self.tracks.get(&id).map(|track| track.oom_events).unwrap_or_default();
+        meta.oom_events = (self.subscribed || oom_events.total() > 0).then_some(oom_events);
         if self.directory.upsert(meta) != Stored::Full {
             self.refused.remove(&id);
             return true;
@@ -339,8 +382,11 @@ fn differs(known: &Meta, listed: &Listed) -> bool {
 
 /// A failing health check's streak grows without an event, and a restart that failed is counted without one.
 fn is_worrying(known: &Meta) -> bool {
-    let sick = known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy);
-    sick || known.state == State::Restarting
+    is_sick(known) || known.state == State::Restarting
+}
+
+fn is_sick(known: &Meta) -> bool {
+    known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy)
 }
 
 fn identify(meta: &mut Meta, identity: &Identity) {

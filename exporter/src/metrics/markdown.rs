@@ -150,6 +150,8 @@ fn source(source: &Source, column: Column) -> String {
             .to_owned()
         }
         Source::Engine(fact) => engine(fact).to_owned(),
+        Source::OomKills(Source::Absent) => "`oom` events".to_owned(),
+        Source::OomKills(kernel) => format!("{}, `oom` events", self::source(kernel, column)),
         Source::Probe(what) => probed(what).to_owned(),
         Source::Machine(fact) => machine(fact).to_owned(),
         Source::Sockets(file, _) => format!("`/proc/PID/net/{file}`"),

@@ -1,6 +1,6 @@
 //! Memory: usage, faults, events and limits. Kernel documentation: `cgroup-v2.rst` (memory), `cgroup-v1/memory.rst`.
 
-use super::Source::{Absent, Difference, FirstOf, Flat, Json, Single, Sum};
+use super::Source::{Absent, Difference, FirstOf, Flat, Json, OomKills, Single, Sum};
 use super::{Collector, Controller, Family, File, HostFact, Limit, Series, Source};
 
 pub(super) const STAT: File = File::new(Controller::Memory, "memory.stat");
@@ -136,8 +136,13 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::Memory,
         "container_oom_events_total",
-        "Processes killed for lack of memory (cgroup v1: Linux 4.13).",
-        &[Series::new(Flat(EVENTS, "oom_kill"), Flat(OOM_CONTROL, "oom_kill"), Absent)],
+        "Processes killed for lack of memory, over all runs of the container since the exporter's start: what the kernel counted \
+         in each run (cgroup v1: Linux 4.13), or the engine's oom events if more.",
+        &[Series::new(
+            OomKills(&Flat(EVENTS, "oom_kill")),
+            OomKills(&Flat(OOM_CONTROL, "oom_kill")),
+            OomKills(&Absent),
+        )],
     ),
     Family::gauge(
         Collector::Memory,

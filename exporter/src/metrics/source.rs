@@ -78,6 +78,8 @@ pub enum Source {
     Limit(Limit),
     /// What the engine says of the container.
     Engine(EngineFact),
+    /// Kills for lack of memory over all runs of a container: the source of this run's count.
+    OomKills(&'static Source),
     /// What an eBPF program has counted.
     Probe(Probed),
     /// A fact of the machine, without container labels.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::interest::Interest;
 use super::{Meta, Moment, State};
 use crate::discover::ContainerId;
 
@@ -44,13 +45,20 @@ pub struct Directory {
     linger: Duration,
     updated: Mutex<HashSet<ContainerId>>,
     settled: AtomicBool,
+    interest: Mutex<Interest>,
 }
 
 impl Directory {
     /// An empty directory that forgets a removed container after `linger`.
     #[must_use]
     pub fn new(linger: Duration) -> Self {
-        Self { names: RwLock::default(), linger, updated: Mutex::default(), settled: AtomicBool::new(false) }
+        Self {
+            names: RwLock::default(),
+            linger,
+            updated: Mutex::default(),
+            settled: AtomicBool::new(false),
+            interest: Mutex::new(Interest::new(Instant::now())),
+        }
     }
 
     /// The current view.
@@ -68,6 +76,17 @@ impl Directory {
     /// An engine's full list has been taken over, or could not be had.
     pub fn set_settled(&self) {
         self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Records a scrape.
+    pub fn scraped(&self, now: Instant) {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner).scraped(now);
+    }
+
+    /// Whether anybody scrapes regularly.
+    #[must_use]
+    pub fn is_scraped(&self, now: Instant) -> bool {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner).lasts(now)
     }
 
     /// The engine has measured the writable layers.

@@ -4,14 +4,17 @@
 
 mod directory;
 mod filter;
+mod interest;
 mod labels;
 mod moment;
+mod oom;
 mod rules;
 
 pub use directory::{Directory, MAX_CONTAINERS, Names, Stored};
 pub use filter::{ContainerFilter, FixedMatch, GlobError};
 pub use labels::{DEFAULT_LABELS, Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
 pub use moment::Moment;
+pub use oom::OomEvents;
 pub use rules::{Identity, Rules};
 
 use crate::discover::ContainerId;
@@ -46,6 +49,8 @@ pub struct Meta {
     pub exit_code: Option<i64>,
     /// The engine saw an out-of-memory kill in the container's last run.
     pub oom_killed: bool,
+    /// The engine's `oom` events; none where it does not tell its events.
+    pub oom_events: Option<OomEvents>,
     /// When it was created, in nanoseconds since the epoch.
     pub created_ns: Option<u64>,
     /// When it was last started, in nanoseconds since the epoch.
@@ -101,6 +106,7 @@ impl Meta {
             restarts: None,
             exit_code: None,
             oom_killed: false,
+            oom_events: None,
             created_ns: None,
             started_ns: None,
             finished: None,

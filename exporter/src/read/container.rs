@@ -22,7 +22,7 @@ pub struct Container {
     /// Its id; none for the host as a whole.
     pub id: Option<ContainerId>,
     /// Which of its lives this is: no other container that the reader ever had has the number.
-    pub(super) life: u64,
+    pub life: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
     /// What was read in the last pass.

@@ -115,6 +115,8 @@ pub enum Value {
     Limit(Limit),
     /// Among the engine's facts.
     Engine(EngineFact),
+    /// Kills for lack of memory over all runs; the slot of this run's count.
+    OomKills(Option<u16>),
     /// Among the machine's facts.
     Machine(MachineFact),
     /// First minus second, not below 0.

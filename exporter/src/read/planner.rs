@@ -156,6 +156,11 @@ impl Builder<'_> {
             }
             Source::Limit(limit) => Some(Value::Limit(limit)),
             Source::Engine(fact) => Some(Value::Engine(fact)),
+            Source::OomKills(kernel) => match self.resolve(kernel, column, collector) {
+                Some(Value::Slot(slot)) => Some(Value::OomKills(Some(slot))),
+                // An engine alone tells of them by events.
+                _ => self.hierarchy.is_none().then_some(Value::OomKills(None)),
+            },
             Source::Probe(what) => Some(self.probe(what)),
             Source::Machine(fact) => Some(Value::Machine(fact)),
             Source::Sockets(file, count) => {

@@ -45,6 +45,8 @@ pub struct Exposed<'a> {
     pub limits: Option<&'a Limits>,
     /// What the engine says of it.
     pub meta: Option<&'a Meta>,
+    /// Kills for lack of memory over all its runs; none where they are not known, or it neither runs nor is about to.
+    pub oom_kills: Option<u64>,
     /// When it was last there, in milliseconds since the epoch.
     pub last_seen_ms: Option<u64>,
 }
@@ -126,6 +128,13 @@ fn write_row(view: &View<'_>, row: &Row, out: &mut Output) {
                 write_fact(row, container, place, *fact, out);
             }
         }
+        Value::OomKills(_) => {
+            for (place, container) in view.containers.iter().enumerate() {
+                if let Some(kills) = container.oom_kills {
+                    write_number(row, "", set_of(row, container.sets, place), kills, out);
+                }
+            }
+        }
         value => {
             for (place, container) in view.containers.iter().enumerate().filter(|(_, one)| is_given(row, one)) {
                 let Some(sample) = container.sample else { continue };
@@ -193,7 +202,7 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
             let there = values.iter().filter_map(|value| evaluate(value, sample, limits));
             there.reduce(u64::saturating_add)
         }
-        Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::Machine(_) => None,
+        Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::OomKills(_) | Value::Machine(_) => None,
     }
 }
 

@@ -37,6 +37,7 @@ fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format:
         sample,
         limits: sample.map(|_| &limits),
         meta: meta.map(|meta| &**meta),
+        oom_kills: Some(0),
         last_seen_ms: Some(1_500),
     }];
     let view = View {

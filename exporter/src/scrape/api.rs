@@ -136,6 +136,8 @@ impl Api {
             path: &reading.path,
             sample: &reading.sample,
             limits: &reading.limits,
+            life: 0,
+            oom_kills: None,
         })
     }
 

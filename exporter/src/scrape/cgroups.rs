@@ -8,7 +8,7 @@ use crate::discover::{Discovery, Error, Hierarchy, find_all};
 use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{CollectorSet, Controller, Family, Own};
 use crate::name::Names;
-use crate::read::{Labels, Pass, Progress, Reader, Row, Sample, Snapshot, for_cgroups};
+use crate::read::{Labels, Pass, Progress, Reader, Row, Sample, Snapshot, Value, for_cgroups};
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -91,12 +91,18 @@ impl Cgroups {
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {
-        self.reader.containers().iter().filter(|container| container.alive).filter_map(|container| {
+        let oom_slot = self.rows.iter().find_map(|row| match row.value {
+            Value::OomKills(slot) => slot,
+            _ => None,
+        });
+        self.reader.containers().iter().filter(|container| container.alive).filter_map(move |container| {
             Some(Live {
                 id: container.id?,
                 path: &container.path,
                 sample: &container.sample,
                 limits: &container.limits,
+                life: container.life,
+                oom_kills: oom_slot.and_then(|slot| container.sample.get(slot)),
             })
         })
     }

@@ -3,6 +3,7 @@
 mod api;
 mod cgroups;
 mod names;
+mod oom;
 mod queue;
 mod request;
 mod roster;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::names::NameOwners;
+use super::oom::OomKills;
 use crate::discover::ContainerId;
 use crate::docker::Seen;
 use crate::name::{ContainerFilter, Meta, Moment, Names, State};
@@ -19,6 +20,10 @@ pub(super) struct Live<'a> {
     pub(super) path: &'a str,
     pub(super) sample: &'a Sample,
     pub(super) limits: &'a Limits,
+    /// Which of its cgroups this is: no other one has the number.
+    pub(super) life: u64,
+    /// Kills for lack of memory that the kernel has counted in its cgroup.
+    pub(super) oom_kills: Option<u64>,
 }
 
 /// Remembers each container's label sets and when it was last there.
@@ -51,6 +56,9 @@ struct Entry {
     shown: u64,
     /// The last pass in which it ran.
     ran: u64,
+    oom: OomKills,
+    /// Whether the kernel, or the engine's events, have told `oom`.
+    oom_known: bool,
     /// Whether `sets` do without its name, as that belongs to another container.
     nameless: bool,
 }
@@ -82,6 +90,8 @@ impl Roster {
             let entry = self.see(container.id, Some(container.path), names);
             entry.seen = Some(now);
             entry.ran = pass;
+            let meta = names.containers.get(&container.id);
+            entry.count_oom_kills(meta.map(|meta| &**meta), in_tree.then_some((container.life, container.oom_kills)));
         }
         for meta in names.containers.values() {
             self.look_at(meta, names, now);
@@ -90,7 +100,7 @@ impl Roster {
         self.entries.retain(|id, entry| {
             // An ended container that no engine tells of lingers by what we saw ourselves.
             let lingers = entry.seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < linger);
-            entry.shown == pass || (lingers && !names.containers.contains_key(id))
+            entry.shown == pass || if names.containers.contains_key(id) { entry.oom.total() > 0 } else { lingers }
         });
         self.share_names(names);
     }
@@ -104,6 +114,10 @@ impl Roster {
         if meta.state.is_alive() && known.is_some_and(|entry| entry.ran + 1 == self.pass) {
             self.doubts.push((meta.id, Seen::Ended));
         }
+        if let Some(entry) = self.entries.get_mut(&meta.id) {
+            entry.count_oom_kills(Some(meta), None);
+        }
+        let known = self.entries.get(&meta.id);
         let seen = later(known.and_then(|entry| entry.seen), meta.finished.or(meta.removed));
         let ended = meta.removed.is_some() || matches!(meta.state, State::Exited | State::Dead | State::Removing);
         let lingers = seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < self.linger);
@@ -168,7 +182,10 @@ impl Roster {
             let one = self.expose(container.id, entry, names)?;
             Some(Exposed { sample: Some(container.sample), limits: Some(container.limits), ..one })
         }));
-        let mut others: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.ran != self.pass).collect();
+        // Those that the engine knows and that are not shown are held for their counts alone.
+        let is_shown = |id, entry: &Entry| entry.shown == self.pass || !names.containers.contains_key(id);
+        let others = self.entries.iter().filter(|(id, entry)| entry.ran != self.pass && is_shown(*id, entry));
+        let mut others: Vec<_> = others.collect();
         others.sort_unstable_by(|(_, one), (_, other)| one.path.cmp(&other.path));
         exposed.extend(others.into_iter().filter_map(|(id, entry)| self.expose(*id, entry, names)));
         exposed
@@ -183,8 +200,24 @@ impl Roster {
             sample: None,
             limits: None,
             meta,
+            oom_kills: entry.oom_kills(meta, entry.ran == self.pass),
             last_seen_ms: entry.seen.map(Moment::wall_ms),
         })
+    }
+}
+
+impl Entry {
+    fn count_oom_kills(&mut self, meta: Option<&Meta>, cgroup: Option<(u64, Option<u64>)>) {
+        let events = meta.and_then(|meta| meta.oom_events);
+        self.oom.observe(events.unwrap_or_default(), cgroup);
+        self.oom_known = events.is_some() && cgroup.is_none() || cgroup.is_some_and(|(_, count)| count.is_some());
+    }
+
+    /// None where nobody tells of them, or the container neither runs nor is about to.
+    fn oom_kills(&self, meta: Option<&Meta>, runs: bool) -> Option<u64> {
+        let total = self.oom.total();
+        let restarts = meta.is_some_and(|meta| meta.state == State::Restarting) && total > 0;
+        ((runs && (self.oom_known || total > 0)) || restarts).then_some(total)
     }
 }
 

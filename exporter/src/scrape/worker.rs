@@ -134,6 +134,7 @@ impl Worker {
     fn collect(&mut self, queue: &mut Queue, collectors: CollectorSet) {
         let at = Instant::now();
         self.reconsider_source();
+        self.directory.scraped(at);
         let names = self.directory.names();
         let mut pass = Pass { collectors, names: &names, deadline: queue.last_deadline() };
         let mut progress = self.source.begin(pass, &self.directory, at);

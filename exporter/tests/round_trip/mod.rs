@@ -135,6 +135,7 @@ fn scrape(containers: &[Container], rows: &[Row], labels: &Labels, format: Forma
             sample: container.sample.as_ref(),
             limits: container.sample.as_ref().map(|_| &container.limits),
             meta: container.meta.as_deref(),
+            oom_kills: Some(0),
             last_seen_ms: Some(1_500),
         })
         .collect();

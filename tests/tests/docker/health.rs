@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use exporter_tests::{Container, Engine, Exporter};
 
 use super::named;
@@ -37,5 +37,25 @@ fn health_follows_the_check() {
     let unchecked = [("name", plain.name.as_str())];
     assert_eq!(exposition.integer("container_health_state", &unchecked).unwrap(), -1);
     assert!(!exposition.has("container_health_failing_streak", &unchecked));
+    exporter.stop().unwrap();
+}
+
+#[test]
+fn the_failing_streak_grows_with_the_engine_s() {
+    let engine = Engine::shared().unwrap();
+    let check = ["--health-cmd=exit 1", "--health-interval=1s", "--health-retries=2"];
+    let container = Container::sleeping(engine, "sick", &check).unwrap();
+    let exporter = Exporter::with(engine).unwrap();
+    let mine = [("name", container.name.as_str())];
+    for least in [5, 10, 15] {
+        exporter
+            .scrape_until(Duration::from_mins(1), &format!("{least} failures"), |exposition| {
+                let engine: i128 = container.inspect("{{.State.Health.FailingStreak}}")?.parse().context("streak")?;
+                let ours = exposition.integer("container_health_failing_streak", &mine)?;
+                ensure!(ours >= least && engine - ours <= 15, "ours {ours}, the engine's {engine}");
+                Ok(())
+            })
+            .unwrap();
+    }
     exporter.stop().unwrap();
 }

@@ -152,6 +152,7 @@ impl Population {
                 sample: Some(&member.sample),
                 limits: Some(&member.limits),
                 meta: Some(&*member.meta),
+                oom_kills: Some(0),
                 last_seen_ms: Some(1_795_398_284_751),
             })
             .collect()

@@ -1,17 +1,19 @@
 //! Tests of `docker::tracker`, against a scripted engine where one is needed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Tracker;
+use super::{HEALTH_ROUND, Tracker};
 use crate::discover::ContainerId;
 use crate::docker::events::Event;
 use crate::docker::fake::{container, id};
 use crate::docker::list::Listed;
 use crate::metrics::Own;
-use crate::name::{ContainerFilter, Directory, LabelPolicy, Meta, Names, Rules, State};
+use crate::name::{
+    ContainerFilter, Directory, Health, HealthStatus, LabelPolicy, Meta, Names, OomEvents, Rules, State,
+};
 
 struct Bench {
     tracker: Tracker,
@@ -410,4 +412,78 @@ fn a_failed_inspection_is_tried_again_a_few_times() {
         bench.tracker.tidy();
     }
     assert_eq!(tries, 3);
+}
+
+#[test]
+fn oom_events_are_counted_by_run() {
+    let mut bench = Bench::new();
+    bench.event_at('a', "start", 10, json!(null));
+    assert_eq!(bench.meta('a').unwrap().oom_events, None, "no subscription yet");
+    bench.tracker.subscribed();
+    bench.event_at('a', "oom", 20, json!(null));
+    bench.event_at('a', "oom", 21, json!(null));
+    bench.event_at('a', "die", 22, json!({"exitCode": "137"}));
+    bench.event_at('a', "oom", 23, json!(null));
+    bench.event_at('a', "start", 30, json!(null));
+    let expected = |earlier, previous, current| Some(OomEvents { runs: 2, earlier, previous, current });
+    assert_eq!(bench.meta('a').unwrap().oom_events, expected(3, 3, 0));
+    bench.event_at('a', "oom", 24, json!(null));
+    bench.event_at('a', "oom", 40, json!(null));
+    bench.inspect_all(running);
+    assert_eq!(bench.meta('a').unwrap().oom_events, expected(4, 4, 1), "an inspection changes nothing");
+    bench.event('a', "destroy", json!(null));
+    assert_eq!(bench.meta('a').unwrap().oom_events, expected(4, 4, 1));
+    bench.event('b', "start", json!(null));
+    assert_eq!(bench.meta('b').unwrap().oom_events.unwrap().total(), 0);
+}
+
+#[test]
+fn failing_health_checks_are_asked_about_while_somebody_scrapes() {
+    let mut bench = Bench::new();
+    let health = |status: &'static str| {
+        move |_| {
+            let mut value = container('a', "web", "running").1;
+            value["State"]["Health"] = json!({"Status": status, "FailingStreak": 5});
+            value
+        }
+    };
+    bench.event('a', "start", json!(null));
+    bench.inspect_all(health("unhealthy"));
+    let mut round = |seconds, scraped: bool, status| {
+        let now = Instant::now() + Duration::from_secs(seconds);
+        if scraped {
+            bench.tracker.directory.scraped(now);
+        }
+        bench.tracker.refresh_health(now);
+        bench.inspect_all(health(status))
+    };
+    assert_eq!(round(3, false, "starting"), 1, "the start counts as a scrape");
+    assert_eq!(round(60, false, "starting"), 0, "nobody scrapes");
+    assert_eq!(round(61, true, "starting"), 1);
+    assert_eq!(round(90, false, "healthy"), 1);
+    assert_eq!(round(91, true, "healthy"), 0, "a healthy one's events tell all");
+}
+
+#[test]
+fn health_rounds_are_bounded_and_reach_every_container() {
+    let mut bench = Bench::new();
+    let count = 2 * HEALTH_ROUND + 1;
+    for number in 0..count {
+        let id = ContainerId::parse(format!("{number:064x}").as_bytes()).unwrap();
+        let health = Some(Health { status: HealthStatus::Unhealthy, failing_streak: 1 });
+        bench.tracker.tracks.entry(id).or_default();
+        bench.tracker.directory.upsert(Meta { state: State::Running, health, ..Meta::unknown(id) });
+    }
+    let mut asked = std::collections::HashSet::new();
+    for _ in 0..3 {
+        bench.tracker.refresh_health(Instant::now());
+        let mut round = 0;
+        while let Some(id) = bench.tracker.next_inspection() {
+            asked.insert(id);
+            bench.tracker.asked.remove(&id);
+            round += 1;
+        }
+        assert_eq!(round, HEALTH_ROUND);
+    }
+    assert_eq!(asked.len(), count);
 }

@@ -1,7 +1,7 @@
 //! What has to be remembered of one container to tell news from what is old.
 
 use crate::docker::events::{Action, Event};
-use crate::name::FixedMatch;
+use crate::name::{FixedMatch, OomEvents};
 
 /// The history of one container, as far as it matters.
 #[derive(Debug, Default)]
@@ -18,6 +18,9 @@ pub(super) struct Track {
     pub(super) oom: bool,
     /// What image and labels contribute to the filter, once a list or an inspection has told all labels.
     pub(super) fixed: Option<FixedMatch>,
+    pub(super) oom_events: OomEvents,
+    /// The round in which it was last inspected for its health.
+    pub(super) health_round: u64,
     /// Time of the last `start` event.
     start_ns: u64,
     /// Time of the last `die` event.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Live, Roster};
 use crate::discover::ContainerId;
-use crate::name::{ContainerFilter, Meta, Moment, Names, State};
+use crate::name::{ContainerFilter, Meta, Moment, Names, OomEvents, State};
 use crate::read::{Limits, Sample};
 
 const LINGER: Duration = Duration::from_mins(5);
@@ -26,6 +26,8 @@ struct Bench {
     names: Names,
     now: Moment,
     in_tree: bool,
+    life: u64,
+    oom_kills: Option<u64>,
 }
 
 impl Bench {
@@ -35,6 +37,8 @@ impl Bench {
             names: Names::default(),
             now: Moment { wall_ns: 2 * YEAR_NS, ..Moment::now() },
             in_tree: true,
+            life: 1,
+            oom_kills: None,
         }
     }
 
@@ -51,8 +55,16 @@ impl Bench {
     fn pass(&mut self, live: &[char]) -> BTreeMap<char, (Option<u64>, String)> {
         let (sample, limits) = (Sample::default(), Limits::default());
         let paths: Vec<_> = live.iter().map(|letter| (*letter, format!("/docker/{}", id(*letter)))).collect();
-        let all =
-            || paths.iter().map(|(letter, path)| Live { id: id(*letter), path, sample: &sample, limits: &limits });
+        let all = || {
+            paths.iter().map(|(letter, path)| Live {
+                id: id(*letter),
+                path,
+                sample: &sample,
+                limits: &limits,
+                life: self.life,
+                oom_kills: self.oom_kills,
+            })
+        };
         self.roster.update(all(), &self.names, self.now, self.in_tree);
         let letter = |text: &str| text.chars().next().unwrap();
         let exposed = self.roster.exposed(all(), &self.names);
@@ -62,6 +74,14 @@ impl Bench {
             (letter(&id), (one.last_seen_ms.map(|ms| ms / 1000), label))
         });
         described.collect()
+    }
+
+    /// A pass; returns the kills of container `a` over all runs.
+    fn oom_kills(&mut self, live: &[char]) -> Option<u64> {
+        self.pass(live);
+        let meta = self.names.containers.get(&id('a')).map(|meta| &**meta);
+        let entry = self.roster.entries.get(&id('a')).filter(|entry| entry.shown == self.roster.pass)?;
+        entry.oom_kills(meta, entry.ran == self.roster.pass)
     }
 
     fn label(&mut self, live: &[char], letter: char) -> String {
@@ -202,4 +222,49 @@ fn a_container_that_is_filtered_out_has_no_claim_to_a_name() {
     bench.knows(Meta { state: State::Exited, removed: Some(bench.now), ..running('b', "web") });
     let exposed = bench.pass(&['a']);
     assert_eq!((exposed.len(), exposed[&'b'].1.as_str()), (1, "web"));
+}
+
+#[test]
+fn oom_kills_are_exposed_while_a_container_runs_or_waits_for_its_restart() {
+    let events = |runs, earlier, previous, current| Some(OomEvents { runs, earlier, previous, current });
+    let mut bench = Bench::new();
+    bench.knows(running('a', "web"));
+    assert_eq!(bench.oom_kills(&['a']), None, "neither the kernel nor the engine tells");
+    bench.oom_kills = Some(0);
+    assert_eq!(bench.oom_kills(&['a']), Some(0));
+    bench.oom_kills = Some(1);
+    assert_eq!(bench.oom_kills(&['a']), Some(1));
+    bench.knows(Meta { state: State::Restarting, oom_events: events(0, 0, 0, 1), ..running('a', "web") });
+    assert_eq!(bench.oom_kills(&[]), Some(1));
+    bench.knows(Meta { oom_events: events(2, 2, 1, 0), ..running('a', "web") });
+    (bench.life, bench.oom_kills) = (3, Some(0));
+    assert_eq!(bench.oom_kills(&['a']), Some(2));
+    // Stopped for longer than it lingers: not exposed, but not forgotten while it exists.
+    let stopped = Meta { state: State::Exited, oom_events: events(2, 2, 1, 0), ..running('a', "web") };
+    bench.knows(Meta { finished: Some(bench.now), ..stopped });
+    assert_eq!(bench.oom_kills(&[]), None);
+    bench.later(301);
+    assert_eq!(bench.pass(&[]).len(), 0);
+    bench.knows(Meta { oom_events: events(3, 2, 0, 0), ..running('a', "web") });
+    (bench.life, bench.oom_kills) = (4, Some(1));
+    assert_eq!(bench.oom_kills(&['a']), Some(3));
+    bench.names.containers.clear();
+    bench.later(301);
+    assert_eq!(bench.oom_kills(&[]), None);
+    assert_eq!(bench.roster.entries.len(), 0, "gone for good");
+}
+
+#[test]
+fn an_engine_alone_counts_oom_kills_by_its_events() {
+    let mut bench = Bench::new();
+    bench.in_tree = false;
+    bench.knows(running('a', "web"));
+    assert_eq!(bench.oom_kills(&['a']), None, "its events are refused");
+    bench.knows(Meta { oom_events: Some(OomEvents::default()), ..running('a', "web") });
+    assert_eq!(bench.oom_kills(&['a']), Some(0));
+    bench.knows(Meta {
+        oom_events: Some(OomEvents { runs: 1, earlier: 1, previous: 1, current: 2 }),
+        ..running('a', "web")
+    });
+    assert_eq!(bench.oom_kills(&['a']), Some(3));
 }

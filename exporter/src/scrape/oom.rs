@@ -1,0 +1,157 @@
+//! Kills for lack of memory over all runs of a container.
+//!
+//! The kernel counts per cgroup, so its count starts at 0 with each run, and a kill that ends the run is gone with the cgroup
+//! before anybody scrapes. The engine tells of it in an event. Of each run the greater of both counts; a kill that both
+//! have counted counts once.
+
+use crate::name::OomEvents;
+
+/// What one container's count is made from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OomKills {
+    /// The reader's number of the cgroup that was last seen; 0 for none.
+    life: u64,
+    /// The kernel's count there.
+    count: u64,
+    /// The part of it that belongs to earlier runs.
+    base: u64,
+    /// 1 where the cgroup is newer than the last start that the engine has told of, -1 where it is older.
+    ahead: i8,
+    events: OomEvents,
+    /// What the kernel counted in ended runs beyond the events of those runs, and what was counted by events that the
+    /// engine's follower has forgotten.
+    carried: u64,
+}
+
+impl OomKills {
+    /// Kills in all runs.
+    pub(super) fn total(&self) -> u64 {
+        let (kernel, events) = (self.kernel(), self.events.current);
+        // A cgroup that is ahead is of the next run.
+        let current = if self.ahead > 0 { kernel + events } else { kernel.max(events) };
+        self.carried + self.events.earlier + current
+    }
+
+    /// Takes in what the engine has told by now, and the kernel's count of the cgroup `life`, where there is one.
+    pub(super) fn observe(&mut self, events: OomEvents, cgroup: Option<(u64, Option<u64>)>) {
+        let before = self.total();
+        let starts = events.runs.saturating_sub(self.events.runs);
+        let moved = self.life != 0 && cgroup.is_some_and(|(life, _)| life != self.life);
+        if moved || (starts > 0 && self.ahead <= 0) {
+            let told = match starts {
+                0 if self.ahead > 0 => 0,
+                0 => events.current,
+                1 => events.previous,
+                _ => self.events.current,
+            };
+            self.carried += self.kernel().saturating_sub(told);
+            self.base = self.count;
+        }
+        if moved {
+            (self.count, self.base) = (0, 0);
+        }
+        self.ahead = match (moved, starts) {
+            (true, 1) => 0,
+            (true, 0) => (self.ahead + 1).min(1),
+            (false, 0) => self.ahead,
+            (_, 1) => (self.ahead - 1).max(-1),
+            _ => -i8::from(!moved),
+        };
+        if let Some((life, count)) = cgroup {
+            self.life = life;
+            self.count = self.count.max(count.unwrap_or_default());
+        }
+        self.events = events;
+        // Only where the follower has forgotten events.
+        self.carried += before.saturating_sub(self.total());
+    }
+
+    /// The kernel's count of this run.
+    fn kernel(&self) -> u64 {
+        self.count.saturating_sub(self.base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OomKills;
+    use crate::name::OomEvents;
+
+    /// What happens to a container, in order; `Seen` is a scrape that finds the kernel's count.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Start,
+        Oom,
+        LateOom,
+        Seen(u64, u64),
+        /// A scrape that finds no cgroup.
+        Gone,
+        /// The follower forgets the container.
+        Forget,
+    }
+    use Step::{Forget, Gone, LateOom, Oom, Seen, Start};
+
+    fn totals(steps: &[Step]) -> Vec<u64> {
+        let (mut events, mut kills, mut totals) = (OomEvents::default(), OomKills::default(), Vec::new());
+        for step in steps {
+            match *step {
+                Start => events.start(),
+                Oom => events.record(false),
+                LateOom => events.record(true),
+                Forget => events = OomEvents::default(),
+                Seen(life, count) => kills.observe(events, Some((life, Some(count)))),
+                Gone => kills.observe(events, None),
+            }
+            if matches!(step, Seen(..) | Gone) {
+                totals.push(kills.total());
+            }
+        }
+        assert!(totals.is_sorted(), "{totals:?} of {steps:?}");
+        totals
+    }
+
+    #[test]
+    fn kills_that_the_kernel_s_count_did_not_survive_are_counted_by_events() {
+        assert_eq!(totals(&[Seen(1, 0), Oom, Start, Seen(2, 0), Oom, Start, Oom, Start, Seen(4, 0)]), [0, 1, 3]);
+        assert_eq!(totals(&[Seen(1, 0), Oom, Gone, Start, Oom, Gone, Start, Gone]), [0, 1, 2, 2]);
+    }
+
+    #[test]
+    fn a_kill_that_both_have_counted_counts_once() {
+        assert_eq!(totals(&[Seen(1, 1), Oom, Seen(1, 1), Start, Seen(2, 0)]), [1, 1, 1]);
+        assert_eq!(totals(&[Oom, Seen(1, 0), Seen(1, 1), Start, Seen(2, 0), Oom, Seen(2, 1)]), [1, 1, 1, 2]);
+        // The kernel's count was read before the event came, and the next scrape is after the restart.
+        assert_eq!(totals(&[Seen(1, 1), Oom, Start, Seen(2, 0)]), [1, 1]);
+        assert_eq!(totals(&[Seen(1, 1), Oom, Start, Gone, Seen(2, 0)]), [1, 1, 1]);
+        assert_eq!(totals(&[Seen(1, 1), Oom, Gone, Start, Gone, Seen(2, 0)]), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_the_kernel_counted_is_carried_over_runs() {
+        assert_eq!(totals(&[Seen(1, 5), Start, Seen(2, 0), Seen(2, 2)]), [5, 5, 7]);
+        assert_eq!(totals(&[Seen(1, 5), Oom, Start, Seen(2, 0), Oom, Start, Seen(3, 0)]), [5, 5, 6]);
+        // Without events: an engine that is down, or refuses them.
+        assert_eq!(totals(&[Seen(1, 5), Seen(2, 0), Seen(2, 1), Gone, Seen(3, 3)]), [5, 5, 6, 6, 9]);
+    }
+
+    #[test]
+    fn a_new_cgroup_may_be_seen_before_its_start_is_told() {
+        assert_eq!(totals(&[Seen(1, 1), Oom, Seen(2, 0), Start, Seen(2, 0), Seen(2, 1)]), [1, 1, 1, 2]);
+        assert_eq!(totals(&[Seen(1, 0), Start, Seen(1, 0), Seen(1, 1), Oom, Seen(1, 1)]), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_start_may_be_told_before_the_new_cgroup_is_seen() {
+        assert_eq!(totals(&[Seen(1, 1), Oom, Start, Seen(1, 1), Seen(2, 0), Seen(2, 1)]), [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_late_event_belongs_to_the_run_before() {
+        assert_eq!(totals(&[Seen(1, 1), Start, LateOom, Seen(2, 0)]), [1, 1]);
+    }
+
+    #[test]
+    fn the_count_survives_a_follower_that_forgets() {
+        assert_eq!(totals(&[Oom, Start, Oom, Seen(1, 0), Forget, Seen(1, 0), Oom, Seen(1, 0)]), [2, 2, 3]);
+    }
+}
