@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use docker_stats_exporter::discover::{Discovery, Hierarchy, Tree, find_all};
+use docker_stats_exporter::discover::{Discovery, Hierarchy, NoEngine, Tree, find_all};
 use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, Own};
 use docker_stats_exporter::name::Names;
 use docker_stats_exporter::read::{HostFacts, Machine, Pass, Plan, Reader, Row, for_cgroups};
@@ -63,12 +63,12 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
     let now = Instant::now();
     let own = Own::new().unwrap();
     let procfs = host.root.path().join("proc");
-    let mut discovery = Discovery::new(host.hierarchy.searched(), true);
+    let mut discovery = Discovery::new(host.hierarchy.searched(), &procfs, true, true);
     let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, own.clone(), None);
     let names = Names::default();
     let collectors = CollectorSet::defaults();
     let mut pass = || {
-        reader.apply(discovery.refresh(now));
+        reader.apply(discovery.refresh(now, &NoEngine));
         assert!(reader.drop_ended().is_empty(), "a container has vanished");
         reader.read(Pass { collectors, names: &names, deadline: None }, now);
     };

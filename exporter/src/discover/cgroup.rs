@@ -1,7 +1,6 @@
 //! A cgroup as a directory: where it is, its id, and whether there are others below it.
 
 use std::fs::{self, Metadata};
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,6 @@ pub(crate) fn id(root: &Path, path: &str) -> Option<u64> {
 
 /// Whether there are no cgroups below it. A directory's link count is two plus its subdirectories, cgroup file systems
 /// included: to ask for it costs less than a listing of its hundred files.
-pub(crate) fn is_leaf(directory: io::Result<Metadata>) -> bool {
-    directory.is_ok_and(|metadata| metadata.nlink() == 2)
+pub(crate) fn is_leaf(directory: &Metadata) -> bool {
+    directory.nlink() == 2
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 /// The 256-bit id of a container, as every OCI engine prints it: 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,20 +30,56 @@ impl ContainerId {
         Some(Self(id))
     }
 
-    /// Tells the container that a cgroup directory of this name belongs to.
+    /// Returns the container that a cgroup of this name belongs to: any name with 64 hex digits that is neither a unit
+    /// without processes nor a helper, as cAdvisor takes them.
     ///
-    /// Known shapes: `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`,
-    /// `cri-containerd-<id>.scope`, `crio-<id>.scope` (systemd driver) and `libpod-<id>` (Podman with cgroupfs).
-    /// Helpers beside a container, such as `crio-conmon-<id>.scope`, are not containers.
+    /// `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`, `nerdctl-<id>.scope` (systemd driver),
+    /// `libpod-payload-<id>` (Podman with `--cgroups=split`), `x.slice:cri-containerd:<id>` (a systemd path that a
+    /// cgroupfs driver took literally), `lxc.payload.<id>`, `machine-<id>.scope`. Of two ids the last one counts: what
+    /// stands before it is the pod.
     #[must_use]
     pub fn from_cgroup_name(name: &[u8]) -> Option<Self> {
-        const PREFIXES: [&[u8]; 4] = [b"docker-", b"libpod-", b"cri-containerd-", b"crio-"];
-        if let Some(id) = Self::parse(name) {
-            return Some(id);
-        }
-        let stem = name.strip_suffix(b".scope").unwrap_or(name);
-        PREFIXES.iter().find_map(|prefix| Self::parse(stem.strip_prefix(*prefix)?))
+        let (start, id) = last_id(name)?;
+        let (before, after) = (name.get(..start)?, name.get(start + 64..)?);
+        (!is_helper(before, after)).then_some(id)
     }
+
+    /// As [`ContainerId::from_cgroup_name`], with a look at the parent: an id below `kata_overhead` or `buildkit` is
+    /// that of a helper.
+    #[must_use]
+    pub fn from_cgroup_path(path: &Path) -> Option<Self> {
+        let id = Self::from_cgroup_name(path.file_name()?.as_bytes())?;
+        let parent = path.parent().and_then(Path::file_name).unwrap_or_default().as_bytes();
+        (!HELPER_PARENTS.contains(&parent)).then_some(id)
+    }
+}
+
+/// Parents whose children bear the ids of containers and are none.
+const HELPER_PARENTS: [&[u8]; 2] = [b"kata_overhead", b"buildkit"];
+
+/// The last run of exactly 64 hex digits that no letter or digit touches, and where it starts. `\x2d`, the escaped hyphen of
+/// systemd, separates as a hyphen does.
+fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
+    let mut end = name.len();
+    while let Some(last) = name.get(..end)?.iter().rposition(u8::is_ascii_alphanumeric) {
+        let word = name.get(..=last)?.iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
+        let start = if name.get(..word)?.ends_with(b"\\") { (word + 3).min(last + 1) } else { word };
+        if let Some(id) = ContainerId::parse(name.get(start..=last)?) {
+            return Some((start, id));
+        }
+        end = word;
+    }
+    None
+}
+
+/// Whether a name with these parts around its id is that of a unit that holds no container itself, or of a process beside
+/// a container: a monitor, a health check, the unit that Podman generates to start a container.
+fn is_helper(before: &[u8], after: &[u8]) -> bool {
+    const UNITS: [&[u8]; 6] = [b".mount", b".automount", b".slice", b".swap", b".socket", b".timer"];
+    const WORDS: [&[u8]; 4] = [b"conmon", b"buildkit", b"kata_overhead", b"lxc.monitor"];
+    let contains = |word: &[u8]| before.windows(word.len()).any(|window| window == word);
+    let is_generated = || after.ends_with(b".service") && matches!(before, b"" | b"container-" | b"pod-");
+    UNITS.iter().any(|unit| after.ends_with(unit)) || WORDS.into_iter().any(contains) || is_generated()
 }
 
 fn hex_digit(digit: u8) -> Option<u8> {
@@ -84,9 +122,30 @@ mod tests {
             format!("libpod-{ID}"),
             format!("cri-containerd-{ID}.scope"),
             format!("crio-{ID}.scope"),
+            format!("crio-{ID}"),
+            format!("nerdctl-{ID}.scope"),
+            format!("libpod-payload-{ID}"),
+            format!("cri-containerd-{ID}"),
+            format!("kubepods-burstable-pod36b6d6be.slice:cri-containerd:{ID}"),
+            format!("system.slice:docker:{ID}"),
+            format!("machine-libpod_pod_{}.slice:libpod:{ID}", "b".repeat(64)),
+            format!("lxc.payload.{ID}"),
+            format!("machine-{ID}.scope"),
+            format!("machine-{ID}.service"),
+            format!(r"machine-lxc\x2d{ID}.scope"),
         ] {
-            assert!(ContainerId::from_cgroup_name(name.as_bytes()).is_some(), "{name}");
+            let id = ContainerId::from_cgroup_name(name.as_bytes());
+            assert_eq!(id.map(|id| id.to_string()).as_deref(), Some(ID), "{name}");
         }
+    }
+
+    #[test]
+    fn helpers_of_a_runtime_are_told_by_their_parent() {
+        for parent in ["kata_overhead", "docker/buildkit"] {
+            assert_eq!(ContainerId::from_cgroup_path(format!("/{parent}/{ID}").as_ref()), None, "{parent}");
+        }
+        assert!(ContainerId::from_cgroup_path(format!("/docker/{ID}").as_ref()).is_some());
+        assert!(ContainerId::from_cgroup_path(format!("/{ID}").as_ref()).is_some());
     }
 
     #[test]
@@ -94,6 +153,16 @@ mod tests {
         for name in [
             format!("crio-conmon-{ID}.scope"),
             format!("libpod-conmon-{ID}.scope"),
+            format!("docker-buildkit-{ID}.scope"),
+            format!("system.slice:kata_overhead:{ID}"),
+            format!("lxc.monitor.{ID}"),
+            format!(r"var-lib-docker-containers-{ID}-mounts-shm.mount"),
+            format!(r"run-docker-runtime\x2drunc-moby-{ID}-runc.mount"),
+            format!("machine-libpod_pod_{ID}.slice"),
+            format!("{ID}.service"),
+            format!("{ID}-4be5c3f5a1.service"),
+            format!("container-{ID}.service"),
+            format!("x{ID}"),
             format!("{ID}0"),
             ID[1..].to_owned(),
             ID.to_uppercase(),

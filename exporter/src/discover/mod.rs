@@ -1,172 +1,360 @@
 //! Finds the container cgroups of this host and follows their coming and going.
 //!
-//! A scrape calls [`Discovery::refresh`]: it drains inotify events, and walks the whole tree only at the start, after an
-//! overflow, and once in [`WALK_INTERVAL`] to heal what was missed (a container nested in another one's cgroup, say).
+//! A scrape calls [`Discovery::refresh`]: it drains inotify events, looks into those containers where something happened,
+//! and walks all trees only at the start, after an overflow, and once in [`WALK_INTERVAL`] to heal what was missed.
+//! Which cgroups are containers is decided in [`identity`].
 
 mod candidates;
 pub(crate) mod cgroup;
+mod claims;
+mod empty;
 mod hierarchy;
 mod id;
+pub(crate) mod identity;
 mod mounts;
-mod walk;
+pub(crate) mod walk;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::ffi::OsStrExt as _;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use claims::{CHILD, Claims, Seen};
+use empty::Trees;
 pub use hierarchy::{Error, Hierarchy, Kind, Tree, Version};
 pub use id::ContainerId;
+pub use identity::{Engine, NoEngine, Told};
 use tracing::warn;
-use walk::{Found, walk};
+use walk::{BELOW_CONTAINER, Bounds, HOST, Missed, Next, Visited, walk};
 use watch::{Event, Watch};
 
-/// How often a walk over the whole tree heals what events have missed.
+/// How often a walk over all trees heals what events have missed.
 pub const WALK_INTERVAL: Duration = Duration::from_mins(1);
+/// Directories below containers that one refresh looks at, besides a walk over everything.
+const BELOW_PER_REFRESH: usize = 4096;
 
 /// Follows the containers of all cgroup trees of a host. One that is in several trees is one container.
+///
+/// Paths of cgroups are from the root of their trees, with a leading slash.
 #[derive(Debug)]
 pub struct Discovery {
     roots: Vec<PathBuf>,
-    /// None where inotify cannot be had, or where the tree is a capture: then every refresh walks.
+    /// None where inotify cannot be had, or where the trees are captures: then every refresh walks.
     watch: Option<Watch>,
-    /// Cgroup paths from the root of their trees, with a leading slash.
-    containers: HashMap<ContainerId, String>,
+    claims: Claims,
+    /// What is below each container that is below no other one; none for one that has nothing below it.
+    below: HashMap<Arc<str>, Below>,
+    /// Containers to look into: something happened there, or they are not watched.
+    touched: HashSet<Arc<str>>,
     walked: Option<Instant>,
+    walks: u64,
+    /// The last walk lacked descriptors or memory.
+    again: bool,
+    /// The watches of all containers are lost.
+    unarmed: bool,
+    missed: Missed,
+    told: [bool; 2],
+}
+
+/// What was seen below a container.
+#[derive(Debug, Default)]
+struct Below {
+    nested: Vec<(ContainerId, String)>,
+    /// There is more than a walk sees.
+    truncated: bool,
 }
 
 /// Every container of these trees by one walk, with the path of its cgroup.
 #[must_use]
 pub fn find_all(trees: &[Tree]) -> Vec<(ContainerId, String)> {
-    Discovery::new(trees, false).refresh(Instant::now()).added
+    let mut discovery = Discovery::new(trees, Path::new("/proc"), false, false);
+    let found = discovery.refresh(Instant::now(), &NoEngine).added;
+    found.into_iter().map(|added| (added.id, added.path)).collect()
 }
 
 /// What a refresh changed. Removals come before additions: a restarted container is in both.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// New containers, and the directories they are, relative to the tree and with a leading slash.
-    pub added: Vec<(ContainerId, String)>,
-    /// Containers whose directory is gone.
+    /// New containers.
+    pub added: Vec<Added>,
+    /// Containers whose cgroup is gone, or is another one now.
     pub removed: Vec<ContainerId>,
+    /// Why parts of the trees were not seen, each a word under which that is counted.
+    pub missed: Vec<&'static str>,
+}
+
+/// A container that is new to the reader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Added {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its cgroup, from the root of its trees, with a leading slash.
+    pub path: String,
+    /// Whether what the engine says of the id is about this cgroup.
+    pub named: bool,
 }
 
 impl Discovery {
     /// Follows the containers of `trees`; `live` ones (cgroup file systems) by events, captures by walks.
+    /// `lists_all` where v1 lists the processes of all pid namespaces.
     #[must_use]
-    pub fn new(trees: &[Tree], live: bool) -> Self {
-        let watch = if live { start_watch() } else { None };
-        let roots = trees.iter().map(|tree| tree.path.clone()).collect();
-        Self { roots, watch, containers: HashMap::new(), walked: None }
+    pub fn new(trees: &[Tree], procfs: &Path, live: bool, lists_all: bool) -> Self {
+        Self {
+            roots: trees.iter().map(|tree| tree.path.clone()).collect(),
+            watch: if live { start_watch() } else { None },
+            claims: Claims::new(Trees::new(trees, lists_all), procfs),
+            below: HashMap::new(),
+            touched: HashSet::new(),
+            walked: None,
+            walks: 0,
+            again: false,
+            unarmed: false,
+            missed: Missed::default(),
+            told: [false; 2],
+        }
     }
 
     /// Number of containers known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.containers.len()
+        self.claims.accepted()
     }
 
     /// Whether no container is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.containers.is_empty()
+        self.len() == 0
+    }
+
+    /// Number of cgroups that are named as containers are and are none, and how many of them were left behind by an engine.
+    #[must_use]
+    pub fn refused(&self) -> (usize, usize) {
+        self.claims.refused()
     }
 
     /// Brings the list up to date and tells what changed.
-    pub fn refresh(&mut self, now: Instant) -> Changes {
+    pub fn refresh(&mut self, now: Instant, engine: &dyn Engine) -> Changes {
         let mut changes = Changes::default();
-        let due = self.walked.is_none_or(|walked| now.duration_since(walked) >= WALK_INTERVAL);
-        let followed = self.follow(&mut changes);
-        if due || !followed {
-            self.walk_all(now, &mut changes);
+        let due = self.again || self.walked.is_none_or(|walked| now.duration_since(walked) >= WALK_INTERVAL);
+        let walks = !self.follow() || due;
+        if walks {
+            self.walk_all(now);
         }
+        self.look_into_touched();
+        self.report_missed(&mut changes);
+        self.claims.decide(engine, walks, &mut changes);
         changes
-    }
-
-    /// Applies events; false where only a walk can tell what happened.
-    fn follow(&mut self, changes: &mut Changes) -> bool {
-        let Some(watch) = self.watch.as_mut() else { return false };
-        let events = match watch.drain() {
-            Ok(events) => events,
-            Err(error) => {
-                warn!(%error, "inotify failed; from now on every scrape walks the cgroup tree");
-                self.watch = None;
-                return false;
-            }
-        };
-        let mut followed = true;
-        for event in events {
-            match event {
-                Event::Created(path) => {
-                    let Some(root) = self.roots.iter().find(|root| path.starts_with(root)) else { continue };
-                    let found = walk(root, &path, |_| false);
-                    self.merge(found, changes);
-                }
-                Event::Removed(path) => self.remove_below(&path, changes),
-                Event::Overflow => followed = false,
-            }
-        }
-        followed
-    }
-
-    fn walk_all(&mut self, now: Instant, changes: &mut Changes) {
-        let mut found = Found::default();
-        let mut present: HashSet<ContainerId> = HashSet::new();
-        for root in &self.roots {
-            let more = walk(root, root, |id| present.contains(&id));
-            present.extend(more.containers.iter().map(|(id, _)| *id));
-            found.parents.extend(more.parents);
-            found.containers.extend(more.containers);
-        }
-        let gone: Vec<ContainerId> = self.containers.keys().filter(|id| !present.contains(id)).copied().collect();
-        // Made and gone between two refreshes, and the end of it not told.
-        changes.added.retain(|(id, _)| present.contains(id));
-        for id in gone {
-            self.containers.remove(&id);
-            changes.removed.push(id);
-        }
-        self.merge(found, changes);
-        self.walked = Some(now);
-    }
-
-    fn merge(&mut self, found: Found, changes: &mut Changes) {
-        for parent in &found.parents {
-            self.watch_directory(parent);
-        }
-        for (id, path) in found.containers {
-            if self.containers.get(&id) == Some(&path) {
-                continue;
-            }
-            if self.containers.insert(id, path.clone()).is_some() {
-                changes.removed.push(id); // The same container in another place: its files have to be opened anew.
-            }
-            changes.added.push((id, path));
-        }
-    }
-
-    fn remove_below(&mut self, path: &Path, changes: &mut Changes) {
-        let own = path.file_name().and_then(|name| ContainerId::from_cgroup_name(name.as_bytes()));
-        let Some(path) = self.roots.iter().find_map(|root| relative(root, path)) else { return };
-        if let Some(id) = own.filter(|id| self.containers.get(id) == Some(&path)) {
-            self.containers.remove(&id);
-            // Made and gone between two refreshes: nobody is to hear of it as new.
-            changes.added.retain(|(added, _)| *added != id);
-            changes.removed.push(id);
-        }
     }
 
     /// A reader saw that the container's files are gone before any event told so.
     pub fn forget(&mut self, id: ContainerId) {
-        self.containers.remove(&id);
+        let Some(path) = self.claims.dropped(id) else { return };
+        if self.home(&path).is_none() {
+            self.claims.remove(id, &path);
+        }
+        // It may have been made again.
+        self.touched.insert(Arc::from(identity::outermost(&path)));
+    }
+
+    /// A reader saw no process in the container.
+    pub fn suspect(&mut self, id: ContainerId) {
+        self.claims.suspect(id);
+    }
+
+    /// Applies events; false where only a walk can tell what happened.
+    fn follow(&mut self) -> bool {
+        let Some(watch) = self.watch.as_mut() else { return false };
+        let happened = match watch.drain() {
+            Ok(happened) => happened,
+            Err(error) => {
+                warn!(%error, "inotify failed; from now on every scrape walks the cgroup trees");
+                self.watch = None;
+                return false;
+            }
+        };
+        if happened.moved {
+            // What is watched goes by the old paths.
+            self.watch = start_watch();
+            self.unarmed = true;
+            return false;
+        }
+        for event in happened.events {
+            let (Event::Created(path) | Event::Removed(path)) = &event;
+            let tree = self.roots.iter().position(|root| path.starts_with(root));
+            if let Some((_, path)) = tree.and_then(|tree| self.claim(tree, path)) {
+                self.touched.insert(Arc::from(path));
+            } else if let (Some(tree), Event::Created(path)) = (tree, &event) {
+                self.walk_from(tree, path);
+            }
+        }
+        self.touched.extend(happened.touched);
+        !happened.overflow
+    }
+
+    fn walk_all(&mut self, now: Instant) {
+        self.walks += 1;
+        self.again = false;
+        for tree in 0..self.roots.len() {
+            if let Some(root) = self.roots.get(tree).cloned() {
+                self.walk_from(tree, &root);
+            }
+        }
+        for (id, path) in self.claims.unseen(self.walks) {
+            if self.home(&path).is_none() {
+                self.claims.remove(id, &path);
+                self.below.remove(path.as_str());
+            }
+        }
+        self.walked = Some(now);
+        self.unarmed = false;
+    }
+
+    /// Walks over a part of a tree that is not below a container.
+    fn walk_from(&mut self, tree: usize, start: &Path) {
+        let missed = walk(start, HOST, |visited| {
+            let Some((id, path)) = self.claim(tree, visited.path) else {
+                self.watch_directory(visited.path);
+                return Next::Descend;
+            };
+            if !self.claims.is_seen(id, &path, tree, self.walks) {
+                self.see_container(tree, visited, id, &path);
+            }
+            Next::Skip
+        });
+        self.note(missed);
+    }
+
+    /// Takes in a container that is below no other one.
+    fn see_container(&mut self, tree: usize, visited: &Visited<'_>, id: ContainerId, path: &str) {
+        let Some(metadata) = visited.metadata() else { return };
+        if !cgroup::is_leaf(metadata) || self.below.contains_key(path) {
+            self.look_into(&Arc::from(path), true);
+            return;
+        }
+        let seen = Seen { path, at: (tree, metadata.ino()), child: None, walk: self.walks };
+        if self.claims.see(id, seen) || self.unarmed {
+            // To be watched, and to be looked into once more after that.
+            self.touched.insert(Arc::from(path));
+        }
+    }
+
+    fn look_into_touched(&mut self) {
+        let mut room = BELOW_PER_REFRESH;
+        for container in std::mem::take(&mut self.touched) {
+            if room == 0 && self.below.contains_key(&container) {
+                self.touched.insert(container);
+            } else {
+                room = room.saturating_sub(self.look_into(&container, false));
+            }
+        }
+    }
+
+    /// Sees a container and what is below it in the first tree that has it. Gives the number of directories below it.
+    ///
+    /// One with more below it than a walk sees is looked into by walks over everything (`thoroughly`) alone.
+    fn look_into(&mut self, container: &Arc<str>, thoroughly: bool) -> usize {
+        let Some((tree, inode)) = self.home(container) else {
+            self.remove(container);
+            return 0;
+        };
+        let Some(directory) = self.roots.get(tree).map(|root| cgroup::directory(root, container)) else { return 0 };
+        let truncated = self.below.get(container).is_some_and(|below| below.truncated);
+        let Some((id, _)) = self.claim(tree, &directory) else { return 0 };
+        if truncated && !thoroughly && self.claims.is_at(id, container, (tree, inode)) {
+            return 0;
+        }
+        let (mut found, mut children) = (Vec::new(), HashMap::new());
+        let (mut directories, mut armed) = (0, true);
+        let missed = walk(&directory, BELOW_CONTAINER, |visited| {
+            directories += 1;
+            // Watched before it is listed: what is made in between is not missed.
+            armed &= self.arm(container, visited.path);
+            let Some(metadata) = visited.metadata() else { return Next::Skip };
+            if let Some((id, path)) = self.claim(tree, visited.path) {
+                found.push((id, path, metadata.ino()));
+            } else if let Some(parent) = holds_processes_of(visited.path).and_then(|parent| self.claim(tree, parent)) {
+                children.insert(parent.1, metadata.ino());
+            }
+            Next::Descend
+        });
+        for (id, path, inode) in &found {
+            let child = children.get(path).copied();
+            self.claims.see(*id, Seen { path, at: (tree, *inode), child, walk: self.walks });
+        }
+        let nested = found.into_iter().map(|(id, path, _)| (id, path)).filter(|(_, path)| **path != **container);
+        self.keep_nested(container, nested.collect(), missed.truncated);
+        if !armed && !missed.truncated {
+            self.touched.insert(Arc::clone(container));
+        }
+        self.note(missed);
+        directories - 1
+    }
+
+    /// Compares what is below a container with what was.
+    fn keep_nested(&mut self, container: &Arc<str>, mut nested: Vec<(ContainerId, String)>, truncated: bool) {
+        let before = self.below.remove(container).unwrap_or_default();
+        let now: HashSet<&str> = nested.iter().map(|(_, path)| path.as_str()).collect();
+        let unseen: Vec<_> = before.nested.into_iter().filter(|(_, path)| !now.contains(path.as_str())).collect();
+        for (id, path) in unseen {
+            if self.home(&path).is_none() {
+                self.claims.remove(id, &path);
+            } else {
+                nested.push((id, path));
+            }
+        }
+        if truncated || !nested.is_empty() {
+            self.below.insert(Arc::clone(container), Below { nested, truncated });
+        }
+    }
+
+    /// A container is in no tree any more.
+    fn remove(&mut self, container: &str) {
+        if let Some(id) = ContainerId::from_cgroup_path(Path::new(container)) {
+            self.claims.remove(id, container);
+        }
+        for (id, path) in self.below.remove(container).unwrap_or_default().nested {
+            self.claims.remove(id, &path);
+        }
+    }
+
+    /// The first tree that has a cgroup, and the number of its directory there. A tree that gives an error may have it.
+    fn home(&self, path: &str) -> Option<(usize, u64)> {
+        let mut home = None;
+        for (tree, root) in self.roots.iter().enumerate() {
+            match fs::symlink_metadata(cgroup::directory(root, path)) {
+                Ok(metadata) if metadata.is_dir() => return Some((tree, metadata.ino())),
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    home.get_or_insert((tree, 0));
+                }
+                _ => {}
+            }
+        }
+        home
+    }
+
+    /// The id that a directory's name claims, and the path of the cgroup.
+    fn claim(&self, tree: usize, directory: &Path) -> Option<(ContainerId, String)> {
+        let below = directory.strip_prefix(self.roots.get(tree)?).ok().filter(|below| !below.as_os_str().is_empty())?;
+        let path = Path::new("/").join(below);
+        Some((ContainerId::from_cgroup_path(&path)?, path.to_string_lossy().into_owned()))
+    }
+
+    /// Watches a directory of a container; true also where nothing is watched, as all is walked.
+    fn arm(&mut self, container: &Arc<str>, directory: &Path) -> bool {
+        self.watch.as_mut().is_none_or(|watch| watch.add_once(container, directory))
     }
 
     fn watch_directory(&mut self, directory: &Path) {
         let Some(watch) = self.watch.as_mut() else { return };
         match watch.add(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(
                     %error, directory = %directory.display(), watched = watch.len(),
-                    "cannot watch a cgroup directory; from now on every scrape walks the tree \
+                    "cannot watch a cgroup directory; from now on every scrape walks the trees \
                      (raise fs.inotify.max_user_watches to avoid that)"
                 );
                 self.watch = None;
@@ -174,11 +362,48 @@ impl Discovery {
             Err(_) | Ok(()) => {}
         }
     }
+
+    fn note(&mut self, missed: Missed) {
+        self.again |= missed.transient;
+        self.missed.add(missed);
+    }
+
+    /// Has what was not seen counted, and logs each kind once.
+    fn report_missed(&mut self, changes: &mut Changes) {
+        let Missed { truncated, unreadable, .. } = std::mem::take(&mut self.missed);
+        let [truncated_told, unreadable_told] = &mut self.told;
+        if truncated {
+            changes.missed.push("too_many");
+            if !std::mem::replace(truncated_told, true) {
+                let containers = self.below.iter().filter(|(_, below)| below.truncated).map(|(container, _)| container);
+                let Bounds { depth, directories } = BELOW_CONTAINER;
+                warn!(
+                    container = %containers.min().map_or("", |container| container), directories, depth,
+                    "more cgroups below a container than are looked at: containers among the rest are not exposed, and processes are \
+                     not counted"
+                );
+            }
+        }
+        if let Some((directory, error)) = unreadable {
+            changes.missed.push(if error.kind() == io::ErrorKind::PermissionDenied { "denied" } else { "io" });
+            if !std::mem::replace(unreadable_told, true) {
+                warn!(
+                    %error, directory = %directory.display(),
+                    "cannot list a cgroup directory: containers that were made below it meanwhile are not exposed until it can be listed"
+                );
+            }
+        }
+    }
 }
 
-/// The path of a cgroup from the root of its tree, with a leading slash.
-fn relative(root: &Path, path: &Path) -> Option<String> {
-    Some(format!("/{}", path.strip_prefix(root).ok()?.to_string_lossy()))
+/// The parent of a cgroup that holds the processes of the container that the parent is named for: crun moves them from the
+/// scope to a child.
+fn holds_processes_of(path: &Path) -> Option<&Path> {
+    let parent = path.parent().filter(|_| path.file_name().is_some_and(|name| name == CHILD))?;
+    let has_scope = parent.extension().is_some_and(|extension| extension == "scope");
+    let is_libpod = || parent.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"libpod-"));
+    let is_empty = || fs::read(parent.join("cgroup.procs")).map_or(true, |processes| processes.trim_ascii().is_empty());
+    ((has_scope || is_libpod()) && is_empty()).then_some(parent)
 }
 
 fn start_watch() -> Option<Watch> {
@@ -186,7 +411,7 @@ fn start_watch() -> Option<Watch> {
         .inspect_err(|error| {
             warn!(
                 %error,
-                "cannot use inotify; every scrape walks the cgroup tree (raise fs.inotify.max_user_instances to avoid that)"
+                "cannot use inotify; every scrape walks the cgroup trees (raise fs.inotify.max_user_instances to avoid that)"
             );
         })
         .ok()

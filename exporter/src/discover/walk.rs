@@ -1,74 +1,222 @@
-//! One walk over a cgroup tree: which directories are containers, and which could come to hold some.
+//! The one walk over directories of cgroups: iterative, bounded, and the same for every tree.
+//!
+//! A link is not followed, nor is what another file system is mounted on. What is not walked is reported, not left out in silence.
 
-use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
+use std::cell::OnceCell;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{ContainerId, cgroup, relative};
+use rustix::io::Errno;
 
-/// What a walk found.
+use super::cgroup;
+
+/// How far a walk goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Levels below the directory where it starts.
+    pub(crate) depth: usize,
+    /// Directories, the first one included.
+    pub(crate) directories: usize,
+}
+
+/// Bounds for everything below one container's cgroup: far more than systemd or an engine in a container makes, and little
+/// enough that a container without end costs the others nothing.
+pub(crate) const BELOW_CONTAINER: Bounds = Bounds { depth: 32, directories: 1024 };
+/// Bounds for the rest of a host.
+pub(crate) const HOST: Bounds = Bounds { depth: 64, directories: 250_000 };
+
+/// Whether to look below a directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    Descend,
+    Skip,
+}
+
+/// What a walk did not see.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Containers and the paths of their cgroups.
-    pub(super) containers: Vec<(ContainerId, String)>,
-    /// Directories that hold or may hold containers, and are none themselves.
-    pub(super) parents: Vec<PathBuf>,
+pub(crate) struct Missed {
+    /// The bounds ended it before all was seen.
+    pub(crate) truncated: bool,
+    /// The first error of a directory that is there and could not be read.
+    pub(crate) unreadable: Option<(PathBuf, io::Error)>,
+    /// A walk that is made again may see more: what was lacking are descriptors or memory.
+    pub(crate) transient: bool,
 }
 
-/// Deeper than any engine nests; ends a walk over a tree that loops.
-const MAX_DEPTH: usize = 32;
+impl Missed {
+    /// Takes in what another walk missed.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.truncated |= other.truncated;
+        self.transient |= other.transient;
+        if self.unreadable.is_none() {
+            self.unreadable = other.unreadable;
+        }
+    }
 
-/// Walks everything in the tree at `root` from `directory` downwards, which itself counts as well. Where a container is known
-/// (from another tree), what is below it is left out.
-pub(super) fn walk(root: &Path, directory: &Path, is_known: impl Fn(ContainerId) -> bool) -> Found {
-    let mut found = Found::default();
-    visit(root, directory, MAX_DEPTH, &is_known, &mut found);
-    found
+    fn note(&mut self, directory: &Path, error: &io::Error) {
+        let errno = Errno::from_io_error(error);
+        self.transient |=
+            matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN));
+        match errno {
+            // It has vanished under the walk.
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => {}
+            Some(Errno::NAMETOOLONG) => self.truncated = true,
+            _ if self.unreadable.is_none() => {
+                let error = errno.map_or_else(|| error.kind().into(), io::Error::from);
+                self.unreadable = Some((directory.to_owned(), error));
+            }
+            _ => {}
+        }
+    }
 }
 
-fn visit(root: &Path, directory: &Path, depth: usize, is_known: &impl Fn(ContainerId) -> bool, found: &mut Found) {
-    let name = directory.file_name().filter(|_| directory != root).unwrap_or_default();
-    match ContainerId::from_cgroup_name(name.as_bytes()) {
-        Some(id) if is_known(id) => return,
-        Some(id) => {
-            let Some(path) = relative(root, directory) else { return };
-            found.containers.push((id, path));
+/// A directory that a walk has come to.
+#[derive(Debug)]
+pub(crate) struct Visited<'a> {
+    pub(crate) path: &'a Path,
+    is_start: bool,
+    metadata: OnceCell<io::Result<Metadata>>,
+}
+
+impl Visited<'_> {
+    /// What the system says of it, asked at most once; none where it is gone.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.ask().as_ref().ok().filter(|metadata| metadata.is_dir())
+    }
+
+    fn ask(&self) -> &io::Result<Metadata> {
+        // The first one may be reached by a link: joint controllers of v1 are.
+        let ask = || if self.is_start { fs::metadata(self.path) } else { fs::symlink_metadata(self.path) };
+        self.metadata.get_or_init(ask)
+    }
+}
+
+/// Visits `directory` and the directories below it, parents before their children.
+pub(crate) fn walk(directory: &Path, bounds: Bounds, mut visit: impl FnMut(&Visited<'_>) -> Next) -> Missed {
+    let mut missed = Missed::default();
+    let mut pending = vec![(directory.to_owned(), 0)];
+    let (mut found, mut device) = (1, None);
+    while let Some((path, depth)) = pending.pop() {
+        let visited = Visited { path: &path, is_start: depth == 0, metadata: OnceCell::new() };
+        if visit(&visited) == Next::Skip {
+            continue;
         }
-        None => found.parents.push(directory.to_owned()),
-    }
-    // Most containers end here.
-    if depth == 0 || cgroup::is_leaf(fs::metadata(directory)) {
-        return;
-    }
-    // A directory that vanishes under the walk has nothing to tell.
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            visit(root, &entry.path(), depth - 1, is_known, found);
+        if let Err(error) = visited.ask() {
+            missed.note(&path, error);
+            continue;
+        }
+        // Most containers end here: a directory's links tell whether any is below it.
+        let Some(metadata) = visited.metadata().filter(|metadata| !cgroup::is_leaf(metadata)) else { continue };
+        if *device.get_or_insert(metadata.dev()) != metadata.dev() {
+            continue;
+        }
+        if depth == bounds.depth {
+            missed.truncated = true;
+            continue;
+        }
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                missed.note(&path, &error);
+                continue;
+            }
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) if !entry.file_type().is_ok_and(|kind| kind.is_dir()) => {}
+                Ok(_) if found >= bounds.directories => {
+                    missed.truncated = true;
+                    break;
+                }
+                Ok(entry) => {
+                    found += 1;
+                    pending.push((entry.path(), depth + 1));
+                }
+                Err(error) => {
+                    missed.note(&path, &error);
+                    break;
+                }
+            }
         }
     }
+    missed
 }
 
 #[cfg(test)]
 mod tests {
-    use super::walk;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
 
-    const OUTER: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
-    const INNER: &str = "2f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
+    use super::{Bounds, HOST, Missed, Next, walk};
+
+    fn visited(root: &Path, bounds: Bounds) -> (BTreeSet<PathBuf>, Missed) {
+        let mut seen = BTreeSet::new();
+        let missed = walk(root, bounds, |visited| {
+            let path = visited.path;
+            assert!(seen.insert(path.strip_prefix(root).unwrap().to_owned()), "{path:?} twice");
+            Next::Descend
+        });
+        (seen, missed)
+    }
 
     #[test]
-    fn containers_are_found_wherever_they_hang() {
+    fn neither_links_nor_files_are_walked() {
         let root = tempfile::tempdir().unwrap();
-        let nested = format!("docker/{OUTER}/docker/{INNER}");
-        let scope = format!("system.slice/docker-{}.scope", OUTER.replace('1', "3"));
-        for path in [nested.as_str(), scope.as_str(), "system.slice/cron.service"] {
-            std::fs::create_dir_all(root.path().join(path)).unwrap();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        fs::write(root.path().join("a/file"), "").unwrap();
+        std::os::unix::fs::symlink(root.path(), root.path().join("a/loop")).unwrap();
+        let (seen, missed) = visited(root.path(), HOST);
+        assert_eq!(seen, ["", "a", "a/b"].map(PathBuf::from).into());
+        assert!(!missed.truncated && missed.unreadable.is_none());
+    }
+
+    #[test]
+    fn the_directory_of_the_start_may_be_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("real/below")).unwrap();
+        std::os::unix::fs::symlink("real", root.path().join("link")).unwrap();
+        assert_eq!(visited(&root.path().join("link"), HOST).0.len(), 2);
+    }
+
+    #[test]
+    fn depth_and_breadth_are_bounded_and_reported() {
+        let root = tempfile::tempdir().unwrap();
+        let mut deep = root.path().to_owned();
+        for _ in 0..1000 {
+            deep.push("d");
         }
-        let found = walk(root.path(), root.path(), |_| false);
-        let mut paths: Vec<_> =
-            found.containers.iter().map(|(_, path)| path.trim_start_matches('/').to_owned()).collect();
-        paths.sort_unstable();
-        assert_eq!(paths, [format!("docker/{OUTER}"), nested, scope]);
-        assert_eq!(found.parents.len(), 5, "{:?}", found.parents);
+        fs::create_dir_all(&deep).unwrap();
+        let (seen, missed) = visited(root.path(), Bounds { depth: 5, directories: 100 });
+        assert_eq!((seen.len(), missed.truncated), (6, true));
+        let broad = tempfile::tempdir().unwrap();
+        for number in 0..50 {
+            fs::create_dir(broad.path().join(number.to_string())).unwrap();
+        }
+        let (seen, missed) = visited(broad.path(), Bounds { depth: 5, directories: 20 });
+        assert_eq!((seen.len(), missed.truncated), (20, true));
+        let (seen, missed) = visited(broad.path(), Bounds { depth: 5, directories: 51 });
+        assert_eq!((seen.len(), missed.truncated), (51, false));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_unreadable() {
+        let (seen, missed) = visited(Path::new("/does/not/exist"), HOST);
+        assert!(seen.len() == 1 && !missed.truncated && missed.unreadable.is_none());
+    }
+
+    #[test]
+    fn only_a_lack_of_descriptors_or_memory_is_transient() {
+        let missed = |errno: rustix::io::Errno| {
+            let mut missed = Missed::default();
+            missed.note(Path::new("/x"), &errno.into());
+            missed
+        };
+        assert!(missed(rustix::io::Errno::MFILE).transient);
+        assert!(!missed(rustix::io::Errno::ACCESS).transient);
+        assert!(missed(rustix::io::Errno::ACCESS).unreadable.is_some());
+        assert!(missed(rustix::io::Errno::NAMETOOLONG).truncated);
     }
 }

@@ -1,85 +1,126 @@
-//! Inotify on the directories that hold containers, so that a new one is found without a walk.
+//! Inotify on cgroup directories, so that a new one is found without a walk.
 //!
-//! One watch per directory that is not a container's own: a few on a Docker host, whatever the number of containers.
+//! Directories that hold containers are watched for good: a few on a Docker host, whatever the number of containers. The
+//! directories of containers, and those below them, are each watched for one event: whatever happens below a container costs
+//! at most an event per directory and scrape, so that no container can fill the kernel's queue. How many these are is bounded,
+//! as the kernel's watches are shared with all other programs of the user.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::inotify;
+use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 
 /// Room for some hundred events per read; the kernel keeps what does not fit.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Watches on containers, at most, and the part of the kernel's limit that they may take.
+const MAX_ON_CONTAINERS: usize = 16_384;
+const SHARE_OF_LIMIT: usize = 4;
 
 /// The watched directories.
 #[derive(Debug)]
 pub(super) struct Watch {
     inotify: OwnedFd,
     directories: HashMap<i32, PathBuf>,
+    /// The path of the container that each watched directory belongs to.
+    on_containers: HashMap<i32, Arc<str>>,
+    max_on_containers: usize,
 }
 
-/// What happened below a watched directory.
+/// What happened below the watched directories.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Happened {
+    /// In the order of the kernel.
+    pub(super) events: Vec<Event>,
+    /// Paths of containers with something new in or below them; their watches are used up.
+    pub(super) touched: HashSet<Arc<str>>,
+    /// Only a walk over everything tells what happened: the kernel dropped events.
+    pub(super) overflow: bool,
+    /// A watched directory may have another path now.
+    pub(super) moved: bool,
+}
+
+/// What happened below a directory that holds containers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Event {
     /// A directory was made.
     Created(PathBuf),
     /// A directory is gone.
     Removed(PathBuf),
-    /// The kernel dropped events: only a walk tells what happened.
-    Overflow,
 }
 
 impl Watch {
     /// A watch on nothing yet.
     ///
     /// # Errors
-    /// The system's: most often `EMFILE`, cured by raising `fs.inotify.max_user_instances`.
+    /// The system's: most often `EMFILE`; a higher `fs.inotify.max_user_instances` helps.
     pub(super) fn new() -> io::Result<Self> {
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-        Ok(Self { inotify: inotify::init(flags)?, directories: HashMap::new() })
+        let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok();
+        let limit = limit.and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(usize::MAX);
+        Ok(Self {
+            inotify: inotify::init(flags)?,
+            directories: HashMap::new(),
+            on_containers: HashMap::new(),
+            max_on_containers: MAX_ON_CONTAINERS.min(limit / SHARE_OF_LIMIT),
+        })
     }
 
-    /// Watches one more directory. Watching it twice is the same as once.
+    /// Watches one more directory that holds containers. Watching it twice is the same as once.
     ///
     /// # Errors
-    /// The system's: `ENOSPC` is cured by raising `fs.inotify.max_user_watches`, `ENOENT` means it is gone already.
+    /// The system's: a higher `fs.inotify.max_user_watches` helps against `ENOSPC`; `ENOENT` means that it is gone already.
     pub(super) fn add(&mut self, directory: &Path) -> io::Result<()> {
-        let flags = inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::ONLYDIR
-            | inotify::WatchFlags::DONT_FOLLOW;
-        let id = inotify::add_watch(&self.inotify, directory, flags)?;
+        let id = inotify::add_watch(&self.inotify, directory, wanted())?;
         self.directories.insert(id, directory.to_owned());
         Ok(())
     }
 
+    /// Watches a directory in or below the cgroup of `container` until something happens there. False where it is not watched.
+    pub(super) fn add_once(&mut self, container: &Arc<str>, directory: &Path) -> bool {
+        if self.on_containers.len() >= self.max_on_containers {
+            return false;
+        }
+        let added = inotify::add_watch(&self.inotify, directory, wanted() | WatchFlags::ONESHOT);
+        let Ok(id) = added else { return false };
+        self.on_containers.insert(id, Arc::clone(container));
+        true
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit_on_containers(&mut self, limit: usize) {
+        self.max_on_containers = limit;
+    }
+
     /// Number of directories watched.
     pub(super) fn len(&self) -> usize {
-        self.directories.len()
+        self.directories.len() + self.on_containers.len()
     }
 
     /// Everything that happened since the last call, without waiting.
     ///
     /// # Errors
     /// The system's, for a descriptor that is no longer usable.
-    pub(super) fn drain(&mut self) -> io::Result<Vec<Event>> {
+    pub(super) fn drain(&mut self) -> io::Result<Happened> {
         let mut buffer = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        let mut events = Vec::new();
+        let mut happened = Happened::default();
         loop {
             match reader.next() {
-                Ok(event) => {
-                    if event.events().contains(inotify::ReadFlags::IGNORED) {
-                        self.directories.remove(&event.wd());
-                    } else {
-                        events.extend(translate(&self.directories, &event));
-                    }
+                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
+                    self.directories.remove(&event.wd());
+                    self.on_containers.remove(&event.wd());
                 }
-                Err(rustix::io::Errno::AGAIN) => return Ok(events),
+                Ok(event) => match self.on_containers.get(&event.wd()) {
+                    Some(container) => _ = happened.touched.insert(Arc::clone(container)),
+                    None => translate(&self.directories, &event, &mut happened),
+                },
+                Err(rustix::io::Errno::AGAIN) => return Ok(happened),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -87,22 +128,33 @@ impl Watch {
     }
 }
 
-fn translate(directories: &HashMap<i32, PathBuf>, event: &inotify::Event<'_>) -> Option<Event> {
+fn wanted() -> WatchFlags {
+    WatchFlags::CREATE
+        | WatchFlags::DELETE
+        // A cgroup of v1 can be renamed.
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::ONLYDIR
+        | WatchFlags::DONT_FOLLOW
+}
+
+fn translate(directories: &HashMap<i32, PathBuf>, event: &inotify::Event<'_>, happened: &mut Happened) {
     let flags = event.events();
-    if flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
-        return Some(Event::Overflow);
+    happened.overflow |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
+    if !flags.contains(ReadFlags::ISDIR) {
+        return;
     }
-    if !flags.contains(inotify::ReadFlags::ISDIR) {
-        return None;
-    }
-    let name = event.file_name()?;
-    let path = directories.get(&event.wd())?.join(OsStr::from_bytes(name.to_bytes()));
-    if flags.contains(inotify::ReadFlags::CREATE) { Some(Event::Created(path)) } else { Some(Event::Removed(path)) }
+    happened.moved |= flags.intersects(ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO);
+    let Some((parent, name)) = directories.get(&event.wd()).zip(event.file_name()) else { return };
+    let path = parent.join(OsStr::from_bytes(name.to_bytes()));
+    let made = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+    happened.events.push(if made { Event::Created(path) } else { Event::Removed(path) });
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
     use super::{Event, Watch};
 
@@ -115,8 +167,23 @@ mod tests {
         fs::create_dir(&child).unwrap();
         fs::write(root.path().join("file"), "").unwrap();
         fs::remove_dir(&child).unwrap();
-        assert_eq!(watch.drain().unwrap(), [Event::Created(child.clone()), Event::Removed(child)]);
-        assert!(watch.drain().unwrap().is_empty());
+        let happened = watch.drain().unwrap();
+        assert_eq!(happened.events, [Event::Created(child.clone()), Event::Removed(child)]);
+        assert!(!happened.moved && !happened.overflow);
+        assert!(watch.drain().unwrap().events.is_empty());
+    }
+
+    #[test]
+    fn a_renamed_directory_is_reported_as_moved() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("before")).unwrap();
+        let mut watch = Watch::new().unwrap();
+        watch.add(root.path()).unwrap();
+        fs::rename(root.path().join("before"), root.path().join("after")).unwrap();
+        let happened = watch.drain().unwrap();
+        assert!(happened.moved);
+        let paths = ["before", "after"].map(|name| root.path().join(name));
+        assert_eq!(happened.events, [Event::Removed(paths[0].clone()), Event::Created(paths[1].clone())]);
     }
 
     #[test]
@@ -126,8 +193,26 @@ mod tests {
         fs::create_dir(&child).unwrap();
         let mut watch = Watch::new().unwrap();
         watch.add(&child).unwrap();
+        assert!(watch.add_once(&Arc::from("/child"), &child));
         fs::remove_dir(&child).unwrap();
         watch.drain().unwrap();
         assert_eq!(watch.len(), 0);
+    }
+
+    #[test]
+    fn a_flood_below_a_container_is_one_event() {
+        let root = tempfile::tempdir().unwrap();
+        let container: Arc<str> = Arc::from("/container");
+        let mut watch = Watch::new().unwrap();
+        assert!(watch.add_once(&container, root.path()));
+        for number in 0..1000 {
+            fs::create_dir(root.path().join(number.to_string())).unwrap();
+        }
+        let happened = watch.drain().unwrap();
+        assert_eq!((happened.touched.len(), happened.events.len()), (1, 0));
+        assert_eq!(watch.len(), 0, "the watch is used up");
+        assert!(watch.add_once(&container, root.path()), "and can be renewed");
+        watch.limit_on_containers(1);
+        assert!(!watch.add_once(&container, &root.path().join("1")), "within bounds");
     }
 }

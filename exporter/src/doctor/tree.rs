@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::discover::walk::{BELOW_CONTAINER, Next, walk};
 use crate::discover::{ContainerId, Hierarchy, find_all};
 
 /// A container's cgroup.
@@ -29,29 +30,16 @@ pub(super) fn containers(hierarchy: &Hierarchy) -> Vec<Found> {
 /// Pids in a container's cgroup, or in those below it (a container that runs systemd has none in its own).
 pub(super) fn pids(cgroup: &Path) -> Vec<u32> {
     let mut pids = Vec::new();
-    let mut collect = |path: &Path| {
-        let text = fs::read(path.join("cgroup.procs")).unwrap_or_default();
+    // What is not looked at is no matter here: a few processes will do.
+    let _missed = walk(cgroup, BELOW_CONTAINER, |visited| {
+        let text = fs::read(visited.path.join("cgroup.procs")).unwrap_or_default();
         pids.extend(words(&text).iter().filter_map(|word| word.parse::<u32>().ok()));
-    };
-    collect(cgroup);
-    walk(cgroup, 3, &mut collect);
+        Next::Descend
+    });
     pids
 }
 
 /// Words of a file.
 pub(super) fn words(text: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(text).split_whitespace().map(str::to_owned).collect()
-}
-
-/// Visits every directory below `path`, to a depth; links are not followed, what vanishes is skipped.
-fn walk(path: &Path, depth: usize, visit: &mut impl FnMut(&Path)) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let below = entry.path();
-            visit(&below);
-            if let Some(depth) = depth.checked_sub(1) {
-                walk(&below, depth, visit);
-            }
-        }
-    }
 }

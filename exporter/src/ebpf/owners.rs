@@ -158,7 +158,7 @@ fn walk(
             let path = entry.path();
             let holder = holders.get(&path).copied().or(holder);
             found.insert(entry.ino(), holder);
-            if !cgroup::is_leaf(fs::metadata(&path)) {
+            if !fs::metadata(&path).is_ok_and(|metadata| cgroup::is_leaf(&metadata)) {
                 walk(&path, holder, holders, found);
             }
         }

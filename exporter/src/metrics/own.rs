@@ -14,6 +14,8 @@ pub struct Own {
     pub collector_success: IntGaugeVec,
     /// `docker_stats_exporter_containers`: containers whose cgroup (or, in API mode, whose stats) we read.
     pub containers: IntGauge,
+    /// `docker_stats_exporter_cgroups_refused{reason}`: cgroups that are named as containers are and are none.
+    pub cgroups_refused: IntGaugeVec,
     /// `docker_stats_exporter_docker_up`: 1 while the engine answers.
     pub docker_up: IntGauge,
     /// `docker_stats_exporter_docker_requests_total{endpoint,code}`; `code` is the HTTP status, `timeout` or `error`.
@@ -52,6 +54,10 @@ impl Own {
             )?,
             collector_success: collector_success()?,
             containers: IntGauge::with_opts(opts("containers", "Containers found on this host with live processes."))?,
+            cgroups_refused: IntGaugeVec::new(
+                opts("cgroups_refused", "Cgroups that are named as containers are, and are not exposed as such."),
+                &["reason"],
+            )?,
             docker_up: IntGauge::with_opts(opts("docker_up", "Whether the Docker engine answers."))?,
             docker_requests: IntCounterVec::new(
                 opts("docker_requests_total", "Requests to the Docker engine by endpoint and outcome."),
@@ -105,6 +111,7 @@ impl Own {
             Box::new(own.collector_duration.clone()),
             Box::new(own.collector_success.clone()),
             Box::new(own.containers.clone()),
+            Box::new(own.cgroups_refused.clone()),
             Box::new(own.docker_up.clone()),
             Box::new(own.docker_requests.clone()),
             Box::new(own.docker_events.clone()),

@@ -1,6 +1,6 @@
 //! What the reader holds of one container between two scrapes.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,12 +15,15 @@ use super::sample::Sample;
 use super::snapshot::Copied;
 use super::sockets::SocketState;
 use crate::discover::{ContainerId, cgroup};
+use crate::name::{Meta, Names};
 
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
 pub struct Container {
     /// Its id; none for the host as a whole.
     pub id: Option<ContainerId>,
+    /// Whether what the engine says of the id is about this cgroup.
+    pub named: bool,
     /// Which of its lives this is: no other container that the reader ever had has the number.
     pub life: u64,
     /// Cgroup path with a leading slash; `/` for the host.
@@ -52,6 +55,8 @@ pub struct Container {
     pub(super) disk_has_hung: bool,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
+    /// Their number, where all could be listed.
+    pub(super) process_count: Option<u64>,
     /// Devices whose values come from the probe, as the files told nothing when it was first seen to use them.
     pub(super) probe_fed: Vec<Device>,
     /// What snapshots have told of it.
@@ -64,6 +69,7 @@ impl Container {
     pub(super) fn new(id: Option<ContainerId>, life: u64, path: String, plan: &Plan) -> Self {
         Self {
             id,
+            named: true,
             life,
             path,
             sample: Sample::new(plan.slots, plan.columns),
@@ -81,6 +87,7 @@ impl Container {
             disk: None,
             disk_has_hung: false,
             pids: Vec::new(),
+            process_count: None,
             probe_fed: Vec::new(),
             copied: Copied::default(),
             listed: None,
@@ -98,18 +105,34 @@ impl Container {
     /// Whether there are cgroups below its own: told by its directory's link count, where the file system keeps one.
     pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
         if let Some((directory, _)) = &self.directory {
-            return !cgroup::is_leaf(directory.metadata());
+            return !is_leaf(directory.metadata());
         }
         self.file_path(tree, "", path);
-        let Some(counted) = files.count() else { return !cgroup::is_leaf(path.metadata()) };
+        let Some(counted) = files.count() else { return !is_leaf(path.metadata()) };
         self.directory = File::open(path.as_path()).ok().map(|directory| (directory, counted));
-        !self.directory.as_ref().is_some_and(|(directory, _)| cgroup::is_leaf(directory.metadata()))
+        !self.directory.as_ref().is_some_and(|(directory, _)| is_leaf(directory.metadata()))
+    }
+
+    /// Whether no process was seen in it in the last pass that looked for some.
+    #[must_use]
+    pub fn seems_empty(&self) -> bool {
+        self.pids.is_empty()
+    }
+
+    /// What the engine says of it.
+    pub(super) fn meta<'a>(&self, names: &'a Names) -> Option<&'a Meta> {
+        let id = self.id.filter(|_| self.named)?;
+        names.containers.get(&id).map(|meta| &**meta)
     }
 
     /// Absent files are looked for again: some appear later than the directory, or with a controller that is enabled.
     pub(super) fn retry_absent(&mut self) {
         self.handles.iter_mut().chain([&mut self.procs]).for_each(Handle::retry);
     }
+}
+
+fn is_leaf(directory: std::io::Result<Metadata>) -> bool {
+    directory.is_ok_and(|metadata| cgroup::is_leaf(&metadata))
 }
 
 #[cfg(test)]

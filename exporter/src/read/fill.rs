@@ -7,6 +7,7 @@ use super::file::{Files, Outcome};
 use super::format::{self, Single};
 use super::plan::{Format, Plan, PlannedFile};
 use super::sample::{Labels, Sample};
+use crate::discover::walk::{BELOW_CONTAINER, Next, walk};
 use crate::metrics::Dimension;
 
 /// Process numbers, one a line. Gives the number of malformed lines.
@@ -21,17 +22,19 @@ pub(super) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
     malformed
 }
 
-/// Processes of the cgroups below a container's own: a container that runs systemd or an engine of its own.
-pub(super) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+/// Processes of the cgroups below a container's own: a container that runs systemd or an engine of its own. Gives the number of
+/// malformed lines, and whether all cgroups were looked at.
+pub(super) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> (u64, bool) {
     let mut malformed = 0;
-    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        if let Outcome::Text(text) = files.read_once(&entry.path().join("cgroup.procs")) {
+    let missed = walk(directory, BELOW_CONTAINER, |visited| {
+        if visited.path != directory
+            && let Outcome::Text(text) = files.read_once(&visited.path.join("cgroup.procs"))
+        {
             malformed += read_pids(text, pids);
         }
-        malformed += pids_below(&entry.path(), files, pids);
-    }
-    malformed
+        Next::Descend
+    });
+    (malformed, !missed.truncated && missed.unreadable.is_none())
 }
 
 /// `net/dev` into the interface table, those interfaces that are wanted.

@@ -284,8 +284,7 @@ impl Reader {
 
 /// Whether the engine says that the container's network is the host's, or that of another container that is there.
 fn borrows_network(container: &Container, containers: &[Container], names: &Names) -> bool {
-    let meta = container.id.and_then(|id| names.containers.get(&id));
-    match meta.map(|meta| &meta.network_mode) {
+    match container.meta(names).map(|meta| &meta.network_mode) {
         Some(NetworkMode::Host) => true,
         Some(NetworkMode::Container(owner)) => containers.iter().any(|other| other.id == Some(*owner)),
         _ => false,

@@ -57,6 +57,7 @@ impl Reader {
     /// The list of processes: their number, and one of them to read the network through.
     pub(super) fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();
+        container.process_count = None;
         let Some(tree) = self.hierarchy.searched().get(container.home) else { return };
         if !matches!(container.procs, Handle::Open(_)) {
             container.file_path(&tree.path, "cgroup.procs", &mut self.path);
@@ -72,10 +73,19 @@ impl Reader {
             }
             Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
         }
+        let mut all_listed = true;
         if container.has_children(&tree.path, &mut self.path, &mut self.files) {
             container.file_path(&tree.path, "", &mut self.path);
-            malformed += pids_below(&self.path.clone(), &mut self.files, &mut container.pids);
+            let below;
+            (below, all_listed) = pids_below(&self.path, &mut self.files, &mut container.pids);
+            malformed += below;
         }
+        if !all_listed {
+            self.own.count_read_error("cgroup.procs", "too_many");
+        }
+        // A v1 kernel leaves processes of other pid namespaces out (v2 writes 0 for each): an empty list is no count.
+        let is_count = all_listed && !container.pids.is_empty();
+        container.process_count = is_count.then_some(container.pids.len() as u64);
         for _ in 0..malformed {
             self.own.count_read_error("cgroup.procs", "malformed");
         }
@@ -83,16 +93,17 @@ impl Reader {
         self.choose_process(container, names);
     }
 
-    /// A v1 kernel leaves processes of other pid namespaces out of the list (v2 writes 0 for each): an empty list is no count.
     fn count_listed(&self, container: &mut Container) {
-        if let Some(slot) = self.plan.process_count.filter(|_| !container.pids.is_empty()) {
-            container.sample.set(slot, container.pids.len() as u64);
+        if let Some((slot, count)) = self.plan.process_count.zip(container.process_count) {
+            container.sample.set(slot, count);
         }
     }
 
     /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
     pub(super) fn choose_process(&mut self, container: &mut Container, names: &Names) {
-        let Some(id) = container.id else { return };
+        if container.id.is_none() {
+            return;
+        }
         let visible = container.pids.iter().any(|pid| *pid != 0);
         if container.process.as_ref().is_some_and(|process| !visible || container.pids.contains(&process.pid)) {
             self.namespaces.visible = true;
@@ -100,7 +111,7 @@ impl Reader {
         }
         // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
         // also the only way where the list hides its processes from us, if procfs is the host's.
-        let engine = names.containers.get(&id).and_then(|meta| meta.pid);
+        let engine = container.meta(names).and_then(|meta| meta.pid);
         let known = engine.filter(|pid| !visible || container.pids.contains(pid));
         // Without the engine, the oldest: it has the lowest number.
         container.pids.sort_unstable();
@@ -156,7 +167,7 @@ impl Reader {
         if let (None, Some(process)) = (&container.disk, &container.process) {
             container.disk = Some(Place::find(process, &self.procfs, &self.own));
         }
-        if let Some(size) = container.id.and_then(|id| names.sizes.get(&id)).copied() {
+        if let Some(size) = container.id.filter(|_| container.named).and_then(|id| names.sizes.get(&id)).copied() {
             self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
         }
         let (Some(process), Some(place)) = (container.process.as_ref().filter(|_| self.live), &container.disk) else {

@@ -1,5 +1,6 @@
 //! The pass.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use super::snapshot::Snapshot;
 use super::sockets::{SocketTurns, Sockets};
 use super::tiers::{Tiers, Ways};
 use super::timing::Timing;
-use crate::discover::{Changes, ContainerId, Hierarchy};
+use crate::discover::{Added, Changes, ContainerId, Hierarchy};
 use crate::ebpf::{BlockUse, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
@@ -127,6 +128,12 @@ impl Reader {
         &self.host
     }
 
+    /// Whether v1 lists all processes of a container: it leaves those of other pid namespaces out.
+    #[must_use]
+    pub fn lists_all(&self) -> bool {
+        self.host_pids
+    }
+
     /// The trees that are read.
     #[must_use]
     pub fn hierarchy(&self) -> &Hierarchy {
@@ -144,19 +151,15 @@ impl Reader {
         if changes.added.is_empty() && changes.removed.is_empty() {
             return;
         }
-        for container in &mut self.containers {
-            if container.id.is_some_and(|id| changes.removed.contains(&id)) {
-                container.alive = false;
-            }
-        }
-        self.drop_ended();
+        let removed: HashSet<ContainerId> = changes.removed.into_iter().collect();
+        self.containers.retain(|container| !container.id.is_some_and(|id| removed.contains(&id)));
         // Nearly exact, as these are large; with some room where they come one by one.
         self.containers.reserve_exact(changes.added.len().max(self.containers.len() / 16));
-        for (id, path) in changes.added {
+        for Added { id, path, named } in changes.added {
             self.lives += 1;
-            let mut container = Container::new(Some(id), self.lives, path, &self.plan);
-            container.home = self.hierarchy.home(&container.path).unwrap_or(0);
-            self.containers.push(container);
+            let home = self.hierarchy.home(&path).unwrap_or(0);
+            let container = Container::new(Some(id), self.lives, path, &self.plan);
+            self.containers.push(Container { named, home, ..container });
         }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
         if let Some(snapshot) = &mut self.snapshot {

@@ -28,11 +28,11 @@ pub(super) fn in_turns(interval: Duration, turn: u32) -> Duration {
 
 impl Reader {
     pub(super) fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        let engine = || container.id.and_then(|id| names.containers.get(&id)).map(|meta| &meta.limits);
+        let engine = container.meta(names).map(|meta| &meta.limits);
         // A capture is small, and may be edited under us.
         let fresh = container.limits_due.is_some_and(|due| self.live && now < due);
         // A container may be seen before the engine tells of it, and what was asked for is known to it alone.
-        if fresh && (container.limits_told || engine().is_none()) {
+        if fresh && (container.limits_told || engine.is_none()) {
             return;
         }
         let interval = match (container.limits_due, container.copied.are_limits_watched()) {
@@ -40,7 +40,6 @@ impl Reader {
             (None, true) | (Some(_), false) => LIMITS_INTERVAL,
             (Some(_), true) => WATCHED_LIMITS_INTERVAL,
         };
-        let engine = engine();
         container.limits_told = engine.is_some();
         let own = &self.own;
         let problem = |file: &str, reason| own.count_read_error(file, reason);

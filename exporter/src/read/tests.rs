@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::Value;
 use super::{Pass, Reader, Row, Sample, for_cgroups};
-use crate::discover::{Discovery, Hierarchy};
+use crate::discover::{Discovery, Hierarchy, NoEngine};
 use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, Limit, Own};
 use crate::name::Names;
 
@@ -67,7 +67,7 @@ impl Host {
         let trees = hierarchy.searched().to_vec();
         let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
         let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone(), None);
-        (reader, Discovery::new(&trees, live), rows)
+        (reader, Discovery::new(&trees, &self.root.path().join("proc"), live, true), rows)
     }
 
     fn errors(&self, file: &str, reason: &str) -> u64 {
@@ -80,7 +80,7 @@ fn pass(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet
 }
 
 fn pass_at(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet, now: Instant) {
-    reader.apply(discovery.refresh(now));
+    reader.apply(discovery.refresh(now, &NoEngine));
     let names = Names::default();
     reader.read(Pass { collectors, names: &names, deadline: None }, now);
 }

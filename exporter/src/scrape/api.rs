@@ -134,6 +134,7 @@ impl Api {
         self.containers.iter().map(|reading| Live {
             id: reading.id,
             path: &reading.path,
+            named: true,
             sample: &reading.sample,
             limits: &reading.limits,
             life: 0,
@@ -178,7 +179,7 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
 }
 
 /// The cgroup path that the engine gives a container.
-fn cgroup_path(meta: &Meta, systemd: bool) -> String {
+pub(super) fn cgroup_path(meta: &Meta, systemd: bool) -> String {
     let parent = match meta.cgroup_parent.trim_matches('/') {
         "" if systemd => "system.slice",
         "" => "docker",

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::roster::Live;
-use crate::discover::{Discovery, Error, Hierarchy, find_all};
+use crate::discover::{ContainerId, Discovery, Engine, Error, Hierarchy, NoEngine, Told, find_all};
 use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{CollectorSet, Controller, Family, Own};
-use crate::name::Names;
+use crate::name::{MAX_CONTAINERS, Names};
 use crate::read::{Labels, Pass, Progress, Reader, Row, Sample, Snapshot, Value, for_cgroups};
 
 /// Discovery and reader of one host.
@@ -35,13 +35,14 @@ impl Cgroups {
     pub(super) fn start(setup: Setup, probes: Option<Probes>, snapshot: Option<Snapshot>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let live = hierarchy.is_live();
-        let discovery = Discovery::new(hierarchy.searched(), live);
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
         let mut reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes);
         reader.snapshot = snapshot;
+        let searched = reader.hierarchy().searched();
+        let discovery = Discovery::new(searched, &setup.procfs, live, reader.lists_all());
         let mut cgroups = Self { setup, discovery, reader, rows };
-        cgroups.refresh(Instant::now());
+        cgroups.refresh(Instant::now(), &NoEngine);
         Ok(cgroups)
     }
 
@@ -72,9 +73,17 @@ impl Cgroups {
         self.reader.start_snapshots()
     }
 
-    fn refresh(&mut self, now: Instant) {
-        let changes = self.discovery.refresh(now);
+    fn refresh(&mut self, now: Instant, engine: &dyn Engine) {
+        let changes = self.discovery.refresh(now, engine);
+        for reason in &changes.missed {
+            self.setup.own.count_read_error("cgroup", reason);
+        }
         self.reader.apply(changes);
+        let (refused, left) = self.discovery.refused();
+        for (reason, count) in [("empty", left), ("foreign", refused.saturating_sub(left))] {
+            let gauge = self.setup.own.cgroups_refused.with_label_values(&[reason]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Begins a pass over what is there now.
@@ -82,7 +91,15 @@ impl Cgroups {
         for ended in self.reader.drop_ended() {
             self.discovery.forget(ended);
         }
-        self.refresh(now);
+        let engine = Known { names: pass.names, answers: self.setup.own.docker_up.get() == 1 };
+        if engine.answers() {
+            let empty = self.reader.containers().iter().filter(|container| container.seems_empty());
+            let is_known = |id: &ContainerId| engine.container(*id).is_some_and(|told| told.runs);
+            for id in empty.filter_map(|container| container.id).filter(|id| !is_known(id)) {
+                self.discovery.suspect(id);
+            }
+        }
+        self.refresh(now, &engine);
         self.reader.begin(pass, now)
     }
 
@@ -99,6 +116,7 @@ impl Cgroups {
             Some(Live {
                 id: container.id?,
                 path: &container.path,
+                named: container.named,
                 sample: &container.sample,
                 limits: &container.limits,
                 life: container.life,
@@ -107,7 +125,7 @@ impl Cgroups {
         })
     }
 
-    pub(super) fn limits_changed(&mut self, names: &Names, updated: &[crate::discover::ContainerId]) {
+    pub(super) fn limits_changed(&mut self, names: &Names, updated: &[ContainerId]) {
         for id in updated.iter().filter(|id| names.containers.contains_key(id)) {
             self.reader.limits_changed(*id);
         }
@@ -135,6 +153,32 @@ impl Cgroups {
             ("containers searched in".to_owned(), searched.join(", ")),
             ("containers at start".to_owned(), self.discovery.len().to_string()),
         ]
+    }
+}
+
+/// What the engine has told so far.
+pub(super) struct Known<'a> {
+    pub(super) names: &'a Names,
+    pub(super) answers: bool,
+}
+
+impl Engine for Known<'_> {
+    /// A directory that is full may lack what the engine knows.
+    fn answers(&self) -> bool {
+        self.answers && self.names.containers.len() < MAX_CONTAINERS
+    }
+
+    fn generation(&self) -> u64 {
+        self.names.generation
+    }
+
+    fn container(&self, id: ContainerId) -> Option<Told<'_>> {
+        self.names.containers.get(&id).map(|meta| Told {
+            runs: meta.state.is_alive(),
+            removed: meta.removed.is_some(),
+            pid: meta.pid,
+            cgroup_parent: &meta.cgroup_parent,
+        })
     }
 }
 

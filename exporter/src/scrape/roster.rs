@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::api::cgroup_path;
 use super::names::NameOwners;
 use super::oom::OomKills;
 use crate::discover::ContainerId;
@@ -18,6 +19,8 @@ pub(super) struct Live<'a> {
     pub(super) id: ContainerId,
     /// Cgroup path with a leading slash.
     pub(super) path: &'a str,
+    /// Whether what the engine says of the id is about this container.
+    pub(super) named: bool,
     pub(super) sample: &'a Sample,
     pub(super) limits: &'a Limits,
     /// Which of its cgroups this is: no other one has the number.
@@ -50,6 +53,8 @@ pub(super) struct Roster {
 struct Entry {
     sets: LabelSets,
     path: String,
+    /// Whether what the engine says of the id is about it.
+    named: bool,
     /// None for a container that has never run while we looked, and of which the engine does not say either.
     seen: Option<Moment>,
     /// The last pass in which it is to be exposed.
@@ -83,11 +88,13 @@ impl Roster {
         self.doubts.clear();
         for container in live {
             let pass = self.pass;
-            if !names.containers.get(&container.id).is_some_and(|meta| meta.state.is_alive()) {
+            // An engine does not know what another one made inside a container.
+            let meta = names.containers.get(&container.id);
+            if meta.map_or(container.named, |meta| !meta.state.is_alive()) {
                 self.doubts.push((container.id, Seen::Running));
             }
-            self.tree_is_engine_s |= in_tree && names.containers.contains_key(&container.id);
-            let entry = self.see(container.id, Some(container.path), names);
+            self.tree_is_engine_s |= in_tree && container.named && names.containers.contains_key(&container.id);
+            let entry = self.see(container.id, Some((container.path, container.named)), names);
             entry.seen = Some(now);
             entry.ran = pass;
             let meta = names.containers.get(&container.id);
@@ -132,12 +139,12 @@ impl Roster {
         let Some(owners) = &mut self.names else { return };
         owners.begin();
         for (id, entry) in &self.entries {
-            if let Some(meta) = names.containers.get(id).filter(|meta| meta.selected) {
+            if let Some(meta) = names.containers.get(id).filter(|meta| entry.named && meta.selected) {
                 owners.claim(meta, entry.ran == self.pass);
             }
         }
         for (id, entry) in &mut self.entries {
-            let Some(meta) = names.containers.get(id) else { continue };
+            let Some(meta) = names.containers.get(id).filter(|_| entry.named) else { continue };
             let nameless = !owners.owns(meta);
             if nameless == entry.nameless {
                 continue;
@@ -157,14 +164,19 @@ impl Roster {
         self.doubts.iter().copied()
     }
 
-    fn see(&mut self, id: ContainerId, path: Option<&str>, names: &Names) -> &mut Entry {
-        let meta = names.containers.get(&id);
+    /// `running` is the path of one that runs, and whether it is named.
+    fn see(&mut self, id: ContainerId, running: Option<(&str, bool)>, names: &Names) -> &mut Entry {
         let pass = self.pass;
         let entry = self.entries.entry(id).or_default();
-        let path = path.or_else(|| (!entry.path.is_empty()).then_some(entry.path.as_str()));
+        // The cgroup of a container without a name may be that of another one with its id.
+        let known = (entry.named && !entry.path.is_empty()).then_some(entry.path.as_str());
+        let (path, is_told) = running.map_or((known, true), |(path, named)| (Some(path), named));
+        let meta = names.containers.get(&id).filter(|_| is_told);
+        entry.named = is_told;
         let moved = path != Some(entry.path.as_str());
         if moved {
-            entry.path = path.map_or_else(|| format!("/docker/{id}"), str::to_owned);
+            let expected = || meta.map_or_else(|| format!("/docker/{id}"), |meta| cgroup_path(meta, false));
+            entry.path = path.map_or_else(expected, str::to_owned);
         }
         if moved || !entry.sets.is_current(meta) {
             entry.sets = LabelSets::new(Some(id), &entry.path, meta);
@@ -193,7 +205,7 @@ impl Roster {
 
     /// None where the user's filter leaves the container out.
     fn expose<'a>(&self, id: ContainerId, entry: &'a Entry, names: &'a Names) -> Option<Exposed<'a>> {
-        let meta = names.containers.get(&id).map(|meta| &**meta);
+        let meta = names.containers.get(&id).filter(|_| entry.named).map(|meta| &**meta);
         let selected = meta.map_or_else(|| self.filter.selects_unknown(), |meta| meta.selected);
         selected.then_some(Exposed {
             sets: &entry.sets,

@@ -1,0 +1,238 @@
+//! The cgroups whose names claim to be containers, and which claim on each id is accepted at present.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use super::empty::Trees;
+use super::identity::{self, Claim, Engine};
+use super::{Added, Changes, ContainerId};
+
+/// Cgroups that were left behind and are looked at again in one refresh: a process may have come.
+const LOOKED_AT_AGAIN: usize = 256;
+
+/// All claims of one tree.
+#[derive(Debug)]
+pub(super) struct Claims {
+    trees: Trees,
+    procfs: PathBuf,
+    by_id: HashMap<ContainerId, Entry>,
+    /// To be decided in this refresh.
+    undecided: HashSet<ContainerId>,
+    /// What the engine says of these may decide anew.
+    contested: HashSet<ContainerId>,
+    /// Ids whose cgroups were left behind, in the order in which they are looked at again.
+    left: VecDeque<ContainerId>,
+    /// Number of cgroups, and of those that are accepted.
+    counts: (usize, usize),
+    /// Generation and presence of the engine when the last decisions were made.
+    heard: (u64, bool),
+    order: u64,
+    /// The order from which on cgroups are new in this refresh.
+    new_from: u64,
+}
+
+/// The cgroups that claim one id.
+#[derive(Debug, Default)]
+struct Entry {
+    cgroups: Vec<Cgroup>,
+    /// Order of the accepted one, and whether it is named.
+    accepted: Option<(u64, bool)>,
+    is_left: bool,
+}
+
+/// One cgroup as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen<'a> {
+    /// Path from the root of the tree, with a leading slash.
+    pub(super) path: &'a str,
+    /// The tree, and the number of the directory in it.
+    pub(super) at: (usize, u64),
+    /// The number of its child `container`, where that has the processes.
+    pub(super) child: Option<u64>,
+    /// The walk that saw it.
+    pub(super) walk: u64,
+}
+
+#[derive(Debug)]
+struct Cgroup {
+    path: String,
+    /// The first tree that has it, and the number of its directory there.
+    at: (usize, u64),
+    child: Option<u64>,
+    order: u64,
+    walk: u64,
+}
+
+impl Cgroup {
+    /// The path of the cgroup that has the processes.
+    fn shown(&self) -> String {
+        if self.child.is_some() { format!("{}/{CHILD}", self.path) } else { self.path.clone() }
+    }
+}
+
+/// Where crun puts the processes of a container with a scope of its own.
+pub(super) const CHILD: &str = "container";
+
+impl Claims {
+    pub(super) fn new(trees: Trees, procfs: &Path) -> Self {
+        Self {
+            trees,
+            procfs: procfs.to_owned(),
+            by_id: HashMap::new(),
+            undecided: HashSet::new(),
+            contested: HashSet::new(),
+            left: VecDeque::new(),
+            counts: (0, 0),
+            heard: (0, false),
+            order: 0,
+            new_from: 0,
+        }
+    }
+
+    /// Number of containers.
+    pub(super) fn accepted(&self) -> usize {
+        self.counts.1
+    }
+
+    /// Number of cgroups that are not accepted, and how many of them were left behind.
+    pub(super) fn refused(&self) -> (usize, usize) {
+        (self.counts.0 - self.counts.1, self.left.len())
+    }
+
+    /// Whether this cgroup was seen in an earlier tree by this walk: the walk has nothing to do in another one.
+    pub(super) fn is_seen(&self, id: ContainerId, path: &str, tree: usize, walk: u64) -> bool {
+        let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
+        cgroups.any(|cgroup| cgroup.path == path && cgroup.walk == walk && cgroup.at.0 < tree)
+    }
+
+    /// Whether this cgroup is known by this number of its directory.
+    pub(super) fn is_at(&self, id: ContainerId, path: &str, at: (usize, u64)) -> bool {
+        let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
+        cgroups.any(|cgroup| cgroup.path == path && cgroup.at == at)
+    }
+
+    /// Takes in a cgroup that is there, as seen in the first tree that has it. True where it is new: first seen, or made
+    /// again under its path.
+    pub(super) fn see(&mut self, id: ContainerId, seen: Seen<'_>) -> bool {
+        let entry = self.by_id.entry(id).or_default();
+        let known = entry.cgroups.iter_mut().find(|cgroup| cgroup.path == seen.path);
+        if let Some(known) = known {
+            known.walk = seen.walk;
+            if (known.at, known.child) == (seen.at, seen.child) {
+                return false;
+            }
+            (known.at, known.child, known.order) = (seen.at, seen.child, self.order);
+        } else {
+            let Seen { path, at, child, walk } = seen;
+            entry.cgroups.push(Cgroup { path: path.to_owned(), at, child, order: self.order, walk });
+            self.counts.0 += 1;
+        }
+        self.order += 1;
+        self.undecided.insert(id);
+        true
+    }
+
+    /// A cgroup is gone.
+    pub(super) fn remove(&mut self, id: ContainerId, path: &str) {
+        let Some(entry) = self.by_id.get_mut(&id) else { return };
+        let before = entry.cgroups.len();
+        entry.cgroups.retain(|cgroup| cgroup.path != path);
+        self.counts.0 -= before - entry.cgroups.len();
+        if before != entry.cgroups.len() {
+            self.undecided.insert(id);
+        }
+    }
+
+    /// Those that the walk has not seen.
+    pub(super) fn unseen(&self, walk: u64) -> Vec<(ContainerId, String)> {
+        let cgroups = self.by_id.iter().flat_map(|(id, entry)| entry.cgroups.iter().map(|cgroup| (*id, cgroup)));
+        let unseen = cgroups.filter(|(_, cgroup)| cgroup.walk != walk);
+        unseen.map(|(id, cgroup)| (id, cgroup.path.clone())).collect()
+    }
+
+    /// The reader has let go of a container. Gives the path of its cgroup.
+    pub(super) fn dropped(&mut self, id: ContainerId) -> Option<String> {
+        let entry = self.by_id.get_mut(&id)?;
+        let (order, _) = entry.accepted.take()?;
+        self.counts.1 -= 1;
+        self.undecided.insert(id);
+        entry.cgroups.iter().find(|cgroup| cgroup.order == order).map(|cgroup| cgroup.path.clone())
+    }
+
+    /// The container may have no process any more.
+    pub(super) fn suspect(&mut self, id: ContainerId) {
+        self.undecided.insert(id);
+    }
+
+    /// Decides what has to be decided anew: what has changed, what the engine may say otherwise, and, where `all`, whatever the
+    /// engine does not run.
+    pub(super) fn decide(&mut self, engine: &dyn Engine, all: bool, changes: &mut Changes) {
+        let heard = (engine.generation(), engine.answers());
+        if heard != self.heard {
+            self.undecided.extend(&self.contested);
+            let runs = |id: &&ContainerId| engine.container(**id).is_some_and(|told| told.runs);
+            self.undecided.extend(self.left.iter().filter(|id| !engine.answers() || runs(id)));
+        }
+        if engine.answers() && (all || !self.heard.1) {
+            let runs = |id: &ContainerId| engine.container(*id).is_some_and(|told| told.runs);
+            self.undecided.extend(self.by_id.keys().filter(|id| !runs(id)));
+        }
+        self.heard = heard;
+        for _ in 0..LOOKED_AT_AGAIN.min(self.left.len()) {
+            let Some(id) = self.left.pop_front() else { break };
+            if let Some(entry) = self.by_id.get_mut(&id) {
+                entry.is_left = false;
+            }
+            self.undecided.insert(id);
+        }
+        for id in std::mem::take(&mut self.undecided) {
+            self.decide_one(id, engine, changes);
+        }
+        self.new_from = self.order;
+    }
+
+    fn decide_one(&mut self, id: ContainerId, engine: &dyn Engine, changes: &mut Changes) {
+        let Some(entry) = self.by_id.get_mut(&id) else { return };
+        let Entry { cgroups, accepted, is_left } = entry;
+        let claims = cgroups.iter().map(|cgroup| Claim { path: &cgroup.path, order: cgroup.order });
+        let process = |pid: u32| std::fs::read_to_string(self.procfs.join(pid.to_string()).join("cgroup")).ok();
+        let is_empty = |index: usize| cgroups.get(index).is_some_and(|cgroup| self.trees.is_empty(&cgroup.path));
+        let decided = identity::decide(id, claims, engine, process, is_empty);
+        let chosen = decided.and_then(|decided| Some((cgroups.get(decided.index)?, decided.named)));
+        let now = chosen.map(|(cgroup, named)| (cgroup.order, named));
+        if *accepted != now {
+            if accepted.is_some() {
+                changes.removed.push(id);
+                self.counts.1 -= 1;
+            }
+            if let Some((cgroup, named)) = chosen {
+                changes.added.push(Added { id, path: cgroup.shown(), named });
+                self.counts.1 += 1;
+            }
+            *accepted = now;
+        }
+        let outer = || cgroups.iter().filter(|cgroup| !identity::is_nested(&cgroup.path));
+        if now.is_none() && !*is_left && outer().next().is_some() {
+            *is_left = true;
+            // One that has just been made may get its first process at any time.
+            if outer().any(|cgroup| cgroup.order >= self.new_from) {
+                self.left.push_front(id);
+            } else {
+                self.left.push_back(id);
+            }
+        } else if now.is_some() && *is_left {
+            *is_left = false;
+            self.left.retain(|other| *other != id);
+        }
+        if cgroups.len() != 1 || outer().next().is_none() {
+            self.contested.insert(id);
+        } else {
+            self.contested.remove(&id);
+        }
+        if cgroups.is_empty() {
+            self.by_id.remove(&id);
+            self.contested.remove(&id);
+            self.left.retain(|other| *other != id);
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Which cgroup is which container. The rule is stated here and nowhere else:
+//!
+//! - A cgroup is a container when an engine made it. Its name, with 64 hex digits, is a claim, and anybody who may write to
+//!   a cgroup can make that claim below it.
+//! - What lies below a container belongs to that container, whatever it is called. The exception is what an engine made there:
+//!   a cgroup with an id that our engine does not know (Docker in Docker) is a container under its real path, without a
+//!   name. One with an id that our engine knows is that container only if the engine was told to make it there
+//!   (`--cgroup-parent`), or if the engine's process is in it and the engine does not know what is around it: it runs in there
+//!   itself.
+//! - Of several cgroups with one id the container is the one that the engine made. In this order: the one below the
+//!   `--cgroup-parent` that the engine tells; the one with the engine's process; one that is not below a container; the
+//!   outermost; the one seen first.
+//! - A cgroup that is not below a container and has no process is no container while the engine answers and does not know its
+//!   id, or says that it does not run: it was left behind.
+//!
+//! All evidence is the engine's or the kernel's. Nothing that a container writes decides. No I/O but through the
+//! closures that the caller gives.
+
+use std::path::Path;
+
+use super::ContainerId;
+
+/// What the engine says, as far as identity needs it.
+pub trait Engine {
+    /// Whether it answers, and has told of all its containers.
+    fn answers(&self) -> bool;
+    /// Differs whenever the engine may say something else of any container.
+    fn generation(&self) -> u64;
+    /// What it says of a container; none for an id that it does not know.
+    fn container(&self, id: ContainerId) -> Option<Told<'_>>;
+}
+
+/// What the engine says of one container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// It has live processes.
+    pub runs: bool,
+    /// It was removed.
+    pub removed: bool,
+    /// Its first process, in the engine's pid namespace; none before it was inspected.
+    pub pid: Option<u32>,
+    /// `--cgroup-parent` as given; empty for the engine's default.
+    pub cgroup_parent: &'a str,
+}
+
+impl Told<'_> {
+    /// A container that runs has a process; the list alone does not tell it.
+    fn is_inspected(&self) -> bool {
+        self.pid.is_some() || !self.cgroup_parent.is_empty()
+    }
+}
+
+/// An engine that says nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoEngine;
+
+impl Engine for NoEngine {
+    fn answers(&self) -> bool {
+        false
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn container(&self, _: ContainerId) -> Option<Told<'_>> {
+        None
+    }
+}
+
+/// A cgroup that claims to be a container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    /// Path from the root of the tree, with a leading slash.
+    pub(super) path: &'a str,
+    /// Lower for what was seen earlier.
+    pub(super) order: u64,
+}
+
+/// A claim that is accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Accepted {
+    /// Index of the claim.
+    pub(super) index: usize,
+    /// Whether what the engine says of the id is about this cgroup.
+    pub(super) named: bool,
+}
+
+/// Decides which claim on `id` to accept; none where all are foreign or left behind.
+///
+/// `process` tells in which cgroups a process is, as `/proc/PID/cgroup` does; `is_empty` whether a claim's cgroup has no process.
+/// They are asked only where they decide.
+pub(super) fn decide<'a>(
+    id: ContainerId,
+    claims: impl Iterator<Item = Claim<'a>>,
+    engine: &dyn Engine,
+    process: impl Fn(u32) -> Option<String>,
+    mut is_empty: impl FnMut(usize) -> bool,
+) -> Option<Accepted> {
+    let told = engine.container(id);
+    let has_process =
+        |path: &str| told.and_then(|told| told.pid).and_then(&process).is_some_and(|text| is_at_or_below(&text, path));
+    let may_be_left = engine.answers() && told.is_none_or(|told| told.removed || !told.runs);
+    let mut eligible: Vec<(Accepted, Claim<'a>, bool)> = claims
+        .enumerate()
+        .filter_map(|(index, claim)| {
+            let nested = is_nested(claim.path);
+            let named = if nested { accept_nested(id, claim.path, told.as_ref(), engine, has_process)? } else { true };
+            Some((Accepted { index, named }, claim, nested))
+        })
+        .collect();
+    if eligible.len() > 1 {
+        let parent = told.as_ref().map_or("", |told| told.cgroup_parent);
+        eligible.sort_by_cached_key(|(_, claim, nested)| {
+            let depth = claim.path.bytes().filter(|byte| *byte == b'/').count();
+            (!is_below_parent(claim.path, parent), *nested || !has_process(claim.path), *nested, depth, claim.order)
+        });
+    }
+    eligible
+        .into_iter()
+        .find(|(accepted, _, nested)| *nested || !may_be_left || !is_empty(accepted.index))
+        .map(|(accepted, ..)| accepted)
+}
+
+/// Whether a cgroup below a container is accepted, and if so whether the engine's word is about it.
+fn accept_nested(
+    id: ContainerId,
+    path: &str,
+    told: Option<&Told<'_>>,
+    engine: &dyn Engine,
+    has_process: impl Fn(&str) -> bool,
+) -> Option<bool> {
+    if enclosing(path).any(|outer| outer == id) {
+        return None;
+    }
+    let Some(told) = told else { return Some(false) };
+    if is_below_parent(path, told.cgroup_parent) && !told.removed {
+        // Started again, and the engine's word is on its way; or forged where it was.
+        return Some(told.runs);
+    }
+    if told.removed || !told.runs {
+        return None;
+    }
+    if !told.is_inspected() {
+        return Some(false);
+    }
+    let engine_is_outside = enclosing(path).any(|outer| engine.container(outer).is_some());
+    // Its own process is there, or the name would only be a claim: an event may have been lost.
+    (!engine_is_outside).then(|| engine.answers() && has_process(path))
+}
+
+/// Whether a container's cgroup is above this one.
+pub(super) fn is_nested(path: &str) -> bool {
+    enclosing(path).next().is_some()
+}
+
+/// The ids of the containers that a cgroup is below, the innermost first.
+fn enclosing(path: &str) -> impl Iterator<Item = ContainerId> + '_ {
+    Path::new(path).ancestors().skip(1).filter_map(ContainerId::from_cgroup_path)
+}
+
+/// The outermost container's cgroup on this path.
+pub(super) fn outermost(path: &str) -> &str {
+    let containers = Path::new(path).ancestors().filter(|above| ContainerId::from_cgroup_path(above).is_some());
+    containers.last().and_then(Path::to_str).unwrap_or(path)
+}
+
+/// Whether the cgroup's parent is the `--cgroup-parent` that was given: a path, or the name of a slice.
+fn is_below_parent(path: &str, given: &str) -> bool {
+    let Some(parent) = Path::new(path).parent() else { return false };
+    let is_slice = Path::new(given).extension().is_some_and(|extension| extension == "slice");
+    if is_slice && !given.contains('/') {
+        return parent.file_name().is_some_and(|name| name == given) && !is_nested(path);
+    }
+    !given.is_empty() && parent.components().eq(Path::new("/").join(given.trim_start_matches('/')).components())
+}
+
+/// Whether the text of a `/proc/PID/cgroup` says that the process is in the cgroup at `path` or below it, in any tree.
+///
+/// Seen from a cgroup namespace below the host's root, paths begin with `/..`: then they are told only up to what both share.
+#[must_use]
+pub(crate) fn is_at_or_below(text: &str, path: &str) -> bool {
+    text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|of_process| {
+        let from_here = of_process.trim_start_matches("/..");
+        let starts =
+            |path: &str| from_here.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if from_here.len() == of_process.len() {
+            return starts(path);
+        }
+        path.match_indices('/').any(|(at, _)| path.get(at..).is_some_and(starts))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{Accepted, Claim, ContainerId, Engine, Told, decide, is_at_or_below, is_below_parent};
+
+    #[derive(Default)]
+    struct Fake(HashMap<ContainerId, Told<'static>>, bool);
+
+    impl Engine for Fake {
+        fn answers(&self) -> bool {
+            self.1
+        }
+        fn generation(&self) -> u64 {
+            0
+        }
+        fn container(&self, id: ContainerId) -> Option<Told<'_>> {
+            self.0.get(&id).copied()
+        }
+    }
+
+    fn text(digit: char) -> String {
+        digit.to_string().repeat(64)
+    }
+
+    fn id(digit: char) -> ContainerId {
+        ContainerId::parse(text(digit).as_bytes()).unwrap()
+    }
+
+    /// Letters stand for ids.
+    fn expand(path: &str) -> String {
+        path.split('/')
+            .map(|part| if matches!(part, "a" | "b" | "c") { part.repeat(64) } else { part.to_owned() })
+            .collect::<Vec<_>>()
+            .join("/")
+    }
+
+    fn accepted(engine: &Fake, of: char, paths: &[&str]) -> Option<(usize, bool)> {
+        accepted_with(engine, of, paths, "", &[])
+    }
+
+    fn accepted_with(engine: &Fake, of: char, paths: &[&str], process: &str, empty: &[usize]) -> Option<(usize, bool)> {
+        let paths: Vec<String> = paths.iter().map(|path| expand(path)).collect();
+        let claims = paths.iter().zip(0..).map(|(path, order)| Claim { path, order });
+        let process = expand(process);
+        let is_empty = |index| empty.contains(&index);
+        decide(id(of), claims, engine, |_| Some(format!("0::{process}\n")), is_empty)
+            .map(|Accepted { index, named }| (index, named))
+    }
+
+    fn running(pid: u32) -> Told<'static> {
+        Told { runs: true, pid: Some(pid), ..Told::default() }
+    }
+
+    #[test]
+    fn without_an_engine_the_outermost_and_then_the_first_is_the_container() {
+        let none = Fake::default();
+        assert_eq!(accepted(&none, 'a', &["/docker/b/docker/a", "/docker/a"]), Some((1, true)));
+        assert_eq!(accepted(&none, 'a', &["/x/y/a", "/docker/a", "/other/a"]), Some((1, true)));
+        assert_eq!(accepted(&none, 'a', &["/docker/a", "/docker/a/docker/a"]), Some((0, true)));
+        assert_eq!(accepted(&none, 'c', &["/docker/b/docker/c"]), Some((0, false)));
+    }
+
+    #[test]
+    fn a_forged_cgroup_is_never_a_container_of_the_engine() {
+        let stopped = Told { pid: None, runs: false, ..Told::default() };
+        let removed = Told { removed: true, ..Told::default() };
+        let silent = |told| Fake([(id('a'), told), (id('b'), running(2))].into(), false);
+        for engine in [stopped, removed, running(1)].map(silent) {
+            assert_eq!(accepted(&engine, 'a', &["/docker/b/docker/a"]), None);
+            assert_eq!(accepted(&engine, 'a', &["/docker/b/a", "/docker/a"]), Some((1, true)));
+        }
+        // A process of the attacker that got the number of the ended container's.
+        let engine = silent(running(1));
+        assert_eq!(accepted_with(&engine, 'a', &["/docker/b/docker/a"], "/docker/b/docker/a", &[]), None);
+    }
+
+    #[test]
+    fn a_container_is_never_found_below_itself() {
+        let engine = Fake([(id('b'), running(2))].into(), true);
+        assert_eq!(accepted(&engine, 'b', &["/docker/b/docker/b"]), None);
+        assert_eq!(accepted(&engine, 'b', &["/docker/b/init.scope/docker/b", "/docker/b"]), Some((1, true)));
+    }
+
+    #[test]
+    fn what_the_engine_made_below_a_container_is_named() {
+        let told = Told {
+            cgroup_parent: "/docker/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+            ..running(1)
+        };
+        let engine = Fake([(id('a'), told), (id('b'), running(2))].into(), true);
+        assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, true)));
+        assert_eq!(accepted(&engine, 'a', &["/docker/b/docker/a"]), None, "another place below it");
+        assert_eq!(accepted(&engine, 'a', &["/docker/a", "/docker/b/a"]), Some((1, true)), "the told parent decides");
+        let stopped = Told { runs: false, pid: None, ..told };
+        let engine = Fake([(id('a'), stopped), (id('b'), running(2))].into(), true);
+        assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, false)), "not named while it is said not to run");
+        let listed = Told { runs: true, ..Told::default() };
+        let engine = Fake([(id('a'), listed), (id('b'), running(2))].into(), true);
+        assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, false)), "not named before it is inspected");
+    }
+
+    #[test]
+    fn an_engine_in_a_container_names_what_is_around_it() {
+        let inner = Fake([(id('a'), running(1))].into(), true);
+        let nested = ["/docker/b/docker/a"];
+        assert_eq!(accepted_with(&inner, 'a', &nested, nested[0], &[]), Some((0, true)));
+        assert_eq!(accepted_with(&inner, 'a', &nested, "/docker/c", &[]), Some((0, false)), "no evidence, no name");
+        let silent = Fake(inner.0, false);
+        assert_eq!(accepted_with(&silent, 'a', &nested, nested[0], &[]), Some((0, false)), "its word may be old");
+    }
+
+    #[test]
+    fn of_two_outer_cgroups_the_one_with_the_process_is_the_container() {
+        let engine = Fake([(id('a'), running(1))].into(), true);
+        let paths = ["/old/a", "/docker/a"];
+        assert_eq!(accepted_with(&engine, 'a', &paths, "/docker/a/init.scope", &[]), Some((1, true)));
+        assert_eq!(accepted_with(&engine, 'a', &paths, "/elsewhere", &[]), Some((0, true)));
+    }
+
+    #[test]
+    fn an_empty_cgroup_that_the_answering_engine_does_not_run_was_left_behind() {
+        let answering = Fake(HashMap::new(), true);
+        assert_eq!(accepted_with(&answering, 'a', &["/docker/a"], "", &[0]), None);
+        assert_eq!(accepted_with(&answering, 'a', &["/docker/a"], "", &[]), Some((0, true)));
+        assert_eq!(accepted_with(&answering, 'a', &["/docker/a", "/other/x/a"], "", &[0]), Some((1, true)));
+        assert_eq!(
+            accepted_with(&answering, 'a', &["/docker/b/docker/a"], "", &[0]),
+            Some((0, false)),
+            "another engine's"
+        );
+        let silent = Fake::default();
+        assert_eq!(accepted_with(&silent, 'a', &["/docker/a"], "", &[0]), Some((0, true)));
+        let stopped = Fake([(id('a'), Told::default())].into(), true);
+        assert_eq!(accepted_with(&stopped, 'a', &["/docker/a"], "", &[0]), None);
+        let runs = Fake([(id('a'), running(1))].into(), true);
+        assert_eq!(accepted_with(&runs, 'a', &["/docker/a"], "", &[0]), Some((0, true)));
+    }
+
+    #[test]
+    fn a_parent_is_a_path_or_a_slice() {
+        let path = expand("/custom/x/a");
+        assert!(is_below_parent(&path, "/custom/x") && is_below_parent(&path, "custom/x/"));
+        assert!(!is_below_parent(&path, "/custom") && !is_below_parent(&path, "x") && !is_below_parent(&path, ""));
+        let scope = format!("/a.slice/a-b.slice/docker-{}.scope", text('a'));
+        assert!(is_below_parent(&scope, "a-b.slice") && !is_below_parent(&scope, "a.slice"));
+    }
+
+    #[test]
+    fn a_process_is_found_by_whole_names_and_through_a_cgroup_namespace() {
+        let path = expand("/docker/a");
+        let at = |line: &str| is_at_or_below(&expand(line), &path);
+        assert!(at("7:memory:/docker/a") && at("0::/docker/a/init.scope"));
+        assert!(!at("0::/docker/ab") && !at("0::/docker/b/docker/a") && !at("0::/") && !at(""));
+        assert!(at("0::/../a") && at("0::/../a/init.scope") && at("0::/../../docker/a"));
+        assert!(!at("0::/../b/docker/a") && !at("0::/../../docker/b"));
+    }
+}
