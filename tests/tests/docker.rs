@@ -13,6 +13,9 @@ mod details;
 #[path = "docker/health.rs"]
 mod health;
 #[cfg(test)]
+#[path = "docker/identity.rs"]
+mod identity;
+#[cfg(test)]
 #[path = "docker/life.rs"]
 mod life;
 #[cfg(test)]

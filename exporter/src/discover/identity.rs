@@ -178,8 +178,7 @@ fn is_below_parent(path: &str, given: &str) -> bool {
 /// Whether the text of a `/proc/PID/cgroup` says that the process is in the cgroup at `path` or below it, in any tree.
 ///
 /// Seen from a cgroup namespace below the host's root, paths begin with `/..`: then they are told only up to what both share.
-#[must_use]
-pub(crate) fn is_at_or_below(text: &str, path: &str) -> bool {
+fn is_at_or_below(text: &str, path: &str) -> bool {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|of_process| {
         let from_here = of_process.trim_start_matches("/..");
         let starts =

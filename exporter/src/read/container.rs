@@ -19,6 +19,7 @@ use crate::name::{Meta, Names};
 
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Container {
     /// Its id; none for the host as a whole.
     pub id: Option<ContainerId>,

@@ -82,6 +82,16 @@ impl LabelSets {
         Set { text, number: self.number * 2 + kind, place: place * 2 + usize::from(predecessor) }
     }
 
+    /// The path and the name.
+    #[cfg(test)]
+    pub(crate) fn id_and_name(&self) -> (String, String) {
+        let value = |label: &str| {
+            let rest = self.base.split(&format!("{label}=\"")).nth(1).unwrap_or_default();
+            rest.split('"').next().unwrap_or_default().to_owned()
+        };
+        (value("id"), value("name"))
+    }
+
     /// Whether they still say what `meta` says.
     #[must_use]
     pub fn is_current(&self, meta: Option<&Arc<Meta>>) -> bool {

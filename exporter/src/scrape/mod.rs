@@ -2,6 +2,8 @@
 
 mod api;
 mod cgroups;
+#[cfg(test)]
+mod identity_tests;
 mod names;
 mod oom;
 mod queue;

@@ -98,7 +98,8 @@ impl Roster {
             entry.seen = Some(now);
             entry.ran = pass;
             let meta = names.containers.get(&container.id);
-            entry.count_oom_kills(meta.map(|meta| &**meta), in_tree.then_some((container.life, container.oom_kills)));
+            let meta = meta.filter(|_| container.named).map(|meta| &**meta);
+            entry.count_oom_kills(meta, in_tree.then_some((container.life, container.oom_kills)));
         }
         for meta in names.containers.values() {
             self.look_at(meta, names, now);

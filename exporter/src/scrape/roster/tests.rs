@@ -59,6 +59,7 @@ impl Bench {
             paths.iter().map(|(letter, path)| Live {
                 id: id(*letter),
                 path,
+                named: true,
                 sample: &sample,
                 limits: &limits,
                 life: self.life,
