@@ -46,6 +46,11 @@ if [ -z "$lock" ]; then
 fi
 $enter ip link show "$bridge" >/dev/null 2>&1 || $enter ip link add "$bridge" type bridge
 serve() {
+    # The containerd of a daemon that was killed, or its number alone, which another process may have by now: the next
+    # daemon would wait for it.
+    old=$(cat "$directory/exec/containerd/containerd.pid" 2>/dev/null)
+    [ -z "$old" ] || ! grep -qs "$directory" "/proc/$old/cmdline" || kill -KILL "$old"
+    rm -f "$directory/exec/containerd/containerd.pid" "$directory/dockerd.pid"
     $enter "$@" </dev/null >>"$directory/log" 2>&1 &
     daemon=$!
     echo $daemon >"$directory/daemon.pid"
