@@ -207,11 +207,9 @@ pub struct CpusPlan {
     pub pointer: Pointer,
     /// `cpuacct.cpuusage`
     pub usage: u32,
-    /// `cpuacct.cpustat`
-    pub stat: u32,
     /// How many CPUs there may be, at most [`CPUS`].
     pub count: u32,
-    /// Where in the record the three sums go.
+    /// Where in the record the sum goes.
     pub to: u32,
 }
 
@@ -263,7 +261,7 @@ impl Plan {
         objects: [Object { pointer: Pointer::NOWHERE, spans: 0 }; OBJECTS],
         spans: [Span { offset: 0, words: 0, to: 0 }; SPANS],
         stats: StatsPlan { pointer: Pointer::NOWHERE, vmstats: 0, bytes: 0 },
-        cpus: CpusPlan { pointer: Pointer::NOWHERE, usage: 0, stat: 0, count: 0, to: 0 },
+        cpus: CpusPlan { pointer: Pointer::NOWHERE, usage: 0, count: 0, to: 0 },
         devices: DevicesPlan {
             pointer: Pointer::NOWHERE,
             list: 0,
@@ -280,6 +278,6 @@ impl Plan {
 
 const _: () = {
     assert!(size_of::<Devices>() == 8 * (1 + 7 * DEVICES), "Devices is part of a kernel map's layout");
-    let parts = 24 + 16 + 8 * TREES + 12 * OBJECTS + 8 * SPANS + 16 + 24 + 40;
+    let parts = 24 + 16 + 8 * TREES + 12 * OBJECTS + 8 * SPANS + 16 + 20 + 40;
     assert!(size_of::<Plan>() == parts, "no padding that nobody names");
 };

@@ -322,7 +322,7 @@ impl Reader {
             if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
                 && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
             {
-                if let Some(handle) = handles.get_mut(place) {
+                if let Some(handle) = handles.get_mut(place).filter(|_| !snapshot.is_read_often(place)) {
                     handle.close();
                 }
                 ways.copied(file.collectors);

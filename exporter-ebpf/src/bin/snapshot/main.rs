@@ -139,41 +139,31 @@ unsafe fn copy_spans(cgroups: &Cgroups, record: *mut u64) -> u64 {
     objects
 }
 
-/// `cpuacct.usage` and what `cpuacct.stat` is made of: each CPU has its own.
+/// `cpuacct.usage`: each CPU has its own.
 #[inline(always)]
 unsafe fn copy_cpus(cgroups: &Cgroups, record: *mut u64) -> u64 {
     let (count, to) = (plan!(cpus.count), plan!(cpus.to) as usize);
     // SAFETY: as the plan says; reads into local variables, and a bad address gives an error and zeroes.
     unsafe {
         let object = cgroups.object(pointer!(cpus));
-        if object == 0 || to > WORDS - 3 {
+        if object == 0 || to >= WORDS {
             return 0;
         }
-        let (mut usages, mut stats) = (0_usize, 0_usize);
+        let mut usages = 0_usize;
         read(&raw mut usages, 8, object + plan!(cpus.usage) as usize);
-        read(&raw mut stats, 8, object + plan!(cpus.stat) as usize);
-        let mut sums = [0_u64; 3];
+        let mut sum = 0_u64;
         let mut cpu = 0;
         while cpu < count && cpu < CPUS as u32 {
             let Some(base) = SNAPSHOT_CPUS.get_ptr(cpu) else { break };
             if *base == LAST_CPU {
                 break;
             }
-            let base = *base as usize;
             let mut ran = 0_u64;
-            // User, nice, system, softirq, irq (`enum cpu_usage_stat`).
-            let mut times = MaybeUninit::<[u64; 5]>::uninit();
-            read(&raw mut ran, 8, usages.wrapping_add(base));
-            read(times.as_mut_ptr(), 40, stats.wrapping_add(base));
-            let times = times.assume_init();
-            sums[0] += ran;
-            sums[1] += times[0] + times[1];
-            sums[2] += times[2] + times[3] + times[4];
+            read(&raw mut ran, 8, usages.wrapping_add(*base as usize));
+            sum += ran;
             cpu += 1;
         }
-        *record.add(to) = sums[0];
-        *record.add(to + 1) = sums[1];
-        *record.add(to + 2) = sums[2];
+        *record.add(to) = sum;
         HAS_CPUS
     }
 }

@@ -130,10 +130,6 @@ const fn pressure(name: &'static str) -> Member {
 numbers! {
     /// CPU time in nanoseconds (v2), exact.
     Runtime Object::Cgroup, 8, member("cgroup", "bstat.cputime.sum_exec_runtime");
-    /// User time as sampled, before it is scaled (v2).
-    UserTime Object::Cgroup, 8, member("cgroup", "bstat.cputime.utime");
-    /// System time as sampled, before it is scaled (v2).
-    SystemTime Object::Cgroup, 8, member("cgroup", "bstat.cputime.stime");
     /// User time as the file last showed it.
     ShownUser Object::Cgroup, 8, member("cgroup", "prev_cputime.utime");
     /// System time as the file last showed it.

@@ -237,12 +237,12 @@ impl Plan {
             self.kernel.devices = devices;
         }
         if wanted.cpus
-            && self.words + 3 <= WORDS
+            && self.words < WORDS
             && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Cpuacct), types)
             && let Some(told) = cpus_plan(pointer, types, cpus, self.words)
         {
             self.kernel.cpus = told;
-            self.words += 3;
+            self.words += 1;
         }
     }
 
@@ -289,7 +289,6 @@ fn cpus_plan(pointer: Pointer, types: &Types, count: usize, to: usize) -> Option
     Some(CpusPlan {
         pointer,
         usage: types.offset("cpuacct", "cpuusage")?,
-        stat: types.offset("cpuacct", "cpustat")?,
         count: u32::try_from(count).ok().filter(|_| (1..=CPUS).contains(&count))?,
         to: u32::try_from(to).ok()?,
     })

@@ -25,10 +25,9 @@ impl Record<'_> {
         Some(word << (64 - place.shift - 8 * place.size) >> (64 - 8 * place.size))
     }
 
-    /// Time on CPUs, user and system time, in nanoseconds, added up over all CPUs (v1).
-    pub(crate) fn cpus(&self) -> Option<[u64; 3]> {
-        let first = usize::try_from(self.plan.kernel.cpus.to).ok().filter(|_| self.has(HAS_CPUS))?;
-        Some([self.word(first)?, self.word(first + 1)?, self.word(first + 2)?])
+    /// Time on CPUs in nanoseconds, added up over all CPUs (v1).
+    pub(crate) fn cpu_time(&self) -> Option<u64> {
+        self.word(usize::try_from(self.plan.kernel.cpus.to).ok().filter(|_| self.has(HAS_CPUS))?)
     }
 
     /// A bit for each object that it has, in the lowest eight and the highest bits: controllers that are enabled, and such.

@@ -25,11 +25,6 @@ use crate::metrics::{CollectorSet, Dimension};
 const AT_FIRST: usize = 8;
 /// Comparisons that a wrong value has to fail.
 const TRIES: usize = 10;
-/// How far two may differ who have looked at a cgroup's user and system time at different moments: two ticks (10 ms each on
-/// v1, microseconds on v2), and one part of so many.
-const TICKS: u64 = 2;
-const MICROSECONDS: u64 = 20_000;
-const PART: u64 = 10;
 
 /// A container's files before and after a snapshot.
 #[derive(Debug)]
@@ -168,8 +163,7 @@ impl Reader {
                 let known = snapshot.known(&container.copied, place);
                 for (bit, ((target, recipe), key)) in keys.iter().zip(&file.keys).enumerate() {
                     let (before, after) = (bracket.before.get(*target), bracket.after.get(*target));
-                    let mut shown = container.copied.shown;
-                    let told = snapshot.values().value(*recipe, &record, &mut shown);
+                    let told = snapshot.values().value(*recipe, &record);
                     let is_known = known.is_some_and(|known| known & (1 << bit) != 0);
                     if judge(*recipe, is_known, before, told, after) == Verdict::Differs {
                         differences.push(Difference { life, file: place, key, before, snapshot: told, after });
@@ -281,13 +275,7 @@ fn judge(recipe: Recipe, is_known: bool, before: Option<u64>, told: Option<u64>,
         // What files of such cgroups do not have is not filled in, and what a snapshot cannot tell is read.
         _ => return Verdict::Unclear,
     };
-    let (least, most) = (before.min(after), before.max(after));
-    let room = match recipe {
-        Recipe::Ticks(_) => TICKS + most / PART,
-        Recipe::Share(_) => MICROSECONDS + most / PART,
-        _ => 0,
-    };
-    match (least.saturating_sub(room)..=most.saturating_add(room)).contains(&told) {
+    match (before.min(after)..=before.max(after)).contains(&told) {
         true => Verdict::Agrees,
         // What may fall may have been anything between two readings that are not alike.
         false if recipe.is_gauge() && before != after => Verdict::Unclear,

@@ -6,7 +6,6 @@
 
 mod check;
 mod choose;
-mod cputime;
 mod parents;
 mod recipes;
 mod stats;
@@ -82,8 +81,6 @@ pub(super) struct Copied {
     kind: Option<usize>,
     /// A digest of its limits; none where the snapshot does not show all of its cgroups.
     limits: Option<u64>,
-    /// User and system time as last shown.
-    shown: [u64; 2],
 }
 
 /// What cgroups with the same controllers have.
@@ -268,13 +265,22 @@ impl Snapshot {
                 if are_of_devices(keys) {
                     return fill_devices(&record, keys, sample, labels, devices);
                 }
-                let told = self.values().fill(&record, keys, known, &mut copied.shown, sample);
+                let told = self.values().fill(&record, keys, known, sample);
                 if !told && matches!(keys.first(), Some((_, Recipe::Stat(_)))) {
                     self.doubtful = self.doubtful.or_else(|| copied.cgroups.get(*tree).copied());
                 }
                 told
             }
         }
+    }
+
+    /// Whether a file that was not read this time is best left open.
+    pub(super) fn is_read_often(&self, place: usize) -> bool {
+        let keys = match self.files.get(place) {
+            Some(Served::BySnapshot { keys, .. }) => keys.as_slice(),
+            _ => &[],
+        };
+        keys.iter().any(|(_, recipe)| recipe.is_file_s_own())
     }
 
     /// What a file had when it was read: a snapshot gives no other keys.

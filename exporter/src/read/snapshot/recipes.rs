@@ -17,11 +17,11 @@ pub(super) enum Recipe {
     Pages(Number),
     /// A number of nanoseconds, written in microseconds.
     Microseconds(Number),
-    /// User or system time of v2 in microseconds: of the time on CPUs, the part that samples say.
+    /// User or system time of v2 in microseconds, until the cgroup has run since its file was read.
     Share(Part),
     /// Time on CPUs of v1 in nanoseconds.
     AllCpus,
-    /// User or system time of v1 in ticks.
+    /// User or system time of v1 in ticks, likewise.
     Ticks(Part),
     /// A counter behind `memory.stat`, by its place among the keys that are followed.
     Stat(usize),
@@ -156,8 +156,8 @@ impl Recipe {
                 flush = (one == Number::Runtime).then_some("cpu.stat");
             }
             Share(_) => {
-                use Number::{Runtime, ShownSystem, ShownUser, SystemTime, UserTime};
-                [Runtime, UserTime, SystemTime, ShownUser, ShownSystem].into_iter().for_each(number);
+                use Number::{Runtime, ShownSystem, ShownUser};
+                [Runtime, ShownUser, ShownSystem].into_iter().for_each(number);
                 flush = Some("cpu.stat");
             }
             AllCpus => wanted.cpus = true,
@@ -179,6 +179,11 @@ impl Recipe {
         if let Some(file) = flush.filter(|file| !wanted.flushes.contains(file)) {
             wanted.flushes.push(file);
         }
+    }
+
+    /// Whether its file is read again and again: whenever the cgroup has run.
+    pub(super) fn is_file_s_own(self) -> bool {
+        matches!(self, Share(_) | Ticks(_))
     }
 
     /// Whether the value may fall: between two readings it may then have been anything.

@@ -3,7 +3,6 @@
 use super::super::devices::Devices;
 use super::super::format::Device;
 use super::super::sample::{Labels, Sample};
-use super::cputime::{Times, share};
 use super::recipes::{Column, Part, Recipe};
 use super::stats::Stat;
 use crate::ebpf::{DeviceUse, Number, Record};
@@ -20,43 +19,26 @@ pub(super) struct Values<'a> {
 
 impl Values<'_> {
     /// One value as its file would show it; none where it cannot be told.
-    pub(super) fn value(self, recipe: Recipe, record: &Record<'_>, shown: &mut [u64; 2]) -> Option<u64> {
+    pub(super) fn value(self, recipe: Recipe, record: &Record<'_>) -> Option<u64> {
         Some(match recipe {
             Recipe::Count(number) => record.number(number)?,
             Recipe::Pages(number) => record.number(number)?.saturating_mul(self.page),
             Recipe::Microseconds(number) => record.number(number)? / 1_000,
-            Recipe::AllCpus => record.cpus()?[0],
-            Recipe::Share(part) => {
-                let times = Times {
-                    runtime: record.number(Number::Runtime)?,
-                    user: record.number(Number::UserTime)?,
-                    system: record.number(Number::SystemTime)?,
-                };
-                shared(times, record, shown, part)? / 1_000
-            }
-            Recipe::Ticks(part) => {
-                let [runtime, user, system] = record.cpus()?;
-                shared(Times { runtime, user, system }, record, shown, part)? / NANOSECONDS_PER_TICK
-            }
+            Recipe::AllCpus => record.cpu_time()?,
+            Recipe::Share(part) => last_shown(record.number(Number::Runtime)?, record, part)? / 1_000,
+            Recipe::Ticks(part) => last_shown(record.cpu_time()?, record, part)? / NANOSECONDS_PER_TICK,
             Recipe::Stat(place) => self.stats.get(place)?.value(record.stat())?,
             Recipe::Device(_) | Recipe::NoDevice | Recipe::Spare => return None,
         })
     }
 
     /// The keys that a file has; false where one of them cannot be told.
-    pub(super) fn fill(
-        self,
-        record: &Record<'_>,
-        keys: &[(u16, Recipe)],
-        known: u64,
-        shown: &mut [u64; 2],
-        sample: &mut Sample,
-    ) -> bool {
+    pub(super) fn fill(self, record: &Record<'_>, keys: &[(u16, Recipe)], known: u64, sample: &mut Sample) -> bool {
         keys.iter().enumerate().all(|(bit, (target, recipe))| {
             if known & (1 << bit) == 0 || *recipe == Recipe::Spare {
                 return true;
             }
-            let value = self.value(*recipe, record, shown);
+            let value = self.value(*recipe, record);
             value.inspect(|value| sample.set(*target, *value)).is_some()
         })
     }
@@ -65,13 +47,13 @@ impl Values<'_> {
 /// `USER_HZ` is 100 on every machine that we run on.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-fn shared(times: Times, record: &Record<'_>, shown: &mut [u64; 2], part: Part) -> Option<u64> {
-    if *shown == [0, 0] {
-        *shown = [record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?];
-    }
-    *shown = share(times, *shown);
-    let [user, system] = *shown;
-    Some(if part == Part::User { user } else { system })
+/// User or system time as the file would show it. The kernel shares time on CPUs out by samples when somebody reads the file,
+/// and remembers the result (`cputime_adjust`): until the cgroup has run again that is what the file shows. After that nobody
+/// but the file tells, as who computes it anew may come to less than was shown before.
+fn last_shown(runtime: u64, record: &Record<'_>, part: Part) -> Option<u64> {
+    let (user, system) = (record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?);
+    let is_current = user.saturating_add(system) >= runtime;
+    is_current.then_some(if part == Part::User { user } else { system })
 }
 
 /// Devices with any I/O, as their file lists them; false where the snapshot does not tell them all.
