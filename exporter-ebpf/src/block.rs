@@ -24,7 +24,7 @@ pub struct Slot {
     /// The id of the cgroup.
     pub cgroup: u64,
     /// Always 0: fills the last cache line.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
 }
 
 /// Counts of one cgroup, device and operation.
@@ -33,8 +33,10 @@ pub struct Slot {
 pub struct Counters {
     /// Bytes that the device has completed.
     pub bytes: u64,
-    /// From the device's start of a request to its end; one observation per request.
+    /// From the device's start of a request to its end.
     pub latency: Histogram,
+    /// Requests without a latency: the kernel takes no times on a queue whose `iostats` are switched off.
+    pub untimed: u64,
 }
 
 impl Counters {
@@ -42,6 +44,13 @@ impl Counters {
     pub fn add(&mut self, more: &Self) {
         self.bytes += more.bytes;
         self.latency.add(&more.latency);
+        self.untimed += more.untimed;
+    }
+
+    /// How many requests there were.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.latency.count() + self.untimed
     }
 }
 
@@ -147,8 +156,8 @@ pub struct Offsets {
 
 const _: () = {
     assert!(size_of::<Slot>() == 256 && offset_of!(Slot, counters) == 16, "Slot is part of a kernel map's layout");
-    assert!(offset_of!(Slot, cgroup) == 208);
-    assert!(size_of::<Counters>() == 192 && offset_of!(Counters, latency) == 8);
+    assert!(offset_of!(Slot, cgroup) == 216);
+    assert!(size_of::<Counters>() == 200 && offset_of!(Counters, untimed) == 192);
     assert!(size_of::<Key>() == 16 && size_of::<Offsets>() == 60);
 };
 

@@ -5,13 +5,15 @@
 //! so they stand here as assembly.
 
 use core::arch::asm;
+use core::mem::size_of;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_kernel};
 use aya_ebpf::maps::{Array, HashMap};
 
 use crate::cgroup::Way;
 use crate::latency::{Histogram, Scale};
+use crate::owners::{Ancestors, LEVELS, STRANGERS, Search, bound};
 use crate::slots::{CPUS, ELSEWHERE, MADE, Parts, REFUSED, WAYS};
 
 /// Adds to a map value that others may be adding to.
@@ -88,22 +90,110 @@ pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> 
     None
 }
 
+/// The maps by which a table is shared out among containers.
+pub struct Owners<'a> {
+    /// By cgroup: see [`crate::owners`].
+    pub owners: &'a HashMap<u64, u64>,
+    /// Entries by payer.
+    pub paid: &'a HashMap<u64, u64>,
+    /// The owner of each nested cgroup that has entries, for user space.
+    pub members: &'a HashMap<u64, u64>,
+    /// Parts of the table.
+    pub parts: u32,
+}
+
+impl Owners<'_> {
+    /// Goes through a cgroup's ancestors; `ancestor` gives the id of that at a level, 0 where it has none there.
+    #[inline(always)]
+    pub fn search(&self, ancestor: impl Fn(u32) -> u64) -> Search {
+        let mut search = Search::BEGIN;
+        let mut level = 1;
+        while level <= LEVELS {
+            let id = ancestor(level);
+            if id == 0 {
+                break;
+            }
+            // SAFETY: a map value, valid while the program runs.
+            let told = self.owners.get_ptr(&id).map_or(0, |told| unsafe { told.read_volatile() });
+            search.step(id, told);
+            level += 1;
+        }
+        search
+    }
+
+    /// The cgroup in whose name a new entry for `leaf` is made, paid for: itself, or its owner. 0 where there is no room.
+    #[inline(always)]
+    pub fn admit(&self, leaf: u64, search: Search) -> u64 {
+        let Search { owner, payer, .. } = search;
+        let is_own = owner == 0 || owner == leaf;
+        if is_own && payer != STRANGERS {
+            return leaf;
+        }
+        let otherwise = if is_own { 0 } else { owner };
+        // User space makes the entry with that of the payer, and the strangers' once it has attached the program.
+        let Some(paid) = self.paid.get_ptr_mut(&payer) else { return leaf };
+        // SAFETY: a map value, valid while the program runs.
+        if unsafe { paid.read_volatile() } >= bound(payer, self.parts) {
+            return otherwise;
+        }
+        if !is_own && self.members.get_ptr(&leaf).is_none() && self.members.insert(&leaf, &owner, 0).is_err() {
+            return otherwise;
+        }
+        // SAFETY: as above.
+        unsafe { add(paid, 1) };
+        leaf
+    }
+}
+
+/// The id of a cgroup's ancestor at a level; 0 where it has none there.
+///
+/// # Safety
+/// `cgroup` is the kernel's, and the offsets are those of the running kernel.
+#[inline(always)]
+pub unsafe fn ancestor(cgroup: *const u8, level: u32, at: Ancestors, way: Way) -> u64 {
+    let (mut own_level, mut above, mut node, mut id) = (0_u32, 0_usize, 0_usize, 0_u64);
+    let base = cgroup as usize;
+    // SAFETY: reads into local variables; a bad address gives an error and zeroes.
+    unsafe {
+        read(&raw mut own_level, base + at.level as usize);
+        if level > own_level {
+            return 0;
+        }
+        read(&raw mut above, base + at.ancestors as usize + 8 * level as usize);
+        read(&raw mut node, above + way.kn as usize);
+        read(&raw mut id, node + way.kn_id as usize);
+    }
+    id
+}
+
+#[inline(always)]
+unsafe fn read<T>(to: *mut T, from: usize) {
+    // SAFETY: as the caller promises; the verifier checks it, too.
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const core::ffi::c_void) };
+}
+
+/// Counts an event that found no entry.
+#[inline(always)]
+pub fn refuse(counts: &Array<u64>) {
+    if let Some(counter) = counts.get_ptr_mut(REFUSED) {
+        // SAFETY: a map value.
+        unsafe { add(counter, 1) };
+    }
+}
+
 /// The entry of a map that all CPUs share; a new one begins as `nothing`. None where the map is full. Both are counted.
 #[inline(always)]
 pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, counts: &Array<u64>) -> Option<*mut V> {
-    let count = |which| {
-        if let Some(counter) = counts.get_ptr_mut(which) {
-            // SAFETY: a map value.
-            unsafe { add(counter, 1) };
-        }
-    };
     // Two CPUs may meet it at once: one of them makes it, both find it.
     if map.get_ptr_mut(key).is_none() && map.insert(key, nothing, u64::from(BPF_NOEXIST)).is_ok() {
-        count(MADE);
+        if let Some(made) = counts.get_ptr_mut(MADE) {
+            // SAFETY: a map value.
+            unsafe { add(made, 1) };
+        }
     }
     let found = map.get_ptr_mut(key);
     if found.is_none() {
-        count(REFUSED);
+        refuse(counts);
     }
     found
 }

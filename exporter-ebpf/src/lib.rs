@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod kernel;
 pub mod latency;
 pub mod network;
+pub mod owners;
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "only the author of a record can promise that it is plain data")]
 mod plain;

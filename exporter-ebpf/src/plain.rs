@@ -1,6 +1,6 @@
 //! The promise to aya that the records are plain data: any bytes are a value, and no byte is left undefined.
 
-use crate::{block, cgroup, latency, network, sched, slots, snapshot, tcp};
+use crate::{block, cgroup, latency, network, owners, sched, slots, snapshot, tcp};
 
 macro_rules! plain {
     ($($record:ty)*) => {
@@ -16,6 +16,7 @@ plain! {
     latency::Histogram
     network::Key
     network::Counters
+    owners::Ancestors
     sched::Offsets
     slots::Layout
     snapshot::Plan

@@ -4,6 +4,9 @@
 #[path = "ebpf/blkio.rs"]
 mod blkio;
 #[cfg(test)]
+#[path = "ebpf/bounds.rs"]
+mod bounds;
+#[cfg(test)]
 #[path = "ebpf/collisions.rs"]
 mod collisions;
 #[cfg(test)]

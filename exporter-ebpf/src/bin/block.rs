@@ -26,6 +26,7 @@ use exporter_ebpf::block::{Counters, Key, Offsets, Operation, Slot, Subject};
 use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
+use exporter_ebpf::owners::{Ancestors, OWNERS};
 use exporter_ebpf::slots::{COUNTS, FREE, Layout, TAKEN, joined};
 
 /// Shape of `BLOCK_SLOTS`, set by user space before loading; a power of two parts. The verifier sees constants.
@@ -60,6 +61,19 @@ static BLOCK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF
 #[map]
 static BLOCK_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
+/// Containers and the cgroups that they are in, told by user space.
+#[map]
+static BLOCK_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Entries by who pays for them.
+#[map]
+static BLOCK_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Owners of nested cgroups that have entries.
+#[map]
+static BLOCK_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Set by user space before loading.
+#[unsafe(no_mangle)]
+static BLOCK_ANCESTORS: Ancestors = Ancestors { level: 0, ancestors: 0 };
+
 /// Numbers of `enum req_op`, the same since Linux 4.10.
 const WRITE: u32 = 1;
 const DISCARD: u32 = 3;
@@ -70,14 +84,19 @@ const OPERATION_MASK: u32 = 0xff;
 /// The latency of a request of which a part is still to come. A number and no [`Option`]: half of that would be undefined,
 /// which the verifier does not let pass to another function.
 const UNFINISHED: u64 = u64::MAX;
+/// The latency of a request of which the kernel took no times.
+const UNTIMED: u64 = u64::MAX - 1;
 
-const NOTHING: Counters = Counters { bytes: 0, latency: Histogram { sum_ns: 0, buckets: [0; BUCKETS] } };
+/// A cgroup has entries for each device and operation: as many are a container's as of so many parts of other tables.
+const PARTS: u32 = 16;
+
+const NOTHING: Counters = Counters { bytes: 0, latency: Histogram { sum_ns: 0, buckets: [0; BUCKETS] }, untimed: 0 };
 
 /// Where the running kernel has a member. Asked for where it is used: all at once are more than there are registers.
 /// Volatile, as user space has changed this read-only data since it was compiled.
 macro_rules! offset {
-    ($member:ident) => {
-        (&raw const BLOCK_OFFSETS.$member).read_volatile()
+    ($($member:tt)+) => {
+        (&raw const BLOCK_OFFSETS.$($member)+).read_volatile()
     };
 }
 
@@ -112,17 +131,68 @@ fn block_complete(context: BtfTracePointContext) -> i32 {
     // SAFETY: read-only data of the object, and a helper without conditions.
     let (layout, cpu) = unsafe { (addr_of!(BLOCK_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
     let set = layout.set(cpu & (layout.parts - 1), joined(serial, subject.0));
-    let found = kernel::slot(&BLOCK_SLOTS, set, |slot| is_mine(slot, serial, subject, blkcg));
+    let found = kernel::slot(&BLOCK_SLOTS, set, |slot| is_held(slot, serial, subject));
     // What is left of the request comes with its next completion, and is no operation of its own.
     // SAFETY: as above.
     let latency = if bytes < length { UNFINISHED } else { unsafe { age(request) } };
     match found {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => add(unsafe { &raw mut (*slot).counters }, bytes, latency),
-        // SAFETY: the kernel's own object, as above.
-        None => overflow(&Key { cgroup: unsafe { cgroup(blkcg) }, subject }, bytes, latency),
+        None => without_slot(blkcg, subject, bytes, latency),
     }
     0
+}
+
+/// Counts for a cgroup that has no slot for this, or none yet.
+#[inline(never)]
+fn without_slot(blkcg: *const u8, subject: Subject, bytes: u32, latency: u64) {
+    // SAFETY: the kernel's own object and its offsets, and read-only data of the object.
+    let (cgroup, id, way, layout, at) = unsafe {
+        let cgroup: *const u8 = kernel::load(blkcg, offset!(blkcg_cgroup));
+        let way = Way { kn: offset!(way.kn), kn_id: offset!(way.kn_id) };
+        (
+            cgroup,
+            kernel::id(cgroup, way),
+            way,
+            addr_of!(BLOCK_LAYOUT).read_volatile(),
+            addr_of!(BLOCK_ANCESTORS).read_volatile(),
+        )
+    };
+    let mut key = Key { cgroup: id, subject };
+    if BLOCK_OVERFLOW.get_ptr(&key).is_none() {
+        let owners = kernel::Owners { owners: &BLOCK_OWNERS, paid: &BLOCK_PAID, members: &BLOCK_MEMBERS, parts: PARTS };
+        // SAFETY: the kernel's own object, and its offsets.
+        let search = owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) });
+        key.cgroup = owners.admit(id, search);
+        if key.cgroup == 0 {
+            kernel::refuse(&BLOCK_COUNTS);
+            return;
+        }
+        // What counts for its owner has no serial number of that here: it goes to the overflow map.
+        if key.cgroup == id {
+            // SAFETY: the kernel's own object, and a helper without conditions.
+            let (serial, cpu): (u64, u32) =
+                unsafe { (kernel::load(blkcg, offset!(blkcg_serial)), bpf_get_smp_processor_id()) };
+            let set = layout.set(cpu & (layout.parts - 1), joined(serial, subject.0));
+            if let Some(slot) = kernel::slot(&BLOCK_SLOTS, set, |slot| is_mine(slot, serial, subject, blkcg)) {
+                // SAFETY: a map value, valid while the program runs.
+                add(unsafe { &raw mut (*slot).counters }, bytes, latency);
+                return;
+            }
+        }
+    }
+    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, &key, &NOTHING, &BLOCK_COUNTS) {
+        add(counters, bytes, latency);
+    }
+}
+
+/// Whether the slot counts this.
+#[inline(always)]
+fn is_held(slot: *mut Slot, serial: u64, subject: Subject) -> bool {
+    // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
+    unsafe {
+        (&raw mut (*slot).state).read_volatile() == serial && (&raw mut (*slot).subject).read_volatile() == subject
+    }
 }
 
 /// What is counted of it, if anything. A write without data is the end of a flush.
@@ -179,8 +249,10 @@ unsafe fn age(request: *const u8) -> u64 {
     let from = if started == 0 { made } else { started };
     // SAFETY: has no conditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    // The kernel takes no times on queues that keep no statistics.
-    if from == 0 || now < from { 0 } else { now - from }
+    if from == 0 {
+        return UNTIMED;
+    }
+    if now < from { 0 } else { now - from }
 }
 
 /// Whether the slot counts this; a free one does from now on.
@@ -208,20 +280,15 @@ fn claim(slot: *mut Slot, serial: u64, subject: Subject, blkcg: *const u8) -> bo
     true
 }
 
-#[inline(never)]
-fn overflow(key: &Key, bytes: u32, latency: u64) {
-    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, key, &NOTHING, &BLOCK_COUNTS) {
-        add(counters, bytes, latency);
-    }
-}
-
 #[inline(always)]
 fn add(counters: *mut Counters, bytes: u32, latency: u64) {
     // SAFETY: parts of a map value, aligned.
     unsafe {
         kernel::add(&raw mut (*counters).bytes, u64::from(bytes));
-        if latency != UNFINISHED {
-            kernel::observe(&raw mut (*counters).latency, Scale::DISK, latency);
+        match latency {
+            UNFINISHED => {}
+            UNTIMED => kernel::add(&raw mut (*counters).untimed, 1),
+            latency => kernel::observe(&raw mut (*counters).latency, Scale::DISK, latency),
         }
     }
 }

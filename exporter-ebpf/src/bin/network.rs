@@ -2,21 +2,23 @@
 //! sees each packet of each cgroup below it once, whatever network namespace it is in.
 //!
 //! Where a count goes: to the CPU's own slot of the cgroup; where both slots of its set belong to others, to a hash map
-//! that all CPUs share; where that is full, nowhere, and this is counted.
+//! that all CPUs share; where that is full, nowhere, and this is counted. A cgroup below a container, of which there are too many,
+//! counts for the container ([`exporter_ebpf::owners`]).
 
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "map values and packets are raw pointers, which the kernel's verifier checks")]
 
-use core::ptr::addr_of;
+use core::ptr::{addr_of, null_mut};
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::helpers::generated::bpf_skb_cgroup_id;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id};
 use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::SkBuffContext;
 use exporter_ebpf::kernel;
 use exporter_ebpf::network::{Counters, Family, Key, Slot, part};
+use exporter_ebpf::owners::OWNERS;
 use exporter_ebpf::slots::{COUNTS, CPUS, FREE, Layout, Parts};
 
 /// Shape of `NETWORK_SLOTS`, set by user space before loading. The verifier sees constants.
@@ -36,6 +38,16 @@ static NETWORK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, B
 /// Packets that found the map full, too, and entries of it that were made.
 #[map]
 static NETWORK_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
+
+/// Containers and the cgroups that they are in, told by user space.
+#[map]
+static NETWORK_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Entries by who pays for them.
+#[map]
+static NETWORK_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Owners of nested cgroups that have entries.
+#[map]
+static NETWORK_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 
 /// The packet goes its way, whatever happens here.
 const PASS: i32 = 1;
@@ -80,13 +92,50 @@ fn count(context: &SkBuffContext, direction: Direction) -> i32 {
     let packets = if segments == 0 { 1 } else { segments };
     // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
     let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
-    let set = layout.set(part(kernel::part(addr_of!(NETWORK_PARTS)), family), cgroup);
-    match kernel::slot(&NETWORK_SLOTS, set, |slot| is_mine(slot, cgroup)) {
+    let part = part(kernel::part(addr_of!(NETWORK_PARTS)), family);
+    let counters = match kernel::slot(&NETWORK_SLOTS, layout.set(part, cgroup), |slot| is_held(slot, cgroup)) {
         // SAFETY: a map value, valid while the program runs.
-        Some(slot) => add(unsafe { &raw mut (*slot).counters }, direction, bytes, packets),
-        None => overflow(&Key::new(cgroup, family), direction, bytes, packets),
+        Some(slot) => unsafe { &raw mut (*slot).counters },
+        None => without_slot(packet, cgroup, part, family),
+    };
+    if !counters.is_null() {
+        add(counters, direction, bytes, packets);
     }
     PASS
+}
+
+/// Where a cgroup counts that has no slot, or none yet. Null where there is no room.
+#[inline(never)]
+fn without_slot(packet: *mut __sk_buff, cgroup: u64, part: u32, family: Family) -> *mut Counters {
+    if let Some(counters) = NETWORK_OVERFLOW.get_ptr_mut(Key::new(cgroup, family)) {
+        return counters;
+    }
+    // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
+    let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
+    let owners =
+        kernel::Owners { owners: &NETWORK_OWNERS, paid: &NETWORK_PAID, members: &NETWORK_MEMBERS, parts: layout.parts };
+    // SAFETY: the packet that the program was called with.
+    let search = owners.search(|level| unsafe { bpf_skb_ancestor_cgroup_id(packet, level as i32) });
+    let name = owners.admit(cgroup, search);
+    if name == 0 {
+        kernel::refuse(&NETWORK_COUNTS);
+        return null_mut();
+    }
+    match kernel::slot(&NETWORK_SLOTS, layout.set(part, name), |slot| is_mine(slot, name)) {
+        // SAFETY: a map value, valid while the program runs.
+        Some(slot) => unsafe { &raw mut (*slot).counters },
+        None => {
+            let key = Key::new(name, family);
+            kernel::entry(&NETWORK_OVERFLOW, &key, &Counters::default(), &NETWORK_COUNTS).unwrap_or(null_mut())
+        }
+    }
+}
+
+/// Whether the slot counts this cgroup.
+#[inline(always)]
+fn is_held(slot: *mut Slot, cgroup: u64) -> bool {
+    // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
+    unsafe { (&raw mut (*slot).state).read_volatile() == cgroup }
 }
 
 /// Whether the slot counts this cgroup; a free one does from now on.
@@ -99,14 +148,6 @@ fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
         // SAFETY: part of a map value, aligned.
         FREE => unsafe { kernel::exchange_if(state, FREE, cgroup) == FREE },
         _ => false,
-    }
-}
-
-#[inline(never)]
-fn overflow(key: &Key, direction: Direction, bytes: u64, packets: u64) {
-    let found = kernel::entry(&NETWORK_OVERFLOW, key, &Counters::default(), &NETWORK_COUNTS);
-    if let Some(counters) = found {
-        add(counters, direction, bytes, packets);
     }
 }
 

@@ -18,6 +18,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
+use exporter_ebpf::owners::{Ancestors, OWNERS};
 use exporter_ebpf::sched::{Offsets, Slot};
 use exporter_ebpf::slots::{COUNTS, CPUS, FREE, Layout, Parts};
 
@@ -49,6 +50,19 @@ static SCHED_OVERFLOW: HashMap<u64, Histogram> = HashMap::with_max_entries(1, BP
 #[map]
 static SCHED_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
+/// Containers and the cgroups that they are in, told by user space.
+#[map]
+static SCHED_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Entries by who pays for them.
+#[map]
+static SCHED_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Owners of nested cgroups that have entries.
+#[map]
+static SCHED_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Set by user space before loading.
+#[unsafe(no_mangle)]
+static SCHED_ANCESTORS: Ancestors = Ancestors { level: 0, ancestors: 0 };
+
 const NOTHING: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`
@@ -56,7 +70,7 @@ const NOTHING: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
 fn sched_latency(context: BtfTracePointContext) -> i32 {
     let next: *const u8 = context.arg(2);
     // SAFETY: the kernel's own objects, as the tracepoint's type says; the verifier checks each step.
-    let (cgroup, latency) = unsafe {
+    let (cgroup, id, latency) = unsafe {
         let offsets = addr_of!(SCHED_OFFSETS).read_volatile();
         let queued: u64 = kernel::load(next, offsets.task_queued);
         // The idle task waits for nothing.
@@ -68,20 +82,59 @@ fn sched_latency(context: BtfTracePointContext) -> i32 {
         let now: u64 = kernel::load(rq, offsets.rq_clock);
         let set: *const u8 = kernel::load(next, offsets.task_cgroups);
         let cgroup: *const u8 = kernel::load(set, offsets.set_cgroup);
-        (kernel::id(cgroup, offsets.way), now.wrapping_sub(queued))
+        (cgroup, kernel::id(cgroup, offsets.way), now.wrapping_sub(queued))
     };
     // The clocks of CPUs differ by a little, so that a task which has just moved may seem to start before it is queued.
     let latency = if latency > i64::MAX as u64 { 0 } else { latency };
     // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
     let layout = unsafe { addr_of!(SCHED_LAYOUT).read_volatile() };
-    match kernel::slot(&SCHED_SLOTS, layout.set(kernel::part(addr_of!(SCHED_PARTS)), cgroup), |slot| {
-        is_mine(slot, cgroup)
-    }) {
+    let part = kernel::part(addr_of!(SCHED_PARTS));
+    match kernel::slot(&SCHED_SLOTS, layout.set(part, id), |slot| is_held(slot, id)) {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => add(unsafe { &raw mut (*slot).latency }, latency),
-        None => overflow(&cgroup, latency),
+        None => without_slot(cgroup, id, part, latency),
     }
     0
+}
+
+/// Counts for a cgroup that has no slot, or none yet.
+#[inline(never)]
+fn without_slot(cgroup: *const u8, id: u64, part: u32, latency: u64) {
+    let mut name = id;
+    if SCHED_OVERFLOW.get_ptr(&id).is_none() {
+        // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
+        let (layout, at, way) = unsafe {
+            let (kn, kn_id) = (
+                (&raw const SCHED_OFFSETS.way.kn).read_volatile(),
+                (&raw const SCHED_OFFSETS.way.kn_id).read_volatile(),
+            );
+            (addr_of!(SCHED_LAYOUT).read_volatile(), addr_of!(SCHED_ANCESTORS).read_volatile(), Way { kn, kn_id })
+        };
+        let owners =
+            kernel::Owners { owners: &SCHED_OWNERS, paid: &SCHED_PAID, members: &SCHED_MEMBERS, parts: layout.parts };
+        // SAFETY: the kernel's own object, and its offsets.
+        name = owners.admit(id, owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) }));
+        if name == 0 {
+            kernel::refuse(&SCHED_COUNTS);
+            return;
+        }
+        if let Some(slot) = kernel::slot(&SCHED_SLOTS, layout.set(part, name), |slot| is_mine(slot, name)) {
+            // SAFETY: a map value, valid while the program runs.
+            add(unsafe { &raw mut (*slot).latency }, latency);
+            return;
+        }
+    }
+    if let Some(histogram) = kernel::entry(&SCHED_OVERFLOW, &name, &NOTHING, &SCHED_COUNTS) {
+        // SAFETY: a map value.
+        unsafe { kernel::observe(histogram, Scale::RUN_QUEUE, latency) };
+    }
+}
+
+/// Whether the slot counts this cgroup.
+#[inline(always)]
+fn is_held(slot: *mut Slot, cgroup: u64) -> bool {
+    // SAFETY: a map value, valid while the program runs. Volatile, as user space changes it.
+    unsafe { (&raw mut (*slot).state).read_volatile() == cgroup }
 }
 
 /// Whether the slot counts this cgroup; a free one does from now on.
@@ -109,13 +162,5 @@ fn add(histogram: *mut Histogram, latency: u64) {
         sum.write_volatile(sum.read_volatile() + latency);
         let bucket = (&raw mut (*histogram).buckets).cast::<u64>().add(Scale::RUN_QUEUE.bucket(latency));
         bucket.write_volatile(bucket.read_volatile() + 1);
-    }
-}
-
-#[inline(never)]
-fn overflow(cgroup: &u64, latency: u64) {
-    if let Some(histogram) = kernel::entry(&SCHED_OVERFLOW, cgroup, &NOTHING, &SCHED_COUNTS) {
-        // SAFETY: a map value.
-        unsafe { kernel::observe(histogram, Scale::RUN_QUEUE, latency) };
     }
 }

@@ -14,8 +14,12 @@ use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
 use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::kernel;
+use exporter_ebpf::owners::{Ancestors, OWNERS};
 use exporter_ebpf::slots::COUNTS;
 use exporter_ebpf::tcp::Offsets;
+
+/// Its table is one for all CPUs: as many entries of it are a container's as of so many parts of other tables.
+const PARTS: u32 = 4;
 
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
@@ -28,19 +32,44 @@ static RETRANSMITS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PR
 #[map]
 static TCP_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
+/// Containers and the cgroups that they are in, told by user space.
+#[map]
+static TCP_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Entries by who pays for them.
+#[map]
+static TCP_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Owners of nested cgroups that have entries.
+#[map]
+static TCP_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Set by user space before loading.
+#[unsafe(no_mangle)]
+static TCP_ANCESTORS: Ancestors = Ancestors { level: 0, ancestors: 0 };
+
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb)`
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
     // SAFETY: the kernel's own objects, as the tracepoint's type says; the verifier checks each step.
-    let cgroup = unsafe {
+    let (cgroup, id, way) = unsafe {
         let offsets = addr_of!(TCP_OFFSETS).read_volatile();
         let cgroup: *const u8 = kernel::load(context.arg(0), offsets.sock_cgroup);
         if cgroup.is_null() {
             return 0;
         }
-        kernel::id(cgroup, offsets.way)
+        (cgroup, kernel::id(cgroup, offsets.way), offsets.way)
     };
-    if let Some(count) = kernel::entry(&RETRANSMITS, &cgroup, &0, &TCP_COUNTS) {
+    let mut name = id;
+    if RETRANSMITS.get_ptr(&id).is_none() {
+        // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
+        let at = unsafe { addr_of!(TCP_ANCESTORS).read_volatile() };
+        let owners = kernel::Owners { owners: &TCP_OWNERS, paid: &TCP_PAID, members: &TCP_MEMBERS, parts: PARTS };
+        // SAFETY: the kernel's own object, and its offsets.
+        name = owners.admit(id, owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) }));
+        if name == 0 {
+            kernel::refuse(&TCP_COUNTS);
+            return 0;
+        }
+    }
+    if let Some(count) = kernel::entry(&RETRANSMITS, &name, &0, &TCP_COUNTS) {
         // SAFETY: a map value.
         unsafe { kernel::add(count, 1) };
     }

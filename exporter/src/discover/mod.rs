@@ -28,6 +28,7 @@ use empty::Trees;
 pub use hierarchy::{Error, Hierarchy, Kind, Tree, Version};
 pub use id::ContainerId;
 pub use identity::{Engine, NoEngine, Told};
+pub(crate) use mounts::host_v2;
 use tracing::warn;
 use walk::{BELOW_CONTAINER, Bounds, HOST, Missed, Next, Visited, walk};
 use watch::{Event, Watch};

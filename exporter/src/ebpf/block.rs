@@ -13,9 +13,11 @@ use exporter_ebpf::block::{Counters, Key, Offsets, Slot, Subject};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
+use super::bounds::ancestors;
 use super::cpus;
 use super::facts::Obstacle;
 use super::loader::Loader;
+use super::owners::Owners;
 use super::probes::operation_of;
 use super::slots::{Shape, Table, histogram, names, word};
 use crate::metrics::BlockOperation;
@@ -27,6 +29,8 @@ const SET_BITS: u32 = 11;
 /// CPUs that share a shard.
 const CPUS_PER_SHARD: usize = 8;
 const MOST_SHARDS: u32 = 4;
+/// The word of a slot that counts requests without a latency.
+const UNTIMED: usize = (offset_of!(Slot, counters) + offset_of!(Counters, untimed)) / size_of::<u64>();
 /// Entries that the overflow map takes. It holds memory only for those that are in it.
 const OVERFLOW: u32 = 65_536;
 
@@ -57,6 +61,7 @@ impl Block {
             overflow: OVERFLOW,
         };
         loader.set("BLOCK_OFFSETS", offsets(loader)?);
+        loader.set("BLOCK_ANCESTORS", ancestors(loader)?);
         shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::BlockComplete, "block_rq_complete")?;
@@ -69,7 +74,7 @@ impl Block {
         self.table.free_retired();
         self.totals.clear();
         let held = self.table.held().map(|(_, cgroup, slot)| {
-            let counters = Counters { bytes: word(slot, 2), latency: histogram(slot, 3) };
+            let counters = Counters { bytes: word(slot, 2), latency: histogram(slot, 3), untimed: word(slot, UNTIMED) };
             (Key { cgroup, subject: Subject(word(slot, 1)) }, counters)
         });
         self.totals.extend(held.chain(self.table.overflowed()));
@@ -99,8 +104,8 @@ impl Block {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        self.table.retire(ended, |key| key.cgroup);
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+        self.table.retire(ended, owners, |key| key.cgroup);
         self.bases.retain(|key, _| !ended.contains(&key.cgroup));
     }
 
@@ -112,6 +117,16 @@ impl Block {
     /// Adds what a cgroup has done to what its container has done so far.
     pub(super) fn add_uses(&self, cgroup: u64, uses: &mut Vec<BlockUse>) {
         add_uses(self.counted(cgroup), &self.bases, uses);
+    }
+
+    /// Tells the program which containers there are.
+    pub(super) fn publish(&mut self, owners: &Owners) {
+        self.table.bounds().publish(owners.published());
+    }
+
+    /// The container's cgroup for which a nested one has entries.
+    pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
+        self.table.owner(cgroup)
     }
 }
 
@@ -170,7 +185,7 @@ pub struct BlockUse {
 fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mut Bases) {
     let is_of_it = |key: &Key| (key.subject.major(), key.subject.minor()) == (major, minor);
     let counted = totals.iter().filter(|(key, _)| is_of_it(key));
-    bases.extend(counted.map(|(key, counters)| (*key, (counters.bytes, counters.latency.count()))));
+    bases.extend(counted.map(|(key, counters)| (*key, (counters.bytes, counters.operations()))));
 }
 
 fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>) {
@@ -178,7 +193,7 @@ fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>
         let (major, minor, operation) =
             (key.subject.major(), key.subject.minor(), operation_of(key.subject.operation()));
         let same = |known: &&mut BlockUse| (known.major, known.minor, known.operation) == (major, minor, operation);
-        let (mut bytes, mut operations) = (counters.bytes, counters.latency.count());
+        let (mut bytes, mut operations) = (counters.bytes, counters.operations());
         if let Some(base) = bases.get(key) {
             (bytes, operations) = (bytes.saturating_sub(base.0), operations.saturating_sub(base.1));
             if operations == 0 {
@@ -206,7 +221,7 @@ mod tests {
     fn entry(cgroup: u64, operation: Operation, bytes: u64) -> (Key, Counters) {
         let mut latency = Histogram { sum_ns: 1000, ..Histogram::default() };
         latency.buckets[3] = 2;
-        (Key { cgroup, subject: Subject::new(254, 1, operation) }, Counters { bytes, latency })
+        (Key { cgroup, subject: Subject::new(254, 1, operation) }, Counters { bytes, latency, untimed: 1 })
     }
 
     #[test]
@@ -220,14 +235,17 @@ mod tests {
         merge(&mut entries);
         let bytes: Vec<(u64, u64)> = entries.iter().map(|(key, counters)| (key.cgroup, counters.bytes)).collect();
         assert_eq!(bytes, [(1, 20), (2, 40), (2, 40)]);
-        assert_eq!((entries[1].1.latency.count(), entries[1].1.latency.sum_ns), (4, 2000));
+        assert_eq!(
+            (entries[1].1.latency.count(), entries[1].1.latency.sum_ns, entries[1].1.operations()),
+            (4, 2000, 6)
+        );
 
         // A container may have several cgroups.
         let mut uses = Vec::new();
         add_uses(&entries[..1], &Bases::new(), &mut uses);
         add_uses(&entries[1..], &Bases::new(), &mut uses);
         let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations)).collect();
-        assert_eq!(seen, [(BlockOperation::Write, 60, 4), (BlockOperation::Read, 40, 4)]);
+        assert_eq!(seen, [(BlockOperation::Write, 60, 6), (BlockOperation::Read, 40, 6)]);
         assert_eq!((uses[0].major, uses[0].minor), (254, 1));
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::Program;
 use super::denial::Confinement;
-use crate::discover::{Hierarchy, Version};
+use crate::discover::{Hierarchy, Version, host_v2};
 use crate::metrics::Controller;
 
 /// The kernel's own description of its types.
@@ -54,16 +54,21 @@ impl fmt::Display for Obstacle {
     }
 }
 
+pub(super) const LOCKED_DOWN: &str = "the kernel is locked down for confidentiality";
+pub(super) const LOCKDOWN_HINT: &str = "boot with lockdown=integrity or without lockdown";
+
 impl Facts {
     /// Looks at this host.
     pub(super) fn gather(hierarchy: &Hierarchy) -> Self {
         let tree = |controller| hierarchy.tree(controller).filter(|tree| tree.is_live());
+        let v2 = tree(Controller::Core).filter(|tree| tree.version == Version::V2).map(|tree| tree.path.clone());
         Self {
             // Opened, not only seen: it is what the programs' offsets come from.
             btf: File::open(BTF).is_ok(),
             confinement: Confinement::gather(),
             lockdown: read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown(&text)),
-            cgroup2: tree(Controller::Core).filter(|tree| tree.version == Version::V2).map(|tree| tree.path.clone()),
+            // A v1 host may have it anywhere.
+            cgroup2: v2.or_else(host_v2),
             io: tree(Controller::Io).map(|tree| tree.path.clone()),
         }
     }
@@ -107,10 +112,7 @@ impl Facts {
             ));
         }
         if self.lockdown.as_deref() == Some("confidentiality") {
-            return Err(Obstacle::new(
-                "the kernel is locked down for confidentiality",
-                "boot with lockdown=integrity or without lockdown",
-            ));
+            return Err(Obstacle::new(LOCKED_DOWN, LOCKDOWN_HINT));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::Program;
 use super::btf::{Kind, Types, without_types};
 use super::denial::{Attempt, explain, lift_memlock};
-use super::facts::{BTF, Facts, Obstacle};
+use super::facts::{BTF, Facts, LOCKDOWN_HINT, LOCKED_DOWN, Obstacle};
 use super::mapped::{Mapped, share};
 
 /// Loads objects for one host.
@@ -177,7 +177,8 @@ fn unshared(error: &io::Error) -> Obstacle {
     refused_map("the kernel does not share a map", error)
 }
 
-fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Obstacle {
+/// What the kernel said of a map.
+pub(super) fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Obstacle {
     let explained = system_error(error).and_then(|error| explain(Attempt::Map, error));
     explained.unwrap_or_else(|| Obstacle::new(told(what, error), REPORT))
 }
@@ -191,8 +192,22 @@ pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) 
     // A verifier's log is pages, and their last lines tell the reason.
     debug!(program, ?error, "the kernel refused it");
     let what = format!("the kernel refused {program}");
+    if lacks_helper(error) {
+        return Obstacle::new(format!("{what}: {LOCKED_DOWN}: it gives programs no {LOCKED_HELPER}"), LOCKDOWN_HINT);
+    }
     let explained = system_error(error).and_then(|error| explain(Attempt::Program, error));
     explained.unwrap_or_else(|| Obstacle::new(told(&what, error), REPORT))
+}
+
+/// What a lockdown for confidentiality takes away, and nothing else from who may trace. Inside a container the kernel's own
+/// word on lockdown, in securityfs, is not to be had.
+const LOCKED_HELPER: &str = "bpf_probe_read_kernel";
+
+/// Whether the verifier says that a program may not call that helper: the texts of all kernels so far.
+fn lacks_helper(error: &(dyn std::error::Error + 'static)) -> bool {
+    let text = error.to_string();
+    let says = |words: &str| text.contains(&format!("{words} {LOCKED_HELPER}#"));
+    says("unknown func") || says("cannot use helper") || error.source().is_some_and(lacks_helper)
 }
 
 fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
@@ -247,7 +262,17 @@ mod tests {
     use aya::BtfError;
     use aya_obj::btf::BtfKind;
 
-    use super::{Kind, only};
+    use super::{Kind, lacks_helper, only};
+
+    #[test]
+    fn a_lockdown_is_told_by_the_helper_that_it_takes_away() {
+        let says = |text: &'static str| lacks_helper(std::io::Error::other(text).get_ref().unwrap());
+        assert!(says(
+            "Verifier output: 12: (85) call bpf_probe_read_kernel#113\nunknown func bpf_probe_read_kernel#113\n"
+        ));
+        assert!(says("program of this type cannot use helper bpf_probe_read_kernel#113\nprocessed 12 insns"));
+        assert!(!says("12: (85) call bpf_probe_read_kernel#113\nR1 type=scalar expected=fp\n"));
+    }
 
     #[test]
     fn the_one_type_is_found_at_its_place_and_no_other() {

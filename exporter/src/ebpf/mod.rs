@@ -5,6 +5,7 @@
 //! is loaded belongs to this process: it is gone when the process is, however it ends.
 
 mod block;
+mod bounds;
 mod btf;
 mod capabilities;
 mod cpus;

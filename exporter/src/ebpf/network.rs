@@ -12,6 +12,7 @@ use exporter_ebpf::slots::Layout;
 use super::cpus::{self, Late};
 use super::facts::Obstacle;
 use super::loader::{Loader, program_of, refused};
+use super::owners::Owners;
 use super::slots::{Shape, Table, names, word};
 use super::{Program, Sizes};
 
@@ -95,8 +96,18 @@ impl Network {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        self.table.retire(ended, |key| key.cgroup);
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+        self.table.retire(ended, owners, |key| key.cgroup);
+    }
+
+    /// Tells the program which containers there are.
+    pub(super) fn publish(&mut self, owners: &Owners) {
+        self.table.bounds().publish(owners.published());
+    }
+
+    /// The container's cgroup for which a nested one has entries.
+    pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
+        self.table.owner(cgroup)
     }
 }
 

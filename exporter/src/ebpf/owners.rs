@@ -9,12 +9,19 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use exporter_ebpf::owners::PARENT;
+
 use crate::discover::{ContainerId, cgroup};
 
 /// Shortest time between two walks that unknown ids cause.
 const AT_MOST: Duration = Duration::from_secs(10);
 /// Longest time for which entries of ended cgroups that were no containers stay.
 const AT_LEAST: Duration = Duration::from_mins(5);
+
+/// Containers in one container that have entries of their own whatever their number: the others count for that one.
+const MOST_NESTED: usize = 1000;
+/// Cgroups below containers that a walk visits: their number is these containers' to choose.
+const MOST_BELOW: usize = 10_000;
 
 /// A container as an owner is told of.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +47,10 @@ pub(super) struct Owners {
     last: Vec<(ContainerId, u64)>,
     /// The id that each of these holds; 0 where it holds several.
     alone: Vec<u64>,
+    /// What programs are told of: containers with the outermost one that each is in, and the cgroups that these are in.
+    published: HashMap<u64, u64>,
+    /// Containers have come or gone since programs were last told.
+    is_news: bool,
 }
 
 /// What a container holds in its present life: its own cgroup first.
@@ -51,7 +62,16 @@ struct Held {
 
 impl Owners {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, known: HashMap::new(), held: HashMap::new(), walked: None, last: Vec::new(), alone: Vec::new() }
+        Self {
+            root,
+            known: HashMap::new(),
+            held: HashMap::new(),
+            walked: None,
+            last: Vec::new(),
+            alone: Vec::new(),
+            published: HashMap::new(),
+            is_news: false,
+        }
     }
 
     /// The ids whose counts are a container's. `place` is where it is among the containers of the last update: most often
@@ -61,6 +81,78 @@ impl Owners {
         match self.alone.get(place).filter(|id| is_it && **id != 0) {
             Some(id) => std::slice::from_ref(id),
             None => self.held.get(&container).map_or(&[], |held| held.ids.as_slice()),
+        }
+    }
+
+    /// What programs are told of.
+    pub(super) fn published(&self) -> &HashMap<u64, u64> {
+        &self.published
+    }
+
+    /// Whether programs have to be told again: once each time that it is so.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.is_news)
+    }
+
+    /// Whether what this cgroup counts is a container's.
+    pub(super) fn is_container_s(&self, id: u64) -> bool {
+        self.known.get(&id).is_some_and(Option::is_some)
+    }
+
+    /// Makes what programs are told of anew.
+    fn list_owners<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>>) {
+        let own = |container: &Holder<'_>| self.held.get(&container.id).and_then(|held| held.ids.first().copied());
+        let by_path: HashMap<&str, u64> =
+            containers.filter_map(|container| Some((container.path, own(&container)?))).collect();
+        let mut nested: HashMap<u64, usize> = HashMap::new();
+        let mut parents: HashMap<&str, Option<u64>> = HashMap::new();
+        let mut published = HashMap::new();
+        for (path, id) in &by_path {
+            let above = path.match_indices('/').skip(1).map(|(end, _)| path.get(..end).unwrap_or_default());
+            let outermost = above.into_iter().find_map(|above| by_path.get(above)).copied();
+            if let Some(outermost) = outermost {
+                let count = nested.entry(outermost).or_default();
+                *count += 1;
+                if *count <= MOST_NESTED {
+                    published.insert(*id, outermost);
+                }
+                continue;
+            }
+            published.insert(*id, *id);
+            let parent = path.rsplit_once('/').map(|(parent, _)| parent).filter(|parent| !parent.is_empty());
+            let id_of = |parent| *parents.entry(parent).or_insert_with(|| cgroup::id(&self.root, parent));
+            published.extend(parent.and_then(id_of).map(|parent| (parent, PARENT)));
+        }
+        self.is_news |= published != self.published;
+        self.published = published;
+    }
+
+    /// Finds out whose nested cgroups are that programs have counted for: `owner` is what the programs tell. Gives whether
+    /// ids are left that nobody knows.
+    pub(super) fn attribute(&mut self, counted: impl Iterator<Item = u64>, owner: impl Fn(u64) -> Option<u64>) -> bool {
+        let (mut is_any_unknown, mut has_changed) = (false, false);
+        for id in counted {
+            if self.known.contains_key(&id) {
+                continue;
+            }
+            match owner(id).and_then(|owner| self.known.get(&owner).copied().flatten()) {
+                Some(container) => {
+                    self.take_in(id, container);
+                    has_changed = true;
+                }
+                None => is_any_unknown = true,
+            }
+        }
+        if has_changed {
+            self.index();
+        }
+        is_any_unknown
+    }
+
+    fn take_in(&mut self, id: u64, container: ContainerId) {
+        if let Some(held) = self.held.get_mut(&container) {
+            held.ids.push(id);
+            self.known.insert(id, Some(container));
         }
     }
 
@@ -78,6 +170,7 @@ impl Owners {
             return HashSet::new();
         }
         let mut ended = HashSet::new();
+        let mut has_changed = false;
         for container in containers.clone() {
             if self.held.get(&container.id).is_none_or(|held| held.life != container.life)
                 && let Some(inode) = cgroup::id(&self.root, container.path)
@@ -85,6 +178,7 @@ impl Owners {
                 let held = Held { life: container.life, ids: vec![inode] };
                 ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
                 self.known.insert(inode, Some(container.id));
+                has_changed = true;
             }
         }
         self.last.clear();
@@ -94,7 +188,7 @@ impl Owners {
         }
         self.index();
         if containers.clone().count() < self.held.len() {
-            let alive: HashSet<ContainerId> = containers.map(|container| container.id).collect();
+            let alive: HashSet<ContainerId> = containers.clone().map(|container| container.id).collect();
             self.held.retain(|container, held| {
                 let lives = alive.contains(container);
                 if !lives {
@@ -106,6 +200,9 @@ impl Owners {
         if !ended.is_empty() {
             self.known.retain(|id, _| !ended.contains(id));
         }
+        if has_changed || !ended.is_empty() {
+            self.list_owners(containers);
+        }
         ended
     }
 
@@ -114,52 +211,71 @@ impl Owners {
     /// An ended cgroup below a container that lives keeps its entry: what it counted is the container's.
     pub(super) fn explain<'a>(
         &mut self,
-        counted: impl Iterator<Item = u64> + Clone,
+        counted: impl Iterator<Item = u64>,
+        is_any_unknown: bool,
         containers: impl Iterator<Item = Holder<'a>>,
         now: Instant,
     ) -> HashSet<u64> {
         let since = self.walked.map(|walked| now.duration_since(walked));
-        let unknown = || counted.clone().any(|id| !self.known.contains_key(&id));
-        let due = since.is_none_or(|since| since >= AT_LEAST || (since >= AT_MOST && unknown()));
+        let due = since.is_none_or(|since| since >= AT_LEAST || (since >= AT_MOST && is_any_unknown));
         if !due {
             return HashSet::new();
         }
         self.walked = Some(now);
         let holders: HashMap<PathBuf, ContainerId> =
             containers.map(|container| (cgroup::directory(&self.root, container.path), container.id)).collect();
-        let mut found = HashMap::new();
-        walk(&self.root, None, &holders, &mut found);
-        for (id, holder) in &found {
-            if let Some(held) = holder.and_then(|holder| self.held.get_mut(&holder))
-                && !held.ids.contains(id)
-            {
-                held.ids.push(*id);
+        let found = walk(&self.root, &holders);
+        self.known.retain(|id, holder| holder.is_some() || found.contains_key(id));
+        let mut gone = HashSet::new();
+        for id in counted {
+            match (self.known.contains_key(&id), found.get(&id)) {
+                (true, _) => {}
+                (false, Some(Some(container))) => self.take_in(id, *container),
+                (false, Some(None)) => {
+                    self.known.insert(id, None);
+                }
+                (false, None) => {
+                    gone.insert(id);
+                }
             }
         }
         self.index();
-        self.known.retain(|id, holder| holder.is_some() || found.contains_key(id));
-        self.known.extend(found);
-        counted.filter(|id| !self.known.contains_key(id)).collect()
+        gone
     }
 }
 
-/// Every directory at and below `folder`. What vanishes meanwhile is not there.
-fn walk(
-    folder: &Path,
-    holder: Option<ContainerId>,
-    holders: &HashMap<PathBuf, ContainerId>,
-    found: &mut HashMap<u64, Option<ContainerId>>,
-) {
-    if let (None, Ok(metadata)) = (holder, fs::metadata(folder)) {
-        found.entry(metadata.ino()).or_insert(None);
-    }
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+/// The ids of cgroups, each with the container that it is or is in: all outside of containers, then a number of those below
+/// them. What vanishes meanwhile is not there.
+fn walk(root: &Path, holders: &HashMap<PathBuf, ContainerId>) -> HashMap<u64, Option<ContainerId>> {
+    let mut found = HashMap::new();
+    found.extend(fs::metadata(root).ok().map(|metadata| (metadata.ino(), None)));
+    let (mut outside, mut below) = (vec![root.to_owned()], Vec::new());
+    let mut visited = 0;
+    loop {
+        let (folder, holder) = match (outside.pop(), below.pop()) {
+            (Some(folder), left) => {
+                below.extend(left);
+                (folder, None)
+            }
+            (None, Some((folder, holder))) => (folder, Some(holder)),
+            (None, None) => return found,
+        };
+        for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
             let path = entry.path();
             let holder = holders.get(&path).copied().or(holder);
+            visited += usize::from(holder.is_some());
+            if visited > MOST_BELOW + holders.len() {
+                return found;
+            }
             found.insert(entry.ino(), holder);
             if !fs::metadata(&path).is_ok_and(|metadata| cgroup::is_leaf(&metadata)) {
-                walk(&path, holder, holders, found);
+                match holder {
+                    Some(holder) => below.push((path, holder)),
+                    None => outside.push(path),
+                }
             }
         }
     }
@@ -192,14 +308,14 @@ mod tests {
         assert!(owners.update(holders.into_iter()).is_empty());
         assert_eq!(owners.ids(0, container(1)), [one]);
         let counted = [one, nested, service];
-        assert!(owners.explain(counted.into_iter(), holders.into_iter(), start).is_empty());
+        assert!(owners.explain(counted.into_iter(), true, holders.into_iter(), start).is_empty());
         assert_eq!(owners.ids(0, container(1)), [one, nested]);
 
         // A cgroup below the container ends, and so does a service: only the service's entry is given back.
         remove_dir_all(tree.path().join("docker/one/init")).unwrap();
         remove_dir_all(tree.path().join("service")).unwrap();
         let later = start + Duration::from_mins(6);
-        let gone = owners.explain(counted.into_iter(), holders.into_iter(), later);
+        let gone = owners.explain(counted.into_iter(), true, holders.into_iter(), later);
         assert_eq!(gone.into_iter().collect::<Vec<_>>(), [service]);
         assert_eq!(owners.ids(0, container(1)), [one, nested]);
 
@@ -252,11 +368,11 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let mut owners = Owners::new(tree.path().to_owned());
         let start = Instant::now();
-        owners.explain(std::iter::empty(), std::iter::empty(), start);
+        owners.explain(std::iter::empty(), false, std::iter::empty(), start);
         create_dir(tree.path().join("late")).unwrap();
         let late = metadata(tree.path().join("late")).unwrap().ino();
         let at = |owners: &mut Owners, seconds| {
-            owners.explain([late].into_iter(), std::iter::empty(), start + Duration::from_secs(seconds));
+            owners.explain([late].into_iter(), true, std::iter::empty(), start + Duration::from_secs(seconds));
             owners.known.contains_key(&late)
         };
         assert!(!at(&mut owners, 5));

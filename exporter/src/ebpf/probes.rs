@@ -166,25 +166,56 @@ impl Probes {
         if self.network.is_none() && self.tcp.is_none() && self.sched.is_none() {
             return;
         }
-        let mut gone = self.owners.update(containers.clone());
-        let network = self.network.iter().flat_map(Network::cgroups);
-        let counted = network.chain(self.tcp.iter().flat_map(Tcp::cgroups));
-        let counted = counted.chain(self.sched.iter().flat_map(Sched::cgroups));
-        gone.extend(self.owners.explain(counted, containers, now));
-        if !gone.is_empty() {
-            self.network.iter_mut().for_each(|network| network.retire(&gone));
-            self.tcp.iter_mut().for_each(|tcp| tcp.retire(&gone));
-            self.sched.iter_mut().for_each(|sched| sched.retire(&gone));
+        let Self { owners, network, tcp, sched, .. } = self;
+        let mut gone = owners.update(containers.clone());
+        let is_news = owners.take_news();
+        if is_news {
+            if let Some(network) = network {
+                network.publish(owners);
+            }
+            if let Some(tcp) = tcp {
+                tcp.publish(owners);
+            }
+            if let Some(sched) = sched {
+                sched.publish(owners);
+            }
+        }
+        let counted = network.iter().flat_map(Network::cgroups);
+        let counted = counted.chain(tcp.iter().flat_map(Tcp::cgroups));
+        let counted = counted.chain(sched.iter().flat_map(Sched::cgroups));
+        let owner = |id| {
+            let of_network = network.as_ref().and_then(|network| network.owner(id));
+            let of_tcp = || tcp.as_ref().and_then(|tcp| tcp.owner(id));
+            of_network.or_else(of_tcp).or_else(|| sched.as_ref().and_then(|sched| sched.owner(id)))
+        };
+        let is_any_unknown = owners.attribute(counted.clone(), owner);
+        gone.extend(owners.explain(counted, is_any_unknown, containers, now));
+        if is_news || !gone.is_empty() {
+            if let Some(network) = network {
+                network.retire(&gone, owners);
+            }
+            if let Some(tcp) = tcp {
+                tcp.retire(&gone, owners);
+            }
+            if let Some(sched) = sched {
+                sched.retire(&gone, owners);
+            }
         }
     }
 
     /// The same for block I/O.
     fn let_block_go<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
         if let Some(block) = &mut self.block {
-            let mut gone = self.block_owners.update(containers.clone());
-            gone.extend(self.block_owners.explain(block.cgroups(), containers, now));
-            if !gone.is_empty() {
-                block.retire(&gone);
+            let owners = &mut self.block_owners;
+            let mut gone = owners.update(containers.clone());
+            let is_news = owners.take_news();
+            if is_news {
+                block.publish(owners);
+            }
+            let is_any_unknown = owners.attribute(block.cgroups(), |id| block.owner(id));
+            gone.extend(owners.explain(block.cgroups(), is_any_unknown, containers, now));
+            if is_news || !gone.is_empty() {
+                block.retire(&gone, owners);
             }
         }
     }
@@ -194,6 +225,12 @@ impl Probes {
         if let Some(block) = &mut self.block {
             block.restart_device(major, minor);
         }
+    }
+
+    /// Tells the programs which containers there are, so that none of them takes a table whole before the first pass.
+    pub(crate) fn announce<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
+        self.let_block_go(containers.clone(), now);
+        self.let_go(containers, now);
     }
 
     /// What of it is a container's, which was at this place among those of the last [`Probes::read`].

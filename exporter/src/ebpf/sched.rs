@@ -11,9 +11,11 @@ use exporter_ebpf::sched::{Offsets, Slot};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
+use super::bounds::ancestors;
 use super::cpus::{self, Late};
 use super::facts::Obstacle;
 use super::loader::Loader;
+use super::owners::Owners;
 use super::slots::{Shape, Table, histogram, names};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
@@ -56,6 +58,7 @@ impl Sched {
             overflow: OVERFLOW,
         };
         loader.set("SCHED_OFFSETS", offsets);
+        loader.set("SCHED_ANCESTORS", ancestors(loader)?);
         loader.set("SCHED_PARTS", cpus::parts(&online, Late::Overflows));
         shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
@@ -95,7 +98,17 @@ impl Sched {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
-        self.table.retire(ended, |cgroup| *cgroup);
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+        self.table.retire(ended, owners, |cgroup| *cgroup);
+    }
+
+    /// Tells the program which containers there are.
+    pub(super) fn publish(&mut self, owners: &Owners) {
+        self.table.bounds().publish(owners.published());
+    }
+
+    /// The container's cgroup for which a nested one has entries.
+    pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
+        self.table.owner(cgroup)
     }
 }

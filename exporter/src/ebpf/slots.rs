@@ -10,9 +10,11 @@ use aya::{Ebpf, Pod};
 use exporter_ebpf::latency::{BUCKETS, Histogram};
 use exporter_ebpf::slots::{FREE, Layout, RETIRED, TAKEN};
 
+use super::bounds::{self, Bounds};
 use super::entries::Entries;
 use super::facts::Obstacle;
 use super::loader::{Loader, mapped};
+use super::owners::Owners;
 
 /// Names of what a table consists of in its object.
 pub(super) struct Names {
@@ -20,6 +22,7 @@ pub(super) struct Names {
     slots: &'static str,
     overflow: &'static str,
     counts: &'static str,
+    bounds: bounds::Names,
 }
 
 /// The names that begin with a word.
@@ -30,6 +33,7 @@ macro_rules! names {
             concat!($word, "_SLOTS"),
             concat!($word, "_OVERFLOW"),
             concat!($word, "_COUNTS"),
+            $crate::ebpf::bounds::bounds!($word),
         )
     };
 }
@@ -41,8 +45,9 @@ impl Names {
         slots: &'static str,
         overflow: &'static str,
         counts: &'static str,
+        bounds: bounds::Names,
     ) -> Self {
-        Self { layout, slots, overflow, counts }
+        Self { layout, slots, overflow, counts, bounds }
     }
 }
 
@@ -71,6 +76,7 @@ impl Shape {
 pub(super) struct Table<K: Pod, V: Pod> {
     slots: Slots,
     overflow: Entries<K, V>,
+    bounds: Bounds,
 }
 
 impl<K: Pod, V: Pod> Table<K, V> {
@@ -83,6 +89,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         Ok(Self {
             slots: Slots::new(mapped(object, shape.names.slots, words)?, shape.words, shape.cgroup),
             overflow: Entries::take(object, shape.names.overflow, shape.names.counts)?,
+            bounds: Bounds::take(object, &shape.names.bounds)?,
         })
     }
 
@@ -106,10 +113,24 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.overflow.refused()
     }
 
+    /// The maps by which it is shared out.
+    pub(super) fn bounds(&mut self) -> &mut Bounds {
+        &mut self.bounds
+    }
+
+    /// The container's cgroup for which a nested one has entries.
+    pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
+        self.bounds.owner(cgroup)
+    }
+
     /// Gives the entries of ended cgroups back. What an event makes later is found by the next look for cgroups that are gone.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>, cgroup_of: impl Fn(&K) -> u64) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners, cgroup_of: impl Fn(&K) -> u64) {
         self.slots.retire(ended);
         self.overflow.remove(|key| ended.contains(&cgroup_of(key)));
+        let held = self.slots.held().map(|(_, cgroup, _)| cgroup);
+        let all = held.chain(self.overflow.iter().map(|(key, _)| cgroup_of(&key)));
+        let strangers = all.filter(|cgroup| !owners.is_container_s(*cgroup)).count();
+        self.bounds.settle(ended, strangers);
     }
 }
 

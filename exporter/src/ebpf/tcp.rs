@@ -6,9 +6,11 @@ use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::tcp::Offsets;
 
 use super::Program;
+use super::bounds::{Bounds, ancestors, bounds};
 use super::entries::Entries;
 use super::facts::Obstacle;
 use super::loader::Loader;
+use super::owners::Owners;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tcp.o"));
 
@@ -20,6 +22,7 @@ pub(super) struct Tcp {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
     retransmits: Entries<u64, u64>,
+    bounds: Bounds,
     /// As of the last [`Tcp::read`].
     totals: HashMap<u64, u64>,
 }
@@ -32,11 +35,13 @@ impl Tcp {
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
         let offsets = Offsets { sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?, way: loader.way()? };
         loader.set("TCP_OFFSETS", offsets);
+        loader.set("TCP_ANCESTORS", ancestors(loader)?);
         loader.size("RETRANSMITS", CGROUPS);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::TcpRetransmit, "tcp_retransmit_skb")?;
         let retransmits = Entries::take(&mut object, "RETRANSMITS", "TCP_COUNTS")?;
-        Ok(Self { object, retransmits, totals: HashMap::new() })
+        let bounds = Bounds::take(&mut object, &bounds!("TCP"))?;
+        Ok(Self { object, retransmits, bounds, totals: HashMap::new() })
     }
 
     /// Takes the counts of all cgroups: few have any.
@@ -66,7 +71,19 @@ impl Tcp {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
         self.retransmits.remove(|cgroup| ended.contains(cgroup));
+        let strangers = self.retransmits.iter().filter(|(cgroup, _)| !owners.is_container_s(*cgroup)).count();
+        self.bounds.settle(ended, strangers);
+    }
+
+    /// Tells the program which containers there are.
+    pub(super) fn publish(&mut self, owners: &Owners) {
+        self.bounds.publish(owners.published());
+    }
+
+    /// The container's cgroup for which a nested one has entries.
+    pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
+        self.bounds.owner(cgroup)
     }
 }

@@ -21,9 +21,8 @@ without, and a name that was changed inside the container is noticed then; bytes
 the host itself gets while hundreds of containers run may be shown up to a minute later. Everything else is read at each scrape.
 
 Where snapshots stand in for files (`docker_stats_exporter_read_tier{tier=\"snapshot\"}`; see ARCHITECTURE.md), the values are those of the same
-files at the moment of the scrape, with three exceptions: pressure is as of the kernel's last averaging, at most two seconds before, as
-only reading the file adds it up; user and system time are the same shares of the exact time on CPUs, remembered apart from what the file has shown,
-and may differ from it by a few ticks; and `container_processes` is listed anew when the number of threads has changed,
+files at the moment of the scrape, with two exceptions: pressure is as of the kernel's last averaging, at most two seconds before, as
+only reading the file adds it up; and `container_processes` is listed anew when the number of threads has changed,
 and at least every five minutes. A changed limit of a container that they show as a whole, as nearly all are, is in the next scrape,
 whoever changed it. While no snapshot can be taken, files are read.
 ";

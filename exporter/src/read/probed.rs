@@ -16,12 +16,8 @@ impl Reader {
     /// Has the programs' maps read for all containers.
     pub(super) fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         let Some(probes) = &mut self.probes else { return };
-        let holders = self
-            .containers
-            .iter()
-            .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }));
         let mut last = Collector::EbpfNetwork;
-        probes.read(pass.collectors, holders, now, |collector| {
+        probes.read(pass.collectors, holders(&self.containers), now, |collector| {
             timing.lap(collector);
             last = collector;
         });
@@ -86,6 +82,13 @@ impl Reader {
         let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
         timing.lap(of);
     }
+}
+
+/// The containers, as the programs are told of them.
+pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = Holder<'_>> + Clone {
+    containers
+        .iter()
+        .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }))
 }
 
 /// Fills the table of devices: the columns of the programs' own families, and those of the files' families for devices

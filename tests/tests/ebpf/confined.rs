@@ -42,6 +42,23 @@ os.execv(sys.argv[1], sys.argv[1:])
     assert!(!said.to_lowercase().contains("memlock") && !said.contains("more memory"), "{said}");
 }
 
+/// As on hosts that mount it only for Cilium or for systemd.
+#[test]
+fn a_v2_hierarchy_is_found_wherever_it_is_mounted() {
+    if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap() {
+        // The host has no other, so that there is nothing to look for.
+        return;
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().to_str().unwrap();
+    let moved = "mount -t cgroup2 none \"$1\" && umount /sys/fs/cgroup/unified && shift && exec \"$@\"";
+    let exporter =
+        Exporter::builder().started_by(&["unshare", "--mount", "sh", "-c", moved, "sh", path]).start().unwrap();
+    let said = exporter.stderr();
+    let running = said.lines().find(|line| line.contains("eBPF programs")).unwrap_or_default();
+    assert!(running.contains("network_receive") && !running.contains("cgroup v2"), "{said}");
+}
+
 /// Virtual machines announce CPUs that could be plugged in.
 #[test]
 fn memory_goes_by_the_cpus_that_are_online() {

@@ -12,12 +12,14 @@ mod stats;
 mod values;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
 use super::container::Container;
 use super::devices::Devices;
 use super::plan::Plan;
+use super::probed::holders;
 use super::reader::Reader;
 use super::sample::{Labels, Sample};
 use crate::discover::{Hierarchy, cgroup};
@@ -102,6 +104,7 @@ impl Reader {
         let nobody = || Obstacle::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
         let probes = self.probes.as_mut().ok_or_else(nobody)?;
         let containers = &self.containers;
+        probes.announce(holders(containers), Instant::now());
         let mut snapshot = Snapshot::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
         snapshot.try_to_follow(containers)?;
         snapshot.note(Ok(()));
