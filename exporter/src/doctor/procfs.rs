@@ -6,7 +6,7 @@ use std::process;
 
 use super::report::Line;
 use super::tree::{self, Found};
-use crate::read::can_dump_links;
+use crate::read::{HiddenProcesses, can_dump_links};
 
 const PROCFS: &str = "procfs";
 
@@ -41,6 +41,9 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
             "the containers' processes belong to a pid namespace that cannot be seen from here: no network metrics",
             "docker run --pid=host",
         )]
+    } else if let Some(hidden) = HiddenProcesses::of(procfs).filter(|_| !can_read_any(procfs, &mut seen.clone())) {
+        let found = format!("{root} is {hidden}, which hides the containers' processes: no network metrics");
+        vec![Line::warn(PROCFS, found, hidden.hint())]
     } else if let Some(&pid) = seen.find(|pid| procfs.join(pid.to_string()).is_dir()) {
         vec![Line::ok(PROCFS, format!("{root} shows the containers' processes")), network(procfs, pid)]
     } else {
@@ -50,6 +53,10 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
             "docker run --pid=host, and --path.procfs with the procfs of that pid namespace",
         )]
     }
+}
+
+fn can_read_any<'p>(procfs: &Path, pids: &mut impl Iterator<Item = &'p u32>) -> bool {
+    pids.any(|pid| fs::read(procfs.join(pid.to_string()).join("net/dev")).is_ok())
 }
 
 /// With no container to look for, the pid namespace itself tells.

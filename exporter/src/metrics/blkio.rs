@@ -1,17 +1,29 @@
-//! Block I/O per device: `io.stat` (v2) and `blkio.throttle.*` (v1).
+//! Block I/O per device: `io.stat` (v2) and `blkio.*` (v1).
 //!
-//! On v1 many kernels count only on devices on which some cgroup has a limit; the eBPF program of `ebpf_blkio` fills in.
+//! On v1 kernel and I/O scheduler decide which files count: those of the throttle policy, of BFQ (Linux 5.0), or of CFQ
+//! (before 5.0). A device's value is the largest of them, which does not fall when another file begins to count. Many kernels
+//! count only on devices on which some cgroup has a limit; the eBPF program of `ebpf_blkio` fills in.
 
 use super::BlockOperation::{Discard, Read, Write};
 use super::Source::{JsonDevice, Nested, Operation};
 use super::{BlockCount, BlockOperation, Collector, Controller, Family, File, Probed, Series};
 
 const IO_STAT: File = File::new(Controller::Io, "io.stat");
-/// The recursive files count the cgroups below too (Linux 4.20); before, only the cgroup itself is counted.
-const BYTES: File =
-    File::new(Controller::Io, "blkio.throttle.io_service_bytes_recursive").or("blkio.throttle.io_service_bytes");
-const OPERATIONS: File =
-    File::new(Controller::Io, "blkio.throttle.io_serviced_recursive").or("blkio.throttle.io_serviced");
+
+/// The files of one count on v1. The recursive ones count the cgroups below too (throttle: Linux 4.20); where they are not
+/// there, only the cgroup itself is counted.
+macro_rules! v1_files {
+    ($count:literal) => {
+        &[
+            File::new(Controller::Io, concat!("blkio.throttle.", $count, "_recursive"))
+                .or(concat!("blkio.throttle.", $count)),
+            File::new(Controller::Io, concat!("blkio.bfq.", $count, "_recursive")).or(concat!("blkio.bfq.", $count)),
+            File::new(Controller::Io, concat!("blkio.", $count, "_recursive")).or(concat!("blkio.", $count)),
+        ]
+    };
+}
+const BYTES: &[File] = v1_files!("io_service_bytes");
+const OPERATIONS: &[File] = v1_files!("io_serviced");
 
 const fn bytes(v2: &'static str, v1: &'static str, operation: BlockOperation) -> Series {
     Series::new(Nested(IO_STAT, v2), Operation(BYTES, v1), JsonDevice("/blkio_stats/io_service_bytes_recursive", v1))

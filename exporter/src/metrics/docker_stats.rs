@@ -86,7 +86,7 @@ macro_rules! operations {
     ($name:literal, $file:literal $($operation:literal $label:literal $v2:expr;)*) => {
         &[$(file!(
             Blkio concat!("blkio_", $name, "_", $label),
-            $v2, Operation(File::new(Controller::Io, concat!("blkio.", $file)), $operation)
+            $v2, Operation(&[File::new(Controller::Io, concat!("blkio.", $file))], $operation)
         ),)*
         file!(
             Blkio concat!("blkio_", $name, "_total"),

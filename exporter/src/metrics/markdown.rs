@@ -130,11 +130,14 @@ fn source(source: &Source, column: Column) -> String {
     match *source {
         Source::Absent => "–".to_owned(),
         Source::Single(file) | Source::PerCpu(file) | Source::PerCore(file) => name(file),
-        Source::Flat(file, key)
-        | Source::Psi(file, key)
-        | Source::Nested(file, key)
-        | Source::Operation(file, key)
-        | Source::Node(file, key, _) => format!("{} {key}", name(file)),
+        Source::Flat(file, key) | Source::Psi(file, key) | Source::Nested(file, key) | Source::Node(file, key, _) => {
+            format!("{} {key}", name(file))
+        }
+        Source::Operation(files, key) => {
+            let names: Vec<String> = files.iter().copied().map(name).collect();
+            let largest = if names.len() > 1 { "largest of " } else { "" };
+            format!("{largest}{} {key}", names.join(", "))
+        }
         Source::Processes => "`cgroup.procs` lines".to_owned(),
         Source::Interface(column) => format!("`/proc/PID/net/dev` column {}", column + 1),
         Source::HugePages(suffix, None) => format!("`hugetlb.SIZE.{suffix}`"),

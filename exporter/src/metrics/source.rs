@@ -59,8 +59,9 @@ pub enum Source {
     Psi(File, &'static str),
     /// `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): the value of a key, per device.
     Nested(File, &'static str),
-    /// `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): the value of an operation, per device.
-    Operation(File, &'static str),
+    /// `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): the value of an operation, per device; the largest where several
+    /// of these files have one.
+    Operation(&'static [File], &'static str),
     /// `KEY N0=VALUE N1=VALUE …` lines, `=` or a blank after the key (`memory.numa_stat`): a key's value, per node.
     /// The number is the divisor that makes pages of it (1 where the kernel gives pages).
     Node(File, &'static str, u64),

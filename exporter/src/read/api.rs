@@ -29,7 +29,12 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
     }
     for (pointer, dimension, column) in &plan.json_lists {
         let numbers = stats.pointer(pointer).and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_u64);
+        let online = stats.pointer("/cpu_stats/online_cpus").and_then(Json::as_u64).unwrap_or(u64::MAX);
         for (place, value) in numbers.enumerate() {
+            // The engine lists all CPUs that there may ever be.
+            if value == 0 && place as u64 >= online {
+                continue;
+            }
             let label = if *dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
             let key = labels.of_mut(*dimension).label(label.as_bytes());
             sample.table_mut(*dimension).set(key, *column, value);

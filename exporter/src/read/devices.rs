@@ -1,4 +1,4 @@
-//! Names of block devices by number, from `/proc/diskstats`.
+//! Names of block devices by number, from `/proc/diskstats`; and which CPUs are online.
 //!
 //! The kernel gives the number of a disk that is gone to the next one (`259:3` was `nvme1n1` and becomes `nvme2n1`), so the
 //! list is read once in each pass in which a device is shown. It is short, and one reading costs a microsecond per disk.
@@ -9,7 +9,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::format::Device;
-use super::proc_text::disks;
+use super::proc_text::{disks, online_cpus};
 use super::reader::reason;
 use super::sample::{LabelId, LabelPool};
 use crate::metrics::Own;
@@ -28,6 +28,8 @@ pub struct Devices {
     /// The text of the list.
     text: Vec<u8>,
     replaced: Vec<Device>,
+    /// Numbers of the CPUs that are online. Empty where that is not known.
+    cpus: Vec<u64>,
 }
 
 /// A disk or partition of the list.
@@ -51,6 +53,7 @@ impl Devices {
             pass: 0,
             text: Vec::new(),
             replaced: Vec::new(),
+            cpus: Vec::new(),
         }
     }
 
@@ -63,6 +66,17 @@ impl Devices {
             self.refresh();
         }
         &self.replaced
+    }
+
+    /// Reads which CPUs are online.
+    pub(super) fn begin_cpus(&mut self, procfs: &Path) {
+        self.cpus.clear();
+        self.cpus.extend(online_cpus(&std::fs::read(procfs.join("stat")).unwrap_or_default()));
+    }
+
+    /// Whether a CPU is online, as far as that is known.
+    pub(super) fn is_online(&self, cpu: u32) -> bool {
+        self.cpus.is_empty() || self.cpus.contains(&u64::from(cpu))
     }
 
     /// Every label is void.

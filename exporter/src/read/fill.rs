@@ -93,13 +93,17 @@ pub(super) fn parse(
         }),
         Format::Operations => format::operations(text, keys, |device, index, value| {
             let key = devices.label(device, labels.of_mut(Dimension::Device));
-            sample.table_mut(Dimension::Device).set(key, target(index), value);
+            sample.table_mut(Dimension::Device).raise(key, target(index), value);
         }),
         Format::Nodes => format::nodes(text, keys, |node, index, value| {
             let key = labels.of_mut(Dimension::Node).label(node.to_string().as_bytes());
             sample.table_mut(Dimension::Node).set(key, target(index), value / file.divisor.max(1));
         }),
+        // The list is of all CPUs that there may ever be.
         Format::List(dimension) => format::list(text, |place, value| {
+            if value == 0 && !devices.is_online(place) {
+                return;
+            }
             let label = if dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
             let key = labels.of_mut(dimension).label(label.as_bytes());
             sample.table_mut(dimension).set(key, target(0), value);

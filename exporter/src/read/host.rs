@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::psi;
-use super::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, processors};
+use super::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors, unescape};
 use super::reader::reason;
 use crate::metrics::{HostFact, Own};
 
@@ -200,9 +200,62 @@ pub(super) fn is_host_s(procfs: &Path) -> bool {
     std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
+/// A procfs that hides the processes of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenProcesses {
+    /// The value of its `hidepid=` option.
+    hidepid: String,
+    /// The group that it shows them to.
+    gid: Option<String>,
+}
+
+impl HiddenProcesses {
+    /// How the procfs at this path is mounted; none where it hides nothing.
+    #[must_use]
+    pub fn of(procfs: &Path) -> Option<Self> {
+        let point = procfs.canonicalize().ok()?;
+        let text = ["/proc/self/mountinfo".into(), procfs.join("self/mountinfo")]
+            .iter()
+            .find_map(|path| std::fs::read(path).ok())?;
+        Self::parse(&text, &point)
+    }
+
+    fn parse(mountinfo: &[u8], point: &Path) -> Option<Self> {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let mut found = None;
+        // Of several mounts on one point the last is the one that is seen.
+        mounts(mountinfo, |mount| {
+            if unescape(mount.point) == point.as_os_str().as_encoded_bytes() {
+                let hidepid = mount.option("hidepid").filter(|value| !matches!(*value, b"0" | b"off"));
+                found = hidepid.map(|value| Self { hidepid: text(value), gid: mount.option("gid").map(text) });
+            }
+        });
+        found
+    }
+
+    /// What lets a program see them.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        const CAPABILITY: &str =
+            "give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE, AmbientCapabilities= of a service)";
+        match &self.gid {
+            // The group is not asked there.
+            _ if matches!(&*self.hidepid, "4" | "ptraceable") => CAPABILITY.to_owned(),
+            Some(gid) => format!("{CAPABILITY}, or run it in group {gid}, which the mount's gid= names"),
+            None => format!("{CAPABILITY}, or mount /proc with gid=GROUP and run it in that group"),
+        }
+    }
+}
+
+impl std::fmt::Display for HiddenProcesses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "mounted with hidepid={}", self.hidepid)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{HostFacts, Machine, pretty_name};
+    use super::{HiddenProcesses, HostFacts, Machine, pretty_name};
     use crate::metrics::{HostFact, Own};
 
     fn facts(procfs: &std::path::Path) -> (HostFacts, Own) {
@@ -265,6 +318,24 @@ mod tests {
         assert_eq!(errors(&own, "stat"), 3);
         // Another kernel's, as after a guest was moved to another host.
         assert_eq!(read("cpu  10 0 5 0 0 0 0 0 0 0\n"), ticks(15, 10, 5));
+    }
+
+    #[test]
+    fn a_procfs_that_hides_processes_is_told_with_what_helps() {
+        let parse = |options: &str| {
+            let text = format!(
+                "1 0 0:5 / /proc rw - proc proc rw,hidepid=1\nodd\n22 1 0:21 / /proc rw - proc proc {options}\n"
+            );
+            HiddenProcesses::parse(text.as_bytes(), "/proc".as_ref())
+        };
+        for options in ["rw", "rw,hidepid=0", "rw,gid=7,hidepid=off"] {
+            assert_eq!(parse(options), None, "{options}");
+        }
+        let hidden = parse("rw,gid=1234,hidepid=invisible").unwrap();
+        assert_eq!(hidden.to_string(), "mounted with hidepid=invisible");
+        assert!(hidden.hint().contains("CAP_SYS_PTRACE") && hidden.hint().contains("group 1234"), "{}", hidden.hint());
+        assert!(parse("rw,hidepid=2").unwrap().hint().contains("gid="));
+        assert!(!parse("rw,gid=7,hidepid=ptraceable").unwrap().hint().contains("group"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! container once each has been read a first time.
 
 mod api;
+#[cfg(test)]
+mod blkio_tests;
 mod container;
 mod devices;
 mod disk;
@@ -38,7 +40,7 @@ pub use api::{fill_from_stats, fill_host};
 pub use container::Container;
 pub use devices::Devices;
 pub use file::Files;
-pub use host::{HostFacts, Machine};
+pub use host::{HiddenProcesses, HostFacts, Machine};
 pub use limits::Limits;
 pub use links::{Refusal, can_dump_links};
 pub use plan::{Plan, PlannedFile, Row, Value};

@@ -66,6 +66,8 @@ pub struct PlannedFile {
     pub divisor: u64,
     /// The collectors that want it.
     pub collectors: CollectorSet,
+    /// Its values compete with another file's for the same targets. On most hosts it counts nothing.
+    pub is_alternative: bool,
 }
 
 /// The text forms.

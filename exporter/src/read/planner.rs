@@ -137,7 +137,7 @@ impl Builder<'_> {
             Source::Flat(file, key) => self.file(file, Format::Flat, Some(key), column, collector),
             Source::Psi(file, line) => self.file(file, Format::Psi, Some(line), column, collector),
             Source::Nested(file, key) => self.file(file, Format::Nested, Some(key), column, collector),
-            Source::Operation(file, key) => self.file(file, Format::Operations, Some(key), column, collector),
+            Source::Operation(files, key) => self.operation(files, key, column, collector),
             Source::Node(file, key, divisor) => {
                 self.divided(file, Format::Nodes, Some(key), divisor, column, collector)
             }
@@ -260,6 +260,26 @@ impl Builder<'_> {
         collector: Collector,
     ) -> Option<Value> {
         self.divided(file, format, key, 1, column, collector)
+    }
+
+    /// One column for all files.
+    fn operation(&mut self, files: &[File], key: &'static str, column: Column, collector: Collector) -> Option<Value> {
+        let (first, others) = files.split_first()?;
+        let value = self.file(*first, Format::Operations, Some(key), column, collector)?;
+        if let (Value::Column(_, target), Some(tree)) = (&value, self.tree(first.controller, column)) {
+            for file in others {
+                let wanted = Wanted {
+                    tree: tree.clone(),
+                    name: Cow::Borrowed(file.name),
+                    fallback: file.fallback,
+                    format: Format::Operations,
+                    key: Some(key),
+                    divisor: 1,
+                };
+                self.plan.want_alternative(&wanted, *target, collector);
+            }
+        }
+        Some(value)
     }
 
     fn divided(

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::container::Container;
 use super::format::Device;
-use super::plan::Plan;
+use super::plan::{Format, Plan};
 use super::reader::{Pass, Reader};
 use super::sample::{LabelId, Table};
 use super::timing::Timing;
@@ -27,6 +27,9 @@ impl Reader {
 
     /// Begins a pass over the devices. What was counted of a disk that is gone is not counted for the next of its number.
     pub(super) fn begin_devices(&mut self) {
+        if self.plan.files.iter().any(|file| matches!(file.format, Format::List(_))) {
+            self.devices.begin_cpus(&self.procfs);
+        }
         for device in self.devices.begin() {
             if let Some(probes) = &mut self.probes {
                 probes.restart_device(device.major, device.minor);

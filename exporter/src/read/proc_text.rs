@@ -28,6 +28,11 @@ pub(super) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
     (ticks, malformed)
 }
 
+/// The numbers of the online CPUs, of each of which `/proc/stat` has a line.
+pub(super) fn online_cpus(text: &[u8]) -> impl Iterator<Item = u64> {
+    lines(text).filter_map(|line| number(words(line).next()?.strip_prefix(b"cpu")?))
+}
+
 /// `KEY: VALUE kB` lines of `/proc/meminfo`: gives key and bytes.
 pub(super) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8], u64)) -> u64 {
     let mut malformed = 0;
@@ -159,7 +164,7 @@ pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, Processors, cpu_ticks, disks, meminfo, mounts, processors, unescape};
+    use super::{Device, Processors, cpu_ticks, disks, meminfo, mounts, online_cpus, processors, unescape};
 
     #[test]
     fn cpu_time_takes_the_words_that_are_there() {
@@ -174,6 +179,12 @@ mod tests {
         assert_eq!(cpu_ticks(b"cpu 1 99999999999999999999 3\n"), ([Some(1), None, Some(3), None, None], 1));
         assert_eq!(cpu_ticks(b"cpu0 1 2 3\n"), ([None; 5], 1));
         assert_eq!(cpu_ticks(b""), ([None; 5], 0));
+    }
+
+    #[test]
+    fn online_cpus_are_those_with_a_line() {
+        let stat = b"cpu  1 2 3\ncpu0 1 2 3\ncpu12 1\ncpufreq 7\nintr 5 0\n";
+        assert_eq!(online_cpus(stat).collect::<Vec<_>>(), [0, 12]);
     }
 
     #[test]

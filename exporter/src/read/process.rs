@@ -106,12 +106,13 @@ fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetworkNamesp
     number(text.as_bytes()).map(NetworkNamespace)
 }
 
-/// Sums over processes. A process that ends while it is counted counts for nothing; none where there is no process, or no limit.
+/// Sums over processes. A process that ends while it is counted counts for nothing; none where there is no limit, where no
+/// process could be found, or where one of them is in a pid namespace that cannot be seen from here (its number is 0).
 ///
 /// # Errors
 /// The first process that cannot be looked into: a sum without it would be wrong. Foreign processes take `CAP_SYS_PTRACE`.
 pub(super) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> io::Result<Option<u64>> {
-    let Some(first) = pids.first() else { return Ok(None) };
+    let Some(first) = pids.first().filter(|_| !pids.contains(&0)) else { return Ok(None) };
     let counts: fn(&Path) -> io::Result<bool> = match fact {
         ProcessFact::FileDescriptors => |_| Ok(true),
         ProcessFact::Sockets => is_socket,
@@ -121,17 +122,21 @@ pub(super) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) ->
                 .and_then(open_files));
         }
     };
-    pids.iter().try_fold(0, |sum, pid| Ok(sum + descriptors(procfs, *pid, counts)?)).map(Some)
+    pids.iter().try_fold(None, |sum: Option<u64>, pid| {
+        let counted = descriptors(procfs, *pid, counts)?;
+        Ok(counted.map(|counted| counted + sum.unwrap_or(0)).or(sum))
+    })
 }
 
-fn descriptors(procfs: &Path, pid: u32, counts: fn(&Path) -> io::Result<bool>) -> io::Result<u64> {
+/// None for a process that has ended.
+fn descriptors(procfs: &Path, pid: u32, counts: fn(&Path) -> io::Result<bool>) -> io::Result<Option<u64>> {
     let directory = procfs.join(pid.to_string()).join("fd");
-    let Some(entries) = unless_gone(fs::read_dir(directory))? else { return Ok(0) };
+    let Some(entries) = unless_gone(fs::read_dir(directory))? else { return Ok(None) };
     let mut count = 0;
     for entry in entries.filter_map(Result::ok) {
         count += u64::from(counts(&entry.path())?);
     }
-    Ok(count)
+    Ok(Some(count))
 }
 
 /// A descriptor that was closed meanwhile, and in a capture one that is no link, is no socket.
@@ -221,6 +226,8 @@ mod tests {
         assert_eq!(count(ProcessFact::FileDescriptors), Some(3));
         assert_eq!(count(ProcessFact::Sockets), Some(2));
         assert_eq!(count(ProcessFact::OpenFilesLimit), Some(1024));
+        let count_of = |pids: &[u32]| count_processes(procfs.path(), pids, ProcessFact::FileDescriptors).unwrap();
+        assert_eq!([count_of(&[7, 0]), count_of(&[0]), count_of(&[8])], [None; 3], "not measured is no 0");
         std::fs::write(process.join("limits"), "Max open files  unlimited  unlimited  files\n").unwrap();
         assert_eq!(count(ProcessFact::OpenFilesLimit), None);
     }

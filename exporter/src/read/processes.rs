@@ -10,6 +10,7 @@ use super::container::Container;
 use super::disk::Place;
 use super::file::{Handle, Outcome};
 use super::fill::{pids_below, read_pids};
+use super::host::HiddenProcesses;
 use super::measure::Question;
 use super::process::{Process, count_processes};
 use super::reader::{Pass, Reader, reason};
@@ -128,8 +129,19 @@ impl Reader {
     /// Without the host's pid namespace, network and process counts are missing: said once, and to be seen in the
     /// collectors' success.
     pub(super) fn tell_foreign(&mut self, timing: &mut Timing) {
-        timing.fail(CollectorSet::EMPTY.with(Collector::Network).with(Collector::Pids));
-        if self.is_first(Collector::Network) {
+        let hidden = HiddenProcesses::of(&self.procfs);
+        let failed = CollectorSet::EMPTY.with(Collector::Network);
+        timing.fail(if hidden.is_some() { failed } else { failed.with(Collector::Pids) });
+        if !self.is_first(Collector::Network) {
+            return;
+        }
+        if let Some(hidden) = hidden {
+            warn!(
+                procfs = %self.procfs.display(),
+                hint = hidden.hint(),
+                "the processes of the containers are hidden, as procfs is {hidden}: their network cannot be read"
+            );
+        } else {
             warn!(
                 procfs = %self.procfs.display(),
                 "the containers' processes are outside of our pid namespace: their number and their network cannot be read; run the \

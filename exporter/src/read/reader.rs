@@ -10,6 +10,7 @@ use super::container::Container;
 use super::devices::Devices;
 use super::file::{Files, Handle, Outcome};
 use super::fill::parse;
+use super::format::{lines, words};
 use super::links::Links;
 use super::measure::Measure;
 use super::network::{HostInterfaces, Namespaces};
@@ -43,6 +44,8 @@ pub struct Reader {
     pub(super) probes: Option<Probes>,
     /// What stands in for files, where this host allows it.
     pub snapshot: Option<Snapshot>,
+    /// Of each planned file whether it is an alternative that counted nothing for the root cgroup, and so for no container.
+    idle_alternatives: Vec<bool>,
     /// Room for one container's block I/O.
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
@@ -106,6 +109,7 @@ impl Reader {
             own,
             probes,
             snapshot: None,
+            idle_alternatives: Vec::new(),
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
@@ -317,6 +321,12 @@ impl Reader {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
+            if container.id.is_some() && self.idle_alternatives.get(place).copied().unwrap_or(false) {
+                if let Some(handle) = handles.get_mut(place) {
+                    handle.close();
+                }
+                continue;
+            }
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
             let of_this = CollectorSet::EMPTY.with(collector);
             if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
@@ -352,6 +362,12 @@ impl Reader {
             match outcome {
                 Outcome::Text(text) => {
                     ways.read(file.collectors, handle);
+                    if file.is_alternative && container.id.is_none() && !counts_anything(text) {
+                        // The recursive file, not the one that counts the root cgroup alone.
+                        container.file_path(&file.tree, &file.name, &mut self.path);
+                        self.idle_alternatives.resize(self.plan.files.len(), false);
+                        self.idle_alternatives.get_mut(place).into_iter().for_each(|idle| *idle = self.path.exists());
+                    }
                     let malformed = parse(file, text, &mut container.sample, &mut self.labels, &mut self.devices);
                     for _ in 0..malformed {
                         self.own.count_read_error(&file.name, "malformed");
@@ -394,6 +410,7 @@ impl Reader {
     fn read_host(&mut self, pass: Pass<'_>, foreign: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
+        self.idle_alternatives.clear();
         self.read_files(&mut host, pass.collectors, timing);
         if pass.collectors.has(Collector::Network) && !foreign {
             self.read_host_network(&mut host, now);
@@ -407,6 +424,11 @@ impl Reader {
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.own.count_read_error(file, reason);
     }
+}
+
+/// Whether a file of operations has a value other than 0. The root's counts the cgroups below, too.
+fn counts_anything(text: &[u8]) -> bool {
+    lines(text).filter_map(|line| words(line).last()).any(|value| value != b"0")
 }
 
 /// The word under which a failure is counted.

@@ -124,6 +124,11 @@ impl Table {
         }
     }
 
+    /// Sets the value of a row and column, unless a larger one is there.
+    pub fn raise(&mut self, key: LabelId, column: u16, value: u64) {
+        self.set(key, column, self.get(key, column).map_or(value, |before| before.max(value)));
+    }
+
     /// The value of a row and column.
     #[must_use]
     pub fn get(&self, key: LabelId, column: u16) -> Option<u64> {

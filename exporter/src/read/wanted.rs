@@ -31,31 +31,48 @@ impl Wanted {
             targets: Vec::new(),
             divisor: self.divisor,
             collectors: CollectorSet::EMPTY,
+            is_alternative: false,
         }
     }
 }
 
 impl Plan {
-    /// A target for a value, the same one for the same value.
-    pub(super) fn want(&mut self, wanted: &Wanted, collector: Collector) -> u16 {
+    /// The planned file of a value.
+    fn file(&mut self, wanted: &Wanted, collector: Collector) -> Option<&mut PlannedFile> {
         let known = self.files.iter().position(|file| wanted.is(file));
-        let place = known.unwrap_or_else(|| {
+        let index = known.unwrap_or_else(|| {
             self.files.push(wanted.planned());
             self.files.len() - 1
         });
-        let Self { files, slots, columns, .. } = self;
-        let Some(file) = files.get_mut(place) else { return 0 };
+        let file = self.files.get_mut(index)?;
         file.collectors = file.collectors.with(collector);
+        Some(file)
+    }
+
+    /// Has another file's value compete for a target.
+    pub(super) fn want_alternative(&mut self, wanted: &Wanted, target: u16, collector: Collector) {
+        if let (Some(file), Some(key)) = (self.file(wanted, collector), wanted.key) {
+            file.is_alternative = true;
+            file.keys.push(key);
+            file.targets.push(target);
+        }
+    }
+
+    /// A target for a value, the same one for the same value.
+    pub(super) fn want(&mut self, wanted: &Wanted, collector: Collector) -> u16 {
+        let (mut slots, mut columns) = (self.slots, self.columns);
+        let Some(file) = self.file(wanted, collector) else { return 0 };
         let wanted_key = wanted.key.unwrap_or("");
         if let Some(index) = file.keys.iter().position(|key| *key == wanted_key) {
             return file.targets.get(index).copied().unwrap_or(0);
         }
         let target = match file.format.dimension() {
-            Some(dimension) => next_column(columns, dimension),
-            None => next(slots),
+            Some(dimension) => next_column(&mut columns, dimension),
+            None => next(&mut slots),
         };
         file.keys.push(wanted_key);
         file.targets.push(target);
+        (self.slots, self.columns) = (slots, columns);
         target
     }
 

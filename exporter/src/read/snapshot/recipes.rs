@@ -213,6 +213,7 @@ mod tests {
                 targets: Vec::new(),
                 divisor: 1,
                 collectors,
+                is_alternative: false,
             };
             ["kernel_stack", "pagetables", "percpu", "slab"].map(|key| recipe(Version::V2, &file, key, &mut |_| 7))
         };
