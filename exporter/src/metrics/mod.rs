@@ -23,6 +23,7 @@ mod percpu;
 mod pids;
 mod pressure;
 mod process;
+mod self_process;
 mod source;
 mod state;
 mod tcp;

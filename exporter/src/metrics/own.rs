@@ -1,10 +1,10 @@
 //! Our own metrics: what the exporter says of itself, held in a `prometheus` registry.
 
-use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::{Counter, MetricFamily};
+use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::CollectorSet;
+use super::self_process::ProcessMetrics;
 
 /// The exporter's own counters. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ impl Own {
             Box::new(own.ebpf_refused.clone()),
             Box::new(own.read_tier.clone()),
             Box::new(own.series_dropped.clone()),
-            Box::new(Process(ProcessCollector::for_self())),
+            Box::new(ProcessMetrics::new()?),
         ])?;
         Ok(own)
     }
@@ -164,50 +164,6 @@ fn collector_success() -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(opts("scrape_collector_success", help), &["collector"])
 }
 
-/// The standard `process_*` metrics, with CPU time in ticks of 10 ms: the client library's has whole seconds.
-struct Process(ProcessCollector);
-
-impl prometheus::core::Collector for Process {
-    fn desc(&self) -> Vec<&prometheus::core::Desc> {
-        self.0.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.0.collect();
-        let cpu = families.iter_mut().find(|family| family.name() == "process_cpu_seconds_total");
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        if let (Some(family), Some(seconds)) = (cpu, cpu_seconds(&stat)) {
-            let mut counter = Counter::default();
-            counter.set_value(seconds);
-            family.mut_metric().iter_mut().for_each(|metric| metric.set_counter(counter.clone()));
-        }
-        families
-    }
-}
-
-/// User and system time in the text of `/proc/PID/stat`. Its second field is a name that may contain anything.
-fn cpu_seconds(stat: &str) -> Option<f64> {
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-    let mut ticks = || fields.next()?.parse::<u32>().ok();
-    Some((f64::from(ticks()?) + f64::from(ticks()?)) / 100.0)
-}
-
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("docker_stats_exporter_{name}"), help)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Own, cpu_seconds};
-
-    #[test]
-    fn cpu_time_of_the_process_has_the_kernel_s_resolution() {
-        let stat = "7 (a) b) R 1 7 7 0 -1 4194304 100 0 0 0 123 45 9 9 20 0 1 0 55 4096 1 18446744073709551615\n";
-        assert_eq!(cpu_seconds(stat), Some(1.68));
-        assert_eq!(cpu_seconds("7 (a) R 1"), None);
-        let before = cpu_seconds(&std::fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
-        let families = Own::new().unwrap().gather();
-        let shown = families.iter().find(|family| family.name() == "process_cpu_seconds_total").unwrap();
-        assert!(shown.get_metric()[0].get_counter().get_value() >= before);
-    }
 }
