@@ -14,7 +14,7 @@ pub struct Way {
 
 impl Way {
     /// Until user space has set it.
-    pub const UNSET: Self = Self { kn: 0, kn_id: 0 };
+    pub const UNSET: Self = Self { kn: u32::MAX, kn_id: u32::MAX };
 }
 
 const _: () = assert!(size_of::<Way>() == 8);

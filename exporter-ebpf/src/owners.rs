@@ -76,6 +76,12 @@ pub struct Ancestors {
     pub ancestors: u32,
 }
 
+impl Ancestors {
+    /// Before user space has set it. Not zero: the compiler keeps equal constants once, and a zero that a program inserts into a
+    /// map would become what user space sets here.
+    pub const UNSET: Self = Self { level: u32::MAX, ancestors: u32::MAX };
+}
+
 const _: () = assert!(size_of::<Ancestors>() == 8);
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ static BLOCK_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_N
 static BLOCK_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
-static BLOCK_ANCESTORS: Ancestors = Ancestors { level: 0, ancestors: 0 };
+static BLOCK_ANCESTORS: Ancestors = Ancestors::UNSET;
 
 /// Numbers of `enum req_op`, the same since Linux 4.10.
 const WRITE: u32 = 1;

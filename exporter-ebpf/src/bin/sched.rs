@@ -61,7 +61,7 @@ static SCHED_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_N
 static SCHED_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
-static SCHED_ANCESTORS: Ancestors = Ancestors { level: 0, ancestors: 0 };
+static SCHED_ANCESTORS: Ancestors = Ancestors::UNSET;
 
 const NOTHING: Histogram = Histogram { sum_ns: 0, buckets: [0; BUCKETS] };
 

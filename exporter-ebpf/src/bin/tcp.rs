@@ -43,7 +43,7 @@ static TCP_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_
 static TCP_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
-static TCP_ANCESTORS: Ancestors = Ancestors { level: 0, ancestors: 0 };
+static TCP_ANCESTORS: Ancestors = Ancestors::UNSET;
 
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb)`
 #[btf_tracepoint(function = "tcp_retransmit_skb")]

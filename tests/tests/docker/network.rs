@@ -170,30 +170,33 @@ fn a_process_that_enters_the_host_s_network_does_not_show_the_host_s_interfaces_
 
 #[test]
 fn a_container_with_a_great_many_sockets_goes_without_their_count_alone() {
-    const SOCKETS: &str = r"
-import os, resource, socket, sys
-most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-for process in range(3):
-    ready = os.pipe()
-    if os.fork() == 0:
-        held = []
-        for number in range(7500):
-            held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            held[-1].bind(('127.%d.%d.1' % (process, number % 250), 0))
-        os.write(ready[1], b'x')
-        sys.stdin.read()
-        os._exit(0)
-    os.read(ready[0], 1)
-print('ready', flush=True)
-os.wait()
-";
+    const SOCKETS: &str = r#"
+use Socket;
+for my $process (0 .. 2) {
+    pipe(my $ready, my $done) or die "pipe: $!";
+    if (!fork) {
+        my @held;
+        for my $number (0 .. 7499) {
+            socket(my $socket, PF_INET, SOCK_DGRAM, 0) or die "socket: $!";
+            my $address = inet_aton("127.$process." . $number % 250 . ".1");
+            bind($socket, pack_sockaddr_in(0, $address)) or die "bind: $!";
+            push @held, $socket;
+        }
+        syswrite $done, "x";
+        1 while sysread STDIN, my $ignored, 64;
+        exit;
+    }
+    sysread $ready, my $byte, 1 or die "sockets of a process are missing";
+}
+syswrite STDOUT, "ready\n";
+1 while wait > 0;
+"#;
     let engine = Engine::shared().unwrap();
     let crowded = Container::sleeping(engine, "crowded", &["--network=bridge"]).unwrap();
     let other = Container::sleeping(engine, "quiet", &["--network=bridge"]).unwrap();
     let network = format!("--net=/proc/{}/ns/net", crowded.pid().unwrap());
     let mut holder = Command::new("nsenter")
-        .args([&network, "python3", "-c", SOCKETS])
+        .args([&network, "sh", "-c", "ulimit -n $(ulimit -H -n); exec perl -e \"$0\"", SOCKETS])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -26,18 +26,16 @@ fn a_user_namespace_is_named_and_no_advice_on_memory_given() {
 #[test]
 fn a_seccomp_filter_is_named_and_no_advice_on_memory_given() {
     let filter = r#"
-import ctypes, os, struct, sys
-number = 321 if os.uname().machine == "x86_64" else 280
-code = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)]
-raw = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
-class Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-libc = ctypes.CDLL(None)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, ctypes.byref(Program(len(code), ctypes.addressof(raw))), 0, 0) == 0
-os.execv(sys.argv[1], sys.argv[1:])
+use POSIX qw(uname);
+my ($bpf, $prctl) = (uname)[4] eq "x86_64" ? (321, 157) : (280, 167);
+my @code = ([0x20, 0, 0, 0], [0x15, 0, 1, $bpf], [0x06, 0, 0, 0x00050001], [0x06, 0, 0, 0x7fff0000]);
+my $code = join "", map { pack "SCCL", @$_ } @code;
+my $program = pack "S x6 P", scalar @code, $code;
+syscall($prctl, 38, 1, 0, 0, 0) == 0 or die "no_new_privs: $!";
+syscall($prctl, 22, 2, $program, 0, 0) == 0 or die "seccomp: $!";
+exec @ARGV or die "exec: $!";
 "#;
-    let said = doctor(&["python3", "-c", filter]).unwrap();
+    let said = doctor(&["perl", "-e", filter]).unwrap();
     assert!(said.lines().all(|line| line.contains("seccomp")), "{said}");
     assert!(!said.to_lowercase().contains("memlock") && !said.contains("more memory"), "{said}");
 }
