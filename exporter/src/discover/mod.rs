@@ -69,12 +69,14 @@ struct Below {
     truncated: bool,
 }
 
-/// Every container of these trees by one walk, with the path of its cgroup.
+/// Returns every container of these trees by one walk, with the path of its cgroup, sorted by path.
 #[must_use]
 pub fn find_all(trees: &[Tree]) -> Vec<(ContainerId, String)> {
     let mut discovery = Discovery::new(trees, Path::new("/proc"), false, false);
     let found = discovery.refresh(Instant::now(), &NoEngine).added;
-    found.into_iter().map(|added| (added.id, added.path)).collect()
+    let mut found: Vec<_> = found.into_iter().map(|added| (added.id, added.path)).collect();
+    found.sort_unstable_by(|one, other| one.1.cmp(&other.1));
+    found
 }
 
 /// What a refresh changed. Removals come before additions: a restarted container is in both.

@@ -36,7 +36,10 @@ impl Loop {
         let output = command.args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;
         ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
         let device = String::from_utf8(output.stdout)?.trim().to_owned();
-        Ok(Self { device, file, _directory: directory })
+        let disk = Self { device, file, _directory: directory };
+        // A loop device keeps the settings of whoever had it before.
+        fs::write(disk.attributes()?.join("queue/iostats"), "1")?;
+        Ok(disk)
     }
 
     fn attributes(&self) -> Result<PathBuf> {

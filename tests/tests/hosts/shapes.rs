@@ -14,6 +14,7 @@ pub(super) const ALL: &[fn() -> Host] = &[
     without_pressure,
     memory_controller_off,
     no_controllers_delegated,
+    quadlet,
 ];
 
 /// Processes of a container, as `cgroup.procs` lists them.
@@ -210,5 +211,15 @@ fn no_controllers_delegated() -> Host {
     v2_container(&host, &format!("/{path}"));
     host.cgroup(&path, &[("cgroup.controllers", "memory pids\n"), ("cpu.stat", "usage_usec 7000000\n")]);
     std::fs::remove_file(host.path().join("cgroup").join(&path).join("io.stat")).unwrap();
+    host
+}
+
+/// Podman with Quadlet: the container's cgroup is below the unit's, beside that of its helper.
+fn quadlet() -> Host {
+    let host = Host::new("podman-quadlet");
+    v2_root(&host);
+    let unit = "system.slice/web.service";
+    v2_container(&host, &format!("/{unit}/libpod-payload-{ID}"));
+    host.cgroup(&format!("{unit}/runtime"), &[("cgroup.procs", "4710\n"), ("cgroup.type", "domain\n")]);
     host
 }

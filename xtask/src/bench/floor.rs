@@ -162,8 +162,7 @@ fn open_share(root: &Path, place: usize, shards: usize) -> anyhow::Result<Vec<Co
     let hierarchy = Hierarchy::detect(root)?;
     let (plan, _) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
     let procs = hierarchy.searched().first().context("no tree lists processes")?.clone();
-    let mut found: Vec<String> = find_all(hierarchy.searched()).into_iter().map(|(_, path)| path).collect();
-    found.sort_unstable();
+    let found: Vec<String> = find_all(hierarchy.searched()).into_iter().map(|(_, path)| path).collect();
     let share = found.iter().skip(place).step_by(shards);
     let open = |path: &String| {
         let path = path.trim_start_matches('/');
