@@ -87,7 +87,7 @@ const FIXED: &[Flag] = &[
         name: Cow::Borrowed("web.max-requests"),
         value: "NUMBER",
         default: "40",
-        help: "scrapes served at a time; one more is answered with 503",
+        help: "scrapes served at a time; one more waits for half a second and is then answered with 503",
         accepts: "a whole number from 1 to 100000",
         apply: Apply::Text(|partial, text| set(&mut partial.config.max_requests, values::max_requests(text))),
         ..VALUE
