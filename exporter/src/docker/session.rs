@@ -29,10 +29,11 @@ const MAX_STATS: usize = 1 << 20;
 const MAX_LIST: usize = 128 << 20;
 /// The most that is read of the newest container.
 const MAX_NEWEST: usize = 64 << 10;
-/// The most that is read of an error's explanation, and how long.
+/// Greatest length of an error's explanation that is shown, in characters.
 const MAX_SHOWN: usize = 200;
 /// The library's own time limit, in seconds; ours are shorter.
 const LIBRARY_TIMEOUT: u64 = 300;
+/// The most that is read of an error's explanation, and how long.
 const MAX_MESSAGE: (usize, Duration) = (4 << 10, Duration::from_secs(1));
 
 /// What a list brought beside its entries.
