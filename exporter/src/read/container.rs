@@ -4,18 +4,19 @@ use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::disk::Place;
-use super::file::{Counted, Files, Handle};
-use super::format::Device;
-use super::limits::Limits;
-use super::links::Interfaces;
-use super::plan::Plan;
-use super::process::Process;
-use super::sample::Sample;
-use super::snapshot::Copied;
-use super::sockets::SocketState;
 use crate::discover::{ContainerId, cgroup};
+use crate::ebpf::Holder;
 use crate::name::{Meta, Names};
+use crate::read::disk::root::Place;
+use crate::read::files::format::Device;
+use crate::read::files::limits::Limits;
+use crate::read::files::open_files::{Counted, Files, Handle};
+use crate::read::network::interfaces::Interfaces;
+use crate::read::network::sockets::SocketState;
+use crate::read::plan::Plan;
+use crate::read::process::Process;
+use crate::read::sample::Sample;
+use crate::read::snapshot::record::Copied;
 
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
@@ -134,6 +135,13 @@ impl Container {
 
 fn is_leaf(directory: std::io::Result<Metadata>) -> bool {
     directory.is_ok_and(|metadata| cgroup::is_leaf(&metadata))
+}
+
+/// The containers, as the programs are told of them.
+pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = Holder<'_>> + Clone {
+    containers
+        .iter()
+        .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }))
 }
 
 #[cfg(test)]

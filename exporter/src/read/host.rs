@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::psi;
-use super::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors, unescape};
-use super::reader::reason;
 use crate::metrics::{HostFact, Own};
+use crate::read::files::format::psi;
+use crate::read::files::open_files::reason;
+use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors, unescape};
 
 /// Facts that do not change while the program runs.
 #[derive(Clone, Debug, Default)]

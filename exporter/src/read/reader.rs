@@ -4,27 +4,22 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tracing::debug;
-
-use super::container::Container;
-use super::devices::Devices;
-use super::file::{Files, Handle, Outcome};
-use super::fill::parse;
-use super::format::{lines, words};
-use super::links::Links;
-use super::measure::Measure;
-use super::network::{HostInterfaces, Namespaces};
-use super::plan::Plan;
-use super::real_interfaces::RealInterfaces;
-use super::sample::Labels;
-use super::snapshot::Snapshot;
-use super::sockets::{SocketTurns, Sockets};
-use super::tiers::{Tiers, Ways};
-use super::timing::Timing;
 use crate::discover::{Added, Changes, ContainerId, Hierarchy};
 use crate::ebpf::{BlockUse, Probes};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::Names;
+use crate::read::container::Container;
+use crate::read::disk::measure::Measure;
+use crate::read::files::open_files::Files;
+use crate::read::network::namespaces::{HostInterfaces, Namespaces};
+use crate::read::network::real_interfaces::RealInterfaces;
+use crate::read::network::sockets::{SocketTurns, Sockets};
+use crate::read::network::veth_peers::Links;
+use crate::read::plan::Plan;
+use crate::read::sample::Labels;
+use crate::read::sample::devices::Devices;
+use crate::read::snapshot::Snapshot;
+use crate::read::timing::{Tiers, Timing};
 
 /// Reads the containers of one host.
 #[derive(Debug)]
@@ -45,7 +40,7 @@ pub struct Reader {
     /// What stands in for files, where this host allows it.
     pub snapshot: Option<Snapshot>,
     /// Of each planned file whether it is an alternative that counted nothing for the root cgroup, and so for no container.
-    idle_alternatives: Vec<bool>,
+    pub(super) idle_alternatives: Vec<bool>,
     /// Room for one container's block I/O.
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
@@ -56,11 +51,11 @@ pub struct Reader {
     pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
     /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
-    host_pids: bool,
+    pub(super) host_pids: bool,
     /// Collectors whose shortcoming on this host has been told: once is enough.
     pub(super) told: CollectorSet,
     pub(super) limits_turn: u32,
-    tiers: Tiers,
+    pub(super) tiers: Tiers,
 }
 
 /// What is asked of a pass.
@@ -113,7 +108,7 @@ impl Reader {
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            host_pids: !live || super::host::is_host_s(procfs),
+            host_pids: !live || crate::read::host::is_host_s(procfs),
             told: CollectorSet::EMPTY,
             limits_turn: 0,
             tiers: Tiers::default(),
@@ -311,101 +306,6 @@ impl Reader {
         self.probes.take()
     }
 
-    /// The files of the container's cgroup.
-    fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) -> Ways {
-        let mut ways = Ways::default();
-        // What takes no reading is told for all at once: the clock costs as much as filling in a file's values.
-        let mut since = CollectorSet::EMPTY;
-        let mut handles = std::mem::take(&mut container.handles);
-        for (place, file) in self.plan.files.iter().enumerate() {
-            if file.collectors.intersection(wanted).is_empty() {
-                continue;
-            }
-            if container.id.is_some() && self.idle_alternatives.get(place).copied().unwrap_or(false) {
-                if let Some(handle) = handles.get_mut(place) {
-                    handle.close();
-                }
-                continue;
-            }
-            let collector = file.collectors.iter().next().unwrap_or(Collector::State);
-            let of_this = CollectorSet::EMPTY.with(collector);
-            if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
-                && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
-            {
-                if let Some(handle) = handles.get_mut(place).filter(|_| !snapshot.is_read_often(place)) {
-                    handle.close();
-                }
-                ways.copied(file.collectors);
-                since = since.with(collector);
-                continue;
-            }
-            // A collector's files follow each other: one look at the clock serves them all.
-            if since != of_this {
-                timing.lap_for(since);
-                since = of_this;
-            }
-            if handles.is_empty() {
-                handles.resize_with(self.plan.files.len(), Handle::default);
-            }
-            let Some(handle) = handles.get_mut(place) else { break };
-            let untried = !matches!(handle, Handle::Absent);
-            if !matches!(handle, Handle::Open(_)) {
-                container.file_path(&file.tree, &file.name, &mut self.path);
-            }
-            let mut outcome = self.files.read(handle, &self.path);
-            // A file that is opened each time and goes by its other name seems to have vanished under its first.
-            if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, untried) {
-                container.file_path(&file.tree, fallback, &mut self.path);
-                handle.retry();
-                outcome = self.files.read(handle, &self.path);
-            }
-            match outcome {
-                Outcome::Text(text) => {
-                    ways.read(file.collectors, handle);
-                    if file.is_alternative && container.id.is_none() && !counts_anything(text) {
-                        // The recursive file, not the one that counts the root cgroup alone.
-                        container.file_path(&file.tree, &file.name, &mut self.path);
-                        self.idle_alternatives.resize(self.plan.files.len(), false);
-                        self.idle_alternatives.get_mut(place).into_iter().for_each(|idle| *idle = self.path.exists());
-                    }
-                    let malformed = parse(file, text, &mut container.sample, &mut self.labels, &mut self.devices);
-                    for _ in 0..malformed {
-                        self.own.count_read_error(&file.name, "malformed");
-                    }
-                    if malformed > 0 {
-                        debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
-                    }
-                    if let Some(snapshot) = self.snapshot.as_mut().filter(|_| malformed == 0) {
-                        snapshot.learn(place, container);
-                    }
-                }
-                Outcome::Absent => {}
-                Outcome::Vanished => {
-                    self.own.count_read_error(&file.name, "vanished");
-                    container.file_path(&file.tree, "", &mut self.path);
-                    // In a capture a file may go alone. Under a kernel it goes with its cgroup, or with a controller that
-                    // the parent hands down no more: then that is looked for again, as the limits that went with it.
-                    container.alive = !self.live || self.path.is_dir();
-                    if self.live && container.alive {
-                        *handle = Handle::Absent;
-                        container.limits_due = None;
-                    }
-                }
-                Outcome::Failed(error) => {
-                    self.own.count_read_error(&file.name, reason(&error));
-                    debug!(cgroup = %container.path, file = %file.name, %error, "values left out");
-                    timing.fail(file.collectors);
-                }
-            }
-            if !container.alive {
-                break;
-            }
-        }
-        timing.lap_for(since);
-        container.handles = handles;
-        ways
-    }
-
     /// The root cgroup's own files, and the host's interfaces.
     fn read_host(&mut self, pass: Pass<'_>, foreign: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
@@ -424,18 +324,11 @@ impl Reader {
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.own.count_read_error(file, reason);
     }
-}
 
-/// Whether a file of operations has a value other than 0. The root's counts the cgroups below, too.
-fn counts_anything(text: &[u8]) -> bool {
-    lines(text).filter_map(|line| words(line).last()).any(|value| value != b"0")
-}
-
-/// The word under which a failure is counted.
-pub(super) fn reason(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => "denied",
-        std::io::ErrorKind::FileTooLarge => "too_large",
-        _ => "io",
+    /// Whether a shortcoming of this collector has not been told yet.
+    pub(super) fn is_first(&mut self, collector: Collector) -> bool {
+        let first = !self.told.has(collector);
+        self.told = self.told.with(collector);
+        first
     }
 }

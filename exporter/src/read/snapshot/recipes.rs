@@ -3,10 +3,10 @@
 //!
 //! A file is served by snapshots only if all that is wanted of it can be: what has no recipe here is read.
 
-use super::super::plan::{Format, PlannedFile};
 use crate::discover::Version;
 use crate::ebpf::{Number, Wanted};
 use crate::metrics::Collector;
+use crate::read::plan::{Format, PlannedFile};
 
 /// How a value comes out of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,12 +1,12 @@
 //! Values of a container, as the kernel would write them into its files.
 
-use super::super::devices::Devices;
-use super::super::format::Device;
-use super::super::sample::{Labels, Sample};
 use super::recipes::{Column, Part, Recipe};
 use super::stats::Stat;
 use crate::ebpf::{DeviceUse, Number, Record};
 use crate::metrics::Dimension;
+use crate::read::files::format::Device;
+use crate::read::sample::devices::Devices;
+use crate::read::sample::{Labels, Sample};
 
 /// What it takes to tell values of a record.
 #[derive(Clone, Copy, Debug)]

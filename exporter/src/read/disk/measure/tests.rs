@@ -1,0 +1,164 @@
+//! Real FUSE filesystems whose server stops answering.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{MAX_THREADS, Measure, Question};
+use crate::read::disk::root::Root;
+
+/// Mounts a FUSE filesystem and lives in it. It answers until its input says `hang`, and again after `answer`.
+const SERVER: &str = r"
+import ctypes, os, struct, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+path = sys.argv[1]
+fuse = os.open('/dev/fuse', os.O_RDWR)
+options = 'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other' % fuse
+if libc.mount(b'test', path.encode(), b'fuse', 0, options.encode()):
+    sys.exit('mount: ' + os.strerror(ctypes.get_errno()))
+answering = threading.Event()
+answering.set()
+def serve():
+    while True:
+        request = os.read(fuse, 1 << 18)
+        _, operation, unique = struct.unpack_from('<IIQ', request)
+        answering.wait()
+        error, answer = 0, b''
+        if operation in (2, 36, 42):
+            continue
+        elif operation == 26:
+            answer = struct.pack('<IIIIHHIIHHI28x', 7, 31, 0, 0, 12, 10, 1 << 16, 1, 16, 0, 0)
+        elif operation == 3:
+            answer = struct.pack('<QII6Q10I', 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
+        elif operation == 17:
+            answer = struct.pack('<5Q4I24x', 1000, 500, 500, 70, 60, 4096, 255, 4096, 0)
+        else:
+            error = -38
+        os.write(fuse, struct.pack('<IiQ', 16 + len(answer), error, unique) + answer)
+threading.Thread(target=serve, daemon=True).start()
+os.chroot(path)
+print('ready', flush=True)
+for line in sys.stdin:
+    answering.clear() if line == 'hang\n' else answering.set()
+    print('done', flush=True)
+os._exit(0)
+";
+
+/// A process whose root is a FUSE filesystem.
+struct Fuse {
+    process: Child,
+    said: BufReader<std::process::ChildStdout>,
+    _mount: tempfile::TempDir,
+}
+
+impl Fuse {
+    fn start() -> Self {
+        let mount = tempfile::tempdir().unwrap();
+        let mut process = Command::new("unshare")
+            .args(["--mount", "--propagation=private", "python3", "-c", SERVER])
+            .arg(mount.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap());
+        let mut fuse = Self { process, said, _mount: mount };
+        fuse.heard("ready\n");
+        fuse
+    }
+
+    fn heard(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert_eq!(line, expected);
+    }
+
+    fn tell(&mut self, what: &str) {
+        self.process.stdin.as_mut().unwrap().write_all(what.as_bytes()).unwrap();
+        self.heard("done\n");
+    }
+
+    fn root(&self) -> Root {
+        root(self.process.id())
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        self.process.kill().unwrap_or_default();
+        self.process.wait().unwrap();
+    }
+}
+
+fn root(pid: u32) -> Root {
+    Root { directory: Arc::new(File::open(format!("/proc/{pid}")).unwrap()), layer: None }
+}
+
+fn own() -> Root {
+    root(std::process::id())
+}
+
+/// One pass: asks for these, by life, and gives for each whether it was asked for and what came.
+fn pass(measure: &Measure, roots: Vec<(u64, Root)>) -> Vec<Result<u64, ErrorKind>> {
+    measure.begin();
+    let mut came: Vec<Result<u64, ErrorKind>> = roots.iter().map(|_| Err(ErrorKind::NotFound)).collect();
+    for (index, (life, root)) in roots.into_iter().enumerate() {
+        if !measure.ask(Question { index, life, root }, false) {
+            came[index] = Err(ErrorKind::WouldBlock);
+        }
+    }
+    measure.answers(|index, answer| {
+        assert_eq!(came[index], Err(ErrorKind::NotFound), "answered twice");
+        came[index] = answer.map(|figures| figures.inodes.unwrap()).map_err(|error| error.kind());
+    });
+    came
+}
+
+#[test]
+fn a_filesystem_that_hangs_costs_its_own_size_alone_until_it_answers() {
+    let own_files = rustix::fs::statvfs("/").unwrap().f_files;
+    let mut fuse = Fuse::start();
+    let measure = Measure::default();
+    assert_eq!(pass(&measure, vec![(1, fuse.root()), (2, own())]), [Ok(70), Ok(own_files)]);
+    fuse.tell("hang\n");
+    assert_eq!(pass(&measure, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::TimedOut), Ok(own_files)]);
+    // It is not asked, nor waited for, a second time.
+    let started = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(pass(&measure, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::WouldBlock), Ok(own_files)]);
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    fuse.tell("answer\n");
+    let limit = Instant::now() + Duration::from_mins(1);
+    while pass(&measure, vec![(1, fuse.root()), (2, own())]) != [Ok(70), Ok(own_files)] {
+        assert!(Instant::now() < limit, "it has not recovered");
+    }
+}
+
+#[test]
+fn many_that_hang_take_a_bounded_number_of_threads_and_of_time() {
+    let mut all: Vec<Fuse> = (0..MAX_THREADS + 3).map(|_| Fuse::start()).collect();
+    for fuse in &mut all {
+        fuse.tell("hang\n");
+    }
+    let measure = Measure::default();
+    for _ in 0..10 {
+        let started = Instant::now();
+        let mut roots: Vec<(u64, Root)> = (10..).zip(&all).map(|(life, fuse)| (life, fuse.root())).collect();
+        roots.push((1, own()));
+        let came = pass(&measure, roots);
+        assert!(came.iter().rev().skip(1).all(Result::is_err), "{came:?}");
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(measure.0.state().threads <= MAX_THREADS);
+    }
+    assert_eq!(measure.0.state().running.len(), MAX_THREADS);
+    for fuse in &mut all {
+        fuse.tell("answer\n");
+    }
+    let limit = Instant::now() + Duration::from_mins(1);
+    while pass(&measure, vec![(1, own())])[0].is_err() || measure.0.state().threads > 1 {
+        assert!(Instant::now() < limit, "the threads have not come back");
+    }
+}

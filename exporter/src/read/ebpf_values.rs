@@ -1,0 +1,211 @@
+//! What eBPF programs have counted into the samples, and into the files' columns where the files tell nothing.
+
+use std::time::Instant;
+
+use crate::discover::Version;
+use crate::ebpf::BlockUse;
+use crate::metrics::{BlockCount, Collector, Controller, Dimension, Probed};
+use crate::read::container::{Container, holders};
+use crate::read::files::format::Device;
+use crate::read::plan::{Format, Plan};
+use crate::read::reader::{Pass, Reader};
+use crate::read::sample::{LabelId, Table};
+use crate::read::timing::Timing;
+
+impl Reader {
+    /// Has the programs' maps read for all containers.
+    pub(super) fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        let Some(probes) = &mut self.probes else { return };
+        let mut last = Collector::EbpfNetwork;
+        probes.read(pass.collectors, holders(&self.containers), now, |collector| {
+            timing.lap(collector);
+            last = collector;
+        });
+        probes.publish(&self.own);
+        timing.lap(last);
+    }
+
+    /// Begins a pass over the devices. What was counted of a disk that is gone is not counted for the next of its number.
+    pub(super) fn begin_devices(&mut self) {
+        if self.plan.files.iter().any(|file| matches!(file.format, Format::List(_))) {
+            self.devices.begin_cpus(&self.procfs);
+        }
+        for device in self.devices.begin() {
+            if let Some(probes) = &mut self.probes {
+                probes.restart_device(device.major, device.minor);
+            }
+            for container in &mut self.containers {
+                container.probe_fed.retain(|fed| fed != device);
+            }
+        }
+    }
+
+    /// Puts a container's share into its sample, after its files.
+    pub(super) fn fill_probed(&mut self, place: usize, container: &mut Container, timing: &mut Timing) {
+        let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
+        let share = probes.share(place, id);
+        for (what, slot) in &self.plan.probes {
+            if let Some(value) = share.value(*what) {
+                container.sample.set(*slot, value);
+            }
+        }
+        if !self.plan.probes.is_empty() {
+            timing.lap(Collector::EbpfNetwork);
+        }
+        // One collector's follow each other: a look at the clock serves them all.
+        let mut timed = None;
+        for (what, place) in &self.plan.histograms {
+            let collector = if *what == Probed::RunQueueLatency { Collector::EbpfSched } else { Collector::EbpfBlkio };
+            if let Some(before) = timed.replace(collector).filter(|before| *before != collector) {
+                timing.lap(before);
+            }
+            if let Some(histogram) = share.histogram(*what) {
+                container.sample.set_histogram(*place, histogram);
+            }
+        }
+        if let Some(timed) = timed {
+            timing.lap(timed);
+        }
+        let is_fed = share.has_blocks() || !container.probe_fed.is_empty();
+        if !is_fed || (self.plan.blocks.is_empty() && self.plan.fills.is_empty()) {
+            return;
+        }
+        let mut uses = std::mem::take(&mut self.block_uses);
+        share.block_uses(&mut uses);
+        if !uses.is_empty() {
+            let pool = self.labels.of_mut(Dimension::Device);
+            let one_tree = self.hierarchy.tree(Controller::Io).is_some_and(|tree| tree.version == Version::V2);
+            let table = container.sample.table_mut(Dimension::Device);
+            fill(&self.plan, &uses, one_tree, &mut container.probe_fed, table, |device| {
+                self.devices.label(device, pool)
+            });
+        }
+        self.block_uses = uses;
+        // Where only the files' families are wanted, it is theirs.
+        let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
+        timing.lap(of);
+    }
+}
+
+/// Fills the table of devices: the columns of the programs' own families, and those of the files' families for devices
+/// that the files do not tell of.
+///
+/// Which source a device has is decided when the container is first seen to use it, and stays (`probe_fed`): the two begin
+/// to count at different times, so that a change would be a jump. The probe's values are older than the files': what it
+/// has seen, files that count have counted, too. On v2 (`one_tree`) files that tell of any device tell of all that there
+/// are to tell of: what the probe sees beside are the parts that such a device is made of.
+fn fill(
+    plan: &Plan,
+    uses: &[BlockUse],
+    one_tree: bool,
+    probe_fed: &mut Vec<Device>,
+    table: &mut Table,
+    mut label: impl FnMut(Device) -> LabelId,
+) {
+    let told = |table: &Table, key: Option<LabelId>| {
+        plan.fills.iter().any(|(.., column)| match key {
+            Some(key) => table.get(key, *column).is_some(),
+            None => table.column(*column).next().is_some(),
+        })
+    };
+    let files_tell_all = one_tree && told(table, None);
+    for one in uses {
+        let device = Device { major: one.major, minor: one.minor };
+        let key = label(device);
+        if !plan.fills.is_empty() && !probe_fed.contains(&device) && !files_tell_all && !told(table, Some(key)) {
+            probe_fed.push(device);
+        }
+    }
+    for device in probe_fed.iter() {
+        let key = label(*device);
+        plan.fills.iter().for_each(|(.., column)| table.set(key, *column, 0));
+    }
+    for one in uses {
+        let device = Device { major: one.major, minor: one.minor };
+        let key = label(device);
+        let mut set = |columns: &[(BlockCount, _, u16)]| {
+            for (count, _, column) in columns.iter().filter(|(_, operation, _)| *operation == one.operation) {
+                let value = if *count == BlockCount::Bytes { one.bytes } else { one.operations };
+                table.set(key, *column, value);
+            }
+        };
+        set(&plan.blocks);
+        if probe_fed.contains(&device) {
+            set(&plan.fills);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BlockUse, Device, Plan, fill};
+    use crate::metrics::{BlockCount, BlockOperation, Dimension};
+    use crate::read::{Labels, Sample};
+
+    const DISK: Device = Device { major: 254, minor: 0 };
+    const OTHER: Device = Device { major: 7, minor: 1 };
+
+    /// Column 0: the program's own family; 1 and 2: the files' families of bytes read and written.
+    fn plan() -> Plan {
+        let (bytes, read, write) = (BlockCount::Bytes, BlockOperation::Read, BlockOperation::Write);
+        Plan { blocks: vec![(bytes, read, 0)], fills: vec![(bytes, read, 1), (bytes, write, 2)], ..Plan::default() }
+    }
+
+    fn read(device: Device, bytes: u64) -> BlockUse {
+        let (major, minor, operation) = (device.major, device.minor, BlockOperation::Read);
+        BlockUse { major, minor, operation, bytes, operations: 1 }
+    }
+
+    /// One pass: what the files tell, and what the probe has counted. Gives the three columns of a device.
+    fn pass(
+        files: &[(Device, u64)],
+        uses: &[BlockUse],
+        one_tree: bool,
+        fed: &mut Vec<Device>,
+        asked: Device,
+    ) -> [Option<u64>; 3] {
+        let mut labels = Labels::default();
+        let mut sample = Sample::new(0, [3, 0, 0, 0, 0]);
+        let mut label = |device: Device| {
+            labels.of_mut(Dimension::Device).label(format!("{}:{}", device.major, device.minor).as_bytes())
+        };
+        let table = sample.table_mut(Dimension::Device);
+        for (device, value) in files {
+            table.set(label(*device), 1, *value);
+        }
+        fill(&plan(), uses, one_tree, fed, table, &mut label);
+        let key = label(asked);
+        [0, 1, 2].map(|column| table.get(key, column))
+    }
+
+    #[test]
+    fn files_that_tell_of_a_device_stay_its_source() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[(DISK, 500)], &[read(DISK, 400)], false, fed, DISK), [Some(400), Some(500), None]);
+        assert!(fed.is_empty());
+    }
+
+    #[test]
+    fn a_device_that_files_are_silent_about_is_filled_and_stays_so() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[], &[read(DISK, 400)], false, fed, DISK), [Some(400), Some(400), Some(0)]);
+        // Somebody sets a limit: the files begin to count, from 0. The series must not fall.
+        assert_eq!(pass(&[(DISK, 7)], &[read(DISK, 450)], false, fed, DISK), [Some(450), Some(450), Some(0)]);
+        // The same container's other device is told of from the start.
+        let both = [read(DISK, 450), read(OTHER, 90)];
+        assert_eq!(pass(&[(DISK, 7), (OTHER, 99)], &both, false, fed, OTHER), [Some(90), Some(99), None]);
+    }
+
+    #[test]
+    fn on_v2_devices_beside_those_of_the_file_are_their_parts() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[(DISK, 500)], &[read(OTHER, 400)], true, fed, OTHER), [Some(400), None, None]);
+        assert_eq!(pass(&[(DISK, 500)], &[read(OTHER, 400)], false, fed, OTHER), [Some(400), Some(400), Some(0)]);
+    }
+
+    #[test]
+    fn a_container_without_io_has_no_rows() {
+        let fed = &mut Vec::new();
+        assert_eq!(pass(&[], &[], false, fed, DISK), [None; 3]);
+    }
+}

@@ -1,0 +1,78 @@
+//! The engine's stats answer into a sample, by the same plan that says what the rows want.
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::metrics::Dimension;
+use crate::read::files::format::Device;
+use crate::read::host::interfaces;
+use crate::read::network::real_interfaces::RealInterfaces;
+use crate::read::plan::Plan;
+use crate::read::sample::devices::Devices;
+use crate::read::sample::parse::fill_interfaces;
+use crate::read::sample::{Labels, Sample};
+
+/// Fills a sample from one answer of `/containers/ID/stats`. What the answer lacks stays absent.
+pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels, devices: &mut Devices) {
+    sample.clear();
+    for (pointer, slot) in &plan.json {
+        if let Some(value) = stats.pointer(pointer).and_then(Json::as_u64) {
+            sample.set(*slot, value);
+        }
+    }
+    for (list, operation, column) in &plan.json_devices {
+        for (number, value) in entries(stats, list, operation) {
+            let key = devices.label(number, labels.of_mut(Dimension::Device));
+            sample.table_mut(Dimension::Device).set(key, *column, value);
+        }
+    }
+    for (pointer, dimension, column) in &plan.json_lists {
+        let numbers = stats.pointer(pointer).and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_u64);
+        let online = stats.pointer("/cpu_stats/online_cpus").and_then(Json::as_u64).unwrap_or(u64::MAX);
+        for (place, value) in numbers.enumerate() {
+            // The engine lists all CPUs that there may ever be.
+            if value == 0 && place as u64 >= online {
+                continue;
+            }
+            let label = if *dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
+            let key = labels.of_mut(*dimension).label(label.as_bytes());
+            sample.table_mut(*dimension).set(key, *column, value);
+        }
+    }
+    fill_networks(plan, stats, sample, labels);
+}
+
+/// Fills the host's sample with what no engine tells of it: its interfaces.
+pub fn fill_host(plan: &Plan, procfs: &Path, sample: &mut Sample, labels: &mut Labels) {
+    sample.clear();
+    if let Some(text) = interfaces(procfs) {
+        let real = RealInterfaces::new(procfs);
+        fill_interfaces(&text, plan, sample, labels, |name| real.is_real(name));
+    }
+}
+
+fn fill_networks(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels) {
+    let networks = stats.get("networks").and_then(Json::as_object).into_iter().flatten();
+    for (interface, counters) in networks {
+        let key = labels.of_mut(Dimension::Interface).label(interface.as_bytes());
+        for (field, column) in &plan.json_interfaces {
+            if let Some(value) = counters.get(field).and_then(Json::as_u64) {
+                sample.table_mut(Dimension::Interface).set(key, *column, value);
+            }
+        }
+    }
+}
+
+/// The entries of a `blkio_stats` list with this operation. Engines write it with a capital on v1 and without on v2.
+fn entries<'a>(stats: &'a Json, list: &str, operation: &'a str) -> impl Iterator<Item = (Device, u64)> + 'a {
+    let number = |entry: &Json, key: &str| entry.get(key).and_then(Json::as_u64);
+    stats.pointer(list).and_then(Json::as_array).into_iter().flatten().filter_map(move |entry| {
+        if !entry.get("op")?.as_str()?.eq_ignore_ascii_case(operation) {
+            return None;
+        }
+        let major = number(entry, "major")?.try_into().ok()?;
+        let minor = number(entry, "minor")?.try_into().ok()?;
+        Some((Device { major, minor }, number(entry, "value")?))
+    })
+}

@@ -1,0 +1,334 @@
+//! Kernel files, read whole into one reused buffer.
+//!
+//! On a live host a file is opened once and read with `pread` from then on: a third of the cost of opening it each time. When the
+//! descriptor limit comes near, further files are opened, read and closed each time. So is everything in a captured tree,
+//! whose plain files may be replaced under us.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{info, warn};
+
+/// Descriptors left to everything else: connections, inotify, the engine's socket.
+const RESERVED_DESCRIPTORS: u64 = 1024;
+/// Larger than nearly every file; grows where one is larger.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// No kernel file that we read comes near; ends the growth on one that never does.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+const PAGE: usize = 4096;
+/// A `seq_file` of many records hands out at most a page at a time and never splits a record. A read that ended this far
+/// before the end of a page was not cut: none of our files has longer records.
+const SURELY_WHOLE: usize = 2048;
+
+/// What reading a file came to.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// Its whole text.
+    Text(&'a [u8]),
+    /// This cgroup does not have it, or the kernel does not support it.
+    Absent,
+    /// It was there and is not any more: its container has ended.
+    Vanished,
+    /// It could not be read.
+    Failed(io::Error),
+}
+
+/// One file of one container.
+#[derive(Debug, Default)]
+pub enum Handle {
+    /// Not tried yet.
+    #[default]
+    New,
+    /// Kept open.
+    Open(Kept),
+    /// There, but opened anew each time.
+    Reopened,
+    /// Not there: not tried again until [`Handle::retry`].
+    Absent,
+}
+
+impl Handle {
+    /// An absent file is looked for again with the next read.
+    pub fn retry(&mut self) {
+        if matches!(self, Self::Absent) {
+            *self = Self::New;
+        }
+    }
+
+    /// A file that is not read for now is not kept open either.
+    pub fn close(&mut self) {
+        if matches!(self, Self::Open(_)) {
+            *self = Self::New;
+        }
+    }
+}
+
+/// A file that is kept open, and counted for as long as it is.
+#[derive(Debug)]
+pub struct Kept {
+    file: File,
+    _counted: Counted,
+}
+
+/// One of the descriptors that are kept; gives its place back when it goes.
+#[derive(Debug)]
+pub(in crate::read) struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The buffer, and how many descriptors may be kept.
+#[derive(Debug)]
+pub struct Files {
+    buffer: Vec<u8>,
+    keep: bool,
+    kept: Arc<AtomicU64>,
+    limit: u64,
+    told: bool,
+}
+
+impl Files {
+    /// Raises the descriptor limit as far as it goes. Keeps files open where `keep` says so.
+    #[must_use]
+    pub fn new(keep: bool) -> Self {
+        let limit = raise_limit().saturating_sub(RESERVED_DESCRIPTORS);
+        Self { buffer: vec![0; BUFFER_BYTES], keep, kept: Arc::default(), limit, told: false }
+    }
+
+    /// Descriptors that may be kept and are kept.
+    #[must_use]
+    pub fn descriptors(&self) -> (u64, u64) {
+        (self.limit, self.kept.load(Ordering::Relaxed))
+    }
+
+    /// Reads a file through its handle.
+    pub fn read(&mut self, handle: &mut Handle, path: &Path) -> Outcome<'_> {
+        if let Handle::Open(kept) = handle {
+            return self.read_kept(kept);
+        }
+        if matches!(handle, Handle::Absent) {
+            return Outcome::Absent;
+        }
+        self.open_and_read(handle, path)
+    }
+
+    /// Reads a file that is kept open.
+    pub fn read_kept(&mut self, kept: &Kept) -> Outcome<'_> {
+        match fill(&kept.file, &mut self.buffer) {
+            Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
+            Err(error) => classify(error, true),
+        }
+    }
+
+    /// The whole text of an open file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_open(&mut self, file: &File) -> io::Result<&[u8]> {
+        let length = fill(file, &mut self.buffer)?;
+        Ok(self.buffer.get(..length).unwrap_or_default())
+    }
+
+    /// Reads a file once, keeping nothing.
+    pub fn read_once(&mut self, path: &Path) -> Outcome<'_> {
+        match File::open(path).and_then(|file| fill(&file, &mut self.buffer)) {
+            Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
+            Err(error) => classify(error, false),
+        }
+    }
+
+    /// Reads as much of a file as the kernel hands out at once: the records of its first page, none of them cut.
+    pub(in crate::read) fn read_first(&mut self, path: &Path) -> Outcome<'_> {
+        let room = self.buffer.get_mut(..PAGE).unwrap_or_default();
+        match File::open(path).and_then(|file| file.read_at(room, 0)) {
+            Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
+            Err(error) => classify(error, false),
+        }
+    }
+
+    fn open_and_read(&mut self, handle: &mut Handle, path: &Path) -> Outcome<'_> {
+        let known = matches!(handle, Handle::Reopened);
+        let read = File::open(path).and_then(|file| Ok((fill(&file, &mut self.buffer)?, file)));
+        match read {
+            Ok((length, file)) => {
+                *handle = match self.count() {
+                    Some(counted) => Handle::Open(Kept { file, _counted: counted }),
+                    None => Handle::Reopened,
+                };
+                Outcome::Text(self.buffer.get(..length).unwrap_or_default())
+            }
+            Err(error) => {
+                let outcome = classify(error, known);
+                if matches!(outcome, Outcome::Absent) {
+                    *handle = Handle::Absent;
+                }
+                outcome
+            }
+        }
+    }
+
+    /// The right to keep one more descriptor; none near the limit, which is said once.
+    pub(in crate::read) fn count(&mut self) -> Option<Counted> {
+        let room = self.kept.load(Ordering::Relaxed) < self.limit;
+        if self.keep && !room && !self.told {
+            self.told = true;
+            warn!(
+                limit = self.limit,
+                "the descriptor limit is reached: further containers' files are opened for each scrape, which costs three times \
+                 as much (raise it: --ulimit nofile=1048576, or LimitNOFILE= for a service)"
+            );
+        }
+        (self.keep && room).then(|| {
+            self.kept.fetch_add(1, Ordering::Relaxed);
+            Counted(Arc::clone(&self.kept))
+        })
+    }
+}
+
+/// `known`: the file was read before, so that its absence means that its container has ended.
+fn classify(error: io::Error, known: bool) -> Outcome<'static> {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT | Errno::NODEV | Errno::SRCH) if known => Outcome::Vanished,
+        Some(Errno::NOENT | Errno::NODEV | Errno::SRCH | Errno::NOTDIR | Errno::OPNOTSUPP) => Outcome::Absent,
+        _ => Outcome::Failed(error),
+    }
+}
+
+/// Reads from the start to the end, growing the buffer where the text fills it.
+fn fill(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        let room = buffer.get_mut(length..).unwrap_or_default();
+        let read = match file.read_at(room, length as u64) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        length += read;
+        if read == 0 || (length == read && read < SURELY_WHOLE) {
+            return Ok(length);
+        }
+        if length == buffer.len() {
+            if length >= MAX_BYTES {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 4 MiB of text"));
+            }
+            buffer.resize(length * 2, 0);
+        }
+    }
+}
+
+fn raise_limit() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let hard = before.maximum;
+    if before.current != hard {
+        let raised = Rlimit { current: hard, maximum: hard };
+        match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => info!(from = before.current, to = hard, "raised the limit of open files"),
+            Err(error) => warn!(%error, limit = before.current, "cannot raise the limit of open files"),
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The word under which a failure is counted.
+pub(in crate::read) fn reason(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "denied",
+        io::ErrorKind::FileTooLarge => "too_large",
+        _ => "io",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Files, Handle, Outcome};
+
+    fn text(outcome: &Outcome<'_>) -> String {
+        match outcome {
+            Outcome::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_kept_file_shows_what_is_in_it_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.current");
+        let mut files = Files::new(true);
+        let mut handle = Handle::New;
+        for value in ["1\n", "23\n", "4\n"] {
+            fs::write(&path, value).unwrap();
+            assert_eq!(text(&files.read(&mut handle, &path)), value);
+        }
+        assert!(matches!(handle, Handle::Open(_)));
+        assert_eq!(files.descriptors().1, 1);
+        drop(handle);
+        assert_eq!(files.descriptors().1, 0);
+    }
+
+    #[test]
+    fn a_text_larger_than_the_buffer_is_read_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cgroup.procs");
+        let long = "123456\n".repeat(30_000);
+        fs::write(&path, &long).unwrap();
+        let mut files = Files::new(true);
+        assert_eq!(text(&files.read_once(&path)).len(), long.len());
+    }
+
+    #[test]
+    fn absent_is_not_asked_again_until_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.peak");
+        let mut files = Files::new(true);
+        let mut handle = Handle::New;
+        assert!(matches!(files.read(&mut handle, &path), Outcome::Absent));
+        fs::write(&path, "1\n").unwrap();
+        assert!(matches!(files.read(&mut handle, &path), Outcome::Absent));
+        handle.retry();
+        assert_eq!(text(&files.read(&mut handle, &path)), "1\n");
+    }
+
+    #[test]
+    fn what_was_there_and_is_not_has_vanished() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.current");
+        fs::write(&path, "1\n").unwrap();
+        let mut files = Files::new(false);
+        let mut handle = Handle::New;
+        files.read(&mut handle, &path);
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(files.read(&mut handle, &path), Outcome::Vanished));
+    }
+
+    #[test]
+    fn a_directory_in_a_file_s_place_is_a_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files::new(true);
+        assert!(matches!(files.read(&mut Handle::New, directory.path()), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn beyond_the_limit_files_are_opened_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pids.current");
+        fs::write(&path, "1\n").unwrap();
+        let mut files = Files { limit: 1, ..Files::new(true) };
+        let (mut first, mut second) = (Handle::New, Handle::New);
+        files.read(&mut first, &path);
+        files.read(&mut second, &path);
+        assert!(matches!((&first, &second), (Handle::Open(_), Handle::Reopened)));
+        assert_eq!(text(&files.read(&mut second, &path)), "1\n");
+    }
+}

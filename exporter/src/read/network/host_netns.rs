@@ -1,0 +1,133 @@
+//! Sockets in the host's network namespace, wherever we are.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::read::host::is_host_s;
+use crate::read::network::netlink::{Netlink, Target};
+use crate::read::process::Process;
+
+/// Why the host's links cannot be dumped.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The procfs does not show the host's processes.
+    #[error("{} shows no kernel threads: it is not the host's, whose network namespace is not known then (--pid=host)", .procfs.display())]
+    NotHost {
+        /// The procfs.
+        procfs: PathBuf,
+    },
+    /// Something of the host's namespace cannot be read.
+    #[error("{} cannot be read: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Processes have other numbers there than those that the kernel would take from us.
+    #[error(
+        "processes of {} have other numbers in our own pid namespace (--pid=host, or --cap-add=SYS_PTRACE)", .procfs.display()
+    )]
+    OtherPids {
+        /// The procfs.
+        procfs: PathBuf,
+    },
+    /// The host's namespace is not ours, and cannot be entered.
+    #[error(
+        "we are in a network namespace of our own, and {} cannot be entered: {source} (--network=host, or --cap-add=SYS_ADMIN \
+         with --cap-add=SYS_PTRACE)", .path.display()
+    )]
+    Outside {
+        /// The namespace.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// There is no socket to be had.
+    #[error("a route netlink socket cannot be made: {source}")]
+    Socket {
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Refusal {
+    /// The word under which it is counted.
+    pub(in crate::read) fn word(&self) -> &'static str {
+        match self {
+            Self::NotHost { .. } | Self::OtherPids { .. } => "foreign",
+            Self::Unreadable { source, .. } | Self::Outside { source, .. } | Self::Socket { source } => {
+                crate::read::files::open_files::reason(source)
+            }
+        }
+    }
+}
+
+/// Whether the links of the host whose procfs this is can be dumped; tried, and undone.
+///
+/// # Errors
+/// What keeps us from it.
+pub fn can_dump_links(procfs: &Path) -> Result<(), Refusal> {
+    let mut host = Host::open(procfs)?;
+    host.netlink.counters(|_, _| ()).map_err(|source| Refusal::Socket { source })
+}
+
+/// Sockets in the host's namespace.
+#[derive(Debug)]
+pub(in crate::read) struct Host {
+    pub(in crate::read) netlink: Netlink,
+    /// Whether a process has the number that we know for the kernel too.
+    has_our_pids: bool,
+}
+
+impl Host {
+    pub(in crate::read) fn open(procfs: &Path) -> Result<Self, Refusal> {
+        if !is_host_s(procfs) {
+            return Err(Refusal::NotHost { procfs: procfs.to_owned() });
+        }
+        let path = procfs.join("1/ns/net");
+        let has_our_pids = has_our_pids(procfs);
+        if !has_our_pids && fs::read_link(&path).is_err() {
+            return Err(Refusal::OtherPids { procfs: procfs.to_owned() });
+        }
+        let is_ours = identity(&procfs.join("1/net/dev"))? == identity(&procfs.join("self/net/dev"))?;
+        let netlink = if is_ours {
+            Netlink::open(None).map_err(|source| Refusal::Socket { source })?
+        } else {
+            let outside = |source| Refusal::Outside { path: path.clone(), source };
+            Netlink::open(Some(File::open(&path).map_err(outside)?)).map_err(outside)?
+        };
+        Ok(Self { netlink, has_our_pids })
+    }
+
+    /// The number that the host's namespace has for that of a process: asked for by file, which takes the right to trace the
+    /// process, or by the number of the process.
+    pub(in crate::read) fn namespace_of(&mut self, process: &Process) -> io::Result<Option<i32>> {
+        match process.open_file("ns/net") {
+            Ok(file) => self.netlink.namespace(Target::File(&file)),
+            Err(error) if !self.has_our_pids => Err(error),
+            Err(_) => {
+                let number = self.netlink.namespace(Target::Process(process.pid))?;
+                // It can still be read through, so it had not ended, and its number was its own, when the kernel answered.
+                process.open_file("net/dev").map(|_| number)
+            }
+        }
+    }
+}
+
+/// A namespace's own tree below `/proc/PID/net` has inodes of its own: told without the right to trace the process.
+fn identity(net_dev: &Path) -> Result<u64, Refusal> {
+    let unreadable = |source| Refusal::Unreadable { path: net_dev.to_owned(), source };
+    let metadata = File::open(net_dev).and_then(|file| file.metadata()).map_err(unreadable)?;
+    Ok(metadata.ino())
+}
+
+/// Whether the numbers of this procfs are those of our own pid namespace: `NSpid` has one for each namespace from there down to ours.
+fn has_our_pids(procfs: &Path) -> bool {
+    let status = fs::read(procfs.join("self/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
+}

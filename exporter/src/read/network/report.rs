@@ -1,0 +1,226 @@
+//! Whose interfaces are whose: each network namespace is reported once, under its owner, and the host's under the host.
+
+use std::cell::Cell;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+use super::namespaces::{HostInterfaces, LOOKED_THROUGH, Reporter};
+use crate::metrics::{Collector, Dimension};
+use crate::name::{Names, NetworkMode};
+use crate::read::container::Container;
+use crate::read::files::open_files::{Files, Outcome, reason};
+use crate::read::host::NET_DEV;
+use crate::read::process::NetworkNamespace;
+use crate::read::reader::{Pass, Reader};
+use crate::read::sample::parse::{fill_interface, fill_interfaces};
+use crate::read::timing::Timing;
+
+impl Reader {
+    /// Before the containers are visited: the dump of the host's links, between two readings of the file of one container.
+    pub(in crate::read) fn begin_network(
+        &mut self,
+        containers: &mut [Container],
+        pass: Pass<'_>,
+        now: Instant,
+        timing: &mut Timing,
+    ) {
+        if !pass.collectors.has(Collector::Network) {
+            self.links.begin(0, now);
+            return;
+        }
+        let place = self.links.turn(containers.len());
+        if let Some(container) = place.and_then(|place| containers.get_mut(place)) {
+            self.read_ahead(container);
+        }
+        let candidates = containers.iter().filter(|container| self.links.is_candidate(&container.interfaces)).count();
+        self.links.begin(candidates, now);
+        timing.lap(Collector::Network);
+    }
+
+    /// The first of the two readings, of a container that its links served.
+    fn read_ahead(&mut self, container: &mut Container) {
+        let Some(process) = container.process.as_ref().filter(|_| container.interfaces.has_links()) else { return };
+        let Ok(file) = process.open_file("net/dev") else { return };
+        let owner = process.namespace(&file, self.live).map(|namespace| (process.pid, namespace));
+        if let Ok(text) = self.files.read_open(&file) {
+            // What is malformed is counted with the second.
+            container.interfaces.take(owner, text);
+        }
+        container.interfaces.expire();
+    }
+
+    /// Interfaces of a container, where it is the one to report them, by its links or by its file.
+    pub(in crate::read) fn report_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>) {
+        if let Some(container) = containers.get_mut(place) {
+            container.sockets.is_reported = false;
+        }
+        let Some(container) = containers.get(place) else { return };
+        if borrows_network(container, containers, pass.names) {
+            return;
+        }
+        if let Some((pid, namespace)) = self.served_by_links(container) {
+            let is_owner = self.claim(containers, place, pid, Some(namespace));
+            if let Some(container) = containers.get_mut(place).filter(|_| is_owner) {
+                self.links.count(true);
+                self.fill_from_links(container);
+            }
+            return;
+        }
+        let Some(file) = self.open_network(containers, place) else { return };
+        if pass.collectors.has(Collector::Network) {
+            self.read_interfaces(containers, place, &file);
+        }
+    }
+
+    fn served_by_links(&self, container: &Container) -> Option<(u32, NetworkNamespace)> {
+        let process = container.process.as_ref()?;
+        container.interfaces.owner().filter(|_| self.links.serve(&container.interfaces, process.pid))
+    }
+
+    fn fill_from_links(&mut self, container: &mut Container) {
+        for interface in container.interfaces.rows() {
+            let Some(counters) = self.links.counters(interface) else { continue };
+            fill_interface(&interface.name, &self.plan, &mut container.sample, &mut self.labels, |number| {
+                interface.column(number, counters)
+            });
+        }
+    }
+
+    /// Reads the file, and learns from it whether links can serve from now on.
+    fn read_interfaces(&mut self, containers: &mut [Container], place: usize, file: &File) {
+        let Some(container) = containers.get_mut(place) else { return };
+        let Container { interfaces, process, sample, .. } = container;
+        let Some(process) = process.as_ref() else { return };
+        let owner = process.namespace(file, self.live).map(|namespace| (process.pid, namespace));
+        let malformed = match self.files.read_open(file) {
+            Ok(text) => interfaces.take(owner, text),
+            Err(error) => return self.lost_process(containers, place, &error),
+        };
+        (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed"));
+        for interface in interfaces.rows() {
+            fill_interface(&interface.name, &self.plan, sample, &mut self.labels, |number| interface.counter(number));
+        }
+        self.links.count(false);
+        self.links.learn(interfaces, process);
+    }
+
+    /// The container's `net/dev`, open, where the container is the one to report it.
+    fn open_network(&mut self, containers: &mut [Container], place: usize) -> Option<File> {
+        let process = containers.get(place)?.process.as_ref()?;
+        let file = match process.open_file("net/dev") {
+            Ok(file) => file,
+            Err(error) => {
+                self.lost_process(containers, place, &error);
+                return None;
+            }
+        };
+        let (pid, namespace) = (process.pid, process.namespace(&file, self.live));
+        // Under a kernel, what cannot be told from the host's is left out. A capture may be without this.
+        let is_unknown = namespace.is_none() || self.namespaces.host.is_none();
+        if namespace.is_some() && namespace == self.namespaces.host || self.live && is_unknown {
+            return None;
+        }
+        self.claim(containers, place, pid, namespace).then_some(file)
+    }
+
+    /// The interfaces of the host itself.
+    pub(in crate::read) fn read_host_network(&mut self, host: &mut Container, now: Instant) {
+        let known = self.host_interfaces.filter(|known| self.live && now < known.due);
+        if known.is_some_and(|known| !known.are_first) {
+            self.fill_host(host, Files::read_once);
+            return;
+        }
+        if known.is_some_and(|known| self.fill_host(host, Files::read_first) == known.count) {
+            return;
+        }
+        self.real_interfaces.forget();
+        let first = self.fill_host(host, Files::read_first);
+        let count = self.fill_host(host, Files::read_once);
+        self.host_interfaces = Some(HostInterfaces { count, are_first: first == count, due: now + LOOKED_THROUGH });
+    }
+
+    /// Those that a way of reading `net/dev` shows, and no others. Gives their number.
+    fn fill_host(&mut self, host: &mut Container, read: impl for<'f> Fn(&'f mut Files, &Path) -> Outcome<'f>) -> usize {
+        let count = Cell::new(0);
+        let interfaces = &self.real_interfaces;
+        let is_own = |name: &[u8]| {
+            let is_own = interfaces.is_real(name);
+            count.set(count.get() + usize::from(is_own));
+            is_own
+        };
+        for name in NET_DEV {
+            host.sample.table_mut(Dimension::Interface).clear();
+            if let Outcome::Text(text) = read(&mut self.files, &self.procfs.join(name)) {
+                fill_interfaces(text, &self.plan, &mut host.sample, &mut self.labels, is_own);
+                break;
+            }
+        }
+        count.get()
+    }
+
+    /// A process that has ended is an outcome; anything else is a failure to be seen.
+    pub(in crate::read) fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
+        let gone = matches!(
+            error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+            Some(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL)
+        );
+        self.count_error("net/dev", if gone { "vanished" } else { reason(error) });
+        if let Some(container) = containers.get_mut(place) {
+            container.process = None;
+        }
+    }
+
+    /// Decides which of several containers in one namespace reports it: the one that did so first, while it exists, else the one
+    /// whose process is the oldest (its number the lowest), as the namespace was made for it. Where the engine tells who
+    /// borrows, the borrowers never come here.
+    fn claim(
+        &mut self,
+        containers: &mut [Container],
+        index: usize,
+        pid: u32,
+        namespace: Option<NetworkNamespace>,
+    ) -> bool {
+        let Some(container) = containers.get_mut(index) else { return false };
+        (container.sockets.is_reported, container.sockets.namespace) = (true, namespace);
+        let (life, Some(namespace)) = (container.life, namespace) else { return true };
+        let pass = self.namespaces.pass;
+        let mut claim = Reporter { pass, index, life, pid, first: life, first_since: pass };
+        match self.namespaces.reporters.entry(namespace) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(claim);
+            }
+            Entry::Occupied(mut entry) => {
+                let before = *entry.get();
+                let is_settled = before.first_since < pass;
+                let exists = |life: u64| containers.iter().any(|container| container.life == life);
+                if is_settled && (before.first == life || exists(before.first)) {
+                    (claim.first, claim.first_since) = (before.first, before.first_since);
+                }
+                if before.pass == pass {
+                    let goes_before = |one: u64, pid: u32| (!is_settled || one != before.first, pid);
+                    let keeps = goes_before(before.life, before.pid) <= goes_before(life, pid);
+                    if let Some(loser) = containers.get_mut(if keeps { index } else { before.index }) {
+                        loser.sample.table_mut(Dimension::Interface).clear();
+                        loser.sockets.is_reported = false;
+                    }
+                    if keeps {
+                        return false;
+                    }
+                }
+                entry.insert(claim);
+            }
+        }
+        true
+    }
+}
+
+/// Whether the engine says that the container's network is the host's, or that of another container that is there.
+fn borrows_network(container: &Container, containers: &[Container], names: &Names) -> bool {
+    match container.meta(names).map(|meta| &meta.network_mode) {
+        Some(NetworkMode::Host) => true,
+        Some(NetworkMode::Container(owner)) => containers.iter().any(|other| other.id == Some(*owner)),
+        _ => false,
+    }
+}

@@ -1,0 +1,163 @@
+//! Sockets of the containers' network namespaces by state, from `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
+//!
+//! The kernel writes a line per socket, and looks at all sockets of the host for each table. So the tables are read after
+//! everything else, for a bounded time per scrape, and no more than so many lines of each: a container with half a million
+//! sockets costs itself these values, and nobody else any.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::time::Duration;
+
+use crate::metrics::SocketCount;
+use crate::read::files::format::{number, split_once, words};
+use crate::read::process::NetworkNamespace;
+
+/// Time per scrape for the tables of all containers. The next scrape begins with those that had no turn.
+pub(super) const TIME: Duration = Duration::from_secs(2);
+/// Lines of a table, some 150 bytes each: above it the container's values are left out.
+const MAX_SOCKETS: usize = 20_000;
+/// Scrapes for which a container whose table was too long goes without.
+pub(super) const SKIPPED: u32 = 16;
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What remains to be read in a pass.
+#[derive(Debug, Default)]
+pub(in crate::read) struct SocketTurns {
+    /// Containers that had their turn in this pass.
+    pub(super) done: usize,
+    pub(super) spent: Duration,
+}
+
+/// The containers' sockets between two scrapes.
+#[derive(Debug, Default)]
+pub(in crate::read) struct Sockets {
+    /// Index of the container that begins.
+    pub(super) first: usize,
+    pub(super) buffer: Vec<u8>,
+}
+
+/// What a container's tables have come to, between two scrapes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::read) struct SocketState {
+    /// Whether the container is the one to report its network namespace in this pass.
+    pub(in crate::read) is_reported: bool,
+    /// That namespace; none where a capture does not tell.
+    pub(in crate::read) namespace: Option<NetworkNamespace>,
+    /// Scrapes that it is to be left out of.
+    pub(super) skipped: u32,
+}
+
+/// The sums over one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    states: [u64; 16],
+    transmit_queued: u64,
+    receive_queued: u64,
+    dropped: u64,
+}
+
+impl SocketTurns {
+    /// Whether some of so many containers have had no turn.
+    pub(in crate::read) fn lacks(&self, containers: usize) -> bool {
+        self.done < containers
+    }
+}
+
+impl Totals {
+    /// Columns: number, local, remote, state, `tx:rx` queues, timer, retransmits, uid, timeout, inode, … and drops at the end.
+    fn add(&mut self, line: &[u8]) {
+        let mut columns = words(line).skip(3);
+        let state = columns.next().and_then(hexadecimal).and_then(|state| usize::try_from(state).ok());
+        if let Some(count) = state.and_then(|state| self.states.get_mut(state)) {
+            *count += 1;
+        }
+        if let Some((transmit, receive)) = columns.next().and_then(|queues| split_once(queues, b':')) {
+            self.transmit_queued += hexadecimal(transmit).unwrap_or(0);
+            self.receive_queued += hexadecimal(receive).unwrap_or(0);
+        }
+        self.dropped += columns.nth(7).and_then(number).unwrap_or(0);
+    }
+
+    pub(super) fn get(&self, count: SocketCount) -> u64 {
+        match count {
+            SocketCount::State(state) => self.states.get(usize::from(state)).copied().unwrap_or(0),
+            SocketCount::TxQueued => self.transmit_queued,
+            SocketCount::RxQueued => self.receive_queued,
+            SocketCount::Dropped => self.dropped,
+        }
+    }
+}
+
+/// Reads a table piece by piece.
+pub(super) fn totals(mut file: &File, buffer: &mut Vec<u8>) -> io::Result<Totals> {
+    buffer.resize(CHUNK_BYTES, 0);
+    let (mut totals, mut count, mut filled) = (Totals::default(), 0, 0);
+    loop {
+        let read = match file.read(buffer.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => return Ok(totals),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        filled += read;
+        let text = buffer.get(..filled).unwrap_or_default();
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in text.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            // The first line names the columns.
+            if count > 0 {
+                totals.add(line);
+            }
+            count += 1;
+        }
+        if count > MAX_SOCKETS || whole == 0 && filled == CHUNK_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("more than {MAX_SOCKETS} sockets of a kind"),
+            ));
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::{MAX_SOCKETS, SocketCount, Totals, totals};
+
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const LISTENS: &str = "   0: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n";
+    const TALKS: &str = "   1: 0100007F:1F91 0100007F:9C40 01 0000000A:00000010 00:00000000 00000000     0        0 2 1 0 20 4 30 10 -1\n";
+    const UDP: &str =
+        "  302: 00000000:0044 00000000:0000 07 00000001:00000002 00:00000000 00000000     0        0 4021 2 0 17\n";
+
+    fn read(text: &str) -> std::io::Result<Totals> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        totals(&file, &mut Vec::new())
+    }
+
+    #[test]
+    fn sockets_are_counted_by_state_queue_and_drops() {
+        let tcp = read(&[HEAD, LISTENS, TALKS].concat()).unwrap();
+        let count = |state| tcp.get(SocketCount::State(state));
+        assert_eq!((count(10), count(1), count(6)), (1, 1, 0));
+        assert_eq!((tcp.get(SocketCount::TxQueued), tcp.get(SocketCount::RxQueued)), (10, 16));
+        assert_eq!(read(&[HEAD, UDP, UDP].concat()).unwrap().get(SocketCount::Dropped), 34);
+    }
+
+    #[test]
+    fn a_long_table_is_counted_to_the_last_line_and_a_longer_one_is_refused() {
+        let table = |lines: usize| [HEAD, &TALKS.repeat(lines)].concat();
+        assert_eq!(read(&table(MAX_SOCKETS - 1)).unwrap().get(SocketCount::State(1)), MAX_SOCKETS as u64 - 1);
+        let error = read(&table(MAX_SOCKETS + 1)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+    }
+}

@@ -1,0 +1,326 @@
+//! From the table's rows to what has to be read on this host: which files, which keys of each, and into which slots.
+//!
+//! Rows without a source here are left out, so that nothing further down knows of cgroup versions.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use crate::discover::{Hierarchy, Version};
+use crate::metrics::{
+    Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Probed, Series, Source,
+};
+use crate::read::plan::Wanted;
+use crate::read::plan::{Format, Plan, Row, Value};
+
+/// The column of the table that applies.
+#[derive(Clone, Copy, Debug)]
+enum Column {
+    V2,
+    V1,
+    Api,
+}
+
+/// Builds the plan and its rows for a host whose kernel files can be read.
+#[must_use]
+pub fn for_cgroups(
+    hierarchy: &Hierarchy,
+    page_sizes: &[String],
+    families: &[&'static [Family]],
+    collectors: CollectorSet,
+) -> (Plan, Vec<Row>) {
+    Builder { hierarchy: Some(hierarchy), page_sizes, plan: Plan::default() }.build(families, collectors)
+}
+
+/// Builds the plan and its rows for an engine's stats API.
+#[must_use]
+pub fn for_api(families: &[&'static [Family]], collectors: CollectorSet) -> (Plan, Vec<Row>) {
+    Builder { hierarchy: None, page_sizes: &[], plan: Plan::default() }.build(families, collectors)
+}
+
+struct Builder<'a> {
+    hierarchy: Option<&'a Hierarchy>,
+    page_sizes: &'a [String],
+    plan: Plan,
+}
+
+impl Builder<'_> {
+    fn build(mut self, families: &[&'static [Family]], collectors: CollectorSet) -> (Plan, Vec<Row>) {
+        let mut rows = Vec::new();
+        for family in families.iter().copied().flatten().filter(|family| collectors.has(family.collector)) {
+            for series in family.series {
+                self.add(family, series, &mut rows);
+            }
+        }
+        (self.plan, rows)
+    }
+
+    fn add(&mut self, family: &'static Family, series: &'static Series, rows: &mut Vec<Row>) {
+        for column in self.columns() {
+            let (source, exponent) = match column {
+                Column::V2 => (&series.v2, series.exponents.v2),
+                Column::V1 => (&series.v1, series.exponents.v1),
+                Column::Api => (&series.api, series.exponents.api),
+            };
+            if let Source::HugePages(suffix, key) = *source {
+                self.add_huge_pages(family, series, column, suffix, key, rows);
+                return;
+            }
+            if let Some(value) = self.resolve(source, column, family.collector) {
+                self.add_host_interfaces(series, &value);
+                self.add_fill(series, &value);
+                rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent });
+                return;
+            }
+        }
+        if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
+            // Nothing here tells it of a container, but `/proc` does of the host.
+            let value = Value::FirstOf(Vec::new());
+            rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent: 0 });
+        }
+    }
+
+    /// Where an engine gives the containers' interfaces, the host's still come from its file, into the same columns.
+    fn add_host_interfaces(&mut self, series: &Series, value: &Value) {
+        if let (HostFact::Interface(number), Value::Column(Dimension::Interface, column)) = (series.host, value) {
+            add(&mut self.plan.interfaces, (number, *column));
+        }
+    }
+
+    /// Where files may be silent of a device, a probe's count goes into the same column.
+    fn add_fill(&mut self, series: &Series, value: &Value) {
+        if let (Some(Probed::Block(count, operation)), Value::Column(Dimension::Device, column), Some(_)) =
+            (series.filled, value, self.hierarchy)
+        {
+            add(&mut self.plan.fills, (count, operation, *column));
+        }
+    }
+
+    /// The columns of the table to try. On a hybrid host both may apply: v1 first, as its controllers are mounted.
+    fn columns(&self) -> Vec<Column> {
+        match self.hierarchy.map(Hierarchy::kind) {
+            None => vec![Column::Api],
+            Some(crate::discover::Kind::V2) => vec![Column::V2],
+            Some(_) => vec![Column::V1, Column::V2],
+        }
+    }
+
+    fn add_huge_pages(
+        &mut self,
+        family: &'static Family,
+        series: &'static Series,
+        column: Column,
+        suffix: &str,
+        key: Option<&'static str>,
+        rows: &mut Vec<Row>,
+    ) {
+        let Some(tree) = self.tree(Controller::Hugetlb, column) else { return };
+        for size in self.page_sizes {
+            let format = if key.is_some() { Format::Flat } else { Format::Single };
+            let wanted = Wanted {
+                tree: tree.clone(),
+                name: Cow::Owned(format!("hugetlb.{size}.{suffix}")),
+                fallback: None,
+                format,
+                key,
+                divisor: 1,
+            };
+            let slot = self.plan.want(&wanted, family.collector);
+            let labels = Cow::Owned(format!("pagesize=\"{size}\""));
+            rows.push(Row { family, series, labels, value: Value::Slot(slot), exponent: 0 });
+        }
+    }
+
+    fn resolve(&mut self, source: &Source, column: Column, collector: Collector) -> Option<Value> {
+        match *source {
+            Source::Absent | Source::HugePages(..) => None,
+            Source::Single(file) => self.file(file, Format::Single, None, column, collector),
+            Source::Flat(file, key) => self.file(file, Format::Flat, Some(key), column, collector),
+            Source::Psi(file, line) => self.file(file, Format::Psi, Some(line), column, collector),
+            Source::Nested(file, key) => self.file(file, Format::Nested, Some(key), column, collector),
+            Source::Operation(files, key) => self.operation(files, key, column, collector),
+            Source::Node(file, key, divisor) => {
+                self.divided(file, Format::Nodes, Some(key), divisor, column, collector)
+            }
+            Source::PerCpu(file) => self.file(file, Format::List(Dimension::Cpu), None, column, collector),
+            Source::PerCore(file) => self.file(file, Format::List(Dimension::Core), None, column, collector),
+            Source::Processes => {
+                let slot = self.plan.process_count.unwrap_or_else(|| self.plan.slot());
+                self.plan.process_count = Some(slot);
+                Some(Value::Slot(slot))
+            }
+            Source::Interface(number) => {
+                let column = find(&self.plan.interfaces, |(known, _)| *known == number)
+                    .map_or_else(|| self.plan.column(Dimension::Interface), |(_, column)| column);
+                add(&mut self.plan.interfaces, (number, column));
+                Some(Value::Column(Dimension::Interface, column))
+            }
+            Source::Limit(limit) => Some(Value::Limit(limit)),
+            Source::Engine(fact) => Some(Value::Engine(fact)),
+            Source::OomKills(kernel) => match self.resolve(kernel, column, collector) {
+                Some(Value::Slot(slot)) => Some(Value::OomKills(Some(slot))),
+                // An engine alone tells of them by events.
+                _ => self.hierarchy.is_none().then_some(Value::OomKills(None)),
+            },
+            Source::Probe(what) => Some(self.probe(what)),
+            Source::Machine(fact) => Some(Value::Machine(fact)),
+            Source::Sockets(file, count) => {
+                let slot = self.plan.slot();
+                self.plan.sockets.push((file, count, slot));
+                Some(Value::Slot(slot))
+            }
+            Source::Process(fact) => {
+                let slot = self.plan.slot();
+                self.plan.processes.push((fact, slot));
+                Some(Value::Slot(slot))
+            }
+            Source::Disk(fact) => self.disk(fact),
+            Source::Json(pointer) => Some(Value::Slot(self.json(pointer))),
+            Source::JsonDevice(list, operation) => {
+                let column = self.plan.column(Dimension::Device);
+                self.plan.json_devices.push((list, operation, column));
+                Some(Value::Column(Dimension::Device, column))
+            }
+            Source::JsonInterface(field) => {
+                let column = self.plan.column(Dimension::Interface);
+                self.plan.json_interfaces.push((field, column));
+                Some(Value::Column(Dimension::Interface, column))
+            }
+            Source::JsonPerCpu(pointer) => Some(self.json_list(pointer, Dimension::Cpu)),
+            Source::JsonPerCore(pointer) => Some(self.json_list(pointer, Dimension::Core)),
+            Source::Difference(minuend, subtrahend) => {
+                let minuend = self.resolve(minuend, column, collector)?;
+                let subtrahend = self.resolve(subtrahend, column, collector)?;
+                Some(Value::Difference(Box::new((minuend, subtrahend))))
+            }
+            Source::FirstOf(sources) => {
+                let values: Vec<Value> =
+                    sources.iter().filter_map(|source| self.resolve(source, column, collector)).collect();
+                (!values.is_empty()).then_some(Value::FirstOf(values))
+            }
+            Source::Sum(sources) => {
+                let values: Vec<Value> =
+                    sources.iter().filter_map(|source| self.resolve(source, column, collector)).collect();
+                (!values.is_empty()).then_some(Value::Sum(values))
+            }
+        }
+    }
+
+    fn probe(&mut self, what: Probed) -> Value {
+        if let Some(bounds) = what.bounds() {
+            let place = u16::try_from(self.plan.histograms.len()).unwrap_or(u16::MAX);
+            self.plan.histograms.push((what, place));
+            return Value::Histogram(place, bounds);
+        }
+        if let Probed::Block(count, operation) = what {
+            let column = self.plan.column(Dimension::Device);
+            self.plan.blocks.push((count, operation, column));
+            return Value::Column(Dimension::Device, column);
+        }
+        let slot = self.plan.slot();
+        self.plan.probes.push((what, slot));
+        Value::Slot(slot)
+    }
+
+    /// An engine alone tells the layer's size and nothing of the filesystem.
+    fn disk(&mut self, fact: DiskFact) -> Option<Value> {
+        if self.hierarchy.is_some() {
+            let column = self.plan.column(Dimension::Device);
+            self.plan.disks.push((fact, column));
+            return Some(Value::Column(Dimension::Device, column));
+        }
+        if fact != DiskFact::Usage {
+            return None;
+        }
+        let slot = self.plan.layer_size.unwrap_or_else(|| self.plan.slot());
+        self.plan.layer_size = Some(slot);
+        Some(Value::Slot(slot))
+    }
+
+    fn json(&mut self, pointer: &'static str) -> u16 {
+        if let Some((_, slot)) = find(&self.plan.json, |(known, _)| *known == pointer) {
+            return slot;
+        }
+        let slot = self.plan.slot();
+        self.plan.json.push((pointer, slot));
+        slot
+    }
+
+    fn json_list(&mut self, pointer: &'static str, dimension: Dimension) -> Value {
+        let column = self.plan.column(dimension);
+        self.plan.json_lists.push((pointer, dimension, column));
+        Value::Column(dimension, column)
+    }
+
+    fn file(
+        &mut self,
+        file: File,
+        format: Format,
+        key: Option<&'static str>,
+        column: Column,
+        collector: Collector,
+    ) -> Option<Value> {
+        self.divided(file, format, key, 1, column, collector)
+    }
+
+    /// One column for all files.
+    fn operation(&mut self, files: &[File], key: &'static str, column: Column, collector: Collector) -> Option<Value> {
+        let (first, others) = files.split_first()?;
+        let value = self.file(*first, Format::Operations, Some(key), column, collector)?;
+        if let (Value::Column(_, target), Some(tree)) = (&value, self.tree(first.controller, column)) {
+            for file in others {
+                let wanted = Wanted {
+                    tree: tree.clone(),
+                    name: Cow::Borrowed(file.name),
+                    fallback: file.fallback,
+                    format: Format::Operations,
+                    key: Some(key),
+                    divisor: 1,
+                };
+                self.plan.want_alternative(&wanted, *target, collector);
+            }
+        }
+        Some(value)
+    }
+
+    fn divided(
+        &mut self,
+        file: File,
+        format: Format,
+        key: Option<&'static str>,
+        divisor: u64,
+        column: Column,
+        collector: Collector,
+    ) -> Option<Value> {
+        let wanted = Wanted {
+            tree: self.tree(file.controller, column)?,
+            name: Cow::Borrowed(file.name),
+            fallback: file.fallback,
+            format,
+            key,
+            divisor,
+        };
+        let target = self.plan.want(&wanted, collector);
+        Some(match format.dimension() {
+            Some(dimension) => Value::Column(dimension, target),
+            None => Value::Slot(target),
+        })
+    }
+
+    /// The tree of a controller, where its interface is the one that this column of the table is about.
+    fn tree(&self, controller: Controller, column: Column) -> Option<PathBuf> {
+        let tree = self.hierarchy?.tree(controller)?;
+        let same = matches!((column, tree.version), (Column::V2, Version::V2) | (Column::V1, Version::V1));
+        // Core files are v2's own: on a hybrid host v1's column means them too.
+        (same || controller == Controller::Core).then(|| tree.path.clone())
+    }
+}
+
+fn find<T: Copy>(items: &[T], matches: impl Fn(&T) -> bool) -> Option<T> {
+    items.iter().copied().find(|item| matches(item))
+}
+
+fn add<T: PartialEq>(items: &mut Vec<T>, item: T) {
+    if !items.contains(&item) {
+        items.push(item);
+    }
+}

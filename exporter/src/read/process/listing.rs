@@ -1,0 +1,202 @@
+//! What is read of a container through its processes: their number, one of them to read the network through, what they hold open,
+//! and the filesystem they live on.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::discover::walk::{BELOW_CONTAINER, Next, walk};
+use crate::metrics::{Collector, CollectorSet};
+use crate::name::Names;
+use crate::read::cgroup::{TURNS, in_turns};
+use crate::read::container::Container;
+use crate::read::files::format::{lines, number};
+use crate::read::files::open_files::{Files, Handle, Outcome, reason};
+use crate::read::host::HiddenProcesses;
+use crate::read::process::{Process, count_processes};
+use crate::read::reader::{Pass, Reader};
+use crate::read::timing::Timing;
+
+/// Processes that are tried before a container goes without network metrics for this scrape.
+const CANDIDATES: usize = 8;
+
+/// How old the list of a container's processes may be while the number of its tasks stays the same: then it is wrong only where a
+/// process has come in the place of a thread. Listed each minute it was a third of all that a scrape every 15 seconds took.
+const LISTED_ANEW: Duration = Duration::from_mins(5);
+
+impl Reader {
+    /// The list of processes, read anew where the snapshot tells of another number of tasks, and now and then.
+    pub(in crate::read) fn list_processes(
+        &mut self,
+        container: &mut Container,
+        pass: Pass<'_>,
+        tasks: Option<u64>,
+        now: Instant,
+    ) {
+        // Those who look into the processes themselves want to know which these are.
+        let looks_inside =
+            [Collector::Process, Collector::Disk].into_iter().any(|collector| pass.collectors.has(collector));
+        let is_known = container.listed.is_some_and(|(before, due)| tasks == Some(before) && now < due)
+            && !looks_inside
+            && container.process.is_some();
+        if is_known {
+            self.namespaces.see(container.process.as_ref());
+            self.count_listed(container);
+            return;
+        }
+        self.read_processes(container, pass.names);
+        let turn = u32::try_from(container.life % u64::from(TURNS)).unwrap_or(0);
+        container.listed = tasks.map(|tasks| (tasks, now + in_turns(LISTED_ANEW, turn)));
+        if tasks.is_some() {
+            container.procs.close();
+            container.directory = None;
+        }
+    }
+
+    /// The list of processes: their number, and one of them to read the network through.
+    pub(in crate::read) fn read_processes(&mut self, container: &mut Container, names: &Names) {
+        container.pids.clear();
+        container.process_count = None;
+        let Some(tree) = self.hierarchy.searched().get(container.home) else { return };
+        if !matches!(container.procs, Handle::Open(_)) {
+            container.file_path(&tree.path, "cgroup.procs", &mut self.path);
+        }
+        let mut malformed = 0;
+        match self.files.read(&mut container.procs, &self.path) {
+            Outcome::Text(text) => malformed = read_pids(text, &mut container.pids),
+            Outcome::Absent => return,
+            Outcome::Vanished => {
+                self.own.count_read_error("cgroup.procs", "vanished");
+                container.alive = !self.live;
+                return;
+            }
+            Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
+        }
+        let mut all_listed = true;
+        if container.has_children(&tree.path, &mut self.path, &mut self.files) {
+            container.file_path(&tree.path, "", &mut self.path);
+            let below;
+            (below, all_listed) = pids_below(&self.path, &mut self.files, &mut container.pids);
+            malformed += below;
+        }
+        if !all_listed {
+            self.own.count_read_error("cgroup.procs", "too_many");
+        }
+        // A v1 kernel leaves processes of other pid namespaces out (v2 writes 0 for each): an empty list is no count.
+        let is_count = all_listed && !container.pids.is_empty();
+        container.process_count = is_count.then_some(container.pids.len() as u64);
+        for _ in 0..malformed {
+            self.own.count_read_error("cgroup.procs", "malformed");
+        }
+        self.count_listed(container);
+        self.choose_process(container, names);
+    }
+
+    fn count_listed(&self, container: &mut Container) {
+        if let Some((slot, count)) = self.plan.process_count.zip(container.process_count) {
+            container.sample.set(slot, count);
+        }
+    }
+
+    /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
+    pub(in crate::read) fn choose_process(&mut self, container: &mut Container, names: &Names) {
+        if container.id.is_none() {
+            return;
+        }
+        let visible = container.pids.iter().any(|pid| *pid != 0);
+        if container.process.as_ref().is_some_and(|process| !visible || container.pids.contains(&process.pid)) {
+            self.namespaces.visible = true;
+            return;
+        }
+        // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
+        // also the only way where the list hides its processes from us, if procfs is the host's.
+        let engine = container.meta(names).and_then(|meta| meta.pid);
+        let known = engine.filter(|pid| !visible || container.pids.contains(pid));
+        // Without the engine, the oldest: it has the lowest number.
+        container.pids.sort_unstable();
+        let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
+        container.process = candidates
+            .take(CANDIDATES)
+            .find_map(|pid| Process::open(&self.procfs, pid, &container.path, self.live).ok());
+        if let Some(process) = &mut container.process {
+            process.counted = self.files.count();
+        }
+        self.namespaces.see(container.process.as_ref());
+    }
+
+    /// Without the host's pid namespace, network and process counts are missing: said once, and to be seen in the
+    /// collectors' success.
+    pub(in crate::read) fn tell_foreign(&mut self, timing: &mut Timing) {
+        let hidden = HiddenProcesses::of(&self.procfs);
+        let failed = CollectorSet::EMPTY.with(Collector::Network);
+        timing.fail(if hidden.is_some() { failed } else { failed.with(Collector::Pids) });
+        if !self.is_first(Collector::Network) {
+            return;
+        }
+        if let Some(hidden) = hidden {
+            warn!(
+                procfs = %self.procfs.display(),
+                hint = hidden.hint(),
+                "the processes of the containers are hidden, as procfs is {hidden}: their network cannot be read"
+            );
+        } else {
+            warn!(
+                procfs = %self.procfs.display(),
+                "the containers' processes are outside of our pid namespace: their number and their network cannot be read; run the \
+                 exporter with --pid=host"
+            );
+        }
+    }
+
+    /// What the processes hold open. Without the right to look into them all there is no sum.
+    pub(in crate::read) fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
+        let mut refused = None;
+        for (fact, slot) in &self.plan.processes {
+            match count_processes(&self.procfs, &container.pids, *fact) {
+                Ok(Some(value)) => container.sample.set(*slot, value),
+                Ok(None) => {}
+                Err(error) => {
+                    self.own.count_read_error("fd", reason(&error));
+                    refused = Some(error);
+                }
+            }
+        }
+        let Some(error) = refused else { return };
+        timing.fail(CollectorSet::EMPTY.with(Collector::Process));
+        if self.is_first(Collector::Process) {
+            warn!(
+                %error, container = %container.path,
+                "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
+                 (--cap-add=SYS_PTRACE), or leave --collector.process out"
+            );
+        }
+    }
+}
+
+/// Process numbers, one a line. Gives the number of malformed lines.
+pub(in crate::read) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
+    let mut malformed = 0;
+    for line in lines(text) {
+        match number(line.trim_ascii()).and_then(|pid| u32::try_from(pid).ok()) {
+            Some(pid) => pids.push(pid),
+            None => malformed += 1,
+        }
+    }
+    malformed
+}
+
+/// Processes of the cgroups below a container's own: a container that runs systemd or an engine of its own. Gives the number of
+/// malformed lines, and whether all cgroups were looked at.
+pub(in crate::read) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> (u64, bool) {
+    let mut malformed = 0;
+    let missed = walk(directory, BELOW_CONTAINER, |visited| {
+        if visited.path != directory
+            && let Outcome::Text(text) = files.read_once(&visited.path.join("cgroup.procs"))
+        {
+            malformed += read_pids(text, pids);
+        }
+        Next::Descend
+    });
+    (malformed, !missed.truncated && missed.unreadable.is_none())
+}

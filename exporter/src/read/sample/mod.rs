@@ -1,0 +1,242 @@
+//! What was read of one container: plain values by slot, and tables of values by device, interface, node or CPU.
+
+pub(super) mod devices;
+pub(super) mod parse;
+
+use std::collections::HashMap;
+
+use crate::ebpf::Histogram;
+use crate::metrics::{Dimension, escape_label};
+
+/// Slots whose bits are in one word.
+const BITS: usize = u64::BITS as usize;
+
+/// Values of one container. Reused from scrape to scrape: clearing keeps the memory.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    slots: Vec<u64>,
+    /// A bit for each slot that has a value: half the memory of an `Option` for each.
+    filled: Vec<u64>,
+    /// Only for those containers that have any: it grows with the first one.
+    histograms: Vec<Option<Histogram>>,
+    tables: [Table; Dimension::ALL.len()],
+    /// A bit for each of them that may have rows: most have none, and need not be looked at.
+    used: u8,
+}
+
+/// Rows of values under a label that is only known after reading.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    columns: usize,
+    keys: Vec<LabelId>,
+    values: Vec<Option<u64>>,
+}
+
+/// A label pair such as `device="/dev/vda"`, in a [`LabelPool`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LabelId(u32);
+
+impl Sample {
+    /// An empty sample with room for so many slots, and so many columns per dimension.
+    #[must_use]
+    pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
+        let tables = columns.map(|columns| Table { columns, ..Table::default() });
+        Self { slots: vec![0; slots], filled: vec![0; slots.div_ceil(BITS)], histograms: Vec::new(), tables, used: 0 }
+    }
+
+    /// Forgets every value.
+    pub fn clear(&mut self) {
+        self.filled.fill(0);
+        self.histograms.fill(None);
+        for dimension in Dimension::ALL {
+            if self.used & bit(dimension) != 0 {
+                self.table_mut(dimension).clear();
+            }
+        }
+        self.used = 0;
+    }
+
+    /// Sets a plain value.
+    pub fn set(&mut self, slot: u16, value: u64) {
+        let place = usize::from(slot);
+        if let (Some(room), Some(filled)) = (self.slots.get_mut(place), self.filled.get_mut(place / BITS)) {
+            *room = value;
+            *filled |= 1 << (place % BITS);
+        }
+    }
+
+    /// A plain value.
+    #[must_use]
+    pub fn get(&self, slot: u16) -> Option<u64> {
+        let place = usize::from(slot);
+        let is_filled = self.filled.get(place / BITS)? & (1 << (place % BITS)) != 0;
+        self.slots.get(place).copied().filter(|_| is_filled)
+    }
+
+    /// Sets a histogram.
+    pub fn set_histogram(&mut self, place: u16, histogram: Histogram) {
+        let place = usize::from(place);
+        if self.histograms.len() <= place {
+            self.histograms.resize(place + 1, None);
+        }
+        if let Some(room) = self.histograms.get_mut(place) {
+            *room = Some(histogram);
+        }
+    }
+
+    /// A histogram.
+    #[must_use]
+    pub fn histogram(&self, place: u16) -> Option<&Histogram> {
+        self.histograms.get(usize::from(place))?.as_ref()
+    }
+
+    /// The table of a dimension.
+    #[must_use]
+    pub fn table(&self, dimension: Dimension) -> &Table {
+        const NO_ROWS: &Table = &Table { columns: 0, keys: Vec::new(), values: Vec::new() };
+        if self.used & bit(dimension) == 0 {
+            return NO_ROWS;
+        }
+        let [device, interface, node, cpu, core] = &self.tables;
+        pick(dimension, device, interface, node, cpu, core)
+    }
+
+    /// The table of a dimension, to fill.
+    pub fn table_mut(&mut self, dimension: Dimension) -> &mut Table {
+        self.used |= bit(dimension);
+        let [device, interface, node, cpu, core] = &mut self.tables;
+        pick(dimension, device, interface, node, cpu, core)
+    }
+}
+
+fn bit(dimension: Dimension) -> u8 {
+    1 << dimension as u8
+}
+
+impl Table {
+    /// Sets the value of a row and column; a new key makes a new row.
+    pub fn set(&mut self, key: LabelId, column: u16, value: u64) {
+        // Rows are few, and a file's next value is most often of the last row.
+        let row = self.keys.iter().rposition(|known| *known == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.values.resize(self.keys.len() * self.columns, None);
+            self.keys.len() - 1
+        });
+        if let Some(place) = self.values.get_mut(row * self.columns + usize::from(column)) {
+            *place = Some(value);
+        }
+    }
+
+    /// Sets the value of a row and column, unless a larger one is there.
+    pub fn raise(&mut self, key: LabelId, column: u16, value: u64) {
+        self.set(key, column, self.get(key, column).map_or(value, |before| before.max(value)));
+    }
+
+    /// The value of a row and column.
+    #[must_use]
+    pub fn get(&self, key: LabelId, column: u16) -> Option<u64> {
+        let row = self.keys.iter().position(|known| *known == key)?;
+        self.values.get(row * self.columns + usize::from(column)).copied().flatten()
+    }
+
+    /// Forgets every row.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.values.clear();
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// One column, with the keys of its rows.
+    pub fn column(&self, column: u16) -> impl Iterator<Item = (LabelId, u64)> {
+        let values = self.values.iter().skip(usize::from(column)).step_by(self.columns.max(1));
+        self.keys.iter().zip(values).filter_map(|(key, value)| Some((*key, (*value)?)))
+    }
+}
+
+/// The label pairs that the rows of one dimension refer to, each kept once and escaped once.
+#[derive(Debug)]
+pub struct LabelPool {
+    name: &'static str,
+    ids: HashMap<Box<[u8]>, LabelId>,
+    texts: Vec<String>,
+}
+
+/// Interfaces inside containers come and go without end: past this number the pool starts afresh.
+const POOL_LIMIT: usize = 65_536;
+
+impl LabelPool {
+    fn new(name: &'static str) -> Self {
+        Self { name, ids: HashMap::new(), texts: Vec::new() }
+    }
+
+    /// The pair of this value. Allocates only for a value that is new.
+    pub fn label(&mut self, value: &[u8]) -> LabelId {
+        if let Some(id) = self.ids.get(value) {
+            return *id;
+        }
+        let id = LabelId(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
+        let mut text = format!("{}=\"", self.name);
+        escape_label(&String::from_utf8_lossy(value), &mut text);
+        text.push('"');
+        self.texts.push(text);
+        self.ids.insert(value.into(), id);
+        id
+    }
+
+    /// The pair as exposed.
+    #[must_use]
+    pub fn text(&self, id: LabelId) -> &str {
+        usize::try_from(id.0).ok().and_then(|place| self.texts.get(place)).map_or("", String::as_str)
+    }
+}
+
+/// The label pools of all dimensions.
+#[derive(Debug)]
+pub struct Labels {
+    pools: [LabelPool; Dimension::ALL.len()],
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self { pools: Dimension::ALL.map(|dimension| LabelPool::new(dimension.label())) }
+    }
+}
+
+impl Labels {
+    /// The pool of a dimension, to look texts up.
+    #[must_use]
+    pub fn of(&self, dimension: Dimension) -> &LabelPool {
+        let [device, interface, node, cpu, core] = &self.pools;
+        pick(dimension, device, interface, node, cpu, core)
+    }
+
+    /// The pool of a dimension, to add to.
+    pub fn of_mut(&mut self, dimension: Dimension) -> &mut LabelPool {
+        let [device, interface, node, cpu, core] = &mut self.pools;
+        pick(dimension, device, interface, node, cpu, core)
+    }
+
+    /// Starts afresh where too much has gathered. Every id from before is void after it; true tells so.
+    pub fn trim(&mut self) -> bool {
+        let full = self.pools.iter().any(|pool| pool.texts.len() > POOL_LIMIT);
+        if full {
+            *self = Self::default();
+        }
+        full
+    }
+}
+
+fn pick<T>(dimension: Dimension, device: T, interface: T, node: T, cpu: T, core: T) -> T {
+    match dimension {
+        Dimension::Device => device,
+        Dimension::Interface => interface,
+        Dimension::Node => node,
+        Dimension::Cpu => cpu,
+        Dimension::Core => core,
+    }
+}
