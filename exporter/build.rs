@@ -1,14 +1,17 @@
-//! Tells the program its own revision and compiler, for `docker_stats_exporter_build_info`, and looks whether the
-//! committed eBPF objects are those of the sources.
+//! Tells the program its own revision and compiler, for `docker_stats_exporter_build_info`, checks whether the
+//! committed eBPF objects are those of the sources, and puts the live page together.
 
 #[path = "../exporter-ebpf/provenance.rs"]
 mod provenance;
+
+#[path = "build_page.rs"]
+mod page;
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs, io};
 
-fn main() {
+fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=BUILD_REVISION");
     println!("cargo::rerun-if-changed=../.git/HEAD");
     let revision = env::var("BUILD_REVISION").ok().filter(|revision| !revision.is_empty());
@@ -18,6 +21,7 @@ fn main() {
     let version = compiler.as_deref().and_then(|text| text.split(' ').nth(1)).unwrap_or("unknown");
     println!("cargo::rustc-env=BUILD_RUSTC={version}");
     check_objects(Path::new("../exporter-ebpf"));
+    page::build(Path::new("page"))
 }
 
 /// The program does not compile with stale objects. The library does, or `cargo xtask ebpf`, which mends it, would not.

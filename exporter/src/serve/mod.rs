@@ -13,7 +13,7 @@
 //! | `stream` | the socket under hyper; sees when bytes come and when an answer has left |
 //! | `route` | request → answer |
 //! | `accept_header`, `query`, `deadline` | what a request asks for |
-//! | `landing` | the page for humans |
+//! | `page` | the live page |
 //! | `limits` | every number that bounds something |
 
 mod accept;
@@ -23,8 +23,8 @@ mod bind;
 mod connection;
 mod connections;
 mod deadline;
-mod landing;
 mod limits;
+mod page;
 mod query;
 mod route;
 mod stream;
@@ -58,7 +58,7 @@ pub struct Settings {
     pub max_requests: usize,
     /// Collectors that are switched on; `collect[]` and `exclude[]` narrow them.
     pub enabled: CollectorSet,
-    /// Version of this program, for the landing page.
+    /// Version of this program, for the live page.
     pub version: String,
 }
 

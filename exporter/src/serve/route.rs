@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
-    RETRY_AFTER, VARY,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
@@ -18,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::deadline::{self, deadline};
-use super::{Settings, accept_header, landing, query};
+use super::{Settings, accept_header, page, query};
 use crate::scrape::{self, Format, Scrape};
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -26,6 +27,13 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+/// Headers of the live page beside its policy. `no-cache`: a browser asks each time whether the page has changed.
+const PAGE_HEADERS: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-cache"),
+    (VARY, "Accept-Encoding"),
+];
 /// Seconds after which a refused scraper may come back: scrapes take milliseconds.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 /// How long a scrape waits while as many as are allowed are being served. They take milliseconds, and the turn goes to who
@@ -57,8 +65,11 @@ impl<S: Scrape> Routes<S> {
             tracing::error!(path = request.uri.path(), "a request panicked (a bug: the message stands above)");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the exporter failed on this request (a bug: its log says more)")
         });
-        let length = HeaderValue::from(answer.body().len());
-        answer.headers_mut().insert(CONTENT_LENGTH, length);
+        // A 304 would tell the length of the body that it leaves out.
+        if answer.status() != StatusCode::NOT_MODIFIED {
+            let length = HeaderValue::from(answer.body().len());
+            answer.headers_mut().insert(CONTENT_LENGTH, length);
+        }
         if request.method == Method::HEAD {
             *answer.body_mut() = Bytes::new();
         }
@@ -74,7 +85,7 @@ impl<S: Scrape> Routes<S> {
             path if path == self.settings.telemetry_path => self.metrics(request).await,
             "/healthz" => text(StatusCode::OK, "ok"),
             "/readyz" => self.ready(),
-            "/" => self.landing(),
+            "/" => self.page(request),
             _ => text(
                 StatusCode::NOT_FOUND,
                 format_args!("nothing here; metrics are at {}", self.settings.telemetry_path),
@@ -89,10 +100,31 @@ impl<S: Scrape> Routes<S> {
         }
     }
 
-    fn landing(&self) -> Response<Bytes> {
+    fn page(&self, request: &Parts) -> Response<Bytes> {
         let Settings { telemetry_path, version, .. } = &self.settings;
-        let page = landing::page(telemetry_path, version, &self.scrape.findings());
-        response(StatusCode::OK, HTML, Bytes::from(page))
+        let document = page::page(telemetry_path, version, &self.scrape.findings());
+        let compressed = if accept_header::gzip(lines(&request.headers, &ACCEPT_ENCODING)) {
+            page::compress(&document)
+        } else {
+            None
+        };
+        let tag = page::entity_tag(&document, compressed.is_some());
+        let unchanged =
+            lines(&request.headers, &IF_NONE_MATCH).flat_map(|line| line.split(',')).any(|one| one.trim() == tag);
+        let gzip = compressed.is_some();
+        let answer = if unchanged {
+            response(StatusCode::NOT_MODIFIED, HTML, Bytes::new())
+        } else {
+            response(StatusCode::OK, HTML, compressed.unwrap_or_else(|| Bytes::from(document)))
+        };
+        let mut answer = with(answer, CONTENT_SECURITY_POLICY, page::POLICY);
+        for (name, value) in PAGE_HEADERS {
+            answer = with(answer, name, HeaderValue::from_static(value));
+        }
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            answer = with(answer, ETAG, tag);
+        }
+        if gzip && !unchanged { with(answer, CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
     }
 
     async fn metrics(&self, request: &Parts) -> Response<Bytes> {

@@ -43,13 +43,36 @@ async fn readyz_gives_the_reason_until_ready() {
 }
 
 #[tokio::test]
-async fn the_landing_page_links_names_the_version_and_escapes_findings() {
+async fn the_page_links_names_the_version_and_escapes_findings() {
     let server = Running::start(Fake::new());
     let answer = server.get("/").await;
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
     for expected in ["href=\"./metrics\"", "1.2.3", "<dd>version &#60;1&#62; &#38; hybrid</dd>"] {
         assert!(answer.text().contains(expected), "{expected} in {}", answer.text());
     }
+    for (header, expected) in [
+        ("content-security-policy", "default-src 'none'; script-src 'sha256-"),
+        ("content-security-policy", "require-trusted-types-for 'script'"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert!(answer.header(header).unwrap().contains(expected), "{header}: {:?}", answer.header(header));
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_page_is_not_sent_again() {
+    let server = Running::start(Fake::new());
+    let mut client = server.connect().await;
+    client.get_with("/", "Accept-Encoding: gzip\r\n").await;
+    let first = client.answer().await;
+    assert_eq!((first.status, first.header("content-encoding")), (200, Some("gzip")));
+    let tag = first.header("etag").unwrap().to_owned();
+    client.get_with("/", &format!("Accept-Encoding: gzip\r\nIf-None-Match: {tag}\r\n")).await;
+    assert_eq!(client.answer_without_body().await.status, 304);
+    client.get_with("/", &format!("If-None-Match: {tag}\r\n")).await;
+    let plain = client.answer().await;
+    assert_eq!((plain.status, plain.header("content-encoding")), (200, None), "the tag is that of the gzip body");
 }
 
 #[tokio::test]

@@ -1,0 +1,115 @@
+//! The live page in a real browser: Chromium, driven by playwright over real containers, and the page's arithmetic in Node.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use exporter_tests::{Container, Engine, Exporter};
+use serde_json::{Value, json};
+
+/// The scripts that drive the browser.
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("page")
+}
+
+/// Runs a program and returns what it printed.
+fn run(command: &mut Command, hint: &str) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} does not start: {hint}"))?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{command:?}: {}\n{text}", output.status);
+    Ok(text)
+}
+
+#[test]
+fn a_browser_shows_the_containers_that_hurt() -> Result<()> {
+    let hint = "apt-get install chromium nodejs npm";
+    run(
+        Command::new("npm").current_dir(scripts()).args(["install", "--no-package-lock", "--no-audit", "--no-fund"]),
+        hint,
+    )?;
+    let engine = Engine::shared()?;
+    let hostile = "<img src=x onerror='window.hostile = 1'>\u{202e}";
+    let project = format!("com.docker.compose.project={hostile}");
+    let plain = Container::sleeping(engine, "plain", &["--label", &project])?;
+    let fill = "dd if=/dev/zero of=/dev/shm/file bs=1M count=37; sleep 9999";
+    let limited = Container::run(engine, "limited", &["--memory=40m"], &["sh", "-c", fill])?;
+    let throttled = Container::run(engine, "throttled", &["--cpus=0.05"], &["sh", "-c", "while :; do :; done"])?;
+    let check = ["--health-cmd=false", "--health-interval=1s", "--health-retries=1"];
+    let failing = Container::sleeping(engine, "failing", &check)?;
+    let exporter = Exporter::with(engine)?;
+    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
+    fs::create_dir_all(&screenshots)?;
+    let mut browser = Command::new("node");
+    browser.current_dir(scripts()).arg("browser.mjs").arg(format!("http://{}/", exporter.address)).arg(&screenshots);
+    browser.args([&plain.name, &limited.name, &throttled.name, &failing.name]);
+    run(&mut browser, hint)?;
+    exporter.stop()?;
+    Ok(())
+}
+
+/// Feeds polls, each a time and an exposition, to the page's arithmetic.
+fn numbers(polls: &[(f64, &str)]) -> Result<Value> {
+    let file = tempfile::NamedTempFile::new()?;
+    let polls: Vec<_> = polls.iter().map(|(time, text)| json!({"time": time, "text": text})).collect();
+    fs::write(file.path(), serde_json::to_vec(&polls)?)?;
+    let mut node = Command::new("node");
+    node.current_dir(scripts()).arg("arithmetic.mjs").arg(file.path());
+    Ok(serde_json::from_str(&run(&mut node, "apt-get install nodejs")?)?)
+}
+
+const ID: &str = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// One exposition of a container and its host.
+fn exposition(start: u64, cpu: f64, throttled: u64, receive: u64) -> String {
+    let labels = format!(r#"id="{ID}",image="web:1",name="a\"b\\c",container_label_com_docker_compose_project="shop""#);
+    format!(
+        "# TYPE container_cpu_usage_seconds_total counter\n\
+         container_cpu_usage_seconds_total{{cpu=\"total\",{labels}}} {cpu}\n\
+         container_cpu_cfs_periods_total{{{labels}}} {}\n\
+         container_cpu_cfs_throttled_periods_total{{{labels}}} {throttled}\n\
+         container_network_receive_bytes_total{{interface=\"eth0\",{labels}}} {receive}\n\
+         container_memory_working_set_bytes{{{labels}}} 1048576\n\
+         container_spec_memory_limit_bytes{{{labels}}} 4194304\n\
+         container_start_time_seconds{{{labels}}} {start}\n\
+         container_state{{state=\"running\",{labels}}} 1\n\
+         container_pressure_io_waiting_seconds_total{{{labels}}} NaN\n\
+         machine_memory_bytes 8388608\n",
+        2 * throttled
+    )
+}
+
+#[test]
+fn rates_come_from_two_polls_and_nothing_is_invented() -> Result<()> {
+    let (first, second) = (exposition(100, 10.0, 5, 1000), exposition(100, 10.5, 6, 3000));
+    let once = numbers(&[(1000.0, &first)])?;
+    assert_eq!(once[0]["cpu_percent"], Value::Null, "one poll has no rate");
+    assert_eq!(once[0]["memory_percent"], json!(25));
+    assert_eq!((&once[0]["name"], &once[0]["project"]), (&json!("a\"b\\c"), &json!("shop")));
+    let twice = numbers(&[(1000.0, &first), (1002.0, &second)])?;
+    assert_eq!(twice[0]["cpu_percent"], json!(25));
+    assert_eq!(twice[0]["cpu_throttled_percent"], json!(50));
+    assert_eq!(twice[0]["network_receive_bytes_per_second"], json!(1000));
+    assert_eq!(twice[0]["network_source"], json!("interfaces"));
+    for absent in
+        ["network_transmit_bytes_per_second", "disk_read_bytes_per_second", "pressure_io_percent", "exit_code"]
+    {
+        assert_eq!(twice[0][absent], Value::Null, "{absent} is not in the exposition");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_restart_a_lost_poll_and_a_cached_answer_are_no_rates() -> Result<()> {
+    let first = exposition(100, 10.0, 5, 1000);
+    let restarted = numbers(&[(1000.0, &first), (1002.0, &exposition(200, 11.0, 6, 2000))])?;
+    assert_eq!(restarted[0]["cpu_percent"], Value::Null, "another run");
+    let fallen = numbers(&[(1000.0, &first), (1002.0, &exposition(100, 9.0, 6, 2000))])?;
+    assert_eq!(fallen[0]["network_receive_bytes_per_second"], Value::Null, "one counter fell: a gap for the container");
+    let late = numbers(&[(1000.0, &first), (1060.0, &exposition(100, 11.0, 6, 2000))])?;
+    assert_eq!(late[0]["cpu_percent"], Value::Null, "polls were lost");
+    let second = exposition(100, 11.0, 6, 2000);
+    let cached = numbers(&[(1000.0, &first), (1002.0, &second), (1004.0, &second)])?;
+    assert_eq!(cached[0]["cpu_percent"], json!(50), "the same collection again keeps the rates");
+    Ok(())
+}
