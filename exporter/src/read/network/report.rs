@@ -17,6 +17,9 @@ use crate::read::reader::{Pass, Reader};
 use crate::read::sample::parse::{fill_interface, fill_interfaces};
 use crate::read::timing::Timing;
 
+/// Visits after which a process that was in the host's network namespace is checked again.
+const HOST_NETNS_VISITS: u64 = 16;
+
 impl Reader {
     /// Before the containers are visited: the dump of the host's links, between two readings of the file of one container.
     pub(in crate::read) fn begin_network(
@@ -106,23 +109,38 @@ impl Reader {
         self.links.learn(interfaces, process);
     }
 
-    /// The container's `net/dev`, open, where the container is the one to report it.
-    fn open_network(&mut self, containers: &mut [Container], place: usize) -> Option<File> {
-        let process = containers.get(place)?.process.as_ref()?;
+    /// Opens the container's `net/dev`, where the container is the one to report it.
+    ///
+    /// A process in the host's namespace has nothing to report: it is checked again after [`HOST_NETNS_VISITS`] visits. One that
+    /// moved elsewhere reports nothing until then.
+    fn open_network(&mut self, containers: &mut [Container], index: usize) -> Option<File> {
+        let container = containers.get_mut(index)?;
+        let process = container.process.as_mut()?;
+        if let Some(left) = process.host_netns_visits.and_then(|visits| visits.checked_sub(1)) {
+            process.host_netns_visits = Some(left);
+            return None;
+        }
         let file = match process.open_file("net/dev") {
             Ok(file) => file,
             Err(error) => {
-                self.lost_process(containers, place, &error);
+                self.lost_process(containers, index, &error);
                 return None;
             }
         };
         let (pid, namespace) = (process.pid, process.namespace(&file, self.live));
-        // Under a kernel, what cannot be told from the host's is left out. A capture may be without this.
-        let is_unknown = namespace.is_none() || self.namespaces.host.is_none();
-        if namespace.is_some() && namespace == self.namespaces.host || self.live && is_unknown {
+        if namespace.is_some() && namespace == self.namespaces.host {
+            // Containers found together take turns afterwards. A capture may be edited.
+            let is_first = process.host_netns_visits.is_none();
+            let visits = if is_first { container.life % HOST_NETNS_VISITS } else { HOST_NETNS_VISITS - 1 };
+            process.host_netns_visits = self.live.then_some(visits);
             return None;
         }
-        self.claim(containers, place, pid, namespace).then_some(file)
+        process.host_netns_visits = None;
+        // Under a kernel, what cannot be told from the host's is left out. A capture may be without this.
+        if self.live && (namespace.is_none() || self.namespaces.host.is_none()) {
+            return None;
+        }
+        self.claim(containers, index, pid, namespace).then_some(file)
     }
 
     /// The interfaces of the host itself.

@@ -23,6 +23,8 @@ pub(in crate::read) struct Process {
     path: PathBuf,
     /// The right to be held from pass to pass.
     pub counted: Option<Counted>,
+    /// Visits for which it is taken to be in the host's network namespace; none where it was elsewhere when last checked.
+    pub host_netns_visits: Option<u64>,
 }
 
 /// Identity of a network namespace.
@@ -38,7 +40,8 @@ impl Process {
     /// The system's, or `NotFound` where the process is in another cgroup by now.
     pub(in crate::read) fn open(procfs: &Path, pid: u32, container: &str, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
-        let process = Self { pid, directory: Arc::new(File::open(&path)?), path, counted: None };
+        let process =
+            Self { pid, directory: Arc::new(File::open(&path)?), path, counted: None, host_netns_visits: None };
         match process.open_file("cgroup") {
             Ok(mut file) => {
                 let mut text = String::new();
@@ -208,6 +211,7 @@ mod tests {
             directory: std::sync::Arc::new(std::fs::File::open(&path).unwrap()),
             path,
             counted: None,
+            host_netns_visits: None,
         };
         assert!(process.open_file("net/dev").is_ok());
         child.kill().unwrap();

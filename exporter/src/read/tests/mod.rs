@@ -382,3 +382,27 @@ fn a_capture_that_is_edited_shows_its_new_limits_and_files_at_once() {
     assert_eq!(reader.containers().first().unwrap().limits.get(Limit::Memory), Some(1000));
     assert_eq!(value(&rows, sample_of(&reader, A), "container_memory_usage_bytes"), Some(7));
 }
+
+#[test]
+fn a_process_that_leaves_the_host_s_network_namespace_is_noticed_after_a_few_passes() {
+    let host = Host::new();
+    host.container(A, 30, 7);
+    let [of_host, of_container] = [1, 30].map(|pid| host.root.path().join(format!("proc/{pid}/net/dev")));
+    let own = fs::read(&of_container).unwrap();
+    fs::remove_file(&of_container).unwrap();
+    // The namespace of a live process is the inode of its file.
+    fs::hard_link(&of_host, &of_container).unwrap();
+    let (mut reader, mut discovery, rows) = host.reader_of(true);
+    let mut received = || {
+        pass(&mut reader, &mut discovery, CollectorSet::defaults());
+        value(&rows, sample_of(&reader, A), "container_network_receive_bytes_total")
+    };
+    assert_eq!([(); 40].map(|()| received()), [None; 40]);
+
+    fs::remove_file(&of_container).unwrap();
+    fs::write(&of_container, own).unwrap();
+    let after = [(); 16].map(|()| received());
+    let unnoticed = after.iter().take_while(|value| value.is_none()).count();
+    assert!(unnoticed > 0, "the file is opened in each pass");
+    assert_eq!(after.last(), Some(&Some(3000)), "{after:?}");
+}
