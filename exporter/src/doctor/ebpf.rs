@@ -5,7 +5,7 @@ use crate::config::{Config, EbpfMode};
 use crate::discover::Hierarchy;
 use crate::ebpf::{Decision, Obstacle, Probes, Sizes};
 use crate::metrics::{FAMILIES, Own};
-use crate::read::{can_be_taken, for_cgroups};
+use crate::read::{can_copy, for_cgroups};
 
 const WHAT: &str = "eBPF";
 
@@ -41,7 +41,7 @@ fn check_snapshots(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) 
     let (plan, _) = for_cgroups(hierarchy, &[], FAMILIES, config.collectors);
     let taken = Own::new()
         .map_err(|error| Obstacle::new(error.to_string(), "please report it"))
-        .and_then(|own| can_be_taken(&plan, hierarchy, probes, own));
+        .and_then(|own| can_copy(&plan, hierarchy, probes, own));
     match taken {
         Ok(()) => Line::ok(WHAT, "the kernel gives the counters of all containers at once"),
         Err(why) if config.snapshot == EbpfMode::On => Line::fail(WHAT, why.missing, why.cure),

@@ -35,7 +35,7 @@ pub use owners::Holder;
 pub use probes::{Probes, Report, Sizes};
 pub use share::Share;
 pub use snapshot::BareSnapshots;
-pub(crate) use snapshot::{DeviceUse, Number, Record, Snapshots, Wanted, counted};
+pub(crate) use snapshot::{DeviceUse, IterReader, Number, Record, TreeRequest, counted};
 
 use crate::metrics::Collector;
 

@@ -15,7 +15,7 @@ use super::network::Network;
 use super::owners::{Holder, Owners};
 use super::sched::Sched;
 use super::share::Share;
-use super::snapshot::{Snapshots, Wanted};
+use super::snapshot::{IterReader, TreeRequest};
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
 use crate::metrics::{BlockOperation, Collector, CollectorSet, Own, Probed};
@@ -117,10 +117,10 @@ impl Probes {
     ///
     /// # Errors
     /// What this host lacks, or the kernel refused.
-    pub(crate) fn snapshots(&mut self, wanted: &[Wanted], cgroups: usize) -> Result<Snapshots, Obstacle> {
+    pub(crate) fn iter_reader(&mut self, requests: &[TreeRequest], cgroups: usize) -> Result<IterReader, Obstacle> {
         let loader = self.loader.take().ok_or_else(|| Obstacle::new("not wanted", "--read.snapshot=auto"))?;
         loader.facts.allow_tracing()?;
-        Snapshots::start(loader, wanted, cgroups)
+        IterReader::start(loader, requests, cgroups)
     }
 
     /// What runs and what does not.

@@ -6,54 +6,50 @@ use tracing::debug;
 
 use super::container::Container;
 use super::files::format::{lines, words};
-use super::files::limits::Limits;
+use super::files::limits::{Limits, LimitsVersion};
 use super::files::open_files::{Handle, Outcome, reason};
 use super::reader::Reader;
 use super::sample::parse::parse;
-use super::timing::{Timing, Ways};
+use super::timing::{STAGGER_GROUPS, Timing, Ways, stagger_group, staggered};
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::Names;
 
-/// Longest time for which a changed limit goes unnoticed where no event of the engine tells of it. Reading the limits
-/// of a container costs as much as reading all its counters: every 30 seconds, scrapes 15 seconds apart took twice as long.
+/// How often limits are read where nothing tells of a change. They cost as much as all counters of a container.
 const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The same where a snapshot tells of every change at once, but for the first time: see [`SETTLED`].
+/// The same where copies of the kernel's counters tell of every change.
 const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Limits are written, and files appear, while a container starts: both are looked at once more when that is surely over.
-/// Where a snapshot tells of changes there is no haste, and those found together, at a start all of them, take turns.
-const SETTLED: Duration = Duration::from_secs(30);
+/// Limits are written, and files appear, while a container starts: both are read once more within this time.
+const SETTLE_DELAY: Duration = Duration::from_secs(30);
 
-/// Groups of containers of which something is read anew in different scrapes.
-pub(super) const TURNS: u32 = 16;
-
-/// After how long a group reads something anew that is to be read once in an interval: after half of it at the earliest.
-pub(super) fn in_turns(interval: Duration, turn: u32) -> Duration {
-    interval * (TURNS + turn) / (2 * TURNS)
+/// The interval of a container of this age. Containers that were found together begin theirs at different times.
+fn interval_at(age: Duration, group: u32, is_watched: bool) -> u64 {
+    let interval = if is_watched { WATCHED_LIMITS_INTERVAL } else { LIMITS_INTERVAL };
+    let first = if is_watched { interval } else { SETTLE_DELAY };
+    let settled = age.checked_sub(staggered(first, group));
+    settled.map_or(0, |age| 1 + (age + interval * group / STAGGER_GROUPS).as_secs() / interval.as_secs())
 }
 
 impl Reader {
+    /// Reads a container's limits where their [`LimitsVersion`] is another one than at the last reading.
     pub(super) fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
         let engine = container.meta(names).map(|meta| &meta.limits);
+        let age = now.saturating_duration_since(*container.first_seen.get_or_insert(now));
+        let digest = container.record.digest;
+        let version = LimitsVersion {
+            with_engine: engine.is_some() || container.limits_version.is_some_and(|version| version.with_engine),
+            digest,
+            interval: interval_at(age, stagger_group(container.life), digest.is_some()),
+        };
         // A capture is small, and may be edited under us.
-        let fresh = container.limits_due.is_some_and(|due| self.live && now < due);
-        // A container may be seen before the engine tells of it, and what was asked for is known to it alone.
-        if fresh && (container.limits_told || engine.is_none()) {
+        if self.live && container.limits_version == Some(version) {
             return;
         }
-        let interval = match (container.limits_due, container.copied.are_limits_watched()) {
-            (None, false) => SETTLED,
-            (None, true) | (Some(_), false) => LIMITS_INTERVAL,
-            (Some(_), true) => WATCHED_LIMITS_INTERVAL,
-        };
-        container.limits_told = engine.is_some();
+        container.limits_version = Some(version);
         let own = &self.own;
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
-        // Containers found together take turns afterwards, so that no scrape reads the limits of all of them.
-        self.limits_turn = (self.limits_turn + 1) % TURNS;
-        container.limits_due = Some(now + in_turns(interval, self.limits_turn));
         container.retry_absent();
     }
 
@@ -63,22 +59,22 @@ impl Reader {
         // What takes no reading is told for all at once: the clock costs as much as filling in a file's values.
         let mut since = CollectorSet::EMPTY;
         let mut handles = std::mem::take(&mut container.handles);
-        for (place, file) in self.plan.files.iter().enumerate() {
+        for (index, file) in self.plan.files.iter().enumerate() {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
-            if container.id.is_some() && self.idle_alternatives.get(place).copied().unwrap_or(false) {
-                if let Some(handle) = handles.get_mut(place) {
+            if container.id.is_some() && self.idle_alternatives.get(index).copied().unwrap_or(false) {
+                if let Some(handle) = handles.get_mut(index) {
                     handle.close();
                 }
                 continue;
             }
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
             let of_this = CollectorSet::EMPTY.with(collector);
-            if let Some(snapshot) = self.snapshot.as_mut().filter(|_| container.id.is_some())
-                && snapshot.fill(place, container, &mut self.labels, &mut self.devices)
+            if let Some(copy) = self.kernel_copy.as_mut().filter(|_| container.id.is_some())
+                && copy.fill(index, container, &mut self.labels, &mut self.devices)
             {
-                if let Some(handle) = handles.get_mut(place).filter(|_| !snapshot.is_read_often(place)) {
+                if let Some(handle) = handles.get_mut(index).filter(|_| !copy.keeps_open(index)) {
                     handle.close();
                 }
                 ways.copied(file.collectors);
@@ -93,7 +89,7 @@ impl Reader {
             if handles.is_empty() {
                 handles.resize_with(self.plan.files.len(), Handle::default);
             }
-            let Some(handle) = handles.get_mut(place) else { break };
+            let Some(handle) = handles.get_mut(index) else { break };
             let untried = !matches!(handle, Handle::Absent);
             if !matches!(handle, Handle::Open(_)) {
                 container.file_path(&file.tree, &file.name, &mut self.path);
@@ -112,7 +108,7 @@ impl Reader {
                         // The recursive file, not the one that counts the root cgroup alone.
                         container.file_path(&file.tree, &file.name, &mut self.path);
                         self.idle_alternatives.resize(self.plan.files.len(), false);
-                        self.idle_alternatives.get_mut(place).into_iter().for_each(|idle| *idle = self.path.exists());
+                        self.idle_alternatives.get_mut(index).into_iter().for_each(|idle| *idle = self.path.exists());
                     }
                     let malformed = parse(file, text, &mut container.sample, &mut self.labels, &mut self.devices);
                     for _ in 0..malformed {
@@ -121,8 +117,8 @@ impl Reader {
                     if malformed > 0 {
                         debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
                     }
-                    if let Some(snapshot) = self.snapshot.as_mut().filter(|_| malformed == 0) {
-                        snapshot.learn(place, container);
+                    if let Some(copy) = self.kernel_copy.as_mut().filter(|_| malformed == 0) {
+                        copy.learn_keys(index, container);
                     }
                 }
                 Outcome::Absent => {}
@@ -134,7 +130,7 @@ impl Reader {
                     container.alive = !self.live || self.path.is_dir();
                     if self.live && container.alive {
                         *handle = Handle::Absent;
-                        container.limits_due = None;
+                        container.limits_version = None;
                     }
                 }
                 Outcome::Failed(error) => {
@@ -156,4 +152,29 @@ impl Reader {
 /// Whether a file of operations has a value other than 0. The root's counts the cgroups below, too.
 fn counts_anything(text: &[u8]) -> bool {
     lines(text).filter_map(|line| words(line).last()).any(|value| value != b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::interval_at;
+    use crate::read::timing::STAGGER_GROUPS;
+
+    #[test]
+    fn limits_are_read_again_when_settled_and_then_by_turns() {
+        let changes = |is_watched, hours: u64| {
+            let at = |group, second| interval_at(Duration::from_secs(second), group, is_watched);
+            let changes =
+                |group| (1..hours * 3600).filter(|second| at(group, *second) != at(group, second - 1)).collect();
+            (0..STAGGER_GROUPS).map(changes).collect::<Vec<Vec<u64>>>()
+        };
+        for group in changes(false, 1) {
+            let [first, second, third, ..] = group[..] else { panic!("{group:?}") };
+            assert!((15..=30).contains(&first) && second - first <= 301 && third - second == 300, "{group:?}");
+        }
+        let watched = changes(true, 3);
+        assert!(watched.iter().all(|group| (2..=4).contains(&group.len())), "{watched:?}");
+        assert!(watched.iter().all(|group| group[0] >= 1800), "{watched:?}");
+    }
 }

@@ -9,14 +9,14 @@ use crate::ebpf::Holder;
 use crate::name::{Meta, Names};
 use crate::read::disk::root::Place;
 use crate::read::files::format::Device;
-use crate::read::files::limits::Limits;
+use crate::read::files::limits::{Limits, LimitsVersion};
 use crate::read::files::open_files::{Counted, Files, Handle};
 use crate::read::network::interfaces::Interfaces;
 use crate::read::network::sockets::SocketState;
 use crate::read::plan::Plan;
 use crate::read::process::Process;
 use crate::read::sample::Sample;
-use crate::read::snapshot::record::Copied;
+use crate::read::snapshot::record::ContainerRecord;
 
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
@@ -36,10 +36,10 @@ pub struct Container {
     pub limits: Limits,
     /// False once its cgroup is seen to be gone.
     pub alive: bool,
-    /// Whether the engine's word on them was known then.
-    pub(super) limits_told: bool,
-    /// When the limits are to be read again; at once where none.
-    pub(super) limits_due: Option<Instant>,
+    /// What that reading holds for; the limits are read with the next visit where none.
+    pub(super) limits_version: Option<LimitsVersion>,
+    /// When it was first visited.
+    pub(super) first_seen: Option<Instant>,
     /// Of each planned file; none at all while no file is read.
     pub(super) handles: Vec<Handle>,
     pub(super) procs: Handle,
@@ -61,8 +61,8 @@ pub struct Container {
     pub(super) process_count: Option<u64>,
     /// Devices whose values come from the probe, as the files told nothing when it was first seen to use them.
     pub(super) probe_fed: Vec<Device>,
-    /// What snapshots have told of it.
-    pub(super) copied: Copied,
+    /// Where copies of the kernel's counters have it.
+    pub(super) record: ContainerRecord,
     /// How many tasks it had when its processes were last listed, and when they are listed anew at the latest.
     pub(super) listed: Option<(u64, Instant)>,
 }
@@ -77,8 +77,8 @@ impl Container {
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
             alive: true,
-            limits_told: false,
-            limits_due: None,
+            limits_version: None,
+            first_seen: None,
             handles: Vec::new(),
             procs: Handle::New,
             home: 0,
@@ -91,7 +91,7 @@ impl Container {
             pids: Vec::new(),
             process_count: None,
             probe_fed: Vec::new(),
-            copied: Copied::default(),
+            record: ContainerRecord::default(),
             listed: None,
         }
     }

@@ -31,7 +31,7 @@ pub use plan::{Plan, PlannedFile, Row, Value};
 pub use reader::{Pass, Progress, Reader};
 pub use sample::devices::Devices;
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
-pub use snapshot::{Snapshot, can_be_taken};
+pub use snapshot::{KernelCopy, can_copy};
 pub use timing::Timing;
 
 pub use crate::ebpf::Histogram;

@@ -18,7 +18,7 @@ use crate::read::network::veth_peers::Links;
 use crate::read::plan::Plan;
 use crate::read::sample::Labels;
 use crate::read::sample::devices::Devices;
-use crate::read::snapshot::Snapshot;
+use crate::read::snapshot::KernelCopy;
 use crate::read::timing::{Tiers, Timing};
 
 /// Reads the containers of one host.
@@ -37,8 +37,8 @@ pub struct Reader {
     host: Container,
     pub(super) own: Own,
     pub(super) probes: Option<Probes>,
-    /// What stands in for files, where this host allows it.
-    pub snapshot: Option<Snapshot>,
+    /// Serves in place of files, where this host allows it.
+    pub(super) kernel_copy: Option<KernelCopy>,
     /// Of each planned file whether it is an alternative that counted nothing for the root cgroup, and so for no container.
     pub(super) idle_alternatives: Vec<bool>,
     /// Room for one container's block I/O.
@@ -54,7 +54,6 @@ pub struct Reader {
     pub(super) host_pids: bool,
     /// Collectors whose shortcoming on this host has been told: once is enough.
     pub(super) told: CollectorSet,
-    pub(super) limits_turn: u32,
     pub(super) tiers: Tiers,
 }
 
@@ -103,14 +102,13 @@ impl Reader {
             real_interfaces: RealInterfaces::new(procfs),
             own,
             probes,
-            snapshot: None,
+            kernel_copy: None,
             idle_alternatives: Vec::new(),
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
             host_pids: !live || crate::read::host::is_host_s(procfs),
             told: CollectorSet::EMPTY,
-            limits_turn: 0,
             tiers: Tiers::default(),
         }
     }
@@ -161,8 +159,8 @@ impl Reader {
             self.containers.push(Container { named, home, ..container });
         }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
-        if let Some(snapshot) = &mut self.snapshot {
-            snapshot.follow(&self.containers);
+        if let Some(copy) = &mut self.kernel_copy {
+            copy.set_containers(&self.containers);
         }
     }
 
@@ -181,7 +179,7 @@ impl Reader {
     /// Limits of this container are read anew with the next pass.
     pub fn limits_changed(&mut self, id: ContainerId) {
         if let Some(container) = self.containers.iter_mut().find(|container| container.id == Some(id)) {
-            container.limits_due = None;
+            container.limits_version = None;
         }
     }
 
@@ -203,7 +201,7 @@ impl Reader {
         self.read_probes(pass, now, &mut timing);
         self.begin_devices();
         let mut containers = std::mem::take(&mut self.containers);
-        self.take_snapshot(&mut containers, pass, &mut timing);
+        self.copy_counters(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
         self.containers = containers;
         Progress { now, next: 0, disks: false, sockets: SocketTurns::default(), timing }
@@ -274,7 +272,7 @@ impl Reader {
     ) {
         let Some(container) = containers.get_mut(place) else { return };
         container.sample.clear();
-        let tasks = self.snapshot.as_mut().and_then(|snapshot| snapshot.find(container));
+        let tasks = self.kernel_copy.as_mut().and_then(|copy| copy.refresh_container(container));
         self.refresh_limits(container, pass.names, now);
         let ways = self.read_files(container, pass.collectors, timing);
         self.tiers.count(ways);
@@ -301,9 +299,15 @@ impl Reader {
         }
     }
 
-    /// Hands the programs on to the next reader.
-    pub fn take_probes(&mut self) -> Option<Probes> {
-        self.probes.take()
+    /// Hands the programs on to the next reader, and what copies the kernel's counters.
+    pub fn take_ebpf(&mut self) -> (Option<Probes>, Option<KernelCopy>) {
+        (self.probes.take(), self.kernel_copy.take())
+    }
+
+    /// Serves values from copies of the kernel's counters, where there are any.
+    #[must_use]
+    pub fn with_kernel_copy(self, kernel_copy: Option<KernelCopy>) -> Self {
+        Self { kernel_copy, ..self }
     }
 
     /// The root cgroup's own files, and the host's interfaces.

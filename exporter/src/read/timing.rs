@@ -5,6 +5,19 @@ use std::time::{Duration, Instant};
 use super::files::open_files::Handle;
 use crate::metrics::{Collector, CollectorSet, Own};
 
+/// Groups of containers of which something is read again in different scrapes.
+pub(super) const STAGGER_GROUPS: u32 = 16;
+
+/// The group of a container.
+pub(super) fn stagger_group(life: u64) -> u32 {
+    u32::try_from(life % u64::from(STAGGER_GROUPS)).unwrap_or(0)
+}
+
+/// When in an interval a group reads again: in its second half.
+pub(super) fn staggered(interval: Duration, group: u32) -> Duration {
+    interval * (STAGGER_GROUPS + group) / (2 * STAGGER_GROUPS)
+}
+
 /// Time per collector, and who did not finish.
 #[derive(Clone, Debug)]
 pub struct Timing {

@@ -8,7 +8,7 @@ use crate::discover::{ContainerId, Discovery, Engine, Error, Hierarchy, NoEngine
 use crate::ebpf::{Obstacle, Probes};
 use crate::metrics::{CollectorSet, Controller, Family, Own};
 use crate::name::{MAX_CONTAINERS, Names};
-use crate::read::{Labels, Pass, Progress, Reader, Row, Sample, Snapshot, Value, for_cgroups};
+use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -32,13 +32,13 @@ pub(super) struct Setup {
 impl Cgroups {
     /// # Errors
     /// There is no cgroup tree at the root.
-    pub(super) fn start(setup: Setup, probes: Option<Probes>, snapshot: Option<Snapshot>) -> Result<Self, Error> {
+    pub(super) fn start(setup: Setup, probes: Option<Probes>, copy: Option<KernelCopy>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let live = hierarchy.is_live();
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
-        let mut reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes);
-        reader.snapshot = snapshot;
+        let reader =
+            Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes).with_kernel_copy(copy);
         let searched = reader.hierarchy().searched();
         let discovery = Discovery::new(searched, &setup.procfs, live, reader.lists_all());
         let mut cgroups = Self { setup, discovery, reader, rows };
@@ -62,7 +62,8 @@ impl Cgroups {
 
     /// The same from the start, after a panic left it in an unknown state.
     pub(super) fn restart(&mut self) -> Result<Self, Error> {
-        Self::start(self.setup.clone(), self.reader.take_probes(), self.reader.snapshot.take())
+        let (probes, copy) = self.reader.take_ebpf();
+        Self::start(self.setup.clone(), probes, copy)
     }
 
     /// Has snapshots stand in for files where this host allows it.

@@ -1,5 +1,4 @@
-//! Where each CPU keeps its own copies of variables: found out by a variable of our own, as nothing that all kernels have
-//! tells it.
+//! Finds where each CPU keeps its own copies of variables, by a variable of our own: nothing that all kernels have tells it.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -8,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use exporter_ebpf::snapshot::{CPUS, LAST_CPU, MAP_WORDS};
 
-use super::link::{Link, Order};
-use super::walk::OBJECT;
+use super::link::{Link, OBJECT, Order};
 use crate::ebpf::cpus::Present;
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
@@ -19,13 +17,13 @@ const PROGRAM: &str = "snapshot_cpus";
 /// What is to be added to an address that all CPUs share, for each CPU that is present: those of them that are offline keep
 /// what they have counted, and those that may yet be plugged in have counted nothing.
 #[derive(Debug)]
-pub(super) struct Bases {
+pub(super) struct CpuOffsets {
     /// By the numbers of the CPUs.
-    bases: Vec<u64>,
+    offsets: Vec<u64>,
     present: Present,
 }
 
-impl Bases {
+impl CpuOffsets {
     /// Finds them out.
     ///
     /// # Errors
@@ -35,42 +33,42 @@ impl Bases {
         let pointer = loader.offset("bpf_array", "pptrs")?;
         let mut object = loader.load(OBJECT)?;
         let program = loader.iterate(&mut object, PROGRAM)?;
-        let told = mapped_for_now(&mut object, "SNAPSHOT_CPUS", CPUS)?;
+        let addresses = mapped_for_now(&mut object, "SNAPSHOT_CPUS", CPUS)?;
         let description = mapped_for_now(&mut object, "SNAPSHOT_PROBE_MAP", MAP_WORDS)?;
         let run = File::open(tree)
             .and_then(|cgroup| Link::new(program.as_fd(), &cgroup, Order::SelfOnly))
             .and_then(|link| link.run());
         run.map_err(|error| refused(PROGRAM, &error))?;
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        let shared = usize::try_from(pointer / 8).ok().and_then(|place| description.words().get(place)).map_or(0, load);
-        let places = told.words().iter().map(load).take_while(|place| *place != 0);
-        let bases: Vec<u64> = places.map(|place| place.wrapping_sub(shared)).collect();
-        if shared == 0 || bases.is_empty() {
+        let shared = usize::try_from(pointer / 8).ok().and_then(|index| description.words().get(index)).map_or(0, load);
+        let addresses = addresses.words().iter().map(load).take_while(|address| *address != 0);
+        let offsets: Vec<u64> = addresses.map(|address| address.wrapping_sub(shared)).collect();
+        if shared == 0 || offsets.is_empty() {
             return Err(Obstacle::new(
                 "the kernel does not tell where its CPUs keep variables",
                 "please report it with its version",
             ));
         }
-        Ok(Self { bases, present })
+        Ok(Self { offsets, present })
     }
 
     /// How many CPUs there can be; 0 where some that are present have numbers that the program does not reach.
     pub(super) fn len(&self) -> usize {
-        let is_known = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| cpu < self.bases.len());
-        if self.present.cpus().iter().all(is_known) { self.bases.len() } else { 0 }
+        let is_known = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| cpu < self.offsets.len());
+        if self.present.cpus().iter().all(is_known) { self.offsets.len() } else { 0 }
     }
 
-    /// Tells the program of CPUs that were plugged in since the last call.
+    /// Writes the table of the program, if CPUs were plugged in since the last call.
     pub(super) fn refresh(&mut self, table: &[AtomicU64]) {
         if self.present.has_changed() {
             self.write(table);
         }
     }
 
-    /// Tells the program.
+    /// Writes the table of the program.
     pub(super) fn write(&self, table: &[AtomicU64]) {
-        let present = self.present.cpus().iter().filter_map(|cpu| self.bases.get(usize::try_from(*cpu).ok()?));
+        let present = self.present.cpus().iter().filter_map(|cpu| self.offsets.get(usize::try_from(*cpu).ok()?));
         let ended = present.copied().chain(std::iter::repeat(LAST_CPU));
-        table.iter().zip(ended).for_each(|(entry, base)| entry.store(base, Ordering::Relaxed));
+        table.iter().zip(ended).for_each(|(entry, offset)| entry.store(offset, Ordering::Relaxed));
     }
 }

@@ -6,6 +6,12 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use aya::include_bytes_aligned;
+
+/// The program that copies counters, and the one that finds the CPUs' copies of variables.
+pub(super) const OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
+
 /// `BPF_LINK_CREATE` and `BPF_ITER_CREATE` (`enum bpf_cmd`).
 const LINK_CREATE: libc::c_long = 28;
 const ITER_CREATE: libc::c_long = 33;
@@ -24,7 +30,7 @@ pub(super) enum Order {
 
 /// `bpf_iter_link_info.cgroup`
 #[repr(C)]
-struct Subject {
+struct IterTarget {
     order: u32,
     cgroup_fd: u32,
     cgroup_id: u64,
@@ -59,25 +65,25 @@ impl Link {
     /// # Errors
     /// What the kernel said.
     pub(super) fn new(program: BorrowedFd<'_>, cgroup: &File, order: Order) -> io::Result<Self> {
-        let subject = Subject { order: order as u32, cgroup_fd: number(cgroup.as_raw_fd()), cgroup_id: 0 };
+        let target = IterTarget { order: order as u32, cgroup_fd: fd(cgroup.as_raw_fd()), cgroup_id: 0 };
         let mut request = LinkCreate {
-            prog_fd: number(program.as_raw_fd()),
+            prog_fd: fd(program.as_raw_fd()),
             target_fd: 0,
             attach_type: TRACE_ITER,
             flags: 0,
-            iter_info: (&raw const subject) as u64,
-            iter_info_len: u32::try_from(size_of::<Subject>()).unwrap_or(0),
+            iter_info: (&raw const target) as u64,
+            iter_info_len: u32::try_from(size_of::<IterTarget>()).unwrap_or(0),
             rest: 0,
         };
         bpf(LINK_CREATE, &mut request).map(Self)
     }
 
-    /// Has the program run once for each of the cgroups.
+    /// Runs the program once for each of the cgroups.
     ///
     /// # Errors
     /// What the kernel said.
     pub(super) fn run(&self) -> io::Result<()> {
-        let mut request = IterCreate { link_fd: number(self.0.as_raw_fd()), flags: 0 };
+        let mut request = IterCreate { link_fd: fd(self.0.as_raw_fd()), flags: 0 };
         let mut run = File::from(bpf(ITER_CREATE, &mut request)?);
         // The program says nothing here: the first read goes through all cgroups and ends.
         while run.read(&mut [0; 64])? > 0 {}
@@ -94,7 +100,7 @@ pub(in crate::ebpf) fn invalid_command() -> io::Error {
     }
 }
 
-fn number(descriptor: i32) -> u32 {
+fn fd(descriptor: i32) -> u32 {
     // A descriptor is never negative.
     u32::try_from(descriptor).unwrap_or(u32::MAX)
 }

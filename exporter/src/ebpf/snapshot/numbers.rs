@@ -63,22 +63,22 @@ fn number(controller: Controller, types: &Types) -> Option<u32> {
 struct Member {
     structure: &'static str,
     path: &'static str,
-    /// In an array, the place, as an enumeration of the kernel tells it.
-    place: Option<(&'static str, &'static str)>,
+    /// Of an array the element, by an enumerator of the kernel.
+    element: Option<(&'static str, &'static str)>,
 }
 
 const fn member(structure: &'static str, path: &'static str) -> Member {
-    Member { structure, path, place: None }
+    Member { structure, path, element: None }
 }
 
 impl Member {
     const fn at(self, enumeration: &'static str, value: &'static str) -> Self {
-        Self { place: Some((enumeration, value)), ..self }
+        Self { element: Some((enumeration, value)), ..self }
     }
 
     fn offset(self, types: &Types) -> Option<u32> {
         let first = types.offset(self.structure, self.path)?;
-        let Some((enumeration, value)) = self.place else { return Some(first) };
+        let Some((enumeration, value)) = self.element else { return Some(first) };
         Some(first + 8 * u32::try_from(types.enumerator(enumeration, value)?).ok()?)
     }
 }

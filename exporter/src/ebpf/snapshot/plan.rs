@@ -1,4 +1,4 @@
-//! From what is wanted of each tree to the plan that the program follows: offsets from the running kernel's types.
+//! The plan that the program follows: what is requested of each tree, with offsets from the running kernel's types.
 
 use exporter_ebpf::cgroup::Way;
 use exporter_ebpf::snapshot::{
@@ -12,12 +12,12 @@ use crate::ebpf::btf::Types;
 use crate::ebpf::facts::Obstacle;
 use crate::metrics::Controller;
 
-/// Words that nobody wants are copied where they lie between two that are wanted, if there are no more than these.
+/// Unrequested words between two requested ones are copied, too, if there are no more than these.
 const GAP: u32 = 2;
 
-/// What is wanted of the cgroups of one tree.
+/// What to copy of the cgroups of one tree.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct TreeRequest {
     /// The tree.
     pub(crate) tree: Tree,
     /// A controller whose tree it is.
@@ -34,7 +34,7 @@ pub(crate) struct Wanted {
     pub(crate) flushes: Vec<&'static str>,
 }
 
-impl Wanted {
+impl TreeRequest {
     /// Nothing yet.
     pub(crate) fn nothing(tree: Tree, controller: Controller) -> Self {
         Self { tree, controller, numbers: Vec::new(), stats: false, cpus: false, devices: false, flushes: Vec::new() }
@@ -45,10 +45,10 @@ impl Wanted {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) kernel: KernelPlan,
-    /// Which of the trees is walked.
-    pub(super) walked: usize,
+    /// The tree that is iterated over.
+    pub(super) primary_tree: usize,
     /// Where each number is; none where this kernel does not have it.
-    places: [Option<Place>; Number::COUNT],
+    locations: [Option<Location>; Number::COUNT],
     /// Words of a record that are taken.
     words: usize,
     /// Runs of words that are taken.
@@ -59,7 +59,7 @@ pub(super) struct Plan {
 
 /// Where in a record a number is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// The bit of its object.
     pub(super) object: u8,
     pub(super) word: u8,
@@ -70,12 +70,12 @@ pub(super) struct Place {
 }
 
 impl Plan {
-    /// Looks up what is wanted. Numbers that this kernel does not have are left out.
+    /// Looks up what is requested. Numbers that this kernel does not have are left out.
     ///
     /// # Errors
     /// The kernel's types do not tell the way from one tree to another.
-    pub(super) fn new(wanted: &[Wanted], way: Way, types: &Types, cpus: usize) -> Result<Self, Obstacle> {
-        let at = |structure, path| types.offset(structure, path).ok_or_else(lost);
+    pub(super) fn new(requests: &[TreeRequest], way: Way, types: &Types, cpus: usize) -> Result<Self, Obstacle> {
+        let at = |structure, path| types.offset(structure, path).ok_or_else(unknown_types);
         let mut plan = Self {
             kernel: KernelPlan {
                 flags: at("cgroup_subsys_state", "flags")?,
@@ -86,34 +86,34 @@ impl Plan {
                 ..KernelPlan::NOTHING
             },
             // The one of which most is copied: on the way to the others a cgroup that has no processes of its own is lost.
-            walked: wanted.iter().position(|wanted| wanted.stats).unwrap_or(0),
-            places: [None; Number::COUNT],
-            words: OTHER_IDS + 2 * wanted.len().saturating_sub(1),
+            primary_tree: requests.iter().position(|request| request.stats).unwrap_or(0),
+            locations: [None; Number::COUNT],
+            words: OTHER_IDS + 2 * requests.len().saturating_sub(1),
             spans: 0,
             stats: 0,
         };
-        if wanted.len() > 1 {
+        if requests.len() > 1 {
             plan.kernel.set = SetPlan {
                 links: at("cgroup", "cset_links")?,
                 link: at("cgrp_cset_link", "cset_link")?,
                 set: at("cgrp_cset_link", "cset")?,
                 words: 0,
             };
-            for (tree, wanted) in wanted.iter().enumerate() {
-                plan.reach(tree, wanted, types).ok_or_else(lost)?;
+            for (tree, request) in requests.iter().enumerate() {
+                plan.locate_cgroups(tree, request, types).ok_or_else(unknown_types)?;
             }
         }
         let mut bit = 0;
-        for (tree, wanted) in wanted.iter().enumerate() {
-            let mut left = wanted.numbers.clone();
+        for (tree, request) in requests.iter().enumerate() {
+            let mut left = request.numbers.clone();
             while let Some(first) = left.first() {
                 let object = first.object();
                 let (numbers, others) = left.into_iter().partition(|number| number.object() == object);
-                let pointer = plan.pointer(tree, wanted, object, types);
+                let pointer = plan.pointer(tree, request, object, types);
                 plan.add(bit, pointer, numbers, types);
                 (left, bit) = (others, bit + 1);
             }
-            plan.add_others(tree, wanted, types, cpus);
+            plan.add_others(tree, request, types, cpus);
         }
         Ok(plan)
     }
@@ -121,40 +121,40 @@ impl Plan {
     /// The base of pointers of a tree.
     pub(super) fn base(&self, tree: usize) -> usize {
         match tree {
-            tree if tree == self.walked => 0,
-            tree if tree < self.walked => tree + 1,
+            tree if tree == self.primary_tree => 0,
+            tree if tree < self.primary_tree => tree + 1,
             tree => tree,
         }
     }
 
-    /// How the cgroup of a tree that is not walked is found.
-    fn reach(&mut self, tree: usize, wanted: &Wanted, types: &Types) -> Option<()> {
+    /// Plans how the cgroup in another tree than the primary one is found.
+    fn locate_cgroups(&mut self, tree: usize, request: &TreeRequest, types: &Types) -> Option<()> {
         let Some(other) = self.base(tree).checked_sub(1) else { return Some(()) };
-        let word = match wanted.tree.version {
-            Version::V1 => in_set(wanted.controller, types)?,
+        let word = match request.tree.version {
+            Version::V1 => in_set(request.controller, types)?,
             Version::V2 => types.offset("css_set", "dfl_cgrp")? / 8,
         };
-        self.look_at(word)?;
-        let is_cgroup = u16::from(wanted.tree.version == Version::V2);
+        self.copy_set_word(word)?;
+        let is_cgroup = u16::from(request.tree.version == Version::V2);
         *self.kernel.trees.get_mut(other)? = KernelTree { word, is_cgroup, needs_cgroup: 0 };
         Some(())
     }
 
     /// Has a word of the set copied.
-    fn look_at(&mut self, word: u32) -> Option<()> {
+    fn copy_set_word(&mut self, word: u32) -> Option<()> {
         let words = self.kernel.set.words.max(word + 1);
         self.kernel.set.words = words;
         (usize::try_from(words).ok()? <= SET_WORDS).then_some(())
     }
 
     /// Where an object of a tree is; none where this kernel does not have it.
-    fn pointer(&mut self, tree: usize, wanted: &Wanted, object: Object, types: &Types) -> Option<Pointer> {
+    fn pointer(&mut self, tree: usize, request: &TreeRequest, object: Object, types: &Types) -> Option<Pointer> {
         let base = u16::try_from(self.base(tree)).ok()?;
-        let is_part = u16::from(wanted.tree.version == Version::V2 && object.is_part());
+        let is_part = u16::from(request.tree.version == Version::V2 && object.is_part());
         match object {
-            Object::Part(controller) if base > 0 && wanted.tree.version == Version::V1 => {
+            Object::Part(controller) if base > 0 && request.tree.version == Version::V1 => {
                 let at = in_set(controller, types)?;
-                self.look_at(at)?;
+                self.copy_set_word(at)?;
                 Some(Pointer { base: IN_SET, is_part, at })
             }
             _ => {
@@ -189,14 +189,14 @@ impl Plan {
             let inside = |offset: u32| (run.offset..run.offset + 8 * u32::from(run.words)).contains(&offset);
             for (offset, number) in found.iter().filter(|(offset, _)| inside(*offset)) {
                 let word = to + usize::try_from((offset - run.offset) / 8).unwrap_or(0);
-                let place = Place {
+                let location = Location {
                     object: bit,
                     word: u8::try_from(word).unwrap_or(0),
                     shift: u8::try_from(offset % 8 * 8).unwrap_or(0),
                     size: number.size(),
                 };
-                if let Some(room) = self.places.get_mut(*number as usize) {
-                    *room = Some(place);
+                if let Some(room) = self.locations.get_mut(*number as usize) {
+                    *room = Some(location);
                 }
             }
         }
@@ -221,24 +221,24 @@ impl Plan {
     }
 
     /// What is not a number of an object.
-    fn add_others(&mut self, tree: usize, wanted: &Wanted, types: &Types, cpus: usize) {
-        if wanted.stats
-            && tree == self.walked
-            && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Memory), types)
+    fn add_others(&mut self, tree: usize, request: &TreeRequest, types: &Types, cpus: usize) {
+        if request.stats
+            && tree == self.primary_tree
+            && let Some(pointer) = self.pointer(tree, request, Object::Part(Controller::Memory), types)
             && let Some(stats) = stats_plan(pointer, types)
         {
             self.kernel.stats = stats;
             self.stats = usize::try_from(stats.bytes / 8).unwrap_or(0);
         }
-        if wanted.devices
-            && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Io), types)
+        if request.devices
+            && let Some(pointer) = self.pointer(tree, request, Object::Part(Controller::Io), types)
             && let Some(devices) = devices_plan(pointer, types)
         {
             self.kernel.devices = devices;
         }
-        if wanted.cpus
+        if request.cpus
             && self.words < WORDS
-            && let Some(pointer) = self.pointer(tree, wanted, Object::Part(Controller::Cpuacct), types)
+            && let Some(pointer) = self.pointer(tree, request, Object::Part(Controller::Cpuacct), types)
             && let Some(told) = cpus_plan(pointer, types, cpus, self.words)
         {
             self.kernel.cpus = told;
@@ -247,8 +247,8 @@ impl Plan {
     }
 
     /// Where a number is.
-    pub(super) fn place(&self, number: Number) -> Option<Place> {
-        self.places.get(number as usize).copied().flatten()
+    pub(super) fn location(&self, number: Number) -> Option<Location> {
+        self.locations.get(number as usize).copied().flatten()
     }
 }
 
@@ -270,7 +270,7 @@ fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
     runs
 }
 
-fn lost() -> Obstacle {
+fn unknown_types() -> Obstacle {
     Obstacle::new(
         "this kernel's types do not tell how cgroups of several trees belong together",
         "please report it with the kernel's version",

@@ -1,28 +1,37 @@
-//! What a snapshot tells of one cgroup, by the names of its numbers.
+//! One cgroup in a copy, by the names of its numbers.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use exporter_ebpf::snapshot::{DEVICES, HAS, HAS_CPUS, HAS_DEVICES, HAS_STATS, ID, LIMITS, OTHER_IDS};
 
 use super::numbers::Number;
-use super::walk::Record;
+use super::plan::Plan;
+
+/// One cgroup in a copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) words: &'a [AtomicU64],
+    pub(super) stats: &'a [AtomicU64],
+    pub(super) devices: &'a [AtomicU64],
+}
 
 /// Words of a device: its number, three of bytes and three of operations.
 const DEVICE: usize = 7;
 
 impl Record<'_> {
-    /// The cgroup of a tree; 0 where the cgroup that was met has no processes by which it could be found.
+    /// The cgroup of a tree; 0 where the cgroup that was visited has no processes by which it could be found.
     pub(crate) fn cgroup(&self, tree: usize) -> u64 {
-        let place = self.plan.base(tree).checked_sub(1).map_or(ID, |other| OTHER_IDS + 2 * other);
-        self.word(place).unwrap_or(0)
+        let word = self.plan.base(tree).checked_sub(1).map_or(ID, |other| OTHER_IDS + 2 * other);
+        self.word(word).unwrap_or(0)
     }
 
     /// A number; none where this cgroup does not have the controller, or has switched its pressure off.
     pub(crate) fn number(&self, number: Number) -> Option<u64> {
-        let place = self.plan.place(number)?;
+        let at = self.plan.location(number)?;
         let is_off = || number.is_pressure() && self.number(Number::PressureOn) == Some(0);
-        let word = self.word(place.word.into()).filter(|_| self.has(1 << place.object) && !is_off())?;
-        Some(word << (64 - place.shift - 8 * place.size) >> (64 - 8 * place.size))
+        let word = self.word(at.word.into()).filter(|_| self.has(1 << at.object) && !is_off())?;
+        Some(word << (64 - at.shift - 8 * at.size) >> (64 - 8 * at.size))
     }
 
     /// Time on CPUs in nanoseconds, added up over all CPUs (v1).
@@ -30,8 +39,8 @@ impl Record<'_> {
         self.word(usize::try_from(self.plan.kernel.cpus.to).ok().filter(|_| self.has(HAS_CPUS))?)
     }
 
-    /// A bit for each object that it has, in the lowest eight and the highest bits: controllers that are enabled, and such.
-    pub(crate) fn objects(&self) -> u64 {
+    /// A bit for each object that it has, in the lowest eight and the highest bits: enabled controllers and such.
+    pub(crate) fn css_mask(&self) -> u64 {
         self.word(HAS).unwrap_or(0)
     }
 
@@ -40,24 +49,19 @@ impl Record<'_> {
         self.word(LIMITS).unwrap_or(0)
     }
 
-    /// The counters behind `memory.stat`, each by its place.
+    /// The counters behind `memory.stat`, by index.
     pub(crate) fn stat(&self) -> impl Fn(usize) -> Option<u64> + '_ {
         let stats = if self.has(HAS_STATS) { self.stats } else { &[] };
-        move |place| stats.get(place).map(|word| word.load(Ordering::Relaxed))
+        move |index| stats.get(index).map(|word| word.load(Ordering::Relaxed))
     }
 
-    /// How many of them there are.
-    pub(crate) fn stats(&self) -> usize {
-        self.plan.stats
-    }
-
-    /// The devices that it has used; none where there are more than a snapshot takes.
+    /// The devices that it has used; none where there are more than a record takes.
     pub(crate) fn devices(&self) -> Option<impl Iterator<Item = DeviceUse> + '_> {
         let used = usize::try_from(self.devices.first().filter(|_| self.has(HAS_DEVICES))?.load(Ordering::Relaxed))
             .ok()
             .filter(|used| *used <= DEVICES)?;
         Some(self.devices.get(1..)?.chunks_exact(DEVICE).take(used).map(|words| {
-            let word = |place: usize| words.get(place).map_or(0, |word| word.load(Ordering::Relaxed));
+            let word = |index: usize| words.get(index).map_or(0, |word| word.load(Ordering::Relaxed));
             DeviceUse {
                 major: u32::try_from(word(0) >> 32).unwrap_or(0),
                 minor: u32::try_from(word(0) & u64::from(u32::MAX)).unwrap_or(0),
@@ -67,12 +71,12 @@ impl Record<'_> {
         }))
     }
 
-    fn has(&self, what: u64) -> bool {
-        self.word(HAS).is_some_and(|objects| objects & what != 0)
+    fn has(&self, bit: u64) -> bool {
+        self.css_mask() & bit != 0
     }
 
-    fn word(&self, place: usize) -> Option<u64> {
-        self.words.get(place).map(|word| word.load(Ordering::Relaxed))
+    fn word(&self, index: usize) -> Option<u64> {
+        self.words.get(index).map(|word| word.load(Ordering::Relaxed))
     }
 }
 

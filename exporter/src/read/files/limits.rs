@@ -30,6 +30,17 @@ pub struct Limits {
     known: u8,
 }
 
+/// What a reading of limits holds for: they are read again when this is another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::read) struct LimitsVersion {
+    /// Whether the engine's word was known: what was asked for is known to it alone.
+    pub(in crate::read) with_engine: bool,
+    /// The kernel's limits, by their digest in a copy; none where copies do not show them.
+    pub(in crate::read) digest: Option<(usize, u64)>,
+    /// Intervals since the container was first seen.
+    pub(in crate::read) interval: u64,
+}
+
 impl Limits {
     /// The value of a limit.
     #[must_use]

@@ -9,14 +9,13 @@ use tracing::warn;
 use crate::discover::walk::{BELOW_CONTAINER, Next, walk};
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::Names;
-use crate::read::cgroup::{TURNS, in_turns};
 use crate::read::container::Container;
 use crate::read::files::format::{lines, number};
 use crate::read::files::open_files::{Files, Handle, Outcome, reason};
 use crate::read::host::HiddenProcesses;
 use crate::read::process::{Process, count_processes};
 use crate::read::reader::{Pass, Reader};
-use crate::read::timing::Timing;
+use crate::read::timing::{Timing, stagger_group, staggered};
 
 /// Processes that are tried before a container goes without network metrics for this scrape.
 const CANDIDATES: usize = 8;
@@ -46,8 +45,8 @@ impl Reader {
             return;
         }
         self.read_processes(container, pass.names);
-        let turn = u32::try_from(container.life % u64::from(TURNS)).unwrap_or(0);
-        container.listed = tasks.map(|tasks| (tasks, now + in_turns(LISTED_ANEW, turn)));
+        let age = staggered(LISTED_ANEW, stagger_group(container.life));
+        container.listed = tasks.map(|tasks| (tasks, now + age));
         if tasks.is_some() {
             container.procs.close();
             container.directory = None;

@@ -1,16 +1,14 @@
-//! Values of all containers from snapshots: which files need not be read any more, and what their values are.
+//! Values of all containers from one copy of the kernel's counters per scrape. `docs/SNAPSHOTS.md` explains it with a picture.
 //!
-//! Which keys a file has, a file tells: it is read once for all cgroups that have the same controllers, and a snapshot gives
-//! no value that it did not have. From then on snapshots stand in for it as long as they can give all that is wanted of it,
-//! and as long as what they give is what the file says (`check`). Whatever they cannot give is read, as if they were not there.
+//! `derivations` says how the value of each key follows from the kernel's counters, `stat_index` finds out which counter is
+//! which key of `memory.stat`, `cross_check` compares copies with files, and `evidence` says when a copy serves in place of a file.
 
-mod check;
-mod choose;
-mod compare;
-mod recipes;
+mod cross_check;
+mod derivations;
+mod evidence;
+mod kernel_copy;
 pub(super) mod record;
-mod served;
-mod stats;
-mod values;
+mod sources;
+mod stat_index;
 
-pub use served::{Snapshot, can_be_taken};
+pub use kernel_copy::{KernelCopy, can_copy};

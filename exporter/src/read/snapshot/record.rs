@@ -1,48 +1,136 @@
-//! What snapshots have told of a container.
+//! A container in a copy: where it is found there, and its values as the kernel would write them into its files.
 
-use crate::ebpf::{Record, Snapshots};
+use super::derivations::{Column, CpuMode, Derivation};
+use super::stat_index::StatIndex;
+use crate::ebpf::{DeviceUse, IterReader, Number, Record};
+use crate::metrics::Dimension;
+use crate::read::files::format::Device;
+use crate::read::sample::devices::Devices;
+use crate::read::sample::{Labels, Sample};
 
-/// What is remembered of a container.
+/// `USER_HZ` is 100 on every machine that we run on.
+const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+
+/// What is remembered of a container from copy to copy.
 #[derive(Debug, Default)]
-pub(in crate::read) struct Copied {
-    pub(super) life: u64,
-    /// Its cgroup in each tree, 0 where it has none.
+pub(in crate::read) struct ContainerRecord {
+    /// Its cgroup id in each tree, 0 where it has none.
     pub(super) cgroups: Vec<u64>,
-    /// Where in the snapshot it is.
-    pub(super) place: Option<u32>,
-    /// A bit for each tree whose cgroup the snapshot shows there.
-    pub(super) shown_trees: u8,
-    /// Which of [`Snapshot::kinds`] it is of.
-    pub(super) kind: Option<usize>,
-    /// A digest of its limits; none where the snapshot does not show all of its cgroups.
-    pub(super) limits: Option<u64>,
+    /// Index of its record in the last copy.
+    pub(super) index: Option<u32>,
+    /// A bit for each tree whose cgroup that record shows.
+    pub(super) trees: u8,
+    /// Its layout class.
+    pub(super) layout: Option<usize>,
+    /// A digest of its layout class and its limits; none where the copy does not show all of its cgroups.
+    pub(in crate::read) digest: Option<(usize, u64)>,
 }
 
-impl Copied {
-    /// Whether a changed limit would have been noticed.
-    pub(in crate::read) fn are_limits_watched(&self) -> bool {
-        self.limits.is_some()
+impl ContainerRecord {
+    /// What the last copy has of it; none where it does not show its cgroup in this tree.
+    pub(super) fn get<'a>(&self, reader: &'a IterReader, tree: usize) -> Option<Record<'a>> {
+        reader.record(self.index.filter(|_| self.trees & (1 << tree) != 0)?)
     }
 
-    /// What the snapshot shows of it; none where it does not show its cgroup in this tree.
-    pub(super) fn record<'a>(&self, taker: &'a Snapshots, tree: usize) -> Option<Record<'a>> {
-        taker.record(self.place.filter(|_| self.shown_trees & (1 << tree) != 0)?)
-    }
-
-    /// The snapshot does not show it. Gives what was known of its limits.
-    pub(super) fn lose(&mut self) -> Option<u64> {
-        (self.place, self.shown_trees, self.kind) = (None, 0, None);
-        self.limits.take()
+    /// The last copy does not have it.
+    pub(super) fn forget(&mut self) {
+        *self = Self { cgroups: std::mem::take(&mut self.cgroups), ..Self::default() };
     }
 
     /// A bit for each tree whose cgroup a record shows, and whether these are all that there are.
-    pub(super) fn compare(&self, record: &Record<'_>) -> (u8, bool) {
+    pub(super) fn trees_in(&self, record: &Record<'_>) -> (u8, bool) {
         let own = self.cgroups.iter().enumerate().filter(|(_, id)| **id != 0);
-        own.fold(
-            (0, true),
-            |(shown, is_whole), (tree, id)| {
-                if record.cgroup(tree) == *id { (shown | 1 << tree, is_whole) } else { (shown, false) }
-            },
-        )
+        own.fold((0, true), |(trees, is_whole), (tree, id)| match record.cgroup(tree) == *id {
+            true => (trees | 1 << tree, is_whole),
+            false => (trees, false),
+        })
     }
+}
+
+/// What it takes to derive values from a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Values<'a> {
+    /// The keys of `memory.stat`.
+    pub(super) stats: &'a [StatIndex],
+    /// Bytes of a page.
+    pub(super) page: u64,
+}
+
+impl Values<'_> {
+    /// One value as its file would show it; none where the record does not have it.
+    pub(super) fn value(self, derivation: Derivation, record: &Record<'_>) -> Option<u64> {
+        Some(match derivation {
+            Derivation::Count(number) => record.number(number)?,
+            Derivation::Pages(number) => record.number(number)?.saturating_mul(self.page),
+            Derivation::Microseconds(number) => record.number(number)? / 1_000,
+            Derivation::AllCpus => record.cpu_time()?,
+            Derivation::ScaledCpuTime(mode) => last_shown(record.number(Number::Runtime)?, record, mode)? / 1_000,
+            Derivation::CpuTicks(mode) => last_shown(record.cpu_time()?, record, mode)? / NANOSECONDS_PER_TICK,
+            Derivation::Stat(index) => self.stats.get(index)?.value(record.stat())?,
+            Derivation::Device(_) | Derivation::NoDevice | Derivation::Unused => return None,
+        })
+    }
+
+    /// The keys that a file has into a sample; false where the record does not have one of them.
+    pub(super) fn fill(
+        self,
+        record: &Record<'_>,
+        keys: &[(u16, Derivation)],
+        present_keys: u64,
+        sample: &mut Sample,
+    ) -> bool {
+        keys.iter().enumerate().all(|(bit, (target, derivation))| {
+            if present_keys & (1 << bit) == 0 || *derivation == Derivation::Unused {
+                return true;
+            }
+            let value = self.value(*derivation, record);
+            value.inspect(|value| sample.set(*target, *value)).is_some()
+        })
+    }
+}
+
+/// User or system time as the file would show it.
+///
+/// The kernel splits the time on CPUs by samples when somebody reads the file, and remembers the result (`cputime_adjust`):
+/// until the cgroup has run again the file shows that. After that only the file tells: splitting it ourselves could come to less
+/// than was shown before.
+fn last_shown(runtime: u64, record: &Record<'_>, mode: CpuMode) -> Option<u64> {
+    let (user, system) = (record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?);
+    let is_current = user.saturating_add(system) >= runtime;
+    is_current.then_some(if mode == CpuMode::User { user } else { system })
+}
+
+/// Devices with any I/O into a sample, as their file lists them; false where the record does not have them all.
+pub(super) fn fill_devices(
+    record: &Record<'_>,
+    keys: &[(u16, Derivation)],
+    sample: &mut Sample,
+    labels: &mut Labels,
+    devices: &mut Devices,
+) -> bool {
+    if keys.iter().any(|(_, derivation)| *derivation == Derivation::NoDevice) {
+        return record.number(Number::FirstDevice) == Some(0);
+    }
+    let Some(uses) = record.devices() else { return false };
+    for one in uses.filter(is_listed) {
+        let device = Device { major: one.major, minor: one.minor };
+        let label = devices.label(device, labels.of_mut(Dimension::Device));
+        for (column, derivation) in keys {
+            let Derivation::Device(counter) = derivation else { continue };
+            let value = match counter {
+                Column::Bytes(operation) => one.bytes.get(*operation),
+                Column::Operations(operation) => one.operations.get(*operation),
+            };
+            if let Some(value) = value {
+                sample.table_mut(Dimension::Device).set(label, *column, *value);
+            }
+        }
+    }
+    true
+}
+
+/// The kernel lists a device once something was read or written.
+fn is_listed(one: &DeviceUse) -> bool {
+    let any = |counts: &[u64; 3]| counts.iter().take(2).any(|count| *count > 0);
+    one.major != 0 && (any(&one.bytes) || any(&one.operations))
 }

@@ -1,56 +1,55 @@
-//! How a planned file may be served: what it takes to have its values from a snapshot.
+//! Where the values of each planned file come from, and which cgroups are copied for them.
 
-use super::recipes::{Recipe, recipe};
+use super::derivations::{Derivation, derivation};
+use super::evidence::Evidence;
 use crate::discover::Tree;
-use crate::ebpf::Wanted;
+use crate::ebpf::TreeRequest;
 use crate::metrics::Controller;
 use crate::read::plan::PlannedFile;
 
-/// How the values of a planned file are come by.
+/// Where the values of a planned file come from.
 #[derive(Debug)]
-pub(super) enum Served {
-    /// It is read.
-    ByFile,
-    /// From the snapshot of a cgroup of this tree, key by key: slot or column, and recipe.
-    BySnapshot { tree: usize, keys: Vec<(u16, Recipe)> },
+pub(super) enum Source {
+    /// The file.
+    File,
+    /// The copy, of the cgroup in this tree, once there is evidence that it says what the file says.
+    Copy { tree: usize, keys: Vec<(u16, Derivation)>, evidence: Evidence },
 }
 
-/// Keys of a file that are told apart.
-const KEYS: usize = 64;
+impl Source {
+    /// Whether copies serve for the file.
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self, Self::Copy { evidence, .. } if evidence.is_enough())
+    }
+}
 
-/// How a planned file may be served: of which of the trees with counters. Adds what it takes to what is wanted.
+/// Keys of a file that [`super::kernel_copy`] has a bit for.
+const MAX_KEYS: usize = 64;
+
+/// Chooses the source of a planned file. Adds what has to be copied to `requests`, and unnamed counters to `stat_keys`.
 pub(super) fn choose(
     file: &PlannedFile,
     trees: &[(Controller, Tree)],
-    wanted: &mut Vec<Wanted>,
-    followed: &mut Vec<&'static str>,
-) -> Served {
-    let Some((controller, own)) = trees.iter().find(|(_, tree)| tree.path == file.tree) else { return Served::ByFile };
-    let version = own.version;
-    if file.keys.len() > KEYS {
-        return Served::ByFile;
-    }
-    let mut follow = |key: &'static str| {
-        followed.iter().position(|known| *known == key).unwrap_or_else(|| {
-            followed.push(key);
-            followed.len() - 1
-        })
+    requests: &mut Vec<TreeRequest>,
+    stat_keys: &mut Vec<&'static str>,
+) -> Source {
+    let Some((controller, own)) = trees.iter().find(|(_, tree)| tree.path == file.tree) else { return Source::File };
+    let derivations: Option<Vec<Derivation>> =
+        file.keys.iter().map(|key| derivation(own.version, file, key, stat_keys)).collect();
+    let Some(derivations) = derivations.filter(|derivations| derivations.len() <= MAX_KEYS) else {
+        return Source::File;
     };
-    let recipes: Option<Vec<Recipe>> = file.keys.iter().map(|key| recipe(version, file, key, &mut follow)).collect();
-    let Some(recipes) = recipes else { return Served::ByFile };
-    let tree = wanted.iter().position(|wanted| wanted.tree == *own).unwrap_or_else(|| {
-        wanted.push(Wanted::nothing(own.clone(), *controller));
-        wanted.len() - 1
+    let tree = requests.iter().position(|request| request.tree == *own).unwrap_or_else(|| {
+        requests.push(TreeRequest::nothing(own.clone(), *controller));
+        requests.len() - 1
     });
-    if let Some(wanted) = wanted.get_mut(tree) {
-        for recipe in &recipes {
-            recipe.ask(version, wanted);
-        }
+    if let Some(request) = requests.get_mut(tree) {
+        derivations.iter().for_each(|derivation| derivation.require(own.version, request));
     }
-    Served::BySnapshot { tree, keys: file.targets.iter().copied().zip(recipes).collect() }
+    Source::Copy { tree, keys: file.targets.iter().copied().zip(derivations).collect(), evidence: Evidence::default() }
 }
 
-/// Whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: snapshots tell of what is below, too.
+/// Whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: a copy has what is below, too.
 pub(super) fn has_local_events(mounts: &str) -> bool {
     let options = mounts.lines().filter_map(|mount| {
         let mut fields = mount.split(' ').skip(2);
@@ -59,8 +58,8 @@ pub(super) fn has_local_events(mounts: &str) -> bool {
     options.flat_map(|options| options.split(',')).any(|option| option.ends_with("_localevents"))
 }
 
-/// Cgroups that are iterated over, at most: where containers have more parents, what these have in common.
-const PARENTS: usize = 16;
+/// Parents that are iterated over, at most.
+const MAX_PARENTS: usize = 16;
 
 /// Whether a cgroup is below another.
 fn is_below(path: &str, parent: &str) -> bool {
@@ -75,7 +74,7 @@ pub(super) fn parents<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
         parents.retain(|parent| !parent.is_empty());
         parents.sort_unstable();
         parents.dedup_by(|later, earlier| later == earlier || is_below(later, earlier));
-        if parents.len() <= PARENTS {
+        if parents.len() <= MAX_PARENTS {
             return parents;
         }
         let deepest = parents.iter().map(|parent| parent.matches('/').count()).max().unwrap_or(0);

@@ -1,0 +1,198 @@
+//! The copy of a scrape, compared with the files of a few containers that are read before and after it.
+//!
+//! At first these are several, then one container in each scrape, by turn. One that differed is compared again next.
+
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::derivations::{Derivation, fill_device_table};
+use super::evidence::{Mismatch, Outcome};
+use super::kernel_copy::KernelCopy;
+use super::record::fill_devices;
+use super::sources::Source;
+use super::stat_index::StatIndex;
+use crate::ebpf::Obstacle;
+use crate::metrics::{CollectorSet, Dimension};
+use crate::read::container::{Container, holders};
+use crate::read::files::open_files::Outcome as FileOutcome;
+use crate::read::plan::PlannedFile;
+use crate::read::reader::{Pass, Reader};
+use crate::read::sample::Sample;
+use crate::read::sample::parse::parse;
+use crate::read::timing::Timing;
+
+/// Containers that are compared in a scrape while no file is served by copies.
+const SAMPLED_AT_FIRST: usize = 8;
+
+impl Reader {
+    /// Has copies of the kernel's counters serve in place of files from now on.
+    ///
+    /// # Errors
+    /// What this host lacks for that.
+    pub fn start_snapshots(&mut self) -> Result<(), Obstacle> {
+        let nobody = || Obstacle::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
+        let probes = self.probes.as_mut().ok_or_else(nobody)?;
+        let containers = &self.containers;
+        probes.announce(holders(containers), Instant::now());
+        let mut copy = KernelCopy::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
+        copy.try_set_containers(containers)?;
+        copy.record_outcome(Ok(()));
+        self.kernel_copy = Some(copy);
+        Ok(())
+    }
+
+    /// Copies the counters of all containers, before these are visited.
+    pub(in crate::read) fn copy_counters(&mut self, containers: &mut [Container], pass: Pass<'_>, timing: &mut Timing) {
+        let Some(mut copy) = self.kernel_copy.take() else { return };
+        copy.is_fresh = false;
+        let served = copy.collectors(&self.plan).intersection(pass.collectors);
+        if !served.is_empty() && copy.reader.has_roots() {
+            let sampled = copy.sample_containers(containers);
+            let read = |reader: &mut Self, copy: &KernelCopy, container: Option<&Container>| {
+                container.map(|container| reader.read_copied_files(copy, container, pass.collectors))
+            };
+            let before: Vec<_> = sampled.iter().map(|index| read(self, &copy, containers.get(*index))).collect();
+            copy.take();
+            let compared = if copy.is_fresh { before.len() } else { 0 };
+            for (index, before) in sampled.into_iter().zip(before).take(compared) {
+                let after = read(self, &copy, containers.get(index));
+                if let (Some(container), Some(before), Some(after)) = (containers.get_mut(index), before, after) {
+                    self.cross_check(&mut copy, container, &before, &after);
+                }
+            }
+        }
+        let entries = i64::try_from(copy.reader.entries()).unwrap_or(i64::MAX);
+        copy.own.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
+        // It is for all whose files it serves for, each to an equal part.
+        timing.lap_for(served);
+        self.kernel_copy = Some(copy);
+    }
+
+    /// The files of one container that copies may serve for, as they are now. Failures are counted where the container is visited.
+    fn read_copied_files(&mut self, copy: &KernelCopy, container: &Container, wanted: CollectorSet) -> Sample {
+        let mut sample = Sample::new(self.plan.slots, self.plan.columns);
+        for (file, source) in self.plan.files.iter().zip(&copy.sources) {
+            if matches!(source, Source::File) || file.collectors.intersection(wanted).is_empty() {
+                continue;
+            }
+            container.file_path(&file.tree, &file.name, &mut self.path);
+            if let FileOutcome::Text(text) = self.files.read_once(&self.path) {
+                parse(file, text, &mut sample, &mut self.labels, &mut self.devices);
+            }
+        }
+        sample
+    }
+
+    /// Compares a container's record with its files before and after the copy.
+    fn cross_check(&mut self, copy: &mut KernelCopy, container: &mut Container, before: &Sample, after: &Sample) {
+        copy.refresh_container(container);
+        copy.eliminate_stats(container, before, after);
+        for index in 0..self.plan.files.len() {
+            let outcome = self.compare_file(copy, container, index, before, after);
+            if let Some(file) = self.plan.files.get(index).filter(|_| outcome != Outcome::Unclear) {
+                copy.record_evidence(index, file, outcome, container.life);
+            }
+        }
+    }
+
+    fn compare_file(
+        &mut self,
+        copy: &KernelCopy,
+        container: &Container,
+        index: usize,
+        before: &Sample,
+        after: &Sample,
+    ) -> Outcome {
+        let Some(file) = self.plan.files.get(index) else { return Outcome::Unclear };
+        let Some(Source::Copy { tree, keys, .. }) = copy.sources.get(index) else { return Outcome::Unclear };
+        let Some(record) = container.record.get(&copy.reader, *tree) else { return Outcome::Unclear };
+        if fill_device_table(keys) {
+            let mut sample = Sample::new(0, self.plan.columns);
+            let is_filled = fill_devices(&record, keys, &mut sample, &mut self.labels, &mut self.devices);
+            return if is_filled { compare_devices(file, before, &sample, after) } else { Outcome::Unclear };
+        }
+        let present = copy.present_keys(&container.record, index).unwrap_or(0);
+        let outcomes = keys.iter().zip(&file.keys).enumerate().map(|(bit, ((target, derivation), key))| {
+            let value = copy.values().value(*derivation, &record);
+            let values = Mismatch { key, before: before.get(*target), copy: value, after: after.get(*target) };
+            values.compare(*derivation, present & (1 << bit) != 0)
+        });
+        outcomes.fold(Outcome::Unclear, Outcome::and)
+    }
+}
+
+impl KernelCopy {
+    /// The containers that are compared in this scrape, by their indices.
+    fn sample_containers(&mut self, containers: &[Container]) -> Vec<usize> {
+        let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
+        if !self.sources.iter().any(Source::is_proven) {
+            let step = containers.len().div_ceil(SAMPLED_AT_FIRST).max(1);
+            return (0..containers.len()).step_by(step).collect();
+        }
+        let index_of = |life: u64| containers.iter().position(|container| container.life == life);
+        if let Some(index) = recheck.and_then(index_of) {
+            return vec![index];
+        }
+        // Every other time, so that the others have their turns.
+        let unresolved = unresolved.filter(|_| !self.was_unresolved).and_then(index_of);
+        self.was_unresolved = unresolved.is_some();
+        self.turn = self.turn.wrapping_add(usize::from(unresolved.is_none()));
+        unresolved.or_else(|| self.turn.checked_rem(containers.len())).into_iter().collect()
+    }
+
+    /// Eliminates counters that are not the keys of `memory.stat`, by what did not move.
+    fn eliminate_stats(&mut self, container: &Container, before: &Sample, after: &Sample) {
+        let Self { sources, stats, reader, .. } = self;
+        for source in sources.iter_mut() {
+            let Source::Copy { tree, keys, .. } = source else { continue };
+            let Some(record) = container.record.get(reader, *tree) else { continue };
+            for (target, derivation) in keys.iter() {
+                let (Derivation::Stat(index), Some(value)) = (derivation, before.get(*target)) else { continue };
+                if let Some(stat) = stats.get_mut(*index).filter(|_| after.get(*target) == Some(value)) {
+                    stat.eliminate(value, record.stat());
+                }
+            }
+            // A file with a key that is no counter has to be read, always.
+            let is_unresolvable = |derivation: &Derivation| matches!(derivation, Derivation::Stat(index) if stats.get(*index).is_some_and(StatIndex::is_unresolvable));
+            if keys.iter().any(|(_, derivation)| is_unresolvable(derivation)) {
+                *source = Source::File;
+            }
+        }
+    }
+
+    /// Takes in what comparing a file of a container has shown.
+    fn record_evidence(&mut self, index: usize, file: &PlannedFile, outcome: Outcome, life: u64) {
+        let Some(source) = self.sources.get_mut(index) else { return };
+        let Source::Copy { evidence, .. } = source else { return };
+        let is_given_up = evidence.record(outcome);
+        let Outcome::Differs(mismatch) = outcome else { return };
+        self.recheck = Some(life);
+        if is_given_up {
+            warn!(
+                file = &*file.name,
+                key = mismatch.key,
+                before = ?mismatch.before,
+                snapshot = ?mismatch.copy,
+                after = ?mismatch.after,
+                kernel = %rustix::system::uname().release().to_string_lossy(),
+                "a snapshot does not say what the file says: the file is read from now on, which costs more (please report this line)"
+            );
+            self.own.count_read_error(&file.name, "snapshot_differs");
+            *source = Source::File;
+        }
+    }
+}
+
+/// Compares the devices of a record with those of their file.
+fn compare_devices(file: &PlannedFile, before: &Sample, copy: &Sample, after: &Sample) -> Outcome {
+    let value = |sample: &Sample, device, column| sample.table(Dimension::Device).get(device, column);
+    let mismatch = file.targets.iter().zip(&file.keys).find_map(|(column, key)| {
+        after.table(Dimension::Device).column(*column).find_map(|(device, after)| {
+            let (before, copy) = (value(before, device, *column), value(copy, device, *column));
+            let is_between = copy.map_or(before.is_none(), |copy| copy >= before.unwrap_or(0) && copy <= after);
+            (!is_between).then_some(Mismatch { key, before, copy, after: Some(after) })
+        })
+    });
+    mismatch.map_or(Outcome::Agrees, Outcome::Differs)
+}

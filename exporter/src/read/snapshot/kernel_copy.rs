@@ -1,0 +1,238 @@
+//! The copy of the kernel's counters of all containers, and which files it serves in place of.
+//!
+//! Which keys a file has, the file says: it is read once for each layout class, which are the cgroups with the same controllers, and
+//! no key is exposed that it did not have. What a copy does not have is read, as if there were no copy.
+
+use std::path::PathBuf;
+
+use tracing::{info, warn};
+
+use super::derivations::{Derivation, fill_device_table};
+use super::record::{ContainerRecord, Values, fill_devices};
+use super::sources::{Source, choose, has_local_events, parents};
+use super::stat_index::StatIndex;
+use crate::discover::{Hierarchy, cgroup};
+use crate::ebpf::{IterReader, Number, Obstacle, Probes, TreeRequest, counted};
+use crate::metrics::{CollectorSet, Own};
+use crate::read::container::Container;
+use crate::read::plan::Plan;
+use crate::read::sample::devices::Devices;
+use crate::read::sample::{Labels, Sample};
+
+/// Copies of the counters of this host's containers.
+#[derive(Debug)]
+pub struct KernelCopy {
+    pub(super) reader: IterReader,
+    trees: Vec<PathBuf>,
+    /// Of each planned file.
+    pub(super) sources: Vec<Source>,
+    pub(super) stats: Vec<StatIndex>,
+    page: u64,
+    /// This pass has a copy.
+    pub(super) is_fresh: bool,
+    /// The last one that was wanted failed.
+    has_failed: bool,
+    layouts: Vec<LayoutClass>,
+    /// The container that differed from its files: it is compared again next.
+    pub(super) recheck: Option<u64>,
+    /// A container whose `memory.stat` could not be derived.
+    pub(super) unresolved: Option<u64>,
+    /// The last comparison was of such a container.
+    pub(super) was_unresolved: bool,
+    /// Comparisons of containers by turn.
+    pub(super) turn: usize,
+    pub(super) own: Own,
+}
+
+/// Cgroups with the same controllers: they have the same files, with the same keys.
+#[derive(Debug)]
+struct LayoutClass {
+    /// A bit for each controller that such cgroups have, and for each tree that shows them.
+    css_mask: u64,
+    /// Of each planned file a bit for each key that it has; none where it was not read yet. Keys of devices have none: a copy has
+    /// the devices that the file has.
+    present_keys: Vec<Option<u64>>,
+}
+
+impl KernelCopy {
+    /// Loads what copies the counters that the plan wants, where this host allows it.
+    ///
+    /// # Errors
+    /// What it lacks, or what the kernel refused.
+    pub(super) fn start(
+        plan: &Plan,
+        hierarchy: &Hierarchy,
+        containers: usize,
+        probes: &mut Probes,
+        own: Own,
+    ) -> Result<Self, Obstacle> {
+        let (mut requests, mut stat_keys) = (Vec::new(), Vec::new());
+        let trees = counted(hierarchy);
+        let local_events = has_local_events(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default());
+        let sources = plan.files.iter().map(|file| match local_events && file.name.ends_with(".events") {
+            true => Source::File,
+            false => choose(file, &trees, &mut requests, &mut stat_keys),
+        });
+        let sources = sources.collect();
+        let reader = probes.iter_reader(&requests, containers)?;
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        info!(
+            trees = requests.len(),
+            bytes = reader.bytes(),
+            "counters come from snapshots that the kernel takes of all containers at once, as far as these agree with the files"
+        );
+        Ok(Self {
+            trees: requests.into_iter().map(|request: TreeRequest| request.tree.path).collect(),
+            stats: stat_keys.iter().map(|_| StatIndex::new(reader.stats(), page)).collect(),
+            reader,
+            sources,
+            page,
+            is_fresh: false,
+            has_failed: false,
+            layouts: Vec::new(),
+            recheck: None,
+            unresolved: None,
+            was_unresolved: false,
+            turn: 0,
+            own,
+        })
+    }
+
+    /// Has the next copy show these containers.
+    pub(in crate::read) fn set_containers(&mut self, containers: &[Container]) {
+        if let Err(obstacle) = self.try_set_containers(containers) {
+            self.record_outcome(Err(obstacle));
+        }
+    }
+
+    /// Their parents are iterated over. Containers directly below the root have none that would do.
+    pub(super) fn try_set_containers(&mut self, containers: &[Container]) -> Result<(), Obstacle> {
+        self.reader.set_roots(parents(containers.iter().map(|container| container.path.as_str())))
+    }
+
+    /// Copies the counters. Where that fails, files are read until it succeeds.
+    pub(super) fn take(&mut self) {
+        let taken = self.reader.take();
+        self.is_fresh = taken.is_ok();
+        self.record_outcome(taken);
+    }
+
+    /// Logs the first failure and the first success after one.
+    pub(super) fn record_outcome(&mut self, taken: Result<(), Obstacle>) {
+        let had_failed = std::mem::replace(&mut self.has_failed, taken.is_err());
+        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(i64::from(!self.has_failed));
+        match taken {
+            Ok(()) if had_failed => info!("snapshots are taken again"),
+            Ok(()) => {}
+            Err(obstacle) => {
+                self.own.count_read_error("snapshot", "failed");
+                if !had_failed {
+                    warn!(%obstacle, "no snapshot could be taken: files are read, which costs more and tells the same, until one can");
+                }
+            }
+        }
+    }
+
+    /// The collectors whose files a copy may serve for.
+    pub(super) fn collectors(&self, plan: &Plan) -> CollectorSet {
+        let copied = plan.files.iter().zip(&self.sources).filter(|(_, source)| matches!(source, Source::Copy { .. }));
+        copied.fold(CollectorSet::EMPTY, |all, (file, _)| all.union(file.collectors))
+    }
+
+    pub(super) fn values(&self) -> Values<'_> {
+        Values { stats: &self.stats, page: self.page }
+    }
+
+    /// Finds a container's record in this pass's copy. Returns the number of its tasks; none where the copy does not have all of
+    /// its cgroups.
+    pub(in crate::read) fn refresh_container(&mut self, container: &mut Container) -> Option<u64> {
+        let Container { record: known, path, .. } = container;
+        known.cgroups.resize(self.trees.len(), 0);
+        for (id, tree) in known.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
+            // The cgroups of a container are made one after the other, and not all engines make one in each tree.
+            *id = cgroup::id(tree, path).unwrap_or(0);
+        }
+        if !self.is_fresh {
+            // A pass that wants no copied value leaves what is known as it is.
+            if self.has_failed {
+                known.forget();
+            }
+            return None;
+        }
+        let primary = known.cgroups.get(self.reader.primary_tree()).copied().filter(|id| *id != 0);
+        let before = known.index.unwrap_or(u32::MAX);
+        known.index = primary.and_then(|id| self.reader.find(id, before));
+        let Some(record) = known.index.and_then(|index| self.reader.record(index)) else {
+            known.forget();
+            return None;
+        };
+        let (trees, is_whole) = known.trees_in(&record);
+        let css_mask = record.css_mask() | u64::from(trees) << u16::BITS;
+        let layout = self.layouts.iter().position(|layout| layout.css_mask == css_mask).unwrap_or_else(|| {
+            self.layouts.push(LayoutClass { css_mask, present_keys: vec![None; self.sources.len()] });
+            self.layouts.len() - 1
+        });
+        (known.trees, known.layout) = (trees, Some(layout));
+        known.digest = is_whole.then(|| (layout, record.limits()));
+        record.number(Number::Tasks).filter(|_| is_whole)
+    }
+
+    /// Fills the values of a planned file into a container's sample; false where this pass's copy does not serve for all of them.
+    pub(in crate::read) fn fill(
+        &mut self,
+        file: usize,
+        container: &mut Container,
+        labels: &mut Labels,
+        devices: &mut Devices,
+    ) -> bool {
+        let Container { record: known, sample, life, .. } = container;
+        let Some(Source::Copy { tree, keys, evidence }) = self.sources.get(file) else { return false };
+        if !self.is_fresh || !evidence.is_enough() {
+            return false;
+        }
+        let Some(present_keys) = self.present_keys(known, file) else { return false };
+        let Some(record) = known.get(&self.reader, *tree) else { return false };
+        if fill_device_table(keys) {
+            return fill_devices(&record, keys, sample, labels, devices);
+        }
+        let is_filled = self.values().fill(&record, keys, present_keys, sample);
+        if !is_filled && matches!(keys.first(), Some((_, Derivation::Stat(_)))) {
+            self.unresolved = self.unresolved.or(Some(*life));
+        }
+        is_filled
+    }
+
+    /// Whether a file that was not read this time is best left open.
+    pub(in crate::read) fn keeps_open(&self, file: usize) -> bool {
+        matches!(self.sources.get(file), Some(Source::Copy { keys, .. })
+            if keys.iter().any(|(_, derivation)| derivation.is_read_after_run()))
+    }
+
+    /// Takes in which keys a file had that was just read: copies give no other keys of such cgroups.
+    pub(in crate::read) fn learn_keys(&mut self, file: usize, container: &Container) {
+        let Some(Source::Copy { keys, .. }) = self.sources.get(file) else { return };
+        let layout = container.record.layout.filter(|_| self.is_fresh).and_then(|layout| self.layouts.get_mut(layout));
+        if let Some(present) = layout.and_then(|layout| layout.present_keys.get_mut(file)) {
+            *present = Some(keys_in(keys, &container.sample));
+        }
+    }
+
+    /// A bit for each key that a container's file has, as read of one of its layout class.
+    pub(super) fn present_keys(&self, known: &ContainerRecord, file: usize) -> Option<u64> {
+        self.layouts.get(known.layout?)?.present_keys.get(file).copied().flatten()
+    }
+}
+
+/// Whether counters can be copied on this host: tries it.
+///
+/// # Errors
+/// What it lacks, or what the kernel refused.
+pub fn can_copy(plan: &Plan, hierarchy: &Hierarchy, probes: &mut Probes, own: Own) -> Result<(), Obstacle> {
+    KernelCopy::start(plan, hierarchy, 0, probes, own).map(drop)
+}
+
+/// A bit for each key that a sample has.
+fn keys_in(keys: &[(u16, Derivation)], sample: &Sample) -> u64 {
+    let has = |(bit, (target, _)): (usize, &(u16, Derivation))| u64::from(sample.get(*target).is_some()) << bit;
+    keys.iter().enumerate().map(has).fold(0, |all, one| all | one)
+}

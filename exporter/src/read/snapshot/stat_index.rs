@@ -1,0 +1,161 @@
+//! Finds out which of the unnamed counters behind `memory.stat` is which key.
+//!
+//! The kernel numbers these counters anew with each version and configuration, and nothing that all kernels have tells how. So each
+//! comparison of a file with a copy eliminates the counters that have another value. A value other than 0 is used only
+//! once the key was seen equal to what remains for [`CONFIRMATIONS`] different values: in several containers, or while it moved.
+
+/// Different values other than 0 that were seen equal, before one is used.
+const CONFIRMATIONS: u8 = 2;
+/// Eliminations of all counters after which a key is taken to be none of them: some keys are sums of several.
+const MAX_RESTARTS: u8 = 4;
+
+/// What is known of one key.
+#[derive(Debug)]
+pub(super) struct StatIndex {
+    counters: u16,
+    /// What the file may multiply a counter by: it counts pages, bytes or events, or KiB.
+    units: [u64; 3],
+    candidates: Vec<Candidate>,
+    confirmations: u8,
+    /// The last value that was seen equal.
+    confirmed: u64,
+    /// Times that no candidate was left: a counter that rose and fell back between two readings eliminates the right one.
+    restarts: u8,
+}
+
+/// A counter that may be the key's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Candidate {
+    index: u16,
+    /// None until it was seen equal to a value other than 0.
+    unit: Option<u64>,
+}
+
+impl StatIndex {
+    /// Begins with all of `counters` as candidates. `page` is the size of a page in bytes.
+    pub(super) fn new(counters: usize, page: u64) -> Self {
+        let counters = u16::try_from(counters).unwrap_or(u16::MAX);
+        Self {
+            counters,
+            units: [page, 1, 1024],
+            candidates: all(counters),
+            confirmations: 0,
+            confirmed: 0,
+            restarts: 0,
+        }
+    }
+
+    /// The key's value in a copy whose counters `counter` gives; none where the candidates do not agree, or where it has not been
+    /// confirmed.
+    pub(super) fn value(&self, counter: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+        let mut values = self.candidates.iter().map(|candidate| candidate.value(&counter));
+        let first = values.next()??;
+        let is_known = first == 0 || self.confirmations >= CONFIRMATIONS;
+        (is_known && values.all(|value| value == Some(first))).then_some(first)
+    }
+
+    /// Eliminates the candidates that have another value than the file, which did not change while the copy was made.
+    pub(super) fn eliminate(&mut self, file: u64, counter: impl Fn(usize) -> Option<u64>) {
+        let units = self.units;
+        self.candidates.retain_mut(|candidate| {
+            let Some(count) = counter(candidate.index.into()).map(clamped) else { return false };
+            if count > 0 && candidate.unit.is_none() {
+                candidate.unit = units.into_iter().find(|unit| count.checked_mul(*unit) == Some(file));
+            }
+            candidate.value(&counter) == Some(file)
+        });
+        if self.candidates.is_empty() && self.restarts < MAX_RESTARTS {
+            let restarts = self.restarts + 1;
+            let candidates = if restarts < MAX_RESTARTS { all(self.counters) } else { Vec::new() };
+            *self = Self { candidates, restarts, confirmations: 0, confirmed: 0, ..*self };
+        } else if file > 0 && file != self.confirmed {
+            self.confirmed = file;
+            self.confirmations = self.confirmations.saturating_add(1);
+        }
+    }
+
+    /// Whether it is none of the counters.
+    pub(super) fn is_unresolvable(&self) -> bool {
+        self.candidates.is_empty()
+    }
+}
+
+impl Candidate {
+    /// None where the unit is not known. Nothing is the same in all units.
+    #[inline]
+    fn value(self, counter: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
+        match clamped(counter(self.index.into())?) {
+            0 => Some(0),
+            count => Some(count.saturating_mul(self.unit?)),
+        }
+    }
+}
+
+/// Parts of a sum that are added late may make it negative for a moment: the file shows 0 then.
+fn clamped(count: u64) -> u64 {
+    if count > u64::MAX / 2 { 0 } else { count }
+}
+
+fn all(counters: u16) -> Vec<Candidate> {
+    (0..counters).map(|index| Candidate { index, unit: None }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_RESTARTS, StatIndex};
+
+    fn counters(counters: &[u64]) -> impl Fn(usize) -> Option<u64> {
+        |index| counters.get(index).copied()
+    }
+
+    #[test]
+    fn a_value_is_used_once_it_was_seen_equal_twice() {
+        let mut anon = StatIndex::new(3, 4096);
+        assert_eq!(anon.value(counters(&[1, 2, 0])), None);
+        // The first two counters are alike here, in pages.
+        anon.eliminate(8192, counters(&[2, 2, 0]));
+        assert_eq!((anon.candidates.len(), anon.value(counters(&[2, 2, 0]))), (2, None));
+        // The same value again is no new evidence.
+        anon.eliminate(8192, counters(&[2, 2, 0]));
+        assert_eq!(anon.value(counters(&[2, 2, 0])), None);
+        anon.eliminate(4 * 4096, counters(&[4, 4, 0]));
+        assert_eq!(anon.value(counters(&[7, 7, 1])), Some(7 * 4096));
+        assert_eq!(anon.value(counters(&[7, 8, 1])), None);
+        anon.eliminate(8 * 4096, counters(&[7, 8, 1]));
+        assert_eq!((anon.candidates.len(), anon.value(counters(&[7, 9, 1]))), (1, Some(9 * 4096)));
+    }
+
+    #[test]
+    fn what_was_always_0_is_0_where_all_candidates_are() {
+        let mut swap = StatIndex::new(3, 4096);
+        swap.eliminate(0, counters(&[5, 0, 0]));
+        assert_eq!(swap.value(counters(&[9, 0, 0])), Some(0));
+        assert_eq!(swap.value(counters(&[9, 0, 3])), None);
+    }
+
+    #[test]
+    fn a_sum_of_several_is_unresolvable() {
+        let mut slab = StatIndex::new(2, 4096);
+        for _ in 0..MAX_RESTARTS {
+            assert!(!slab.is_unresolvable());
+            slab.eliminate(11, counters(&[5, 6]));
+        }
+        assert!(slab.is_unresolvable());
+        assert_eq!(slab.value(counters(&[5, 6])), None);
+    }
+
+    #[test]
+    fn what_is_below_0_is_0() {
+        let mut dirty = StatIndex::new(1, 4096);
+        dirty.eliminate(0, counters(&[0]));
+        assert_eq!(dirty.value(counters(&[2_u64.wrapping_neg()])), Some(0));
+    }
+
+    #[test]
+    fn a_unit_stays_what_it_was_first_seen_to_be() {
+        let mut key = StatIndex::new(2, 4096);
+        key.eliminate(4096, counters(&[1, 4096]));
+        key.eliminate(8192, counters(&[8, 8192]));
+        assert_eq!(key.value(counters(&[1, 3])), Some(3));
+    }
+}
