@@ -6,7 +6,7 @@ use std::{fmt, fs, io};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::facts::Obstacle;
-use super::snapshot::invalid_command;
+use super::snapshot::link::invalid_command;
 
 /// The number of the host's own user namespace (`PROC_USER_INIT_INO`), the same on every kernel since 3.8.
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";

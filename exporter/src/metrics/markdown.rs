@@ -18,13 +18,14 @@ collectors that are on by default. Limits (`container_spec_*`, `container_thread
 later, when the engine tells of an update, and otherwise every five minutes. On hosts with many containers, drops and errors
 of an interface that is an end of a veth pair are read when the host's end counts one, else every two minutes under traffic and every five
 without, and a name that was changed inside the container is noticed then; bytes and packets are those of the scrape. An interface that
-the host itself gets while hundreds of containers run may be shown up to a minute later. Everything else is read at each scrape.
+the host itself gets while hundreds of containers run may be shown up to a minute later, and the interfaces of a process that leaves the
+host's network namespace within 16 scrapes. Everything else is read at each scrape.
 
-Where snapshots stand in for files (`docker_stats_exporter_read_tier{tier=\"snapshot\"}`; see SNAPSHOTS.md), the values are those of the same
+Where snapshots stand in for files (`docker_stats_exporter_read_path{path=\"snapshot\"}`; see SNAPSHOTS.md), the values are those of the same
 files at the moment of the scrape, with two exceptions: pressure is as of the kernel's last averaging, at most two seconds before, as
-only reading the file adds it up; and `container_processes` is listed anew when the number of threads has changed,
-and at least every five minutes. A changed limit of a container that they show as a whole, as nearly all are, is in the next scrape,
-whoever changed it. While no snapshot can be taken, files are read.
+only reading the file adds it up; and `container_processes` is counted again when the number of threads has changed,
+and at least every five minutes. A changed limit is in the next scrape, whoever changed it, if a snapshot
+shows all cgroups of the container, as it does of nearly all. While no snapshot can be taken, files are read.
 ";
 
 /// The whole document.

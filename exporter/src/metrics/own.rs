@@ -36,8 +36,8 @@ pub struct Own {
     pub ebpf_map_entries: IntGaugeVec,
     /// `docker_stats_exporter_ebpf_entries_refused_total{map}`.
     pub ebpf_refused: IntCounterVec,
-    /// `docker_stats_exporter_read_tier{collector,tier}`: containers that a way of reading served in the last scrape.
-    pub read_tier: IntGaugeVec,
+    /// `docker_stats_exporter_read_path{collector,path}`: containers that were read by a path in the last scrape.
+    pub read_path: IntGaugeVec,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
 }
@@ -93,9 +93,9 @@ impl Own {
                 opts("ebpf_entries_refused_total", "Events that were not counted, as an eBPF map was full."),
                 &["map"],
             )?,
-            read_tier: IntGaugeVec::new(
-                opts("read_tier", "Containers whose values this way of reading gave in the last scrape, by collector."),
-                &["collector", "tier"],
+            read_path: IntGaugeVec::new(
+                opts("read_path", "Containers that were read by this path in the last scrape, by collector."),
+                &["collector", "path"],
             )?,
             series_dropped: IntCounterVec::new(
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
@@ -123,7 +123,7 @@ impl Own {
             Box::new(own.ebpf_program_seconds.clone()),
             Box::new(own.ebpf_map_entries.clone()),
             Box::new(own.ebpf_refused.clone()),
-            Box::new(own.read_tier.clone()),
+            Box::new(own.read_path.clone()),
             Box::new(own.series_dropped.clone()),
             Box::new(ProcessMetrics::new()?),
         ])?;

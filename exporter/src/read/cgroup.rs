@@ -1,4 +1,4 @@
-//! The pass over the files of a container's cgroup: its counters, and now and then its limits, which are slow facts and cost as much.
+//! Reads the files of a container's cgroup: its counters, and its limits where they may have changed.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use tracing::debug;
 use super::container::Container;
 use super::files::format::{lines, words};
 use super::files::limits::{Limits, LimitsVersion};
-use super::files::open_files::{Handle, Outcome, reason};
+use super::files::open_files::{FileState, Outcome, reason};
 use super::reader::Reader;
 use super::sample::parse::parse;
-use super::timing::{STAGGER_GROUPS, Timing, Ways, stagger_group, staggered};
+use super::timing::{PathsTaken, STAGGER_GROUPS, Timing, stagger_group, staggered};
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::Names;
 
@@ -53,19 +53,24 @@ impl Reader {
         container.retry_absent();
     }
 
-    /// The files of the container's cgroup.
-    pub(super) fn read_files(&mut self, container: &mut Container, wanted: CollectorSet, timing: &mut Timing) -> Ways {
-        let mut ways = Ways::default();
-        // What takes no reading is told for all at once: the clock costs as much as filling in a file's values.
+    /// Reads the files of the container's cgroup that copies do not serve.
+    pub(super) fn read_files(
+        &mut self,
+        container: &mut Container,
+        wanted: CollectorSet,
+        timing: &mut Timing,
+    ) -> PathsTaken {
+        let mut taken = PathsTaken::default();
+        // Time without reading is attributed once for all: the clock costs as much as filling a file's values.
         let mut since = CollectorSet::EMPTY;
-        let mut handles = std::mem::take(&mut container.handles);
+        let mut states = std::mem::take(&mut container.files);
         for (index, file) in self.plan.files.iter().enumerate() {
             if file.collectors.intersection(wanted).is_empty() {
                 continue;
             }
             if container.id.is_some() && self.idle_alternatives.get(index).copied().unwrap_or(false) {
-                if let Some(handle) = handles.get_mut(index) {
-                    handle.close();
+                if let Some(state) = states.get_mut(index) {
+                    state.close();
                 }
                 continue;
             }
@@ -74,36 +79,36 @@ impl Reader {
             if let Some(copy) = self.kernel_copy.as_mut().filter(|_| container.id.is_some())
                 && copy.fill(index, container, &mut self.labels, &mut self.devices)
             {
-                if let Some(handle) = handles.get_mut(index).filter(|_| !copy.keeps_open(index)) {
-                    handle.close();
+                if let Some(state) = states.get_mut(index).filter(|_| !copy.keeps_open(index)) {
+                    state.close();
                 }
-                ways.copied(file.collectors);
+                taken.copied(file.collectors);
                 since = since.with(collector);
                 continue;
             }
-            // A collector's files follow each other: one look at the clock serves them all.
+            // A collector's files follow each other: one reading of the clock serves them all.
             if since != of_this {
-                timing.lap_for(since);
+                timing.share_time_among(since);
                 since = of_this;
             }
-            if handles.is_empty() {
-                handles.resize_with(self.plan.files.len(), Handle::default);
+            if states.is_empty() {
+                states.resize_with(self.plan.files.len(), FileState::default);
             }
-            let Some(handle) = handles.get_mut(index) else { break };
-            let untried = !matches!(handle, Handle::Absent);
-            if !matches!(handle, Handle::Open(_)) {
+            let Some(state) = states.get_mut(index) else { break };
+            let is_untried = !matches!(state, FileState::Absent);
+            if !matches!(state, FileState::Open(_)) {
                 container.file_path(&file.tree, &file.name, &mut self.path);
             }
-            let mut outcome = self.files.read(handle, &self.path);
+            let mut outcome = self.files.read(state, &self.path);
             // A file that is opened each time and goes by its other name seems to have vanished under its first.
-            if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, untried) {
+            if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, is_untried) {
                 container.file_path(&file.tree, fallback, &mut self.path);
-                handle.retry();
-                outcome = self.files.read(handle, &self.path);
+                state.retry();
+                outcome = self.files.read(state, &self.path);
             }
             match outcome {
                 Outcome::Text(text) => {
-                    ways.read(file.collectors, handle);
+                    taken.read(file.collectors, state);
                     if file.is_alternative && container.id.is_none() && !counts_anything(text) {
                         // The recursive file, not the one that counts the root cgroup alone.
                         container.file_path(&file.tree, &file.name, &mut self.path);
@@ -126,10 +131,10 @@ impl Reader {
                     self.own.count_read_error(&file.name, "vanished");
                     container.file_path(&file.tree, "", &mut self.path);
                     // In a capture a file may go alone. Under a kernel it goes with its cgroup, or with a controller that
-                    // the parent hands down no more: then that is looked for again, as the limits that went with it.
+                    // the parent no longer enables: then the file is tried again, and so are the limits that went with it.
                     container.alive = !self.live || self.path.is_dir();
                     if self.live && container.alive {
-                        *handle = Handle::Absent;
+                        *state = FileState::Absent;
                         container.limits_version = None;
                     }
                 }
@@ -143,9 +148,9 @@ impl Reader {
                 break;
             }
         }
-        timing.lap_for(since);
-        container.handles = handles;
-        ways
+        timing.share_time_among(since);
+        container.files = states;
+        taken
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the reader holds of one container between two scrapes.
+//! The state of one container between two scrapes.
 
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::Instant;
 use crate::discover::{ContainerId, cgroup};
 use crate::ebpf::Holder;
 use crate::name::{Meta, Names};
-use crate::read::disk::root::Place;
+use crate::read::disk::root::RootDevice;
 use crate::read::files::format::Device;
 use crate::read::files::limits::{Limits, LimitsVersion};
-use crate::read::files::open_files::{Counted, Files, Handle};
+use crate::read::files::open_files::{FdPermit, FileState, Files};
 use crate::read::network::interfaces::Interfaces;
 use crate::read::network::sockets::SocketState;
 use crate::read::plan::Plan;
@@ -20,13 +20,12 @@ use crate::read::snapshot::record::ContainerRecord;
 
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Container {
     /// Its id; none for the host as a whole.
     pub id: Option<ContainerId>,
     /// Whether what the engine says of the id is about this cgroup.
     pub named: bool,
-    /// Which of its lives this is: no other container that the reader ever had has the number.
+    /// A number that no other container of the reader ever had.
     pub life: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
@@ -40,30 +39,30 @@ pub struct Container {
     pub(super) limits_version: Option<LimitsVersion>,
     /// When it was first visited.
     pub(super) first_seen: Option<Instant>,
-    /// Of each planned file; none at all while no file is read.
-    pub(super) handles: Vec<Handle>,
-    pub(super) procs: Handle,
-    /// Which of the searched trees lists its processes.
+    /// Of each planned file; empty while no file is read.
+    pub(super) files: Vec<FileState>,
+    pub(super) procs: FileState,
+    /// The searched tree that lists its processes.
     pub(super) home: usize,
     /// Its directory in that tree, to count the cgroups below it.
-    pub(super) directory: Option<(File, Counted)>,
+    pub(super) directory: Option<(File, FdPermit)>,
     pub(super) process: Option<Process>,
     /// Its interfaces, as last read.
     pub(super) interfaces: Interfaces,
     pub(super) sockets: SocketState,
-    /// Where its root is; asked once.
-    pub(super) disk: Option<Place>,
-    /// Its filesystem has once not answered in time.
+    /// The device of its root; found once.
+    pub(super) disk: Option<RootDevice>,
+    /// Whether its filesystem ever failed to answer in time.
     pub(super) disk_has_hung: bool,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
     /// Their number, where all could be listed.
     pub(super) process_count: Option<u64>,
-    /// Devices whose values come from the probe, as the files told nothing when it was first seen to use them.
+    /// Devices whose values come from the eBPF program: the files had none when it was first seen to use them.
     pub(super) probe_fed: Vec<Device>,
     /// Where copies of the kernel's counters have it.
     pub(super) record: ContainerRecord,
-    /// How many tasks it had when its processes were last listed, and when they are listed anew at the latest.
+    /// Its number of tasks when its processes were last listed, and when they are listed again at the latest.
     pub(super) listed: Option<(u64, Instant)>,
 }
 
@@ -79,8 +78,8 @@ impl Container {
             alive: true,
             limits_version: None,
             first_seen: None,
-            handles: Vec::new(),
-            procs: Handle::New,
+            files: Vec::new(),
+            procs: FileState::New,
             home: 0,
             directory: None,
             process: None,
@@ -104,32 +103,32 @@ impl Container {
         path.push(name);
     }
 
-    /// Whether there are cgroups below its own: told by its directory's link count, where the file system keeps one.
+    /// Whether there are cgroups below its own, by its directory's link count, where the file system has one.
     pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
         if let Some((directory, _)) = &self.directory {
             return !is_leaf(directory.metadata());
         }
         self.file_path(tree, "", path);
-        let Some(counted) = files.count() else { return !is_leaf(path.metadata()) };
-        self.directory = File::open(path.as_path()).ok().map(|directory| (directory, counted));
+        let Some(permit) = files.permit() else { return !is_leaf(path.metadata()) };
+        self.directory = File::open(path.as_path()).ok().map(|directory| (directory, permit));
         !self.directory.as_ref().is_some_and(|(directory, _)| is_leaf(directory.metadata()))
     }
 
-    /// Whether no process was seen in it in the last pass that looked for some.
+    /// Whether no process was seen in it when its processes were last listed.
     #[must_use]
     pub fn seems_empty(&self) -> bool {
         self.pids.is_empty()
     }
 
-    /// What the engine says of it.
+    /// What the engine reports of it.
     pub(super) fn meta<'a>(&self, names: &'a Names) -> Option<&'a Meta> {
         let id = self.id.filter(|_| self.named)?;
         names.containers.get(&id).map(|meta| &**meta)
     }
 
-    /// Absent files are looked for again: some appear later than the directory, or with a controller that is enabled.
+    /// Has absent files tried again: some appear later than the directory, or with a controller that is enabled.
     pub(super) fn retry_absent(&mut self) {
-        self.handles.iter_mut().chain([&mut self.procs]).for_each(Handle::retry);
+        self.files.iter_mut().chain([&mut self.procs]).for_each(FileState::retry);
     }
 }
 
@@ -137,7 +136,7 @@ fn is_leaf(directory: std::io::Result<Metadata>) -> bool {
     directory.is_ok_and(|metadata| cgroup::is_leaf(&metadata))
 }
 
-/// The containers, as the programs are told of them.
+/// The containers, as the eBPF programs know them.
 pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = Holder<'_>> + Clone {
     containers
         .iter()
@@ -149,7 +148,7 @@ mod tests {
     use super::{Container, Files, Plan};
 
     #[test]
-    fn the_directory_counts_among_the_kept_descriptors() {
+    fn the_directory_counts_among_the_held_descriptors() {
         let tree = tempfile::tempdir().unwrap();
         let mut files = Files::new(true);
         let mut container = Container::new(None, 0, "/".to_owned(), &Plan::default());

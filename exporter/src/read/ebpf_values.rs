@@ -1,4 +1,4 @@
-//! What eBPF programs have counted into the samples, and into the files' columns where the files tell nothing.
+//! Fills samples with what eBPF programs have counted, and the files' columns where the files have nothing.
 
 use std::time::Instant;
 
@@ -13,16 +13,16 @@ use crate::read::sample::{LabelId, Table};
 use crate::read::timing::Timing;
 
 impl Reader {
-    /// Has the programs' maps read for all containers.
-    pub(super) fn read_probes(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+    /// Reads the programs' maps for all containers.
+    pub(super) fn read_ebpf_maps(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         let Some(probes) = &mut self.probes else { return };
         let mut last = Collector::EbpfNetwork;
         probes.read(pass.collectors, holders(&self.containers), now, |collector| {
-            timing.lap(collector);
+            timing.attribute_time_to(collector);
             last = collector;
         });
         probes.publish(&self.own);
-        timing.lap(last);
+        timing.attribute_time_to(last);
     }
 
     /// Begins a pass over the devices. What was counted of a disk that is gone is not counted for the next of its number.
@@ -40,31 +40,31 @@ impl Reader {
         }
     }
 
-    /// Puts a container's share into its sample, after its files.
-    pub(super) fn fill_probed(&mut self, place: usize, container: &mut Container, timing: &mut Timing) {
+    /// Fills a container's counters into its sample, after its files.
+    pub(super) fn fill_ebpf_values(&mut self, index: usize, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
-        let share = probes.share(place, id);
+        let share = probes.share(index, id);
         for (what, slot) in &self.plan.probes {
             if let Some(value) = share.value(*what) {
                 container.sample.set(*slot, value);
             }
         }
         if !self.plan.probes.is_empty() {
-            timing.lap(Collector::EbpfNetwork);
+            timing.attribute_time_to(Collector::EbpfNetwork);
         }
-        // One collector's follow each other: a look at the clock serves them all.
+        // One collector's follow each other: one reading of the clock serves them all.
         let mut timed = None;
-        for (what, place) in &self.plan.histograms {
+        for (what, index) in &self.plan.histograms {
             let collector = if *what == Probed::RunQueueLatency { Collector::EbpfSched } else { Collector::EbpfBlkio };
             if let Some(before) = timed.replace(collector).filter(|before| *before != collector) {
-                timing.lap(before);
+                timing.attribute_time_to(before);
             }
             if let Some(histogram) = share.histogram(*what) {
-                container.sample.set_histogram(*place, histogram);
+                container.sample.set_histogram(*index, histogram);
             }
         }
         if let Some(timed) = timed {
-            timing.lap(timed);
+            timing.attribute_time_to(timed);
         }
         let is_fed = share.has_blocks() || !container.probe_fed.is_empty();
         if !is_fed || (self.plan.blocks.is_empty() && self.plan.fills.is_empty()) {
@@ -83,17 +83,17 @@ impl Reader {
         self.block_uses = uses;
         // Where only the files' families are wanted, it is theirs.
         let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
-        timing.lap(of);
+        timing.attribute_time_to(of);
     }
 }
 
 /// Fills the table of devices: the columns of the programs' own families, and those of the files' families for devices
-/// that the files do not tell of.
+/// that the files do not have.
 ///
 /// Which source a device has is decided when the container is first seen to use it, and stays (`probe_fed`): the two begin
 /// to count at different times, so that a change would be a jump. The probe's values are older than the files': what it
-/// has seen, files that count have counted, too. On v2 (`one_tree`) files that tell of any device tell of all that there
-/// are to tell of: what the probe sees beside are the parts that such a device is made of.
+/// has seen, files that count have counted, too. On v2 (`one_tree`) files that have any device have all: what the probe sees beside are
+/// the devices that such a device is made of.
 fn fill(
     plan: &Plan,
     uses: &[BlockUse],
@@ -102,17 +102,17 @@ fn fill(
     table: &mut Table,
     mut label: impl FnMut(Device) -> LabelId,
 ) {
-    let told = |table: &Table, key: Option<LabelId>| {
+    let has_values = |table: &Table, key: Option<LabelId>| {
         plan.fills.iter().any(|(.., column)| match key {
             Some(key) => table.get(key, *column).is_some(),
             None => table.column(*column).next().is_some(),
         })
     };
-    let files_tell_all = one_tree && told(table, None);
+    let files_have_all = one_tree && has_values(table, None);
     for one in uses {
         let device = Device { major: one.major, minor: one.minor };
         let key = label(device);
-        if !plan.fills.is_empty() && !probe_fed.contains(&device) && !files_tell_all && !told(table, Some(key)) {
+        if !plan.fills.is_empty() && !probe_fed.contains(&device) && !files_have_all && !has_values(table, Some(key)) {
             probe_fed.push(device);
         }
     }
@@ -156,7 +156,7 @@ mod tests {
         BlockUse { major, minor, operation, bytes, operations: 1 }
     }
 
-    /// One pass: what the files tell, and what the probe has counted. Gives the three columns of a device.
+    /// One pass: what the files have, and what the probe has counted. Returns the three columns of a device.
     fn pass(
         files: &[(Device, u64)],
         uses: &[BlockUse],
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(pass(&[], &[read(DISK, 400)], false, fed, DISK), [Some(400), Some(400), Some(0)]);
         // Somebody sets a limit: the files begin to count, from 0. The series must not fall.
         assert_eq!(pass(&[(DISK, 7)], &[read(DISK, 450)], false, fed, DISK), [Some(450), Some(450), Some(0)]);
-        // The same container's other device is told of from the start.
+        // The files have the same container's other device from the start.
         let both = [read(DISK, 450), read(OTHER, 90)];
         assert_eq!(pass(&[(DISK, 7), (OTHER, 99)], &both, false, fed, OTHER), [Some(90), Some(99), None]);
     }

@@ -1,4 +1,4 @@
-//! The engine's stats answer into a sample, by the same plan that says what the rows want.
+//! Fills a sample from the engine's stats answer, by the plan that says what the rows need.
 
 use std::path::Path;
 
@@ -30,12 +30,12 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
     for (pointer, dimension, column) in &plan.json_lists {
         let numbers = stats.pointer(pointer).and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_u64);
         let online = stats.pointer("/cpu_stats/online_cpus").and_then(Json::as_u64).unwrap_or(u64::MAX);
-        for (place, value) in numbers.enumerate() {
+        for (index, value) in numbers.enumerate() {
             // The engine lists all CPUs that there may ever be.
-            if value == 0 && place as u64 >= online {
+            if value == 0 && index as u64 >= online {
                 continue;
             }
-            let label = if *dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
+            let label = if *dimension == Dimension::Cpu { format!("cpu{index:02}") } else { index.to_string() };
             let key = labels.of_mut(*dimension).label(label.as_bytes());
             sample.table_mut(*dimension).set(key, *column, value);
         }
@@ -43,7 +43,7 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
     fill_networks(plan, stats, sample, labels);
 }
 
-/// Fills the host's sample with what no engine tells of it: its interfaces.
+/// Fills the host's sample with its interfaces, which no engine reports.
 pub fn fill_host(plan: &Plan, procfs: &Path, sample: &mut Sample, labels: &mut Labels) {
     sample.clear();
     if let Some(text) = interfaces(procfs) {

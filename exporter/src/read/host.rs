@@ -1,4 +1,4 @@
-//! The host as a whole: `/proc/stat`, `/proc/meminfo` and `/proc/pressure`, for what the root cgroup has no file for; and the
+//! The host as a whole: what the root cgroup has no file for, from `/proc/stat`, `/proc/meminfo` and `/proc/pressure`; and the
 //! machine's facts.
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ impl Machine {
     pub fn read(procfs: &Path, own: &Own) -> Self {
         let (processors, malformed) = processors(&read(procfs, "cpuinfo", own));
         count_malformed("cpuinfo", malformed, own);
-        // The host's, where we may look into its root; else ours, which is none in our own image; a capture's host is another one.
+        // The host's, where its root can be read; else ours, which our own image does not have. A capture is of another host.
         let ours = |_| if procfs == Path::new("/proc") { std::fs::read("/etc/os-release") } else { Ok(Vec::new()) };
         let release = std::fs::read(procfs.join("1/root/etc/os-release")).or_else(ours).unwrap_or_default();
         Self {
@@ -68,7 +68,7 @@ fn pretty_name(release: &str) -> String {
     value.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-/// What `/proc` says of the host as a whole.
+/// Facts of the host as a whole, from `/proc`.
 #[derive(Debug, Default)]
 pub struct HostFacts {
     /// Procfs of the containers' host; none where that is another one than ours.
@@ -86,7 +86,7 @@ struct CpuTime {
     is_known: bool,
 }
 
-/// How far a counter of `/proc/stat` may fall without having begun anew: the kernel corrects itself by single ticks.
+/// Ticks by which a counter of `/proc/stat` may fall without a restart: the kernel corrects itself by single ticks.
 const CORRECTION_TICKS: u64 = 100;
 
 impl CpuTime {
@@ -118,7 +118,7 @@ impl CpuTime {
 }
 
 impl HostFacts {
-    /// The facts that this procfs tells, once they are read.
+    /// The facts of this procfs, empty until they are read.
     #[must_use]
     pub fn new(procfs: Option<PathBuf>) -> Self {
         Self { procfs, ..Self::default() }
@@ -178,12 +178,12 @@ impl HostFacts {
     }
 }
 
-/// Where a procfs tells of the host's interfaces, best first: beside its processes stand those of whoever reads it.
+/// Files of a procfs with the host's interfaces, best first. `net/dev` has those of the reading process.
 pub(super) const NET_DEV: [&str; 2] = ["1/net/dev", "net/dev"];
 
 /// The host's `net/dev`. None where procfs shows the processes of another pid namespace: process 1 is not the host's there.
 pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
-    if is_live(procfs) && !is_host_s(procfs) {
+    if is_live(procfs) && !is_of_host(procfs) {
         return None;
     }
     NET_DEV.into_iter().find_map(|name| std::fs::read(procfs.join(name)).ok())
@@ -196,7 +196,7 @@ pub(super) fn is_live(procfs: &Path) -> bool {
 
 /// Whether a live procfs is that of the host's pid namespace: process 2 is the parent of the host's kernel threads, and no other
 /// namespace has one.
-pub(super) fn is_host_s(procfs: &Path) -> bool {
+pub(super) fn is_of_host(procfs: &Path) -> bool {
     std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_procfs_that_hides_processes_is_told_with_what_helps() {
+    fn a_procfs_that_hides_processes_is_reported_with_a_hint() {
         let parse = |options: &str| {
             let text = format!(
                 "1 0 0:5 / /proc rw - proc proc rw,hidepid=1\nodd\n22 1 0:21 / /proc rw - proc proc {options}\n"

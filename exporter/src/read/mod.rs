@@ -25,7 +25,7 @@ pub use engine_stats::{fill_from_stats, fill_host};
 pub use files::limits::Limits;
 pub use files::open_files::Files;
 pub use host::{HiddenProcesses, HostFacts, Machine};
-pub use network::host_netns::{Refusal, can_dump_links};
+pub use network::host_netns::{LinkError, can_dump_links};
 pub use plan::planner::{for_api, for_cgroups};
 pub use plan::{Plan, PlannedFile, Row, Value};
 pub use reader::{Pass, Progress, Reader};

@@ -1,4 +1,4 @@
-//! The pass.
+//! The reader of one host, and its pass over all containers.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use crate::read::files::open_files::Files;
 use crate::read::network::namespaces::{HostInterfaces, Namespaces};
 use crate::read::network::real_interfaces::RealInterfaces;
 use crate::read::network::sockets::{SocketTurns, Sockets};
-use crate::read::network::veth_peers::Links;
+use crate::read::network::veth_peers::VethPeers;
 use crate::read::plan::Plan;
 use crate::read::sample::Labels;
 use crate::read::sample::devices::Devices;
 use crate::read::snapshot::KernelCopy;
-use crate::read::timing::{Tiers, Timing};
+use crate::read::timing::{ReadPaths, Timing};
 
 /// Reads the containers of one host.
 #[derive(Debug)]
@@ -32,35 +32,35 @@ pub struct Reader {
     pub(super) labels: Labels,
     pub(super) devices: Devices,
     pub(super) containers: Vec<Container>,
-    /// Containers taken in so far.
+    /// Containers added so far.
     lives: u64,
     host: Container,
     pub(super) own: Own,
     pub(super) probes: Option<Probes>,
-    /// Serves in place of files, where this host allows it.
+    /// Serves in index of files, where this host allows it.
     pub(super) kernel_copy: Option<KernelCopy>,
     /// Of each planned file whether it is an alternative that counted nothing for the root cgroup, and so for no container.
     pub(super) idle_alternatives: Vec<bool>,
     /// Room for one container's block I/O.
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
-    pub(super) links: Links,
+    pub(super) links: VethPeers,
     pub(super) sockets: Sockets,
     pub(super) measure: Measure,
     pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
-    /// Whether procfs is surely the host's: its kernel threads are in it. A capture is taken at its word.
-    pub(super) host_pids: bool,
-    /// Collectors whose shortcoming on this host has been told: once is enough.
-    pub(super) told: CollectorSet,
-    pub(super) tiers: Tiers,
+    /// Whether procfs is the host's: it shows kernel threads. A capture is accepted.
+    pub(super) is_host_pidns: bool,
+    /// Collectors whose failure on this host was logged: once is enough.
+    pub(super) logged: CollectorSet,
+    pub(super) read_paths: ReadPaths,
 }
 
 /// What is asked of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass<'a> {
-    /// The collectors whose values are wanted.
+    /// The collectors to read.
     pub collectors: CollectorSet,
     /// What the engine says of the containers.
     pub names: &'a Names,
@@ -95,7 +95,7 @@ impl Reader {
             devices: Devices::new(Some(procfs), own.clone()),
             containers: Vec::new(),
             lives: 0,
-            links: Links::new(procfs, live, own.clone()),
+            links: VethPeers::new(procfs, live, own.clone()),
             sockets: Sockets::default(),
             measure: Measure::default(),
             host_interfaces: None,
@@ -107,9 +107,9 @@ impl Reader {
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            host_pids: !live || crate::read::host::is_host_s(procfs),
-            told: CollectorSet::EMPTY,
-            tiers: Tiers::default(),
+            is_host_pidns: !live || crate::read::host::is_of_host(procfs),
+            logged: CollectorSet::EMPTY,
+            read_paths: ReadPaths::default(),
         }
     }
 
@@ -128,7 +128,7 @@ impl Reader {
     /// Whether v1 lists all processes of a container: it leaves those of other pid namespaces out.
     #[must_use]
     pub fn lists_all(&self) -> bool {
-        self.host_pids
+        self.is_host_pidns
     }
 
     /// The trees that are read.
@@ -143,7 +143,7 @@ impl Reader {
         &self.labels
     }
 
-    /// Takes new containers in and lets ended ones go.
+    /// Adds new containers and removes ended ones.
     pub fn apply(&mut self, changes: Changes) {
         if changes.added.is_empty() && changes.removed.is_empty() {
             return;
@@ -164,7 +164,7 @@ impl Reader {
         }
     }
 
-    /// Lets go of containers whose files have vanished under the last pass, and tells which.
+    /// Removes the containers whose files vanished during the last pass. Returns their ids.
     pub fn drop_ended(&mut self) -> Vec<ContainerId> {
         let mut ended = Vec::new();
         self.containers.retain(|container| {
@@ -176,14 +176,14 @@ impl Reader {
         ended
     }
 
-    /// Limits of this container are read anew with the next pass.
+    /// Has this container's limits read again in the next pass.
     pub fn limits_changed(&mut self, id: ContainerId) {
         if let Some(container) = self.containers.iter_mut().find(|container| container.id == Some(id)) {
             container.limits_version = None;
         }
     }
 
-    /// Reads everything that is wanted of every container and of the host, as far as the deadline allows.
+    /// Reads all containers and the host, as far as the deadline allows.
     pub fn read(&mut self, pass: Pass<'_>, now: Instant) -> Timing {
         let mut progress = self.begin(pass, now);
         self.advance(&mut progress, pass);
@@ -198,7 +198,7 @@ impl Reader {
         }
         self.namespaces.begin(&self.procfs, self.live, self.containers.len());
         self.measure.begin();
-        self.read_probes(pass, now, &mut timing);
+        self.read_ebpf_maps(pass, now, &mut timing);
         self.begin_devices();
         let mut containers = std::mem::take(&mut self.containers);
         self.copy_counters(&mut containers, pass, &mut timing);
@@ -253,49 +253,49 @@ impl Reader {
         }
         let own = std::process::id();
         let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
-        let foreign = !self.host_pids && !self.namespaces.visible && others();
-        if foreign && pass.collectors.has(Collector::Network) {
-            self.tell_foreign(&mut timing);
+        let no_host_pidns = !self.is_host_pidns && !self.namespaces.host_pidns_visible && others();
+        if no_host_pidns && pass.collectors.has(Collector::Network) {
+            self.report_hidden_processes(&mut timing);
         }
-        self.tiers.publish(&self.own);
-        self.read_host(pass, foreign, progress.now, &mut timing);
+        self.read_paths.publish(&self.own);
+        self.read_host(pass, no_host_pidns, progress.now, &mut timing);
         timing
     }
 
     fn read_container(
         &mut self,
         containers: &mut [Container],
-        place: usize,
+        index: usize,
         pass: Pass<'_>,
         now: Instant,
         timing: &mut Timing,
     ) {
-        let Some(container) = containers.get_mut(place) else { return };
+        let Some(container) = containers.get_mut(index) else { return };
         container.sample.clear();
         let tasks = self.kernel_copy.as_mut().and_then(|copy| copy.refresh_container(container));
         self.refresh_limits(container, pass.names, now);
-        let ways = self.read_files(container, pass.collectors, timing);
-        self.tiers.count(ways);
-        self.fill_probed(place, container, timing);
+        let taken = self.read_files(container, pass.collectors, timing);
+        self.read_paths.count(taken);
+        self.fill_ebpf_values(index, container, timing);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
         if container.alive && by_process.into_iter().any(wants) {
             self.list_processes(container, pass, tasks, now);
-            timing.lap(Collector::Pids);
+            timing.attribute_time_to(Collector::Pids);
             if wants(Collector::Network) || wants(Collector::Tcp) {
-                self.report_network(containers, place, pass);
-                timing.lap(Collector::Network);
+                self.report_network(containers, index, pass);
+                timing.attribute_time_to(Collector::Network);
             }
-            let Some(container) = containers.get_mut(place) else { return };
+            let Some(container) = containers.get_mut(index) else { return };
             if wants(Collector::Process) {
                 self.read_descriptors(container, timing);
-                timing.lap(Collector::Process);
+                timing.attribute_time_to(Collector::Process);
             }
             if wants(Collector::Disk) {
-                self.begin_disk(container, place, pass.names, timing);
-                timing.lap(Collector::Disk);
+                self.begin_disk(container, index, pass.names, timing);
+                timing.attribute_time_to(Collector::Disk);
             }
-            container.process.take_if(|process| process.counted.is_none());
+            container.process.take_if(|process| process.permit.is_none());
         }
     }
 
@@ -311,14 +311,14 @@ impl Reader {
     }
 
     /// The root cgroup's own files, and the host's interfaces.
-    fn read_host(&mut self, pass: Pass<'_>, foreign: bool, now: Instant, timing: &mut Timing) {
+    fn read_host(&mut self, pass: Pass<'_>, no_host_pidns: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
         self.idle_alternatives.clear();
         self.read_files(&mut host, pass.collectors, timing);
-        if pass.collectors.has(Collector::Network) && !foreign {
+        if pass.collectors.has(Collector::Network) && !no_host_pidns {
             self.read_host_network(&mut host, now);
-            timing.lap(Collector::Network);
+            timing.attribute_time_to(Collector::Network);
         }
         host.alive = true;
         self.host = host;
@@ -329,10 +329,10 @@ impl Reader {
         self.own.count_read_error(file, reason);
     }
 
-    /// Whether a shortcoming of this collector has not been told yet.
+    /// Whether no failure of this collector was logged yet.
     pub(super) fn is_first(&mut self, collector: Collector) -> bool {
-        let first = !self.told.has(collector);
-        self.told = self.told.with(collector);
+        let first = !self.logged.has(collector);
+        self.logged = self.logged.with(collector);
         first
     }
 }

@@ -1,8 +1,8 @@
-//! Time per collector.
+//! Time per collector and the paths by which containers were read, for our own metrics; and who reads when, of what is read rarely.
 
 use std::time::{Duration, Instant};
 
-use super::files::open_files::Handle;
+use super::files::open_files::FileState;
 use crate::metrics::{Collector, CollectorSet, Own};
 
 /// Groups of containers of which something is read again in different scrapes.
@@ -18,17 +18,17 @@ pub(super) fn staggered(interval: Duration, group: u32) -> Duration {
     interval * (STAGGER_GROUPS + group) / (2 * STAGGER_GROUPS)
 }
 
-/// Time per collector, and who did not finish.
+/// Time per collector, and which collectors failed.
 #[derive(Clone, Debug)]
 pub struct Timing {
     spent: [Duration; Collector::ALL.len()],
     failed: CollectorSet,
-    /// When the clock was last looked at: what is done from then on is still nobody's.
+    /// When the clock was last read: time since then is not attributed yet.
     last: Instant,
 }
 
 impl Timing {
-    /// Nobody has taken any time yet; the clock runs from now on.
+    /// Starts the clock, with no time attributed.
     #[must_use]
     pub fn start() -> Self {
         Self { spent: Default::default(), failed: CollectorSet::EMPTY, last: Instant::now() }
@@ -59,25 +59,25 @@ impl Timing {
         }
     }
 
-    /// The time since the clock was last looked at is a collector's. One look serves two that follow each other: per
+    /// Attributes the time since the clock was last read to a collector. One reading ends one span and begins the next: per
     /// container and scrape there are a dozen.
-    pub(super) fn lap(&mut self, collector: Collector) {
+    pub(super) fn attribute_time_to(&mut self, collector: Collector) {
         let spent = self.since_last();
         self.add(collector, spent);
     }
 
-    /// The same for what is done for several: each has an equal part. What is done for none is of no collector.
-    pub(super) fn lap_for(&mut self, collectors: CollectorSet) {
+    /// Attributes that time to several collectors in equal shares; to none where the set is empty.
+    pub(super) fn share_time_among(&mut self, collectors: CollectorSet) {
         let share = self.since_last() / u32::try_from(collectors.iter().count()).unwrap_or(1).max(1);
         collectors.iter().for_each(|collector| self.add(collector, share));
     }
 
-    /// When the clock was last looked at.
+    /// When the clock was last read.
     pub(super) fn last(&self) -> Instant {
         self.last
     }
 
-    /// What was done since the clock was last looked at is nobody's: the pass stood still.
+    /// Restarts the clock after a pause: the time since it was last read is attributed to no collector.
     pub(super) fn resume(&mut self) {
         self.last = Instant::now();
     }
@@ -93,52 +93,52 @@ impl Timing {
     }
 }
 
-/// Ways of reading a container's files, the cheapest first.
-const TIERS: [&str; 3] = ["snapshot", "kept", "opened"];
+/// Paths by which a container's files are read, the cheapest first: the values of the label `path`.
+const PATHS: [&str; 3] = ["snapshot", "open_file", "reopened_file"];
 
-/// Containers by collector and tier.
+/// Containers by collector and path.
 #[derive(Debug, Default)]
-pub(super) struct Tiers([[i64; TIERS.len()]; Collector::ALL.len()]);
+pub(super) struct ReadPaths([[i64; PATHS.len()]; Collector::ALL.len()]);
 
-/// The collectors that were served in each way, of one container.
+/// The collectors that were served by each path, of one container.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ways([CollectorSet; TIERS.len()]);
+pub(super) struct PathsTaken([CollectorSet; PATHS.len()]);
 
-impl Ways {
-    /// A file was not read: its values came from a snapshot.
+impl PathsTaken {
+    /// Records that a file's values came from a snapshot.
     pub(super) fn copied(&mut self, collectors: CollectorSet) {
         let [copied, ..] = &mut self.0;
         *copied = copied.union(collectors);
     }
 
-    /// A file was read.
-    pub(super) fn read(&mut self, collectors: CollectorSet, handle: &Handle) {
-        let [_, kept, opened] = &mut self.0;
-        let way = if matches!(handle, Handle::Reopened) { opened } else { kept };
-        *way = way.union(collectors);
+    /// Records that a file was read.
+    pub(super) fn read(&mut self, collectors: CollectorSet, file: &FileState) {
+        let [_, open, reopened] = &mut self.0;
+        let path = if matches!(file, FileState::Reopened) { reopened } else { open };
+        *path = path.union(collectors);
     }
 }
 
-impl Tiers {
-    /// A container counts for the dearest way that any of a collector's files took.
-    pub(super) fn count(&mut self, ways: Ways) {
-        let [copied, kept, opened] = ways.0;
-        for collector in copied.union(kept).union(opened).iter() {
-            let tier = if opened.has(collector) { 2 } else { usize::from(kept.has(collector)) };
-            if let Some(count) = self.0.get_mut(collector.index()).and_then(|tiers| tiers.get_mut(tier)) {
+impl ReadPaths {
+    /// Counts a container, for each collector under the costliest path of its files.
+    pub(super) fn count(&mut self, taken: PathsTaken) {
+        let [copied, open, reopened] = taken.0;
+        for collector in copied.union(open).union(reopened).iter() {
+            let path = if reopened.has(collector) { 2 } else { usize::from(open.has(collector)) };
+            if let Some(count) = self.0.get_mut(collector.index()).and_then(|paths| paths.get_mut(path)) {
                 *count += 1;
             }
         }
     }
 
-    /// Tells, and begins anew.
+    /// Sets our own metrics, and starts over.
     pub(super) fn publish(&mut self, own: &Own) {
         for (collector, counts) in Collector::ALL.iter().zip(std::mem::take(self).0) {
-            if counts == [0; TIERS.len()] {
+            if counts == [0; PATHS.len()] {
                 continue;
             }
-            for (tier, count) in TIERS.iter().zip(counts) {
-                own.read_tier.with_label_values(&[collector.name(), tier]).set(count);
+            for (path, count) in PATHS.iter().zip(counts) {
+                own.read_path.with_label_values(&[collector.name(), path]).set(count);
             }
         }
     }
@@ -146,22 +146,25 @@ impl Tiers {
 
 #[cfg(test)]
 mod tests {
-    use super::{Handle, Tiers, Ways};
+    use super::{FileState, PathsTaken, ReadPaths};
     use crate::metrics::{Collector, CollectorSet, Own};
 
     #[test]
-    fn the_dearest_way_counts() {
+    fn the_costliest_path_counts() {
         let set = |collector| CollectorSet::EMPTY.with(collector);
-        let mut ways = Ways::default();
-        ways.copied(set(Collector::Cpu).with(Collector::Memory));
-        ways.read(set(Collector::Memory), &Handle::New);
-        ways.read(set(Collector::Blkio), &Handle::Reopened);
+        let mut taken = PathsTaken::default();
+        taken.copied(set(Collector::Cpu).with(Collector::Memory));
+        taken.read(set(Collector::Memory), &FileState::New);
+        taken.read(set(Collector::Blkio), &FileState::Reopened);
         let own = Own::new().unwrap();
-        let mut tiers = Tiers::default();
-        tiers.count(ways);
-        tiers.publish(&own);
-        let told = |collector: &str, tier: &str| own.read_tier.with_label_values(&[collector, tier]).get();
-        assert_eq!([told("cpu", "snapshot"), told("cpu", "kept")], [1, 0]);
-        assert_eq!([told("memory", "snapshot"), told("memory", "kept"), told("blkio", "opened")], [0, 1, 1]);
+        let mut paths = ReadPaths::default();
+        paths.count(taken);
+        paths.publish(&own);
+        let count = |collector: &str, path: &str| own.read_path.with_label_values(&[collector, path]).get();
+        assert_eq!([count("cpu", "snapshot"), count("cpu", "open_file")], [1, 0]);
+        assert_eq!(
+            [count("memory", "snapshot"), count("memory", "open_file"), count("blkio", "reopened_file")],
+            [0, 1, 1]
+        );
     }
 }

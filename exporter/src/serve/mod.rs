@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use bind::{BindError, Refusal, bind};
+pub use bind::{BindError, LinkError, bind};
 
 use crate::metrics::CollectorSet;
 use crate::scrape::Scrape;

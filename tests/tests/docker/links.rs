@@ -132,8 +132,8 @@ impl<'e> Host<'e> {
 }
 
 fn served(exposition: &Exposition) -> Result<usize> {
-    let labels = [("collector", "network"), ("tier", "links")];
-    Ok(usize::try_from(exposition.integer("docker_stats_exporter_read_tier", &labels)?)?)
+    let labels = [("collector", "network"), ("path", "veth_peers")];
+    Ok(usize::try_from(exposition.integer("docker_stats_exporter_read_path", &labels)?)?)
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

@@ -12,7 +12,7 @@ use exporter_tests::{Container, Engine, Exporter, Exposition, wait};
 
 use super::SOON;
 
-const TIER: &str = "docker_stats_exporter_read_tier";
+const READ_PATH: &str = "docker_stats_exporter_read_path";
 const ERRORS: &str = "docker_stats_exporter_read_errors_total";
 /// What snapshots serve on every kind of host. Block I/O of v1 is read where there is any, and so is `memory.stat` until its
 /// counters are known.
@@ -82,8 +82,8 @@ fn served(exposition: &Exposition, collector: &str) -> Result<i128> {
     by(exposition, collector, "snapshot")
 }
 
-fn by(exposition: &Exposition, collector: &str, tier: &str) -> Result<i128> {
-    exposition.integer(TIER, &[("collector", collector), ("tier", tier)])
+fn by(exposition: &Exposition, collector: &str, path: &str) -> Result<i128> {
+    exposition.integer(READ_PATH, &[("collector", collector), ("path", path)])
 }
 
 /// On cgroup v2 user and system time of a container that has run are those of its `cpu.stat`, which the kernel rounds.
@@ -96,7 +96,7 @@ fn warmed_up(exporter: &Exporter, containers: i128) -> Result<Exposition> {
     let mut last = take(exporter)?;
     for _ in 0..PASSES {
         let all_served = SERVED.iter().all(|collector| {
-            let by_file = if may_read_file(collector) { by(&last, collector, "kept").unwrap_or(0) } else { 0 };
+            let by_file = if may_read_file(collector) { by(&last, collector, "open_file").unwrap_or(0) } else { 0 };
             served(&last, collector).is_ok_and(|served| served + by_file >= containers)
         });
         if all_served {
@@ -104,7 +104,7 @@ fn warmed_up(exporter: &Exporter, containers: i128) -> Result<Exposition> {
         }
         last = take(exporter)?;
     }
-    let lines: Vec<&str> = last.text.lines().filter(|line| line.starts_with(TIER)).collect();
+    let lines: Vec<&str> = last.text.lines().filter(|line| line.starts_with(READ_PATH)).collect();
     bail!("snapshots do not serve {containers} containers: {lines:?}; the exporter said {}", exporter.stderr())
 }
 
@@ -259,7 +259,7 @@ fn the_first_scrape_has_every_value_of_all_though_files_of_a_few_are_read() {
     let all = first.select("container_cpu_usage_seconds_total", &[]).len();
     let others = i128::try_from(all - bare.ids.len()).unwrap();
     for collector in SERVED.into_iter().filter(|collector| !may_read_file(collector)) {
-        let by_file = by(&first, collector, "kept").unwrap();
+        let by_file = by(&first, collector, "open_file").unwrap();
         assert!(by_file < 10 + others, "{collector}: {by_file} by their files, {others} containers of others");
     }
 }
@@ -318,7 +318,7 @@ fn without_capabilities_files_serve_and_the_cure_is_told() {
         assert!(exposition.has("container_threads", &[("id", &bare.path(id))]));
     }
     assert!(
-        served(&exposition, "cpu").is_ok_and(|served| served == 0) || !exposition.text.contains("tier=\"snapshot\"")
+        served(&exposition, "cpu").is_ok_and(|served| served == 0) || !exposition.text.contains("path=\"snapshot\"")
     );
     let said = powerless.stderr();
     assert!(said.contains("no snapshots") && said.contains("--cap-add=BPF --cap-add=PERFMON"), "{said}");

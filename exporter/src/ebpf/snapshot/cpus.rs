@@ -14,8 +14,8 @@ use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 
 const PROGRAM: &str = "snapshot_cpus";
 
-/// What is to be added to an address that all CPUs share, for each CPU that is present: those of them that are offline keep
-/// what they have counted, and those that may yet be plugged in have counted nothing.
+/// Offsets from an address that all CPUs share to each CPU's copy. Present CPUs that are offline still have what they counted; CPUs
+/// that may yet be plugged in have counted nothing.
 #[derive(Debug)]
 pub(super) struct CpuOffsets {
     /// By the numbers of the CPUs.

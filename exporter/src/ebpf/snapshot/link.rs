@@ -1,4 +1,4 @@
-//! The two system calls that aya has no way to make: an iterator over the cgroups below one, and a run of it.
+//! The two system calls that aya does not make: creating an iterator over the cgroups below one, and running it.
 //!
 //! aya attaches iterators without saying over what, which the kernel refuses of those over cgroups.
 

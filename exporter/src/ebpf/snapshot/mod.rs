@@ -10,7 +10,7 @@
 mod bare;
 mod cpus;
 mod iter_reader;
-mod link;
+pub(super) mod link;
 mod numbers;
 mod plan;
 mod record;
@@ -20,7 +20,6 @@ use crate::metrics::Controller;
 
 pub use bare::BareSnapshots;
 pub(crate) use iter_reader::IterReader;
-pub(super) use link::invalid_command;
 pub(crate) use numbers::Number;
 pub(crate) use plan::TreeRequest;
 pub(crate) use record::{DeviceUse, Record};

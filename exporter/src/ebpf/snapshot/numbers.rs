@@ -1,4 +1,4 @@
-//! Where the kernel keeps the counters that snapshots copy: each once, by the names of its structures.
+//! The counters that are copied: each once, by the names of the kernel's structures.
 //!
 //! Offsets come from the running kernel's types. A member that this kernel does not have makes a number absent, and the
 //! file that shows it is read instead.
@@ -15,32 +15,32 @@ pub(super) enum Object {
     Cgroup,
     /// Its pressure.
     Pressure,
-    /// Its part of a controller.
-    Part(Controller),
+    /// Its state of a controller (`cgroup_subsys_state`).
+    Css(Controller),
 }
 
-const CPU: Object = Object::Part(Controller::Cpu);
-const MEMORY: Object = Object::Part(Controller::Memory);
-const PIDS: Object = Object::Part(Controller::Pids);
-const IO: Object = Object::Part(Controller::Io);
+const CPU: Object = Object::Css(Controller::Cpu);
+const MEMORY: Object = Object::Css(Controller::Memory);
+const PIDS: Object = Object::Css(Controller::Pids);
+const IO: Object = Object::Css(Controller::Io);
 
 impl Object {
     /// Whether it is a controller's, which may not be enabled in a cgroup.
-    pub(super) fn is_part(self) -> bool {
-        matches!(self, Self::Part(_))
+    pub(super) fn is_css(self) -> bool {
+        matches!(self, Self::Css(_))
     }
 
-    /// Where in `struct cgroup` the pointer to it is.
+    /// Offset of the pointer to it in `struct cgroup`.
     pub(super) fn in_cgroup(self, types: &Types) -> Option<u32> {
         match self {
             Self::Cgroup => Some(ITSELF),
             Self::Pressure => types.offset("cgroup", "psi"),
-            Self::Part(controller) => Some(types.offset("cgroup", "subsys")? + 8 * number(controller, types)?),
+            Self::Css(controller) => Some(types.offset("cgroup", "subsys")? + 8 * number(controller, types)?),
         }
     }
 }
 
-/// Which word of a `css_set` points to the part of a controller.
+/// Index of the word of a `css_set` that points to the state of a controller.
 pub(super) fn in_set(controller: Controller, types: &Types) -> Option<u32> {
     Some(types.offset("css_set", "subsys")? / 8 + number(controller, types)?)
 }
@@ -200,13 +200,13 @@ impl Number {
         self.object() == Object::Pressure && self != Self::PressureOn
     }
 
-    /// Where in its object it is; none where this kernel does not have it.
+    /// Its offset in its object; none where this kernel does not have it.
     pub(super) fn offset(self, types: &Types) -> Option<u32> {
         self.members().iter().find_map(|member| member.offset(types))
     }
 }
 
-/// A limit of a cgroup: that it has changed is to be noticed, its value is its file's to tell.
+/// A limit of a cgroup. A copy shows that it has changed; its value comes from its file.
 struct LimitMember {
     object: Object,
     member: Member,
@@ -226,7 +226,7 @@ const LIMITS: &[LimitMember] = &[
     LimitMember { object: PIDS, member: member("pids_cgroup", "limit") },
 ];
 
-/// Where the limits of an object are.
+/// Offsets of the limits of an object.
 pub(super) fn limits(object: Object, types: &Types) -> impl Iterator<Item = u32> {
     LIMITS.iter().filter(move |limit| limit.object == object).filter_map(|limit| limit.member.offset(types))
 }

@@ -41,23 +41,23 @@ impl TreeRequest {
     }
 }
 
-/// What the program copies, and where it puts it.
+/// What the program copies, and where to.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) kernel: KernelPlan,
     /// The tree that is iterated over.
     pub(super) primary_tree: usize,
-    /// Where each number is; none where this kernel does not have it.
+    /// Of each number where it is; none where this kernel does not have it.
     locations: [Option<Location>; Number::COUNT],
-    /// Words of a record that are taken.
+    /// Words of a record in use.
     words: usize,
-    /// Runs of words that are taken.
+    /// Runs of words in use.
     spans: usize,
     /// Number of counters behind `memory.stat`; 0 where they are not copied.
     pub(super) stats: usize,
 }
 
-/// Where in a record a number is.
+/// The location of a number in a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Location {
     /// The bit of its object.
@@ -73,7 +73,7 @@ impl Plan {
     /// Looks up what is requested. Numbers that this kernel does not have are left out.
     ///
     /// # Errors
-    /// The kernel's types do not tell the way from one tree to another.
+    /// The kernel's types do not say how to get from one tree to another.
     pub(super) fn new(requests: &[TreeRequest], way: Way, types: &Types, cpus: usize) -> Result<Self, Obstacle> {
         let at = |structure, path| types.offset(structure, path).ok_or_else(unknown_types);
         let mut plan = Self {
@@ -85,7 +85,7 @@ impl Plan {
                 way,
                 ..KernelPlan::NOTHING
             },
-            // The one of which most is copied: on the way to the others a cgroup that has no processes of its own is lost.
+            // The one of which most is copied: the others are not found of a cgroup that has no processes of its own.
             primary_tree: requests.iter().position(|request| request.stats).unwrap_or(0),
             locations: [None; Number::COUNT],
             words: OTHER_IDS + 2 * requests.len().saturating_sub(1),
@@ -140,19 +140,19 @@ impl Plan {
         Some(())
     }
 
-    /// Has a word of the set copied.
+    /// Adds a word of the set to what is copied.
     fn copy_set_word(&mut self, word: u32) -> Option<()> {
         let words = self.kernel.set.words.max(word + 1);
         self.kernel.set.words = words;
         (usize::try_from(words).ok()? <= SET_WORDS).then_some(())
     }
 
-    /// Where an object of a tree is; none where this kernel does not have it.
+    /// The pointer to an object of a tree; none where this kernel does not have it.
     fn pointer(&mut self, tree: usize, request: &TreeRequest, object: Object, types: &Types) -> Option<Pointer> {
         let base = u16::try_from(self.base(tree)).ok()?;
-        let is_part = u16::from(request.tree.version == Version::V2 && object.is_part());
+        let is_part = u16::from(request.tree.version == Version::V2 && object.is_css());
         match object {
-            Object::Part(controller) if base > 0 && request.tree.version == Version::V1 => {
+            Object::Css(controller) if base > 0 && request.tree.version == Version::V1 => {
                 let at = in_set(controller, types)?;
                 self.copy_set_word(at)?;
                 Some(Pointer { base: IN_SET, is_part, at })
@@ -168,7 +168,7 @@ impl Plan {
         }
     }
 
-    /// Has numbers of one object copied, and its limits watched.
+    /// Adds the numbers of one object, and its limits.
     fn add(&mut self, bit: u8, pointer: Option<Pointer>, numbers: Vec<Number>, types: &Types) {
         let (Some(pointer), true) = (pointer, usize::from(bit) < OBJECTS) else { return };
         let (first, object) = (self.spans, numbers.first().map(|number| number.object()));
@@ -203,7 +203,7 @@ impl Plan {
         if let Some(object) = object {
             let mut of_limits: Vec<(u32, u32)> = limits(object, types).map(|offset| (offset, offset + 8)).collect();
             of_limits.sort_unstable();
-            // What lies between may change all the time.
+            // Words between them may change all the time.
             for run in runs(&of_limits, 0) {
                 self.span(run);
             }
@@ -220,25 +220,25 @@ impl Plan {
         true
     }
 
-    /// What is not a number of an object.
+    /// Adds what is not a number of an object.
     fn add_others(&mut self, tree: usize, request: &TreeRequest, types: &Types, cpus: usize) {
         if request.stats
             && tree == self.primary_tree
-            && let Some(pointer) = self.pointer(tree, request, Object::Part(Controller::Memory), types)
+            && let Some(pointer) = self.pointer(tree, request, Object::Css(Controller::Memory), types)
             && let Some(stats) = stats_plan(pointer, types)
         {
             self.kernel.stats = stats;
             self.stats = usize::try_from(stats.bytes / 8).unwrap_or(0);
         }
         if request.devices
-            && let Some(pointer) = self.pointer(tree, request, Object::Part(Controller::Io), types)
+            && let Some(pointer) = self.pointer(tree, request, Object::Css(Controller::Io), types)
             && let Some(devices) = devices_plan(pointer, types)
         {
             self.kernel.devices = devices;
         }
         if request.cpus
             && self.words < WORDS
-            && let Some(pointer) = self.pointer(tree, request, Object::Part(Controller::Cpuacct), types)
+            && let Some(pointer) = self.pointer(tree, request, Object::Css(Controller::Cpuacct), types)
             && let Some(told) = cpus_plan(pointer, types, cpus, self.words)
         {
             self.kernel.cpus = told;

@@ -1,6 +1,6 @@
 //! Sizes of the containers' filesystems, measured on threads of their own.
 //!
-//! `statfs` of a filesystem whose server does not answer (FUSE, NFS) does not return, and a container can see to that. So the
+//! `statfs` of a filesystem whose server does not answer (FUSE, NFS) does not return, and a container can cause that. So the
 //! scraping thread hands the questions over, and waits for a short time only. A filesystem that hangs holds up one thread;
 //! another one goes on with the rest. It is not asked again until it answers.
 
@@ -21,16 +21,16 @@ const TIME: Duration = Duration::from_millis(300);
 
 /// A container's filesystem that is to be measured.
 #[derive(Debug)]
-pub(in crate::read) struct Question {
+pub(crate) struct Question {
     /// Index of the container in this pass.
-    pub(in crate::read) index: usize,
-    pub(in crate::read) life: u64,
-    pub(in crate::read) root: Root,
+    pub(crate) index: usize,
+    pub(crate) life: u64,
+    pub(crate) root: Root,
 }
 
-/// The threads, and what they are asked. They end with the program, whatever hangs. Cloning shares them.
+/// The threads and their questions. They end with the program, even if some hang. Cloning shares them.
 #[derive(Clone, Debug, Default)]
-pub(in crate::read) struct Measure(Arc<Shared>);
+pub(crate) struct Measure(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -59,7 +59,7 @@ struct Running {
 
 impl Measure {
     /// Forgets what an earlier pass has asked and did not wait for.
-    pub(in crate::read) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         let mut state = self.0.state();
         state.questions.clear();
         state.answers.clear();
@@ -69,7 +69,7 @@ impl Measure {
     }
 
     /// Asks for a filesystem; one that has hung before comes last. Returns false where it has not answered yet.
-    pub(in crate::read) fn ask(&self, question: Question, has_hung: bool) -> bool {
+    pub(crate) fn ask(&self, question: Question, has_hung: bool) -> bool {
         let mut state = self.0.state();
         if state.running.contains_key(&question.life) {
             return false;
@@ -83,11 +83,11 @@ impl Measure {
     }
 
     /// Waits for the answers to all questions, for a bounded time. Those that are not there by then are `TimedOut`.
-    pub(in crate::read) fn answers(&self, mut found: impl FnMut(usize, io::Result<Figures>)) {
+    pub(crate) fn answers(&self, mut found: impl FnMut(usize, io::Result<Figures>)) {
         let mut state = self.0.state();
         let end = Instant::now() + TIME;
         while state.is_awaited() {
-            // Where all threads hang, nobody takes the rest.
+            // Where all threads hang, none takes the rest.
             let is_served = state.idle > 0 || state.questions.is_empty() || self.0.start(&mut state);
             self.0.asked.notify_one();
             state = self.0.answered.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;

@@ -18,27 +18,27 @@ use crate::read::files::format::Device;
 use crate::read::files::proc_text::{Mount, mounts, unescape};
 use crate::read::process::Process;
 
-/// Where a container's root is.
+/// The device of a container's root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::read) struct Place {
+pub(crate) struct RootDevice {
     /// Number of the block device, or of what stands for one.
-    pub(in crate::read) device: Option<Device>,
+    pub(crate) device: Option<Device>,
     /// What the mount says it was made from: `/dev/NAME`, if the number has no name.
-    pub(in crate::read) source: Option<String>,
+    pub(crate) source: Option<String>,
     /// The writable layer of an overlay, as the host sees it.
     layer: Option<Arc<Path>>,
 }
 
-impl Place {
+impl RootDevice {
     /// Of the container that this process is in. Nothing is known where `mountinfo` cannot be read.
-    pub(in crate::read) fn find(process: &Process, procfs: &Path, own: &Own) -> Self {
+    pub(crate) fn find(process: &Process, procfs: &Path, own: &Own) -> Self {
         let of_process = process.open_file("mountinfo").and_then(read);
         let of_host = ["1/mountinfo", "self/mountinfo"]
             .into_iter()
             .find_map(|name| File::open(procfs.join(name)).and_then(read).ok());
-        let (place, malformed) = Self::of(&of_process.unwrap_or_default(), &of_host.unwrap_or_default());
+        let (found, malformed) = Self::of(&of_process.unwrap_or_default(), &of_host.unwrap_or_default());
         (0..malformed).for_each(|_| own.count_read_error("mountinfo", "malformed"));
-        place
+        found
     }
 
     /// By the text of two `mountinfo`. Gives the number of malformed lines, too.
@@ -69,24 +69,24 @@ impl Place {
     }
 
     /// The root to be measured, by a process that lives in it.
-    pub(in crate::read) fn root(&self, process: &Process) -> Root {
+    pub(crate) fn open_by(&self, process: &Process) -> Root {
         Root { directory: Arc::clone(process.directory()), layer: self.layer.clone() }
     }
 }
 
 /// The root of a process.
 #[derive(Debug)]
-pub(in crate::read) struct Root {
-    pub(in crate::read) directory: Arc<File>,
-    pub(in crate::read) layer: Option<Arc<Path>>,
+pub(crate) struct Root {
+    pub(crate) directory: Arc<File>,
+    pub(crate) layer: Option<Arc<Path>>,
 }
 
 impl Root {
     /// The filesystem's figures. This may never return: see `measure`.
     ///
     /// # Errors
-    /// The system's: `EACCES` without the right to look into the process' root.
-    pub(in crate::read) fn measure(&self) -> io::Result<Figures> {
+    /// The system's: `EACCES` without the right to read the process' root.
+    pub(crate) fn measure(&self) -> io::Result<Figures> {
         let root = openat(&self.directory, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let statistics = root.and_then(fstatvfs).or_else(|error| match &self.layer {
             Some(layer) => statvfs(&**layer).map_err(|_also| error),
@@ -108,12 +108,12 @@ fn path(field: &[u8]) -> PathBuf {
 
 /// The figures of a filesystem.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::read) struct Figures {
+pub(crate) struct Figures {
     /// Its size in bytes.
-    pub(in crate::read) bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
     /// None for one without a fixed number of inodes, such as btrfs, which says 0.
-    pub(in crate::read) inodes: Option<u64>,
-    pub(in crate::read) inodes_free: Option<u64>,
+    pub(crate) inodes: Option<u64>,
+    pub(crate) inodes_free: Option<u64>,
 }
 
 impl Figures {
@@ -126,7 +126,7 @@ impl Figures {
         }
     }
 
-    pub(in crate::read) fn get(&self, fact: DiskFact) -> Option<u64> {
+    pub(crate) fn get(&self, fact: DiskFact) -> Option<u64> {
         match fact {
             DiskFact::Usage => None,
             DiskFact::Limit => self.bytes,
@@ -138,7 +138,7 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, DiskFact, Figures, Path, Place, StatVfs};
+    use super::{Device, DiskFact, Figures, Path, RootDevice, StatVfs};
 
     const HOST: &str = "21 1 8:1 / / rw - ext4 /dev/root rw\n\
         22 21 259:3 / /var/lib/docker rw - xfs /dev/nvme0n1p3 rw\n\
@@ -148,18 +148,18 @@ mod tests {
 
     #[test]
     fn an_overlay_is_on_the_device_of_its_writable_layer() {
-        let (place, malformed) = Place::of(OVERLAY.as_bytes(), &[b"odd\n", HOST.as_bytes()].concat());
+        let (found, malformed) = RootDevice::of(OVERLAY.as_bytes(), &[b"odd\n", HOST.as_bytes()].concat());
         assert_eq!(malformed, 1);
-        assert_eq!(place.device, Some(Device { major: 259, minor: 3 }));
-        assert_eq!(place.source.as_deref(), Some("/dev/nvme0n1p3"));
-        assert_eq!(place.layer.as_deref(), Some(Path::new("/var/lib/docker/overlay2/ab/diff")));
+        assert_eq!(found.device, Some(Device { major: 259, minor: 3 }));
+        assert_eq!(found.source.as_deref(), Some("/dev/nvme0n1p3"));
+        assert_eq!(found.layer.as_deref(), Some(Path::new("/var/lib/docker/overlay2/ab/diff")));
     }
 
     #[test]
     fn any_other_root_is_on_its_own_device() {
-        let (place, _) = Place::of(b"31 29 0:33 /sub / rw - btrfs /dev/sda2 rw\n", HOST.as_bytes());
-        assert_eq!((place.device, place.source.as_deref()), (Some(Device { major: 0, minor: 33 }), Some("/dev/sda2")));
-        assert_eq!(Place::of(b"", HOST.as_bytes()), (Place::default(), 0));
+        let (found, _) = RootDevice::of(b"31 29 0:33 /sub / rw - btrfs /dev/sda2 rw\n", HOST.as_bytes());
+        assert_eq!((found.device, found.source.as_deref()), (Some(Device { major: 0, minor: 33 }), Some("/dev/sda2")));
+        assert_eq!(RootDevice::of(b"", HOST.as_bytes()), (RootDevice::default(), 0));
     }
 
     #[test]

@@ -8,37 +8,31 @@ use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
 use crate::name::Names;
 use crate::read::container::Container;
 use crate::read::disk::measure::Question;
-use crate::read::disk::root::Place;
+use crate::read::disk::root::RootDevice;
 use crate::read::files::open_files::reason;
 use crate::read::reader::{Pass, Reader};
 use crate::read::timing::Timing;
 
 impl Reader {
-    /// The size of the writable layer, as the engine has told it; asks for that of the filesystem that it is on.
-    pub(in crate::read) fn begin_disk(
-        &mut self,
-        container: &mut Container,
-        index: usize,
-        names: &Names,
-        timing: &mut Timing,
-    ) {
+    /// Fills the size of the writable layer, as the engine reported it, and asks for that of its filesystem.
+    pub(crate) fn begin_disk(&mut self, container: &mut Container, index: usize, names: &Names, timing: &mut Timing) {
         if let (None, Some(process)) = (&container.disk, &container.process) {
-            container.disk = Some(Place::find(process, &self.procfs, &self.own));
+            container.disk = Some(RootDevice::find(process, &self.procfs, &self.own));
         }
         if let Some(size) = container.id.filter(|_| container.named).and_then(|id| names.sizes.get(&id)).copied() {
             self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
         }
-        let (Some(process), Some(place)) = (container.process.as_ref().filter(|_| self.live), &container.disk) else {
+        let (Some(process), Some(root)) = (container.process.as_ref().filter(|_| self.live), &container.disk) else {
             return;
         };
-        let question = Question { index, life: container.life, root: place.root(process) };
+        let question = Question { index, life: container.life, root: root.open_by(process) };
         if !self.measure.ask(question, container.disk_has_hung) {
             self.lacks_disk(container, &io::ErrorKind::TimedOut.into(), timing);
         }
     }
 
-    /// The sizes of the filesystems, of those that answer in time.
-    pub(in crate::read) fn end_disks(&mut self, pass: Pass<'_>, timing: &mut Timing) {
+    /// Fills the sizes of the filesystems that answered in time.
+    pub(crate) fn end_disks(&mut self, pass: Pass<'_>, timing: &mut Timing) {
         if !pass.collectors.has(Collector::Disk) || self.plan.disks.is_empty() {
             return;
         }
@@ -52,13 +46,13 @@ impl Reader {
             }
         });
         self.containers = containers;
-        timing.lap(Collector::Disk);
+        timing.attribute_time_to(Collector::Disk);
     }
 
     fn fill_disk(&mut self, container: &mut Container, value: impl Fn(DiskFact) -> Option<u64>) {
         let Container { disk, sample, .. } = container;
-        let (device, source) = disk.as_ref().map_or((None, None), |place| (place.device, place.source.as_deref()));
-        let key = self.devices.place(device, source, self.labels.of_mut(Dimension::Device));
+        let (device, source) = disk.as_ref().map_or((None, None), |root| (root.device, root.source.as_deref()));
+        let key = self.devices.filesystem_label(device, source, self.labels.of_mut(Dimension::Device));
         for (fact, column) in &self.plan.disks {
             if let Some(value) = value(*fact) {
                 sample.table_mut(Dimension::Device).set(key, *column, value);

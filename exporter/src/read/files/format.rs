@@ -1,11 +1,11 @@
 //! The kernel's text forms (`cgroup-v2.rst`, "Interface Files / Format"), parsed from bytes. Pure, and without allocation.
 //!
-//! Every parser ignores what it does not look for, gives what it finds to the caller, and returns how many of the values
-//! that it looked for were malformed. One bad line never hides the others.
+//! Every parser ignores keys that were not asked for, passes what it finds to the caller, and returns how many of the requested values
+//! were malformed. One bad line never hides the others.
 
 /// What a file of one number says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::read) enum Single {
+pub(crate) enum Single {
     /// A number.
     Value(u64),
     /// `max`: no limit.
@@ -16,7 +16,7 @@ pub(in crate::read) enum Single {
 
 /// Parses an unsigned decimal number that fills the whole of `text`.
 #[must_use]
-pub(in crate::read) fn number(text: &[u8]) -> Option<u64> {
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -28,7 +28,7 @@ pub(in crate::read) fn number(text: &[u8]) -> Option<u64> {
 
 /// Parses a file of one number.
 #[must_use]
-pub(in crate::read) fn single(text: &[u8]) -> Single {
+pub(crate) fn single(text: &[u8]) -> Single {
     match text.trim_ascii() {
         b"max" => Single::Max,
         trimmed => number(trimmed).map_or(Single::Malformed, Single::Value),
@@ -36,12 +36,12 @@ pub(in crate::read) fn single(text: &[u8]) -> Single {
 }
 
 /// The non-empty lines of a file.
-pub(in crate::read) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
 /// The blank-separated words of a line.
-pub(in crate::read) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ' || *byte == b'\t').filter(|word| !word.is_empty())
 }
 
@@ -49,11 +49,11 @@ pub(in crate::read) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 ///
 /// The kernel writes keys in a fixed order, so the key after the last match is tried first: with `keys` in file order a
 /// file is parsed in one comparison per line.
-pub(in crate::read) fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
+pub(crate) fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
     let mut malformed = 0;
     let mut expected = 0;
     for line in lines(text) {
-        // A key without a value is as malformed as one with a word for a value.
+        // A key without a value is as malformed as one whose value is no number.
         let (key, value) = split_once(line, b' ').unwrap_or((line, b""));
         let Some(index) = position(keys, expected, key) else { continue };
         expected = index + 1;
@@ -66,7 +66,7 @@ pub(in crate::read) fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: 
 }
 
 /// Pressure lines (`some avg10=… total=N`): gives the index of the line's first word among `keys`, and its total.
-pub(in crate::read) fn psi<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
+pub(crate) fn psi<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let mut words = words(line);
@@ -101,11 +101,7 @@ impl Device {
 ///
 /// A device without values has no I/O. Linux 5.x leaves such devices on the line of the next one (`7:1 7:0 rbytes=…`): values
 /// belong to the last device before them. A line without a device is malformed.
-pub(in crate::read) fn nested<K: AsRef<[u8]>>(
-    text: &[u8],
-    keys: &[K],
-    mut found: impl FnMut(Device, usize, u64),
-) -> u64 {
+pub(crate) fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let (mut owner, mut expected) = (None, 0);
@@ -132,11 +128,7 @@ pub(in crate::read) fn nested<K: AsRef<[u8]>>(
 
 /// `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): gives device, index among `keys` and value. The closing
 /// `Total VALUE` line has no device and is passed over.
-pub(in crate::read) fn operations<K: AsRef<[u8]>>(
-    text: &[u8],
-    keys: &[K],
-    mut found: impl FnMut(Device, usize, u64),
-) -> u64 {
+pub(crate) fn operations<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
     let mut expected = 0;
     for line in lines(text) {
@@ -159,7 +151,7 @@ pub(in crate::read) fn operations<K: AsRef<[u8]>>(
 }
 
 /// `KEY N0=VALUE N1=VALUE …` lines (v2) or `KEY=TOTAL N0=VALUE …` (v1): gives node, index among `keys` and value.
-pub(in crate::read) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(u32, usize, u64)) -> u64 {
+pub(crate) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(u32, usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let mut words = words(line);
@@ -177,12 +169,12 @@ pub(in crate::read) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found:
     malformed
 }
 
-/// The numbers of a line, in order, with their place.
-pub(in crate::read) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
+/// The numbers of a line, in order, with their index.
+pub(crate) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
     let mut malformed = 0;
-    for (place, word) in (0..).zip(words(text.trim_ascii())) {
+    for (index, word) in (0..).zip(words(text.trim_ascii())) {
         match number(word) {
-            Some(value) => found(place, value),
+            Some(value) => found(index, value),
             None => malformed += 1,
         }
     }
@@ -190,11 +182,11 @@ pub(in crate::read) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64
 }
 
 /// Number of counters per direction and in all in a line of `/proc/PID/net/dev`.
-pub(in crate::read) const INTERFACE_COLUMNS: usize = 16;
+pub(crate) const INTERFACE_COLUMNS: usize = 16;
 
 /// `/proc/PID/net/dev`: gives name and counters of each interface whose name is wanted. A line with fewer counters is malformed;
-/// those of the others are not looked at, of which a host has one for each container.
-pub(in crate::read) fn interfaces(
+/// those of other interfaces, of which a host has one for each container, are skipped.
+pub(crate) fn interfaces(
     text: &[u8],
     wanted: impl Fn(&[u8]) -> bool,
     mut found: impl FnMut(&[u8], &[u64; INTERFACE_COLUMNS]),
@@ -231,7 +223,7 @@ fn position<K: AsRef<[u8]>>(keys: &[K], expected: usize, key: &[u8]) -> Option<u
 
 /// Splits at the first `separator`.
 #[must_use]
-pub(in crate::read) fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }

@@ -44,7 +44,7 @@ fn a_key_without_a_value_is_malformed() {
 }
 
 #[test]
-fn pressure_totals_are_told_by_line() {
+fn pressure_totals_are_found_by_line() {
     let text =
         b"some avg10=0.90 avg60=0.65 avg300=0.69 total=15327625\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
     let mut found = Vec::new();
@@ -98,7 +98,7 @@ fn numa_lines_of_both_versions_are_read() {
 #[test]
 fn a_list_keeps_places() {
     let mut found = Vec::new();
-    assert_eq!(list(b"15652245 11368115 \n", |place, value| found.push((place, value))), 0);
+    assert_eq!(list(b"15652245 11368115 \n", |index, value| found.push((index, value))), 0);
     assert_eq!(found, [(0, 15_652_245), (1, 11_368_115)]);
 }
 
@@ -111,7 +111,7 @@ eth0:1: 1 2 3
 ";
 
 #[test]
-fn interfaces_are_told_with_all_their_counters() {
+fn interfaces_have_all_their_counters() {
     let mut found = Vec::new();
     let malformed = interfaces(
         NET_DEV.as_bytes(),
@@ -122,7 +122,7 @@ fn interfaces_are_told_with_all_their_counters() {
     );
     assert_eq!(found[1], ("eth0".to_owned(), [1532, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]));
     assert_eq!((found.len(), malformed), (2, 1));
-    // What is not wanted is not looked at, malformed or not.
+    // What is not wanted is skipped, malformed or not.
     let mut found = Vec::new();
     let malformed = interfaces(NET_DEV.as_bytes(), |name| name == b"eth0", |name, _| found.push(name.to_vec()));
     assert_eq!((found, malformed), (vec![b"eth0".to_vec()], 0));

@@ -1,6 +1,6 @@
 //! Limits of a container: slow facts, read at discovery and when they may have changed, not with every scrape.
 //!
-//! CPU and pids limits come through cgroups-rs, which tells absent from zero for them. Its memory limits turn errors into
+//! CPU and pids limits come through cgroups-rs, which distinguishes absent from zero for them. Its memory limits turn errors into
 //! defaults, so those are read here.
 
 use std::path::PathBuf;
@@ -32,13 +32,13 @@ pub struct Limits {
 
 /// What a reading of limits holds for: they are read again when this is another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::read) struct LimitsVersion {
-    /// Whether the engine's word was known: what was asked for is known to it alone.
-    pub(in crate::read) with_engine: bool,
+pub(crate) struct LimitsVersion {
+    /// Whether the engine's settings were known: only it has what was asked for.
+    pub(crate) with_engine: bool,
     /// The kernel's limits, by their digest in a copy; none where copies do not show them.
-    pub(in crate::read) digest: Option<(usize, u64)>,
+    pub(crate) digest: Option<(usize, u64)>,
     /// Intervals since the container was first seen.
-    pub(in crate::read) interval: u64,
+    pub(crate) interval: u64,
 }
 
 impl Limits {
@@ -52,8 +52,8 @@ impl Limits {
     fn set(&mut self, limit: Limit, value: Option<u64>) {
         let bit = 1 << limit as u8;
         self.known = if value.is_some() { self.known | bit } else { self.known & !bit };
-        if let Some(place) = self.values.get_mut(limit as usize) {
-            *place = value.unwrap_or(0);
+        if let Some(room) = self.values.get_mut(limit as usize) {
+            *room = value.unwrap_or(0);
         }
     }
 
@@ -71,8 +71,8 @@ impl Limits {
         limits
     }
 
-    /// Reads the limits of the cgroup at `path` (with a leading slash) of every tree. `problem` is told the name of each
-    /// file that is there and could not be read or understood, and the word under which that is counted.
+    /// Reads the limits of the cgroup at `path` (with a leading slash) of every tree. `problem` gets the name of each
+    /// file that exists and could not be read or parsed, and the reason under which that is counted.
     pub fn read(
         hierarchy: &Hierarchy,
         path: &str,
@@ -147,7 +147,7 @@ impl Limits {
     }
 }
 
-/// A cgroup's directory in one tree, and who is told of what cannot be read in it.
+/// A cgroup's directory in one tree, with a callback for what cannot be read in it.
 struct Directory<'f, P> {
     path: PathBuf,
     files: &'f mut Files,
@@ -169,8 +169,8 @@ impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
         None
     }
 
-    /// Passes a value of cgroups-rs on. It says of every file alike that it cannot be read: where it gave no value, the
-    /// file is looked at once more, to tell the one that is not there from the one that is and should not look as it does.
+    /// Passes a value of cgroups-rs on, which has one error for all causes: without a value the file is read once more, to distinguish
+    /// an absent file from a malformed one.
     fn blaming<T>(&mut self, name: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             match self.files.read_once(&self.path.join(name)) {
@@ -238,8 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_makes_no_sense_is_left_out_and_told() {
-        let told = problems(&[
+    fn a_malformed_limit_is_left_out_and_reported() {
+        let reported = problems(&[
             ("cgroup.controllers", "cpu memory pids\n"),
             ("c/cpu.max", "lots\n"),
             ("c/cpu.weight", "\n"),
@@ -254,7 +254,7 @@ mod tests {
             ("memory.low", "io"),
             ("pids.max", "malformed"),
         ];
-        assert_eq!(told, expected.map(|(file, reason)| (file.to_owned(), reason)));
+        assert_eq!(reported, expected.map(|(file, reason)| (file.to_owned(), reason)));
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_limits_are_read_and_unlimited_is_told() {
+    fn v1_limits_are_read_and_unlimited_is_0() {
         let limits = limits(&[
             ("cpu/c/cpu.cfs_quota_us", "-1\n"),
             ("cpu/c/cpu.cfs_period_us", "100000\n"),

@@ -2,7 +2,7 @@
 //!
 //! On a live host a file is opened once and read with `pread` from then on: a third of the cost of opening it each time. When the
 //! descriptor limit comes near, further files are opened, read and closed each time. So is everything in a captured tree,
-//! whose plain files may be replaced under us.
+//! whose plain files may be replaced meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -40,27 +40,27 @@ pub enum Outcome<'a> {
 
 /// One file of one container.
 #[derive(Debug, Default)]
-pub enum Handle {
+pub enum FileState {
     /// Not tried yet.
     #[default]
     New,
-    /// Kept open.
-    Open(Kept),
-    /// There, but opened anew each time.
+    /// Open.
+    Open(OpenFile),
+    /// There, but opened for each read.
     Reopened,
-    /// Not there: not tried again until [`Handle::retry`].
+    /// Not there: not tried again until [`FileState::retry`].
     Absent,
 }
 
-impl Handle {
-    /// An absent file is looked for again with the next read.
+impl FileState {
+    /// Has an absent file tried again at the next read.
     pub fn retry(&mut self) {
         if matches!(self, Self::Absent) {
             *self = Self::New;
         }
     }
 
-    /// A file that is not read for now is not kept open either.
+    /// Closes a file that is not read for now.
     pub fn close(&mut self) {
         if matches!(self, Self::Open(_)) {
             *self = Self::New;
@@ -68,61 +68,61 @@ impl Handle {
     }
 }
 
-/// A file that is kept open, and counted for as long as it is.
+/// A file that stays open, with the permit for that.
 #[derive(Debug)]
-pub struct Kept {
+pub struct OpenFile {
     file: File,
-    _counted: Counted,
+    _permit: FdPermit,
 }
 
-/// One of the descriptors that are kept; gives its place back when it goes.
+/// Permission to hold one descriptor open; returned on drop.
 #[derive(Debug)]
-pub(in crate::read) struct Counted(Arc<AtomicU64>);
+pub(crate) struct FdPermit(Arc<AtomicU64>);
 
-impl Drop for Counted {
+impl Drop for FdPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The buffer, and how many descriptors may be kept.
+/// The buffer, and how many descriptors may be held.
 #[derive(Debug)]
 pub struct Files {
     buffer: Vec<u8>,
-    keep: bool,
-    kept: Arc<AtomicU64>,
+    may_hold: bool,
+    held: Arc<AtomicU64>,
     limit: u64,
-    told: bool,
+    logged: bool,
 }
 
 impl Files {
-    /// Raises the descriptor limit as far as it goes. Keeps files open where `keep` says so.
+    /// Raises the descriptor limit as far as it goes. Holds files open where `may_hold` says so.
     #[must_use]
-    pub fn new(keep: bool) -> Self {
+    pub fn new(may_hold: bool) -> Self {
         let limit = raise_limit().saturating_sub(RESERVED_DESCRIPTORS);
-        Self { buffer: vec![0; BUFFER_BYTES], keep, kept: Arc::default(), limit, told: false }
+        Self { buffer: vec![0; BUFFER_BYTES], may_hold, held: Arc::default(), limit, logged: false }
     }
 
-    /// Descriptors that may be kept and are kept.
+    /// Descriptors that may be held and are held.
     #[must_use]
     pub fn descriptors(&self) -> (u64, u64) {
-        (self.limit, self.kept.load(Ordering::Relaxed))
+        (self.limit, self.held.load(Ordering::Relaxed))
     }
 
-    /// Reads a file through its handle.
-    pub fn read(&mut self, handle: &mut Handle, path: &Path) -> Outcome<'_> {
-        if let Handle::Open(kept) = handle {
-            return self.read_kept(kept);
+    /// Reads a file through its state.
+    pub fn read(&mut self, state: &mut FileState, path: &Path) -> Outcome<'_> {
+        if let FileState::Open(held) = state {
+            return self.read_held(held);
         }
-        if matches!(handle, Handle::Absent) {
+        if matches!(state, FileState::Absent) {
             return Outcome::Absent;
         }
-        self.open_and_read(handle, path)
+        self.open_and_read(state, path)
     }
 
-    /// Reads a file that is kept open.
-    pub fn read_kept(&mut self, kept: &Kept) -> Outcome<'_> {
-        match fill(&kept.file, &mut self.buffer) {
+    /// Reads an open file.
+    pub fn read_held(&mut self, held: &OpenFile) -> Outcome<'_> {
+        match fill(&held.file, &mut self.buffer) {
             Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
             Err(error) => classify(error, true),
         }
@@ -146,7 +146,7 @@ impl Files {
     }
 
     /// Reads as much of a file as the kernel hands out at once: the records of its first page, none of them cut.
-    pub(in crate::read) fn read_first(&mut self, path: &Path) -> Outcome<'_> {
+    pub(crate) fn read_first(&mut self, path: &Path) -> Outcome<'_> {
         let room = self.buffer.get_mut(..PAGE).unwrap_or_default();
         match File::open(path).and_then(|file| file.read_at(room, 0)) {
             Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
@@ -154,41 +154,41 @@ impl Files {
         }
     }
 
-    fn open_and_read(&mut self, handle: &mut Handle, path: &Path) -> Outcome<'_> {
-        let known = matches!(handle, Handle::Reopened);
+    fn open_and_read(&mut self, state: &mut FileState, path: &Path) -> Outcome<'_> {
+        let known = matches!(state, FileState::Reopened);
         let read = File::open(path).and_then(|file| Ok((fill(&file, &mut self.buffer)?, file)));
         match read {
             Ok((length, file)) => {
-                *handle = match self.count() {
-                    Some(counted) => Handle::Open(Kept { file, _counted: counted }),
-                    None => Handle::Reopened,
+                *state = match self.permit() {
+                    Some(permit) => FileState::Open(OpenFile { file, _permit: permit }),
+                    None => FileState::Reopened,
                 };
                 Outcome::Text(self.buffer.get(..length).unwrap_or_default())
             }
             Err(error) => {
                 let outcome = classify(error, known);
                 if matches!(outcome, Outcome::Absent) {
-                    *handle = Handle::Absent;
+                    *state = FileState::Absent;
                 }
                 outcome
             }
         }
     }
 
-    /// The right to keep one more descriptor; none near the limit, which is said once.
-    pub(in crate::read) fn count(&mut self) -> Option<Counted> {
-        let room = self.kept.load(Ordering::Relaxed) < self.limit;
-        if self.keep && !room && !self.told {
-            self.told = true;
+    /// The permit to hold one more descriptor; none near the limit, which is logged once.
+    pub(crate) fn permit(&mut self) -> Option<FdPermit> {
+        let room = self.held.load(Ordering::Relaxed) < self.limit;
+        if self.may_hold && !room && !self.logged {
+            self.logged = true;
             warn!(
                 limit = self.limit,
                 "the descriptor limit is reached: further containers' files are opened for each scrape, which costs three times \
                  as much (raise it: --ulimit nofile=1048576, or LimitNOFILE= for a service)"
             );
         }
-        (self.keep && room).then(|| {
-            self.kept.fetch_add(1, Ordering::Relaxed);
-            Counted(Arc::clone(&self.kept))
+        (self.may_hold && room).then(|| {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            FdPermit(Arc::clone(&self.held))
         })
     }
 }
@@ -239,8 +239,8 @@ fn raise_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The word under which a failure is counted.
-pub(in crate::read) fn reason(error: &io::Error) -> &'static str {
+/// The label value under which a failure is counted.
+pub(crate) fn reason(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "denied",
         io::ErrorKind::FileTooLarge => "too_large",
@@ -252,7 +252,7 @@ pub(in crate::read) fn reason(error: &io::Error) -> &'static str {
 mod tests {
     use std::fs;
 
-    use super::{Files, Handle, Outcome};
+    use super::{FileState, Files, Outcome};
 
     fn text(outcome: &Outcome<'_>) -> String {
         match outcome {
@@ -262,16 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_file_shows_what_is_in_it_now() {
+    fn an_open_file_shows_what_is_in_it_now() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("memory.current");
         let mut files = Files::new(true);
-        let mut handle = Handle::New;
+        let mut handle = FileState::New;
         for value in ["1\n", "23\n", "4\n"] {
             fs::write(&path, value).unwrap();
             assert_eq!(text(&files.read(&mut handle, &path)), value);
         }
-        assert!(matches!(handle, Handle::Open(_)));
+        assert!(matches!(handle, FileState::Open(_)));
         assert_eq!(files.descriptors().1, 1);
         drop(handle);
         assert_eq!(files.descriptors().1, 0);
@@ -288,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn absent_is_not_asked_again_until_told() {
+    fn an_absent_file_is_not_tried_until_retry() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("memory.peak");
         let mut files = Files::new(true);
-        let mut handle = Handle::New;
+        let mut handle = FileState::New;
         assert!(matches!(files.read(&mut handle, &path), Outcome::Absent));
         fs::write(&path, "1\n").unwrap();
         assert!(matches!(files.read(&mut handle, &path), Outcome::Absent));
@@ -306,7 +306,7 @@ mod tests {
         let path = directory.path().join("memory.current");
         fs::write(&path, "1\n").unwrap();
         let mut files = Files::new(false);
-        let mut handle = Handle::New;
+        let mut handle = FileState::New;
         files.read(&mut handle, &path);
         fs::remove_file(&path).unwrap();
         assert!(matches!(files.read(&mut handle, &path), Outcome::Vanished));
@@ -316,7 +316,7 @@ mod tests {
     fn a_directory_in_a_file_s_place_is_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let mut files = Files::new(true);
-        assert!(matches!(files.read(&mut Handle::New, directory.path()), Outcome::Failed(_)));
+        assert!(matches!(files.read(&mut FileState::New, directory.path()), Outcome::Failed(_)));
     }
 
     #[test]
@@ -325,10 +325,10 @@ mod tests {
         let path = directory.path().join("pids.current");
         fs::write(&path, "1\n").unwrap();
         let mut files = Files { limit: 1, ..Files::new(true) };
-        let (mut first, mut second) = (Handle::New, Handle::New);
+        let (mut first, mut second) = (FileState::New, FileState::New);
         files.read(&mut first, &path);
         files.read(&mut second, &path);
-        assert!(matches!((&first, &second), (Handle::Open(_), Handle::Reopened)));
+        assert!(matches!((&first, &second), (FileState::Open(_), FileState::Reopened)));
         assert_eq!(text(&files.read(&mut second, &path)), "1\n");
     }
 }

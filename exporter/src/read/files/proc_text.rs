@@ -1,7 +1,7 @@
 //! The text forms of `/proc`, parsed from bytes: `stat`, `meminfo`, `cpuinfo`, `diskstats` and `mountinfo`. Pure.
 //!
-//! Like those of [`super::format`] every parser returns how many of the lines that it looked at were malformed. A line costs
-//! itself alone. Kernels, LXCFS and sandboxes leave lines out, write others, and write numbers that no parser of the whole
+//! Like those of [`super::format`] every parser returns how many of the lines that it parsed were malformed. A malformed line costs
+//! no other. Kernels, LXCFS and sandboxes leave lines out, write others, and write numbers that no parser of the whole
 //! file would take, such as `procs_blocked 18446744073709551615`.
 
 use std::collections::HashSet;
@@ -10,11 +10,11 @@ use crate::read::files::format::{Device, lines, number, split_once, words};
 
 /// Words of the `cpu` line that make up the time for which CPUs were busy: user, nice, system, irq and softirq. Neither idle
 /// time, nor steal (another guest's), nor guest time, which user and nice contain.
-pub(in crate::read) const BUSY_WORDS: [usize; 5] = [0, 1, 2, 5, 6];
+pub(crate) const BUSY_WORDS: [usize; 5] = [0, 1, 2, 5, 6];
 
-/// The `cpu` line of `/proc/stat`, in ticks, in the order of [`BUSY_WORDS`]. None for a word that is not there or is no time:
+/// The `cpu` line of `/proc/stat`, in ticks, in the order of [`BUSY_WORDS`]. None for a word that is absent or no time:
 /// a negative one appears as a number above 2^63.
-pub(in crate::read) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
+pub(crate) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
     let Some(line) = lines(text).find_map(|line| line.strip_prefix(b"cpu ")) else {
         return (BUSY_WORDS.map(|_| None), u64::from(!text.is_empty()));
     };
@@ -29,12 +29,12 @@ pub(in crate::read) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()
 }
 
 /// The numbers of the online CPUs, of each of which `/proc/stat` has a line.
-pub(in crate::read) fn online_cpus(text: &[u8]) -> impl Iterator<Item = u64> {
+pub(crate) fn online_cpus(text: &[u8]) -> impl Iterator<Item = u64> {
     lines(text).filter_map(|line| number(words(line).next()?.strip_prefix(b"cpu")?))
 }
 
 /// `KEY: VALUE kB` lines of `/proc/meminfo`: gives key and bytes.
-pub(in crate::read) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8], u64)) -> u64 {
+pub(crate) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8], u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let parsed = split_once(line, b':').and_then(|(key, value)| {
@@ -53,17 +53,17 @@ pub(in crate::read) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8
 
 /// What `/proc/cpuinfo` says of the machine. None where it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::read) struct Processors {
+pub(crate) struct Processors {
     /// Logical CPUs.
-    pub(in crate::read) logical: Option<u64>,
+    pub(crate) logical: Option<u64>,
     /// Cores: different pairs of `physical id` and `core id`.
-    pub(in crate::read) cores: Option<u64>,
+    pub(crate) cores: Option<u64>,
     /// Packages: different values of `physical id`.
-    pub(in crate::read) packages: Option<u64>,
+    pub(crate) packages: Option<u64>,
 }
 
 /// Counts the processors of `/proc/cpuinfo`. On s390 they are numbered in the key (`processor 0: …`).
-pub(in crate::read) fn processors(text: &[u8]) -> (Processors, u64) {
+pub(crate) fn processors(text: &[u8]) -> (Processors, u64) {
     let (mut logical, mut malformed) = (0, 0);
     let (mut packages, mut cores) = (HashSet::new(), HashSet::new());
     let mut package = None;
@@ -97,8 +97,8 @@ pub(in crate::read) fn processors(text: &[u8]) -> (Processors, u64) {
     (Processors { logical: known(logical), cores, packages }, malformed)
 }
 
-/// Lines of `/proc/diskstats`: gives number and name of each disk and partition. Its counters are not looked at.
-pub(in crate::read) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &'t [u8])) -> u64 {
+/// Parses lines of `/proc/diskstats`: number and name of each disk and partition. The counters are skipped.
+pub(crate) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &'t [u8])) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let mut words = words(line);
@@ -114,23 +114,23 @@ pub(in crate::read) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &
 
 /// A line of `/proc/PID/mountinfo`. Blanks within a field are written as `\040` there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::read) struct Mount<'t> {
-    pub(in crate::read) device: Device,
-    pub(in crate::read) point: &'t [u8],
-    pub(in crate::read) source: &'t [u8],
+pub(crate) struct Mount<'t> {
+    pub(crate) device: Device,
+    pub(crate) point: &'t [u8],
+    pub(crate) source: &'t [u8],
     options: &'t [u8],
 }
 
 impl<'t> Mount<'t> {
     /// The value of an option of the filesystem (`upperdir`).
-    pub(in crate::read) fn option(&self, name: &str) -> Option<&'t [u8]> {
+    pub(crate) fn option(&self, name: &str) -> Option<&'t [u8]> {
         let mut options = self.options.split(|byte| *byte == b',');
         options.find_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }
 
 /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG …] - TYPE SOURCE OPTIONS` lines.
-pub(in crate::read) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u64 {
+pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         let parsed = || {
@@ -150,7 +150,7 @@ pub(in crate::read) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t
 }
 
 /// Undoes the octal escapes of a field of `mountinfo`: blank, tab, newline and backslash.
-pub(in crate::read) fn unescape(field: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
@@ -204,7 +204,7 @@ mod tests {
         let text = [cpu(0, 0, 0), cpu(1, 0, 0), "odd\n".to_owned(), cpu(2, 1, 0), cpu(3, 1, 1)].concat();
         let counted = |logical, cores, packages| Processors { logical, cores, packages };
         assert_eq!(processors(text.as_bytes()), (counted(Some(4), Some(3), Some(2)), 1));
-        // Arm tells neither packages nor cores, s390 has the number in the key.
+        // Arm has neither packages nor cores, s390 has the number in the key.
         assert_eq!(
             processors(b"processor\t: 0\nBogoMIPS\t: 50.00\n\nprocessor\t: 1\n"),
             (counted(Some(2), None, None), 0)

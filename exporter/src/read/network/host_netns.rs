@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::read::host::is_host_s;
+use crate::read::host::is_of_host;
 use crate::read::network::netlink::{Netlink, Target};
 use crate::read::process::Process;
 
 /// Why the host's links cannot be dumped.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum LinkError {
     /// The procfs does not show the host's processes.
     #[error("{} shows no kernel threads: it is not the host's, whose network namespace is not known then (--pid=host)", .procfs.display())]
     NotHost {
@@ -53,9 +53,9 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
-    /// The word under which it is counted.
-    pub(in crate::read) fn word(&self) -> &'static str {
+impl LinkError {
+    /// The label value under which it is counted.
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::NotHost { .. } | Self::OtherPids { .. } => "foreign",
             Self::Unreadable { source, .. } | Self::Outside { source, .. } | Self::Socket { source } => {
@@ -65,46 +65,46 @@ impl Refusal {
     }
 }
 
-/// Whether the links of the host whose procfs this is can be dumped; tried, and undone.
+/// Whether the links of the host of this procfs can be dumped: tries it.
 ///
 /// # Errors
 /// What keeps us from it.
-pub fn can_dump_links(procfs: &Path) -> Result<(), Refusal> {
+pub fn can_dump_links(procfs: &Path) -> Result<(), LinkError> {
     let mut host = Host::open(procfs)?;
-    host.netlink.counters(|_, _| ()).map_err(|source| Refusal::Socket { source })
+    host.netlink.counters(|_, _| ()).map_err(|source| LinkError::Socket { source })
 }
 
 /// Sockets in the host's namespace.
 #[derive(Debug)]
-pub(in crate::read) struct Host {
-    pub(in crate::read) netlink: Netlink,
+pub(crate) struct Host {
+    pub(crate) netlink: Netlink,
     /// Whether a process has the number that we know for the kernel too.
     has_our_pids: bool,
 }
 
 impl Host {
-    pub(in crate::read) fn open(procfs: &Path) -> Result<Self, Refusal> {
-        if !is_host_s(procfs) {
-            return Err(Refusal::NotHost { procfs: procfs.to_owned() });
+    pub(crate) fn open(procfs: &Path) -> Result<Self, LinkError> {
+        if !is_of_host(procfs) {
+            return Err(LinkError::NotHost { procfs: procfs.to_owned() });
         }
         let path = procfs.join("1/ns/net");
         let has_our_pids = has_our_pids(procfs);
         if !has_our_pids && fs::read_link(&path).is_err() {
-            return Err(Refusal::OtherPids { procfs: procfs.to_owned() });
+            return Err(LinkError::OtherPids { procfs: procfs.to_owned() });
         }
         let is_ours = identity(&procfs.join("1/net/dev"))? == identity(&procfs.join("self/net/dev"))?;
         let netlink = if is_ours {
-            Netlink::open(None).map_err(|source| Refusal::Socket { source })?
+            Netlink::open(None).map_err(|source| LinkError::Socket { source })?
         } else {
-            let outside = |source| Refusal::Outside { path: path.clone(), source };
+            let outside = |source| LinkError::Outside { path: path.clone(), source };
             Netlink::open(Some(File::open(&path).map_err(outside)?)).map_err(outside)?
         };
         Ok(Self { netlink, has_our_pids })
     }
 
-    /// The number that the host's namespace has for that of a process: asked for by file, which takes the right to trace the
+    /// The id that the host's namespace has for that of a process: asked for by file, which takes the right to trace the
     /// process, or by the number of the process.
-    pub(in crate::read) fn namespace_of(&mut self, process: &Process) -> io::Result<Option<i32>> {
+    pub(crate) fn namespace_of(&mut self, process: &Process) -> io::Result<Option<i32>> {
         match process.open_file("ns/net") {
             Ok(file) => self.netlink.namespace(Target::File(&file)),
             Err(error) if !self.has_our_pids => Err(error),
@@ -117,9 +117,9 @@ impl Host {
     }
 }
 
-/// A namespace's own tree below `/proc/PID/net` has inodes of its own: told without the right to trace the process.
-fn identity(net_dev: &Path) -> Result<u64, Refusal> {
-    let unreadable = |source| Refusal::Unreadable { path: net_dev.to_owned(), source };
+/// The inode of a namespace's `net/dev`, which identifies the namespace and takes no right to trace the process.
+fn identity(net_dev: &Path) -> Result<u64, LinkError> {
+    let unreadable = |source| LinkError::Unreadable { path: net_dev.to_owned(), source };
     let metadata = File::open(net_dev).and_then(|file| file.metadata()).map_err(unreadable)?;
     Ok(metadata.ino())
 }

@@ -2,9 +2,9 @@
 
 pub(super) mod host_netns;
 pub(super) mod interfaces;
+mod link_table;
 pub(super) mod namespaces;
 mod netlink;
-mod peer_map;
 mod read_sockets;
 pub(super) mod real_interfaces;
 mod report;

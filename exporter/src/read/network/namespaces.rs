@@ -4,18 +4,18 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::read::process::{NetworkNamespace, Process, host_namespace};
+use crate::read::process::{NetnsId, Process, host_namespace};
 
-/// The namespaces met in a pass.
+/// Network namespaces seen in the current pass.
 #[derive(Debug, Default)]
-pub(in crate::read) struct Namespaces {
+pub(crate) struct Namespaces {
     /// The host's own.
-    pub(super) host: Option<NetworkNamespace>,
+    pub(super) host: Option<NetnsId>,
     /// Which container reports a namespace.
-    pub(super) reporters: HashMap<NetworkNamespace, Reporter>,
+    pub(super) reporters: HashMap<NetnsId, Reporter>,
     pub(super) pass: u64,
-    /// A process of another container than our own could be taken hold of in this pass.
-    pub(in crate::read) visible: bool,
+    /// A process of another container than our own could be opened in this pass.
+    pub(crate) host_pidns_visible: bool,
 }
 
 /// The container that reports a network namespace.
@@ -32,42 +32,43 @@ pub(super) struct Reporter {
     pub(super) first_since: u64,
 }
 
-/// What is known of the host's own interfaces. Most often all of them stand at the beginning of its `net/dev`, before those that
-/// containers have brought along: these take the kernel a millisecond per thousand to write, and nobody wants them.
+/// What is known of the host's own interfaces. Most often they are the first in its `net/dev`, before those of containers, which
+/// are not needed and take the kernel a millisecond per thousand to write.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::read) struct HostInterfaces {
+pub(crate) struct HostInterfaces {
     pub(super) count: usize,
     pub(super) are_first: bool,
-    /// When the whole file is looked at again.
+    /// When the whole file is read again.
     pub(super) due: Instant,
 }
 
-/// How long an interface of the host goes unnoticed that stands behind those of the containers.
-pub(super) const LOOKED_THROUGH: Duration = Duration::from_mins(1);
+/// How long an interface of the host goes unnoticed that comes after those of the containers.
+pub(super) const FULL_READ_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Namespaces {
     /// Begins a pass over so many containers.
-    pub(in crate::read) fn begin(&mut self, procfs: &Path, live: bool, containers: usize) {
+    pub(crate) fn begin(&mut self, procfs: &Path, live: bool, containers: usize) {
         self.pass += 1;
         if self.reporters.len() > 2 * containers + 64 {
             let pass = self.pass;
             self.reporters.retain(|_, reporter| reporter.pass + 1 >= pass);
         }
-        self.visible = false;
-        // The host's stays the same: where it cannot be read now, for want of a descriptor say, the one that is known serves.
+        self.host_pidns_visible = false;
+        // The host's never changes: where it cannot be read now, as without a free descriptor, the known one is used.
         self.host = host_namespace(procfs, live).or(self.host.filter(|_| live));
     }
 
-    /// The pass ended early: who would have reported a namespace first is not known yet.
-    pub(in crate::read) fn unsettle(&mut self) {
+    /// Ends a pass early: the first reporter of a namespace is not known yet.
+    pub(crate) fn unsettle(&mut self) {
         for reporter in self.reporters.values_mut().filter(|reporter| reporter.first_since == self.pass) {
             reporter.first_since += 1;
         }
     }
 
-    /// A process could be taken hold of.
-    pub(in crate::read) fn see(&mut self, process: Option<&Process>) {
-        // Who we are is a question to the kernel: not for each container.
-        self.visible = self.visible || process.is_some_and(|process| process.pid != std::process::id());
+    /// Records that a process could be opened.
+    pub(crate) fn record_process(&mut self, process: Option<&Process>) {
+        // Our own number takes a system call: not for each container.
+        self.host_pidns_visible =
+            self.host_pidns_visible || process.is_some_and(|process| process.pid != std::process::id());
     }
 }

@@ -13,12 +13,7 @@ use crate::read::timing::Timing;
 
 impl Reader {
     /// Reads the tables of the next containers until the pass's deadline. Returns whether no more are to be read.
-    pub(in crate::read) fn advance_sockets(
-        &mut self,
-        turns: &mut SocketTurns,
-        pass: Pass<'_>,
-        timing: &mut Timing,
-    ) -> bool {
+    pub(crate) fn advance_sockets(&mut self, turns: &mut SocketTurns, pass: Pass<'_>, timing: &mut Timing) -> bool {
         let wanted = pass.collectors.has(Collector::Tcp) && !self.plan.sockets.is_empty();
         let mut containers = std::mem::take(&mut self.containers);
         while wanted && turns.done < containers.len() && turns.spent < TIME {
@@ -33,18 +28,18 @@ impl Reader {
                     self.choose_process(container, pass.names);
                 }
                 self.read_sockets(container, timing);
-                container.process.take_if(|process| process.counted.is_none());
+                container.process.take_if(|process| process.permit.is_none());
             }
             turns.done += 1;
-            timing.lap(Collector::Tcp);
+            timing.attribute_time_to(Collector::Tcp);
             turns.spent += timing.last() - before;
         }
         self.containers = containers;
         !wanted || turns.done >= self.containers.len() || turns.spent >= TIME
     }
 
-    /// Ends the turns of a pass: those who had none come first in the next one.
-    pub(in crate::read) fn end_sockets(&mut self, turns: &SocketTurns, pass: Pass<'_>) {
+    /// Ends the turns of a pass: containers that had none come first in the next one.
+    pub(crate) fn end_sockets(&mut self, turns: &SocketTurns, pass: Pass<'_>) {
         let containers = self.containers.len();
         if pass.collectors.has(Collector::Tcp) && turns.lacks(containers) {
             self.sockets.first = (self.sockets.first + turns.done) % containers;

@@ -1,4 +1,4 @@
-//! Which of the host's network interfaces are real: those whose traffic no other interface of the host carries, too.
+//! Decides which of the host's network interfaces are real: those whose traffic no other interface of the host carries, too.
 //!
 //! The kernel's description of an interface in `/sys/class/net` decides, where the host's can be read: hardware (virtio included)
 //! has a `device`, bonding masters have `bonding`. Bridges, their ports, TUN and TAP devices, VLANs and other interfaces stacked
@@ -52,12 +52,12 @@ const VIRTUAL: [&str; 33] = [
     "macv",
 ];
 
-/// Interfaces that are remembered between two calls of [`RealInterfaces::forget`]. Others are looked at each time.
+/// Interfaces that are cached between two calls of [`RealInterfaces::forget`]. Others are checked each time.
 const REMEMBERED: usize = 4096;
 
 /// Decides on the interfaces of one host.
 #[derive(Debug)]
-pub(in crate::read) struct RealInterfaces {
+pub(crate) struct RealInterfaces {
     /// The host's `/sys/class/net`. None where ours is that of another network namespace, or of another host than a capture's.
     sysfs: Option<PathBuf>,
     known: RefCell<HashMap<Vec<u8>, bool>>,
@@ -65,22 +65,22 @@ pub(in crate::read) struct RealInterfaces {
 
 impl RealInterfaces {
     /// For the host that `procfs` shows.
-    pub(in crate::read) fn new(procfs: &Path) -> Self {
+    pub(crate) fn new(procfs: &Path) -> Self {
         let of_init = procfs.join("1/root/sys/class/net");
         let ours = || {
             let namespace = |path: &Path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
             let host = namespace(&procfs.join("1/net/dev")).filter(|_| is_live(procfs))?;
-            let is_host_s = namespace(Path::new("/proc/self/net/dev")) == Some(host);
-            is_host_s.then(|| PathBuf::from("/sys/class/net"))
+            let is_of_host = namespace(Path::new("/proc/self/net/dev")) == Some(host);
+            is_of_host.then(|| PathBuf::from("/sys/class/net"))
         };
         let sysfs = if of_init.is_dir() { Some(of_init) } else { ours() };
         Self { sysfs, known: RefCell::default() }
     }
 
     /// Whether an interface is real.
-    pub(in crate::read) fn is_real(&self, name: &[u8]) -> bool {
+    pub(crate) fn is_real(&self, name: &[u8]) -> bool {
         let name = name.trim_ascii();
-        // The most frequent by far on a host of containers, and called so by those who make them.
+        // The most frequent by far on a host of containers, by the name that engines give them.
         if name.starts_with(b"veth") {
             return false;
         }
@@ -96,13 +96,13 @@ impl RealInterfaces {
         is_real
     }
 
-    /// Has every interface looked at anew: another one may have taken a name.
-    pub(in crate::read) fn forget(&mut self) {
+    /// Has every interface checked again: another one may have a name by now.
+    pub(crate) fn forget(&mut self) {
         self.known.get_mut().clear();
     }
 }
 
-/// What the kernel's description tells. None where it leaves it open.
+/// Whether the kernel's description makes it real. None where it leaves that open.
 fn described(directory: &Path) -> Option<bool> {
     let has = |name: &str| fs::symlink_metadata(directory.join(name)).is_ok();
     if has("device") || has("bonding") {

@@ -1,4 +1,4 @@
-//! Whose interfaces are whose: each network namespace is reported once, under its owner, and the host's under the host.
+//! Reports each network namespace once, under its owner, and the host's under the host.
 
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
@@ -6,13 +6,13 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use super::namespaces::{HostInterfaces, LOOKED_THROUGH, Reporter};
+use super::namespaces::{FULL_READ_INTERVAL, HostInterfaces, Reporter};
 use crate::metrics::{Collector, Dimension};
 use crate::name::{Names, NetworkMode};
 use crate::read::container::Container;
 use crate::read::files::open_files::{Files, Outcome, reason};
 use crate::read::host::NET_DEV;
-use crate::read::process::NetworkNamespace;
+use crate::read::process::NetnsId;
 use crate::read::reader::{Pass, Reader};
 use crate::read::sample::parse::{fill_interface, fill_interfaces};
 use crate::read::timing::Timing;
@@ -21,8 +21,8 @@ use crate::read::timing::Timing;
 const HOST_NETNS_VISITS: u64 = 16;
 
 impl Reader {
-    /// Before the containers are visited: the dump of the host's links, between two readings of the file of one container.
-    pub(in crate::read) fn begin_network(
+    /// Dumps the host's links, between two readings of the file of one container. Runs before the containers are visited.
+    pub(crate) fn begin_network(
         &mut self,
         containers: &mut [Container],
         pass: Pass<'_>,
@@ -33,13 +33,13 @@ impl Reader {
             self.links.begin(0, now);
             return;
         }
-        let place = self.links.turn(containers.len());
-        if let Some(container) = place.and_then(|place| containers.get_mut(place)) {
+        let index = self.links.turn(containers.len());
+        if let Some(container) = index.and_then(|index| containers.get_mut(index)) {
             self.read_ahead(container);
         }
         let candidates = containers.iter().filter(|container| self.links.is_candidate(&container.interfaces)).count();
         self.links.begin(candidates, now);
-        timing.lap(Collector::Network);
+        timing.attribute_time_to(Collector::Network);
     }
 
     /// The first of the two readings, of a container that its links served.
@@ -54,30 +54,30 @@ impl Reader {
         container.interfaces.expire();
     }
 
-    /// Interfaces of a container, where it is the one to report them, by its links or by its file.
-    pub(in crate::read) fn report_network(&mut self, containers: &mut [Container], place: usize, pass: Pass<'_>) {
-        if let Some(container) = containers.get_mut(place) {
+    /// Reports the interfaces of a container, where it is the one to do so, by its veth peers or by its file.
+    pub(crate) fn report_network(&mut self, containers: &mut [Container], index: usize, pass: Pass<'_>) {
+        if let Some(container) = containers.get_mut(index) {
             container.sockets.is_reported = false;
         }
-        let Some(container) = containers.get(place) else { return };
-        if borrows_network(container, containers, pass.names) {
+        let Some(container) = containers.get(index) else { return };
+        if shares_netns(container, containers, pass.names) {
             return;
         }
         if let Some((pid, namespace)) = self.served_by_links(container) {
-            let is_owner = self.claim(containers, place, pid, Some(namespace));
-            if let Some(container) = containers.get_mut(place).filter(|_| is_owner) {
+            let is_owner = self.elect_netns_reporter(containers, index, pid, Some(namespace));
+            if let Some(container) = containers.get_mut(index).filter(|_| is_owner) {
                 self.links.count(true);
                 self.fill_from_links(container);
             }
             return;
         }
-        let Some(file) = self.open_network(containers, place) else { return };
+        let Some(file) = self.open_network(containers, index) else { return };
         if pass.collectors.has(Collector::Network) {
-            self.read_interfaces(containers, place, &file);
+            self.read_interfaces(containers, index, &file);
         }
     }
 
-    fn served_by_links(&self, container: &Container) -> Option<(u32, NetworkNamespace)> {
+    fn served_by_links(&self, container: &Container) -> Option<(u32, NetnsId)> {
         let process = container.process.as_ref()?;
         container.interfaces.owner().filter(|_| self.links.serve(&container.interfaces, process.pid))
     }
@@ -92,14 +92,14 @@ impl Reader {
     }
 
     /// Reads the file, and learns from it whether links can serve from now on.
-    fn read_interfaces(&mut self, containers: &mut [Container], place: usize, file: &File) {
-        let Some(container) = containers.get_mut(place) else { return };
+    fn read_interfaces(&mut self, containers: &mut [Container], index: usize, file: &File) {
+        let Some(container) = containers.get_mut(index) else { return };
         let Container { interfaces, process, sample, .. } = container;
         let Some(process) = process.as_ref() else { return };
         let owner = process.namespace(file, self.live).map(|namespace| (process.pid, namespace));
         let malformed = match self.files.read_open(file) {
             Ok(text) => interfaces.take(owner, text),
-            Err(error) => return self.lost_process(containers, place, &error),
+            Err(error) => return self.lost_process(containers, index, &error),
         };
         (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed"));
         for interface in interfaces.rows() {
@@ -136,15 +136,15 @@ impl Reader {
             return None;
         }
         process.host_netns_visits = None;
-        // Under a kernel, what cannot be told from the host's is left out. A capture may be without this.
+        // Under a kernel, a namespace that cannot be distinguished from the host's is left out. A capture may lack this.
         if self.live && (namespace.is_none() || self.namespaces.host.is_none()) {
             return None;
         }
-        self.claim(containers, index, pid, namespace).then_some(file)
+        self.elect_netns_reporter(containers, index, pid, namespace).then_some(file)
     }
 
-    /// The interfaces of the host itself.
-    pub(in crate::read) fn read_host_network(&mut self, host: &mut Container, now: Instant) {
+    /// Reads the interfaces of the host itself.
+    pub(crate) fn read_host_network(&mut self, host: &mut Container, now: Instant) {
         let known = self.host_interfaces.filter(|known| self.live && now < known.due);
         if known.is_some_and(|known| !known.are_first) {
             self.fill_host(host, Files::read_once);
@@ -156,10 +156,10 @@ impl Reader {
         self.real_interfaces.forget();
         let first = self.fill_host(host, Files::read_first);
         let count = self.fill_host(host, Files::read_once);
-        self.host_interfaces = Some(HostInterfaces { count, are_first: first == count, due: now + LOOKED_THROUGH });
+        self.host_interfaces = Some(HostInterfaces { count, are_first: first == count, due: now + FULL_READ_INTERVAL });
     }
 
-    /// Those that a way of reading `net/dev` shows, and no others. Gives their number.
+    /// Fills the host's interfaces from one reading of `net/dev`. Returns their number.
     fn fill_host(&mut self, host: &mut Container, read: impl for<'f> Fn(&'f mut Files, &Path) -> Outcome<'f>) -> usize {
         let count = Cell::new(0);
         let interfaces = &self.real_interfaces;
@@ -178,43 +178,43 @@ impl Reader {
         count.get()
     }
 
-    /// A process that has ended is an outcome; anything else is a failure to be seen.
-    pub(in crate::read) fn lost_process(&self, containers: &mut [Container], place: usize, error: &std::io::Error) {
+    /// Counts an error of a container's process and drops the process. One that has ended is no failure.
+    pub(crate) fn lost_process(&self, containers: &mut [Container], index: usize, error: &std::io::Error) {
         let gone = matches!(
             error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
             Some(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL)
         );
         self.count_error("net/dev", if gone { "vanished" } else { reason(error) });
-        if let Some(container) = containers.get_mut(place) {
+        if let Some(container) = containers.get_mut(index) {
             container.process = None;
         }
     }
 
     /// Decides which of several containers in one namespace reports it: the one that did so first, while it exists, else the one
-    /// whose process is the oldest (its number the lowest), as the namespace was made for it. Where the engine tells who
-    /// borrows, the borrowers never come here.
-    fn claim(
+    /// whose process is the oldest (its number the lowest), as the namespace was made for it. Containers that share a namespace by the
+    /// engine's word never come here.
+    fn elect_netns_reporter(
         &mut self,
         containers: &mut [Container],
         index: usize,
         pid: u32,
-        namespace: Option<NetworkNamespace>,
+        namespace: Option<NetnsId>,
     ) -> bool {
         let Some(container) = containers.get_mut(index) else { return false };
         (container.sockets.is_reported, container.sockets.namespace) = (true, namespace);
         let (life, Some(namespace)) = (container.life, namespace) else { return true };
         let pass = self.namespaces.pass;
-        let mut claim = Reporter { pass, index, life, pid, first: life, first_since: pass };
+        let mut candidate = Reporter { pass, index, life, pid, first: life, first_since: pass };
         match self.namespaces.reporters.entry(namespace) {
             Entry::Vacant(vacant) => {
-                vacant.insert(claim);
+                vacant.insert(candidate);
             }
             Entry::Occupied(mut entry) => {
                 let before = *entry.get();
                 let is_settled = before.first_since < pass;
                 let exists = |life: u64| containers.iter().any(|container| container.life == life);
                 if is_settled && (before.first == life || exists(before.first)) {
-                    (claim.first, claim.first_since) = (before.first, before.first_since);
+                    (candidate.first, candidate.first_since) = (before.first, before.first_since);
                 }
                 if before.pass == pass {
                     let goes_before = |one: u64, pid: u32| (!is_settled || one != before.first, pid);
@@ -227,7 +227,7 @@ impl Reader {
                         return false;
                     }
                 }
-                entry.insert(claim);
+                entry.insert(candidate);
             }
         }
         true
@@ -235,7 +235,7 @@ impl Reader {
 }
 
 /// Whether the engine says that the container's network is the host's, or that of another container that is there.
-fn borrows_network(container: &Container, containers: &[Container], names: &Names) -> bool {
+fn shares_netns(container: &Container, containers: &[Container], names: &Names) -> bool {
     match container.meta(names).map(|meta| &meta.network_mode) {
         Some(NetworkMode::Host) => true,
         Some(NetworkMode::Container(owner)) => containers.iter().any(|other| other.id == Some(*owner)),

@@ -1,8 +1,8 @@
 //! Sockets of the containers' network namespaces by state, from `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
 //!
-//! The kernel writes a line per socket, and looks at all sockets of the host for each table. So the tables are read after
+//! The kernel writes a line per socket, and visits all sockets of the host for each table. So the tables are read after
 //! everything else, for a bounded time per scrape, and no more than so many lines of each: a container with half a million
-//! sockets costs itself these values, and nobody else any.
+//! sockets loses these values, and no other container loses any.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use crate::metrics::SocketCount;
 use crate::read::files::format::{number, split_once, words};
-use crate::read::process::NetworkNamespace;
+use crate::read::process::NetnsId;
 
 /// Time per scrape for the tables of all containers. The next scrape begins with those that had no turn.
 pub(super) const TIME: Duration = Duration::from_secs(2);
 /// Lines of a table, some 150 bytes each: above it the container's values are left out.
 const MAX_SOCKETS: usize = 20_000;
-/// Scrapes for which a container whose table was too long goes without.
+/// Scrapes that skip a container whose table was too long.
 pub(super) const SKIPPED: u32 = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What remains to be read in a pass.
 #[derive(Debug, Default)]
-pub(in crate::read) struct SocketTurns {
+pub(crate) struct SocketTurns {
     /// Containers that had their turn in this pass.
     pub(super) done: usize,
     pub(super) spent: Duration,
@@ -30,7 +30,7 @@ pub(in crate::read) struct SocketTurns {
 
 /// The containers' sockets between two scrapes.
 #[derive(Debug, Default)]
-pub(in crate::read) struct Sockets {
+pub(crate) struct Sockets {
     /// Index of the container that begins.
     pub(super) first: usize,
     pub(super) buffer: Vec<u8>,
@@ -38,12 +38,12 @@ pub(in crate::read) struct Sockets {
 
 /// What a container's tables have come to, between two scrapes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::read) struct SocketState {
+pub(crate) struct SocketState {
     /// Whether the container is the one to report its network namespace in this pass.
-    pub(in crate::read) is_reported: bool,
-    /// That namespace; none where a capture does not tell.
-    pub(in crate::read) namespace: Option<NetworkNamespace>,
-    /// Scrapes that it is to be left out of.
+    pub(crate) is_reported: bool,
+    /// That namespace; none where a capture does not have it.
+    pub(crate) namespace: Option<NetnsId>,
+    /// Scrapes that still skip it.
     pub(super) skipped: u32,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Totals {
 
 impl SocketTurns {
     /// Whether some of so many containers have had no turn.
-    pub(in crate::read) fn lacks(&self, containers: usize) -> bool {
+    pub(crate) fn lacks(&self, containers: usize) -> bool {
         self.done < containers
     }
 }

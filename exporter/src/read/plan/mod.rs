@@ -1,4 +1,4 @@
-//! What has to be read on this host, and where each exposed series finds its value. Made by `planner`, once at start.
+//! The plan: what to read on this host, and where each exposed series finds its value. `planner` makes it once at start.
 
 pub(super) mod planner;
 
@@ -31,11 +31,11 @@ pub struct Plan {
     pub processes: Vec<(ProcessFact, u16)>,
     /// Sizes of layers and filesystems: columns of the device table.
     pub disks: Vec<(DiskFact, u16)>,
-    /// Slot of the size of the writable layer, where nothing tells the device that it is on.
+    /// Slot of the size of the writable layer, where its device is not known.
     pub layer_size: Option<u16>,
     /// What eBPF programs count: slots.
     pub probes: Vec<(Probed, u16)>,
-    /// Histograms that eBPF programs make: their places in a sample.
+    /// Histograms that eBPF programs make: their indices in a sample.
     pub histograms: Vec<(Probed, u16)>,
     /// Block I/O that the eBPF program counts: columns of the device table.
     pub blocks: Vec<(BlockCount, BlockOperation, u16)>,
@@ -60,13 +60,13 @@ pub struct PlannedFile {
     pub fallback: Option<&'static str>,
     /// How its text is parsed.
     pub format: Format,
-    /// What is looked for in it (empty for forms without keys).
+    /// The keys to find in it (empty for forms without keys).
     pub keys: Vec<&'static str>,
     /// Where each key's value goes: a slot, or a column of the form's table. One entry for forms without keys.
     pub targets: Vec<u16>,
     /// Divisor of every value.
     pub divisor: u64,
-    /// The collectors that want it.
+    /// The collectors that need it.
     pub collectors: CollectorSet,
     /// Its values compete with another file's for the same targets. On most hosts it counts nothing.
     pub is_alternative: bool,
@@ -102,7 +102,7 @@ pub struct Row {
     pub labels: Cow<'static, str>,
     /// Where the value is.
     pub value: Value,
-    /// Decimal places of the value.
+    /// Decimal digits of the value after the point.
     pub exponent: u8,
 }
 
@@ -144,8 +144,8 @@ impl Format {
     }
 }
 
-/// A value in a file, as a row asks for it.
-pub(super) struct Wanted {
+/// A value in a file, as a row needs it.
+pub(super) struct PlannedValue {
     pub(super) tree: PathBuf,
     pub(super) name: Cow<'static, str>,
     pub(super) fallback: Option<&'static str>,
@@ -154,7 +154,7 @@ pub(super) struct Wanted {
     pub(super) divisor: u64,
 }
 
-impl Wanted {
+impl PlannedValue {
     fn is(&self, file: &PlannedFile) -> bool {
         file.tree == self.tree && file.name == self.name && file.format == self.format && file.divisor == self.divisor
     }
@@ -176,7 +176,7 @@ impl Wanted {
 
 impl Plan {
     /// The planned file of a value.
-    fn file(&mut self, wanted: &Wanted, collector: Collector) -> Option<&mut PlannedFile> {
+    fn file(&mut self, wanted: &PlannedValue, collector: Collector) -> Option<&mut PlannedFile> {
         let known = self.files.iter().position(|file| wanted.is(file));
         let index = known.unwrap_or_else(|| {
             self.files.push(wanted.planned());
@@ -187,8 +187,8 @@ impl Plan {
         Some(file)
     }
 
-    /// Has another file's value compete for a target.
-    pub(super) fn want_alternative(&mut self, wanted: &Wanted, target: u16, collector: Collector) {
+    /// Adds another file's value as an alternative for a target.
+    pub(super) fn request_alternative(&mut self, wanted: &PlannedValue, target: u16, collector: Collector) {
         if let (Some(file), Some(key)) = (self.file(wanted, collector), wanted.key) {
             file.is_alternative = true;
             file.keys.push(key);
@@ -196,8 +196,8 @@ impl Plan {
         }
     }
 
-    /// A target for a value, the same one for the same value.
-    pub(super) fn want(&mut self, wanted: &Wanted, collector: Collector) -> u16 {
+    /// The target of a value; the same value has the same target.
+    pub(super) fn request(&mut self, wanted: &PlannedValue, collector: Collector) -> u16 {
         let (mut slots, mut columns) = (self.slots, self.columns);
         let Some(file) = self.file(wanted, collector) else { return 0 };
         let wanted_key = wanted.key.unwrap_or("");
@@ -226,12 +226,12 @@ impl Plan {
 }
 
 fn next_column(columns: &mut [usize; Dimension::ALL.len()], dimension: Dimension) -> u16 {
-    let place = Dimension::ALL.iter().position(|known| *known == dimension).unwrap_or(0);
-    columns.get_mut(place).map_or(0, next)
+    let index = Dimension::ALL.iter().position(|known| *known == dimension).unwrap_or(0);
+    columns.get_mut(index).map_or(0, next)
 }
 
 fn next(count: &mut usize) -> u16 {
-    let place = u16::try_from(*count).unwrap_or(u16::MAX);
+    let index = u16::try_from(*count).unwrap_or(u16::MAX);
     *count += 1;
-    place
+    index
 }

@@ -1,6 +1,6 @@
-//! From the table's rows to what has to be read on this host: which files, which keys of each, and into which slots.
+//! Makes the plan from the rows of the metric table: which files to read on this host, which keys of each, into which slots.
 //!
-//! Rows without a source here are left out, so that nothing further down knows of cgroup versions.
+//! Rows without a source on this host are left out. Later stages do not distinguish cgroup versions.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::discover::{Hierarchy, Version};
 use crate::metrics::{
     Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Probed, Series, Source,
 };
-use crate::read::plan::Wanted;
+use crate::read::plan::PlannedValue;
 use crate::read::plan::{Format, Plan, Row, Value};
 
 /// The column of the table that applies.
@@ -73,7 +73,7 @@ impl Builder<'_> {
             }
         }
         if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
-            // Nothing here tells it of a container, but `/proc` does of the host.
+            // No file has it for containers, but `/proc` has it for the host.
             let value = Value::FirstOf(Vec::new());
             rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent: 0 });
         }
@@ -116,7 +116,7 @@ impl Builder<'_> {
         let Some(tree) = self.tree(Controller::Hugetlb, column) else { return };
         for size in self.page_sizes {
             let format = if key.is_some() { Format::Flat } else { Format::Single };
-            let wanted = Wanted {
+            let wanted = PlannedValue {
                 tree: tree.clone(),
                 name: Cow::Owned(format!("hugetlb.{size}.{suffix}")),
                 fallback: None,
@@ -124,7 +124,7 @@ impl Builder<'_> {
                 key,
                 divisor: 1,
             };
-            let slot = self.plan.want(&wanted, family.collector);
+            let slot = self.plan.request(&wanted, family.collector);
             let labels = Cow::Owned(format!("pagesize=\"{size}\""));
             rows.push(Row { family, series, labels, value: Value::Slot(slot), exponent: 0 });
         }
@@ -158,7 +158,7 @@ impl Builder<'_> {
             Source::Engine(fact) => Some(Value::Engine(fact)),
             Source::OomKills(kernel) => match self.resolve(kernel, column, collector) {
                 Some(Value::Slot(slot)) => Some(Value::OomKills(Some(slot))),
-                // An engine alone tells of them by events.
+                // The engine reports them by events only.
                 _ => self.hierarchy.is_none().then_some(Value::OomKills(None)),
             },
             Source::Probe(what) => Some(self.probe(what)),
@@ -207,9 +207,9 @@ impl Builder<'_> {
 
     fn probe(&mut self, what: Probed) -> Value {
         if let Some(bounds) = what.bounds() {
-            let place = u16::try_from(self.plan.histograms.len()).unwrap_or(u16::MAX);
-            self.plan.histograms.push((what, place));
-            return Value::Histogram(place, bounds);
+            let index = u16::try_from(self.plan.histograms.len()).unwrap_or(u16::MAX);
+            self.plan.histograms.push((what, index));
+            return Value::Histogram(index, bounds);
         }
         if let Probed::Block(count, operation) = what {
             let column = self.plan.column(Dimension::Device);
@@ -221,7 +221,7 @@ impl Builder<'_> {
         Value::Slot(slot)
     }
 
-    /// An engine alone tells the layer's size and nothing of the filesystem.
+    /// Without files the engine reports the size of the layer, and nothing of the filesystem.
     fn disk(&mut self, fact: DiskFact) -> Option<Value> {
         if self.hierarchy.is_some() {
             let column = self.plan.column(Dimension::Device);
@@ -268,7 +268,7 @@ impl Builder<'_> {
         let value = self.file(*first, Format::Operations, Some(key), column, collector)?;
         if let (Value::Column(_, target), Some(tree)) = (&value, self.tree(first.controller, column)) {
             for file in others {
-                let wanted = Wanted {
+                let wanted = PlannedValue {
                     tree: tree.clone(),
                     name: Cow::Borrowed(file.name),
                     fallback: file.fallback,
@@ -276,7 +276,7 @@ impl Builder<'_> {
                     key: Some(key),
                     divisor: 1,
                 };
-                self.plan.want_alternative(&wanted, *target, collector);
+                self.plan.request_alternative(&wanted, *target, collector);
             }
         }
         Some(value)
@@ -291,7 +291,7 @@ impl Builder<'_> {
         column: Column,
         collector: Collector,
     ) -> Option<Value> {
-        let wanted = Wanted {
+        let wanted = PlannedValue {
             tree: self.tree(file.controller, column)?,
             name: Cow::Borrowed(file.name),
             fallback: file.fallback,
@@ -299,7 +299,7 @@ impl Builder<'_> {
             key,
             divisor,
         };
-        let target = self.plan.want(&wanted, collector);
+        let target = self.plan.request(&wanted, collector);
         Some(match format.dimension() {
             Some(dimension) => Value::Column(dimension, target),
             None => Value::Slot(target),

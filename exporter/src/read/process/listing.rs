@@ -1,5 +1,4 @@
-//! What is read of a container through its processes: their number, one of them to read the network through, what they hold open,
-//! and the filesystem they live on.
+//! Lists the processes of a container: their number, one of them to read the network through, and what they hold open.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use crate::metrics::{Collector, CollectorSet};
 use crate::name::Names;
 use crate::read::container::Container;
 use crate::read::files::format::{lines, number};
-use crate::read::files::open_files::{Files, Handle, Outcome, reason};
+use crate::read::files::open_files::{FileState, Files, Outcome, reason};
 use crate::read::host::HiddenProcesses;
 use crate::read::process::{Process, count_processes};
 use crate::read::reader::{Pass, Reader};
@@ -20,32 +19,32 @@ use crate::read::timing::{Timing, stagger_group, staggered};
 /// Processes that are tried before a container goes without network metrics for this scrape.
 const CANDIDATES: usize = 8;
 
-/// How old the list of a container's processes may be while the number of its tasks stays the same: then it is wrong only where a
-/// process has come in the place of a thread. Listed each minute it was a third of all that a scrape every 15 seconds took.
-const LISTED_ANEW: Duration = Duration::from_mins(5);
+/// How old the list of a container's processes may be while the number of its tasks stays the same: it is wrong then only where a
+/// process has replaced a thread. Listing each minute took a third of a scrape every 15 seconds.
+const LIST_INTERVAL: Duration = Duration::from_mins(5);
 
 impl Reader {
-    /// The list of processes, read anew where the snapshot tells of another number of tasks, and now and then.
-    pub(in crate::read) fn list_processes(
+    /// Lists the processes again where a snapshot shows another number of tasks, and after [`LIST_INTERVAL`].
+    pub(crate) fn list_processes(
         &mut self,
         container: &mut Container,
         pass: Pass<'_>,
         tasks: Option<u64>,
         now: Instant,
     ) {
-        // Those who look into the processes themselves want to know which these are.
+        // These collectors read the processes themselves.
         let looks_inside =
             [Collector::Process, Collector::Disk].into_iter().any(|collector| pass.collectors.has(collector));
         let is_known = container.listed.is_some_and(|(before, due)| tasks == Some(before) && now < due)
             && !looks_inside
             && container.process.is_some();
         if is_known {
-            self.namespaces.see(container.process.as_ref());
+            self.namespaces.record_process(container.process.as_ref());
             self.count_listed(container);
             return;
         }
         self.read_processes(container, pass.names);
-        let age = staggered(LISTED_ANEW, stagger_group(container.life));
+        let age = staggered(LIST_INTERVAL, stagger_group(container.life));
         container.listed = tasks.map(|tasks| (tasks, now + age));
         if tasks.is_some() {
             container.procs.close();
@@ -53,12 +52,12 @@ impl Reader {
         }
     }
 
-    /// The list of processes: their number, and one of them to read the network through.
-    pub(in crate::read) fn read_processes(&mut self, container: &mut Container, names: &Names) {
+    /// Lists the processes, and chooses one of them to read the network through.
+    pub(crate) fn read_processes(&mut self, container: &mut Container, names: &Names) {
         container.pids.clear();
         container.process_count = None;
         let Some(tree) = self.hierarchy.searched().get(container.home) else { return };
-        if !matches!(container.procs, Handle::Open(_)) {
+        if !matches!(container.procs, FileState::Open(_)) {
             container.file_path(&tree.path, "cgroup.procs", &mut self.path);
         }
         let mut malformed = 0;
@@ -99,19 +98,19 @@ impl Reader {
     }
 
     /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
-    pub(in crate::read) fn choose_process(&mut self, container: &mut Container, names: &Names) {
+    pub(crate) fn choose_process(&mut self, container: &mut Container, names: &Names) {
         if container.id.is_none() {
             return;
         }
-        let visible = container.pids.iter().any(|pid| *pid != 0);
-        if container.process.as_ref().is_some_and(|process| !visible || container.pids.contains(&process.pid)) {
-            self.namespaces.visible = true;
+        let shows_pids = container.pids.iter().any(|pid| *pid != 0);
+        if container.process.as_ref().is_some_and(|process| !shows_pids || container.pids.contains(&process.pid)) {
+            self.namespaces.host_pidns_visible = true;
             return;
         }
         // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
         // also the only way where the list hides its processes from us, if procfs is the host's.
         let engine = container.meta(names).and_then(|meta| meta.pid);
-        let known = engine.filter(|pid| !visible || container.pids.contains(pid));
+        let known = engine.filter(|pid| !shows_pids || container.pids.contains(pid));
         // Without the engine, the oldest: it has the lowest number.
         container.pids.sort_unstable();
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
@@ -119,14 +118,13 @@ impl Reader {
             .take(CANDIDATES)
             .find_map(|pid| Process::open(&self.procfs, pid, &container.path, self.live).ok());
         if let Some(process) = &mut container.process {
-            process.counted = self.files.count();
+            process.permit = self.files.permit();
         }
-        self.namespaces.see(container.process.as_ref());
+        self.namespaces.record_process(container.process.as_ref());
     }
 
-    /// Without the host's pid namespace, network and process counts are missing: said once, and to be seen in the
-    /// collectors' success.
-    pub(in crate::read) fn tell_foreign(&mut self, timing: &mut Timing) {
+    /// Logs once that network and process counts are missing without the host's pid namespace. The collectors fail.
+    pub(crate) fn report_hidden_processes(&mut self, timing: &mut Timing) {
         let hidden = HiddenProcesses::of(&self.procfs);
         let failed = CollectorSet::EMPTY.with(Collector::Network);
         timing.fail(if hidden.is_some() { failed } else { failed.with(Collector::Pids) });
@@ -148,8 +146,8 @@ impl Reader {
         }
     }
 
-    /// What the processes hold open. Without the right to look into them all there is no sum.
-    pub(in crate::read) fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
+    /// Counts what the processes hold open. There is no sum where one of them cannot be read.
+    pub(crate) fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
         let mut refused = None;
         for (fact, slot) in &self.plan.processes {
             match count_processes(&self.procfs, &container.pids, *fact) {
@@ -173,8 +171,8 @@ impl Reader {
     }
 }
 
-/// Process numbers, one a line. Gives the number of malformed lines.
-pub(in crate::read) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
+/// Parses process numbers, one a line. Returns the number of malformed lines.
+pub(crate) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
         match number(line.trim_ascii()).and_then(|pid| u32::try_from(pid).ok()) {
@@ -185,9 +183,9 @@ pub(in crate::read) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
     malformed
 }
 
-/// Processes of the cgroups below a container's own: a container that runs systemd or an engine of its own. Gives the number of
-/// malformed lines, and whether all cgroups were looked at.
-pub(in crate::read) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> (u64, bool) {
+/// Reads the processes of the cgroups below a container's own, as of a container that runs systemd or an engine. Returns the number of
+/// malformed lines, and whether all cgroups were read.
+pub(crate) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> (u64, bool) {
     let mut malformed = 0;
     let missed = walk(directory, BELOW_CONTAINER, |visited| {
         if visited.path != directory

@@ -12,36 +12,36 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use crate::metrics::ProcessFact;
 use crate::read::files::format::{lines, number, words};
-use crate::read::files::open_files::Counted;
+use crate::read::files::open_files::FdPermit;
 
-/// A process, held by its directory in procfs: once it is dead nothing can be read through it, whoever gets its number.
+/// A process, held by its directory in procfs. Once it is dead nothing can be read through that, even if its number is reused.
 #[derive(Debug)]
-pub(in crate::read) struct Process {
+pub(crate) struct Process {
     /// Its number in the pid namespace of the procfs that we read.
     pub pid: u32,
     directory: Arc<File>,
     path: PathBuf,
-    /// The right to be held from pass to pass.
-    pub counted: Option<Counted>,
+    /// The permit to hold its descriptor from pass to pass.
+    pub permit: Option<FdPermit>,
     /// Visits for which it is taken to be in the host's network namespace; none where it was elsewhere when last checked.
     pub host_netns_visits: Option<u64>,
 }
 
 /// Identity of a network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(in crate::read) struct NetworkNamespace(u64);
+pub(crate) struct NetnsId(u64);
 
 impl Process {
-    /// Takes hold of process `pid`, if it is in the container at this cgroup path, and in none within that.
+    /// Opens process `pid`, if it is in the container at this cgroup path, and in none within that.
     ///
-    /// In a captured tree (`live` false) a process without a `cgroup` file is taken at its word.
+    /// In a captured tree (`live` false) a process without a `cgroup` file is accepted.
     ///
     /// # Errors
     /// The system's, or `NotFound` where the process is in another cgroup by now.
-    pub(in crate::read) fn open(procfs: &Path, pid: u32, container: &str, live: bool) -> io::Result<Self> {
+    pub(crate) fn open(procfs: &Path, pid: u32, container: &str, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
         let process =
-            Self { pid, directory: Arc::new(File::open(&path)?), path, counted: None, host_netns_visits: None };
+            Self { pid, directory: Arc::new(File::open(&path)?), path, permit: None, host_netns_visits: None };
         match process.open_file("cgroup") {
             Ok(mut file) => {
                 let mut text = String::new();
@@ -60,21 +60,21 @@ impl Process {
     ///
     /// # Errors
     /// The system's: `ESRCH` or `ENOENT` once the process is dead.
-    pub(in crate::read) fn open_file(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(openat(&self.directory, name, flags, Mode::empty())?.into())
     }
 
     /// Its directory, which stays this process' own.
-    pub(in crate::read) fn directory(&self) -> &Arc<File> {
+    pub(crate) fn directory(&self) -> &Arc<File> {
         &self.directory
     }
 
     /// The network namespace that an open `net/dev` shows.
     ///
-    /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it is the namespace's own: told without
-    /// the right to trace the process, which `/proc/PID/ns/net` asks for. In a capture the link tells it.
-    pub(in crate::read) fn namespace(&self, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
+    /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it identifies the namespace, without
+    /// the right to trace the process that `/proc/PID/ns/net` takes. In a capture the link identifies it.
+    pub(crate) fn namespace(&self, net_dev: &File, live: bool) -> Option<NetnsId> {
         namespace(&self.path, net_dev, live)
     }
 }
@@ -96,27 +96,27 @@ fn ids(path: &str) -> impl Iterator<Item = &str> {
 
 /// The network namespace of the host: that of process 1.
 #[must_use]
-pub(in crate::read) fn host_namespace(procfs: &Path, live: bool) -> Option<NetworkNamespace> {
+pub(crate) fn host_namespace(procfs: &Path, live: bool) -> Option<NetnsId> {
     let init = procfs.join("1");
     let net_dev = File::open(init.join("net/dev")).ok()?;
     namespace(&init, &net_dev, live)
 }
 
-fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetworkNamespace> {
+fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetnsId> {
     if live {
-        return net_dev.metadata().ok().map(|metadata| NetworkNamespace(metadata.ino()));
+        return net_dev.metadata().ok().map(|metadata| NetnsId(metadata.ino()));
     }
     let link = fs::read_link(process.join("ns/net")).ok()?;
     let text = link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
-    number(text.as_bytes()).map(NetworkNamespace)
+    number(text.as_bytes()).map(NetnsId)
 }
 
 /// Sums over processes. A process that ends while it is counted counts for nothing; none where there is no limit, where no
 /// process could be found, or where one of them is in a pid namespace that cannot be seen from here (its number is 0).
 ///
 /// # Errors
-/// The first process that cannot be looked into: a sum without it would be wrong. Foreign processes take `CAP_SYS_PTRACE`.
-pub(in crate::read) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> io::Result<Option<u64>> {
+/// The first process that cannot be read: a sum without it would be wrong. Foreign processes take `CAP_SYS_PTRACE`.
+pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> io::Result<Option<u64>> {
     let Some(first) = pids.first().filter(|_| !pids.contains(&0)) else { return Ok(None) };
     let counts: fn(&Path) -> io::Result<bool> = match fact {
         ProcessFact::FileDescriptors => |_| Ok(true),
@@ -210,7 +210,7 @@ mod tests {
             pid: child.id(),
             directory: std::sync::Arc::new(std::fs::File::open(&path).unwrap()),
             path,
-            counted: None,
+            permit: None,
             host_netns_visits: None,
         };
         assert!(process.open_file("net/dev").is_ok());

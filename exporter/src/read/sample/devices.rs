@@ -57,7 +57,7 @@ impl Devices {
         }
     }
 
-    /// Begins a pass. Gives the numbers whose disk is gone, or is another one than in the last pass: what was counted under
+    /// Begins a pass. Returns the numbers whose disk is gone, or is another one than in the last pass: what was counted under
     /// them is not the new disk's.
     pub fn begin(&mut self) -> &[Device] {
         self.is_fresh = false;
@@ -69,17 +69,17 @@ impl Devices {
     }
 
     /// Reads which CPUs are online.
-    pub(in crate::read) fn begin_cpus(&mut self, procfs: &Path) {
+    pub(crate) fn begin_cpus(&mut self, procfs: &Path) {
         self.cpus.clear();
         self.cpus.extend(online_cpus(&std::fs::read(procfs.join("stat")).unwrap_or_default()));
     }
 
     /// Whether a CPU is online, as far as that is known.
-    pub(in crate::read) fn is_online(&self, cpu: u32) -> bool {
+    pub(crate) fn is_online(&self, cpu: u32) -> bool {
         self.cpus.is_empty() || self.cpus.contains(&u64::from(cpu))
     }
 
-    /// Every label is void.
+    /// Forgets all labels.
     pub fn forget(&mut self) {
         self.labels.clear();
     }
@@ -101,7 +101,7 @@ impl Devices {
     }
 
     /// The label of a filesystem: by its device's number; `source` where that has no name; an empty label where nothing is known.
-    pub(in crate::read) fn place(
+    pub(crate) fn filesystem_label(
         &mut self,
         device: Option<Device>,
         source: Option<&str>,
@@ -200,7 +200,7 @@ mod tests {
         // A disk that appears late.
         write(procfs.path(), &[(0, "nvme0n1"), (3, "nvme1n1"), (5, "nvme2n1")]);
         assert_eq!(pass(), (vec![], vec![first.to_owned(), second.to_owned()]));
-        // A list that is spoilt or gone tells of no disk that it is.
+        // A list that is malformed or gone shows no disk to be gone.
         fs::write(procfs.path().join("diskstats"), " 259 0 nvme0n1 1\n 259 3\n").unwrap();
         assert_eq!(pass().0, []);
         fs::remove_file(procfs.path().join("diskstats")).unwrap();

@@ -1,4 +1,4 @@
-//! What was read of one container: plain values by slot, and tables of values by device, interface, node or CPU.
+//! Values read of one container: plain ones by slot, and tables by device, interface, node or CPU.
 
 pub(super) mod devices;
 pub(super) mod parse;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::ebpf::Histogram;
 use crate::metrics::{Dimension, escape_label};
 
-/// Slots whose bits are in one word.
+/// Slots per word of bits.
 const BITS: usize = u64::BITS as usize;
 
 /// Values of one container. Reused from scrape to scrape: clearing keeps the memory.
@@ -20,7 +20,7 @@ pub struct Sample {
     /// Only for those containers that have any: it grows with the first one.
     histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
-    /// A bit for each of them that may have rows: most have none, and need not be looked at.
+    /// A bit for each of them that may have rows: most have none, and are skipped.
     used: u8,
 }
 
@@ -58,36 +58,36 @@ impl Sample {
 
     /// Sets a plain value.
     pub fn set(&mut self, slot: u16, value: u64) {
-        let place = usize::from(slot);
-        if let (Some(room), Some(filled)) = (self.slots.get_mut(place), self.filled.get_mut(place / BITS)) {
+        let index = usize::from(slot);
+        if let (Some(room), Some(filled)) = (self.slots.get_mut(index), self.filled.get_mut(index / BITS)) {
             *room = value;
-            *filled |= 1 << (place % BITS);
+            *filled |= 1 << (index % BITS);
         }
     }
 
     /// A plain value.
     #[must_use]
     pub fn get(&self, slot: u16) -> Option<u64> {
-        let place = usize::from(slot);
-        let is_filled = self.filled.get(place / BITS)? & (1 << (place % BITS)) != 0;
-        self.slots.get(place).copied().filter(|_| is_filled)
+        let index = usize::from(slot);
+        let is_filled = self.filled.get(index / BITS)? & (1 << (index % BITS)) != 0;
+        self.slots.get(index).copied().filter(|_| is_filled)
     }
 
     /// Sets a histogram.
-    pub fn set_histogram(&mut self, place: u16, histogram: Histogram) {
-        let place = usize::from(place);
-        if self.histograms.len() <= place {
-            self.histograms.resize(place + 1, None);
+    pub fn set_histogram(&mut self, index: u16, histogram: Histogram) {
+        let index = usize::from(index);
+        if self.histograms.len() <= index {
+            self.histograms.resize(index + 1, None);
         }
-        if let Some(room) = self.histograms.get_mut(place) {
+        if let Some(room) = self.histograms.get_mut(index) {
             *room = Some(histogram);
         }
     }
 
     /// A histogram.
     #[must_use]
-    pub fn histogram(&self, place: u16) -> Option<&Histogram> {
-        self.histograms.get(usize::from(place))?.as_ref()
+    pub fn histogram(&self, index: u16) -> Option<&Histogram> {
+        self.histograms.get(usize::from(index))?.as_ref()
     }
 
     /// The table of a dimension.
@@ -122,8 +122,8 @@ impl Table {
             self.values.resize(self.keys.len() * self.columns, None);
             self.keys.len() - 1
         });
-        if let Some(place) = self.values.get_mut(row * self.columns + usize::from(column)) {
-            *place = Some(value);
+        if let Some(cell) = self.values.get_mut(row * self.columns + usize::from(column)) {
+            *cell = Some(value);
         }
     }
 
@@ -158,7 +158,7 @@ impl Table {
     }
 }
 
-/// The label pairs that the rows of one dimension refer to, each kept once and escaped once.
+/// The label pairs that the rows of one dimension refer to, each stored and escaped once.
 #[derive(Debug)]
 pub struct LabelPool {
     name: &'static str,
@@ -191,7 +191,7 @@ impl LabelPool {
     /// The pair as exposed.
     #[must_use]
     pub fn text(&self, id: LabelId) -> &str {
-        usize::try_from(id.0).ok().and_then(|place| self.texts.get(place)).map_or("", String::as_str)
+        usize::try_from(id.0).ok().and_then(|index| self.texts.get(index)).map_or("", String::as_str)
     }
 }
 
@@ -208,7 +208,7 @@ impl Default for Labels {
 }
 
 impl Labels {
-    /// The pool of a dimension, to look texts up.
+    /// The pool of a dimension, for reading.
     #[must_use]
     pub fn of(&self, dimension: Dimension) -> &LabelPool {
         let [device, interface, node, cpu, core] = &self.pools;
@@ -221,7 +221,7 @@ impl Labels {
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// Starts afresh where too much has gathered. Every id from before is void after it; true tells so.
+    /// Drops all texts where there are too many. Returns whether it did: every id from before is void then.
     pub fn trim(&mut self) -> bool {
         let full = self.pools.iter().any(|pool| pool.texts.len() > POOL_LIMIT);
         if full {

@@ -1,4 +1,4 @@
-//! From the text of a file to values in a sample.
+//! Parses the text of files into samples.
 
 use crate::metrics::Dimension;
 use crate::read::files::format::{self, Single};
@@ -6,8 +6,8 @@ use crate::read::plan::{Format, Plan, PlannedFile};
 use crate::read::sample::devices::Devices;
 use crate::read::sample::{Labels, Sample};
 
-/// `net/dev` into the interface table, those interfaces that are wanted.
-pub(in crate::read) fn fill_interfaces(
+/// Parses `net/dev` into the interface table. Interfaces that `wanted` refuses are left out.
+pub(crate) fn fill_interfaces(
     text: &[u8],
     plan: &Plan,
     sample: &mut Sample,
@@ -19,8 +19,8 @@ pub(in crate::read) fn fill_interfaces(
     })
 }
 
-/// One interface into its table, by the columns of `net/dev`.
-pub(in crate::read) fn fill_interface(
+/// Fills the row of one interface, by the columns of `net/dev`.
+pub(crate) fn fill_interface(
     name: &[u8],
     plan: &Plan,
     sample: &mut Sample,
@@ -35,8 +35,8 @@ pub(in crate::read) fn fill_interface(
     }
 }
 
-/// Parses one file into a sample. Gives the number of malformed values.
-pub(in crate::read) fn parse(
+/// Parses one file into a sample. Returns the number of malformed values.
+pub(crate) fn parse(
     file: &PlannedFile,
     text: &[u8],
     sample: &mut Sample,
@@ -68,12 +68,12 @@ pub(in crate::read) fn parse(
             let key = labels.of_mut(Dimension::Node).label(node.to_string().as_bytes());
             sample.table_mut(Dimension::Node).set(key, target(index), value / file.divisor.max(1));
         }),
-        // The list is of all CPUs that there may ever be.
-        Format::List(dimension) => format::list(text, |place, value| {
-            if value == 0 && !devices.is_online(place) {
+        // The list has all CPUs that there may ever be.
+        Format::List(dimension) => format::list(text, |index, value| {
+            if value == 0 && !devices.is_online(index) {
                 return;
             }
-            let label = if dimension == Dimension::Cpu { format!("cpu{place:02}") } else { place.to_string() };
+            let label = if dimension == Dimension::Cpu { format!("cpu{index:02}") } else { index.to_string() };
             let key = labels.of_mut(dimension).label(label.as_bytes());
             sample.table_mut(dimension).set(key, target(0), value);
         }),

@@ -43,7 +43,7 @@ impl Reader {
     }
 
     /// Copies the counters of all containers, before these are visited.
-    pub(in crate::read) fn copy_counters(&mut self, containers: &mut [Container], pass: Pass<'_>, timing: &mut Timing) {
+    pub(crate) fn copy_counters(&mut self, containers: &mut [Container], pass: Pass<'_>, timing: &mut Timing) {
         let Some(mut copy) = self.kernel_copy.take() else { return };
         copy.is_fresh = false;
         let served = copy.collectors(&self.plan).intersection(pass.collectors);
@@ -65,7 +65,7 @@ impl Reader {
         let entries = i64::try_from(copy.reader.entries()).unwrap_or(i64::MAX);
         copy.own.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
         // It is for all whose files it serves for, each to an equal part.
-        timing.lap_for(served);
+        timing.share_time_among(served);
         self.kernel_copy = Some(copy);
     }
 

@@ -69,11 +69,11 @@ impl KernelCopy {
         let (mut requests, mut stat_keys) = (Vec::new(), Vec::new());
         let trees = counted(hierarchy);
         let local_events = has_local_events(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default());
-        let sources = plan.files.iter().map(|file| match local_events && file.name.ends_with(".events") {
-            true => Source::File,
-            false => choose(file, &trees, &mut requests, &mut stat_keys),
-        });
-        let sources = sources.collect();
+        let mut sources = Vec::new();
+        for file in &plan.files {
+            let is_local = local_events && file.name.ends_with(".events");
+            sources.push(if is_local { Source::File } else { choose(file, &trees, &mut requests, &mut stat_keys) });
+        }
         let reader = probes.iter_reader(&requests, containers)?;
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         info!(
@@ -99,7 +99,7 @@ impl KernelCopy {
     }
 
     /// Has the next copy show these containers.
-    pub(in crate::read) fn set_containers(&mut self, containers: &[Container]) {
+    pub(crate) fn set_containers(&mut self, containers: &[Container]) {
         if let Err(obstacle) = self.try_set_containers(containers) {
             self.record_outcome(Err(obstacle));
         }
@@ -145,7 +145,7 @@ impl KernelCopy {
 
     /// Finds a container's record in this pass's copy. Returns the number of its tasks; none where the copy does not have all of
     /// its cgroups.
-    pub(in crate::read) fn refresh_container(&mut self, container: &mut Container) -> Option<u64> {
+    pub(crate) fn refresh_container(&mut self, container: &mut Container) -> Option<u64> {
         let Container { record: known, path, .. } = container;
         known.cgroups.resize(self.trees.len(), 0);
         for (id, tree) in known.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
@@ -178,7 +178,7 @@ impl KernelCopy {
     }
 
     /// Fills the values of a planned file into a container's sample; false where this pass's copy does not serve for all of them.
-    pub(in crate::read) fn fill(
+    pub(crate) fn fill(
         &mut self,
         file: usize,
         container: &mut Container,
@@ -203,13 +203,13 @@ impl KernelCopy {
     }
 
     /// Whether a file that was not read this time is best left open.
-    pub(in crate::read) fn keeps_open(&self, file: usize) -> bool {
+    pub(crate) fn keeps_open(&self, file: usize) -> bool {
         matches!(self.sources.get(file), Some(Source::Copy { keys, .. })
             if keys.iter().any(|(_, derivation)| derivation.is_read_after_run()))
     }
 
     /// Takes in which keys a file had that was just read: copies give no other keys of such cgroups.
-    pub(in crate::read) fn learn_keys(&mut self, file: usize, container: &Container) {
+    pub(crate) fn learn_keys(&mut self, file: usize, container: &Container) {
         let Some(Source::Copy { keys, .. }) = self.sources.get(file) else { return };
         let layout = container.record.layout.filter(|_| self.is_fresh).and_then(|layout| self.layouts.get_mut(layout));
         if let Some(present) = layout.and_then(|layout| layout.present_keys.get_mut(file)) {

@@ -13,7 +13,7 @@ const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
 /// What is remembered of a container from copy to copy.
 #[derive(Debug, Default)]
-pub(in crate::read) struct ContainerRecord {
+pub(crate) struct ContainerRecord {
     /// Its cgroup id in each tree, 0 where it has none.
     pub(super) cgroups: Vec<u64>,
     /// Index of its record in the last copy.
@@ -23,7 +23,7 @@ pub(in crate::read) struct ContainerRecord {
     /// Its layout class.
     pub(super) layout: Option<usize>,
     /// A digest of its layout class and its limits; none where the copy does not show all of its cgroups.
-    pub(in crate::read) digest: Option<(usize, u64)>,
+    pub(crate) digest: Option<(usize, u64)>,
 }
 
 impl ContainerRecord {
@@ -40,10 +40,12 @@ impl ContainerRecord {
     /// A bit for each tree whose cgroup a record shows, and whether these are all that there are.
     pub(super) fn trees_in(&self, record: &Record<'_>) -> (u8, bool) {
         let own = self.cgroups.iter().enumerate().filter(|(_, id)| **id != 0);
-        own.fold((0, true), |(trees, is_whole), (tree, id)| match record.cgroup(tree) == *id {
-            true => (trees | 1 << tree, is_whole),
-            false => (trees, false),
-        })
+        own.fold(
+            (0, true),
+            |(trees, is_whole), (tree, id)| {
+                if record.cgroup(tree) == *id { (trees | 1 << tree, is_whole) } else { (trees, false) }
+            },
+        )
     }
 }
 

@@ -44,7 +44,9 @@ pub(super) fn choose(
         requests.len() - 1
     });
     if let Some(request) = requests.get_mut(tree) {
-        derivations.iter().for_each(|derivation| derivation.require(own.version, request));
+        for derivation in &derivations {
+            derivation.require(own.version, request);
+        }
     }
     Source::Copy { tree, keys: file.targets.iter().copied().zip(derivations).collect(), evidence: Evidence::default() }
 }

@@ -285,7 +285,7 @@ fn a_host_network_container_gets_no_interfaces_and_the_host_does() {
 }
 
 #[test]
-fn the_host_s_interfaces_are_told_though_thousands_of_others_stand_behind_them() {
+fn the_host_s_interfaces_are_read_though_thousands_of_others_come_after_them() {
     let host = Host::new();
     host.container(A, 41, 3);
     let line = |name: &str, bytes: u64| format!("{name}: {bytes} 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n");
@@ -293,7 +293,7 @@ fn the_host_s_interfaces_are_told_though_thousands_of_others_stand_behind_them()
     let net_dev =
         |first: &str, last: &str| host.write("proc/1/net/dev", &format!("header\nheader\n{first}{veths}{last}"));
     let (mut reader, mut discovery, _) = host.reader_of(true);
-    let mut told = |now: Instant| {
+    let mut interfaces = |now: Instant| {
         pass_at(&mut reader, &mut discovery, CollectorSet::defaults(), now);
         let (column, host) = (reader.plan.interfaces[0].1, reader.host());
         let rows = host.sample.table(Dimension::Interface).column(column);
@@ -302,18 +302,18 @@ fn the_host_s_interfaces_are_told_though_thousands_of_others_stand_behind_them()
     };
     let start = Instant::now();
     net_dev(&(line("eth0", 10) + &line("eth1", 20)), "");
-    assert_eq!(told(start), ["\"eth0\" 10", "\"eth1\" 20"]);
+    assert_eq!(interfaces(start), ["\"eth0\" 10", "\"eth1\" 20"]);
     net_dev(&(line("eth0", 11) + &line("eth1", 21)), "");
-    assert_eq!(told(start), ["\"eth0\" 11", "\"eth1\" 21"]);
+    assert_eq!(interfaces(start), ["\"eth0\" 11", "\"eth1\" 21"]);
     // One is gone: at once. One comes, behind all others: within a minute, and it stays.
     net_dev(&line("eth0", 12), "");
-    assert_eq!(told(start), ["\"eth0\" 12"]);
+    assert_eq!(interfaces(start), ["\"eth0\" 12"]);
     net_dev(&line("eth0", 13), &line("usb0", 1));
-    assert_eq!(told(start), ["\"eth0\" 13"]);
+    assert_eq!(interfaces(start), ["\"eth0\" 13"]);
     let later = start + Duration::from_secs(61);
-    assert_eq!(told(later), ["\"eth0\" 13", "\"usb0\" 1"]);
+    assert_eq!(interfaces(later), ["\"eth0\" 13", "\"usb0\" 1"]);
     net_dev(&line("eth0", 14), &line("usb0", 2));
-    assert_eq!(told(later), ["\"eth0\" 14", "\"usb0\" 2"]);
+    assert_eq!(interfaces(later), ["\"eth0\" 14", "\"usb0\" 2"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Netlink messages as bytes: requests are written, answers are taken apart. Nothing here touches a socket.
+//! Netlink messages as bytes: writes requests and parses answers. Nothing here touches a socket.
 //!
 //! Numbers are those of `linux/netlink.h`, `linux/rtnetlink.h`, `linux/if_link.h` and `linux/net_namespace.h`. Bytes come in the order
 //! of this machine.
@@ -35,7 +35,7 @@ pub(super) const NETNSA_PID: u16 = 2;
 pub(super) const NETNSA_FD: u16 = 3;
 /// Without the counters of virtual functions.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-/// The upper bits of an attribute's type tell its form.
+/// The upper bits of an attribute's type are flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 const HEADER: usize = 16;
@@ -48,11 +48,11 @@ const NAMESPACE_HEADER: usize = 4;
 
 /// The first counters of `struct rtnl_link_stats64`, as the link itself sees them: packets received and sent, bytes received and
 /// sent, errors receiving and sending, drops receiving and sending.
-pub(in crate::read) type Counters = [u64; 8];
+pub(crate) type Counters = [u64; 8];
 
 /// A link of the socket's namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::read) struct Link {
+pub(crate) struct Link {
     /// Its number in this namespace.
     pub index: u32,
     /// The other end, where it is one of a veth pair that reaches into another namespace.
@@ -61,16 +61,16 @@ pub(in crate::read) struct Link {
 
 /// The other end of a veth pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::read) struct Pair {
+pub(crate) struct Pair {
     /// The namespace that it is in, by the number that the socket's namespace has for it.
     pub namespace: i32,
     /// Its number there.
     pub peer: u32,
 }
 
-/// What the kernel tells of a link without being asked.
+/// An event of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::read) enum Notice {
+pub(crate) enum LinkEvent {
     /// It is new, or something about it changed.
     Changed(Link),
     /// It has left the namespace.
@@ -135,8 +135,8 @@ fn request(kind: u16, flags: u16, sequence: u32, header: &[u8], attribute: Optio
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    if let Some(place) = bytes.get_mut(at..at + value.len()) {
-        place.copy_from_slice(value);
+    if let Some(room) = bytes.get_mut(at..at + value.len()) {
+        room.copy_from_slice(value);
     }
 }
 
@@ -205,11 +205,11 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
     Some(Link { index: u32_at(body, 4)?, pair })
 }
 
-/// What a notice says; none for one that is not about a link.
-pub(super) fn notice(message: Message<'_>) -> Option<Notice> {
+/// Parses an event; none for one that is not about a link.
+pub(super) fn link_event(message: Message<'_>) -> Option<LinkEvent> {
     match message.kind {
-        RTM_NEWLINK => link(message.body).map(Notice::Changed),
-        RTM_DELLINK => link(message.body).map(|link| Notice::Gone { index: link.index, to: moved_to(message.body) }),
+        RTM_NEWLINK => link(message.body).map(LinkEvent::Changed),
+        RTM_DELLINK => link(message.body).map(|link| LinkEvent::Gone { index: link.index, to: moved_to(message.body) }),
         _ => None,
     }
 }
@@ -278,10 +278,10 @@ mod tests {
         assert_eq!(link(&veth(0, b"macvlan\0")), Some(Link { index: 7, pair: None }));
         assert_eq!(link(&veth(7, b"veth\0")), None);
         let gone = Message { kind: RTM_DELLINK, flags: 0, sequence: 0, body: &veth(0, b"veth") };
-        assert_eq!(notice(gone), Some(Notice::Gone { index: 7, to: None }));
+        assert_eq!(link_event(gone), Some(LinkEvent::Gone { index: 7, to: None }));
         let moved = [veth(0, b"veth"), attribute(IFLA_NEW_NETNSID, &6_u32.to_ne_bytes())].concat();
-        assert_eq!(notice(Message { body: &moved, ..gone }), Some(Notice::Gone { index: 7, to: Some(6) }));
-        assert_eq!(notice(Message { body: &veth(7, b"veth"), ..gone }), None);
+        assert_eq!(link_event(Message { body: &moved, ..gone }), Some(LinkEvent::Gone { index: 7, to: Some(6) }));
+        assert_eq!(link_event(Message { body: &veth(7, b"veth"), ..gone }), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The sockets: one for questions, one for notices. Both stay in the namespace in which they were made.
+//! The sockets: one for requests, one for events. Both stay in the namespace in which they were made.
 
 use std::fs::File;
 use std::io;
@@ -15,8 +15,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::message::{
-    self, Counters, Link, Message, NETNSA_FD, NETNSA_PID, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE, NLMSG_ERROR,
-    Notice, RTM_NEWLINK, RTM_NEWNSID, RTM_NEWSTATS, messages,
+    self, Counters, Link, LinkEvent, Message, NETNSA_FD, NETNSA_PID, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE,
+    NLMSG_ERROR, RTM_NEWLINK, RTM_NEWNSID, RTM_NEWSTATS, messages,
 };
 
 /// The kernel fills no more than this with one read of a dump, unless a single message is larger.
@@ -25,34 +25,34 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const MAX_BUFFER_BYTES: usize = 1024 * 1024;
 /// How often all links are asked for while others come and go.
 const ATTEMPTS: usize = 4;
-/// Notices that may wait for the next scrape. What does not fit is noticed, and costs one look at every link.
-const NOTICES_BYTES: usize = 512 * 1024;
+/// Bytes of events that may wait for the next scrape. An overflow is detected, and costs one dump of all links.
+const EVENTS_BYTES: usize = 512 * 1024;
 /// Answers are there when the question has been sent; this only keeps an odd kernel from holding up a scrape.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// `RTMGRP_LINK`.
-const LINK_NOTICES: u32 = 1;
+const LINK_EVENTS: u32 = 1;
 
 /// Sockets in one network namespace, and the buffer that all answers are read into.
 #[derive(Debug)]
-pub(in crate::read) struct Netlink {
+pub(crate) struct Netlink {
     questions: OwnedFd,
-    notices: OwnedFd,
+    events: OwnedFd,
     buffer: Vec<u8>,
     sequence: u32,
 }
 
 /// A network namespace to ask for.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::read) enum Target<'f> {
+pub(crate) enum Target<'f> {
     /// That of a process, by its number in our own pid namespace.
     Process(u32),
     /// An open `/proc/PID/ns/net`.
     File(&'f File),
 }
 
-/// Whether all notices could be read.
+/// Whether all events could be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::read) enum Drained {
+pub(crate) enum Drained {
     /// All.
     Whole,
     /// Some were lost: the kernel had no room for them.
@@ -64,7 +64,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The system's. To enter a namespace takes `CAP_SYS_ADMIN`.
-    pub(in crate::read) fn open(namespace: Option<File>) -> io::Result<Self> {
+    pub(crate) fn open(namespace: Option<File>) -> io::Result<Self> {
         let Some(namespace) = namespace else { return Self::here() };
         let inside = move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -75,21 +75,21 @@ impl Netlink {
     }
 
     fn here() -> io::Result<Self> {
-        let (questions, notices) = (route()?, route()?);
+        let (questions, events) = (route()?, route()?);
         bind(&questions, &SocketAddrNetlink::new(0, 0))?;
         set_socket_timeout(&questions, Timeout::Recv, Some(PATIENCE))?;
         // More than the host's limit takes CAP_NET_ADMIN; less will do.
-        set_socket_recv_buffer_size_force(&notices, NOTICES_BYTES)
-            .or_else(|_| set_socket_recv_buffer_size(&notices, NOTICES_BYTES))?;
-        bind(&notices, &SocketAddrNetlink::new(0, LINK_NOTICES))?;
-        Ok(Self { questions, notices, buffer: vec![0; BUFFER_BYTES], sequence: 0 })
+        set_socket_recv_buffer_size_force(&events, EVENTS_BYTES)
+            .or_else(|_| set_socket_recv_buffer_size(&events, EVENTS_BYTES))?;
+        bind(&events, &SocketAddrNetlink::new(0, LINK_EVENTS))?;
+        Ok(Self { questions, events, buffer: vec![0; BUFFER_BYTES], sequence: 0 })
     }
 
     /// The counters of every link, in one dump. A link may be found twice: the later counters are the right ones.
     ///
     /// # Errors
     /// The system's.
-    pub(in crate::read) fn counters(&mut self, mut found: impl FnMut(u32, Counters)) -> io::Result<()> {
+    pub(crate) fn counters(&mut self, mut found: impl FnMut(u32, Counters)) -> io::Result<()> {
         // A link that is missing, as another one came or went while the kernel dumped, is read by its file.
         self.ask(message::dump_counters, RTM_NEWSTATS, |body| {
             if let Some((index, counters)) = message::counters(body) {
@@ -103,7 +103,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The system's.
-    pub(in crate::read) fn links(&mut self) -> io::Result<Vec<Link>> {
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
         let mut links = Vec::new();
         for _ in 0..ATTEMPTS {
             links.clear();
@@ -119,7 +119,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The system's: `ENODEV` where there is none of this number.
-    pub(in crate::read) fn link(&mut self, index: u32) -> io::Result<Option<Link>> {
+    pub(crate) fn link(&mut self, index: u32) -> io::Result<Option<Link>> {
         let mut link = None;
         self.ask(|sequence| message::get_link(sequence, index), RTM_NEWLINK, |body| link = message::link(body))?;
         Ok(link)
@@ -129,7 +129,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The system's: `ESRCH` for a process that has ended.
-    pub(in crate::read) fn namespace(&mut self, target: Target<'_>) -> io::Result<Option<i32>> {
+    pub(crate) fn namespace(&mut self, target: Target<'_>) -> io::Result<Option<i32>> {
         let (attribute, value) = match target {
             Target::Process(pid) => (NETNSA_PID, pid),
             Target::File(file) => (NETNSA_FD, file.as_raw_fd().cast_unsigned()),
@@ -140,15 +140,15 @@ impl Netlink {
         Ok(number)
     }
 
-    /// Everything that was told since the last time. Does not wait.
+    /// Passes on all events since the last call. Does not wait.
     ///
     /// # Errors
     /// The system's.
-    pub(in crate::read) fn notices(&mut self, mut found: impl FnMut(Notice)) -> io::Result<Drained> {
+    pub(crate) fn events(&mut self, mut found: impl FnMut(LinkEvent)) -> io::Result<Drained> {
         let mut drained = Drained::Whole;
         loop {
-            match receive(self.notices.as_fd(), &mut self.buffer, RecvFlags::DONTWAIT) {
-                Ok(datagram) => messages(datagram).filter_map(message::notice).for_each(&mut found),
+            match receive(self.events.as_fd(), &mut self.buffer, RecvFlags::DONTWAIT) {
+                Ok(datagram) => messages(datagram).filter_map(message::link_event).for_each(&mut found),
                 Err(Errno::AGAIN) => return Ok(drained),
                 Err(Errno::NOBUFS | Errno::MSGSIZE) => drained = Drained::Lost,
                 Err(error) => return Err(error.into()),
@@ -196,7 +196,7 @@ enum End {
 
 /// Whether a message is the last of its answer, and how it ends.
 fn ended(message: Message<'_>) -> Option<io::Result<()>> {
-    // A dump that fails on its way says so in the message that ends it.
+    // A dump that fails midway has the error in its last message.
     if matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) {
         return Some(message::errno(message.body).map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code))));
     }
@@ -270,8 +270,8 @@ mod tests {
         let lo = netlink.links().unwrap().iter().map(|link| link.index).min().unwrap();
         netlink.counters(|index, counters| ours = if index == lo { Some(counters) } else { ours }).unwrap();
         let (ours, after) = (ours.unwrap(), names.map(number));
-        for place in 0..names.len() {
-            assert!((before[place]..=after[place]).contains(&ours[place]), "{place}: {before:?} {ours:?} {after:?}");
+        for index in 0..names.len() {
+            assert!((before[index]..=after[index]).contains(&ours[index]), "{index}: {before:?} {ours:?} {after:?}");
         }
     }
 
@@ -295,8 +295,8 @@ mod tests {
                 }
             }
         });
-        let (notices, _) = pair(SocketType::DGRAM);
-        Netlink { questions, notices, buffer: vec![0; super::BUFFER_BYTES], sequence: 0 }
+        let (events, _) = pair(SocketType::DGRAM);
+        Netlink { questions, events, buffer: vec![0; super::BUFFER_BYTES], sequence: 0 }
     }
 
     /// A message with this many bytes of body.
@@ -405,6 +405,6 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(Errno::NODEV.raw_os_error()));
         assert!(netlink.link(1).unwrap().is_some());
         assert!(netlink.namespace(Target::Process(i32::MAX.cast_unsigned())).is_err());
-        assert!(netlink.notices(|_| {}).is_ok());
+        assert!(netlink.events(|_| {}).is_ok());
     }
 }

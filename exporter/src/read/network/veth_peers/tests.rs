@@ -4,14 +4,14 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Links, MIN_CONTAINERS, State};
+use super::{MIN_CONTAINERS, State, VethPeers};
 use crate::metrics::Own;
 use crate::read::network::host_netns::Host;
-use crate::read::network::host_netns::Refusal;
-use crate::read::network::interfaces::{BUSY_AGE, Difference, IDLE_AGE, Interfaces, Mapping, numbered};
-use crate::read::network::netlink::{Link, Netlink, Notice, Pair};
-use crate::read::network::peer_map::Table;
-use crate::read::process::NetworkNamespace;
+use crate::read::network::host_netns::LinkError;
+use crate::read::network::interfaces::{BUSY_AGE, Difference, IDLE_AGE, Interfaces, PeerMap, ifindices};
+use crate::read::network::link_table::LinkTable;
+use crate::read::network::netlink::{Link, LinkEvent, Netlink, Pair};
+use crate::read::process::NetnsId;
 
 const PID: u32 = 30;
 const NAMESPACE: i32 = 4;
@@ -32,7 +32,7 @@ fn veth(index: u32, namespace: i32) -> Link {
 
 /// A container whose `eth0` is paired with link 5, and the host's links.
 struct Served {
-    table: Table,
+    table: LinkTable,
     interfaces: Interfaces,
     start: Instant,
 }
@@ -40,7 +40,7 @@ struct Served {
 impl Served {
     /// 100 bytes in 1 packet received, 200 in 2 sent, 3 and 4 dropped.
     fn new() -> Self {
-        let mut table = Table::default();
+        let mut table = LinkTable::default();
         table.begin();
         table.replace(&[veth(5, NAMESPACE), veth(6, NAMESPACE + 1)]);
         table.count(5, [2, 1, 200, 100, 0, 0, 0, 0]);
@@ -48,7 +48,7 @@ impl Served {
         interfaces.take(Some(owner()), net_dev("eth0", [100, 1, 3], [200, 2, 4]).as_bytes());
         interfaces.rows_mut()[0].end = table.reaching(NAMESPACE).next().map(|(_, end)| end);
         let start = Instant::now();
-        let mapping = Mapping::Links { namespace: NAMESPACE };
+        let mapping = PeerMap::VethPeers { namespace: NAMESPACE };
         interfaces.settle(mapping, &table, start, 0);
         Self { table, interfaces, start }
     }
@@ -63,7 +63,7 @@ impl Served {
     }
 }
 
-fn owner() -> (u32, NetworkNamespace) {
+fn owner() -> (u32, NetnsId) {
     (PID, crate::read::process::host_namespace("/proc".as_ref(), true).unwrap())
 }
 
@@ -88,31 +88,31 @@ fn an_idle_container_is_left_alone_and_a_busy_one_is_looked_at_sooner() {
 
 #[test]
 fn a_mishap_at_the_host_s_end_is_a_reason_to_look_at_the_file_at_once() {
-    for place in 4..8 {
+    for index in 4..8 {
         let mut served = Served::new();
         let mut counters = [2, 1, 200, 100, 0, 0, 0, 0];
-        counters[place] = 1;
+        counters[index] = 1;
         served.dump(counters);
-        assert!(!served.is_served_after(Duration::ZERO), "{place}");
+        assert!(!served.is_served_after(Duration::ZERO), "{index}");
     }
 }
 
 #[test]
-fn whatever_is_told_of_the_namespace_s_links_sends_us_to_the_file() {
+fn any_event_of_the_namespace_s_links_has_the_file_read() {
     let notices = [
-        Notice::Changed(veth(5, NAMESPACE)),
-        Notice::Gone { index: 5, to: None },
-        Notice::Gone { index: 9, to: Some(NAMESPACE) },
-        Notice::Changed(veth(7, NAMESPACE)),
+        LinkEvent::Changed(veth(5, NAMESPACE)),
+        LinkEvent::Gone { index: 5, to: None },
+        LinkEvent::Gone { index: 9, to: Some(NAMESPACE) },
+        LinkEvent::Changed(veth(7, NAMESPACE)),
     ];
     for notice in notices {
         let mut served = Served::new();
-        served.table.tell(notice);
+        served.table.apply(notice);
         assert!(!served.is_served_after(Duration::ZERO), "{notice:?}");
-        assert!(served.interfaces.wants_mapping(&served.table, served.start), "{notice:?}");
+        assert!(served.interfaces.needs_mapping(&served.table, served.start), "{notice:?}");
     }
     let mut served = Served::new();
-    served.table.tell(Notice::Changed(veth(6, NAMESPACE + 1)));
+    served.table.apply(LinkEvent::Changed(veth(6, NAMESPACE + 1)));
     assert!(served.is_served_after(Duration::ZERO), "another one's news");
 }
 
@@ -128,17 +128,17 @@ fn a_link_that_was_not_dumped_and_another_process_send_us_to_the_file() {
 fn another_interface_name_or_process_makes_all_that_was_known_void() {
     let mut served = Served::new();
     served.interfaces.take(Some(owner()), net_dev("eth1", [100, 1, 0], [200, 2, 0]).as_bytes());
-    assert_eq!(served.interfaces.mapping(), Mapping::Unknown);
+    assert_eq!(served.interfaces.mapping(), PeerMap::Unknown);
     let mut served = Served::new();
     served.interfaces.take(None, net_dev("eth0", [100, 1, 0], [200, 2, 0]).as_bytes());
-    assert_eq!(served.interfaces.mapping(), Mapping::Unknown);
+    assert_eq!(served.interfaces.mapping(), PeerMap::Unknown);
     let mut served = Served::new();
     served.interfaces.take(Some(owner()), b"header\nheader\n");
     assert!(served.interfaces.rows().is_empty() && !served.is_served_after(Duration::ZERO));
 }
 
 #[test]
-fn a_column_that_does_not_lie_between_two_readings_is_told() {
+fn a_column_that_does_not_lie_between_two_readings_is_a_difference() {
     let mut served = Served::new();
     served.interfaces.take(Some(owner()), net_dev("eth0", [120, 2, 3], [260, 4, 4]).as_bytes());
     for (counters, difference) in [
@@ -159,20 +159,20 @@ fn a_column_that_does_not_lie_between_two_readings_is_told() {
 }
 
 #[test]
-fn numbers_and_names_are_told_from_groups() {
+fn interfaces_are_distinguished_from_groups() {
     let igmp = b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\t\t\t\t010000E0     \
                  1 0:00000000\t\t0\n12\tlongest-name-15:     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n";
-    let found: Vec<(u32, &[u8])> = numbered(igmp).collect();
+    let found: Vec<(u32, &[u8])> = ifindices(igmp).collect();
     assert_eq!(found, [(1, &b"lo"[..]), (12, b"longest-name-15")]);
 }
 
 #[test]
 fn a_capture_and_a_host_of_few_containers_have_no_sockets() {
     let own = Own::new().unwrap();
-    let mut capture = Links::new("/proc".as_ref(), false, own.clone());
+    let mut capture = VethPeers::new("/proc".as_ref(), false, own.clone());
     capture.begin(1000, Instant::now());
     assert!(matches!(capture.state, State::Off));
-    let mut few = Links::new("/proc".as_ref(), true, own);
+    let mut few = VethPeers::new("/proc".as_ref(), true, own);
     few.begin(MIN_CONTAINERS - 1, Instant::now());
     assert!(matches!(few.state, State::Closed { until: None, .. }));
 }
@@ -180,16 +180,16 @@ fn a_capture_and_a_host_of_few_containers_have_no_sockets() {
 #[test]
 fn a_procfs_that_is_not_the_host_s_is_refused_and_counted_once_in_a_while() {
     let procfs = tempfile::tempdir().unwrap();
-    assert!(matches!(Host::open(procfs.path()), Err(Refusal::NotHost { .. })));
+    assert!(matches!(Host::open(procfs.path()), Err(LinkError::NotHost { .. })));
     let own = Own::new().unwrap();
-    let mut links = Links::new(procfs.path(), true, own.clone());
+    let mut links = VethPeers::new(procfs.path(), true, own.clone());
     let now = Instant::now();
     for seconds in [0, 1, 2] {
         links.begin(1000, now + Duration::from_secs(seconds));
     }
     assert_eq!(own.read_errors.with_label_values(&["rtnetlink", "foreign"]).get(), 1);
     links.end();
-    assert_eq!(own.read_tier.with_label_values(&["network", "links"]).get(), 0);
+    assert_eq!(own.read_path.with_label_values(&["network", "links"]).get(), 0);
 }
 
 #[test]

@@ -1,0 +1,236 @@
+//! The links of the host, what each is paired with, and its counters as of the last dump.
+//!
+//! Dumps and events update it. What it has of a pair may be late: a veth end that is down leaves its namespace without an event of
+//! the other end. So a user of a pair asks the kernel once more.
+
+use std::collections::HashMap;
+
+use crate::read::network::netlink::{Counters, Link, LinkEvent};
+
+/// Everything known of the host's links.
+#[derive(Debug, Default)]
+pub(crate) struct LinkTable {
+    /// By number.
+    rows: Vec<Row>,
+    /// Number of events so far.
+    events: u64,
+    /// The last event of a link that reaches into a namespace.
+    namespaces: HashMap<i32, u64>,
+    /// The event at which every namespace may have changed: earlier ones were lost.
+    all_changed: u64,
+    pass: u64,
+    /// The row after the one that was counted last: a dump has the order of the rows.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    link: Link,
+    /// When it came to be what it is.
+    since: u64,
+    /// The pass in which its counters were dumped.
+    pass: u64,
+    counters: Counters,
+}
+
+/// A link that stays the same one: a number that is used again makes another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PeerEnd {
+    index: u32,
+    /// Index of its row when it was found.
+    hint: u32,
+    since: u64,
+}
+
+impl LinkTable {
+    /// Number of links.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Begins a pass: counters of earlier ones are void.
+    pub(crate) fn begin(&mut self) {
+        self.pass += 1;
+        self.next = 0;
+    }
+
+    /// Replaces all links by those of a dump. Every namespace may have changed.
+    pub(crate) fn replace(&mut self, links: &[Link]) {
+        for link in links {
+            self.put(*link);
+        }
+        let mut known: Vec<u32> = links.iter().map(|link| link.index).collect();
+        known.sort_unstable();
+        self.rows.retain(|row| known.binary_search(&row.link.index).is_ok());
+        self.events += 1;
+        self.all_changed = self.events;
+    }
+
+    /// Applies an event.
+    pub(crate) fn apply(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Changed(link) => self.put(link),
+            LinkEvent::Gone { index, to } => {
+                if let Ok(position) = self.position(index) {
+                    let row = self.rows.remove(position);
+                    self.record_event(row.link.pair.map(|pair| pair.namespace));
+                }
+                self.record_event(to);
+            }
+        }
+    }
+
+    fn put(&mut self, link: Link) {
+        let namespace = |link: Link| link.pair.map(|pair| pair.namespace);
+        self.record_event(namespace(link));
+        let since = self.events;
+        match self.position(link.index) {
+            Ok(position) => {
+                if let Some(row) = self.rows.get_mut(position).filter(|row| row.link != link) {
+                    let before = row.link;
+                    (row.link, row.since) = (link, since);
+                    self.record_event(namespace(before));
+                }
+            }
+            Err(position) => self.rows.insert(position, Row { link, since, pass: 0, counters: Counters::default() }),
+        }
+    }
+
+    fn record_event(&mut self, namespace: Option<i32>) {
+        self.events += 1;
+        if let Some(namespace) = namespace {
+            self.namespaces.insert(namespace, self.events);
+        }
+    }
+
+    /// Sets the counters of a link. A link that is not known yet is passed over.
+    pub(crate) fn count(&mut self, index: u32, counters: Counters) {
+        let Some(position) = self.position_near(index, self.next) else { return };
+        self.next = position + 1;
+        if let Some(row) = self.rows.get_mut(position) {
+            (row.pass, row.counters) = (self.pass, counters);
+        }
+    }
+
+    /// The counters of a link in this pass; none where it is another one by now, or was not in the dump.
+    pub(crate) fn counters(&self, end: PeerEnd) -> Option<&Counters> {
+        let row = self.rows.get(self.position_near(end.index, usize::try_from(end.hint).ok()?)?)?;
+        (row.since == end.since && row.pass == self.pass).then_some(&row.counters)
+    }
+
+    /// Links that reach into a namespace, with what they are.
+    pub(crate) fn reaching(&self, namespace: i32) -> impl Iterator<Item = (Link, PeerEnd)> {
+        let rows = self.rows.iter().zip(0..);
+        let rows = rows.filter(move |(row, _)| row.link.pair.is_some_and(|pair| pair.namespace == namespace));
+        rows.map(|(row, hint)| (row.link, PeerEnd { index: row.link.index, hint, since: row.since }))
+    }
+
+    /// The number of the last event, for [`LinkTable::has_event_since`].
+    pub(crate) fn last_event(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether a namespace had an event after that one.
+    pub(crate) fn has_event_since(&self, namespace: i32, since: u64) -> bool {
+        // Most often there was none of any.
+        self.events > since && self.all_changed.max(self.namespaces.get(&namespace).copied().unwrap_or(0)) > since
+    }
+
+    /// The same, tried at a hint first.
+    fn position_near(&self, index: u32, hint: usize) -> Option<usize> {
+        let is_there = self.rows.get(hint).is_some_and(|row| row.link.index == index);
+        if is_there { Some(hint) } else { self.position(index).ok() }
+    }
+
+    fn position(&self, index: u32) -> Result<usize, usize> {
+        self.rows.binary_search_by_key(&index, |row| row.link.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::network::netlink::Pair;
+
+    fn veth(index: u32, namespace: i32, peer: u32) -> Link {
+        Link { index, pair: Some(Pair { namespace, peer }) }
+    }
+
+    fn only(table: &LinkTable, namespace: i32) -> PeerEnd {
+        let mut ends = table.reaching(namespace);
+        let (_, end) = ends.next().unwrap();
+        assert!(ends.next().is_none());
+        end
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_another_link() {
+        let mut table = LinkTable::default();
+        table.begin();
+        table.replace(&[veth(5, 1, 9)]);
+        let end = only(&table, 1);
+        table.count(5, [1; 8]);
+        assert_eq!(table.counters(end), Some(&[1; 8]));
+        table.apply(LinkEvent::Gone { index: 5, to: None });
+        table.apply(LinkEvent::Changed(veth(5, 1, 9)));
+        table.count(5, [2; 8]);
+        assert_eq!(table.counters(end), None);
+        assert_eq!(table.counters(only(&table, 1)), Some(&[2; 8]));
+    }
+
+    #[test]
+    fn a_pair_that_moves_is_another_link_and_news_for_both_namespaces() {
+        let mut table = LinkTable::default();
+        table.begin();
+        table.replace(&[veth(5, 1, 9), veth(6, 3, 9)]);
+        let (moved, kept, then) = (only(&table, 1), only(&table, 3), table.last_event());
+        table.apply(LinkEvent::Changed(veth(5, 2, 9)));
+        table.count(5, [1; 8]);
+        table.count(6, [1; 8]);
+        assert!(table.counters(moved).is_none() && table.counters(kept).is_some());
+        assert_eq!([1, 2, 3].map(|namespace| table.has_event_since(namespace, then)), [true, true, false]);
+        assert!(!table.has_event_since(1, table.last_event()));
+    }
+
+    #[test]
+    fn a_change_that_moves_nothing_is_news_and_the_same_link() {
+        let mut table = LinkTable::default();
+        table.begin();
+        table.replace(&[veth(5, 1, 9)]);
+        let (end, then) = (only(&table, 1), table.last_event());
+        table.apply(LinkEvent::Changed(veth(5, 1, 9)));
+        table.count(5, [1; 8]);
+        assert!(table.counters(end).is_some() && table.has_event_since(1, then));
+    }
+
+    #[test]
+    fn a_link_that_moves_into_a_namespace_is_news_for_it_whatever_it_is() {
+        let mut table = LinkTable::default();
+        table.replace(&[Link { index: 9, pair: None }]);
+        let then = table.last_event();
+        table.apply(LinkEvent::Gone { index: 9, to: Some(2) });
+        assert!(table.has_event_since(2, then) && !table.has_event_since(1, then) && table.len() == 0);
+    }
+
+    #[test]
+    fn counters_of_an_earlier_pass_are_not_given() {
+        let mut table = LinkTable::default();
+        table.begin();
+        table.replace(&[veth(5, 1, 9)]);
+        table.count(5, [1; 8]);
+        table.begin();
+        assert_eq!(table.counters(only(&table, 1)), None);
+    }
+
+    #[test]
+    fn after_lost_notices_there_is_news_for_all_and_what_is_not_there_is_gone() {
+        let mut table = LinkTable::default();
+        table.begin();
+        table.replace(&[veth(5, 1, 9), veth(6, 2, 9)]);
+        let (end, then) = (only(&table, 1), table.last_event());
+        table.replace(&[veth(5, 1, 9), Link { index: 8, pair: None }]);
+        table.count(5, [1; 8]);
+        assert_eq!((table.len(), table.reaching(2).count()), (2, 0));
+        assert!(table.counters(end).is_some() && table.has_event_since(1, then) && table.has_event_since(77, then));
+    }
+}
