@@ -34,32 +34,42 @@ impl Histogram {
     }
 }
 
-/// Where the bounds of a histogram begin.
+/// Where the bounds of a histogram begin: each is twice the one before, and all are powers of two of a second, as native
+/// histograms have them.
 ///
-/// A bound is 125 ns times a power of two, so that the bounds are short decimals: shifting does most of the division.
+/// A second is 2^9 · 5^9 ns, so that a bound of 2^(`place` − n) s is 5^9 · 2^`place` steps of 2^(9 − n) ns: the shift that makes
+/// such steps of nanoseconds is all that tells one scale from another, and no comparison is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scale(u32);
+pub struct Scale {
+    shift: u32,
+}
+
+/// 5^9.
+const FIRST_BOUND: u64 = 1_953_125;
+/// Thirteen days: what is longer is told from no bound, and must not overflow.
+const LONGEST_NS: u64 = 1 << 50;
 
 impl Scale {
-    /// 16 µs to 16.777216 s: disks.
-    pub const DISK: Self = Self(7);
-    /// 1 µs to 1.048576 s: waiting for a CPU.
-    pub const RUN_QUEUE: Self = Self(3);
+    /// 2^-16 s (15.3 µs) to 2^4 s: disks.
+    pub const DISK: Self = Self { shift: 7 };
+    /// 2^-20 s (0.95 µs) to 2^0 s: waiting for a CPU.
+    pub const RUN_QUEUE: Self = Self { shift: 11 };
 
-    /// A bound in nanoseconds, counted from 0.
+    /// The power of two of a second that the first bound is.
     #[must_use]
-    pub const fn bound_ns(self, place: u32) -> u64 {
-        125 << (self.0 + place)
+    pub const fn first_power(self) -> i32 {
+        -9 - self.shift.cast_signed()
     }
 
-    /// The bucket of a latency.
+    /// The bucket of a latency: the first one whose bound it does not exceed.
     #[must_use]
     #[inline]
     pub const fn bucket(self, latency_ns: u64) -> usize {
+        let latency = if latency_ns < LONGEST_NS { latency_ns } else { LONGEST_NS } << self.shift;
         // Most latencies are a few steps above the first bound, and a program that is short is a cheap one.
-        let mut bound = self.bound_ns(0);
+        let mut bound = FIRST_BOUND;
         let mut place = 0;
-        while place < BOUNDS && latency_ns > bound {
+        while place < BOUNDS && latency > bound {
             bound *= 2;
             place += 1;
         }
@@ -73,29 +83,52 @@ const _: () = assert!(size_of::<Histogram>() == 8 * (1 + BUCKETS), "Histogram is
 mod tests {
     use super::{BOUNDS, Scale};
 
-    #[test]
-    fn a_bound_belongs_to_the_bucket_that_it_bounds() {
-        for scale in [Scale::DISK, Scale::RUN_QUEUE] {
-            for place in 0..21 {
-                let bound = scale.bound_ns(place);
-                assert_eq!(scale.bucket(bound), place as usize, "{bound}");
-                assert_eq!(scale.bucket(bound + 1), place as usize + 1, "{bound} and one more");
-            }
-            assert_eq!((scale.bucket(0), scale.bucket(1), scale.bucket(u64::MAX)), (0, 0, BOUNDS));
+    const NS_PER_SECOND: u128 = 1_000_000_000;
+
+    /// Whether a latency is above 2^`power` s: both sides of the fraction multiplied out.
+    fn is_above(latency_ns: u64, power: i32) -> bool {
+        let (latency, second) = (u128::from(latency_ns), NS_PER_SECOND);
+        match u32::try_from(power) {
+            Ok(power) => latency > second << power,
+            Err(_) => latency << power.unsigned_abs() > second,
         }
-        assert_eq!((Scale::DISK.bound_ns(0), Scale::DISK.bound_ns(20)), (16_000, 16_777_216_000));
-        assert_eq!((Scale::RUN_QUEUE.bound_ns(0), Scale::RUN_QUEUE.bound_ns(20)), (1_000, 1_048_576_000));
+    }
+
+    fn check(scale: Scale, latency: u64) {
+        let bucket = scale.bucket(latency);
+        let power = |place: usize| scale.first_power() + i32::try_from(place).unwrap();
+        assert!(bucket == BOUNDS || !is_above(latency, power(bucket)), "{latency} ns in bucket {bucket}");
+        assert!(bucket == 0 || is_above(latency, power(bucket - 1)), "{latency} ns in bucket {bucket}");
     }
 
     #[test]
-    fn every_latency_is_at_most_its_bound_and_above_the_one_before() {
-        let mut latency = 1_u64;
-        while latency < 40_000_000_000 {
-            let bucket = Scale::DISK.bucket(latency);
-            let bound = |place: usize| Scale::DISK.bound_ns(u32::try_from(place).unwrap());
-            assert!(bucket == BOUNDS || latency <= bound(bucket), "{latency}");
-            assert!(bucket == 0 || latency > bound(bucket - 1), "{latency}");
-            latency += latency / 97 + 1;
+    fn buckets_are_those_of_exact_fractions() {
+        for scale in [Scale::DISK, Scale::RUN_QUEUE] {
+            // Bounds and their neighbours.
+            for place in 0..BOUNDS {
+                let power = scale.first_power() + i32::try_from(place).unwrap();
+                let below = match u32::try_from(power) {
+                    Ok(power) => NS_PER_SECOND << power,
+                    Err(_) => NS_PER_SECOND >> power.unsigned_abs(),
+                };
+                let below = u64::try_from(below).unwrap();
+                assert_eq!((scale.bucket(below), scale.bucket(below + 1)), (place, place + 1), "2^{power} s");
+                (below - 1..=below + 2).for_each(|latency| check(scale, latency));
+            }
+            // Across all magnitudes.
+            let mut latency = 1_u64;
+            while latency < 1 << 60 {
+                check(scale, latency);
+                latency += latency / 9_973 + 1;
+            }
+            assert_eq!((scale.bucket(0), scale.bucket(1), scale.bucket(u64::MAX)), (0, 0, BOUNDS));
         }
+    }
+
+    #[test]
+    fn scales_begin_at_their_powers_of_a_second() {
+        assert_eq!((Scale::DISK.first_power(), Scale::RUN_QUEUE.first_power()), (-16, -20));
+        assert_eq!(Scale::DISK.bucket(1_000_000_000), 16, "a bound belongs to the bucket that it bounds");
+        assert_eq!(Scale::RUN_QUEUE.bucket(1_000_000_000), 20);
     }
 }

@@ -203,6 +203,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::{RETIRED, Slots, TAKEN, histogram, word};
+    use crate::metrics::{BlockOperation, Probed};
+    use exporter_ebpf::latency::Scale;
 
     #[test]
     fn a_slot_is_given_back_in_two_steps_and_empty() {
@@ -231,5 +233,12 @@ mod tests {
         let words: Vec<AtomicU64> = (0..26).map(AtomicU64::new).collect();
         let found = histogram(&words, 3);
         assert_eq!((found.sum_ns, found.buckets[0], found.buckets[21]), (3, 4, 25));
+    }
+
+    #[test]
+    fn bounds_are_exposed_as_the_kernel_counts() {
+        let first = |what: Probed| what.bounds().unwrap().first_power;
+        assert_eq!(first(Probed::BlockLatency(BlockOperation::Read)), Scale::DISK.first_power());
+        assert_eq!(first(Probed::RunQueueLatency), Scale::RUN_QUEUE.first_power());
     }
 }

@@ -52,41 +52,49 @@ impl BlockOperation {
     }
 }
 
-/// The upper bounds of a histogram but for `+Inf`, as exposed: in seconds, doubling, in the form that Prometheus gives
-/// them itself, so that a label is the same whatever version stores it.
-pub type Bounds = [&'static str; 21];
+/// The bounds of a histogram. The kernel counts by each power of two of a second; every second one is exposed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// The power of two of a second that the kernel's first bound is.
+    pub first_power: i32,
+    /// Every second bound in seconds, in the form that Prometheus gives them itself, so that a label is the same whatever
+    /// version stores it.
+    pub exposed: [&'static str; 11],
+}
 
-/// 16 µs to 16.777216 s.
-const DISK: Bounds = [
-    "1.6e-05",
-    "3.2e-05",
-    "6.4e-05",
-    "0.000128",
-    "0.000256",
-    "0.000512",
-    "0.001024",
-    "0.002048",
-    "0.004096",
-    "0.008192",
-    "0.016384",
-    "0.032768",
-    "0.065536",
-    "0.131072",
-    "0.262144",
-    "0.524288",
-    "1.048576",
-    "2.097152",
-    "4.194304",
-    "8.388608",
-    "16.777216",
-];
+const DISK: Bounds = Bounds {
+    first_power: -16,
+    exposed: [
+        "1.52587890625e-05",
+        "6.103515625e-05",
+        "0.000244140625",
+        "0.0009765625",
+        "0.00390625",
+        "0.015625",
+        "0.0625",
+        "0.25",
+        "1.0",
+        "4.0",
+        "16.0",
+    ],
+};
 
-/// 1 µs to 1.048576 s.
-const RUN_QUEUE: Bounds = [
-    "1e-06", "2e-06", "4e-06", "8e-06", "1.6e-05", "3.2e-05", "6.4e-05", "0.000128", "0.000256", "0.000512",
-    "0.001024", "0.002048", "0.004096", "0.008192", "0.016384", "0.032768", "0.065536", "0.131072", "0.262144",
-    "0.524288", "1.048576",
-];
+const RUN_QUEUE: Bounds = Bounds {
+    first_power: -20,
+    exposed: [
+        "9.5367431640625e-07",
+        "3.814697265625e-06",
+        "1.52587890625e-05",
+        "6.103515625e-05",
+        "0.000244140625",
+        "0.0009765625",
+        "0.00390625",
+        "0.015625",
+        "0.0625",
+        "0.25",
+        "1.0",
+    ],
+};
 
 impl Probed {
     /// The bounds of its histogram; none where it is a number.
@@ -232,12 +240,12 @@ mod tests {
     use super::{DISK, RUN_QUEUE};
 
     #[test]
-    fn bounds_double_from_their_first() {
-        for (bounds, first) in [(DISK, 16e-6), (RUN_QUEUE, 1e-6)] {
-            let mut expected: f64 = first;
-            for bound in bounds {
-                assert!((bound.parse::<f64>().unwrap() / expected - 1.0).abs() < 1e-12, "{bound}");
-                expected *= 2.0;
+    fn every_second_power_of_two_of_a_second_is_exposed() {
+        for bounds in [DISK, RUN_QUEUE] {
+            for (power, bound) in (bounds.first_power..).step_by(2).zip(bounds.exposed) {
+                // Powers of two are exact in binary, and so are their decimals.
+                assert_eq!(bound.parse::<f64>().unwrap().to_bits(), 2_f64.powi(power).to_bits(), "{bound}");
+                assert!(bound.contains('.'), "{bound} is not written as a float");
             }
         }
     }

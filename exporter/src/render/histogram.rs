@@ -12,11 +12,16 @@ const NANOSECONDS: u8 = 9;
 /// Appends them. The buckets are counted one by one and exposed cumulated, so that count and buckets always agree.
 pub(super) fn write(row: &Row, labels: Set<'_>, bounds: &Bounds, histogram: &Histogram, out: &mut Output) {
     let mut count = 0;
-    for (bound, bucket) in bounds.iter().copied().chain(["+Inf"]).zip(&histogram.buckets) {
-        count += bucket;
+    let mut buckets = histogram.buckets.iter();
+    for (place, bound) in bounds.exposed.iter().enumerate() {
+        // Two of the kernel's buckets end at this bound or below it, but only one at the first bound.
+        count += buckets.by_ref().take(if place == 0 { 1 } else { 2 }).sum::<u64>();
         begin(row, "_bucket", Some(bound), labels, out);
         integer(count, out);
     }
+    count += buckets.sum::<u64>();
+    begin(row, "_bucket", Some("+Inf"), labels, out);
+    integer(count, out);
     begin(row, "_sum", None, labels, out);
     decimal(histogram.sum_ns, NANOSECONDS, row.family.unit.exponent(), &mut out.text);
     out.text.push(b'\n');
@@ -64,19 +69,21 @@ mod tests {
         let labels = Cow::Borrowed(series.labels);
         let row = Row { family, series, labels, value: Value::Slot(0), exponent: 0 };
         let mut histogram = Histogram { sum_ns: 21_000_000_500, ..Histogram::default() };
-        (histogram.buckets[0], histogram.buckets[2], histogram.buckets[21]) = (3, 4, 1);
+        (histogram.buckets[0], histogram.buckets[1], histogram.buckets[2]) = (3, 1, 4);
+        (histogram.buckets[20], histogram.buckets[21]) = (5, 1);
         let mut out = Output::new(Format::Text, false, &Pool::default());
         write(&row, Set::fixed("id=\"/a\""), Probed::bounds(what).unwrap(), &histogram, &mut out);
         let text = String::from_utf8(out.finish().to_vec()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 24);
+        assert_eq!(lines.len(), 14);
         let name = "container_blkio_latency_seconds";
         let bucket =
             |bound: &str, count| format!("{name}_bucket{{operation=\"read\",le=\"{bound}\",id=\"/a\"}} {count}");
-        assert_eq!(lines[0], bucket("1.6e-05", 3));
-        assert_eq!((lines[1], lines[2]), (&*bucket("3.2e-05", 3), &*bucket("6.4e-05", 7)));
-        assert_eq!((lines[20], lines[21]), (&*bucket("16.777216", 7), &*bucket("+Inf", 8)));
-        assert_eq!(lines[22], format!("{name}_sum{{operation=\"read\",id=\"/a\"}} 21.0000005"));
-        assert_eq!(lines[23], format!("{name}_count{{operation=\"read\",id=\"/a\"}} 8"));
+        assert_eq!(lines[0], bucket("1.52587890625e-05", 3));
+        assert_eq!((lines[1], lines[2]), (&*bucket("6.103515625e-05", 8), &*bucket("0.000244140625", 8)));
+        assert_eq!((lines[8], lines[9]), (&*bucket("1.0", 8), &*bucket("4.0", 8)));
+        assert_eq!((lines[10], lines[11]), (&*bucket("16.0", 13), &*bucket("+Inf", 14)));
+        assert_eq!(lines[12], format!("{name}_sum{{operation=\"read\",id=\"/a\"}} 21.0000005"));
+        assert_eq!(lines[13], format!("{name}_count{{operation=\"read\",id=\"/a\"}} 14"));
     }
 }

@@ -114,8 +114,8 @@ fn the_histogram_looks_as_fio_reports_it() {
 
 #[test]
 fn a_histogram_that_is_wrong_is_unlike_fio_s() {
-    // 2,000 reads of 50 µs, in the bucket up to 64 µs.
-    let seen = Seen(vec![(50e-6, 2000.0)]);
+    // 2,000 reads of 200 µs, in the bucket up to 244 µs.
+    let seen = Seen(vec![(200e-6, 2000.0)]);
     let told = |reads: f64, bucket: usize| {
         let mut told = Latencies::none();
         told.count = reads;
