@@ -22,10 +22,9 @@ const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
 
 const MISSING: &str = "\
-no compiler for eBPF was found. Either of these will do, each with bpf-linker:
-  rustup toolchain install nightly --component rust-src && cargo install bpf-linker
-  (Debian) apt-get install --no-install-recommends rustc-web cargo-web rust-web-src llvm-22-dev libpolly-22-dev libzstd-dev \
-zlib1g-dev libffi-dev && LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --no-default-features --features llvm-22";
+no compiler for eBPF was found. Either of these installs one:
+  (Debian) cargo xtask setup ebpf
+  rustup toolchain install nightly --component rust-src && cargo install bpf-linker";
 
 /// Builds the objects, and writes or compares them.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
@@ -74,8 +73,7 @@ impl Toolchain {
         let mut words: Vec<&str> = self.cargo.iter().map(String::as_str).collect();
         words.extend(["build", "--locked", "--package", "exporter-ebpf", "--features", "programs", "--bins"]);
         words.extend(["--profile", PROFILE, "--target", TARGET, "-Z", "build-std=core", "--target-dir", &target]);
-        let mut variables = vec![("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", &*flags), ("CARGO_ENCODED_RUSTFLAGS", "")];
-        variables.retain(|(name, _)| *name != "CARGO_ENCODED_RUSTFLAGS");
+        let mut variables = vec![("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", &*flags)];
         if let [rustc] = self.rustc.as_slice() {
             // The cargo that runs us may have set its own compiler.
             variables.extend([("RUSTC", rustc.as_str()), ("PATH", rustc_path.as_str())]);

@@ -4,6 +4,7 @@
 //! Dockerfile.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -16,7 +17,7 @@ const TAG: &str = "docker-stats-exporter";
 /// Builds the program and the image `docker-stats-exporter`.
 pub(crate) fn run() -> anyhow::Result<()> {
     build()?;
-    stage(&host_target()?)?;
+    stage()?;
     let argument = format!("REVISION={}", revision());
     let version = concat!("VERSION=", env!("CARGO_PKG_VERSION"));
     let mut words = vec!["docker", "build", "--quiet", "--tag", TAG, "--target", "local", "--file", "Dockerfile"];
@@ -35,10 +36,15 @@ pub(crate) fn build() -> anyhow::Result<()> {
     .run()
 }
 
+/// The program that [`build`] has built.
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
+    Ok(workspace::target().join(host_target()?).join("dist").join(TAG))
+}
+
 /// Puts the binary alone into a directory: the whole of what Docker is sent.
-fn stage(target: &str) -> anyhow::Result<()> {
+fn stage() -> anyhow::Result<()> {
     let root = workspace::root();
-    let (from, to) = (root.join("target").join(target).join("dist").join(TAG), root.join("target/image"));
+    let (from, to) = (program()?, root.join("target/image"));
     fs::create_dir_all(&to).with_context(|| to.display().to_string())?;
     fs::copy(&from, to.join(TAG)).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())

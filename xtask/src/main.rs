@@ -9,6 +9,7 @@ mod ci;
 mod docs;
 mod ebpf;
 mod image;
+mod setup;
 mod sh;
 mod tidy;
 mod vm;
@@ -19,11 +20,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test            what a change must pass: fmt, clippy, unit tests, generated docs, tidy, and the tests against the
-                  containers of a virtual machine and of this host (needs root; uses the running Docker engine or
-                  starts its own)
+  test            what a change must pass: setup, fmt, clippy, unit tests, generated docs, tidy, and the tests against
+                  the containers of a virtual machine and of this host (as root, by sudo if need be; uses the running
+                  Docker engine or starts its own)
+  setup [WHAT...] installs what is missing on Debian, Ubuntu and alike; WHAT: tests, guests (both are the default), ebpf
   ci [STEP...]    everything CI runs, in order, or only these steps
-  docs [--check]  writes the generated docs (docs/METRICS.md, the flags in README.md), or only compares them
+  docs [--check]  writes the generated docs (docs/METRICS.md, docs/FLAGS.md), or only compares them
   ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
@@ -33,8 +35,8 @@ usage: cargo xtask COMMAND
   bench           what a scrape costs
   soak [--time T] holds the exporter under load for a while (default: 10m) and judges every scrape";
 
-/// It uses what the end-to-end tests use, and lives with them.
-const SOAK: [&str; 8] = ["cargo", "run", "--quiet", "--locked", "--package", "exporter-tests", "--bin=soak", "--"];
+/// It uses what the end-to-end tests use, and is among them.
+const SOAK: &str = "cargo run --quiet --locked --package exporter-tests --bin=soak --";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -56,6 +58,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match words.as_slice() {
         ["test"] => ci::test(),
         ["ci", steps @ ..] => ci::run(steps),
+        ["setup", what @ ..] => setup::run(what),
         ["docs"] => docs::run(docs::Mode::Write),
         ["docs", "--check"] => docs::run(docs::Mode::Check),
         ["ebpf"] => ebpf::run(false),
@@ -66,7 +69,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["tidy"] => tidy::run(),
         ["vm", rest @ ..] => vm::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
-        ["soak", rest @ ..] => sh::Sh { variables: &[], words: &[&SOAK[..], rest].concat() }.run(),
+        ["soak", rest @ ..] => sh::run(&[&[SOAK], rest].concat().join(" ")),
         ["help" | "-h" | "--help"] => {
             sh::say(USAGE);
             Ok(())

@@ -1,6 +1,7 @@
 //! Runs the commands behind the subcommands: each one is shown before it runs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -11,6 +12,11 @@ use crate::workspace;
 #[expect(clippy::print_stderr, reason = "a command-line tool; stdout belongs to the commands it runs")]
 pub(crate) fn say(line: &str) {
     eprintln!("{line}");
+}
+
+/// Runs a command whose words have no spaces.
+pub(crate) fn run(command: &str) -> anyhow::Result<()> {
+    Sh { variables: &[], words: &command.split(' ').collect::<Vec<_>>() }.run()
 }
 
 /// A command as it would be typed in the workspace's root.
@@ -30,6 +36,7 @@ impl Sh<'_> {
         let status = Command::new(program)
             .args(arguments)
             .envs(self.variables.iter().copied())
+            .envs(python().map(|python| ("PYTHON", python)))
             .current_dir(workspace::root())
             .stdin(std::process::Stdio::null())
             .status()
@@ -39,6 +46,17 @@ impl Sh<'_> {
         }
         Ok(())
     }
+}
+
+/// The Python that has what the tests need, where it is not this machine's own.
+fn python() -> Option<PathBuf> {
+    let ours = workspace::python().ok()?.join("bin/python3");
+    (std::env::var_os("PYTHON").is_none() && ours.exists()).then_some(ours)
+}
+
+/// A word as the shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 impl fmt::Display for Sh<'_> {

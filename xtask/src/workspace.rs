@@ -13,6 +13,23 @@ pub(crate) fn root() -> &'static Path {
     crate_root.parent().unwrap_or(crate_root)
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |target| root().join(target))
+}
+
+/// What is kept between runs, outside every checkout: `$XDG_CACHE_HOME/docker-stats-exporter`, in `~/.cache` by default.
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    Ok(base.context("neither HOME nor XDG_CACHE_HOME is set")?.join("docker-stats-exporter"))
+}
+
+/// The directory of Python packages that `cargo xtask setup` makes where this machine's Python lacks them.
+pub(crate) fn python() -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("python"))
+}
+
 /// A file of the project.
 #[derive(Debug)]
 pub(crate) struct File {

@@ -10,15 +10,9 @@ use serde_json::Value;
 use crate::sh::say;
 use crate::{image, workspace};
 
-/// A program that cargo has built.
-pub(super) struct Binary {
-    /// The name of its target.
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-}
-
-/// Builds what these arguments of cargo name (`["test", "--no-run", ...]`).
-pub(super) fn build(arguments: &[&str]) -> anyhow::Result<Vec<Binary>> {
+/// Builds what these arguments of cargo name (`["test", "--no-run", ...]`), and copies the programs into a directory under
+/// their targets' names.
+pub(super) fn build(arguments: &[&str], directory: &Path) -> anyhow::Result<()> {
     let target = image::host_target()?;
     say(&format!("$ cargo {} --target {target}, static", arguments.join(" ")));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -39,25 +33,20 @@ pub(super) fn build(arguments: &[&str]) -> anyhow::Result<Vec<Binary>> {
         bail!("cargo {} ended with {}", arguments.join(" "), output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let binaries: Vec<Binary> = messages.lines().filter_map(executable).collect();
+    let binaries: Vec<(String, PathBuf)> = messages.lines().filter_map(executable).collect();
     ensure!(!binaries.is_empty(), "cargo {} named no program that it has built", arguments.join(" "));
-    Ok(binaries)
-}
-
-fn executable(line: &str) -> Option<Binary> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let path = message.get("executable")?.as_str()?.into();
-    Some(Binary { name: message.pointer("/target/name")?.as_str()?.to_owned(), path })
-}
-
-/// Copies programs into a directory under their targets' names.
-pub(super) fn place(binaries: &[Binary], directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    for binary in binaries {
-        let to = directory.join(&binary.name);
-        fs::copy(&binary.path, &to).with_context(|| format!("{} to {}", binary.path.display(), to.display()))?;
+    for (name, path) in binaries {
+        fs::copy(&path, directory.join(name)).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// The name and the path of a program that cargo has built.
+fn executable(line: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let path = message.get("executable")?.as_str()?.into();
+    Some((message.pointer("/target/name")?.as_str()?.to_owned(), path))
 }
 
 #[cfg(test)]
@@ -65,8 +54,7 @@ mod tests {
     #[test]
     fn cargo_s_messages_name_the_programs() {
         let line = r#"{"reason":"compiler-artifact","target":{"name":"docker"},"executable":"/t/docker-1"}"#;
-        let binary = super::executable(line).unwrap();
-        assert_eq!((binary.name.as_str(), binary.path.to_str()), ("docker", Some("/t/docker-1")));
+        assert_eq!(super::executable(line), Some(("docker".to_owned(), "/t/docker-1".into())));
         assert!(super::executable(r#"{"reason":"compiler-artifact","executable":null}"#).is_none());
         assert!(super::executable("warning: something").is_none());
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 
 use crate::sh::say;
+use crate::workspace;
 
 /// An image that nobody has used for so long is made of a recipe that nobody has any more.
 const FORGOTTEN: Duration = Duration::from_hours(14 * 24);
@@ -16,11 +17,9 @@ const FORGOTTEN: Duration = Duration::from_hours(14 * 24);
 /// Touched by every run of an image.
 const USED: &str = "used";
 
-/// `$XDG_CACHE_HOME/docker-stats-exporter/vm`, in `~/.cache` by default.
+/// The directory of all guests.
 pub(super) fn root() -> anyhow::Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    let root = base.context("neither HOME nor XDG_CACHE_HOME is set")?.join("docker-stats-exporter/vm");
+    let root = workspace::cache()?.join("vm");
     fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
     Ok(root)
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::{Options, cache, host};
+use super::options::Options;
+use super::{cache, host};
 use crate::sh::say;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -57,14 +58,14 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Emulator> {
 fn unpack(options: &Options, directory: &Path) -> anyhow::Result<()> {
     host::can_build()?;
     say(&format!("this machine's QEMU is missing, or older than {GOOD}: unpacking that of {SUITE}, once"));
-    let mirror = options.mirror.clone().map_or_else(host::mirror, Ok)?;
+    let mirror = options.mirror()?;
     let mut command = host::contained("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant=extract", "--include=qemu-system-x86,seabios"]);
     command.args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""]);
     for option in host::apt_options()?.lines() {
         command.arg(format!("--aptopt={option}"));
     }
-    command.arg(SUITE).arg(directory).arg(format!("deb {mirror} {SUITE} main"));
+    command.arg(SUITE).arg(directory).args(mirror.map(|mirror| format!("deb {mirror} {SUITE} main")));
     host::output(&mut command).map(drop)
 }
 

@@ -1,24 +1,10 @@
-//! What this machine must bring: programs, with the package that each is in, and an archive to take packages from.
+//! What this machine must bring: programs, root, and an archive to take packages from.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-/// Programs that every run needs, with their packages.
-const TO_RUN: &[(&str, &str)] = &[("setpriv", "util-linux"), ("tar", "tar")];
-
-/// Programs that building an image needs.
-const TO_BUILD: &[(&str, &str)] = &[
-    ("mmdebstrap", "mmdebstrap"),
-    ("mke2fs", "e2fsprogs"),
-    ("xz", "xz-utils"),
-    ("apt-get", "apt"),
-    ("unshare", "util-linux"),
-];
-
-/// Where Debian puts programs for root; a user's `PATH` may lack it.
-const SYSTEM: &str = "/usr/sbin";
+use crate::setup::{self, Purpose};
 
 /// That a guest can run here.
 pub(super) fn can_run() -> anyhow::Result<()> {
@@ -28,14 +14,14 @@ pub(super) fn can_run() -> anyhow::Result<()> {
         "guests have x86_64 processors and run programs built here, and this machine's is {processor}; what cures it: \
          leave the steps guest and guests out (cargo xtask ci fmt clippy unit docs tidy host)"
     );
-    have(TO_RUN)
+    setup::require(Purpose::Guests)
 }
 
 /// That an image can be built here.
 pub(super) fn can_build() -> anyhow::Result<()> {
-    have(TO_BUILD)?;
-    let user = output(Command::new("id").arg("-u"))?;
-    ensure!(user.trim() == "0", "the guest's image is built by root, with root's files in it: run this as root");
+    setup::require(Purpose::Guests)?;
+    let is_root = rustix::process::geteuid().is_root();
+    ensure!(is_root, "the guest's image is built by root, with root's files in it: run this as root");
     Ok(())
 }
 
@@ -47,33 +33,16 @@ pub(super) fn contained(program: &str) -> Command {
     command
 }
 
-fn have(programs: &[(&str, &str)]) -> anyhow::Result<()> {
-    let missing: Vec<&(&str, &str)> = programs.iter().filter(|(program, _)| find(program).is_none()).collect();
-    let names: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
-    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    ensure!(
-        missing.is_empty(),
-        "not in PATH: {}; what cures it: apt-get install --no-install-recommends {}",
-        names.join(", "),
-        packages.join(" ")
-    );
-    Ok(())
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories = std::env::split_paths(&path).chain([PathBuf::from(SYSTEM)]);
-    directories.find_map(|directory| Some(directory.join(program)).filter(|file| file.is_file()))
-}
-
-/// The archive that apt takes this machine's own suite from.
-pub(super) fn mirror() -> anyhow::Result<String> {
+/// The archive that apt takes this machine's own suite from. None where this machine is no Debian: mmdebstrap has its own then.
+pub(super) fn mirror() -> anyhow::Result<Option<String>> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let own = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default();
+    let fact =
+        |name: &str| release.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_matches('"');
+    if fact("ID=") != "debian" {
+        return Ok(None);
+    }
     let targets = output(Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"]))?;
-    archive(&targets, own.trim_matches('"')).with_context(|| {
-        format!("apt's sources on this machine name no Debian archive for {own:?}; give one with --mirror URL")
-    })
+    Ok(archive(&targets, fact("VERSION_CODENAME=")))
 }
 
 fn archive(targets: &str, release: &str) -> Option<String> {
@@ -99,7 +68,7 @@ pub(super) fn output(command: &mut Command) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{archive, have};
+    use super::archive;
 
     #[test]
     fn the_archive_is_the_one_of_the_machine_s_own_release() {
@@ -107,11 +76,5 @@ mod tests {
                        bookworm https://a.example/debian/\nbookworm https://a.example/debian/\n";
         assert_eq!(archive(targets, "bookworm").as_deref(), Some("https://a.example/debian/"));
         assert_eq!(archive(targets, "trixie"), None);
-    }
-
-    #[test]
-    fn what_is_missing_is_told_with_its_package() {
-        let message = have(&[("sh", "dash"), ("no-such-program", "its-package")]).unwrap_err().to_string();
-        assert!(message.contains("no-such-program;") && message.ends_with("its-package"), "{message}");
     }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::{Options, cache, host, suite};
+use super::options::Options;
+use super::{cache, host, suite};
 use crate::sh::say;
 
 const BUILD: &str = include_str!("guest/build.sh");
@@ -46,7 +47,7 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Image> {
 
 fn build(options: &Options, directory: &Path) -> anyhow::Result<()> {
     host::can_build()?;
-    let mirror = options.mirror.clone().map_or_else(host::mirror, Ok)?;
+    let mirror = options.mirror()?.unwrap_or_default();
     let (name, what) = (options.suite.name, options.suite.what);
     say(&format!("building the image of {name} ({what}): a minute or two, once"));
     let start = Instant::now();

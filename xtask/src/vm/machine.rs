@@ -8,32 +8,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::accelerator::Accelerator;
 use super::emulator::Emulator;
 use super::image::{Image, tail};
+use super::options::Accelerator;
 
 /// What all machines have. A saved state fits only a machine of the same make.
-const MACHINE: &[&str] = &[
-    "-machine",
-    "q35,hpet=off",
-    "-smp",
-    "2",
-    "-m",
-    "2048",
-    "-nodefaults",
-    "-no-user-config",
-    "-display",
-    "none",
-    "-no-reboot",
-    // A network card, as any host has one, and no network.
-    "-netdev",
-    "hubport,id=net,hubid=0",
-    "-device",
-    "virtio-net-pci,netdev=net,romfile=",
-    "-append",
-    "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check \
-     systemd.show_status=false",
-];
+const MACHINE: &str = "-machine q35,hpet=off -smp 2 -m 2048 -nodefaults -no-user-config -display none -no-reboot";
+
+/// A network card, as any host has one, and no network.
+const NETWORK: &str = "-netdev hubport,id=net,hubid=0 -device virtio-net-pci,netdev=net,romfile=";
+
+/// The console, a terminal, and what the guest writes to.
+const PORTS: &str = "-serial file:console -device virtio-serial-pci -device virtconsole,chardev=terminal,nr=0 \
+    -chardev file,id=output,path=output -device virtserialport,chardev=output,name=output,nr=1 \
+    -chardev file,id=status,path=status -device virtserialport,chardev=status,name=status,nr=2";
+
+/// The kernel's command line.
+const KERNEL: &str = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check \
+     systemd.show_status=false";
 
 /// Sizes of the disks that carry archives into the guest and out of it; sparse on this side.
 const IN: u64 = 1 << 30;
@@ -59,7 +51,20 @@ pub(super) struct Machine<'a> {
 
 /// What a saved state depends on, beside the image.
 pub(super) fn make(accelerator: Accelerator) -> String {
-    format!("{MACHINE:?} {:?} {IN} {OUT}", accelerator.arguments())
+    format!("{MACHINE} {NETWORK} {PORTS} {KERNEL} {:?} {IN} {OUT}", processor(accelerator))
+}
+
+/// QEMU's `-accel` and `-cpu`.
+pub(super) fn processor(accelerator: Accelerator) -> [&'static str; 4] {
+    match accelerator {
+        Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+        // QEMU 7.2 emulates cmpxchg16b wrongly: Linux 6.12 dies of it. `rep movsb` is emulated byte by byte, and a processor
+        // with fsrm and without erms never was: Linux 6.1 waits for ever on it. The others cost time and protect nobody
+        // here.
+        Accelerator::Tcg => {
+            ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-cx16,-erms,-fsrm,-la57,-smap,-smep,-pku"]
+        }
+    }
 }
 
 impl Machine<'_> {
@@ -73,12 +78,17 @@ impl Machine<'_> {
             fs::write(self.path(name), "")?;
         }
         let mut command = self.emulator.command();
-        command.args(self.accelerator.arguments()).args(MACHINE);
+        command.args(processor(self.accelerator));
+        for words in [MACHINE, NETWORK, PORTS] {
+            command.args(words.split_whitespace());
+        }
+        let terminal = if self.terminal { "stdio,id=terminal,signal=off" } else { "null,id=terminal" };
+        command.args(["-chardev", terminal, "-append", KERNEL]);
         command.arg("-kernel").arg(self.image.file("vmlinuz")).arg("-initrd").arg(self.image.file("initrd"));
         for drive in self.drives() {
             command.args(["-drive", &drive]);
         }
-        command.args(self.ports()).args(more).current_dir(self.directory).env("TMPDIR", self.directory);
+        command.args(more).current_dir(self.directory).env("TMPDIR", self.directory);
         let errors = File::create(self.path("qemu"))?;
         let (input, output) =
             if self.terminal { (Stdio::inherit(), Stdio::inherit()) } else { (Stdio::null(), Stdio::null()) };
@@ -98,29 +108,6 @@ impl Machine<'_> {
             drive(&self.path("out"), false),
             drive(&self.image.file("data.ext4"), true),
         ]
-    }
-
-    fn ports(&self) -> Vec<String> {
-        let terminal = if self.terminal { "stdio,id=terminal,signal=off" } else { "null,id=terminal" };
-        let words = [
-            "-serial",
-            "file:console",
-            "-device",
-            "virtio-serial-pci",
-            "-chardev",
-            terminal,
-            "-device",
-            "virtconsole,chardev=terminal,nr=0",
-            "-chardev",
-            "file,id=output,path=output",
-            "-device",
-            "virtserialport,chardev=output,name=output,nr=1",
-            "-chardev",
-            "file,id=status,path=status",
-            "-device",
-            "virtserialport,chardev=status,name=status,nr=2",
-        ];
-        words.map(str::to_owned).to_vec()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -155,11 +142,6 @@ impl Process {
     pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let child = command.spawn().with_context(|| format!("{}", command.get_program().display()))?;
         Ok(Self(child))
-    }
-
-    /// Its number.
-    pub(super) fn id(&self) -> u32 {
-        self.0.id()
     }
 
     /// Waits until it ends, or `enough` says so, or the limit is over. None where it still runs.

@@ -1,22 +1,41 @@
 //! One run of a command in a guest, from its files to its exit status.
 
-use std::fs::File;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::machine::Machine;
+use super::options::Options;
 use super::state::{self, Ready};
-use super::{Ended, Options, archive, cache};
+use super::{cache, host};
 use crate::sh::say;
 
 /// A guest that has not ended by then never will: the whole suite takes a quarter of an hour of an emulated guest on a
 /// machine that is its own, and several times as long on a busy one.
 const LIMIT: Duration = Duration::from_hours(3);
 
+/// Where the guest finds its orders, in the directory that it starts in.
+const ORDERS: &str = ".guest";
+
+/// A guest's command ended with this status, which becomes ours.
+#[derive(Debug)]
+pub(crate) struct Ended(pub(crate) u8);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the command in the guest ended with status {}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// What is to be done in the guest.
+#[derive(Default)]
 pub(super) struct Job {
     /// Its content is in `/in`.
     pub(super) input: Option<PathBuf>,
@@ -26,8 +45,6 @@ pub(super) struct Job {
     pub(super) script: String,
     /// Whether the command talks to this terminal.
     pub(super) terminal: bool,
-    /// Words to wait for in the output: how long after this moment they first came is told in the end.
-    pub(super) awaited: Option<(Instant, &'static str)>,
 }
 
 /// Runs a job; a status that is not 0 is the error [`Ended`].
@@ -36,25 +53,20 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
     let start = Instant::now();
     let scratch = cache::Scratch::new("run")?;
     let directory = scratch.path();
-    archive::write(job, directory)?;
+    write_archive(job, directory)?;
     let Ready { emulator, image, accelerator, saved } = &ready;
     let root = saved.as_ref().map_or_else(|| image.file("root.ext4"), |saved| saved.join("root.ext4"));
     let machine =
         Machine { emulator, image, accelerator: *accelerator, directory, root, keep: false, terminal: job.terminal };
     let mut process = machine.start(&saved.as_deref().map(state::incoming).unwrap_or_default())?;
     let mut said = File::open(directory.join("output"))?;
-    let (mut started, mut first) = (None, None);
+    let mut started = None;
     let limit = options.limit.or((!job.terminal).then_some(LIMIT));
     let ended = process.wait(limit, || {
         if started.is_none() && machine.has_said("started") {
             started = Some(start.elapsed());
         }
-        let news = pass_on(&mut said)?;
-        if let (None, Some((since, words))) = (first, job.awaited)
-            && news.contains(words)
-        {
-            first = Some(since.elapsed());
-        }
+        pass_on(&mut said)?;
         Ok(false)
     })?;
     pass_on(&mut said)?;
@@ -65,17 +77,12 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
         bail!("the guest gave no status: it {how}\n{}", machine.last_words());
     };
     if let Some(output) = &job.output {
-        archive::read(directory, output)?;
+        read_archive(directory, output)?;
     }
     let started = started.unwrap_or_default().as_secs_f64();
     let suite = options.suite.name;
-    let first =
-        first.map(|time| format!(", the first result came {:.1} s after the very beginning", time.as_secs_f64()));
-    say(&format!(
-        "{suite}: the command started after {started:.1} s, all ended after {:.1} s{}",
-        start.elapsed().as_secs_f64(),
-        first.unwrap_or_default()
-    ));
+    let ended = start.elapsed().as_secs_f64();
+    say(&format!("{suite}: the command started after {started:.1} s, all ended after {ended:.1} s"));
     match code.parse() {
         Ok(0) => Ok(()),
         Ok(code) => Err(Ended(code).into()),
@@ -83,12 +90,39 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
     }
 }
 
-/// Shows what the command has said since the last time, and gives it.
-fn pass_on(from: &mut File) -> anyhow::Result<String> {
+/// Shows what the command has said since the last time.
+fn pass_on(from: &mut File) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;
     let mut out = std::io::stdout().lock();
     out.write_all(&bytes)?;
-    out.flush()?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(out.flush()?)
+}
+
+/// Writes the archive with the job's files and its command.
+fn write_archive(job: &Job, directory: &Path) -> anyhow::Result<()> {
+    let orders = directory.join(ORDERS);
+    fs::create_dir(&orders)?;
+    fs::write(orders.join("command"), format!("{}\n", job.script))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    fs::write(orders.join("time"), format!("{}\n", now.as_secs()))?;
+    if job.terminal {
+        fs::write(orders.join("terminal"), "")?;
+    }
+    let mut command = Command::new("tar");
+    command.args(["--create", "--format=gnu", "--owner=0", "--group=0", "--numeric-owner", "--file"]);
+    command.arg(directory.join("in")).arg("-C").arg(directory).arg(ORDERS);
+    if let Some(input) = &job.input {
+        let input = fs::canonicalize(input).with_context(|| input.display().to_string())?;
+        command.arg("-C").arg(input).arg(".");
+    }
+    host::output(&mut command).map(drop)
+}
+
+/// Unpacks what the guest left in `/out`.
+fn read_archive(directory: &Path, output: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    let mut command = Command::new("tar");
+    command.args(["--extract", "--no-same-owner", "--file"]).arg(directory.join("out")).arg("-C").arg(output);
+    host::output(&mut command).map(drop)
 }

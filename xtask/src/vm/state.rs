@@ -1,20 +1,22 @@
 //! A machine that is ready to run a command: its image, and where it is emulated, a state saved after its boot.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use super::accelerator::Accelerator;
+use super::accelerator;
 use super::emulator::{self, Emulator};
 use super::image::{self, Image};
 use super::machine::{self, Machine};
-use super::qmp::Monitor;
-use super::{Options, cache, host, quoted};
-use crate::sh::say;
+use super::options::{Accelerator, Options};
+use super::{cache, host};
+use crate::sh::{quoted, say};
 
 /// How long a boot may take; under emulation, on a busy machine, minutes are usual.
 const BOOT: Duration = Duration::from_mins(30);
@@ -37,7 +39,7 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
     let emulator = emulator::prepare(options)?;
     let _lock = cache::lock(options.suite.name)?;
     let image = image::prepare(options)?;
-    let accelerator = Accelerator::choose(options, &emulator, &image)?;
+    let accelerator = accelerator::choose(options, &emulator, &image)?;
     if accelerator == Accelerator::Kvm {
         return Ok(Ready { emulator, image, accelerator, saved: None });
     }
@@ -100,4 +102,41 @@ fn save(monitor: &mut Monitor, file: &Path) -> anyhow::Result<()> {
         }
     }
     bail!("the guest was not saved within {SAVE:?}")
+}
+
+/// A connection to QEMU's monitor.
+struct Monitor {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Monitor {
+    /// Connects to the socket that QEMU listens on.
+    fn open(socket: &Path) -> anyhow::Result<Self> {
+        let writer = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
+        writer.set_read_timeout(Some(Duration::from_mins(5)))?;
+        let mut monitor = Self { reader: BufReader::new(writer.try_clone()?), writer };
+        monitor.call("qmp_capabilities", &json!({}))?;
+        Ok(monitor)
+    }
+
+    /// Calls a command and gives what it returns. Greetings and events are passed over.
+    fn call(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
+        let message = json!({ "execute": command, "arguments": arguments });
+        writeln!(self.writer, "{message}")?;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.reader.read_line(&mut line)? == 0 {
+                bail!("QEMU ended before it answered {command}");
+            }
+            let answer: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            if let Some(value) = answer.get("return") {
+                return Ok(value.clone());
+            }
+            if let Some(error) = answer.get("error") {
+                bail!("QEMU refuses {command}: {error}");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 #
 #   vmlinuz initrd root.ext4 data.ext4
 #
-# Environment: SUITE, MIRROR, PACKAGES (comma-separated), KERNEL (a package), GUEST (directory with agent.sh, agent.service,
+# Environment: SUITE, MIRROR (or empty), PACKAGES (comma-separated), KERNEL (a package), GUEST (directory with agent.sh, agent.service,
 # init.sh), APT_OPTIONS (for apt.conf, one a line).
 set -eu
 
@@ -30,7 +30,7 @@ IFS='
 '
 for option in ${APT_OPTIONS:-}; do set -- "$@" --aptopt="$option"; done
 IFS=$old_ifs
-mmdebstrap "$@" "$SUITE" "$root" "deb $MIRROR $SUITE main"
+mmdebstrap "$@" "$SUITE" "$root" ${MIRROR:+"deb $MIRROR $SUITE main"}
 
 release=$(ls "$root/usr/lib/modules")
 # xz is slow under emulation: modules that are not compressed load several times faster.

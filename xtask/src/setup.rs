@@ -1,0 +1,280 @@
+//! `cargo xtask setup [WHAT...]`: installs what the tests need and this machine lacks. `cargo xtask test` begins with it.
+//!
+//! The table below is the only list of programs and packages. Nothing that is there is replaced, and no service is started:
+//! an engine that runs is used, and where none runs the tests start one of their own.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::sh::{self, Sh, say};
+use crate::workspace;
+
+/// What something is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Every test on this host.
+    Tests,
+    /// Building and running guests.
+    Guests,
+    /// Building the objects of exporter-ebpf.
+    Ebpf,
+}
+
+/// A program, or a package without one.
+struct Need {
+    purpose: Purpose,
+    /// A name in `PATH` or an absolute path; empty for a package without a program.
+    program: &'static str,
+    /// Packages that have it, by preference; `UNAME` is the kernel's release. The first that apt knows is installed.
+    packages: &'static str,
+}
+
+const fn need(purpose: Purpose, program: &'static str, packages: &'static str) -> Need {
+    Need { purpose, program, packages }
+}
+
+use Purpose::{Ebpf, Guests, Tests};
+
+const NEEDS: &[Need] = &[
+    need(Tests, "dockerd", "docker.io"),
+    need(Tests, "docker", "docker-cli docker.io"),
+    // Where the kernel has AppArmor, an engine starts no container without it.
+    need(Tests, "apparmor_parser", "apparmor"),
+    // The tests put busybox alone into an image, so it must be the static one.
+    need(Tests, "", "busybox-static"),
+    need(Tests, "promtool", "prometheus"),
+    need(Tests, "prometheus", "prometheus"),
+    need(Tests, "bpftool", "bpftool linux-tools-UNAME linux-tools-generic"),
+    need(Tests, "fio", "fio"),
+    need(Tests, "ip", "iproute2"),
+    need(Tests, "iptables", "iptables"),
+    need(Tests, "kill", "procps"),
+    need(Tests, "losetup", "mount"),
+    need(Tests, "nsenter", "util-linux"),
+    need(Tests, "perl", "perl-base"),
+    need(Tests, "python3", "python3"),
+    need(Guests, "mmdebstrap", "mmdebstrap"),
+    need(Guests, "mke2fs", "e2fsprogs"),
+    need(Guests, "setpriv", "util-linux"),
+    need(Guests, "unshare", "util-linux"),
+    need(Guests, "tar", "tar"),
+    need(Guests, "xz", "xz-utils"),
+    // Guests are Debian, whatever this machine is.
+    need(Guests, "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+    // A compiler with the sources of `core`, and what bpf-linker is built with.
+    need(Ebpf, "/usr/bin/rustc", "rustc-web"),
+    need(Ebpf, "/usr/bin/cargo", "cargo-web"),
+    need(Ebpf, "", "rust-web-src"),
+    need(Ebpf, "", "llvm-22-dev"),
+    need(Ebpf, "", "libpolly-22-dev"),
+    need(Ebpf, "", "libzstd-dev"),
+    need(Ebpf, "", "zlib1g-dev"),
+    need(Ebpf, "", "libffi-dev"),
+];
+
+/// Where Debian puts programs for root; a user's `PATH` may lack it.
+const SYSTEM: &str = "/usr/sbin";
+
+/// The strictest parser of the exposition formats is in Prometheus' client library for Python.
+const JUDGE: &str = "prometheus_client==0.*";
+
+/// What links the eBPF objects. Its version is part of what `cargo xtask ebpf --check` compares.
+const LINKER: &str = "0.13.0";
+
+/// Installs packages, each argument being those of which one will do. Packages of engines and servers would start their services.
+const INSTALL: &str = r#"
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+apt-get -qq -o Acquire::Retries=3 update
+packages=
+for any in "$@"; do
+    chosen=
+    for package in $any; do
+        if apt-cache madison "$package" 2>/dev/null | grep -q .; then chosen=$package; break; fi
+    done
+    if [ -z "$chosen" ]; then echo "apt knows no package of: $any" >&2; exit 1; fi
+    packages="$packages $chosen"
+done
+echo "apt-get install$packages"
+apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $packages >/dev/null
+"#;
+
+const USAGE: &str = "usage: cargo xtask setup [tests] [guests] [ebpf]     (default: tests guests)";
+
+/// Installs what is missing for these purposes.
+pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
+    let purposes: Vec<Purpose> = match words {
+        [] => vec![Tests, Guests],
+        words => words.iter().map(|word| purpose(word)).collect::<anyhow::Result<_>>()?,
+    };
+    if purposes.contains(&Tests) {
+        components()?;
+    }
+    let missing = missing(&purposes);
+    if !missing.is_empty() {
+        become_root(&[&["setup"], words].concat())?;
+        install(&missing)?;
+    }
+    if purposes.contains(&Tests) {
+        judge()?;
+    }
+    if purposes.contains(&Ebpf) {
+        linker()?;
+    }
+    say("what is needed is there");
+    Ok(())
+}
+
+/// Fails with what is missing for a purpose, and how to get it.
+pub(crate) fn require(purpose: Purpose) -> anyhow::Result<()> {
+    let missing: Vec<&str> = missing(&[purpose]).iter().map(|need| need.name()).collect();
+    ensure!(missing.is_empty(), "missing: {}; run `cargo xtask setup`, as root", missing.join(", "));
+    Ok(())
+}
+
+/// Goes on as root, with the same words, where we are not. What root builds stays out of the user's own directory of builds.
+pub(crate) fn become_root(words: &[&str]) -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    ensure!(find("sudo").is_some(), "this takes root, and there is no sudo: run it as root");
+    // Cargo's and rustup's files stay the user's, too.
+    components()?;
+    sh::run("cargo fetch --quiet --locked")?;
+    say("this takes root: asking sudo for it");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let error = Command::new("sudo")
+        .arg("--preserve-env=HOME,CARGO_HOME,RUSTUP_HOME,RUSTUP_TOOLCHAIN,DOCKER_HOST,PYTHON,XDG_CACHE_HOME")
+        .args(["env", &format!("PATH={path}")])
+        .arg(format!("CARGO_TARGET_DIR={}", workspace::root().join("target/root").display()))
+        .arg(std::env::current_exe()?)
+        .args(words)
+        .current_dir(workspace::root())
+        .exec();
+    Err(error).context("cannot start sudo")
+}
+
+fn purpose(word: &str) -> anyhow::Result<Purpose> {
+    match word {
+        "tests" => Ok(Tests),
+        "guests" => Ok(Guests),
+        "ebpf" => Ok(Ebpf),
+        other => bail!("`{other}` is not known\n\n{USAGE}"),
+    }
+}
+
+fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| purposes.contains(&need.purpose) && !need.is_there()).collect()
+}
+
+impl Need {
+    fn name(&self) -> &'static str {
+        if self.program.is_empty() { self.packages } else { self.program }
+    }
+
+    fn is_there(&self) -> bool {
+        if !self.program.is_empty() {
+            return find(self.program).is_some();
+        }
+        let status = ["--show", "--showformat=${db:Status-Status}", self.packages];
+        Command::new("dpkg-query").args(status).output().is_ok_and(|answer| answer.stdout == b"installed")
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories = std::env::split_paths(&path).chain([PathBuf::from(SYSTEM)]);
+    directories.find_map(|directory| Some(directory.join(program)).filter(|file| file.is_file()))
+}
+
+fn install(missing: &[&Need]) -> anyhow::Result<()> {
+    let names: Vec<&str> = missing.iter().map(|need| need.name()).collect();
+    say(&format!("missing: {}; installing their packages", names.join(", ")));
+    ensure!(find("apt-get").is_some(), "there is no apt-get here: install them by other means");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut packages: Vec<String> = missing.iter().map(|need| need.packages.replace("UNAME", kernel.trim())).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let mut install = Command::new("sh");
+    install.args(["-c", INSTALL, "install"]).args(&packages).stdin(Stdio::null());
+    let status = install.status().context("cannot start sh")?;
+    ensure!(status.success(), "the packages could not be installed: {}", packages.join(", "));
+    Ok(())
+}
+
+/// rustup's minimal profile has neither.
+fn components() -> anyhow::Result<()> {
+    for (component, tool) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        if !succeeds(Command::new("cargo").args([tool, "--version"])) {
+            sh::run(&format!("rustup component add {component}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn judge() -> anyhow::Result<()> {
+    let knows = |python: &Path| succeeds(Command::new(python).args(["-c", "import prometheus_client"]));
+    let directory = workspace::python()?;
+    let chosen = std::env::var_os("PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
+    if knows(&chosen) || knows(&directory.join("bin/python3")) {
+        return Ok(());
+    }
+    say(&format!("no prometheus_client for Python: installing it into {}", directory.display()));
+    let ours = directory.display().to_string();
+    if !succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
+        become_root(&["setup"])?;
+        install(&[&need(Tests, "", "python3-venv")])?;
+    }
+    Sh { variables: &[], words: &["python3", "-m", "venv", &ours] }.run()?;
+    Sh { variables: &[], words: &[&format!("{ours}/bin/pip"), "install", "--quiet", JUDGE] }.run()
+}
+
+fn linker() -> anyhow::Result<()> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let program = home.context("neither HOME nor CARGO_HOME is set")?.join("bin/bpf-linker");
+    let version = Command::new(program).arg("--version").output();
+    if version.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).trim() == format!("bpf-linker {LINKER}")) {
+        return Ok(());
+    }
+    sh::run(&format!(
+        "env LLVM_PREFIX=/usr/lib/llvm-22 cargo install --quiet --locked --version {LINKER} bpf-linker \
+         --no-default-features --features llvm-22"
+    ))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NEEDS, find, missing, purpose};
+
+    #[test]
+    fn what_is_there_is_not_missing() {
+        assert!(find("sh").is_some() && find("no-such-program").is_none());
+        let lacking = super::need(super::Tests, "no-such-program", "its-package");
+        assert!(!lacking.is_there());
+        assert!(!super::need(super::Tests, "", "no-such-package").is_there());
+    }
+
+    #[test]
+    fn every_need_has_a_purpose_that_can_be_named_and_a_package() {
+        let named: Vec<_> = ["tests", "guests", "ebpf"].map(|word| purpose(word).unwrap()).into();
+        assert!(NEEDS.iter().all(|need| named.contains(&need.purpose) && !need.packages.is_empty()));
+        assert!(missing(&[]).is_empty());
+        assert!(purpose("everything").unwrap_err().to_string().contains("tests"));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a guest is for: the end-to-end tests of this workspace, a fixture, a terminal, a command.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+
+use super::options::{Options, USAGE};
+use super::session::{self, Job};
+use super::{binaries, cache, host, state};
+use crate::sh::{quoted, say};
+use crate::workspace;
+
+/// The tests that look at real containers. The others compare with captured hosts or files: they say the same anywhere.
+/// `guest` is for a host of one's own alone.
+const TESTS: &[&str] = &["harness", "docker", "faults", "ebpf", "guest"];
+
+/// `test`: the same tests as on this host, built static. Words are for the test programs, as names that choose tests.
+pub(super) fn test(options: &Options, words: &[&str]) -> anyhow::Result<()> {
+    host::can_run()?;
+    let input = cache::Scratch::new("input")?;
+    // Neither needs the other, and an image is mostly unpacking: together they take as long as the longer one.
+    std::thread::scope(|scope| {
+        let guest = scope.spawn(|| state::prepare(options).map(drop));
+        let built = build_tests(&input.path().join("bin"));
+        let prepared = guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        built.and(prepared)
+    })?;
+    let tests = workspace::root().join("tests");
+    copy(&tests.join("fixtures"), &input.path().join("tests"))?;
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    let manifest = quoted(&tests.display().to_string());
+    let head = format!("set -- {}\nTESTS={}\nMANIFEST={manifest}\n", words.join(" "), quoted(&TESTS.join(" ")));
+    let script = head + include_str!("guest/test.sh");
+    session::run(options, &Job { input: Some(input.path().to_owned()), script, ..Job::default() })
+}
+
+fn build_tests(bin: &Path) -> anyhow::Result<()> {
+    binaries::build(&["build", "--package", "docker-stats-exporter"], bin)?;
+    let mut arguments = vec!["test", "--no-run", "--package", "exporter-tests", "--features", "guest"];
+    arguments.extend(TESTS.iter().flat_map(|test| ["--test", test]));
+    binaries::build(&arguments, bin)
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    host::output(Command::new("cp").args(["--recursive", "--no-dereference"]).args([from, to])).map(drop)
+}
+
+/// `capture`: a fixture of the guest, with containers that show what is special about its kernel, in place of what is in
+/// `tests/fixtures`.
+pub(super) fn capture(options: &Options) -> anyhow::Result<()> {
+    host::can_run()?;
+    let name = options.suite.fixture;
+    let scratch = cache::Scratch::new("input")?;
+    let (input, output) = (scratch.path().join("in"), scratch.path().join("out"));
+    binaries::build(&["build", "--package", "xtask"], &input.join("bin"))?;
+    let script = format!("NAME={name}\n{}", include_str!("guest/capture.sh"));
+    session::run(options, &Job { input: Some(input), output: Some(output.clone()), script, terminal: false })?;
+    let target = workspace::root().join("tests/fixtures").join(name);
+    if target.exists() {
+        fs::remove_dir_all(&target).with_context(|| target.display().to_string())?;
+    }
+    host::output(Command::new("cp").arg("--archive").arg(output.join(name)).arg(&target))?;
+    say(&format!("captured into {}; look it through, then: cargo xtask bless", target.display()));
+    Ok(())
+}
+
+/// `shell`: this terminal, in the guest, with its kind and size.
+pub(super) fn shell(options: &Options) -> anyhow::Result<()> {
+    ensure!(std::io::stdin().is_terminal(), "shell wants a terminal; for scripts there is `run -- COMMAND`");
+    let kind = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
+    let size = stty(&["size"]).unwrap_or_default();
+    let (rows, columns) = size.split_once(' ').unwrap_or(("24", "80"));
+    let script = format!(
+        "export TERM={}; stty sane rows {rows} cols {columns}; echo 'in the guest; exit ends it'; bash -l",
+        quoted(&kind)
+    );
+    let before = stty(&["--save"]);
+    let ended = session::run(options, &Job { script, terminal: true, ..Job::default() });
+    // QEMU may have left it raw.
+    if let Some(before) = before {
+        stty(&[&before]);
+    }
+    ended
+}
+
+fn stty(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("stty").args(arguments).stdin(Stdio::inherit()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// `run`: any command, with files for it and from it.
+pub(super) fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut job = Job::default();
+    let mut rest = arguments;
+    loop {
+        match rest {
+            ["--in", directory, after @ ..] => {
+                job.input = Some(PathBuf::from(directory));
+                rest = after;
+            }
+            ["--out", directory, after @ ..] => {
+                job.output = Some(PathBuf::from(directory));
+                rest = after;
+            }
+            ["--", command @ ..] if !command.is_empty() => {
+                job.script = script(command);
+                return session::run(options, &job);
+            }
+            _ => bail!("run wants `-- COMMAND...`\n\n{USAGE}"),
+        }
+    }
+}
+
+/// One word is a line for the shell; several are a command and its arguments.
+fn script(words: &[&str]) -> String {
+    match words {
+        [line] => (*line).to_owned(),
+        words => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::script;
+
+    #[test]
+    fn a_command_reaches_the_shell_word_by_word_and_a_line_as_it_is() {
+        assert_eq!(script(&["echo", "it's", "a b"]), r"'echo' 'it'\''s' 'a b'");
+        assert_eq!(script(&["cat /proc/version | wc"]), "cat /proc/version | wc");
+    }
+}

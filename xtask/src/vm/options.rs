@@ -1,0 +1,95 @@
+//! What the command line of `cargo xtask vm` says before the command.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::host;
+use super::suite::{self, Suite};
+
+pub(super) const USAGE: &str = "\
+usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--limit SECONDS] COMMAND
+
+  build             makes the image, and the saved state where there is no KVM
+  test [FILTER...]  the end-to-end tests in the guest; with words, only tests whose names hold one of them
+  capture           the guest's fixture in tests/fixtures, with containers made for it
+  shell             a terminal in the guest
+  run [--in DIR] [--out DIR] -- COMMAND...
+                    runs a command there as root, and ends with its status. DIR's content is in /in, where the command
+                    starts; what it leaves in /out comes back. One word is a line for the shell.
+  clean             removes all images
+
+  --suite NAME      bookworm, trixie or forky (default: trixie)
+  --accel WHAT      kvm, tcg (emulation), or what works (default: auto)
+  --mirror URL      the archive that packages come from; default: the one that apt uses on this machine,
+                    where that is Debian, else mmdebstrap's own
+  --limit SECONDS   ends the guest after this time (default: 10800; shell: none; its first boot: 1800 at most)";
+
+/// How the guest's processor comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+/// What the command line says, but for the command itself.
+pub(super) struct Options {
+    pub(super) suite: &'static Suite,
+    pub(super) accelerator: Option<Accelerator>,
+    mirror: Option<String>,
+    pub(super) limit: Option<Duration>,
+}
+
+impl Options {
+    /// The archive that packages come from; none where mmdebstrap knows better.
+    pub(super) fn mirror(&self) -> anyhow::Result<Option<String>> {
+        self.mirror.clone().map_or_else(host::mirror, |mirror| Ok(Some(mirror)))
+    }
+}
+
+pub(super) fn parse<'a>(arguments: &'a [&'a str]) -> anyhow::Result<(Options, &'a [&'a str])> {
+    let mut options = Options { suite: suite::find("trixie")?, accelerator: None, mirror: None, limit: None };
+    let mut rest = arguments;
+    while let [flag, after @ ..] = rest {
+        if !flag.starts_with("--") {
+            break;
+        }
+        let (value, after) = after.split_first().with_context(|| format!("{flag} wants a value\n\n{USAGE}"))?;
+        match *flag {
+            "--suite" => options.suite = suite::find(value)?,
+            "--accel" => options.accelerator = accelerator(value)?,
+            "--mirror" => options.mirror = Some((*value).to_owned()),
+            "--limit" => options.limit = Some(Duration::from_secs(value.parse().context("--limit wants seconds")?)),
+            _ => bail!("`{flag}` is not known\n\n{USAGE}"),
+        }
+        rest = after;
+    }
+    Ok((options, rest))
+}
+
+/// As on the command line; none where we are to find out.
+fn accelerator(word: &str) -> anyhow::Result<Option<Accelerator>> {
+    match word {
+        "auto" => Ok(None),
+        "kvm" => Ok(Some(Accelerator::Kvm)),
+        "tcg" => Ok(Some(Accelerator::Tcg)),
+        other => bail!("--accel is kvm, tcg or auto, not `{other}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::parse;
+
+    #[test]
+    fn options_come_before_the_command_and_the_rest_is_left_to_it() {
+        let arguments = ["--suite", "forky", "--limit", "9", "run", "--", "ls", "--all"];
+        let (options, rest) = parse(&arguments).unwrap();
+        assert_eq!((options.suite.name, options.limit), ("forky", Some(Duration::from_secs(9))));
+        assert_eq!(rest, ["run", "--", "ls", "--all"]);
+        assert!(parse(&["--suite", "sarge", "shell"]).err().unwrap().to_string().contains("bookworm"));
+        assert!(parse(&["--suite"]).err().unwrap().to_string().contains("wants a value"));
+    }
+}
