@@ -1,6 +1,6 @@
 //! Real containers, of the engine that `docker` talks to: with `--docker`.
 //!
-//! They have names, an image, a network and limits, and an engine that events come from, as on a real host. They are removed by the janitor.
+//! They have names, an image, a network and limits, and an engine that events come from, as on a real host. They are removed by [`remove_all`].
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 
-use super::janitor::{Janitor, Leftovers};
 use crate::sh::say;
 
 /// Name of the image and label of the containers.
@@ -20,15 +19,13 @@ const BUSYBOX: &str = "/bin/busybox";
 #[derive(Debug)]
 pub(super) struct Containers {
     count: usize,
-    _janitor: Janitor,
 }
 
 impl Containers {
     /// None yet.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let janitor = Janitor::start(Leftovers::Containers)?;
         import_image()?;
-        Ok(Self { count: 0, _janitor: janitor })
+        Ok(Self { count: 0 })
     }
 
     /// Adds containers up to `size`.
@@ -36,27 +33,14 @@ impl Containers {
         let start = Instant::now();
         while self.count < size {
             let name = name(self.count);
-            docker(&[
-                "run",
-                "--detach",
-                "--label",
-                MARK,
-                "--name",
-                &name,
-                "--memory=64m",
-                "--cpus=0.5",
-                MARK,
-                "sleep",
-                "1d",
-            ])?;
+            let options = ["--detach", "--label", MARK, "--memory=64m", "--cpus=0.5", "--name", &name];
+            docker(&[&["run"], options.as_slice(), &[MARK, "sleep", "1d"]].concat())?;
             self.count += 1;
         }
         say(&format!("{size} containers of the engine, {:.0} s", start.elapsed().as_secs_f64()));
         Ok(())
     }
-}
 
-impl Containers {
     /// Stops each of them for a moment and lets it go on.
     pub(super) fn touch(&self) -> anyhow::Result<()> {
         let names: Vec<String> = (0..self.count).map(name).collect();

@@ -1,251 +1,235 @@
-//! The runs: for each number of containers, scrapes and rounds of the floor in turn, so that what else this machine does
-//! falls on both.
+//! The measuring core: the three read paths, each in an exporter of its own with everything on, and the baseline, in turns over the
+//! same containers, so that what else this machine does falls on all of them.
 
+use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::Instant;
 
-use super::client::{Client, Coding};
-use super::exporter::{Exporter, Memory, Scrape, Setup};
-use super::figures::Figures;
-use super::floor::{Floor, NetDev};
-use super::host::Host;
+use anyhow::anyhow;
+use docker_stats_exporter::discover::Hierarchy;
+use docker_stats_exporter::ebpf::BareSnapshots;
+
+use super::baseline::Baseline;
+use super::cadvisor::Comparison;
+use super::churn::{self, Starts};
+use super::exporter::{Exporter, Setup};
+use super::figures::{Figures, PACE, Scrapes, WARM_UP, per_second, thread_ns};
+use super::fixtures::{CGROUPS, Fixtures, Kind};
 use super::options::Options;
-use super::peer::Peer;
-use super::tiers::{self, Tiers};
+use super::target::{Coding, Memory, Scrape};
 use crate::sh::say;
 
-/// Scrapes of each kind; fewer where one takes a second, as all these cgroups are a load on everyone else on this host.
-const SCRAPES: usize = 50;
-const SCRAPES_OF_MANY: usize = 12;
+/// Rounds of warm scrapes; fewer where a scrape takes long, as all these cgroups are a load on everyone else on this host.
+const ROUNDS: usize = 25;
+const ROUNDS_OF_MANY: usize = 6;
 const MANY: usize = 2000;
-/// Scrapes and rounds before anything counts: files are opened, buffers grow.
-pub(super) const WARM_UP: usize = 3;
 /// Scrapes after every container has run for a moment.
-pub(super) const TOUCHED: usize = 12;
-/// Scrapes at the pace of a Prometheus, and that pace.
-const PACED: u64 = 4;
-const PACED_OF_MANY: u64 = 2;
-pub(super) const PACE: Duration = Duration::from_secs(15);
+const TOUCHED: usize = 12;
+/// Scrapes after a pause.
+const COLD: usize = 2;
+/// Leaves the exporter a few descriptors beside those that it sets aside.
+const FEW_DESCRIPTORS: u64 = 1100;
+/// Containers, at least, whose links the exporter looks for in one scrape.
+const PAIRED_AT_ONCE: usize = 128;
+
+/// How counters are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tier {
+    /// A: one pass of the kernel over all cgroups.
+    Snapshot,
+    /// B: files that stay open.
+    Open,
+    /// C: files that are opened for each scrape, by a low limit of open files.
+    Reopened,
+}
+
+impl Tier {
+    const ALL: [Self; 3] = [Self::Snapshot, Self::Open, Self::Reopened];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "A",
+            Self::Open => "B",
+            Self::Reopened => "C",
+        }
+    }
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Snapshot => &["--ebpf=auto", "--read.snapshot=on"],
+            Self::Open | Self::Reopened => &["--ebpf=auto", "--read.snapshot=off"],
+        }
+    }
+}
 
 /// All that was measured with one number of containers.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) containers: usize,
-    /// Files that the floor reads in a round.
-    pub(super) files: usize,
-    /// Descriptors that the exporter has open.
-    pub(super) descriptors: usize,
-    pub(super) plain: Scrapes,
+    pub(super) tiers: Vec<Row>,
+    pub(super) baseline: Figures,
+    /// After every container has run for a moment.
+    pub(super) baseline_dirty: Figures,
+    /// An iterator that stores ids and nothing else; none where there can be none.
+    pub(super) bare: Option<Figures>,
+    pub(super) comparison: Option<Comparison>,
+}
+
+/// One read path.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) tier: Tier,
+    /// From the start of the process to the end of its first scrape, in nanoseconds.
+    pub(super) first: f64,
+    pub(super) warm: Scrapes,
     pub(super) gzip: Scrapes,
-    /// Uncompressed scrapes of the `cpu` collector alone: its files are few enough to keep all of them open.
-    pub(super) cpu_only: Scrapes,
-    pub(super) floor_anew: Figures,
-    pub(super) floor_kept: Figures,
+    /// After a pause as long as Prometheus makes it.
+    pub(super) cold: Scrapes,
     /// After every container has run for a moment.
     pub(super) dirty: Scrapes,
-    pub(super) floor_dirty: Figures,
-    /// After as many scrapes as Prometheus makes them: compressed.
-    pub(super) memory_gzip: Memory,
-    /// After as many more of every kind.
-    pub(super) memory_all: Memory,
-    pub(super) paced: Paced,
-    pub(super) peer: Option<Beside>,
-    pub(super) tiers: Tiers,
-}
-
-/// Ours as it comes, and another exporter, in turns.
-#[derive(Debug)]
-pub(super) struct Beside {
-    pub(super) ours: Side,
-    pub(super) other: Side,
-}
-
-/// One of two exporters.
-#[derive(Debug)]
-pub(super) struct Side {
-    pub(super) scrapes: Scrapes,
     /// CPU time per second between scrapes, in nanoseconds.
     pub(super) idle: u64,
+    /// After the first compressed scrapes.
     pub(super) memory: Memory,
-}
-
-/// What happens at the pace of a Prometheus: caches have gone cold, and slow facts fall due. In nanoseconds.
-#[derive(Debug)]
-pub(super) struct Paced {
-    /// Mean CPU time of an uncompressed scrape, as some do work that others do not.
-    pub(super) scrape: u64,
-    /// Mean CPU time of a round of the floor after it.
-    pub(super) floor: u64,
-    /// CPU time per second between scrapes.
-    pub(super) idle: u64,
-}
-
-/// Scrapes of one kind.
-#[derive(Debug)]
-pub(super) struct Scrapes {
-    pub(super) cpu: Figures,
-    pub(super) wall: Figures,
-    pub(super) bytes: usize,
-    pub(super) samples: usize,
-    /// Time until all values were there; 0 of compressed ones, which do not tell.
-    pub(super) collected: Figures,
+    pub(super) descriptors: usize,
+    /// None for containers of an engine, whose own work would be most of it.
+    pub(super) starts: Option<Starts>,
 }
 
 /// Measures each number of containers, from small to large.
 pub(super) fn all(options: &Options) -> anyhow::Result<Vec<Run>> {
-    let mut host = Host::new(options.docker)?;
-    options
-        .sizes
-        .iter()
-        .map(|size| {
-            host.grow(*size)?;
-            one(&host, *size, options)
-        })
-        .collect()
+    let mut fixtures = Fixtures::new(options.docker)?;
+    let mut runs = Vec::new();
+    for containers in &options.sizes {
+        fixtures.grow(*containers)?;
+        runs.push(one(&fixtures, *containers, options)?);
+    }
+    Ok(runs)
 }
 
-fn one(host: &Host, containers: usize, options: &Options) -> anyhow::Result<Run> {
-    let setup = Setup {
-        root: host.root(),
-        names: host.has_names(),
-        way: &["--ebpf=off"],
-        flags: &options.flags,
-        descriptors: None,
-    };
-    let exporter = Exporter::start(&setup)?;
-    let mut client = exporter.connect()?;
-    let mut floor = Floor::start(host.root(), containers)?;
-    let mut gzip = Vec::new();
-    let scrapes = if containers < MANY { SCRAPES } else { SCRAPES_OF_MANY };
-    for _ in 0..WARM_UP + scrapes {
-        gzip.push(exporter.scrape(&mut client, "/metrics", Coding::Gzip)?);
+fn one(fixtures: &Fixtures, containers: usize, options: &Options) -> anyhow::Result<Run> {
+    let setup = Setup { names: options.docker, read_path: &[], flags: &options.flags, descriptors: None };
+    let mut run = tiers(fixtures, containers, &setup)?;
+    // After the others have ended: they would be in the way.
+    run.comparison = options.peer.as_ref().map(|peer| peer.compare(&setup)).transpose()?;
+    for row in &run.tiers {
+        let (scrape, baseline) = (row.warm.cpu.median / 1e6, run.baseline.median / 1e6);
+        say(&format!("{containers}, tier {}: scrape {scrape:.2} ms, baseline {baseline:.2} ms", row.tier.name()));
     }
-    let memory_gzip = exporter.memory()?;
-    let rounds = alternate(&exporter, &mut client, &mut floor, scrapes)?;
-    let touched = touched(host, &exporter, &mut client, &mut floor)?;
-    let run = Run {
-        containers,
-        files: floor.files,
-        descriptors: exporter.descriptors()?,
-        plain: Scrapes::of(&rounds.plain),
-        gzip: Scrapes::of(gzip.get(WARM_UP..).unwrap_or_default()),
-        cpu_only: cpu_only(&setup, scrapes)?,
-        floor_anew: Figures::of(&rounds.anew),
-        floor_kept: Figures::of(&rounds.kept),
-        dirty: Scrapes::of(&touched.plain),
-        floor_dirty: Figures::of(&touched.anew),
-        memory_gzip,
-        memory_all: exporter.memory()?,
-        paced: paced(&exporter, &mut client, &mut floor, if containers < MANY { PACED } else { PACED_OF_MANY })?,
-        tiers: {
-            // One that is measured by itself is in the way of the others.
-            drop((exporter, floor));
-            tiers::measure(host, &setup, containers, if containers < MANY { SCRAPES / 2 } else { SCRAPES_OF_MANY / 2 })?
-        },
-        peer: options.peer.as_ref().map(|peer| beside(peer, &setup)).transpose()?,
-    };
-    say(&format!(
-        "{containers}: scrape {:.2} ms, floor {:.2} ms, {:.2} times",
-        run.plain.cpu.median / 1e6,
-        run.floor_anew.median / 1e6,
-        run.plain.cpu.median / run.floor_anew.median
-    ));
     Ok(run)
 }
 
-struct Rounds {
-    plain: Vec<Scrape>,
-    anew: Vec<u64>,
-    kept: Vec<u64>,
-}
-
-fn alternate(exporter: &Exporter, client: &mut Client, floor: &mut Floor, scrapes: usize) -> anyhow::Result<Rounds> {
-    let mut rounds = Rounds { plain: Vec::new(), anew: Vec::new(), kept: Vec::new() };
-    for round in 0..WARM_UP + scrapes {
-        let plain = exporter.scrape(client, "/metrics", Coding::Plain)?;
-        let anew = floor.round(NetDev::Anew)?;
-        let again = exporter.scrape(client, "/metrics", Coding::Plain)?;
-        let kept = floor.round(NetDev::Kept)?;
-        if round >= WARM_UP {
-            rounds.plain.extend([plain, again]);
-            rounds.anew.push(anew);
-            rounds.kept.push(kept);
+fn tiers(fixtures: &Fixtures, containers: usize, setup: &Setup<'_>) -> anyhow::Result<Run> {
+    let mut running = Vec::new();
+    for tier in Tier::ALL {
+        let descriptors = (tier == Tier::Reopened).then_some(FEW_DESCRIPTORS);
+        match Measured::start(tier, &Setup { read_path: tier.flags(), descriptors, ..*setup }, containers) {
+            Ok(one) => running.push(one),
+            Err(error) => say(&format!("tier {} cannot be measured here: {error:#}", tier.name())),
         }
     }
-    Ok(rounds)
-}
-
-/// Every container has run since it was last read.
-fn touched(host: &Host, exporter: &Exporter, client: &mut Client, floor: &mut Floor) -> anyhow::Result<Rounds> {
-    let mut rounds = Rounds { plain: Vec::new(), anew: Vec::new(), kept: Vec::new() };
+    let mut baseline = Baseline::open()?;
+    let bare = BareSnapshots::start(&Hierarchy::detect(Path::new(CGROUPS))?, containers);
+    let mut bare = bare.inspect_err(|error| say(&format!("no bare iterator can be measured here: {error}"))).ok();
+    let (mut rounds, mut dirty_rounds, mut bare_runs) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..if containers < MANY { ROUNDS } else { ROUNDS_OF_MANY } {
+        // Each is first as often as the others.
+        let turn = usize::from(round > 0).min(running.len());
+        running.rotate_left(turn);
+        // What is warm is the second of two in a row, of all alike: between them others sweep the caches.
+        for one in &mut running {
+            one.gzip.push(one.exporter.target.scrape(Coding::Gzip)?);
+            one.warm.push(one.exporter.target.scrape(Coding::Plain)?);
+        }
+        baseline.round();
+        rounds.push(baseline.round());
+        if let Some(bare) = &mut bare {
+            iterate(bare)?;
+            bare_runs.push(iterate(bare)?);
+        }
+    }
+    // In the first of them limits are read that may have been written while containers started.
+    for round in 0..=COLD {
+        for one in &mut running {
+            let before = one.exporter.target.cpu_ns()?;
+            sleep(PACE);
+            one.idle = per_second(before, one.exporter.target.cpu_ns()?);
+            let scrape = one.exporter.target.scrape(Coding::Plain)?;
+            one.cold.extend((round > 0).then_some(scrape));
+        }
+    }
     for _ in 0..TOUCHED {
-        host.touch()?;
-        rounds.plain.push(exporter.scrape(client, "/metrics", Coding::Plain)?);
-        host.touch()?;
-        rounds.anew.push(floor.round(NetDev::Anew)?);
-    }
-    Ok(rounds)
-}
-
-/// Scrapes of both, each after one of the other, and then nothing for a while. What the other exporter does by itself
-/// meanwhile is counted to its scrapes and to its rest alike.
-fn beside(peer: &Peer, setup: &Setup<'_>) -> anyhow::Result<Beside> {
-    let exporter = Exporter::start(&Setup { way: &[], ..*setup })?;
-    let mut client = exporter.connect()?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..WARM_UP + SCRAPES_OF_MANY {
-        let (our, their) = (exporter.scrape(&mut client, "/metrics", Coding::Plain)?, peer.scrape()?);
-        if round >= WARM_UP {
-            ours.push(our);
-            theirs.push(their);
+        for one in &mut running {
+            fixtures.touch()?;
+            one.dirty.push(one.exporter.target.scrape(Coding::Plain)?);
         }
+        fixtures.touch()?;
+        dirty_rounds.push(baseline.round());
     }
-    let before = (exporter.cpu_ns()?, peer.cpu_ns()?);
-    sleep(PACE);
-    let per_second = |before: u64, now: u64| now.saturating_sub(before) / PACE.as_secs();
-    let idle = (per_second(before.0, exporter.cpu_ns()?), per_second(before.1, peer.cpu_ns()?));
-    Ok(Beside {
-        ours: Side { scrapes: Scrapes::of(&ours), idle: idle.0, memory: exporter.memory()? },
-        other: Side { scrapes: Scrapes::of(&theirs), idle: idle.1, memory: peer.memory()? },
+    drop(baseline);
+    running.sort_unstable_by_key(|one| one.tier.name());
+    Ok(Run {
+        containers,
+        tiers: running.into_iter().map(|one| one.row(fixtures)).collect::<anyhow::Result<_>>()?,
+        baseline: Figures::of(&rounds),
+        baseline_dirty: Figures::of(&dirty_rounds),
+        bare: bare.map(|_| Figures::of(&bare_runs)),
+        comparison: None,
     })
 }
 
-fn cpu_only(setup: &Setup<'_>, scrapes: usize) -> anyhow::Result<Scrapes> {
-    let exporter = Exporter::start(setup)?;
-    let mut client = exporter.connect()?;
-    let mut taken = Vec::new();
-    for _ in 0..WARM_UP + scrapes {
-        taken.push(exporter.scrape(&mut client, "/metrics?collect[]=cpu", Coding::Plain)?);
-    }
-    Ok(Scrapes::of(taken.get(WARM_UP..).unwrap_or_default()))
+/// An exporter, and its scrapes so far.
+struct Measured {
+    tier: Tier,
+    exporter: Exporter,
+    first: f64,
+    memory: Memory,
+    idle: u64,
+    warm: Vec<Scrape>,
+    gzip: Vec<Scrape>,
+    cold: Vec<Scrape>,
+    dirty: Vec<Scrape>,
 }
 
-fn paced(exporter: &Exporter, client: &mut Client, floor: &mut Floor, times: u64) -> anyhow::Result<Paced> {
-    let mut paced = Paced { scrape: 0, floor: 0, idle: 0 };
-    for _ in 0..times {
-        let before = exporter.cpu_ns()?;
-        sleep(PACE);
-        paced.idle += exporter.cpu_ns()?.saturating_sub(before) / PACE.as_secs() / times;
-        paced.scrape += exporter.scrape(client, "/metrics", Coding::Plain)?.cpu_ns / times;
-        sleep(PACE);
-        paced.floor += floor.round(NetDev::Anew)? / times;
-    }
-    Ok(paced)
-}
-
-impl Scrapes {
-    pub(super) fn of(scrapes: &[Scrape]) -> Self {
-        let cpu: Vec<u64> = scrapes.iter().map(|scrape| scrape.cpu_ns).collect();
-        let nanoseconds = |wall: Duration| u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
-        let wall: Vec<u64> = scrapes.iter().map(|scrape| nanoseconds(scrape.wall)).collect();
-        let collected: Vec<u64> = scrapes.iter().map(|scrape| scrape.collected_ns).collect();
-        let last = scrapes.last();
-        Self {
-            cpu: Figures::of(&cpu),
-            wall: Figures::of(&wall),
-            bytes: last.map_or(0, |scrape| scrape.bytes),
-            samples: last.map_or(0, |scrape| scrape.samples),
-            collected: Figures::of(&collected),
+impl Measured {
+    fn start(tier: Tier, setup: &Setup<'_>, containers: usize) -> anyhow::Result<Self> {
+        let start = Instant::now();
+        let mut exporter = Exporter::start(setup)?;
+        exporter.target.scrape(Coding::Gzip)?;
+        let first = start.elapsed().as_secs_f64() * 1e9;
+        // A few hundred containers at a time are paired with links of the host.
+        for _ in 0..2 * WARM_UP + containers / PAIRED_AT_ONCE {
+            exporter.target.scrape(Coding::Gzip)?;
         }
+        let memory = exporter.target.memory()?;
+        let (warm, gzip, cold, dirty) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { tier, exporter, first, memory, idle: 0, warm, gzip, cold, dirty })
     }
+
+    fn row(mut self, fixtures: &Fixtures) -> anyhow::Result<Row> {
+        let target = &mut self.exporter.target;
+        let starts = match &fixtures.containers {
+            Kind::Cgroups(cgroups) => Some(churn::measure(cgroups, target)?),
+            Kind::Docker(_) => None,
+        };
+        Ok(Row {
+            tier: self.tier,
+            first: self.first,
+            warm: Scrapes::of(&self.warm),
+            gzip: Scrapes::of(&self.gzip),
+            cold: Scrapes::of(&self.cold),
+            dirty: Scrapes::of(&self.dirty),
+            idle: self.idle,
+            memory: self.memory,
+            descriptors: target.descriptors()?,
+            starts,
+        })
+    }
+}
+
+/// CPU time of one pass over all cgroups of the host, in nanoseconds.
+fn iterate(bare: &mut BareSnapshots) -> anyhow::Result<u64> {
+    let before = thread_ns();
+    bare.take().map_err(|error| anyhow!("the bare iterator: {error}"))?;
+    Ok(thread_ns().saturating_sub(before))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use super::peer::Peer;
+use super::cadvisor::Peer;
 
 /// Numbers of containers, each on top of the one before.
 const SIZES: [usize; 3] = [100, 1000, 5000];
@@ -10,7 +10,7 @@ const SIZES: [usize; 3] = [100, 1000, 5000];
 pub(super) const USAGE: &str = "\
 usage: cargo xtask bench [--write] [--docker] [--flag FLAG]... [--peer URL --peer-pid PID] [CONTAINERS...]   (as root)
 
-  --write         also rewrites docs/OVERHEAD.md and docs/overhead.svg
+  --write         also rewrites the tables in docs/OVERHEAD.md
   --docker        real containers, of the engine that `docker` talks to, instead of cgroups made for the purpose
   --flag FLAG     a further flag of the exporter that is measured, such as --flag --read.snapshot=off
   --peer URL      measures another exporter beside this one, which runs already as process PID";

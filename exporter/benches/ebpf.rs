@@ -17,9 +17,6 @@ use docker_stats_exporter::ebpf::{Probes, Sizes};
 use docker_stats_exporter::metrics::{Collector, CollectorSet, Own};
 use prometheus::proto::{LabelPair, MetricFamily};
 
-use crate::sh::say;
-use crate::workspace;
-
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const ALL: CollectorSet =
     CollectorSet::EMPTY.with(Collector::EbpfNetwork).with(Collector::EbpfBlkio).with(Collector::EbpfSched);
@@ -42,8 +39,12 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("sched_latency", "empty_sched"),
 ];
 
-/// Measures and prints.
-pub(super) fn run() -> anyhow::Result<()> {
+#[expect(clippy::print_stdout, reason = "a benchmark's report")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn main() -> anyhow::Result<()> {
     let hierarchy = Hierarchy::detect(Path::new("/sys/fs/cgroup"))?;
     let work = Work::new()?;
     say("\n| program | runs | ns per run | of it an empty program | net ns |\n|---|---:|---:|---:|---:|");
@@ -79,13 +80,13 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 /// Over all rounds: runs of a program, and the medians of its nanoseconds per run, of the empty program's, and of the
 /// difference.
-fn paired(rounds: &[Vec<Told>], program: &str, empty: &str) -> anyhow::Result<[f64; 4]> {
-    let find = |round: &Vec<Told>, name: &str| {
+fn paired(rounds: &[Vec<Cost>], program: &str, empty: &str) -> anyhow::Result<[f64; 4]> {
+    let find = |round: &Vec<Cost>, name: &str| {
         round.iter().find(|one| one.0 == name).copied().with_context(|| format!("no run of {name}"))
     };
-    let both = |round: &Vec<Told>| Ok((find(round, program)?, find(round, empty)?));
+    let both = |round: &Vec<Cost>| Ok((find(round, program)?, find(round, empty)?));
     let pairs = rounds.iter().map(both).collect::<anyhow::Result<Vec<_>>>()?;
-    let of = |get: fn(&(Told, Told)) -> f64| pairs.iter().map(get).collect::<Vec<f64>>();
+    let of = |get: fn(&(Cost, Cost)) -> f64| pairs.iter().map(get).collect::<Vec<f64>>();
     let runs = of(|(program, _)| program.1).iter().sum();
     let medians = [of(|(program, _)| program.2), of(|(_, empty)| empty.2), of(|(program, empty)| program.2 - empty.2)];
     let [ns, zero, net] = medians.map(median);
@@ -93,29 +94,29 @@ fn paired(rounds: &[Vec<Told>], program: &str, empty: &str) -> anyhow::Result<[f
 }
 
 /// A program's name, its runs and nanoseconds per run.
-type Told = (&'static str, f64, f64);
+type Cost = (&'static str, f64, f64);
 
 /// Runs and nanoseconds per run of each program, while all the work is done.
-fn accounted(work: &Work, hierarchy: &Hierarchy) -> anyhow::Result<Vec<Told>> {
+fn accounted(work: &Work, hierarchy: &Hierarchy) -> anyhow::Result<Vec<Cost>> {
     let before = fs::read_to_string(STATISTICS).with_context(|| STATISTICS.to_owned())?;
     fs::write(STATISTICS, "1").with_context(|| format!("{STATISTICS}: needs root"))?;
-    let told = (|| {
+    let costs = (|| {
         let probes = Probes::start(ALL, false, hierarchy, Sizes::default());
         ensure!(probes.report().obstacles().is_empty(), "{:?}", probes.report().obstacles());
         let empty = Empty::attach()?;
         Work::ALL.iter().try_for_each(|(.., one)| one(work).map(drop))?;
         let own = Own::new()?;
         probes.publish(&own);
-        let mut told = empty.told()?;
+        let mut costs = empty.costs()?;
         for (program, _) in PROGRAMS {
             let value = |name: &str| value(&own, name, program);
             let runs = value("docker_stats_exporter_ebpf_program_runs_total");
-            told.push((program, runs, value("docker_stats_exporter_ebpf_program_run_seconds_total") / runs * 1e9));
+            costs.push((program, runs, value("docker_stats_exporter_ebpf_program_run_seconds_total") / runs * 1e9));
         }
-        Ok(told)
+        Ok(costs)
     })();
     fs::write(STATISTICS, before).with_context(|| STATISTICS.to_owned())?;
-    told
+    costs
 }
 
 fn value(own: &Own, name: &str, program: &str) -> f64 {
@@ -130,7 +131,7 @@ struct Empty(Ebpf);
 
 impl Empty {
     fn attach() -> anyhow::Result<Self> {
-        let object = workspace::root().join("exporter-ebpf/prebuilt/empty.o");
+        let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exporter-ebpf/prebuilt/empty.o");
         let mut object = Ebpf::load(&fs::read(&object).with_context(|| object.display().to_string())?)?;
         let types = Btf::from_sys_fs()?;
         for (name, tracepoint) in [("empty_block", "block_rq_complete"), ("empty_sched", "sched_switch")] {
@@ -146,13 +147,13 @@ impl Empty {
         Ok(Self(object))
     }
 
-    fn told(&self) -> anyhow::Result<Vec<Told>> {
-        let told = |name: &'static str| {
+    fn costs(&self) -> anyhow::Result<Vec<Cost>> {
+        let costs = |name: &'static str| {
             let info = self.0.program(name).map(Program::info).context(name)??;
             let runs = Duration::from_secs(info.run_count()).as_secs_f64();
             Ok((name, runs, info.run_time().as_secs_f64() / runs * 1e9))
         };
-        ["empty_packet", "empty_block", "empty_sched"].into_iter().map(told).collect()
+        ["empty_packet", "empty_block", "empty_sched"].into_iter().map(costs).collect()
     }
 }
 
@@ -187,8 +188,8 @@ impl Work {
         let from = room.as_ptr().align_offset(BLOCK);
         let aligned = room.get_mut(from..from + BLOCK).context("room for a block")?;
         let began = Instant::now();
-        for place in 0..READS {
-            let at = u64::try_from(place * BLOCK % FILE_BYTES)?;
+        for index in 0..READS {
+            let at = u64::try_from(index * BLOCK % FILE_BYTES)?;
             self.file.read_exact_at(aligned, at).with_context(|| self.path.display().to_string())?;
         }
         rate(READS, began)

@@ -1,9 +1,11 @@
 //! `cargo xtask bench render`: what it costs to write and to compress an exposition, without a kernel, an engine or a socket.
 //!
+//! Arguments are numbers of containers; without any: 100, 1,000 and 5,000.
 //! The containers are made up, with what a default container has: one device, one interface, labels of a compose project.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use docker_stats_exporter::discover::{ContainerId, Hierarchy};
@@ -15,19 +17,27 @@ use docker_stats_exporter::scrape::Format;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use rustix::time::{ClockId, clock_gettime};
-
-use super::figures::{Figures, float};
-use crate::sh::say;
-use crate::workspace;
 
 /// A captured host whose files decide which series there are.
-const HOST: &str = "tests/fixtures/debian12-v1-hybrid/sys/fs/cgroup";
+const HOST: &str = "../tests/fixtures/debian12-v1-hybrid/sys/fs/cgroup";
 const ROUNDS: usize = 40;
 const WARM_UP: usize = 3;
 
+fn main() -> anyhow::Result<()> {
+    // Cargo adds a flag of its own.
+    let words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let sizes: Vec<usize> = words.map(|word| word.parse().context(word)).collect::<anyhow::Result<_>>()?;
+    let sizes = if sizes.is_empty() { vec![100, 1000, 5000] } else { sizes };
+    sizes.into_iter().try_for_each(run)
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark's report")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
 /// Measures one number of containers and prints a table.
-pub(super) fn run(containers: usize) -> anyhow::Result<()> {
+fn run(containers: usize) -> anyhow::Result<()> {
     let population = Population::new(containers)?;
     let exposed = population.exposed();
     let view = View {
@@ -49,21 +59,27 @@ pub(super) fn run(containers: usize) -> anyhow::Result<()> {
         std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     let mut library = Vec::with_capacity(text.len());
-    let mut ways =
-        [Way::new("rendered"), Way::new("rendered and compressed"), Way::new("compressed by zlib-rs, level 1")];
+    let mut paths = [
+        Measured::new("rendered"),
+        Measured::new("rendered and compressed"),
+        Measured::new("compressed by zlib-rs, level 1"),
+    ];
     for round in 0..WARM_UP + ROUNDS {
         let spent =
             [timed(|| Ok(one(false).len()))?, timed(|| Ok(one(true).len()))?, timed(|| compress(&text, &mut library))?];
         if round >= WARM_UP {
-            ways.iter_mut().zip(spent).for_each(|(way, (ns, bytes))| way.add(ns, bytes));
+            for (path, (ns, bytes)) in paths.iter_mut().zip(spent) {
+                path.ns.push(ns);
+                path.bytes = bytes;
+            }
         }
     }
     ensure!(inflated(&one(true))? == text, "what was compressed is not what was rendered");
     let series = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count();
-    say(&format!("{containers} containers, {series} series; CPU time in ms, medians of {ROUNDS}\n"));
-    say("| way | CPU time | least | size | text / size |\n|---|---:|---:|---:|---:|");
-    for way in &ways {
-        say(&way.row(text.len()));
+    say(&format!("{containers} containers, {series} series; time in ms, medians of {ROUNDS}\n"));
+    say("| what | time | least | size | text / size |\n|---|---:|---:|---:|---:|");
+    for path in &mut paths {
+        say(&path.row(text.len()));
     }
     Ok(())
 }
@@ -81,41 +97,31 @@ fn inflated(gzip: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// CPU time of this thread, in nanoseconds, and what came of it.
-fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(u64, T)> {
-    let before = thread_ns();
+/// Nanoseconds that the work took, and what came of it.
+fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(u128, T)> {
+    let start = Instant::now();
     let value = work()?;
-    Ok((thread_ns().saturating_sub(before), value))
+    Ok((start.elapsed().as_nanos(), value))
 }
 
-fn thread_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    u64::try_from(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)).unwrap_or_default()
-}
-
-/// One way from values to bytes.
-struct Way {
+/// One path from values to bytes.
+struct Measured {
     name: &'static str,
-    ns: Vec<u64>,
+    ns: Vec<u128>,
     bytes: usize,
 }
 
-impl Way {
+impl Measured {
     fn new(name: &'static str) -> Self {
         Self { name, ns: Vec::new(), bytes: 0 }
     }
 
-    fn add(&mut self, ns: u64, bytes: usize) {
-        self.ns.push(ns);
-        self.bytes = bytes;
-    }
-
-    fn row(&self, text: usize) -> String {
-        let figures = Figures::of(&self.ns);
-        let size = float(self.bytes as u64);
-        let ratio = float(text as u64) / size;
-        let (median, least) = (figures.median / 1e6, figures.least / 1e6);
-        format!("| {} | {median:.2} | {least:.2} | {:.2} MB | {ratio:.2} |", self.name, size / 1e6)
+    #[expect(clippy::cast_precision_loss, reason = "nothing here has 2^52 units")]
+    fn row(&mut self, text: usize) -> String {
+        self.ns.sort_unstable();
+        let milliseconds = |index: usize| self.ns.get(index).map_or(f64::NAN, |ns| *ns as f64 / 1e6);
+        let (least, median, size) = (milliseconds(0), milliseconds(self.ns.len() / 2), self.bytes as f64);
+        format!("| {} | {median:.2} | {least:.2} | {:.2} MB | {:.2} |", self.name, size / 1e6, text as f64 / size)
     }
 }
 
@@ -135,7 +141,7 @@ struct Member {
 
 impl Population {
     fn new(containers: usize) -> anyhow::Result<Self> {
-        let hierarchy = Hierarchy::detect(&workspace::root().join(Path::new(HOST)))?;
+        let hierarchy = Hierarchy::detect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(HOST))?;
         let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
         let mut labels = Labels::default();
         let mut numbers = Numbers(1);

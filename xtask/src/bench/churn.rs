@@ -3,17 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::client::{Client, Coding};
-use super::exporter::Exporter;
-use super::figures::Figures;
-use super::host::Host;
-use super::measure::Scrapes;
+use super::cgroups::Cgroups;
+use super::figures::{Figures, Scrapes};
+use super::target::{Coding, Target};
 
 /// Containers that start one after the other, without a pause.
 const STARTS: usize = 50;
 const ROUNDS: usize = 5;
 
-/// What was found.
+/// What was measured.
 #[derive(Debug)]
 pub(super) struct Starts {
     /// Nanoseconds that a start takes while nobody scrapes: its cgroups made and its process moved there.
@@ -24,25 +22,24 @@ pub(super) struct Starts {
     pub(super) scrapes: Scrapes,
 }
 
-/// Starts containers with and without scrapes in turns. None where they are an engine's, whose own work would be most of it.
-pub(super) fn measure(host: &Host, exporter: &Exporter, client: &mut Client) -> anyhow::Result<Option<Starts>> {
-    let Host::Cgroups(population) = host else { return Ok(None) };
+/// Starts containers with and without scrapes in turns.
+pub(super) fn measure(cgroups: &Cgroups, target: &mut Target) -> anyhow::Result<Starts> {
     let (mut alone, mut beside, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        alone.extend(population.burst(STARTS)?);
+        alone.extend(cgroups.burst(STARTS)?);
         let done = AtomicBool::new(false);
         let taken = thread::scope(|scope| {
             let starting = scope.spawn(|| {
-                let taken = population.burst(STARTS);
+                let taken = cgroups.burst(STARTS);
                 done.store(true, Ordering::Relaxed);
                 taken
             });
             while !done.load(Ordering::Relaxed) {
-                scrapes.push(exporter.scrape(client, "/metrics", Coding::Plain)?);
+                scrapes.push(target.scrape(Coding::Plain)?);
             }
             starting.join().map_err(|_panic| anyhow::anyhow!("starting containers panicked"))?
         })?;
         beside.extend(taken);
     }
-    Ok(Some(Starts { alone: Figures::of(&alone), beside: Figures::of(&beside), scrapes: Scrapes::of(&scrapes) }))
+    Ok(Starts { alone: Figures::of(&alone), beside: Figures::of(&beside), scrapes: Scrapes::of(&scrapes) })
 }

@@ -1,24 +1,22 @@
-//! The container cgroups that are measured: made in every tree as an engine makes them, each with one sleeping process
-//! in a network namespace of its own, and removed whatever happens.
+//! Cgroups that look like an engine's, made in every tree, each with one sleeping process in a network namespace of its own.
 //!
-//! Each sleeper reads from a pipe of ours, and ends when we are gone; the directories are the janitor's.
+//! Each sleeper reads from a pipe of ours, and ends when we are gone; the directories are removed by [`remove_all`].
 
 use std::fs;
 use std::io::{self, PipeWriter, Write as _};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use docker_stats_exporter::discover::Hierarchy;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::janitor::{Janitor, Leftovers};
 use crate::sh::say;
 
 /// Where this host's trees are mounted.
-pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 /// The parent of all that we make, in each tree.
 const PARENT: &str = "docker-stats-bench";
 /// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's: `eth0` is one end of
@@ -42,29 +40,21 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The cgroups and their processes.
 #[derive(Debug)]
-pub(super) struct Population {
-    /// A cgroup root that shows our containers and no others, whatever else runs on this host.
-    pub(super) root: PathBuf,
+pub(super) struct Cgroups {
     trees: Vec<PathBuf>,
     sleepers: Vec<Child>,
     input: io::PipeReader,
     /// Closed to end the sleepers.
     awake: Option<PipeWriter>,
-    /// The last to go, after the processes.
-    _janitor: Janitor,
 }
 
-impl Population {
-    /// None yet. Removes what an earlier run has left.
+impl Cgroups {
+    /// None yet.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let trees = trees(Path::new(CGROUPS))?;
-        let janitor = Janitor::start(Leftovers::Cgroups)?;
+        let trees = trees()?;
         let (input, awake) = io::pipe().context("cannot make a pipe")?;
-        let root = view();
-        let population = Self { root, trees, sleepers: Vec::new(), input, awake: Some(awake), _janitor: janitor };
-        population.trees.iter().try_for_each(|tree| make_parent(tree))?;
-        make_view(&population.root, &population.trees).context("cannot make a root of our own")?;
-        Ok(population)
+        trees.iter().try_for_each(|tree| make_parent(tree))?;
+        Ok(Self { trees, sleepers: Vec::new(), input, awake: Some(awake) })
     }
 
     /// Adds containers up to `size`.
@@ -87,9 +77,7 @@ impl Population {
         say(&format!("{size} containers in {} trees, {:.0} s", self.trees.len(), start.elapsed().as_secs_f64()));
         Ok(())
     }
-}
 
-impl Population {
     /// Wakes every process for a moment: the kernel has something to add up for each of the cgroups.
     pub(super) fn touch(&self) -> anyhow::Result<()> {
         for sleeper in &self.sleepers {
@@ -145,7 +133,7 @@ impl Population {
     }
 }
 
-impl Drop for Population {
+impl Drop for Cgroups {
     fn drop(&mut self) {
         drop(self.awake.take());
         for sleeper in &mut self.sleepers {
@@ -156,46 +144,9 @@ impl Drop for Population {
     }
 }
 
-/// Where our own root is. On v2 it is the parent itself; on v1 a directory of links to the parents in the trees.
-fn view() -> PathBuf {
-    std::env::temp_dir().join(PARENT)
-}
-
-fn make_view(root: &Path, trees: &[PathBuf]) -> io::Result<()> {
-    if trees.iter().any(|tree| tree == Path::new(CGROUPS)) {
-        return symlink(Path::new(CGROUPS).join(PARENT), root);
-    }
-    fs::create_dir(root)?;
-    trees.iter().try_for_each(|tree| symlink(tree.join(PARENT), root.join(tree.file_name().unwrap_or_default())))
-}
-
-fn remove_view(root: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(root) {
-        Ok(facts) if facts.is_dir() => fs::remove_dir_all(root),
-        Ok(_) => fs::remove_file(root),
-        Err(error) => Err(error),
-    };
-    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
 /// The roots of the mounted trees: one on v2, else one per controller and the unified one.
-fn trees(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if root.join("cgroup.controllers").is_file() {
-        return Ok(vec![root.to_owned()]);
-    }
-    let entries = fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
-    let mut trees: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        // `cpu` is often a link to `cpu,cpuacct`.
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .filter(|path| path.join("cgroup.procs").is_file())
-        .collect();
-    trees.sort_unstable();
-    if trees.is_empty() {
-        bail!("no cgroup tree is mounted below {}", root.display());
-    }
-    Ok(trees)
+fn trees() -> anyhow::Result<Vec<PathBuf>> {
+    Ok(Hierarchy::detect(Path::new(ROOT))?.searched().iter().map(|tree| tree.path.clone()).collect())
 }
 
 fn make_parent(tree: &Path) -> anyhow::Result<()> {
@@ -253,8 +204,7 @@ fn wait_until_ready(sleeper: &Child) -> anyhow::Result<()> {
 
 /// Removes the cgroups of a benchmark, waiting for processes that are just ending.
 pub(super) fn remove_all() -> anyhow::Result<()> {
-    remove_view(&view()).context("cannot remove our own root")?;
-    trees(Path::new(CGROUPS))?.iter().try_for_each(|tree| remove(&tree.join(PARENT)))
+    trees()?.iter().try_for_each(|tree| remove(&tree.join(PARENT)))
 }
 
 /// Removes a cgroup and those below it, waiting for processes that are just ending.
@@ -278,31 +228,9 @@ fn remove(directory: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use docker_stats_exporter::discover::{ContainerId, Hierarchy, Kind};
+    use docker_stats_exporter::discover::ContainerId;
 
-    use super::{id, make_view, remove_view};
-
-    #[test]
-    fn a_root_of_our_own_shows_one_subtree_of_each_tree() {
-        let host = std::env::temp_dir().join(format!("xtask-bench-{}", std::process::id()));
-        let trees = ["memory", "cpu"].map(|name| host.join(name));
-        for tree in &trees {
-            std::fs::create_dir_all(tree.join("docker-stats-bench")).unwrap();
-            std::fs::write(tree.join("docker-stats-bench/cgroup.procs"), "").unwrap();
-        }
-        let root = host.join("root");
-        make_view(&root, &trees).unwrap();
-        let hierarchy = Hierarchy::detect(&root).unwrap();
-        assert_eq!(hierarchy.kind(), Kind::V1);
-        assert!(hierarchy.searched()[0].path.canonicalize().unwrap().ends_with("memory/docker-stats-bench"));
-        remove_view(&root).unwrap();
-        remove_view(&root).unwrap();
-        assert!(
-            trees.iter().all(|tree| tree.join("docker-stats-bench").is_dir()),
-            "links are removed, not what they lead to"
-        );
-        std::fs::remove_dir_all(&host).unwrap();
-    }
+    use super::id;
 
     #[test]
     fn the_cgroups_are_named_as_containers_are() {
