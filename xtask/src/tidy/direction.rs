@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::{Finding, numbered};
 
 /// Each room and the rooms that it may name. What is not listed is forbidden.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -78,7 +78,7 @@ fn without_comment(line: &str) -> &str {
 fn edges(path: &str, room: &str, code: &str) -> Vec<Finding> {
     let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
         let what = format!("the room `{room}` is not in the list of {}: say there which rooms it may use", file!());
-        return vec![Finding::error(path, what)];
+        return vec![Finding::new(path, what)];
     };
     named_after(code, "crate::")
         .into_iter()
@@ -86,7 +86,7 @@ fn edges(path: &str, room: &str, code: &str) -> Vec<Finding> {
         .filter(|(_, target)| ROOMS.iter().any(|(name, _)| name == target) || WIRING.contains(target))
         .map(|(line, target)| {
             let what = format!("`{room}` uses `{target}`, against the direction of the data; it may use {allowed:?}");
-            Finding::error(format!("{path}:{line}"), what)
+            Finding::new(format!("{path}:{line}"), what)
         })
         .collect()
 }
@@ -95,11 +95,11 @@ fn edges(path: &str, room: &str, code: &str) -> Vec<Finding> {
 fn climbs(path: &str, inside: &str, code: &str) -> Vec<Finding> {
     let parts = inside.trim_end_matches("/mod.rs").split('/').count();
     let too_far = "super::".repeat(parts);
-    super::numbered(code)
+    numbered(code)
         .filter(|(_, line)| line.contains(&too_far))
         .map(|(number, _)| {
             let place = format!("{path}:{number}");
-            Finding::error(place, format!("`{too_far}` leaves the room: write `crate::` and the room's name"))
+            Finding::new(place, format!("`{too_far}` leaves the room: write `crate::` and the room's name"))
         })
         .collect()
 }
@@ -109,7 +109,7 @@ fn foreign(path: &str, room: &str, code: &str) -> Vec<Finding> {
     kept.filter_map(|(name, rooms)| {
         let start = find_path(code, &format!("{name}::"))?;
         let what = format!("uses the crate {name}, which is kept to {rooms:?}");
-        Some(Finding::error(format!("{path}:{}", line_of(code, start)), what))
+        Some(Finding::new(format!("{path}:{}", line_of(code, start)), what))
     })
     .collect()
 }

@@ -2,11 +2,9 @@
 
 use std::env;
 
-use super::{Finding, numbered};
+use super::finding::{Finding, numbered};
 use crate::workspace;
 
-/// More lines than this are worth a thought.
-const LONG: usize = 350;
 /// More lines than this are too many.
 const TOO_LONG: usize = 500;
 
@@ -65,11 +63,8 @@ fn is_rust(path: &str) -> bool {
 
 fn size(path: &str, content: &str) -> Option<Finding> {
     let lines = content.lines().count();
-    if lines > TOO_LONG {
-        return Some(Finding::error(path, format!("{lines} lines; at most {TOO_LONG}: split it by what it does")));
-    }
-    let what = || format!("{lines} lines; above {LONG}, see what can stand alone");
-    (lines > LONG).then(|| Finding::warning(path, what()))
+    let what = || format!("{lines} lines; at most {TOO_LONG}: split it by what it does");
+    (lines > TOO_LONG).then(|| Finding::new(path, what()))
 }
 
 /// A file says what it is before it says anything else.
@@ -78,21 +73,20 @@ fn opening(path: &str, content: &str) -> Option<Finding> {
     if first.is_some_and(|line| line.starts_with("//! ")) {
         return None;
     }
-    Some(Finding::error(path, "does not begin with `//!`: say what the file does, what it does not, and who calls it"))
+    Some(Finding::new(path, "does not begin with `//!`: say what the file does, what it does not, and who calls it"))
 }
 
 fn words(place: &str, line: &str, private: &Private) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(word) = LEFTOVERS.iter().find(|word| has_word(line, word)) {
-        findings.push(Finding::error(place, format!("{word}: do it, or write an issue")));
+        findings.push(Finding::new(place, format!("{word}: do it, or write an issue")));
     }
     if let Some(host) = HOSTS.iter().find(|host| line.contains(*host)) {
-        findings
-            .push(Finding::error(place, format!("names the host {host}; leave it to the tool's own configuration")));
+        findings.push(Finding::new(place, format!("names the host {host}; leave it to the tool's own configuration")));
     }
     let machine = HOMES.iter().copied().chain(private.paths.iter().map(String::as_str));
     if let Some(path) = machine.into_iter().find(|path| begins_in(line, path)) {
-        findings.push(Finding::error(place, format!("names {path}, which only this machine has")));
+        findings.push(Finding::new(place, format!("names {path}, which only this machine has")));
     }
     findings
 }
