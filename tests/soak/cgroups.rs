@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use exporter_tests::bare::BareContainers;
+use exporter_tests::random::Random;
 
 use crate::Soak;
 use crate::ledger::Known;
-use crate::random::Random;
 
 /// Between two operations: 20 per second.
 const INTERVAL: Duration = Duration::from_millis(50);

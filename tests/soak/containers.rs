@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use exporter_tests::Engine;
 use exporter_tests::kernel::Kernel;
+use exporter_tests::random::Random;
 
 use crate::Soak;
 use crate::ledger::Known;
-use crate::random::Random;
 
 /// From one kill of the engine to the next.
 const KILLS: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use crate::Soak;
 use crate::ledger::{Known, Verdict};
 
 const CPU: &str = "container_cpu_usage_seconds_total";
-/// Every so many scrapes the judges of the formats look at one, too.
+/// Every so many scrapes the judges of the formats get one, too.
 const JUDGED: u32 = 15;
 /// Counted by programs of the exporter, or by the exporter itself: they begin anew with it. Of block I/O, cgroup v1 counts
 /// only some.

@@ -11,13 +11,12 @@
 //! | [`report`] | counts, and the table at the end |
 
 mod cgroups;
+mod cleanup;
 mod clients;
 mod containers;
-mod janitor;
 mod judge;
 mod ledger;
 mod proxy;
-mod random;
 mod report;
 
 use std::io::Write as _;
@@ -99,7 +98,7 @@ fn duration(arguments: &[String]) -> Result<Duration> {
 
 /// Whether nothing failed.
 fn run(time: Duration) -> Result<bool> {
-    let _janitor = janitor::Janitor::start()?;
+    let _cleanup = cleanup::Cleanup::start()?;
     let mut engine = Engine::private()?;
     let proxy = proxy::Proxy::start(engine.socket().context("the engine has no socket")?)?;
     let soak = Soak { ledger: Ledger::default(), report: Report::default(), over: AtomicBool::new(false) };
@@ -181,7 +180,7 @@ fn restarts(soak: &Soak, how: &How) -> Result<()> {
     Ok(())
 }
 
-/// Ends the process where threads do not end by themselves; the janitor and the engine's keeper clean up.
+/// Ends the process where threads do not end by themselves; the cleanup and the engine's keeper clean up.
 fn end_what_hangs(soak: &Soak, limit: Duration) {
     let end = Instant::now() + limit;
     while !soak.is_over() {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::random::Random;
+use exporter_tests::random::Random;
 
-/// How often a connection is looked at on which nothing comes.
+/// How often a connection is checked on which nothing comes.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// The proxy. Its socket goes with the value; its threads end with their connections.

@@ -62,7 +62,7 @@ impl Fixture {
         self.directory.join("docker")
     }
 
-    /// The expected exposition, served in this way; empty for the default.
+    /// The expected exposition, served with these flags; empty for the default.
     #[must_use]
     pub fn golden(&self, variant: &str) -> PathBuf {
         root().join("golden").join(format!("{}{variant}.prom", self.name))

@@ -1,6 +1,6 @@
 //! The harness of the end-to-end tests: everything around the exporter that a test needs to be real.
 //!
-//! A test here runs the built binary, talks to it over HTTP and looks only at what a user can see. Nothing of the
+//! A test here runs the built binary, talks to it over HTTP and checks only what a user can see. Nothing of the
 //! exporter's inside is mocked; where a Docker engine is needed one is found or started.
 //!
 //! | module | what it gives |
@@ -16,6 +16,7 @@
 //! | [`exposition`] | a strict parser of the exposition formats and questions to its result |
 //! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition |
 //! | [`proxy`] | a proxy before a real engine that cuts its event streams |
+//! | [`random`] | random numbers of a fixed sequence |
 //! | [`wait`] | waiting for a condition, with a message that says what was seen last |
 
 pub mod bare;
@@ -29,6 +30,7 @@ pub mod http;
 pub mod judges;
 pub mod kernel;
 pub mod proxy;
+pub mod random;
 pub mod wait;
 
 pub use container::Container;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How many times as long as on a usual machine things may take: `PATIENCE`, 1 by default. An emulated guest sets it.

@@ -43,7 +43,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Scrapes until the container is there under its name, with what only an inspection tells: that comes after the list.
+/// Scrapes until the container is there under its name, with what only an inspection has: that comes after the list.
 fn named(exporter: &Exporter, container: &Container<'_>) -> Result<Exposition> {
     exporter.scrape_until(SOON, &format!("the name of {}", container.name), |exposition| {
         let mine = [("name", container.name.as_str())];

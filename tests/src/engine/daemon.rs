@@ -1,6 +1,6 @@
-//! A `dockerd` of ours, kept by a small shell that outlives a killed test and then stops the daemon.
+//! A `dockerd` of ours, owned by a small shell that outlives a killed test and then stops the daemon.
 //!
-//! The shell starts the daemon and waits for an end that the kernel tells it of (its stdin closes, or a lock becomes
+//! The shell starts the daemon and waits for an end that the kernel reports (its stdin closes, or a lock becomes
 //! free), whatever happened to the test process. No exit hook could do that.
 
 use std::fs;

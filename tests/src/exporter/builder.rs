@@ -39,7 +39,7 @@ impl Builder {
         self
     }
 
-    /// Lets it see an empty directory in the place of this one. Everyone else sees what is there.
+    /// Lets it see an empty directory instead of this one. Everyone else sees what is there.
     #[must_use]
     pub fn hide(mut self, directory: &str) -> Self {
         self.hidden = Some(directory.to_owned());

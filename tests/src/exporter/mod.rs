@@ -30,7 +30,7 @@ pub const OPENMETRICS: &str =
 /// Ports below those that the kernel chooses from.
 const PORTS: Range<u16> = 10_000..20_000;
 
-/// A running exporter. It is killed when the value goes; tests that look at the end call [`Exporter::stop`].
+/// A running exporter. It is killed when the value goes; tests of the end call [`Exporter::stop`].
 pub struct Exporter {
     /// Where it listens.
     pub address: SocketAddr,

@@ -73,15 +73,15 @@ fn every_device_has_the_kernel_s_figures() {
     let engine = Engine::shared().unwrap();
     let mut options = Vec::new();
     let mut work = Vec::new();
-    for (place, directory) in directories(engine).iter().enumerate() {
+    for (index, directory) in directories(engine).iter().enumerate() {
         let disk = disk_below(directory).unwrap();
         options.push(format!("--device-write-bps={disk}:10gb"));
         options.push(format!("--device-read-bps={disk}:10gb"));
-        if place > 0 {
-            options.push(format!("--volume={directory}:/{place}"));
+        if index > 0 {
+            options.push(format!("--volume={directory}:/{index}"));
         }
         let file =
-            format!("/{}/{}", if place > 0 { place.to_string() } else { "tmp".to_owned() }, Engine::unique("io"));
+            format!("/{}/{}", if index > 0 { index.to_string() } else { "tmp".to_owned() }, Engine::unique("io"));
         // Past the cache, and through it: cgroup v1 sees only the former.
         work.push(format!(
             "dd if=/dev/zero of={file} bs=256k count=32 oflag=direct; dd if={file} of=/dev/null bs=256k iflag=direct; \

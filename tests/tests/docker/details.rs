@@ -65,9 +65,9 @@ fn the_writable_layer_and_its_filesystem_have_their_sizes() {
             Ok(exposition.clone())
         })
         .unwrap();
-    let told = container.docker("inspect", &["--size", "--format", "{{.SizeRw}}"]).unwrap();
+    let reported = container.docker("inspect", &["--size", "--format", "{{.SizeRw}}"]).unwrap();
     let usage = exposition.value("container_fs_usage_bytes", &mine).unwrap();
-    close("usage", usage, told.parse().context(told).unwrap(), 0.0, 0.1 * MIB).unwrap();
+    close("usage", usage, reported.parse().context(reported).unwrap(), 0.0, 0.1 * MIB).unwrap();
     close("usage", usage, 5.0 * MIB, 0.0, MIB).unwrap();
 
     let root = format!("/proc/{}/root", container.pid().unwrap());

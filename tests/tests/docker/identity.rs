@@ -6,23 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use exporter_tests::exposition::Format;
+use exporter_tests::random::Random;
 use exporter_tests::{Container, Engine, Exporter, Exposition};
 
 use super::named;
 
 const CPU: &str = "container_cpu_usage_seconds_total";
 const STEPS: usize = 400;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % 1_000_003).unwrap() % bound
-    }
-}
 
 /// What the attacker has made, deepest last. It goes with the value.
 struct Forged {
@@ -103,7 +93,7 @@ fn what_a_container_forges_below_its_own_cgroup_changes_no_other_one() {
 
     let sequence =
         std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(u64::from(std::process::id()));
-    let mut random = Random(sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(sequence);
     let mut log = vec![format!("SEED={sequence}")];
     for step in 1..=STEPS {
         let id = [&owner.id, &hostile.id, &stopped.id, &foreign][random.below(4)].clone();

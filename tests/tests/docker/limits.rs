@@ -41,7 +41,7 @@ fn limits_are_those_of_the_command_line_and_of_an_update() {
         ("container_spec_cpu_shares", 512),
         ("container_threads_max", 77),
     ];
-    // On cgroup v2 shares are a guess from the weight until the engine has told what was asked for.
+    // On cgroup v2 shares are a guess from the weight until the engine has reported what was asked for.
     let exposition = exporter
         .scrape_until(CHANGED_WITHIN, "the limits", |exposition| {
             expect(exposition, &container, &given)?;

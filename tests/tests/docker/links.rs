@@ -100,32 +100,32 @@ impl<'e> Host<'e> {
     }
 
     /// A program of the host in the network namespace of a container.
-    fn inside(&self, place: usize, command: &[&str]) -> Result<()> {
-        let network = format!("--net=/proc/{}/ns/net", self.containers[place].pid()?);
+    fn inside(&self, index: usize, command: &[&str]) -> Result<()> {
+        let network = format!("--net=/proc/{}/ns/net", self.containers[index].pid()?);
         run("nsenter", &[&[network.as_str()], command].concat())
     }
 
-    fn ip(&self, place: usize, arguments: &[&str]) -> Result<()> {
-        self.inside(place, &[&["ip"], arguments].concat())
+    fn ip(&self, index: usize, arguments: &[&str]) -> Result<()> {
+        self.inside(index, &[&["ip"], arguments].concat())
     }
 
     /// Under another name, as every kernel allows it.
-    fn rename(&self, place: usize, name: &str, other: &str) -> Result<()> {
-        self.ip(place, &["link", "set", name, "down"])?;
-        self.ip(place, &["link", "set", name, "name", other])?;
-        self.ip(place, &["link", "set", other, "up"])
+    fn rename(&self, index: usize, name: &str, other: &str) -> Result<()> {
+        self.ip(index, &["link", "set", name, "down"])?;
+        self.ip(index, &["link", "set", name, "name", other])?;
+        self.ip(index, &["link", "set", other, "up"])
     }
 
-    fn address(&self, place: usize) -> Result<String> {
+    fn address(&self, index: usize) -> Result<String> {
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        let all = self.containers[place].inspect(format)?;
+        let all = self.containers[index].inspect(format)?;
         all.split_whitespace().next().map(str::to_owned).context("no address")
     }
 
     /// Datagrams to a container, from the host.
-    fn send(&self, place: usize, count: usize, length: usize) -> Result<()> {
+    fn send(&self, index: usize, count: usize, length: usize) -> Result<()> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
-        let address = self.address(place)?;
+        let address = self.address(index)?;
         (0..count).try_for_each(|_| socket.send_to(&vec![0; length], (address.as_str(), 9)).map(drop))?;
         Ok(())
     }
@@ -229,8 +229,8 @@ fn several_share_a_network(host: &mut Host<'_>) {
 
 /// Nothing of one container goes to another.
 fn links_are_renamed_moved_and_made_anew(host: &mut Host<'_>) {
-    for place in 0..3 {
-        host.send(place, 10 * (place + 1), 100).unwrap();
+    for index in 0..3 {
+        host.send(index, 10 * (index + 1), 100).unwrap();
     }
     // Another name for the same link.
     host.rename(0, "eth0", "other0").unwrap();
@@ -247,15 +247,15 @@ fn links_are_renamed_moved_and_made_anew(host: &mut Host<'_>) {
     host.until_served(CONTAINERS).unwrap();
     // A pair with no end at the host: there is only the file for those who have one.
     let ends = ["a", "b"].map(|end| format!("dse{}{end}", std::process::id()));
-    let [one, other] = [5, 6].map(|place: usize| host.containers[place].pid().unwrap().to_string());
+    let [one, other] = [5, 6].map(|index: usize| host.containers[index].pid().unwrap().to_string());
     run("ip", &["link", "add", &ends[0], "type", "veth", "peer", "name", &ends[1]]).unwrap();
     run("ip", &["link", "set", &ends[0], "netns", &one]).unwrap();
     host.scrape().unwrap();
     run("ip", &["link", "set", &ends[1], "netns", &other]).unwrap();
     host.scrape().unwrap();
-    for (place, end, address) in [(5, &ends[0], "192.0.2.1/30"), (6, &ends[1], "192.0.2.2/30")] {
-        host.ip(place, &["link", "set", end, "up"]).unwrap();
-        host.ip(place, &["address", "add", address, "dev", end]).unwrap();
+    for (index, end, address) in [(5, &ends[0], "192.0.2.1/30"), (6, &ends[1], "192.0.2.2/30")] {
+        host.ip(index, &["link", "set", end, "up"]).unwrap();
+        host.ip(index, &["address", "add", address, "dev", end]).unwrap();
     }
     host.scrape().unwrap();
     host.inside(5, &["bash", "-c", "for i in 1 2 3; do echo hello > /dev/udp/192.0.2.2/9; done"]).unwrap();

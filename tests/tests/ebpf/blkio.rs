@@ -35,17 +35,17 @@ impl Told {
             let samples = exposition.select(name, &labels).into_iter();
             samples.map(|sample| sample.text.parse::<i128>().with_context(|| sample.text.clone())).sum()
         };
-        let told = Self {
+        let reported = Self {
             bytes: sum(BYTES)?,
             operations: sum(OPERATIONS)?,
             seconds: exposition.value(&format!("{LATENCY}_sum"), &labels).unwrap_or(0.0),
         };
-        if told.operations > 0 {
+        if reported.operations > 0 {
             let count = exposition.integer(&format!("{LATENCY}_count"), &labels)?;
-            ensure!(count == told.operations, "{count} latencies of {} operations", told.operations);
+            ensure!(count == reported.operations, "{count} latencies of {} operations", reported.operations);
             Latencies::of(exposition, label, operation)?;
         }
-        Ok(told)
+        Ok(reported)
     }
 
     fn since(self, before: Self) -> Self {
@@ -73,25 +73,25 @@ fn known_bytes_and_operations_are_counted_for_their_container_and_no_other() {
     // Its blocks are found beforehand, so that nothing but the data is written later.
     let write = "dd if=/dev/zero of=/data bs=256k count=64 oflag=direct conv=notrunc";
     container.exec(&["sh", "-c", &format!("{write} && sync")]).unwrap();
-    let told = |operation: &str| {
+    let reported = |operation: &str| {
         let exposition = exporter.scrape().unwrap();
         let of = |one: &Container<'_>| Told::of(&exposition, ("name", &one.name), operation).unwrap();
         (of(&container), of(&other))
     };
     let (mut exact_writes, mut exact_reads) = (false, false);
     for _ in 0..ROUNDS {
-        let (before, idle) = told("write");
+        let (before, idle) = reported("write");
         container.exec(&["sh", "-c", write]).unwrap();
-        let (after, still) = told("write");
+        let (after, still) = reported("write");
         let written = after.since(before);
         assert_eq!(idle, still, "an idle container has written");
         exact_writes |= written.bytes == 16 * MIB && (64..=128).contains(&written.operations);
 
-        let (before, idle) = told("read");
+        let (before, idle) = reported("read");
         let began = Instant::now();
         container.exec(&["dd", "if=/data", "of=/dev/null", "bs=4k", "count=2000", "iflag=direct"]).unwrap();
         let elapsed = began.elapsed().as_secs_f64();
-        let (after, still) = told("read");
+        let (after, still) = reported("read");
         let done = after.since(before);
         assert_eq!(idle, still, "an idle container has read");
         // One after the other: together they cannot have taken longer than the command.
@@ -138,7 +138,7 @@ fn a_request_that_completes_in_parts_is_one_operation_with_all_its_bytes() {
     let id = bare.ids[0].as_str();
     let exporter = Exporter::builder().start().unwrap();
     let path = bare.path(id);
-    let told = || Told::of(&exporter.scrape().unwrap(), ("id", &path), "read").unwrap();
+    let reported = || Told::of(&exporter.scrape().unwrap(), ("id", &path), "read").unwrap();
     // The file is cut below the device: a read across its end completes up to there, and fails for the rest.
     File::options().write(true).open(&disk.file).unwrap().set_len(20 << 10).unwrap();
     let device = |exposition: &Exposition, name: &str| {
@@ -156,7 +156,7 @@ fn a_request_that_completes_in_parts_is_one_operation_with_all_its_bytes() {
         (seen == (1, 32 << 10)).then_some(seen)
     });
     assert!(seen.is_some(), "one read of 32 KiB was never counted as such");
-    assert!(told().operations >= 1);
+    assert!(reported().operations >= 1);
     exporter.stop().unwrap();
 }
 
@@ -174,8 +174,8 @@ fn entries_go_with_their_cgroups_and_nobody_inherits_io() {
     let before = entries("any", f64::MAX).unwrap();
     for round in 0..4 {
         let bare = BareContainers::make(40).unwrap();
-        for (place, id) in bare.ids.iter().enumerate() {
-            let words = read(&disk.device, place + 1);
+        for (index, id) in bare.ids.iter().enumerate() {
+            let words = read(&disk.device, index + 1);
             bare.run(id, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         }
         let exposition = exporter.scrape().unwrap();

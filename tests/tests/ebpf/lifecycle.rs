@@ -106,7 +106,7 @@ fn entries_go_with_their_cgroups_and_nobody_inherits_counts() {
                     let mine = bare.ids.iter().enumerate().skip(part * AT_ONCE.div_ceil(4)).take(AT_ONCE.div_ceil(4));
                     let bare = &bare;
                     scope.spawn(move || {
-                        mine.map(|(place, id)| ping_from(bare, id, place as u64 + 1).unwrap()).collect::<Vec<_>>()
+                        mine.map(|(index, id)| ping_from(bare, id, index as u64 + 1).unwrap()).collect::<Vec<_>>()
                     })
                 })
                 .collect();
@@ -147,9 +147,9 @@ fn three_hundred_containers_come_and_go_beside_traffic_and_none_inherits() {
     };
     for round in 0..ROUNDS {
         let containers: Vec<Container<'_>> = std::thread::scope(|scope| {
-            let started = |place| {
+            let started = |index| {
                 let (run, ping) = (&run, &ping);
-                scope.spawn(move || run("churn", &ping(round * AT_ONCE + place + 1)))
+                scope.spawn(move || run("churn", &ping(round * AT_ONCE + index + 1)))
             };
             let started: Vec<_> = (0..AT_ONCE).map(started).collect();
             started.into_iter().map(|started| started.join().unwrap()).collect()
@@ -225,8 +225,9 @@ fn without(directory: &str) -> (String, Vec<String>) {
 fn without_the_kernel_s_types_packets_are_counted_and_the_cure_is_told() {
     let (said, running) = without("/sys/kernel/btf");
     assert_eq!(running, ["network_receive", "network_transmit"], "{said}");
-    let told = said.lines().filter(|line| line.contains("CONFIG_DEBUG_INFO_BTF=y") && line.contains("block_complete"));
-    assert!(told.count() >= 2, "{said}");
+    let reported =
+        said.lines().filter(|line| line.contains("CONFIG_DEBUG_INFO_BTF=y") && line.contains("block_complete"));
+    assert!(reported.count() >= 2, "{said}");
 }
 
 #[test]
@@ -250,9 +251,9 @@ fn without_capabilities_files_are_served_and_the_cure_is_told() {
     let log = exporter.stop().unwrap();
     assert!(log.contains("--cap-add=BPF"), "{log}");
 
-    let told = Exporter::builder().without_capabilities().flag("--ebpf=on").output().unwrap();
-    let said = String::from_utf8_lossy(&told.stderr);
-    assert!(told.status.code() == Some(1) && said.contains("--cap-add=BPF"), "{:?}: {said}", told.status);
+    let reported = Exporter::builder().without_capabilities().flag("--ebpf=on").output().unwrap();
+    let said = String::from_utf8_lossy(&reported.stderr);
+    assert!(reported.status.code() == Some(1) && said.contains("--cap-add=BPF"), "{:?}: {said}", reported.status);
     let doctor = Exporter::builder().without_capabilities().flag("doctor").output().unwrap();
     let said = String::from_utf8_lossy(&doctor.stdout);
     assert!(said.contains("eBPF") && said.contains("--cap-add=BPF"), "{said}");

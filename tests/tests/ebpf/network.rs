@@ -74,8 +74,8 @@ fn datagrams_are_counted_to_the_byte() {
         let sizes: Vec<usize> = std::iter::from_fn(|| socket.recv(&mut room).ok()).take(40).collect();
         assert_eq!(sizes, [1000; 40]);
         let exposition = exporter.scrape().unwrap();
-        let told = |name: &str| exposition.integer(name, &[("id", &path), ("family", family)]).unwrap();
-        assert_eq!((told(SENT_PACKETS), told(SENT)), (40, 40 * (1000 + head)), "{family}");
+        let reported = |name: &str| exposition.integer(name, &[("id", &path), ("family", family)]).unwrap();
+        assert_eq!((reported(SENT_PACKETS), reported(SENT)), (40, 40 * (1000 + head)), "{family}");
     }
     exporter.stop().unwrap();
 }

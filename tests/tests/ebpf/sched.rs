@@ -41,8 +41,8 @@ fn a_task_s_waiting_is_what_the_kernel_says_of_it() {
             let label = [("id", &*bare.path(one))];
             let sum = exposition.value(&format!("{LATENCY}_sum"), &label).unwrap() * 1e9;
             let count = exposition.value(&format!("{LATENCY}_count"), &label).unwrap();
-            let told = exposition.integer(&format!("{LATENCY}_bucket"), &[label[0], ("le", "+Inf")]).unwrap();
-            assert_eq!(told.to_string(), count.to_string());
+            let reported = exposition.integer(&format!("{LATENCY}_bucket"), &[label[0], ("le", "+Inf")]).unwrap();
+            assert_eq!(reported.to_string(), count.to_string());
             // The container's idle process waits, too, and the task itself before and after what it tells: together they
             // are two, and how much that is depends on who else is here. In a round of many it is little.
             assert!(sum <= 2e9 * elapsed, "{sum} ns in {count} runs, within {elapsed} s");

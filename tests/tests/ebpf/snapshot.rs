@@ -134,8 +134,8 @@ fn every_value_lies_between_two_readings_of_its_file() {
         let before = take(&files).unwrap();
         let between = take(&snapshots).unwrap();
         let after = take(&files).unwrap();
-        for (place, container) in containers.iter().enumerate() {
-            compared += compare(&before, &between, &after, &container.id, place >= BUSY)
+        for (index, container) in containers.iter().enumerate() {
+            compared += compare(&before, &between, &after, &container.id, index >= BUSY)
                 .unwrap_or_else(|error| panic!("{}: {error:#}; {}", container.name, snapshots.stderr()));
         }
         assert!(!differs(&between), "{}", snapshots.stderr());
@@ -219,8 +219,8 @@ fn what_could_not_be_taken_for_a_while_is_taken_again() {
     }
     assert!(!differs(&exposition), "{}", snapshots.stderr());
     let said = snapshots.stderr();
-    let told = said.lines().find(|line| line.contains("no snapshot could be taken")).unwrap_or_default();
-    assert!(told.contains("raise the limit of open files") && said.contains("snapshots are taken again"), "{said}");
+    let reported = said.lines().find(|line| line.contains("no snapshot could be taken")).unwrap_or_default();
+    assert!(reported.contains("raise the limit of open files") && said.contains("snapshots are taken again"), "{said}");
 }
 
 #[test]
@@ -231,19 +231,19 @@ fn pressure_that_is_switched_off_is_absent_and_no_value_stands_still() {
     let switch = switches.iter().find(|switch| fs::exists(switch).unwrap()).expect("Linux 6.1 has cgroup.pressure");
     let snapshots = exporter("on").unwrap();
     warmed_up(&snapshots, 3).unwrap();
-    let told = || {
+    let reported = || {
         let exposition = take(&snapshots).unwrap();
         assert!(!differs(&exposition), "{}", snapshots.stderr());
         let pressure = |id: &String| exposition.has("container_pressure_cpu_waiting_seconds_total", &[("id", id)]);
         bare.ids.iter().map(|id| pressure(&bare.path(id))).collect::<Vec<bool>>()
     };
-    assert_eq!(told(), [true; 3]);
+    assert_eq!(reported(), [true; 3]);
     fs::write(switch, "0").unwrap();
-    assert_eq!(told(), [true, false, true]);
+    assert_eq!(reported(), [true, false, true]);
     // Each has its turn of being compared.
-    (0..3).for_each(|_| assert_eq!(told(), [true, false, true]));
+    (0..3).for_each(|_| assert_eq!(reported(), [true, false, true]));
     fs::write(switch, "1").unwrap();
-    assert_eq!(told(), [true; 3]);
+    assert_eq!(reported(), [true; 3]);
 }
 
 #[test]

@@ -190,8 +190,8 @@ pub(crate) fn sent_again(pid: u32) -> Result<i128> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/net/snmp"))?;
     let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = rows.next().zip(rows.next()).with_context(|| text.clone())?;
-    let place = names.split(' ').position(|name| name == "RetransSegs").with_context(|| text.clone())?;
-    Ok(values.split(' ').nth(place).with_context(|| text.clone())?.parse()?)
+    let index = names.split(' ').position(|name| name == "RetransSegs").with_context(|| text.clone())?;
+    Ok(values.split(' ').nth(index).with_context(|| text.clone())?.parse()?)
 }
 
 /// What is to be carried, and how.

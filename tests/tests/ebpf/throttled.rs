@@ -50,18 +50,18 @@ fn reads_of_a_slow_device_take_as_long_as_dd_and_the_kernel_say() {
         .map_while(|_| {
             let (earlier, begun, before) = now();
             let elapsed = dd(READS);
-            let (told, done, after) = now();
-            let (told, done) = (told.since(&earlier).unwrap(), done - begun);
+            let (reported, done, after) = now();
+            let (reported, done) = (reported.since(&earlier).unwrap(), done - begun);
             let kernel = after.seconds - before.seconds;
-            let said = format!("{done} reads of it, {kernel} s by the kernel, {elapsed} s by dd: {told:?}");
+            let said = format!("{done} reads of it, {kernel} s by the kernel, {elapsed} s by dd: {reported:?}");
             assert!(done <= i128::from(READS), "{said}");
             // Somebody else may look at a device that has just come, and a few reads may go unseen: the slow ones are every
             // other. What the disk below does for it, and for dd's own program, is fast: there, waiting comes before.
             let alone = (after.count - before.count - f64::from(READS)).abs() < 0.5;
             let unseen = 1.0 - f64::from(i32::try_from(done).unwrap()) / f64::from(READS);
-            let told_by_dd = 0.8 * kernel <= elapsed;
+            let said_by_dd = 0.8 * kernel <= elapsed;
             let range = 0.9 * kernel * (1.0 - 2.0 * unseen)..1.25 * kernel;
-            let alike = alone && told_by_dd && kernel > 0.2 && unseen < 0.25 && range.contains(&told.seconds);
+            let alike = alone && said_by_dd && kernel > 0.2 && unseen < 0.25 && range.contains(&reported.seconds);
             (!alike).then_some(said)
         })
         .collect();

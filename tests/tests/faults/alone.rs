@@ -21,7 +21,7 @@ fn without_docker_containers_have_their_id_and_every_value() {
     assert!(containers.iter().filter(|sample| sample.label("id").len() >= 64).count() >= 6);
     assert!(containers.iter().all(|sample| sample.label("name").is_empty() && sample.label("image").is_empty()));
     let said = exporter.stop().unwrap();
-    assert!(said.contains("docker"), "what is missing is to be told once: {said}");
+    assert!(said.contains("docker"), "what is missing is to be logged once: {said}");
 }
 
 #[test]

@@ -23,8 +23,8 @@ fn few_descriptors_lose_no_values() {
             assert!(errors.is_empty(), "{errors:?}");
         }
         let said = exporter.stop().unwrap();
-        let told = said.lines().filter(|line| line.contains("descriptor limit")).count();
-        assert_eq!(told, 1, "to be said once: {said}");
+        let reported = said.lines().filter(|line| line.contains("descriptor limit")).count();
+        assert_eq!(reported, 1, "to be said once: {said}");
     }
 }
 

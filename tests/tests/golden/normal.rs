@@ -26,7 +26,7 @@ fn is_request_count(line: &str) -> bool {
 fn normal_line(line: &str) -> String {
     if VOLATILE_LABELS.iter().any(|name| line.starts_with(name)) {
         // Every second piece stands between quotes.
-        let pieces = line.split('"').enumerate().map(|(place, piece)| if place % 2 == 1 { "" } else { piece });
+        let pieces = line.split('"').enumerate().map(|(index, piece)| if index % 2 == 1 { "" } else { piece });
         return pieces.collect::<Vec<_>>().join("\"");
     }
     let running = line.starts_with("container_last_seen");

@@ -44,7 +44,7 @@ fn without_the_memory_controller_all_else_is_served() {
     }
 
     hand_down("+memory");
-    // An update is what makes limits and missing files be looked at before their time.
+    // An update is what makes limits and missing files be read before they are due.
     container.docker("update", &["--memory=64m", "--memory-swap=128m"]).unwrap();
     for exporter in [&exporter, &fresh] {
         exporter

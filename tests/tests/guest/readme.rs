@@ -107,7 +107,7 @@ fn the_readme_s_lines_serve_what_the_program_serves_outside() {
     let outside = Exporter::with(engine).unwrap();
     named(&outside, &container).unwrap();
     let expected = outside
-        .scrape_until(SOON, "all that the engine tells", |exposition| {
+        .scrape_until(SOON, "all that the engine reports", |exposition| {
             let families = families(exposition, &container);
             ensure!(families.iter().any(|name| name == "container_start_time_seconds"), "not inspected yet");
             Ok(families)

@@ -1,4 +1,4 @@
-//! Trees in places that no distribution mounts them at, on the kernel's own file systems.
+//! Trees at paths where no distribution mounts them, on the kernel's own file systems.
 
 use std::path::Path;
 use std::process::Command;

@@ -19,7 +19,7 @@ fn idle_and_half_spoken_clients_do_not_delay_a_scrape() {
         stream
     };
     let rude: Vec<TcpStream> = (0..150)
-        .map(|place| match place % 3 {
+        .map(|index| match index % 3 {
             0 => connect(b""),
             1 => connect(b"GET /metr"),
             _ => connect(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "),

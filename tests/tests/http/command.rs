@@ -1,4 +1,4 @@
-//! The command line: errors are told all at once before anything listens; the other subcommands.
+//! The command line: errors are reported all at once before anything listens; the other subcommands.
 
 use exporter_tests::Exporter;
 use exporter_tests::exporter::{Builder, free_address};

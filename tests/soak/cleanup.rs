@@ -23,18 +23,18 @@ done
 exit 1
 "#;
 
-pub(crate) struct Janitor(Child);
+pub(crate) struct Cleanup(Child);
 
-impl Janitor {
+impl Cleanup {
     pub(crate) fn start() -> Result<Self> {
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "janitor", &std::process::id().to_string()]).process_group(0);
+        command.args(["-c", SCRIPT, "cleanup", &std::process::id().to_string()]).process_group(0);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("sh")?;
         Ok(Self(child))
     }
 }
 
-impl Drop for Janitor {
+impl Drop for Cleanup {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         // It ends within seconds; what it could not remove is not worth a failure.
