@@ -25,7 +25,7 @@ const FLAGS_END: &str = "<!-- flags:end -->";
 /// Settles every generated file.
 pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     settle(mode, &workspace::root().join("docs/METRICS.md"), &docker_stats_exporter::metrics::markdown())?;
-    let path = workspace::root().join("README.md");
+    let path = workspace::root().join("docs/FLAGS.md");
     let table = docker_stats_exporter::config::markdown_table();
     let page = with_block(&read(&path)?, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
     settle(mode, &path, &page)
