@@ -2,6 +2,7 @@
 //!
 //! At first these are several, then one container in each scrape, by turn. One that differed is compared again next.
 
+use std::fs::File;
 use std::time::Instant;
 
 use tracing::warn;
@@ -15,7 +16,6 @@ use super::stat_index::StatIndex;
 use crate::ebpf::Obstacle;
 use crate::metrics::{CollectorSet, Dimension};
 use crate::read::container::{Container, holders};
-use crate::read::files::open_files::Outcome as FileOutcome;
 use crate::read::plan::PlannedFile;
 use crate::read::reader::{Pass, Reader};
 use crate::read::sample::Sample;
@@ -49,16 +49,17 @@ impl Reader {
         let served = copy.collectors(&self.plan).intersection(pass.collectors);
         if !served.is_empty() && copy.reader.has_roots() {
             let sampled = copy.sample_containers(containers);
-            let read = |reader: &mut Self, copy: &KernelCopy, container: Option<&Container>| {
-                container.map(|container| reader.read_copied_files(copy, container, pass.collectors))
-            };
-            let before: Vec<_> = sampled.iter().map(|index| read(self, &copy, containers.get(*index))).collect();
+            let files: Vec<_> = sampled
+                .iter()
+                .filter_map(|index| containers.get(*index))
+                .map(|container| self.open_copied_files(&copy, container, pass.collectors))
+                .collect();
+            let before: Vec<Sample> = files.iter().map(|files| self.read_open_files(files)).collect();
             copy.take();
-            let compared = if copy.is_fresh { before.len() } else { 0 };
-            for (index, before) in sampled.into_iter().zip(before).take(compared) {
-                let after = read(self, &copy, containers.get(index));
-                if let (Some(container), Some(before), Some(after)) = (containers.get_mut(index), before, after) {
-                    self.cross_check(&mut copy, container, &before, &after);
+            let after: Vec<Sample> = files.iter().map(|files| self.read_open_files(files)).collect();
+            for (index, (before, after)) in sampled.into_iter().zip(before.iter().zip(&after)) {
+                if let Some(container) = containers.get_mut(index).filter(|_| copy.is_fresh) {
+                    self.cross_check(&mut copy, container, before, after);
                 }
             }
         }
@@ -69,15 +70,28 @@ impl Reader {
         self.kernel_copy = Some(copy);
     }
 
-    /// The files of one container that copies may serve for, as they are now. Failures are counted where the container is visited.
-    fn read_copied_files(&mut self, copy: &KernelCopy, container: &Container, wanted: CollectorSet) -> Sample {
-        let mut sample = Sample::new(self.plan.slots, self.plan.columns);
-        for (file, source) in self.plan.files.iter().zip(&copy.sources) {
-            if matches!(source, Source::File) || file.collectors.intersection(wanted).is_empty() {
-                continue;
+    /// Opens the files of one container that copies may serve for. Failures are counted where the container is visited.
+    fn open_copied_files(
+        &mut self,
+        copy: &KernelCopy,
+        container: &Container,
+        wanted: CollectorSet,
+    ) -> Vec<(usize, File)> {
+        let mut files = Vec::new();
+        for (index, (file, source)) in self.plan.files.iter().zip(&copy.sources).enumerate() {
+            if matches!(source, Source::Copy { .. }) && !file.collectors.intersection(wanted).is_empty() {
+                container.file_path(&file.tree, &file.name, &mut self.path);
+                files.extend(File::open(&self.path).ok().map(|open| (index, open)));
             }
-            container.file_path(&file.tree, &file.name, &mut self.path);
-            if let FileOutcome::Text(text) = self.files.read_once(&self.path) {
+        }
+        files
+    }
+
+    /// The values of open files, as they are now.
+    fn read_open_files(&mut self, files: &[(usize, File)]) -> Sample {
+        let mut sample = Sample::new(self.plan.slots, self.plan.columns);
+        for (index, open) in files {
+            if let (Some(file), Ok(text)) = (self.plan.files.get(*index), self.files.read_open(open)) {
                 parse(file, text, &mut sample, &mut self.labels, &mut self.devices);
             }
         }
