@@ -18,7 +18,7 @@ function check(what, good, seen) {
 }
 
 const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
+    executablePath: ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find((file) => fs.existsSync(file)),
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 

@@ -29,6 +29,9 @@ usage: cargo xtask capture [--name HOST] [--output DIR] [--container NAME]... [-
   --container NAME  only this container; may be given several times; default: all
   --docker SOCKET   the engine's Unix socket; default: DOCKER_HOST, else /var/run/docker.sock";
 
+/// Trees whose files the exporter reads, or that say what state a container was in.
+const TREES: &str = "blkio cpu cpuacct cpuset freezer hugetlb memory pids unified";
+
 /// Files of a cgroup tree's root: they tell which tree it is, and hold the host's own totals on v2.
 const ROOT_FILES: &str = "cgroup.controllers cgroup.subtree_control cpu.stat io.stat memory.stat cpu.pressure io.pressure \
     memory.pressure";
@@ -147,7 +150,12 @@ fn capture(request: &Request, target: &Path) -> anyhow::Result<()> {
     let cgroups = target.join("sys/fs/cgroup");
     let mut processes = BTreeSet::new();
     for tree in hierarchy.searched() {
-        let into = cgroups.join(tree.path.strip_prefix(hierarchy.root())?);
+        let name = tree.path.strip_prefix(hierarchy.root())?;
+        let is_listed = |part: &str| part.is_empty() || TREES.split(' ').any(|listed| listed == part);
+        if !name.to_string_lossy().split(',').any(is_listed) {
+            continue;
+        }
+        let into = cgroups.join(name);
         for name in ROOT_FILES.split_whitespace() {
             copy_file(&tree.path.join(name), &into.join(name))?;
         }

@@ -5,49 +5,37 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 
 use crate::sh::say;
 use crate::workspace;
 
-/// What to do with a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Write the file.
-    Write,
-    /// Fail.
-    Check,
-}
-
 const FLAGS_BEGIN: &str = "<!-- flags:begin -->";
 const FLAGS_END: &str = "<!-- flags:end -->";
 
-/// Settles every generated file.
-pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
-    settle(mode, &workspace::root().join("docs/METRICS.md"), &docker_stats_exporter::metrics::markdown())?;
+/// Writes every generated file, or only compares it.
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    settle(check, &workspace::root().join("docs/METRICS.md"), &docker_stats_exporter::metrics::markdown())?;
     let path = workspace::root().join("docs/FLAGS.md");
     let table = docker_stats_exporter::config::markdown_table();
     let page = with_block(&read(&path)?, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
-    settle(mode, &path, &page)
+    settle(check, &path, &page)
 }
 
 /// Makes the file say `expected`, or fails where it does not.
-fn settle(mode: Mode, path: &Path, expected: &str) -> anyhow::Result<()> {
+fn settle(check: bool, path: &Path, expected: &str) -> anyhow::Result<()> {
     let found = if path.exists() { read(path)? } else { String::new() };
     if found == expected {
         return Ok(());
     }
     let name = path.strip_prefix(workspace::root()).unwrap_or(path).display();
-    match mode {
-        Mode::Write => {
-            say(&format!("writing {name}"));
-            fs::write(path, expected).with_context(|| format!("cannot write {name}"))
-        }
-        Mode::Check => bail!(
-            "{name} is not what the code says, first at {}; run `cargo xtask docs` and commit the file",
-            first_difference(&found, expected)
-        ),
-    }
+    ensure!(
+        !check,
+        "{name} is not what the code says, first at {}; run `cargo xtask docs` and commit the file",
+        first_difference(&found, expected)
+    );
+    say(&format!("writing {name}"));
+    fs::write(path, expected).with_context(|| format!("cannot write {name}"))
 }
 
 /// The first line that differs, as a person would look for it.
@@ -70,7 +58,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FLAGS_BEGIN, FLAGS_END, Mode, first_difference, settle, with_block};
+    use super::{FLAGS_BEGIN, FLAGS_END, first_difference, settle, with_block};
 
     #[test]
     fn a_block_is_replaced_and_the_rest_is_left_alone() {
@@ -90,10 +78,10 @@ mod tests {
     fn a_stale_file_fails_the_check_with_the_command_that_repairs_it_and_is_written_otherwise() {
         let path = std::env::temp_dir().join(format!("xtask-docs-{}", std::process::id()));
         std::fs::write(&path, "a\nb\n").unwrap();
-        let error = settle(Mode::Check, &path, "a\nc\n").unwrap_err().to_string();
+        let error = settle(true, &path, "a\nc\n").unwrap_err().to_string();
         assert!(error.contains("cargo xtask docs") && error.contains("line 2"), "{error}");
-        settle(Mode::Write, &path, "a\nc\n").unwrap();
-        settle(Mode::Check, &path, "a\nc\n").unwrap();
+        settle(false, &path, "a\nc\n").unwrap();
+        settle(true, &path, "a\nc\n").unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 

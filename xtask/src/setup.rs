@@ -26,7 +26,7 @@ pub(crate) enum Purpose {
 /// A program, or a package without one.
 struct Need {
     purpose: Purpose,
-    /// A name in `PATH` or an absolute path; empty for a package without a program.
+    /// Names in `PATH` or absolute paths, of which one will do; empty for a package without a program.
     program: &'static str,
     /// Packages that have it, by preference; `UNAME` is the kernel's release. The first that apt knows is installed.
     packages: &'static str,
@@ -45,7 +45,6 @@ const NEEDS: &[Need] = &[
     need(Tests, "apparmor_parser", "apparmor"),
     // The tests put busybox alone into an image, so it must be the static one.
     need(Tests, "", "busybox-static"),
-    need(Tests, "promtool", "prometheus"),
     need(Tests, "prometheus", "prometheus"),
     need(Tests, "bpftool", "bpftool linux-tools-UNAME linux-tools-generic"),
     need(Tests, "fio", "fio"),
@@ -54,13 +53,13 @@ const NEEDS: &[Need] = &[
     need(Tests, "kill", "procps"),
     need(Tests, "losetup", "mount"),
     need(Tests, "nsenter", "util-linux"),
-    need(Tests, "perl", "perl-base"),
     need(Tests, "python3", "python3"),
+    need(Tests, "chromium chromium-browser", "chromium chromium-browser"),
+    need(Tests, "node", "nodejs"),
+    need(Tests, "npm", "npm"),
     need(Guests, "mmdebstrap", "mmdebstrap"),
     need(Guests, "mke2fs", "e2fsprogs"),
     need(Guests, "setpriv", "util-linux"),
-    need(Guests, "unshare", "util-linux"),
-    need(Guests, "tar", "tar"),
     need(Guests, "xz", "xz-utils"),
     // Guests are Debian, whatever this machine is.
     need(Guests, "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
@@ -148,7 +147,8 @@ pub(crate) fn become_root(words: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     ensure!(find("sudo").is_some(), "this takes root, and there is no sudo: run it as root");
-    // Cargo's and rustup's files stay the user's, too.
+    // Cargo's and rustup's files stay the user's, too, and so does the directory that our cache is in.
+    std::fs::create_dir_all(workspace::cache()?)?;
     components()?;
     sh::run("cargo fetch --quiet --locked")?;
     say("this takes root: asking sudo for it");
@@ -184,7 +184,7 @@ impl Need {
 
     fn is_there(&self) -> bool {
         if !self.program.is_empty() {
-            return find(self.program).is_some();
+            return self.program.split(' ').any(|program| find(program).is_some());
         }
         let status = ["--show", "--showformat=${db:Status-Status}", self.packages];
         Command::new("dpkg-query").args(status).output().is_ok_and(|answer| answer.stdout == b"installed")
