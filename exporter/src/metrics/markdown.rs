@@ -114,6 +114,8 @@ fn labels(series: &Series) -> String {
         (Source::Machine(MachineFact::VersionInfo), _) => {
             "`kernelVersion`, `osVersion`, `dockerVersion`, `cadvisorVersion`, `cadvisorRevision`"
         }
+        (Source::Machine(MachineFact::ScrapeError), _) => "",
+        (Source::Machine(_), _) => "`boot_id`, `machine_id`, `system_uuid`",
         (_, Some(Dimension::Device)) => "`device`",
         (_, Some(Dimension::Interface)) => "`interface`",
         (_, Some(Dimension::Node)) => "`node`",

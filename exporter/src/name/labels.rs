@@ -9,12 +9,15 @@ use globset::{Candidate, GlobSet, GlobSetBuilder};
 use super::filter::{GlobError, compile};
 
 /// Container labels that become metric labels unless `--containers.labels` says otherwise.
-pub const DEFAULT_LABELS: [&str; 5] = [
+pub const DEFAULT_LABELS: [&str; 8] = [
     "com.docker.compose.project",
     "com.docker.compose.service",
+    "com.docker.swarm.node.id",
+    "com.docker.swarm.service.id",
     "com.docker.swarm.service.name",
     "com.docker.swarm.task.name",
     "com.docker.stack.namespace",
+    "org.label-schema.group",
 ];
 
 /// Greatest number of container labels that one container gets.
@@ -158,9 +161,23 @@ mod tests {
     #[test]
     fn the_default_is_compose_and_swarm() {
         let mut dropped = Dropped::default();
-        let raw = [("com.docker.compose.project", "shop"), ("com.docker.compose.config-hash", "ab")];
+        let raw = [
+            ("com.docker.compose.project", "shop"),
+            ("com.docker.compose.config-hash", "ab"),
+            ("com.docker.swarm.node.id", "n1"),
+            ("com.docker.swarm.service.id", "s1"),
+            ("org.label-schema.group", "monitoring"),
+            ("org.label-schema.name", "x"),
+        ];
         let labels = LabelPolicy::default().apply(&raw, &mut dropped);
-        assert_eq!(labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
+        let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let expected = [
+            ("container_label_com_docker_compose_project", "shop"),
+            ("container_label_com_docker_swarm_node_id", "n1"),
+            ("container_label_com_docker_swarm_service_id", "s1"),
+            ("container_label_org_label_schema_group", "monitoring"),
+        ];
+        assert_eq!(labels, expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::machine_id::machine_labels;
 use crate::metrics::{HostFact, Own};
 use crate::read::files::format::psi;
 use crate::read::files::open_files::reason;
@@ -23,6 +24,8 @@ pub struct Machine {
     pub kernel: String,
     /// `PRETTY_NAME` of the host's `os-release`, as far as it can be seen.
     pub system: String,
+    /// Label pairs that tell this machine from others.
+    pub labels: String,
 }
 
 impl Machine {
@@ -40,6 +43,7 @@ impl Machine {
             sockets: processors.packages,
             kernel: first_line(&procfs.join("sys/kernel/osrelease")),
             system: pretty_name(&String::from_utf8_lossy(&release)),
+            labels: machine_labels(procfs),
         }
     }
 }

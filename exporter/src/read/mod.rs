@@ -10,6 +10,7 @@ mod ebpf_values;
 mod engine_stats;
 mod files;
 mod host;
+mod machine_id;
 mod network;
 mod plan;
 mod process;

@@ -330,8 +330,9 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Output
             return write_versions(view, row, out);
         }
     };
+    let labels = if fact == MachineFact::ScrapeError { "" } else { &view.machine.labels };
     if let Some(value) = value {
-        write_number(row, "", Set::fixed(""), value, out);
+        write_number(row, "", Set::fixed(labels), value, out);
     }
 }
 
