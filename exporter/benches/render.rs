@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use docker_stats_exporter::discover::{ContainerId, Hierarchy};
-use docker_stats_exporter::metrics::{CollectorSet, Dimension, FAMILIES, Own};
+use docker_stats_exporter::metrics::{CollectorSet, Dimension, FAMILIES, FamilySet, Own};
 use docker_stats_exporter::name::{self, Meta, State};
 use docker_stats_exporter::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_cgroups};
 use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
@@ -40,16 +40,17 @@ fn say(line: &str) {
 fn run(containers: usize) -> anyhow::Result<()> {
     let population = Population::new(containers)?;
     let exposed = population.exposed();
+    let host = Sample::default();
     let view = View {
         rows: &population.rows,
         containers: &exposed,
-        host: &Sample::default(),
+        host: Some(&host),
         facts: &HostFacts::default(),
         machine: &Machine::default(),
         engine_version: "28.0.0",
         labels: &population.labels,
         failed: false,
-        collectors: CollectorSet::defaults(),
+        families: FamilySet::ALL,
     };
     let own = Own::new()?.gather();
     let pool = Pool::default();
@@ -142,7 +143,7 @@ struct Member {
 impl Population {
     fn new(containers: usize) -> anyhow::Result<Self> {
         let hierarchy = Hierarchy::detect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(HOST))?;
-        let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
+        let (plan, rows) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, CollectorSet::defaults()));
         let mut labels = Labels::default();
         let mut numbers = Numbers(1);
         let members =

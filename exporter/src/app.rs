@@ -15,7 +15,7 @@ use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back, give_up_capabilities};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
-use crate::scrape::{Parts, Scraper, StartError};
+use crate::scrape::{Families, Parts, Scraper, StartError};
 use crate::serve::{BindError, Server, Settings, bind};
 
 /// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
@@ -104,7 +104,9 @@ async fn serve(config: Config, probes: Option<Probes>) -> anyhow::Result<()> {
     }
     // Last, so that nobody connects to a program that cannot start.
     let listeners = bind(&config.listen)?;
+    let families = Families::of(&config);
     let settings = Settings {
+        families,
         telemetry_path: config.telemetry_path,
         max_requests: config.max_requests,
         enabled: config.collectors,

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use docker_stats_exporter::discover::{Discovery, Hierarchy, NoEngine, Tree, find_all};
-use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, Own};
+use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, FamilySet, Own};
 use docker_stats_exporter::name::Names;
-use docker_stats_exporter::read::{HostFacts, Machine, Pass, Plan, Reader, Row, for_cgroups};
+use docker_stats_exporter::read::{HostFacts, HostFiles, Machine, Pass, Plan, Reader, Row, for_cgroups};
 use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
 use docker_stats_exporter::scrape::Format;
 
@@ -70,7 +70,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
     let mut pass = || {
         reader.apply(discovery.refresh(now, &NoEngine));
         assert!(reader.drop_ended().is_empty(), "a container has vanished");
-        reader.read(Pass { collectors, names: &names, deadline: None }, now);
+        reader.read(Pass::of_all(collectors, &names), now);
     };
     (0..WARM_UP).for_each(|_| pass());
     let read = allocation_counter::measure(pass).count_total;
@@ -92,17 +92,17 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
         })
         .collect();
     let mut facts = HostFacts::new(Some(procfs.clone()));
-    facts.refresh(&own);
+    facts.refresh(HostFiles::ALL, &own);
     let view = View {
         rows: &host.rows,
         containers: &exposed,
-        host: &reader.host().sample,
+        host: Some(&reader.host().sample),
         facts: &facts,
         machine: &Machine::read(&procfs, &own),
         engine_version: "",
         labels: reader.labels(),
         failed: false,
-        collectors,
+        families: FamilySet::of(FAMILIES, collectors),
     };
     let (families, pool) = (own.gather(), Pool::default());
     let rendered = |format, gzip| {
@@ -136,7 +136,7 @@ impl Host {
         let memory = Path::new("/dev/shm");
         let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let captured = Hierarchy::detect(&fixture.join("sys/fs/cgroup")).unwrap();
-        let (plan, _) = for_cgroups(&captured, &[], FAMILIES, CollectorSet::defaults());
+        let (plan, _) = for_cgroups(&captured, &[], FamilySet::of(FAMILIES, CollectorSet::defaults()));
         let template = Template::of(fixture, &captured);
         for number in 0..containers {
             template.copy(&plan, root.path(), number);
@@ -152,7 +152,7 @@ impl Host {
             copy_if_there(&fixture.join("proc").join(name), &root.path().join("proc").join(name));
         }
         let hierarchy = Hierarchy::detect(&root.path().join("sys/fs/cgroup")).unwrap();
-        let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
+        let (plan, rows) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, CollectorSet::defaults()));
         Self { root, hierarchy, plan, rows }
     }
 }

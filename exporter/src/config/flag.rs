@@ -8,7 +8,7 @@ use super::docker_url::Url;
 use super::error::{Error, Reason};
 use super::types::{Config, DockerEndpoint, EbpfMode, LogFormat, Schema, SourceMode};
 use crate::metrics::{Collector, CollectorSet};
-use crate::name::{ContainerFilter, LabelPolicy};
+use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 
 /// One flag, or one variable that has no flag.
 #[derive(Clone, Debug)]
@@ -132,6 +132,10 @@ pub(super) struct Partial {
     pub(super) labels: Option<Vec<String>>,
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
+    /// `--metrics.include`.
+    pub(super) include_metrics: Vec<String>,
+    /// `--metrics.exclude`.
+    pub(super) exclude_metrics: Vec<String>,
     pub(super) disable_defaults: bool,
     /// Collectors given by name, in the order of the command line.
     pub(super) collectors: Vec<(Collector, bool)>,
@@ -162,6 +166,7 @@ impl Partial {
             filter: ContainerFilter::default(),
             linger: Duration::ZERO,
             schema: Schema::Cadvisor,
+            metrics: MetricFilter::default(),
             collectors: CollectorSet::EMPTY,
             ebpf: EbpfMode::Auto,
             snapshot: EbpfMode::Auto,
@@ -178,6 +183,8 @@ impl Partial {
             labels: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            include_metrics: Vec::new(),
+            exclude_metrics: Vec::new(),
             disable_defaults: false,
             collectors: Vec::new(),
             print: None,

@@ -14,7 +14,7 @@ use super::types::{Command, Config, EbpfMode, ListenAddress};
 use super::values::borrowed;
 use super::{help, values};
 use crate::metrics::CollectorSet;
-use crate::name::{ContainerFilter, DEFAULT_LABELS, LabelPolicy};
+use crate::name::{ContainerFilter, DEFAULT_LABELS, LabelPolicy, MetricFilter};
 
 /// The environment: returns one variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -129,6 +129,10 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
     match ContainerFilter::new(&borrowed(&partial.include), &borrowed(&partial.exclude)) {
         Ok(filter) => config.filter = filter,
         Err(globs) => errors.extend(row("containers.include").map(|row| row.error(Reason::Glob(globs)))),
+    }
+    match MetricFilter::new(&borrowed(&partial.include_metrics), &borrowed(&partial.exclude_metrics)) {
+        Ok(filter) => config.metrics = filter,
+        Err(globs) => errors.extend(row("metrics.include").map(|row| row.error(Reason::Glob(globs)))),
     }
     if (config.snapshot, config.ebpf) == (EbpfMode::On, EbpfMode::Off) {
         let reason = Reason::RuledOut("--ebpf=off: snapshots are taken by eBPF");

@@ -262,6 +262,28 @@ const FIXED: &[Flag] = &[
         ..VALUE
     },
     Flag {
+        name: Cow::Borrowed("metrics.include"),
+        value: "GLOBS",
+        default: "all",
+        group: Group::Exposition,
+        help: "expose only metrics whose name matches; files that no remaining metric needs are not read; repeatable",
+        accepts: GLOBS,
+        repeatable: true,
+        apply: Apply::Text(|partial, text| extend(&mut partial.include_metrics, values::metric_globs(text))),
+        ..ROW
+    },
+    Flag {
+        name: Cow::Borrowed("metrics.exclude"),
+        value: "GLOBS",
+        default: "none",
+        group: Group::Exposition,
+        help: "leave out metrics whose name matches; repeatable",
+        accepts: GLOBS,
+        repeatable: true,
+        apply: Apply::Text(|partial, text| extend(&mut partial.exclude_metrics, values::metric_globs(text))),
+        ..ROW
+    },
+    Flag {
         name: Cow::Borrowed("log.level"),
         variables: &["LOG_LEVEL"],
         value: "LEVEL",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::metrics::CollectorSet;
-use crate::name::{ContainerFilter, LabelPolicy};
+use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Config {
     pub linger: Duration,
     /// Which metric names are exposed.
     pub schema: Schema,
+    /// Which metrics are exposed.
+    pub metrics: MetricFilter,
     /// Collectors that are switched on.
     pub collectors: CollectorSet,
     /// Whether eBPF programs are loaded.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::Reason;
 use super::types::ListenAddress;
-use crate::name::{ContainerFilter, GlobError, LabelPolicy};
+use crate::name::{ContainerFilter, GlobError, LabelPolicy, MetricFilter};
 
 /// Longer durations are typing errors, and overflow some clocks.
 const MAX_DURATION: Duration = Duration::from_hours(365 * 24);
@@ -127,6 +127,11 @@ pub(super) fn label_globs(text: &str) -> Result<Vec<String>, Reason> {
 /// Parses patterns of containers.
 pub(super) fn container_globs(text: &str) -> Result<Vec<String>, Reason> {
     globs(text, |globs| ContainerFilter::new(globs, &[]).map(drop))
+}
+
+/// Parses globs of metric names.
+pub(super) fn metric_globs(text: &str) -> Result<Vec<String>, Reason> {
+    globs(text, |globs| MetricFilter::new(globs, &[]).map(drop))
 }
 
 fn globs(text: &str, compile: impl Fn(&[&str]) -> Result<(), Vec<GlobError>>) -> Result<Vec<String>, Reason> {

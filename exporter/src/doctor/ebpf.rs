@@ -4,7 +4,7 @@ use super::report::{Line, Verdict};
 use crate::config::{Config, EbpfMode};
 use crate::discover::Hierarchy;
 use crate::ebpf::{Decision, Obstacle, Probes, Sizes};
-use crate::metrics::{FAMILIES, Own};
+use crate::metrics::{FAMILIES, FamilySet, Own};
 use crate::read::{can_copy, for_cgroups};
 
 const WHAT: &str = "eBPF";
@@ -38,7 +38,7 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
 /// Whether files need not be read one by one.
 fn check_snapshots(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) -> Line {
     const WHAT: &str = "snapshots";
-    let (plan, _) = for_cgroups(hierarchy, &[], FAMILIES, config.collectors);
+    let (plan, _) = for_cgroups(hierarchy, &[], FamilySet::of(FAMILIES, config.collectors));
     let taken = Own::new()
         .map_err(|error| Obstacle::new(error.to_string(), "please report it"))
         .and_then(|own| can_copy(&plan, hierarchy, probes, own));

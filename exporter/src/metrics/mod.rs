@@ -11,6 +11,7 @@ mod docker_stats;
 mod ebpf;
 mod escape;
 mod family;
+mod family_set;
 mod hugetlb;
 mod machine;
 mod markdown;
@@ -34,6 +35,7 @@ pub use collector::{Collector, CollectorSet};
 pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TrafficCount};
 pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
+pub use family_set::FamilySet;
 pub use markdown::markdown;
 pub use own::Own;
 pub use source::{

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use globset::{Candidate, GlobSet, GlobSetBuilder};
+use globset::{Candidate, GlobSet};
 
-use super::filter::{GlobError, compile};
+use super::filter::GlobError;
+use super::metric_filter::glob_set;
 
 /// Container labels that become metric labels unless `--containers.labels` says otherwise.
 pub const DEFAULT_LABELS: [&str; 8] = [
@@ -72,21 +73,7 @@ impl LabelPolicy {
     /// # Errors
     /// One per glob that is not valid.
     pub fn new(globs: &[&str]) -> Result<Self, Vec<GlobError>> {
-        let mut builder = GlobSetBuilder::new();
-        let mut errors = Vec::new();
-        for glob in globs {
-            match compile(glob) {
-                Ok(glob) => {
-                    builder.add(glob);
-                }
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let allowed = builder.build().map_err(|error| vec![GlobError::new(&globs.join(","), &error)])?;
-        Ok(Self { allowed })
+        Ok(Self { allowed: glob_set(globs)? })
     }
 
     /// The metric labels of a container whose labels these are, sorted by name.

@@ -11,7 +11,7 @@ use super::files::open_files::{FileState, Outcome, reason};
 use super::reader::Reader;
 use super::sample::parse::parse;
 use super::timing::{PathsTaken, STAGGER_GROUPS, Timing, stagger_group, staggered};
-use crate::metrics::{Collector, CollectorSet};
+use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::name::Names;
 
 /// How often limits are read where nothing tells of a change. They cost as much as all counters of a container.
@@ -58,7 +58,7 @@ impl Reader {
     pub(super) fn read_files(
         &mut self,
         container: &mut Container,
-        wanted: CollectorSet,
+        wanted: FamilySet,
         timing: &mut Timing,
     ) -> PathsTaken {
         let mut taken = PathsTaken::default();
@@ -66,7 +66,7 @@ impl Reader {
         let mut since = CollectorSet::EMPTY;
         let mut states = std::mem::take(&mut container.files);
         for (index, file) in self.plan.files.iter().enumerate() {
-            if file.collectors.intersection(wanted).is_empty() {
+            if !file.families.intersects(&wanted) {
                 continue;
             }
             if container.id.is_some() && self.idle_alternatives.get(index).copied().unwrap_or(false) {

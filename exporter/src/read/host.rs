@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::machine_id::machine_labels;
-use crate::metrics::{HostFact, Own};
+use crate::metrics::{HostFact, MachineFact, Own};
 use crate::read::files::format::psi;
 use crate::read::files::open_files::reason;
 use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors, unescape};
@@ -72,6 +72,38 @@ fn pretty_name(release: &str) -> String {
     value.unwrap_or_default().trim_matches('"').to_owned()
 }
 
+/// Which files of procfs are wanted of the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostFiles {
+    stat: bool,
+    meminfo: bool,
+}
+
+impl HostFiles {
+    /// All of them.
+    pub const ALL: Self = Self { stat: true, meminfo: true };
+
+    /// Returns these files and the one of a fact.
+    #[must_use]
+    pub fn with(mut self, fact: HostFact) -> Self {
+        match fact {
+            HostFact::CpuBusy | HostFact::CpuUser | HostFact::CpuSystem => self.stat = true,
+            HostFact::MemoryUsed | HostFact::MemoryWorkingSet | HostFact::SwapUsed | HostFact::Meminfo(_) => {
+                self.meminfo = true;
+            }
+            HostFact::None | HostFact::Cgroup | HostFact::Pressure(..) | HostFact::Interface(_) => {}
+        }
+        self
+    }
+
+    /// Returns these files and the one of a fact of the machine.
+    #[must_use]
+    pub fn with_machine(mut self, fact: MachineFact) -> Self {
+        self.meminfo |= matches!(fact, MachineFact::Memory | MachineFact::Swap);
+        self
+    }
+}
+
 /// Facts of the host as a whole, from `/proc`.
 #[derive(Debug, Default)]
 pub struct HostFacts {
@@ -128,12 +160,17 @@ impl HostFacts {
         Self { procfs, ..Self::default() }
     }
 
-    /// Reads `stat` and `meminfo`. What cannot be read or understood is counted.
-    pub fn refresh(&mut self, own: &Own) {
+    /// Reads those of `stat` and `meminfo` that are wanted. What cannot be read or understood is counted.
+    pub fn refresh(&mut self, files: HostFiles, own: &Own) {
         let Some(procfs) = &self.procfs else { return };
-        let (ticks, malformed) = cpu_ticks(&read(procfs, "stat", own));
-        count_malformed("stat", malformed, own);
-        self.cpu.update(ticks);
+        if files.stat {
+            let (ticks, malformed) = cpu_ticks(&read(procfs, "stat", own));
+            count_malformed("stat", malformed, own);
+            self.cpu.update(ticks);
+        }
+        if !files.meminfo {
+            return;
+        }
         self.memory.clear();
         let Self { memory, .. } = self;
         let malformed = meminfo(&read(procfs, "meminfo", own), |key, bytes| {
@@ -259,12 +296,12 @@ impl std::fmt::Display for HiddenProcesses {
 
 #[cfg(test)]
 mod tests {
-    use super::{HiddenProcesses, HostFacts, Machine, pretty_name};
+    use super::{HiddenProcesses, HostFacts, HostFiles, Machine, pretty_name};
     use crate::metrics::{HostFact, Own};
 
     fn facts(procfs: &std::path::Path) -> (HostFacts, Own) {
         let (mut facts, own) = (HostFacts::new(Some(procfs.to_owned())), Own::new().unwrap());
-        facts.refresh(&own);
+        facts.refresh(HostFiles::ALL, &own);
         (facts, own)
     }
 
@@ -305,7 +342,7 @@ mod tests {
         let (mut facts, own) = facts(procfs.path());
         let mut read = |stat: &str| {
             std::fs::write(procfs.path().join("stat"), stat).unwrap();
-            facts.refresh(&own);
+            facts.refresh(HostFiles::ALL, &own);
             [HostFact::CpuBusy, HostFact::CpuUser, HostFact::CpuSystem]
                 .map(|fact| facts.get(fact).map(|(ticks, _)| ticks))
         };

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::discover::{Added, Changes, ContainerId, Hierarchy};
+use crate::discover::{Added, Changes, ContainerId, Hierarchy, IdFilter};
 use crate::ebpf::{BlockUse, Probes};
-use crate::metrics::{Collector, CollectorSet, Own};
+use crate::metrics::{Collector, CollectorSet, FamilySet, Own};
 use crate::name::Names;
 use crate::read::container::Container;
 use crate::read::disk::measure::Measure;
@@ -62,10 +62,32 @@ pub struct Reader {
 pub struct Pass<'a> {
     /// The collectors to read.
     pub collectors: CollectorSet,
+    /// The families that are wanted; what none of them needs is not read.
+    pub families: FamilySet,
+    /// The containers that are wanted; the others are not read and keep their values.
+    pub ids: &'a IdFilter,
     /// What the engine says of the containers.
     pub names: &'a Names,
     /// When to stop reading containers.
     pub deadline: Option<Instant>,
+}
+
+impl<'a> Pass<'a> {
+    /// Everything that these collectors give of every container, however long it takes.
+    #[must_use]
+    pub fn of_all(collectors: CollectorSet, names: &'a Names) -> Self {
+        Self { collectors, families: FamilySet::of_collectors(collectors), ids: IdFilter::all(), names, deadline: None }
+    }
+
+    /// Whether anything is wanted of a container.
+    pub(super) fn wants(&self, container: &Container) -> bool {
+        self.ids.has(container.id, &container.path)
+    }
+
+    /// Whether so few of so many containers are wanted that what is read of all of them at once costs more than it saves.
+    pub(super) fn is_narrow(&self, containers: usize) -> bool {
+        self.ids.count().is_some_and(|count| count <= containers / 8)
+    }
 }
 
 /// How far a pass has come.
@@ -196,10 +218,14 @@ impl Reader {
         if self.labels.trim() {
             self.devices.forget();
         }
-        self.namespaces.begin(&self.procfs, self.live, self.containers.len());
+        let wants_network = pass.collectors.has(Collector::Network) || pass.collectors.has(Collector::Tcp);
+        self.namespaces.begin(wants_network.then_some(&*self.procfs), self.live, self.containers.len());
+        self.namespaces.is_partial = !pass.ids.is_all();
         self.measure.begin();
         self.read_ebpf_maps(pass, now, &mut timing);
-        self.begin_devices();
+        if pass.families.intersects(&self.plan.needs.devices) {
+            self.begin_devices();
+        }
         let mut containers = std::mem::take(&mut self.containers);
         self.copy_counters(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
@@ -213,7 +239,9 @@ impl Reader {
         let Progress { now, next, disks, sockets, timing } = progress;
         timing.resume();
         while *next < containers.len() && pass.deadline.is_none_or(|deadline| timing.last() < deadline) {
-            self.read_container(&mut containers, *next, pass, *now, timing);
+            if containers.get(*next).is_some_and(|container| pass.wants(container)) {
+                self.read_container(&mut containers, *next, pass, *now, timing);
+            }
             *next += 1;
         }
         self.containers = containers;
@@ -247,6 +275,10 @@ impl Reader {
     /// Ends a pass, whether or not all containers are read, with the host's own values.
     pub fn finish(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         let mut timing = self.interim(progress, pass);
+        if !pass.ids.is_all() {
+            // Of a namespace that several share nobody can say who was in it first.
+            self.namespaces.unsettle();
+        }
         self.end_sockets(&progress.sockets, pass);
         if pass.collectors.has(Collector::Network) {
             self.links.end();
@@ -258,7 +290,9 @@ impl Reader {
             self.report_hidden_processes(&mut timing);
         }
         self.read_paths.publish(&self.own);
-        self.read_host(pass, no_host_pidns, progress.now, &mut timing);
+        if pass.ids.has_host() {
+            self.read_host(pass, no_host_pidns, progress.now, &mut timing);
+        }
         timing
     }
 
@@ -273,13 +307,16 @@ impl Reader {
         let Some(container) = containers.get_mut(index) else { return };
         container.sample.clear();
         let tasks = self.kernel_copy.as_mut().and_then(|copy| copy.refresh_container(container));
-        self.refresh_limits(container, pass.names, now);
-        let taken = self.read_files(container, pass.collectors, timing);
+        if pass.families.intersects(&self.plan.needs.limits) {
+            self.refresh_limits(container, pass.names, now);
+        }
+        let taken = self.read_files(container, pass.families, timing);
         self.read_paths.count(taken);
         self.fill_ebpf_values(index, container, timing);
         let wants = |collector| pass.collectors.has(collector);
-        let by_process = [Collector::Pids, Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
-        if container.alive && by_process.into_iter().any(wants) {
+        let by_process = [Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
+        let lists = pass.families.intersects(&self.plan.needs.processes) || by_process.into_iter().any(wants);
+        if container.alive && lists {
             self.list_processes(container, pass, tasks, now);
             timing.attribute_time_to(Collector::Pids);
             if wants(Collector::Network) || wants(Collector::Tcp) {
@@ -314,8 +351,10 @@ impl Reader {
     fn read_host(&mut self, pass: Pass<'_>, no_host_pidns: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
-        self.idle_alternatives.clear();
-        self.read_files(&mut host, pass.collectors, timing);
+        for (idle, file) in self.idle_alternatives.iter_mut().zip(&self.plan.files) {
+            *idle &= !file.families.intersects(&pass.families);
+        }
+        self.read_files(&mut host, pass.families, timing);
         if pass.collectors.has(Collector::Network) && !no_host_pidns {
             self.read_host_network(&mut host, now);
             timing.attribute_time_to(Collector::Network);

@@ -21,7 +21,7 @@ use number::{decimal, integer, signed};
 use output::Output;
 pub use output::Pool;
 
-use crate::metrics::{CollectorSet, Dimension, EngineFact, HostFact, Kind, MachineFact, Zero, escape_label};
+use crate::metrics::{Dimension, EngineFact, FamilySet, HostFact, Kind, MachineFact, Zero, escape_label};
 use crate::name::{HealthStatus, Meta};
 use crate::read::{HostFacts, Labels, Limits, Machine, Row, Sample, Value};
 
@@ -58,8 +58,8 @@ pub struct View<'a> {
     pub rows: &'a [Row],
     /// The containers.
     pub containers: &'a [Exposed<'a>],
-    /// The host's values by the root cgroup.
-    pub host: &'a Sample,
+    /// The host's values by the root cgroup; none where the host is not asked for.
+    pub host: Option<&'a Sample>,
     /// The host's values by `/proc`.
     pub facts: &'a HostFacts,
     /// The machine's facts.
@@ -70,8 +70,8 @@ pub struct View<'a> {
     pub labels: &'a Labels,
     /// Whether a collector could not read all it wanted.
     pub failed: bool,
-    /// The collectors that were asked for.
-    pub collectors: CollectorSet,
+    /// The families that were asked for.
+    pub families: FamilySet,
 }
 
 /// Renders one exposition.
@@ -85,7 +85,7 @@ pub fn render(
 ) -> Bytes {
     let mut output = Output::new(format, gzip, pool);
     let mut last = "";
-    let wanted = view.rows.iter().filter(|row| view.collectors.has(row.family.collector));
+    let wanted = view.rows.iter().filter(|row| view.families.has(row.number));
     for row in wanted {
         // Two families may share a name: the first one that has a sample is the one that is described.
         if row.family.name != last || output.family.is_some() {
@@ -241,11 +241,11 @@ const HOST_LABELS: &str = r#"id="/",image="",name="""#;
 
 /// The host's own sample: by the root cgroup's files, else by `/proc`.
 fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
-    if row.series.host == HostFact::None || row.family.kind == Kind::Untyped {
+    let Some(host) = view.host.filter(|_| row.series.host != HostFact::None && row.family.kind != Kind::Untyped) else {
         return;
-    }
+    };
     let before = out.samples;
-    write_value(view, row, &row.value, view.host, None, Set::fixed(HOST_LABELS), out);
+    write_value(view, row, &row.value, host, None, Set::fixed(HOST_LABELS), out);
     if out.samples > before {
         return;
     }

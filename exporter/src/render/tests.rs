@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Exposed, Format, LabelSets, Pool, View, render};
 use crate::discover::ContainerId;
-use crate::metrics::{CollectorSet, FAMILIES};
+use crate::metrics::{CollectorSet, FAMILIES, FamilySet};
 use crate::name::{Health, HealthStatus, Meta, Moment, State};
 use crate::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api};
 
@@ -21,7 +21,7 @@ fn meta(change: impl FnOnce(&mut Meta)) -> Arc<Meta> {
 }
 
 fn plan() -> (Plan, Vec<Row>) {
-    for_api(FAMILIES, CollectorSet::defaults())
+    for_api(FamilySet::of(FAMILIES, CollectorSet::defaults()))
 }
 
 fn slot(plan: &Plan, pointer: &str) -> u16 {
@@ -40,16 +40,17 @@ fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format:
         oom_kills: Some(0),
         last_seen_ms: Some(1_500),
     }];
+    let host = Sample::default();
     let view = View {
         rows,
         containers: &exposed,
-        host: &Sample::default(),
+        host: Some(&host),
         facts: &HostFacts::default(),
         machine: &Machine::default(),
         engine_version: "",
         labels: &Labels::default(),
         failed: false,
-        collectors: CollectorSet::defaults(),
+        families: FamilySet::ALL,
     };
     let plain = render(&view, &[], format, false, &Pool::default());
     let zipped = render(&view, &[], format, true, &Pool::default());

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::roster::Live;
 use crate::discover::ContainerId;
 use crate::docker::{Stats, Sweeping};
-use crate::metrics::{Collector, CollectorSet, Dimension, Family, Own};
+use crate::metrics::{Collector, CollectorSet, Dimension, FamilySet, Own};
 use crate::name::{Meta, NetworkMode};
 use crate::read::{Labels, Limits, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
@@ -51,15 +51,8 @@ struct Reading {
 }
 
 impl Api {
-    pub(super) fn new(
-        stats: Stats,
-        runtime: Handle,
-        procfs: Option<&Path>,
-        families: &[&'static [Family]],
-        collectors: CollectorSet,
-        own: Own,
-    ) -> Self {
-        let (plan, rows) = for_api(families, collectors);
+    pub(super) fn new(stats: Stats, runtime: Handle, procfs: Option<&Path>, families: FamilySet, own: Own) -> Self {
+        let (plan, rows) = for_api(families);
         Self {
             stats,
             runtime,
@@ -89,9 +82,29 @@ impl Api {
         if let Some(procfs) = &self.procfs {
             fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
         }
-        let before = self.containers.drain(..).map(|reading| (reading.id, reading.sample)).collect();
+        let asked = self.asked(&running, pass);
+        // Those that nobody asks for keep their values.
+        let (kept, before) = self
+            .containers
+            .drain(..)
+            .partition::<Vec<_>, _>(|reading| running.contains(&reading.id) && !asked.contains(&reading.id));
+        self.containers = kept;
+        let before = before.into_iter().map(|reading| (reading.id, reading.sample)).collect();
         let deadline = pass.deadline.unwrap_or(now + DEFAULT_TIMEOUT);
-        Progress { sweeping: self.stats.begin(running.clone(), deadline), running, before, start: now, deadline }
+        Progress { sweeping: self.stats.begin(asked, deadline), running, before, start: now, deadline }
+    }
+
+    /// Those of the running containers that a pass asks for.
+    fn asked(&self, running: &[ContainerId], pass: Pass<'_>) -> Vec<ContainerId> {
+        if pass.ids.is_all() {
+            return running.to_vec();
+        }
+        let systemd = self.stats.uses_systemd();
+        let is_asked = |id: &ContainerId| {
+            let path = pass.names.containers.get(id).map(|meta| cgroup_path(meta, systemd));
+            pass.ids.has(Some(*id), path.as_deref().unwrap_or_default())
+        };
+        running.iter().copied().filter(is_asked).collect()
     }
 
     /// Takes in what the engine answers until `pass.deadline`. Returns whether it has answered all.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::roster::Live;
 use crate::discover::{ContainerId, Discovery, Engine, Error, Hierarchy, NoEngine, Told, find_all};
 use crate::ebpf::{Obstacle, Probes};
-use crate::metrics::{CollectorSet, Controller, Family, Own};
+use crate::metrics::{Controller, FamilySet, Own};
 use crate::name::{MAX_CONTAINERS, Names};
 use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
 
@@ -24,8 +24,7 @@ pub(super) struct Cgroups {
 pub(super) struct Setup {
     pub(super) root: PathBuf,
     pub(super) procfs: PathBuf,
-    pub(super) families: Vec<&'static [Family]>,
-    pub(super) collectors: CollectorSet,
+    pub(super) families: FamilySet,
     pub(super) own: Own,
 }
 
@@ -36,7 +35,7 @@ impl Cgroups {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let live = hierarchy.is_live();
         let page_sizes = page_sizes(&hierarchy);
-        let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, &setup.families, setup.collectors);
+        let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, setup.families);
         let reader =
             Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes).with_kernel_copy(copy);
         let searched = reader.hierarchy().searched();

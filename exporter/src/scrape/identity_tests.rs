@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::cgroups::Known;
 use super::roster::{Live, Roster};
-use crate::discover::{Added, ContainerId, Discovery, Tree, Version, WALK_INTERVAL};
+use crate::discover::{Added, ContainerId, Discovery, IdFilter, Tree, Version, WALK_INTERVAL};
 use crate::name::{ContainerFilter, Directory, Meta, Moment, State};
 use crate::read::{Limits, Sample};
 
@@ -316,7 +316,7 @@ impl World {
             oom_kills: None,
         });
         self.roster.update(live.clone(), &names, Moment::now(), true);
-        let exposed = self.roster.exposed(live, &names);
+        let exposed = self.roster.exposed(live, &names, IdFilter::all());
         let rows = exposed.iter().map(|one| {
             let (path, name) = one.sets.id_and_name();
             (path, name, one.sample.is_some())

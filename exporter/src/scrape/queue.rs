@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::request::{Error, Request};
-use crate::metrics::CollectorSet;
+use super::selection::Selection;
 
 /// One scrape that waits for its answer.
 #[derive(Debug)]
@@ -51,18 +51,21 @@ impl Queue {
         self.waiting.retain(|job| !job.answer.is_closed());
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     /// The requests that wait.
     pub(super) fn requests(&self) -> impl Iterator<Item = &Request> {
         self.waiting.iter().map(|job| &job.request)
     }
 
-    /// The collectors that anybody asks for.
-    pub(super) fn collectors(&self) -> CollectorSet {
-        self.requests().fold(CollectorSet::EMPTY, |all, request| all.union(request.collectors))
+    /// What anybody asks for; none where nobody waits.
+    pub(super) fn selection(&self) -> Option<Selection> {
+        let mut requests = self.requests();
+        let first = requests.next()?.selection.clone();
+        Some(requests.fold(
+            first,
+            |all, request| {
+                if request.selection.is_part_of(&all) { all } else { all.union(&request.selection) }
+            },
+        ))
     }
 
     /// When the last of them will not wait any more; none where one of them always will.
@@ -104,14 +107,14 @@ mod tests {
 
     use super::{Job, Queue};
     use crate::metrics::CollectorSet;
-    use crate::scrape::{Format, Request};
+    use crate::scrape::{Format, Request, Selection};
 
     fn queue(deadlines: &[Option<Instant>]) -> (Queue, Vec<oneshot::Receiver<Result<bytes::Bytes, super::Error>>>) {
         let (sender, receiver) = mpsc::channel(16);
         let waiting = deadlines.iter().map(|deadline| {
             let (answer, answered) = oneshot::channel();
-            let (collectors, format) = (CollectorSet::EMPTY, Format::Text);
-            let request = Request { collectors, format, gzip: false, deadline: *deadline };
+            let (selection, format) = (Selection::of_collectors(CollectorSet::EMPTY), Format::Text);
+            let request = Request { selection, format, gzip: false, deadline: *deadline };
             sender.try_send(Job { request, answer }).unwrap();
             answered
         });

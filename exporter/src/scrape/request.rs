@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::metrics::CollectorSet;
+use super::selection::Selection;
 use crate::render::Format;
 
 /// One scrape, as negotiated by HTTP.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
-    /// Collectors to run: those switched on, narrowed by `collect[]` and `exclude[]`.
-    pub collectors: CollectorSet,
+    /// What is asked for.
+    pub selection: Selection,
     /// Exposition format.
     pub format: Format,
     /// Whether the body is to be compressed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::api::cgroup_path;
 use super::names::NameOwners;
 use super::oom::OomKills;
-use crate::discover::ContainerId;
+use crate::discover::{ContainerId, IdFilter};
 use crate::docker::Seen;
 use crate::name::{ContainerFilter, Meta, Moment, Names, State};
 use crate::read::{Limits, Sample};
@@ -188,9 +188,14 @@ impl Roster {
     }
 
     /// Everything to be exposed: running containers in the order given, then the others by path.
-    pub(super) fn exposed<'a>(&'a self, live: impl Iterator<Item = Live<'a>>, names: &'a Names) -> Vec<Exposed<'a>> {
-        let mut exposed: Vec<Exposed<'a>> = Vec::with_capacity(self.entries.len());
-        exposed.extend(live.filter_map(|container| {
+    pub(super) fn exposed<'a>(
+        &'a self,
+        live: impl Iterator<Item = Live<'a>>,
+        names: &'a Names,
+        ids: &IdFilter,
+    ) -> Vec<Exposed<'a>> {
+        let mut exposed: Vec<Exposed<'a>> = Vec::with_capacity(ids.count().unwrap_or(self.entries.len()));
+        exposed.extend(live.filter(|container| ids.has(Some(container.id), container.path)).filter_map(|container| {
             let entry = self.entries.get(&container.id)?;
             let one = self.expose(container.id, entry, names)?;
             Some(Exposed { sample: Some(container.sample), limits: Some(container.limits), ..one })
@@ -198,7 +203,7 @@ impl Roster {
         // Those that the engine knows and that are not shown are held for their counts alone.
         let is_shown = |id, entry: &Entry| entry.shown == self.pass || !names.containers.contains_key(id);
         let others = self.entries.iter().filter(|(id, entry)| entry.ran != self.pass && is_shown(*id, entry));
-        let mut others: Vec<_> = others.collect();
+        let mut others: Vec<_> = others.filter(|(id, entry)| ids.has(Some(**id), &entry.path)).collect();
         others.sort_unstable_by(|(_, one), (_, other)| one.path.cmp(&other.path));
         exposed.extend(others.into_iter().filter_map(|(id, entry)| self.expose(*id, entry, names)));
         exposed

@@ -17,6 +17,7 @@ use super::cgroups::{Cgroups, Setup};
 use super::queue::{Job, Queue};
 use super::request::{Error, Request, Scrape};
 use super::roster::Roster;
+use super::selection::Families;
 use super::source::Source;
 use super::standby::{Findings, Standby};
 use super::unread::{Overhead, Unread};
@@ -25,7 +26,7 @@ use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
 use crate::ebpf::{Obstacle, Probes};
-use crate::metrics::{DOCKER_STATS_FAMILIES, FAMILIES, Family, Own};
+use crate::metrics::Own;
 use crate::name::{ContainerFilter, Directory};
 use crate::read::{HostFacts, Machine};
 use crate::render::Pool;
@@ -101,6 +102,7 @@ impl Scraper {
             facts: HostFacts::new(procfs),
             own: parts.own,
             min_interval: config.min_interval,
+            metrics: config.metrics.clone(),
             pool: Pool::default(),
             last: None,
             trimmed_for: 0,
@@ -139,12 +141,11 @@ async fn announce(is_ready: Arc<AtomicBool>, directory: Arc<Directory>) {
 type Choice = (Source, Findings, Option<Setup>);
 
 fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<Choice, StartError> {
-    let families = families(config.schema);
+    let families = Families::of(config).named;
     let setup = Setup {
         root: config.cgroup_root.clone(),
         procfs: config.procfs_root.clone(),
-        families: families.clone(),
-        collectors: config.collectors,
+        families,
         own: parts.own.clone(),
     };
     let why = match config.source {
@@ -167,7 +168,7 @@ fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<Choice
     }
     let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
     let procfs = is_local(&config.docker).then_some(config.procfs_root.as_path());
-    let api = Api::new(stats, runtime.clone(), procfs, &families, config.collectors, parts.own.clone());
+    let api = Api::new(stats, runtime.clone(), procfs, families, parts.own.clone());
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
     let standby = (config.source == SourceMode::Auto && is_local(&config.docker)).then_some(setup);
     Ok((Source::Api(Box::new(api)), found, standby))
@@ -198,14 +199,6 @@ fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartE
     Ok((Source::Cgroups(Box::new(cgroups)), found, None))
 }
 
-fn families(schema: Schema) -> Vec<&'static [Family]> {
-    match schema {
-        Schema::Cadvisor => FAMILIES.to_vec(),
-        Schema::DockerStats => DOCKER_STATS_FAMILIES.to_vec(),
-        Schema::Both => FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().collect(),
-    }
-}
-
 impl Scrape for Scraper {
     fn unread(&self, request: &Request) -> Option<Result<Bytes, Error>> {
         (!self.overhead.allows(request, Instant::now())).then(|| self.unread.body(request))
@@ -213,13 +206,14 @@ impl Scrape for Scraper {
 
     async fn scrape(&self, request: Request) -> Result<Bytes, Error> {
         let (answer, answered) = oneshot::channel();
+        let late = request.clone();
         let answer = async {
             self.jobs.send(Job { request, answer }).await.map_err(|_closed| Error::ShuttingDown)?;
             answered.await.unwrap_or(Err(Error::Panicked))
         };
-        match request.deadline.map(last_moment) {
+        match late.deadline.map(last_moment) {
             None => answer.await,
-            Some(last) => timeout_at(last.into(), answer).await.unwrap_or_else(|_late| self.unread.body(&request)),
+            Some(last) => timeout_at(last.into(), answer).await.unwrap_or_else(|_late| self.unread.body(&late)),
         }
     }
 

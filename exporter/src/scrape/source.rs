@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::api::{self, Api};
 use super::cgroups::Cgroups;
 use super::roster::Roster;
+use crate::discover::IdFilter;
 use crate::metrics::CollectorSet;
 use crate::name::{Directory, Moment, Names};
 use crate::read::{self, Labels, Pass, Row, Sample, Timing};
@@ -74,10 +75,10 @@ impl Source {
     }
 
     /// Everything to be exposed.
-    pub(super) fn exposed<'a>(&'a self, roster: &'a Roster, names: &'a Names) -> Vec<Exposed<'a>> {
+    pub(super) fn exposed<'a>(&'a self, roster: &'a Roster, names: &'a Names, ids: &IdFilter) -> Vec<Exposed<'a>> {
         match self {
-            Self::Cgroups(cgroups) => roster.exposed(cgroups.live(), names),
-            Self::Api(api) => roster.exposed(api.live(), names),
+            Self::Cgroups(cgroups) => roster.exposed(cgroups.live(), names, ids),
+            Self::Api(api) => roster.exposed(api.live(), names, ids),
         }
     }
 

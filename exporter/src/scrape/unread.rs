@@ -62,8 +62,9 @@ pub(super) struct Unread {
 
 impl Unread {
     pub(super) fn body(&self, request: &Request) -> Result<Bytes, Error> {
-        let own = Own::of_nothing_read(request.collectors.intersection(self.collectors));
-        let own = own.map_err(|_invalid| Error::Panicked)?;
+        let own = Own::of_nothing_read(request.selection.collectors.intersection(self.collectors));
+        let mut own = own.map_err(|_invalid| Error::Panicked)?;
+        own.retain(|family| request.selection.has_own(family.name()));
         Ok(render_own(&own, request.format, request.gzip, &self.pool))
     }
 }
@@ -75,11 +76,11 @@ mod tests {
     use super::{BELIEVED, Overhead, Unread};
     use crate::metrics::{Collector, CollectorSet};
     use crate::render::Pool;
-    use crate::scrape::{Format, Request};
+    use crate::scrape::{Format, Request, Selection};
 
     fn request(deadline: Option<Instant>) -> Request {
         let collectors = CollectorSet::EMPTY.with(Collector::Cpu).with(Collector::Tcp);
-        Request { collectors, format: Format::Text, gzip: false, deadline }
+        Request { selection: Selection::of_collectors(collectors), format: Format::Text, gzip: false, deadline }
     }
 
     #[test]

@@ -17,14 +17,15 @@ use tracing::{debug, error};
 use super::queue::{Job, Queue};
 use super::request::{Error, Request};
 use super::roster::Roster;
+use super::selection::Selection;
 use super::source::Source;
 use super::standby::Standby;
 use super::unread::{Overhead, Unread};
 use crate::docker::Engine;
 use crate::ebpf::give_memory_back;
 use crate::metrics::{Collector, CollectorSet, Own};
-use crate::name::{Directory, Moment, Names};
-use crate::read::{HostFacts, Machine, Pass, Timing};
+use crate::name::{Directory, MetricFilter, Moment, Names};
+use crate::read::{HostFacts, HostFiles, Machine, Pass, Timing, Value};
 use crate::render::{Pool, View, render};
 
 /// How long a pass goes on before it looks for scrapes that have come, gone, or run out of time.
@@ -45,6 +46,8 @@ pub(super) struct Worker {
     pub(super) machine: Machine,
     pub(super) facts: HostFacts,
     pub(super) min_interval: Duration,
+    /// Which of our own metrics are exposed.
+    pub(super) metrics: MetricFilter,
     pub(super) pool: Pool,
     pub(super) overhead: Overhead,
     pub(super) unread: Arc<Unread>,
@@ -59,7 +62,7 @@ pub(super) struct Worker {
 #[derive(Debug)]
 pub(super) struct Collection {
     at: Instant,
-    collectors: CollectorSet,
+    selection: Selection,
     names: Arc<Names>,
     timing: Timing,
     /// When the pass was ended early; none where everything was read.
@@ -69,7 +72,7 @@ pub(super) struct Collection {
 impl Collection {
     /// Whether it has all that a scrape asks for, and all that could be read in its time.
     fn answers(&self, request: &Request) -> bool {
-        is_part_of(request.collectors, self.collectors) && !has_time_after(self.cut, request)
+        request.selection.is_part_of(&self.selection) && !has_time_after(self.cut, request)
     }
 }
 
@@ -110,20 +113,18 @@ impl Worker {
     fn serve(&mut self, queue: &mut Queue) {
         queue.refresh();
         let last = self.last.as_ref().filter(|last| last.at.elapsed() < self.min_interval);
-        let mut collectors = last.map_or(CollectorSet::EMPTY, |last| last.collectors);
+        let recent = last.map(|last| last.selection.clone());
         if let Some(last) = last {
             let answered = queue.take(|request| last.answers(request));
             self.answer_some(queue, answered);
         }
         let (now, overhead) = (Instant::now(), &self.overhead);
         self.answer_unread(queue.take(|request| !overhead.allows(request, now)));
-        if queue.is_empty() {
-            return;
-        }
+        let Some(waiting) = queue.selection() else { return };
         // Within the interval what was read before is read again: else two scrapes that ask for different collectors in
         // turn would have a pass each.
-        collectors = collectors.union(queue.collectors());
-        self.collect(queue, collectors);
+        let selection = recent.map_or(waiting.clone(), |recent| recent.union(&waiting));
+        self.collect(queue, &selection);
         queue.refresh();
         if let Some(last) = &self.last {
             let answered = queue.take(|request| last.answers(request));
@@ -131,12 +132,14 @@ impl Worker {
         }
     }
 
-    fn collect(&mut self, queue: &mut Queue, collectors: CollectorSet) {
+    fn collect(&mut self, queue: &mut Queue, selection: &Selection) {
         let at = Instant::now();
         self.reconsider_source();
         self.directory.scraped(at);
         let names = self.directory.names();
-        let mut pass = Pass { collectors, names: &names, deadline: queue.last_deadline() };
+        let Selection { collectors, families, ids, .. } = selection;
+        let mut pass =
+            Pass { collectors: *collectors, families: *families, ids, names: &names, deadline: queue.last_deadline() };
         let mut progress = self.source.begin(pass, &self.directory, at);
         self.overhead.record(at.elapsed(), at);
         let (mut cut, mut answers) = (None, ANSWERS_DURING_A_PASS);
@@ -149,7 +152,7 @@ impl Worker {
             queue.refresh();
             let now = Instant::now();
             let waits =
-                |request: &Request| is_part_of(request.collectors, collectors) && has_time_after(Some(now), request);
+                |request: &Request| request.selection.is_part_of(selection) && has_time_after(Some(now), request);
             if !queue.requests().any(waits) {
                 cut = Some(now);
                 break;
@@ -157,8 +160,14 @@ impl Worker {
             let due = queue.take(|request| !has_time_after(Some(now), request));
             if !due.is_empty() {
                 let timing = self.source.interim(&progress, pass);
-                self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut: Some(now) });
-                let (due, others) = due.into_iter().partition(|job| is_part_of(job.request.collectors, collectors));
+                self.keep(Collection {
+                    at,
+                    selection: selection.clone(),
+                    names: Arc::clone(&names),
+                    timing,
+                    cut: Some(now),
+                });
+                let (due, others) = due.into_iter().partition(|job| job.request.selection.is_part_of(selection));
                 let left = self.answer(due, &mut answers);
                 self.answer_unread(left);
                 self.answer_unread(others);
@@ -166,7 +175,13 @@ impl Worker {
         }
         let (timing, late) = self.source.finish(progress, pass);
         debug!(containers = self.source.live_count(), took = ?at.elapsed(), "collected");
-        self.keep(Collection { at, collectors, names: Arc::clone(&names), timing, cut: cut.or(late) });
+        self.keep(Collection {
+            at,
+            selection: selection.clone(),
+            names: Arc::clone(&names),
+            timing,
+            cut: cut.or(late),
+        });
     }
 
     /// Changes from the API to kernel files where these show containers now.
@@ -186,10 +201,21 @@ impl Worker {
         self.engine.doubts().raise(self.roster.doubts());
         collection.timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
-        self.facts.refresh(&self.own);
+        self.facts.refresh(self.host_files(&collection.selection), &self.own);
         collection.timing.add(Collector::Machine, machine_from.elapsed());
         self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
         self.last = Some(collection);
+    }
+
+    /// The files of procfs that tell of the host what is asked for.
+    fn host_files(&self, selection: &Selection) -> HostFiles {
+        let wanted = self.source.rows().iter().filter(|row| selection.families.has(row.number));
+        let has_host = selection.ids.has_host();
+        wanted.fold(HostFiles::default(), |files, row| match row.value {
+            Value::Machine(fact) => files.with_machine(fact),
+            _ if has_host => files.with(row.series.host),
+            _ => files,
+        })
     }
 
     /// Renders once for each different request, a bounded number of them; the others wait for the next pass.
@@ -200,19 +226,19 @@ impl Worker {
     /// Answers by the last collection, until there are so many different answers. Those who ask for all of it come first: a
     /// crowd that asks for parts of it, each for another one, does not hold them up. Returns those that are left.
     fn answer(&self, mut jobs: Vec<Job>, answers: &mut usize) -> Vec<Job> {
-        let all = self.last.as_ref().map(|last| last.collectors);
-        jobs.sort_by_key(|job| Some(job.request.collectors) != all);
+        let all = self.last.as_ref().map(|last| last.selection.clone());
+        jobs.sort_by_key(|job| all.as_ref().is_none_or(|all| !all.is_part_of(&job.request.selection)));
         while *answers > 0
-            && let Some(request) = jobs.first().map(|first| first.request)
+            && let Some(request) = jobs.first().map(|first| first.request.clone())
         {
             *answers -= 1;
             let same = |job: &Job| {
-                let other = job.request;
-                (other.collectors, other.format, other.gzip) == (request.collectors, request.format, request.gzip)
+                let other = &job.request;
+                (&other.selection, other.format, other.gzip) == (&request.selection, request.format, request.gzip)
             };
             let (answered, rest): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(same);
             jobs = rest;
-            let body = self.render(request);
+            let body = self.render(&request);
             for job in answered {
                 job.answer(body.clone());
             }
@@ -227,23 +253,26 @@ impl Worker {
         }
     }
 
-    fn render(&self, request: Request) -> Result<Bytes, Error> {
+    fn render(&self, request: &Request) -> Result<Bytes, Error> {
+        let selection = &request.selection;
         let Some(last) = &self.last else { return Err(Error::Panicked) };
-        self.publish(&last.timing, request.collectors);
+        self.publish(&last.timing, selection.collectors);
         let about = self.engine.about();
-        let exposed = self.source.exposed(&self.roster, &last.names);
+        let exposed = self.source.exposed(&self.roster, &last.names, &selection.ids);
         let view = View {
             rows: self.source.rows(),
             containers: &exposed,
-            host: self.source.host(),
+            host: selection.ids.has_host().then(|| self.source.host()),
             facts: &self.facts,
             machine: &self.machine,
             engine_version: about.as_ref().map_or("", |about| &about.version),
             labels: self.source.labels(),
-            failed: last.timing.any_failed(request.collectors),
-            collectors: request.collectors,
+            failed: last.timing.any_failed(selection.collectors),
+            families: selection.families,
         };
-        Ok(render(&view, &self.own.gather(), request.format, request.gzip, &self.pool))
+        let mut own = self.own.gather();
+        own.retain(|family| selection.has_own(family.name()) && self.metrics.selects(family.name()));
+        Ok(render(&view, &own, request.format, request.gzip, &self.pool))
     }
 
     /// Duration and success of the collectors that were asked for.
@@ -263,33 +292,26 @@ fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
     cut.is_some_and(|cut| request.deadline.is_none_or(|deadline| deadline > cut))
 }
 
-fn is_part_of(part: CollectorSet, whole: CollectorSet) -> bool {
-    part.union(whole) == whole
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Request, has_time_after, is_part_of};
-    use crate::metrics::{Collector, CollectorSet};
-    use crate::scrape::Format;
+    use super::{Request, has_time_after};
+    use crate::metrics::CollectorSet;
+    use crate::scrape::{Format, Selection};
 
     #[test]
     fn a_pass_that_was_cut_serves_those_whose_time_was_up() {
         let now = Instant::now();
-        let request =
-            |deadline| Request { collectors: CollectorSet::EMPTY, format: Format::Text, gzip: false, deadline };
+        let request = |deadline| Request {
+            selection: Selection::of_collectors(CollectorSet::EMPTY),
+            format: Format::Text,
+            gzip: false,
+            deadline,
+        };
         let later = request(Some(now + Duration::from_secs(5)));
         assert!(has_time_after(Some(now), &later) && has_time_after(Some(now), &request(None)));
         assert!(!has_time_after(Some(now), &request(Some(now))));
         assert!(!has_time_after(None, &later) && !has_time_after(None, &request(None)));
-    }
-
-    #[test]
-    fn a_set_is_part_of_one_that_has_all_its_members() {
-        let cpu = CollectorSet::EMPTY.with(Collector::Cpu);
-        assert!(is_part_of(cpu, cpu.with(Collector::Tcp)) && is_part_of(CollectorSet::EMPTY, cpu));
-        assert!(!is_part_of(cpu.with(Collector::Tcp), cpu));
     }
 }

@@ -43,7 +43,7 @@ use tokio::time::timeout;
 pub use bind::{BindError, LinkError, bind};
 
 use crate::metrics::CollectorSet;
-use crate::scrape::Scrape;
+use crate::scrape::{Families, Scrape};
 use accept::Acceptor;
 use connections::Connections;
 use limits::Limits;
@@ -58,6 +58,8 @@ pub struct Settings {
     pub max_requests: usize,
     /// Collectors that are switched on; `collect[]` and `exclude[]` narrow them.
     pub enabled: CollectorSet,
+    /// Families that are exposed; `name[]` narrows them.
+    pub families: Families,
     /// Version of this program, for the live page.
     pub version: String,
 }

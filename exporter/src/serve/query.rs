@@ -1,10 +1,12 @@
-//! `?collect[]=NAME` and `?exclude[]=NAME`: which of the collectors that are switched on a request wants.
+//! `?collect[]=NAME` and `?exclude[]=NAME`: which of the collectors that are switched on a request wants; `?name[]=FAMILY` and
+//! `?id[]=ID`: which families, and of which cgroups.
 //!
 //! Other parameters are ignored, as scrapers may send their own. Called by `route`.
 
 use std::borrow::Cow;
 
 use crate::metrics::{Collector, CollectorSet};
+use crate::scrape::{Families, Selection};
 
 /// Why a query is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +18,18 @@ pub(super) enum Error {
     NotOn { problem: String, enabled: CollectorSet },
 }
 
+/// What a query asks for. Names and ids that nothing has ask for nothing.
+pub(super) fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> Result<Selection, Error> {
+    let collectors = collectors(query, enabled)?;
+    let values = |wanted: &str| -> Vec<String> {
+        let pairs = pairs(query.unwrap_or_default()).filter(|(name, _)| name == wanted);
+        pairs.map(|(_, value)| value.into_owned()).collect()
+    };
+    Ok(Selection::new(collectors, families, values("name[]"), &values("id[]")))
+}
+
 /// The collectors that a query selects.
-pub(super) fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet, Error> {
+fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet, Error> {
     let (mut collect, mut exclude) = (Vec::new(), Vec::new());
     for (name, value) in pairs(query.unwrap_or_default()) {
         match &*name {
@@ -96,6 +108,7 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::FamilySet;
 
     fn on() -> CollectorSet {
         [Collector::Cpu, Collector::Memory, Collector::Pids].into_iter().collect()
@@ -122,6 +135,30 @@ mod tests {
             assert_eq!(collectors(Some(query), on()), Ok(expected), "{query}");
         }
         assert_eq!(collectors(None, on()), Ok(on()));
+    }
+
+    #[test]
+    fn names_and_ids_narrow_what_is_asked_for() {
+        let all = FamilySet::of_collectors(on());
+        let stats = FamilySet::matching(|family| family.kind == crate::metrics::Kind::Untyped);
+        let families = Families { exposed: all.intersection(stats), named: all };
+        let of = |query: &str| selection(Some(query), on(), families).unwrap();
+        let names = |query: &str| of(query).families.families().map(|family| family.name).collect::<Vec<_>>();
+        let everything = of("");
+        assert!(everything.ids.is_all() && everything.own.is_none() && everything.families == families.exposed);
+        // Whatever the schema, with or without the suffix that OpenMetrics takes off.
+        assert_eq!(names("name[]=container_memory_rss"), ["container_memory_rss"]);
+        assert_eq!(names("name%5B%5D=container_cpu_user_seconds"), ["container_cpu_user_seconds_total"]);
+        let both = of("name[]=container_memory_rss&name[]=container_cpu_user_seconds_total&name[]=nonsense");
+        assert_eq!(both.collectors.iter().collect::<Vec<_>>(), [Collector::Cpu, Collector::Memory]);
+        // Unknown, switched off, or of a collector that is not asked for.
+        for nothing in
+            ["name[]=x", "name[]", "name[]=container_fs_reads_total", "collect[]=cpu&name[]=container_memory_rss"]
+        {
+            assert!(names(nothing).is_empty() && of(nothing).collectors.is_empty(), "{nothing}");
+        }
+        let of_one = of("id[]=/docker/a&id[]=%2Fdocker%2Fb");
+        assert_eq!((of_one.ids.count(), of_one.own.map(|own| own.len())), (Some(2), Some(0)));
     }
 
     #[test]

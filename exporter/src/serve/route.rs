@@ -132,6 +132,7 @@ impl<S: Scrape> Routes<S> {
             Ok(wanted) => wanted,
             Err(error) => return text(StatusCode::BAD_REQUEST, error),
         };
+        let (format, gzip) = (wanted.format, wanted.gzip);
         let answer = if let Some(unread) = self.scrape.unread(&wanted) {
             unread
         } else {
@@ -141,7 +142,7 @@ impl<S: Scrape> Routes<S> {
             self.scrape.scrape(wanted).await
         };
         match answer {
-            Ok(body) => exposition(wanted, body),
+            Ok(body) => exposition(format, gzip, body),
             Err(error @ scrape::Error::Panicked) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
             Err(error @ scrape::Error::ShuttingDown) => text(StatusCode::SERVICE_UNAVAILABLE, error),
         }
@@ -164,7 +165,7 @@ impl<S: Scrape> Routes<S> {
 fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query::Error> {
     let headers = &request.headers;
     Ok(scrape::Request {
-        collectors: query::collectors(request.uri.query(), settings.enabled)?,
+        selection: query::selection(request.uri.query(), settings.enabled, settings.families)?,
         format: accept_header::format(lines(headers, &ACCEPT)),
         gzip: accept_header::gzip(lines(headers, &ACCEPT_ENCODING)),
         deadline: deadline(headers.get_all(deadline::HEADER).iter().map(HeaderValue::to_str), Instant::now()),
@@ -176,14 +177,14 @@ fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
 }
 
-fn exposition(wanted: scrape::Request, body: Bytes) -> Response<Bytes> {
-    let content_type = match wanted.format {
+fn exposition(format: Format, gzip: bool, body: Bytes) -> Response<Bytes> {
+    let content_type = match format {
         Format::Text => TEXT,
         Format::OpenMetrics => OPEN_METRICS,
     };
     let answer = response(StatusCode::OK, content_type, body);
     let answer = with(answer, VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-    if wanted.gzip { with(answer, CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
+    if gzip { with(answer, CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
 }
 
 fn text(status: StatusCode, sentence: impl Display) -> Response<Bytes> {

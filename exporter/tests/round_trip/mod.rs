@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use docker_stats_exporter::discover::ContainerId;
-use docker_stats_exporter::metrics::{CollectorSet, DOCKER_STATS_FAMILIES, Dimension, FAMILIES};
+use docker_stats_exporter::metrics::{CollectorSet, DOCKER_STATS_FAMILIES, Dimension, FAMILIES, FamilySet};
 use docker_stats_exporter::name::{Meta, State};
 use docker_stats_exporter::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api};
 use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
@@ -107,7 +107,7 @@ fn sample(choices: &mut Choices<'_>, plan: &Plan, labels: &mut Labels) -> Sample
 /// last pair.
 pub(crate) fn check(mut choices: Choices<'_>) -> (Bytes, Bytes) {
     let families: Vec<_> = FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().collect();
-    let (plan, rows) = for_api(&families, CollectorSet::defaults());
+    let (plan, rows) = for_api(FamilySet::of(&families, CollectorSet::defaults()));
     let (mut labels, pool) = (Labels::default(), Pool::default());
     let mut containers: Vec<Container> = Vec::new();
     let mut last = (Bytes::new(), Bytes::new());
@@ -139,16 +139,17 @@ fn scrape(containers: &[Container], rows: &[Row], labels: &Labels, format: Forma
             last_seen_ms: Some(1_500),
         })
         .collect();
+    let host = Sample::default();
     let view = View {
         rows,
         containers: &exposed,
-        host: &Sample::default(),
+        host: Some(&host),
         facts: &HostFacts::default(),
         machine: &Machine::default(),
         engine_version: "",
         labels,
         failed: false,
-        collectors: CollectorSet::defaults(),
+        families: FamilySet::ALL,
     };
     let (plain, zipped) = (render(&view, &[], format, false, pool), render(&view, &[], format, true, pool));
     let mut inflated = Vec::new();

@@ -123,6 +123,38 @@ fn collect_and_exclude_choose_collectors() {
 }
 
 #[test]
+fn names_and_ids_choose_series() {
+    let exporter = captured().unwrap().flag("--metrics.exclude=container_memory_swap").start().unwrap();
+    let body = |query: &str| {
+        let answer = exporter.get(&format!("/metrics{query}"), &[]).unwrap();
+        assert_eq!(answer.status, 200, "{query}");
+        answer.text().unwrap()
+    };
+    let samples = |query: &str| -> Vec<String> {
+        body(query).lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let all = samples("");
+    assert!(!all.iter().any(|line| line.starts_with("container_memory_swap{")), "left out for all");
+    let usage: Vec<String> =
+        all.iter().filter(|line| line.starts_with("container_memory_usage_bytes{")).cloned().collect();
+    assert!(usage.len() > 1, "{all:?}");
+    assert_eq!(samples("?name[]=container_memory_usage_bytes&name[]=container_memory_swap&name[]=x"), usage);
+    let own = samples("?name[]=docker_stats_exporter_build_info");
+    assert!(own.len() == 1 && own[0].starts_with("docker_stats_exporter_build_info{"), "{own:?}");
+    assert_eq!(body("?name[]=nonsense"), "");
+    assert_eq!(body("?id[]=/nonsense"), "");
+    let id =
+        usage.iter().find_map(|line| line.split("id=\"").nth(1)?.split('"').next().filter(|id| *id != "/")).unwrap();
+    let of_one = samples(&format!("?id[]={id}"));
+    assert!(of_one.len() > 20 && of_one.iter().all(|line| line.contains(&format!("id=\"{id}\""))), "{of_one:?}");
+    let digits: String = id.rsplit(['/', '-']).next().unwrap().chars().take(64).collect();
+    assert_eq!(samples(&format!("?name[]=container_memory_usage_bytes&id[]={digits}")).len(), 1);
+    let host = samples("?name[]=machine_cpu_cores&name[]=container_memory_usage_bytes&id[]=/");
+    assert_eq!(host.len(), 2, "{host:?}");
+    exporter.stop().unwrap();
+}
+
+#[test]
 fn the_path_can_be_another() {
     let exporter = captured().unwrap().flag("--web.telemetry-path=/probe").start().unwrap();
     exporter.scrape_path("/probe", Format::Text).unwrap();

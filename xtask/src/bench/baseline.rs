@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use docker_stats_exporter::discover::{Hierarchy, find_all};
-use docker_stats_exporter::metrics::{CollectorSet, FAMILIES};
+use docker_stats_exporter::metrics::{CollectorSet, FAMILIES, FamilySet};
 use docker_stats_exporter::read::for_cgroups;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -47,7 +47,7 @@ impl Baseline {
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
             .context("cannot raise the descriptor limit")?;
         let hierarchy = Hierarchy::detect(Path::new(CGROUPS))?;
-        let (plan, _) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
+        let (plan, _) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, CollectorSet::defaults()));
         let procs = hierarchy.searched().first().context("no tree lists processes")?.clone();
         let found = find_all(hierarchy.searched());
         let room = usize::try_from(maximum.unwrap_or(u64::MAX))?.saturating_sub(RESERVE);

@@ -63,6 +63,8 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--containers.include", "label:tier=[", "is not a glob"),
     ("--containers.exclude", "[z-a]", "is not a glob"),
     ("--metrics.schema", "prometheus", "accepted words"),
+    ("--metrics.include", "container_[", "is not a glob"),
+    ("--metrics.exclude", "{a", "is not a glob"),
     ("--collector.cpu", "maybe", "accepted words"),
     ("--ebpf", "always", "accepted words"),
     ("--read.snapshot", "never", "accepted words"),

@@ -28,6 +28,8 @@ fn every_flag_of_the_contract_is_there_with_its_variables_and_default() {
         ("containers.exclude", &[], "none"),
         ("containers.linger", &[], "5m"),
         ("metrics.schema", &[], "cadvisor"),
+        ("metrics.include", &[], "all"),
+        ("metrics.exclude", &[], "none"),
         ("collector.disable-defaults", &[], ""),
         ("ebpf", &["EBPF"], "auto"),
         ("log.level", &["LOG_LEVEL"], "info"),

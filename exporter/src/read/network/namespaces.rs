@@ -16,6 +16,8 @@ pub(crate) struct Namespaces {
     pub(super) pass: u64,
     /// A process of another container than our own could be opened in this pass.
     pub(crate) host_pidns_visible: bool,
+    /// Not all containers are read in this pass.
+    pub(crate) is_partial: bool,
 }
 
 /// The container that reports a network namespace.
@@ -46,8 +48,8 @@ pub(crate) struct HostInterfaces {
 pub(super) const FULL_READ_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Namespaces {
-    /// Begins a pass over so many containers.
-    pub(crate) fn begin(&mut self, procfs: &Path, live: bool, containers: usize) {
+    /// Begins a pass over so many containers; without a procfs nobody asks for their networks.
+    pub(crate) fn begin(&mut self, procfs: Option<&Path>, live: bool, containers: usize) {
         self.pass += 1;
         if self.reporters.len() > 2 * containers + 64 {
             let pass = self.pass;
@@ -55,7 +57,9 @@ impl Namespaces {
         }
         self.host_pidns_visible = false;
         // The host's never changes: where it cannot be read now, as without a free descriptor, the known one is used.
-        self.host = host_namespace(procfs, live).or(self.host.filter(|_| live));
+        if let Some(procfs) = procfs {
+            self.host = host_namespace(procfs, live).or(self.host.filter(|_| live));
+        }
     }
 
     /// Ends a pass early: the first reporter of a namespace is not known yet.

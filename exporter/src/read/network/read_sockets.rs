@@ -22,7 +22,8 @@ impl Reader {
                 break;
             }
             let index = (self.sockets.first + turns.done) % containers.len();
-            if let Some(container) = containers.get_mut(index).filter(|container| container.sockets.is_reported) {
+            let is_due = |container: &&mut Container| container.sockets.is_reported && pass.wants(container);
+            if let Some(container) = containers.get_mut(index).filter(is_due) {
                 // Near the limit of descriptors no process is held from one visit to the next.
                 if container.process.is_none() {
                     self.choose_process(container, pass.names);

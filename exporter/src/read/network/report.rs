@@ -29,7 +29,7 @@ impl Reader {
         now: Instant,
         timing: &mut Timing,
     ) {
-        if !pass.collectors.has(Collector::Network) {
+        if !pass.collectors.has(Collector::Network) || pass.is_narrow(containers.len()) {
             self.links.begin(0, now);
             return;
         }
@@ -215,6 +215,13 @@ impl Reader {
                 let exists = |life: u64| containers.iter().any(|container| container.life == life);
                 if is_settled && (before.first == life || exists(before.first)) {
                     (candidate.first, candidate.first_since) = (before.first, before.first_since);
+                }
+                if self.namespaces.is_partial && candidate.first != life {
+                    // The one that reports it is not read in this pass.
+                    if let Some(container) = containers.get_mut(index) {
+                        container.sockets.is_reported = false;
+                    }
+                    return false;
                 }
                 if before.pass == pass {
                     let goes_before = |one: u64, pid: u32| (!is_settled || one != before.first, pid);

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::metrics::{
-    BlockCount, BlockOperation, Bounds, Collector, CollectorSet, Dimension, DiskFact, EngineFact, Family, Limit,
-    MachineFact, Probed, ProcessFact, Series, SocketCount,
+    BlockCount, BlockOperation, Bounds, Collector, CollectorSet, Dimension, DiskFact, EngineFact, Family, FamilySet,
+    Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
 };
 
 /// What to read, and what to make of it.
@@ -43,10 +43,23 @@ pub struct Plan {
     pub fills: Vec<(BlockCount, BlockOperation, u16)>,
     /// Slot of the number of processes.
     pub process_count: Option<u16>,
+    /// What is read beside the files is for these families.
+    pub needs: Needs,
     /// Number of slots.
     pub slots: usize,
     /// Number of columns per dimension.
     pub columns: [usize; Dimension::ALL.len()],
+}
+
+/// The families that need what is read beside the planned files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// The list of a container's processes.
+    pub processes: FamilySet,
+    /// Its limits.
+    pub limits: FamilySet,
+    /// Names of devices.
+    pub devices: FamilySet,
 }
 
 /// One file of each container's cgroup.
@@ -68,6 +81,8 @@ pub struct PlannedFile {
     pub divisor: u64,
     /// The collectors that need it.
     pub collectors: CollectorSet,
+    /// The families that want it.
+    pub families: FamilySet,
     /// Its values compete with another file's for the same targets. On most hosts it counts nothing.
     pub is_alternative: bool,
 }
@@ -96,6 +111,8 @@ pub enum Format {
 pub struct Row {
     /// The family.
     pub family: &'static Family,
+    /// The number that [`FamilySet`] knows it by.
+    pub number: u16,
     /// The series.
     pub series: &'static Series,
     /// Labels beside those of the container.
@@ -152,6 +169,8 @@ pub(super) struct PlannedValue {
     pub(super) format: Format,
     pub(super) key: Option<&'static str>,
     pub(super) divisor: u64,
+    /// Number of the family that asks.
+    pub(super) family: u16,
 }
 
 impl PlannedValue {
@@ -169,6 +188,7 @@ impl PlannedValue {
             targets: Vec::new(),
             divisor: self.divisor,
             collectors: CollectorSet::EMPTY,
+            families: FamilySet::EMPTY,
             is_alternative: false,
         }
     }
@@ -184,6 +204,7 @@ impl Plan {
         });
         let file = self.files.get_mut(index)?;
         file.collectors = file.collectors.with(collector);
+        file.families.insert(wanted.family);
         Some(file)
     }
 

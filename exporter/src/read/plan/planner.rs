@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::discover::{Hierarchy, Version};
 use crate::metrics::{
-    Collector, CollectorSet, Controller, Dimension, DiskFact, Family, File, HostFact, Probed, Series, Source,
+    Collector, Controller, Dimension, DiskFact, Family, FamilySet, File, HostFact, Probed, Series, Source,
 };
 use crate::read::plan::PlannedValue;
 use crate::read::plan::{Format, Plan, Row, Value};
@@ -22,31 +22,32 @@ enum Column {
 
 /// Builds the plan and its rows for a host whose kernel files can be read.
 #[must_use]
-pub fn for_cgroups(
-    hierarchy: &Hierarchy,
-    page_sizes: &[String],
-    families: &[&'static [Family]],
-    collectors: CollectorSet,
-) -> (Plan, Vec<Row>) {
-    Builder { hierarchy: Some(hierarchy), page_sizes, plan: Plan::default() }.build(families, collectors)
+pub fn for_cgroups(hierarchy: &Hierarchy, page_sizes: &[String], families: FamilySet) -> (Plan, Vec<Row>) {
+    Builder { hierarchy: Some(hierarchy), page_sizes, plan: Plan::default(), family: 0 }.build(families)
 }
 
 /// Builds the plan and its rows for an engine's stats API.
 #[must_use]
-pub fn for_api(families: &[&'static [Family]], collectors: CollectorSet) -> (Plan, Vec<Row>) {
-    Builder { hierarchy: None, page_sizes: &[], plan: Plan::default() }.build(families, collectors)
+pub fn for_api(families: FamilySet) -> (Plan, Vec<Row>) {
+    Builder { hierarchy: None, page_sizes: &[], plan: Plan::default(), family: 0 }.build(families)
 }
 
 struct Builder<'a> {
     hierarchy: Option<&'a Hierarchy>,
     page_sizes: &'a [String],
     plan: Plan,
+    /// Number of the family whose rows are added.
+    family: u16,
 }
 
 impl Builder<'_> {
-    fn build(mut self, families: &[&'static [Family]], collectors: CollectorSet) -> (Plan, Vec<Row>) {
+    fn build(mut self, families: FamilySet) -> (Plan, Vec<Row>) {
         let mut rows = Vec::new();
-        for family in families.iter().copied().flatten().filter(|family| collectors.has(family.collector)) {
+        for family in families.families() {
+            self.family = family.number();
+            if family.given.is_some() {
+                self.plan.needs.limits.insert(self.family);
+            }
             for series in family.series {
                 self.add(family, series, &mut rows);
             }
@@ -68,14 +69,26 @@ impl Builder<'_> {
             if let Some(value) = self.resolve(source, column, family.collector) {
                 self.add_host_interfaces(series, &value);
                 self.add_fill(series, &value);
-                rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent });
+                self.add_needs(&value);
+                let labels = Cow::Borrowed(series.labels);
+                rows.push(Row { family, number: self.family, series, labels, value, exponent });
                 return;
             }
         }
         if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
             // No file has it for containers, but `/proc` has it for the host.
-            let value = Value::FirstOf(Vec::new());
-            rows.push(Row { family, series, labels: Cow::Borrowed(series.labels), value, exponent: 0 });
+            let (labels, value) = (Cow::Borrowed(series.labels), Value::FirstOf(Vec::new()));
+            rows.push(Row { family, number: self.family, series, labels, value, exponent: 0 });
+        }
+    }
+
+    /// Notes what the family needs beside files.
+    fn add_needs(&mut self, value: &Value) {
+        let needs = &mut self.plan.needs;
+        match value {
+            Value::Limit(_) => needs.limits.insert(self.family),
+            Value::Column(Dimension::Device, _) => needs.devices.insert(self.family),
+            _ => {}
         }
     }
 
@@ -123,10 +136,12 @@ impl Builder<'_> {
                 format,
                 key,
                 divisor: 1,
+                family: self.family,
             };
             let slot = self.plan.request(&wanted, family.collector);
             let labels = Cow::Owned(format!("pagesize=\"{size}\""));
-            rows.push(Row { family, series, labels, value: Value::Slot(slot), exponent: 0 });
+            let value = Value::Slot(slot);
+            rows.push(Row { family, number: self.family, series, labels, value, exponent: 0 });
         }
     }
 
@@ -146,6 +161,7 @@ impl Builder<'_> {
             Source::Processes => {
                 let slot = self.plan.process_count.unwrap_or_else(|| self.plan.slot());
                 self.plan.process_count = Some(slot);
+                self.plan.needs.processes.insert(self.family);
                 Some(Value::Slot(slot))
             }
             Source::Interface(number) => {
@@ -275,6 +291,7 @@ impl Builder<'_> {
                     format: Format::Operations,
                     key: Some(key),
                     divisor: 1,
+                    family: self.family,
                 };
                 self.plan.request_alternative(&wanted, *target, collector);
             }
@@ -298,6 +315,7 @@ impl Builder<'_> {
             format,
             key,
             divisor,
+            family: self.family,
         };
         let target = self.plan.request(&wanted, collector);
         Some(match format.dimension() {

@@ -14,7 +14,7 @@ use super::record::fill_devices;
 use super::sources::Source;
 use super::stat_index::StatIndex;
 use crate::ebpf::Obstacle;
-use crate::metrics::{CollectorSet, Dimension};
+use crate::metrics::{Dimension, FamilySet};
 use crate::read::container::{Container, holders};
 use crate::read::plan::PlannedFile;
 use crate::read::reader::{Pass, Reader};
@@ -46,20 +46,22 @@ impl Reader {
     pub(crate) fn copy_counters(&mut self, containers: &mut [Container], pass: Pass<'_>, timing: &mut Timing) {
         let Some(mut copy) = self.kernel_copy.take() else { return };
         copy.is_fresh = false;
-        let served = copy.collectors(&self.plan).intersection(pass.collectors);
-        if !served.is_empty() && copy.reader.has_roots() {
+        let served = copy.collectors(&self.plan, pass.families);
+        // For a few containers their files cost less.
+        let is_narrow = pass.is_narrow(containers.len());
+        if !served.is_empty() && !is_narrow && copy.reader.has_roots() {
             let sampled = copy.sample_containers(containers);
             let files: Vec<_> = sampled
                 .iter()
                 .filter_map(|index| containers.get(*index))
-                .map(|container| self.open_copied_files(&copy, container, pass.collectors))
+                .map(|container| self.open_copied_files(&copy, container, pass.families))
                 .collect();
             let before: Vec<Sample> = files.iter().map(|files| self.read_open_files(files)).collect();
             copy.take();
             let after: Vec<Sample> = files.iter().map(|files| self.read_open_files(files)).collect();
             for (index, (before, after)) in sampled.into_iter().zip(before.iter().zip(&after)) {
                 if let Some(container) = containers.get_mut(index).filter(|_| copy.is_fresh) {
-                    self.cross_check(&mut copy, container, before, after);
+                    self.cross_check(&mut copy, container, before, after, pass.families);
                 }
             }
         }
@@ -71,15 +73,10 @@ impl Reader {
     }
 
     /// Opens the files of one container that copies may serve for. Failures are counted where the container is visited.
-    fn open_copied_files(
-        &mut self,
-        copy: &KernelCopy,
-        container: &Container,
-        wanted: CollectorSet,
-    ) -> Vec<(usize, File)> {
+    fn open_copied_files(&mut self, copy: &KernelCopy, container: &Container, wanted: FamilySet) -> Vec<(usize, File)> {
         let mut files = Vec::new();
         for (index, (file, source)) in self.plan.files.iter().zip(&copy.sources).enumerate() {
-            if matches!(source, Source::Copy { .. }) && !file.collectors.intersection(wanted).is_empty() {
+            if matches!(source, Source::Copy { .. }) && file.families.intersects(&wanted) {
                 container.file_path(&file.tree, &file.name, &mut self.path);
                 files.extend(File::open(&self.path).ok().map(|open| (index, open)));
             }
@@ -98,11 +95,21 @@ impl Reader {
         sample
     }
 
-    /// Compares a container's record with its files before and after the copy.
-    fn cross_check(&mut self, copy: &mut KernelCopy, container: &mut Container, before: &Sample, after: &Sample) {
+    /// Compares a container's record with those of its files before and after the copy that are wanted: the others were not read.
+    fn cross_check(
+        &mut self,
+        copy: &mut KernelCopy,
+        container: &mut Container,
+        before: &Sample,
+        after: &Sample,
+        wanted: FamilySet,
+    ) {
         copy.refresh_container(container);
         copy.eliminate_stats(container, before, after);
         for index in 0..self.plan.files.len() {
+            if !self.plan.files.get(index).is_some_and(|file| file.families.intersects(&wanted)) {
+                continue;
+            }
             let outcome = self.compare_file(copy, container, index, before, after);
             if let Some(file) = self.plan.files.get(index).filter(|_| outcome != Outcome::Unclear) {
                 copy.record_evidence(index, file, outcome, container.life);

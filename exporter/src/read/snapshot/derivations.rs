@@ -191,7 +191,7 @@ mod tests {
 
     use super::{Derivation, Version, derivation};
     use crate::discover::Hierarchy;
-    use crate::metrics::{Collector, CollectorSet, FAMILIES};
+    use crate::metrics::{Collector, CollectorSet, FAMILIES, FamilySet};
     use crate::read::plan::planner::for_cgroups;
     use crate::read::plan::{Format, PlannedFile};
 
@@ -212,7 +212,7 @@ mod tests {
         }
         let hierarchy = Hierarchy::detect(root.path()).unwrap();
         let all = Collector::ALL.iter().fold(CollectorSet::EMPTY, |all, collector| all.with(*collector));
-        for_cgroups(&hierarchy, &[], FAMILIES, all).0.files
+        for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, all)).0.files
     }
 
     fn underived(version: Version, files: &[PlannedFile]) -> Vec<String> {
@@ -255,6 +255,7 @@ mod tests {
                 targets: Vec::new(),
                 divisor: 1,
                 collectors,
+                families: FamilySet::ALL,
                 is_alternative: false,
             };
             let mut stat_keys = Vec::new();

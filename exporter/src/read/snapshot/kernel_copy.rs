@@ -13,7 +13,7 @@ use super::sources::{Source, choose, has_local_events, parents};
 use super::stat_index::StatIndex;
 use crate::discover::{Hierarchy, cgroup};
 use crate::ebpf::{IterReader, Number, Obstacle, Probes, TreeRequest, counted};
-use crate::metrics::{CollectorSet, Own};
+use crate::metrics::{CollectorSet, FamilySet, Own};
 use crate::read::container::Container;
 use crate::read::plan::Plan;
 use crate::read::sample::devices::Devices;
@@ -133,9 +133,10 @@ impl KernelCopy {
         }
     }
 
-    /// The collectors whose files a copy may serve for.
-    pub(super) fn collectors(&self, plan: &Plan) -> CollectorSet {
-        let copied = plan.files.iter().zip(&self.sources).filter(|(_, source)| matches!(source, Source::Copy { .. }));
+    /// The collectors whose files a copy may serve for, as far as these families need them.
+    pub(super) fn collectors(&self, plan: &Plan, families: FamilySet) -> CollectorSet {
+        let wanted = plan.files.iter().zip(&self.sources).filter(|(file, _)| file.families.intersects(&families));
+        let copied = wanted.filter(|(_, source)| matches!(source, Source::Copy { .. }));
         copied.fold(CollectorSet::EMPTY, |all, (file, _)| all.union(file.collectors))
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::discover::{Discovery, Hierarchy, NoEngine};
-use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, Own};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet, Own};
 use crate::name::Names;
 use crate::read::plan::Value;
 use crate::read::{Pass, Reader, Row, for_cgroups};
@@ -35,7 +35,7 @@ impl Host {
         write("proc/diskstats", " 8 0 sda 1\n 259 0 nvme0n1 1\n");
         let hierarchy = Hierarchy::detect(&root.path().join("cgroup")).unwrap();
         let collectors = CollectorSet::EMPTY.with(Collector::Blkio);
-        let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, collectors);
+        let (plan, rows) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, collectors));
         let discovery = Discovery::new(hierarchy.searched(), &root.path().join("proc"), false, true);
         let reader = Reader::new(plan, hierarchy, &root.path().join("proc"), false, Own::new().unwrap(), None);
         Self { root, reader, discovery, rows }
@@ -55,7 +55,7 @@ impl Host {
         self.reader.apply(self.discovery.refresh(now, &NoEngine));
         self.reader.limits_changed(self.reader.containers()[0].id.unwrap());
         let (collectors, names) = (CollectorSet::EMPTY.with(Collector::Blkio), Names::default());
-        self.reader.read(Pass { collectors, names: &names, deadline: None }, now);
+        self.reader.read(Pass::of_all(collectors, &names), now);
         let row = self.rows.iter().find(|row| row.family.name == family).unwrap();
         let Value::Column(dimension, column) = row.value else { panic!("{family} is no column") };
         let table = self.reader.containers()[0].sample.table(dimension);

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use crate::discover::{Discovery, Hierarchy, NoEngine};
-use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, Limit, Own};
+use crate::discover::{Discovery, Hierarchy, IdFilter, NoEngine};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet, Limit, Own};
 use crate::name::Names;
 use crate::read::plan::Value;
 use crate::read::{Pass, Reader, Row, Sample, for_cgroups};
@@ -67,7 +67,7 @@ impl Host {
     fn reader_of(&self, live: bool) -> (Reader, Discovery, Vec<Row>) {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
         let trees = hierarchy.searched().to_vec();
-        let (plan, rows) = for_cgroups(&hierarchy, &[], FAMILIES, CollectorSet::defaults());
+        let (plan, rows) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, CollectorSet::defaults()));
         let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone(), None);
         (reader, Discovery::new(&trees, &self.root.path().join("proc"), live, true), rows)
     }
@@ -84,7 +84,7 @@ fn pass(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet
 fn pass_at(reader: &mut Reader, discovery: &mut Discovery, collectors: CollectorSet, now: Instant) {
     reader.apply(discovery.refresh(now, &NoEngine));
     let names = Names::default();
-    reader.read(Pass { collectors, names: &names, deadline: None }, now);
+    reader.read(Pass::of_all(collectors, &names), now);
 }
 
 fn sample_of<'r>(reader: &'r Reader, id: &str) -> &'r Sample {
@@ -212,7 +212,8 @@ fn a_deadline_that_has_passed_leaves_nothing_of_an_earlier_scrape() {
     pass(&mut reader, &mut discovery, CollectorSet::defaults());
     let names = Names::default();
     let collectors = CollectorSet::defaults();
-    let timing = reader.read(Pass { collectors, names: &names, deadline: Some(Instant::now()) }, Instant::now());
+    let timing =
+        reader.read(Pass { deadline: Some(Instant::now()), ..Pass::of_all(collectors, &names) }, Instant::now());
     assert_eq!(value(&rows, sample_of(&reader, A), "container_memory_usage_bytes"), None);
     assert!(!timing.success(Collector::Memory));
 }
@@ -405,4 +406,27 @@ fn a_process_that_leaves_the_host_s_network_namespace_is_noticed_after_a_few_pas
     let unnoticed = after.iter().take_while(|value| value.is_none()).count();
     assert!(unnoticed > 0, "the file is opened in each pass");
     assert_eq!(after.last(), Some(&Some(3000)), "{after:?}");
+}
+
+#[test]
+fn what_nobody_asks_for_is_not_read() {
+    let host = Host::new();
+    for id in [A, B] {
+        host.file(id, "cpu.stat", "usage_usec nonsense\n");
+        host.file(id, "memory.current", "4096\n");
+        host.file(id, "memory.stat", "anon nonsense\n");
+    }
+    let (mut reader, mut discovery, rows) = host.reader();
+    reader.apply(discovery.refresh(Instant::now(), &NoEngine));
+    let names = Names::default();
+    let all = Pass::of_all(CollectorSet::defaults(), &names);
+    let families = FamilySet::matching(|family| family.name == "container_memory_usage_bytes");
+    let ids = IdFilter::new([A]);
+    reader.read(Pass { collectors: families.collectors(), families, ids: &ids, ..all }, Instant::now());
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_memory_usage_bytes"), Some(4096));
+    assert_eq!(value(&rows, sample_of(&reader, B), "container_memory_usage_bytes"), None, "not asked for");
+    assert_eq!([host.errors("cpu.stat", "malformed"), host.errors("memory.stat", "malformed")], [0, 0]);
+    reader.read(all, Instant::now());
+    assert_eq!(value(&rows, sample_of(&reader, B), "container_memory_usage_bytes"), Some(4096));
+    assert_eq!([host.errors("cpu.stat", "malformed"), host.errors("memory.stat", "malformed")], [2, 2]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Live, Roster};
-use crate::discover::ContainerId;
+use crate::discover::{ContainerId, IdFilter};
 use crate::name::{ContainerFilter, Meta, Moment, Names, OomEvents, State};
 use crate::read::{Limits, Sample};
 
@@ -68,7 +68,7 @@ impl Bench {
         };
         self.roster.update(all(), &self.names, self.now, self.in_tree);
         let letter = |text: &str| text.chars().next().unwrap();
-        let exposed = self.roster.exposed(all(), &self.names);
+        let exposed = self.roster.exposed(all(), &self.names, IdFilter::all());
         let described = exposed.iter().map(|one| {
             let id = one.meta.map_or_else(|| "unnamed".to_owned(), |meta| meta.id.to_string());
             let label = one.sets.predecessor().trim_start_matches("container=\"").trim_end_matches('"').to_owned();

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use super::limits::Limits;
 use super::{Server, Settings, bind};
 use crate::config::ListenAddress;
-use crate::metrics::{Collector, CollectorSet};
-use crate::scrape::{Error, Request, Scrape};
+use crate::metrics::{Collector, CollectorSet, FamilySet};
+use crate::scrape::{Error, Families, Request, Scrape};
 use client::Client;
 
 /// Longer than anything here takes on a busy machine, so that a hang is a failure.
@@ -102,6 +102,7 @@ fn settings() -> Settings {
         telemetry_path: "/metrics".to_owned(),
         max_requests: 40,
         enabled: [Collector::Cpu, Collector::Memory].into_iter().collect::<CollectorSet>(),
+        families: Families { exposed: FamilySet::ALL, named: FamilySet::ALL },
         version: "1.2.3".to_owned(),
     }
 }

@@ -61,7 +61,7 @@ async fn the_query_narrows_the_collectors() {
         ("?exclude[]=cpu", &[Collector::Memory]),
     ] {
         assert_eq!(server.get(&format!("/metrics{query}")).await.status, 200, "{query}");
-        let asked = server.fake.asked().last().expect("a scrape").collectors;
+        let asked = server.fake.asked().last().expect("a scrape").selection.collectors;
         assert_eq!(asked, expected.iter().copied().collect::<CollectorSet>(), "{query}");
     }
 }

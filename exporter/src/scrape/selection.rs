@@ -1,0 +1,122 @@
+//! What a scrape asks for: collectors, families and containers.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Schema};
+use crate::discover::IdFilter;
+use crate::metrics::{Collector, CollectorSet, Family, FamilySet, Kind};
+
+/// What a scrape asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Collectors to run: those switched on, narrowed by `collect[]`, `exclude[]` and `name[]`.
+    pub collectors: CollectorSet,
+    /// Families to expose.
+    pub families: FamilySet,
+    /// Containers to expose, by `id[]`.
+    pub ids: IdFilter,
+    /// The names of our own metrics to expose; all of them where none.
+    pub own: Option<Arc<[String]>>,
+}
+
+/// The families that a configuration lets through.
+#[derive(Clone, Copy, Debug)]
+pub struct Families {
+    /// Those that are exposed when no name is given.
+    pub exposed: FamilySet,
+    /// Those that `name[]` can ask for: cAdvisor's names, too, where only the predecessor's are exposed.
+    pub named: FamilySet,
+}
+
+impl Families {
+    /// Returns those of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let has_stats = config.schema != Schema::Cadvisor;
+        let named = FamilySet::matching(|family| {
+            let is_known = family.kind != Kind::Untyped || has_stats;
+            is_known && config.collectors.has(family.collector) && config.metrics.selects(family.name)
+        });
+        let exposed = match config.schema {
+            Schema::Cadvisor | Schema::Both => named,
+            Schema::DockerStats => named.intersection(FamilySet::matching(|family| family.kind == Kind::Untyped)),
+        };
+        Self { exposed, named }
+    }
+}
+
+impl Selection {
+    /// Returns what a request asks for by `name[]` and `id[]`; unknown ones ask for nothing.
+    #[must_use]
+    pub fn new(collectors: CollectorSet, families: Families, names: Vec<String>, ids: &[String]) -> Self {
+        let of_collectors = FamilySet::of_collectors(collectors);
+        let ids = IdFilter::new(ids.iter().map(String::as_str));
+        if !names.is_empty() {
+            // OpenMetrics calls a family by its name without the suffix.
+            let is_named = |family: &Family| {
+                let stem = family.name.strip_suffix("_total").unwrap_or(family.name);
+                names.iter().any(|name| name == family.name || name == stem)
+            };
+            let families = FamilySet::matching(is_named).intersection(families.named).intersection(of_collectors);
+            let collectors = families.collectors();
+            return Self { collectors, families, ids, own: Some(names.into()) };
+        }
+        let families = families.exposed.intersection(of_collectors);
+        if ids.is_all() {
+            return Self { collectors, families, ids, own: None };
+        }
+        // What has no id is nobody's who was asked for.
+        let machine = FamilySet::of_collectors(CollectorSet::EMPTY.with(Collector::Machine));
+        Self { collectors, families: families.difference(machine), ids, own: Some(Vec::new().into()) }
+    }
+
+    /// Returns everything that these collectors have.
+    #[must_use]
+    pub fn of_collectors(collectors: CollectorSet) -> Self {
+        let families = FamilySet::of_collectors(collectors);
+        Self { collectors, families, ids: IdFilter::default(), own: None }
+    }
+
+    /// Returns what serves both.
+    pub(super) fn union(&self, other: &Self) -> Self {
+        Self {
+            collectors: self.collectors.union(other.collectors),
+            families: self.families.union(other.families),
+            ids: self.ids.union(&other.ids),
+            own: None,
+        }
+    }
+
+    /// Whether what was read for the other one serves this one, too.
+    pub(super) fn is_part_of(&self, other: &Self) -> bool {
+        self.collectors.union(other.collectors) == other.collectors
+            && self.families.is_part_of(other.families)
+            && self.ids.is_part_of(&other.ids)
+    }
+
+    /// Whether a metric of our own is asked for.
+    pub(super) fn has_own(&self, name: &str) -> bool {
+        self.own.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IdFilter, Selection};
+    use crate::metrics::{Collector, CollectorSet, FamilySet};
+
+    #[test]
+    fn a_selection_is_served_by_one_that_has_all_of_it() {
+        let cpu = Selection::of_collectors(CollectorSet::EMPTY.with(Collector::Cpu));
+        let both = Selection::of_collectors(CollectorSet::EMPTY.with(Collector::Cpu).with(Collector::Tcp));
+        assert!(cpu.is_part_of(&cpu) && cpu.is_part_of(&both) && !both.is_part_of(&cpu));
+        let one_family = FamilySet::matching(|family| family.name == "container_cpu_user_seconds_total");
+        let some = Selection { families: one_family, ..cpu.clone() };
+        assert!(some.is_part_of(&cpu) && !cpu.is_part_of(&some));
+        let (here, there) = (IdFilter::new(["/a"]), IdFilter::new(["/b"]));
+        let of = |ids: &IdFilter| Selection { ids: ids.clone(), ..cpu.clone() };
+        assert!(of(&here).is_part_of(&cpu) && !of(&here).is_part_of(&of(&there)));
+        assert!(of(&here).is_part_of(&of(&here).union(&of(&there))));
+        assert!(cpu.union(&of(&here)).ids.is_all());
+    }
+}
