@@ -1,6 +1,7 @@
 //! Judges scrapes: against the kernel's files, the ledger, and the scrapes before.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,16 +15,16 @@ use crate::ledger::{Known, Verdict};
 const CPU: &str = "container_cpu_usage_seconds_total";
 /// Every so many scrapes the judges of the formats get one, too.
 const JUDGED: u32 = 15;
-/// Counted by programs of the exporter, or by the exporter itself: they begin anew with it. Of block I/O, cgroup v1 counts
-/// only some.
-const BEGIN_ANEW: [&str; 6] = [
+/// Counted by programs of the exporter, or by the exporter itself: they begin anew with it.
+const BEGIN_ANEW: [&str; 5] = [
     "container_ebpf_",
     "container_blkio_",
     "container_tcp_retransmits",
     "container_runqueue_",
-    "container_fs_",
     "container_oom_events_total",
 ];
+/// So do these where block I/O has a tree of cgroup v1, which counts only some.
+const BEGIN_ANEW_ON_V1: &str = "container_fs_";
 /// Labels that change with a rename.
 const CHANGING: [&str; 2] = ["name", "image"];
 
@@ -104,6 +105,7 @@ impl Judge {
 
     fn compare_counters(&mut self, soak: &Soak, exposition: &Exposition, lives: &HashMap<&str, u64>, life: u32) {
         let mut checked = 0;
+        let is_v1 = Path::new("/sys/fs/cgroup/blkio").exists();
         for family in
             exposition.families.iter().filter(|family| matches!(family.kind.as_str(), "counter" | "histogram"))
         {
@@ -115,7 +117,8 @@ impl Judge {
                         None => continue,
                     },
                 };
-                let begins_anew = BEGIN_ANEW.iter().any(|name| sample.name.starts_with(name));
+                let begins_anew = BEGIN_ANEW.iter().any(|name| sample.name.starts_with(name))
+                    || is_v1 && sample.name.starts_with(BEGIN_ANEW_ON_V1);
                 let lives = (container, if begins_anew { life } else { 0 });
                 let seen = Seen { value: sample.value, text: sample.text.clone(), lives };
                 let Some(earlier) = self.counters.insert(key(sample), seen) else { continue };

@@ -8,6 +8,7 @@
 //! | [`clients`] | clients that are slow, idle or impatient |
 //! | [`ledger`] | what is true: which container has which path, names and limits |
 //! | [`judge`] | compares scrapes with the ledger, the kernel's files and the scrapes before |
+//! | [`restarts`] | with `--restarts`, in place of all that: the counters of busy containers over restarts of the exporter |
 //! | [`report`] | counts, and the table at the end |
 
 mod cgroups;
@@ -18,6 +19,7 @@ mod judge;
 mod ledger;
 mod proxy;
 mod report;
+mod restarts;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,7 +35,8 @@ use judge::Judge;
 use ledger::Ledger;
 use report::{Report, Usage};
 
-const USAGE: &str = "usage: cargo xtask soak [--time 30s|10m|1h]   (as root; default: 10m)";
+const USAGE: &str = "\
+usage: cargo xtask soak [--time 30s|10m|1h | --restarts NUMBER]   (as root; default: --time 10m)";
 
 /// Between two judged scrapes.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -69,7 +72,11 @@ impl Soak {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match duration(&arguments).and_then(run) {
+    let outcome = match arguments.as_slice() {
+        [flag, number] if flag == "--restarts" => survive(number),
+        arguments => duration(arguments).and_then(run),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -109,7 +116,7 @@ fn run(time: Duration) -> Result<bool> {
     scope(|scope| {
         scope.spawn(|| cgroups::run(&soak));
         scope.spawn(|| soak.report.note("the engine's containers", containers::run(&soak, &mut engine)));
-        scope.spawn(|| soak.report.note("an exporter that is restarted", restarts(&soak, &how)));
+        scope.spawn(|| soak.report.note("an exporter that is restarted", restart(&soak, &how)));
         clients::spawn(scope, &soak, exporter.address);
         scope.spawn(|| end_what_hangs(&soak, time + ENDS));
         soak.report.note("the exporter", steady(&soak, &exporter, started, time));
@@ -118,6 +125,16 @@ fn run(time: Duration) -> Result<bool> {
     soak.report.note("the exporter's end", exporter.stop().map(drop));
     drop(engine);
     soak.report.finish(time, started.elapsed());
+    say(&soak.report.table());
+    Ok(soak.report.is_good())
+}
+
+/// Whether no counter fell over so many restarts.
+fn survive(number: &str) -> Result<bool> {
+    let number = number.parse().with_context(|| format!("`{number}`\n{USAGE}"))?;
+    let _janitor = janitor::Janitor::start()?;
+    let soak = Soak { ledger: Ledger::default(), report: Report::default(), over: AtomicBool::new(false) };
+    soak.report.note("restarts", restarts::run(&soak, number));
     say(&soak.report.table());
     Ok(soak.report.is_good())
 }
@@ -158,7 +175,7 @@ fn steady(soak: &Soak, exporter: &Exporter, started: Instant, time: Duration) ->
 }
 
 /// Exporters one after the other, ended by a signal that they can handle and by one that they can't: counters continue.
-fn restarts(soak: &Soak, how: &How) -> Result<()> {
+fn restart(soak: &Soak, how: &How) -> Result<()> {
     let mut judge = Judge::default();
     for life in 1.. {
         let exporter = how.start()?;

@@ -97,6 +97,15 @@ static STEPS: &[Step] = &[
         in_test: false,
     },
     Step {
+        name: "restarts",
+        work: Work::Own(|| {
+            say("$ cargo xtask vm --suite trixie soak --restarts 100");
+            vm::run(&["--suite", "trixie", "soak", "--restarts", "100"]).context("counters over restarts")
+        }),
+        repair: "each counter that fell stands above the table; cargo xtask soak --restarts NUMBER does the same on this host",
+        in_test: false,
+    },
+    Step {
         name: "soak",
         work: Work::Commands(&[
             "cargo build --locked --package docker-stats-exporter",

@@ -44,6 +44,19 @@ fn build_tests(bin: &Path) -> anyhow::Result<()> {
     binaries::build(&arguments, bin)
 }
 
+/// `soak`: the program of that name, with these arguments. The judges of formats are not in the guest.
+pub(super) fn soak(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
+    host::can_run()?;
+    let input = cache::Scratch::new("input")?;
+    let bin = input.path().join("bin");
+    binaries::build(&["build", "--package", "docker-stats-exporter"], &bin)?;
+    binaries::build(&["build", "--package", "exporter-tests", "--bin", "soak"], &bin)?;
+    let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+    let environment = "EXPORTER_BIN=/in/bin/docker-stats-exporter PATIENCE=10 JUDGES=none";
+    let script = format!("uname -sr; {environment} /in/bin/soak {}", words.join(" "));
+    session::run(options, &Job { input: Some(input.path().to_owned()), script, ..Job::default() })
+}
+
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     host::output(Command::new("cp").args(["--recursive", "--no-dereference"]).args([from, to])).map(drop)

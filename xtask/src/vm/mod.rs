@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match command {
         ["build"] => state::prepare(&options).map(drop),
         ["test", filters @ ..] => commands::test(&options, filters),
+        ["soak", arguments @ ..] => commands::soak(&options, arguments),
         ["capture"] => commands::capture(&options),
         ["shell"] => commands::shell(&options),
         ["run", rest @ ..] => commands::run(&options, rest),
