@@ -21,6 +21,8 @@ pub(super) struct OomKills {
     /// What the kernel counted in ended runs beyond the events of those runs, and what was counted by events that the
     /// engine's follower has forgotten.
     carried: u64,
+    /// The part of it that events of the run before this one may still tell of.
+    awaited: u64,
 }
 
 impl OomKills {
@@ -37,6 +39,16 @@ impl OomKills {
         let before = self.total();
         let starts = events.runs.saturating_sub(self.events.runs);
         let moved = self.life != 0 && cgroup.is_some_and(|(life, _)| life != self.life);
+        // Events of the run before that came after its kills were carried. No event of a run is told before its start.
+        let late = match (starts, self.ahead > 0) {
+            (0, false) => events.previous.saturating_sub(self.events.previous),
+            (0, true) => events.current.saturating_sub(self.events.current),
+            (1, true) => events.previous.saturating_sub(self.events.current),
+            _ => 0,
+        };
+        let counted = late.min(self.awaited);
+        self.carried -= counted;
+        self.awaited -= counted;
         if moved || (starts > 0 && self.ahead <= 0) {
             let told = match starts {
                 0 if self.ahead > 0 => 0,
@@ -44,7 +56,8 @@ impl OomKills {
                 1 => events.previous,
                 _ => self.events.current,
             };
-            self.carried += self.kernel().saturating_sub(told);
+            self.awaited = self.kernel().saturating_sub(told);
+            self.carried += self.awaited;
             self.base = self.count;
         }
         if moved {
@@ -148,6 +161,18 @@ mod tests {
     #[test]
     fn a_late_event_belongs_to_the_run_before() {
         assert_eq!(totals(&[Seen(1, 1), Start, LateOom, Seen(2, 0)]), [1, 1]);
+    }
+
+    #[test]
+    fn an_event_that_comes_after_its_kill_was_carried_counts_nothing_more() {
+        assert_eq!(totals(&[Seen(1, 1), Start, Seen(2, 0), LateOom, Seen(2, 0)]), [1, 1, 1]);
+        assert_eq!(totals(&[Seen(1, 1), Seen(2, 0), Oom, Seen(2, 0), Start, Seen(2, 0)]), [1, 1, 1, 1]);
+        assert_eq!(totals(&[Seen(1, 1), Seen(2, 0), Oom, Start, Seen(2, 0)]), [1, 1, 1]);
+        // More of them than the kernel's count had.
+        assert_eq!(
+            totals(&[Seen(1, 1), Start, Seen(2, 0), LateOom, LateOom, Seen(2, 1), Oom, Seen(2, 1)]),
+            [1, 1, 3, 3]
+        );
     }
 
     #[test]
