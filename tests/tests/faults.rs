@@ -1,6 +1,10 @@
 //! What goes wrong around the exporter: the engine, the containers, the files, the names. In each case a scrape must stay
 //! valid and fast, lose what cannot be known and nothing else.
 
+// Captured hosts are the same everywhere.
+#[cfg(all(test, not(feature = "guest")))]
+#[path = "faults/absent.rs"]
+mod absent;
 #[cfg(test)]
 #[path = "faults/alone.rs"]
 mod alone;
