@@ -51,12 +51,14 @@ pub fn run(config: &Config) -> Report {
     Report { lines }
 }
 
-/// What this host's kernel and mounts leave out, for the log of a server that starts: nothing where all is there.
+/// What this host's kernel and mounts leave out, for the log of a server that starts: nothing where all is there. What scrapes log is
+/// left to them.
 #[must_use]
 pub fn shortcomings(config: &Config) -> Vec<Line> {
     let Ok(hierarchy) = Hierarchy::detect(&config.cgroup_root) else { return Vec::new() };
     let found = tree::containers(&hierarchy);
-    kernel(&hierarchy, &found, config).into_iter().filter(|line| line.verdict != Verdict::Ok).collect()
+    let is_left_to_start = |line: &Line| line.verdict != Verdict::Ok && !procfs::is_logged_by_scrapes(line);
+    kernel(&hierarchy, &found, config).into_iter().filter(is_left_to_start).collect()
 }
 
 fn kernel(hierarchy: &Hierarchy, found: &[tree::Found], config: &Config) -> Vec<Line> {

@@ -280,14 +280,14 @@ impl Reader {
             self.namespaces.unsettle();
         }
         self.end_sockets(&progress.sockets, pass);
-        if pass.collectors.has(Collector::Network) {
-            self.links.end();
-        }
         let own = std::process::id();
         let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
         let no_host_pidns = !self.is_host_pidns && !self.namespaces.host_pidns_visible && others();
-        if no_host_pidns && pass.collectors.has(Collector::Network) {
-            self.report_hidden_processes(&mut timing);
+        if pass.collectors.has(Collector::Network) {
+            self.links.end(no_host_pidns);
+            if no_host_pidns {
+                self.report_hidden_processes(&mut timing);
+            }
         }
         self.read_paths.publish(&self.own);
         if pass.ids.has_host() {

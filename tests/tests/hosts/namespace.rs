@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use exporter_tests::bare::BareContainers;
 use exporter_tests::{Exporter, wait};
 
 use super::host::ID;
@@ -67,4 +68,17 @@ fn containers_of_a_guest_are_read_from_the_first_one_on() {
     process.wait().unwrap();
     assert_eq!(scraped.unwrap().select(CPU, &[("id", &id)]).len(), 1);
     exporter.stop().unwrap();
+}
+
+#[test]
+fn a_missing_pid_namespace_of_the_host_is_logged_once() {
+    // So many that their network counters might come from the host's links.
+    let _containers = BareContainers::make(10).unwrap();
+    let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let exporter = Exporter::builder().started_by(&wrapper).start().unwrap();
+    for _ in 0..2 {
+        exporter.scrape().unwrap();
+    }
+    let log = exporter.stderr();
+    assert_eq!(log.lines().filter(|line| line.contains("--pid=host")).count(), 1, "{log}");
 }

@@ -49,6 +49,8 @@ pub(crate) struct VethPeers {
     to_map: usize,
     /// Containers by path in this pass.
     served: [usize; PATHS.len()],
+    /// Why links do not serve, until it is logged.
+    unlogged: Option<LinkError>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,8 @@ impl VethPeers {
     pub(crate) fn new(procfs: &Path, live: bool, own: Own) -> Self {
         let state = if live { State::Closed { until: None, logged: false } } else { State::Off };
         let now = Instant::now();
-        Self { procfs: procfs.to_owned(), own, state, is_fresh: false, now, turn: 0, to_map: 0, served: [0; 2] }
+        let procfs = procfs.to_owned();
+        Self { procfs, own, state, is_fresh: false, now, turn: 0, to_map: 0, served: [0; 2], unlogged: None }
     }
 
     /// Begins a pass. `candidates` is the number of containers whose interfaces may all have links.
@@ -108,10 +111,8 @@ impl VethPeers {
                 self.state = State::Open { host: Box::new(host), table };
             }
             Err(error) => {
-                if !logged {
-                    info!(reason = %error, "network counters are read from a file per container, which costs more and tells the same");
-                }
                 self.own.count_read_error("rtnetlink", error.word());
+                self.unlogged = Some(error).filter(|_| !logged);
                 self.state = State::Closed { until: Some(self.now + RETRY), logged: true };
             }
         }
@@ -156,8 +157,12 @@ impl VethPeers {
         *if by_links { links } else { files } += 1;
     }
 
-    /// Ends a pass: sets our own metrics of the paths that served.
-    pub(crate) fn end(&self) {
+    /// Ends a pass: sets our own metrics of the paths that served. Where there is no pid namespace of the host no file is read
+    /// either, which is logged by who looks for them.
+    pub(crate) fn end(&mut self, no_host_pidns: bool) {
+        if let Some(error) = self.unlogged.take_if(|_| !no_host_pidns) {
+            info!(reason = %error, "network counters are read from a file per container, which costs more and tells the same");
+        }
         for (path, served) in PATHS.iter().zip(self.served) {
             let labels = [Collector::Network.name(), path];
             self.own.read_path.with_label_values(&labels).set(i64::try_from(served).unwrap_or(i64::MAX));

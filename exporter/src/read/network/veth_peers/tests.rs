@@ -188,7 +188,7 @@ fn a_procfs_that_is_not_the_host_s_is_refused_and_counted_once_in_a_while() {
         links.begin(1000, now + Duration::from_secs(seconds));
     }
     assert_eq!(own.read_errors.with_label_values(&["rtnetlink", "foreign"]).get(), 1);
-    links.end();
+    links.end(false);
     assert_eq!(own.read_path.with_label_values(&["network", "links"]).get(), 0);
 }
 
