@@ -22,6 +22,8 @@ const BUSY: usize = 3;
 /// Containers that come at once: more than there is room for. Every scrape of every test beside reads them, too, which takes
 /// emulated processors minutes.
 const MANY: usize = if cfg!(feature = "guest") { 150 } else { 700 };
+/// Cgroups below one container: more than there is room for.
+const NESTED: usize = 6_000;
 /// Passes in which each container has had its turn of being compared.
 const PASSES: usize = 12;
 
@@ -161,6 +163,28 @@ fn more_containers_than_there_is_room_for_are_all_there() {
     let exposition = warmed_up(&snapshots, MANY as i128 + 3).unwrap();
     assert!(!differs(&exposition), "{}", snapshots.stderr());
     assert!(!exposition.has(ERRORS, &[("file", "snapshot")]), "{}", snapshots.stderr());
+}
+
+#[test]
+fn who_nests_cgroups_without_end_gets_a_bounded_part_of_the_tables() {
+    let (hostile, others) = (BareContainers::make(1).unwrap(), BareContainers::make(3).unwrap());
+    let folder = hostile.kernel(&hostile.ids[0]).unwrap().directory("memory").unwrap();
+    for number in 0..NESTED {
+        fs::create_dir(folder.join(number.to_string())).unwrap();
+    }
+    let (files, snapshots) = (exporter("off").unwrap(), exporter("on").unwrap());
+    for _ in 0..3 {
+        let before = take(&files).unwrap();
+        let between = take(&snapshots).unwrap();
+        let after = take(&files).unwrap();
+        for id in others.ids.iter().chain(&hostile.ids) {
+            compare(&before, &between, &after, id, true).unwrap();
+        }
+    }
+    let exposition = take(&snapshots).unwrap();
+    assert!(exposition.has(ERRORS, &[("file", "snapshot"), ("reason", "too_many")]), "{}", snapshots.stderr());
+    let log = snapshots.stderr();
+    assert_eq!(log.lines().filter(|line| line.contains("cgroups below their own")).count(), 1, "{log}");
 }
 
 #[test]

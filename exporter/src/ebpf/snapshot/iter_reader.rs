@@ -29,6 +29,10 @@ const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
 const SPARE: usize = 32;
 /// Capacity is a multiple of so many cgroups: whole pages, all of which count as ours.
 const STEP: usize = 64;
+/// Cgroups that there is capacity for at most: so many, and so many for each container. A container makes as many below its own as
+/// it likes; containers without a record are read by files.
+const CAPACITY: usize = 4096;
+const CAPACITY_EACH: usize = 4;
 /// What is read of a file of a parent to have the kernel add up: its text is thrown away.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -50,6 +54,8 @@ pub(crate) struct IterReader {
     is_attached: bool,
     /// Cgroups that the last run visited.
     visited: usize,
+    /// Cgroups that there is capacity for at most.
+    max_capacity: usize,
     /// Index of each cgroup's record, made when a look-up does not find it where it was.
     indices: HashMap<u64, usize>,
 }
@@ -100,6 +106,7 @@ impl IterReader {
             iterators: Vec::new(),
             is_attached: true,
             visited: 0,
+            max_capacity: max_capacity(cgroups),
             indices: HashMap::new(),
         };
         reader.load(cgroups)?;
@@ -122,12 +129,12 @@ impl IterReader {
         !self.roots.is_empty()
     }
 
-    /// Copies what is below these cgroups from now on.
+    /// Copies what is below these cgroups from now on, where there are so many containers.
     ///
     /// # Errors
     /// What the kernel said.
-    pub(crate) fn set_roots(&mut self, roots: Vec<String>) -> Result<(), Obstacle> {
-        self.roots = roots;
+    pub(crate) fn set_roots(&mut self, roots: Vec<String>, containers: usize) -> Result<(), Obstacle> {
+        (self.roots, self.max_capacity) = (roots, max_capacity(containers));
         self.is_attached = false;
         self.attach_missing()
     }
@@ -138,9 +145,10 @@ impl IterReader {
     /// # Errors
     /// What the kernel said.
     pub(crate) fn take(&mut self) -> Result<(), Obstacle> {
-        if self.program.as_ref().is_none_or(|program| program.capacity < self.visited) {
+        let wanted = self.visited.min(self.max_capacity);
+        if self.program.as_ref().is_none_or(|program| program.capacity < wanted) {
             self.is_attached = false;
-            self.load(self.visited)?;
+            self.load(wanted)?;
         }
         if !self.is_attached {
             self.attach_missing()?;
@@ -150,6 +158,11 @@ impl IterReader {
             let otherwise = "please report it with the kernel's version";
             Obstacle::new(format!("a snapshot of {tree} failed: {error}"), hint(&error, otherwise))
         })
+    }
+
+    /// Whether the last copy visited more cgroups than there is ever capacity for: containers may have no record.
+    pub(crate) fn overflows(&self) -> bool {
+        self.visited > self.max_capacity && self.program.as_ref().is_some_and(|program| self.visited > program.capacity)
     }
 
     /// Index of the record of a cgroup of the primary tree in the last copy. Most often it is where it was `before`.
@@ -299,6 +312,11 @@ fn open(path: &Path) -> Result<Option<File>, Obstacle> {
 fn hint(error: &io::Error, otherwise: &'static str) -> &'static str {
     let is_out_of_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     if is_out_of_descriptors { "raise the limit of open files: `docker run --ulimit nofile=65536`" } else { otherwise }
+}
+
+/// Cgroups that there is capacity for at most, where there are so many containers.
+fn max_capacity(containers: usize) -> usize {
+    containers.saturating_mul(CAPACITY_EACH).saturating_add(CAPACITY)
 }
 
 fn chunk(words: &[AtomicU64], index: usize, length: usize) -> &[AtomicU64] {

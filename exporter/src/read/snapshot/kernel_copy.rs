@@ -32,6 +32,8 @@ pub struct KernelCopy {
     pub(super) is_fresh: bool,
     /// The last one that was wanted failed.
     has_failed: bool,
+    /// Cgroups of the last copy that had too little capacity: only the first is logged.
+    overflow: Option<usize>,
     layouts: Vec<LayoutClass>,
     /// The container that differed from its files: it is compared again next.
     pub(super) recheck: Option<u64>,
@@ -89,6 +91,7 @@ impl KernelCopy {
             page,
             is_fresh: false,
             has_failed: false,
+            overflow: None,
             layouts: Vec::new(),
             recheck: None,
             unresolved: None,
@@ -107,13 +110,25 @@ impl KernelCopy {
 
     /// Their parents are iterated over. Containers directly below the root have none that would do.
     pub(super) fn try_set_containers(&mut self, containers: &[Container]) -> Result<(), Obstacle> {
-        self.reader.set_roots(parents(containers.iter().map(|container| container.path.as_str())))
+        let paths = containers.iter().map(|container| container.path.as_str());
+        self.reader.set_roots(parents(paths), containers.len())
     }
 
     /// Copies the counters. Where that fails, files are read until it succeeds.
     pub(super) fn take(&mut self) {
         let taken = self.reader.take();
         self.is_fresh = taken.is_ok();
+        if self.reader.overflows() {
+            self.own.count_read_error("snapshot", "too_many");
+            let cgroups = self.reader.entries();
+            if self.overflow.replace(cgroups).is_none() {
+                warn!(
+                    cgroups,
+                    "containers have too many cgroups below their own for snapshots: some are read by files, which costs more and tells \
+                     the same"
+                );
+            }
+        }
         self.record_outcome(taken);
     }
 
