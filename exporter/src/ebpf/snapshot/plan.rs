@@ -85,8 +85,7 @@ impl Plan {
                 way,
                 ..KernelPlan::NOTHING
             },
-            // The one of which most is copied: the others are not found of a cgroup that has no processes of its own.
-            primary_tree: requests.iter().position(|request| request.stats).unwrap_or(0),
+            primary_tree: primary_tree(requests),
             locations: [None; Number::COUNT],
             words: OTHER_IDS + 2 * requests.len().saturating_sub(1),
             spans: 0,
@@ -252,6 +251,15 @@ impl Plan {
     }
 }
 
+/// The tree to iterate over: that of which most is copied, as the others are not found of a cgroup that has no processes of its own.
+/// Beside trees of v1 it is one of these: an engine that has them makes no cgroup in the other, not even where that alone has memory.
+fn primary_tree(requests: &[TreeRequest]) -> usize {
+    let has_v1 = requests.iter().any(|request| request.tree.version == Version::V1);
+    let mut trees = requests.iter().enumerate().filter(|(_, request)| !has_v1 || request.tree.version == Version::V1);
+    let first = trees.clone().next();
+    trees.find(|(_, request)| request.stats).or(first).map_or(0, |(tree, _)| tree)
+}
+
 /// Words that lie side by side, from where members begin and end; these are in order.
 fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
     let mut runs: Vec<Span> = Vec::new();
@@ -310,7 +318,9 @@ fn devices_plan(pointer: Pointer, types: &Types) -> Option<DevicesPlan> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Span, runs};
+    use super::{Span, TreeRequest, primary_tree, runs};
+    use crate::discover::{Tree, Version};
+    use crate::metrics::Controller;
 
     #[test]
     fn what_lies_side_by_side_is_one_run_of_words() {
@@ -319,5 +329,19 @@ mod tests {
         let spans = [Span { offset: 16, words: 6, to: 0 }, Span { offset: 200, words: 1, to: 0 }];
         assert_eq!(runs(&members, 2), spans);
         assert_eq!(runs(&members, 0).len(), 3);
+    }
+    #[test]
+    fn a_tree_of_v2_that_has_memory_alone_is_not_iterated_over() {
+        let request = |version, stats| TreeRequest {
+            stats,
+            ..TreeRequest::nothing(Tree { path: "/".into(), version }, Controller::Memory)
+        };
+        let (v1, v2) = (Version::V1, Version::V2);
+        assert_eq!(primary_tree(&[request(v2, true), request(v1, false), request(v1, false)]), 1);
+        assert_eq!(primary_tree(&[request(v1, false), request(v1, true), request(v2, false)]), 1);
+        assert_eq!(
+            [primary_tree(&[request(v2, true)]), primary_tree(&[request(v2, false)]), primary_tree(&[])],
+            [0; 3]
+        );
     }
 }
