@@ -91,15 +91,24 @@ impl Values<'_> {
     }
 }
 
-/// User or system time as the file would show it.
+/// What user and system time may be behind the time on CPUs before their file is read: the kernel takes samples once a tick, and
+/// the file of v1 shows whole ticks.
+const MAX_LAG: u64 = NANOSECONDS_PER_TICK;
+
+/// User or system time as the file last showed it, in nanoseconds; none where that is too far behind.
 ///
 /// The kernel splits the time on CPUs by samples when somebody reads the file, and remembers the result (`cputime_adjust`):
-/// until the cgroup has run again the file shows that. After that only the file tells: splitting it ourselves could come to less
-/// than was shown before.
+/// until the cgroup has run again the file shows that. After that only the file tells: splitting it ourselves could come to more
+/// than is shown later.
 fn last_shown(runtime: u64, record: &Record<'_>, mode: CpuMode) -> Option<u64> {
     let (user, system) = (record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?);
-    let is_current = user.saturating_add(system) >= runtime;
-    is_current.then_some(if mode == CpuMode::User { user } else { system })
+    is_current(runtime, user.saturating_add(system)).then_some(if mode == CpuMode::User { user } else { system })
+}
+
+/// Whether what the file last showed is not too far behind the time on CPUs. What was never read is no 0.
+fn is_current(runtime: u64, shown: u64) -> bool {
+    let lag = runtime.saturating_sub(shown);
+    lag == 0 || (shown > 0 && lag < MAX_LAG)
 }
 
 /// Devices with any I/O into a sample, as their file lists them; false where the record does not have them all.
@@ -135,4 +144,16 @@ pub(super) fn fill_devices(
 fn is_listed(one: &DeviceUse) -> bool {
     let any = |counts: &[u64; 3]| counts.iter().take(2).any(|count| *count > 0);
     one.major != 0 && (any(&one.bytes) || any(&one.operations))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_LAG, is_current};
+
+    #[test]
+    fn user_and_system_time_are_read_once_they_are_a_tick_behind() {
+        assert!([(7, 7), (7, 8), (7 + MAX_LAG - 1, 7), (0, 0)].into_iter().all(|(ran, shown)| is_current(ran, shown)));
+        assert!(!is_current(7 + MAX_LAG, 7));
+        assert!(!is_current(1, 0));
+    }
 }
