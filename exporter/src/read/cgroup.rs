@@ -38,9 +38,13 @@ impl Reader {
         let engine = container.meta(names).map(|meta| &meta.limits);
         let age = now.saturating_duration_since(*container.first_seen.get_or_insert(now));
         let digest = container.record.digest;
+        // An engine makes the cgroups of v1 one after the other, and the first pass may come in between.
+        let known = container.limits_version.map_or(0, |version| version.trees);
+        let trees = if self.live && age < SETTLE_DELAY { self.add_trees(container, known) } else { known };
         let version = LimitsVersion {
             with_engine: engine.is_some() || container.limits_version.is_some_and(|version| version.with_engine),
             digest,
+            trees,
             interval: interval_at(age, stagger_group(container.life), digest.is_some()),
         };
         // A capture is small, and may be edited under us.
@@ -52,6 +56,15 @@ impl Reader {
         let problem = |file: &str, reason| own.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         container.retry_absent();
+    }
+
+    /// The searched trees that have a container's cgroup, beside those that are known to, a bit each.
+    fn add_trees(&mut self, container: &Container, known: u32) -> u32 {
+        let trees = self.hierarchy.searched().iter().take(32).enumerate();
+        trees.filter(|(index, _)| known & 1 << index == 0).fold(known, |trees, (index, tree)| {
+            container.file_path(&tree.path, "", &mut self.path);
+            trees | u32::from(self.path.is_dir()) << index
+        })
     }
 
     /// Reads the files of the container's cgroup that copies do not serve.

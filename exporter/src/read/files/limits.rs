@@ -37,6 +37,8 @@ pub(crate) struct LimitsVersion {
     pub(crate) with_engine: bool,
     /// The kernel's limits, by their digest in a copy; none where copies do not show them.
     pub(crate) digest: Option<(usize, u64)>,
+    /// The searched trees that have its cgroup, a bit each.
+    pub(crate) trees: u32,
     /// Intervals since the container was first seen.
     pub(crate) interval: u64,
 }

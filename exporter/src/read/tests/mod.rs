@@ -139,6 +139,21 @@ fn a_container_gets_what_the_trees_have_that_it_is_in() {
 }
 
 #[test]
+fn a_container_that_is_seen_while_its_cgroups_are_made_has_all_values_in_the_next_pass() {
+    let host = Host { root: tempfile::tempdir().unwrap(), own: Own::new().unwrap() };
+    fs::create_dir_all(host.root.path().join("cgroup/cpuacct")).unwrap();
+    host.write("cgroup/cpuacct/tasks", "");
+    host.write(&format!("cgroup/memory/docker/{A}/memory.usage_in_bytes"), "4096\n");
+    let (mut reader, mut discovery, rows) = host.reader_of(true);
+    let now = Instant::now();
+    pass_at(&mut reader, &mut discovery, CollectorSet::defaults(), now);
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_memory_usage_bytes"), Some(4096));
+    host.write(&format!("cgroup/cpuacct/docker/{A}/cpuacct.usage"), "7000000000\n");
+    pass_at(&mut reader, &mut discovery, CollectorSet::defaults(), now + Duration::from_secs(1));
+    assert_eq!(value(&rows, sample_of(&reader, A), "container_cpu_usage_seconds_total"), Some(7_000_000_000));
+}
+
+#[test]
 fn a_malformed_value_is_left_out_and_counted_and_hides_no_other() {
     let host = Host::new();
     host.file(A, "cpu.stat", "usage_usec banana\nuser_usec 5\n");
