@@ -27,6 +27,10 @@ mod hostile;
 #[cfg(test)]
 #[path = "faults/proxy.rs"]
 mod proxy;
+// Guests have neither Python nor OpenSSL's program.
+#[cfg(all(test, not(feature = "guest")))]
+#[path = "faults/tls.rs"]
+mod tls;
 #[cfg(test)]
 #[path = "faults/vanishing.rs"]
 mod vanishing;

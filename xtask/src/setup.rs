@@ -53,6 +53,8 @@ const NEEDS: &[Need] = &[
     need(Tests, "kill", "procps"),
     need(Tests, "losetup", "mount"),
     need(Tests, "nsenter", "util-linux"),
+    need(Tests, "openssl", "openssl"),
+    need(Tests, "perl", "perl-base"),
     need(Tests, "python3", "python3"),
     need(Tests, "chromium chromium-browser", "chromium chromium-browser"),
     need(Tests, "node", "nodejs"),
