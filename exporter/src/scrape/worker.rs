@@ -144,20 +144,21 @@ impl Worker {
         self.overhead.record(at.elapsed(), at);
         let (mut cut, mut answers) = (None, ANSWERS_DURING_A_PASS);
         loop {
-            let slice = Instant::now() + SLICE;
+            let begin = Instant::now();
+            let slice = begin + SLICE;
             pass.deadline = Some(queue.first_deadline().map_or(slice, |first| first.min(slice)));
             if self.source.advance(&mut progress, pass) {
                 break;
             }
             queue.refresh();
-            let now = Instant::now();
+            let next = end_of_next(begin, Instant::now());
             let waits =
-                |request: &Request| request.selection.is_part_of(selection) && has_time_after(Some(now), request);
+                |request: &Request| request.selection.is_part_of(selection) && has_time_after(Some(next), request);
             if !queue.requests().any(waits) {
-                cut = Some(now);
+                cut = Some(next);
                 break;
             }
-            let due = queue.take(|request| !has_time_after(Some(now), request));
+            let due = queue.take(|request| !has_time_after(Some(next), request));
             if !due.is_empty() {
                 let timing = self.source.interim(&progress, pass);
                 self.keep(Collection {
@@ -165,7 +166,7 @@ impl Worker {
                     selection: selection.clone(),
                     names: Arc::clone(&names),
                     timing,
-                    cut: Some(now),
+                    cut: Some(next),
                 });
                 let (due, others) = due.into_iter().partition(|job| job.request.selection.is_part_of(selection));
                 let left = self.answer(due, &mut answers);
@@ -287,6 +288,12 @@ impl Worker {
     }
 }
 
+/// When the next step of a pass ends, as far as it is to be foreseen: a step that took longer than its slice will do so again, as
+/// the kernel's tables of sockets do where there are very many. Who has no time for that is answered before.
+fn end_of_next(begin: Instant, end: Instant) -> Instant {
+    end + end.saturating_duration_since(begin).saturating_sub(SLICE)
+}
+
 /// Whether a scrape has time for more than what was read until a pass was cut.
 fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
     cut.is_some_and(|cut| request.deadline.is_none_or(|deadline| deadline > cut))
@@ -296,7 +303,7 @@ fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Request, has_time_after};
+    use super::{Request, SLICE, end_of_next, has_time_after};
     use crate::metrics::CollectorSet;
     use crate::scrape::{Format, Selection};
 
@@ -313,5 +320,13 @@ mod tests {
         assert!(has_time_after(Some(now), &later) && has_time_after(Some(now), &request(None)));
         assert!(!has_time_after(Some(now), &request(Some(now))));
         assert!(!has_time_after(None, &later) && !has_time_after(None, &request(None)));
+    }
+
+    #[test]
+    fn a_step_that_took_longer_than_its_slice_is_taken_into_account() {
+        let begin = Instant::now();
+        let end = |milliseconds| begin + Duration::from_millis(milliseconds);
+        assert_eq!(end_of_next(begin, begin + SLICE), begin + SLICE);
+        assert_eq!(end_of_next(begin, begin + SLICE + Duration::from_millis(200)), end(400) + SLICE);
     }
 }
