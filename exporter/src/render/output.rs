@@ -129,7 +129,7 @@ impl Output {
             && set > 0
         {
             let length = text.len();
-            compressor.marks.push(Mark { at: self.text.len() - length, length, set, place });
+            compressor.marks.push(Mark { at: self.text.len() - length, length, set, place, row: 0 });
         }
     }
 

@@ -10,6 +10,9 @@ use super::pen::WINDOW;
 
 /// Literals that cost no more than a copy from elsewhere does.
 const FEW: usize = 4;
+/// What a copy and a literal take, about.
+const COPY_BITS: usize = 20;
+const LITERAL_BITS: usize = 6;
 
 /// A label set, as to be written after another one.
 #[derive(Debug, Default)]
@@ -158,6 +161,21 @@ impl Joint {
     }
 }
 
+/// About how many bits it takes to write a set after another one.
+pub(super) fn unlikeness(one: &[u8], set: &[u8]) -> usize {
+    let mut pairs_of_one = pairs(one);
+    let mut like = false;
+    let bits = pairs(set).map(|(_, pair)| {
+        let (_, model) = pairs_of_one.next().unwrap_or_default();
+        let begin = common_prefix(pair, model);
+        let rest = pair.get(begin..).unwrap_or_default();
+        let own = rest.len() - common_suffix(rest, model.get(begin..).unwrap_or_default());
+        let was_like = std::mem::replace(&mut like, own == 0);
+        if own == 0 && was_like { 0 } else { COPY_BITS + own * LITERAL_BITS }
+    });
+    bits.sum()
+}
+
 /// No set is longer than the window.
 fn small(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
@@ -167,15 +185,45 @@ fn difference(one: usize, other: usize) -> i32 {
     i32::try_from(one.cast_signed() - other.cast_signed()).unwrap_or(i32::MAX)
 }
 
+/// The tag of a label in protobuf; no text begins with it.
+const ENCODED: u8 = 0x0a;
+
 /// The label pairs of a set, each with what separates it from the one before, and where they begin. Where a value has what
 /// looks like a separator, there are more.
 fn pairs(set: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut rest = set;
     std::iter::from_fn(move || {
         let at = set.len() - rest.len();
-        let separator = rest.windows(2).skip(1).position(|two| two == b"\",");
-        let (pair, after) = rest.split_at_checked(separator.map_or(rest.len(), |before| before + 1))?;
+        let end = if rest.first() == Some(&ENCODED) { end_of_encoded(rest) } else { end_of_text(rest) };
+        let (pair, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
         rest = after;
         (!pair.is_empty()).then_some((at, pair))
     })
+}
+
+fn end_of_text(rest: &[u8]) -> usize {
+    rest.windows(2).skip(1).position(|two| two == b"\",").map_or(rest.len(), |before| before + 1)
+}
+
+/// A pair in protobuf says how long it is, in one byte or in two.
+fn end_of_encoded(rest: &[u8]) -> usize {
+    match *rest {
+        [_, length @ 0..0x80, ..] => 2 + usize::from(length),
+        [_, low, high @ 0..0x80, ..] => 3 + (usize::from(low & 0x7f) | usize::from(high) << 7),
+        _ => rest.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pairs;
+
+    #[test]
+    fn pairs_are_told_apart_in_either_form() {
+        let texts = |set: &'static [u8]| pairs(set).map(|(_, pair)| pair).collect::<Vec<_>>();
+        assert_eq!(texts(b"a=\"1\",b=\"2\",c=\"3\""), [&b"a=\"1"[..], b"\",b=\"2", b"\",c=\"3\""]);
+        assert_eq!(texts(b"\x0a\x02xy\x0a\x01z\x1a\x09\x09"), [&b"\x0a\x02xy"[..], b"\x0a\x01z", b"\x1a\x09\x09"]);
+        assert_eq!(texts(b"\x0a\x83\x00xyz\x0a\x7fz"), [&b"\x0a\x83\x00xyz"[..], b"\x0a\x7fz"], "cut short");
+        assert_eq!(texts(b"\x0a\xff\xff"), [b"\x0a\xff\xff"]);
+    }
 }

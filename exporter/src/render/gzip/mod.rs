@@ -18,7 +18,7 @@ use alike::{Seen, common_prefix, common_suffix, hash_of_four};
 use bits::Bits;
 use codes::{Codes, open_block};
 use crc32fast::Hasher;
-use joint::Joint;
+use joint::{Joint, unlikeness};
 use pen::{Pen, SHORTEST, WINDOW};
 
 /// No name, no time, no system: bytes are all there is.
@@ -31,6 +31,10 @@ const NUMBER: usize = 32;
 pub(super) const HISTORY: usize = WINDOW;
 /// A copy that does not lengthen another one has to be worth its own bits.
 const WORTH: usize = 5;
+/// How many of the label sets before are looked at for one that is most like a new one: containers of a project take turns.
+const MODELS: usize = 8;
+/// Rows of one family whose lines are told apart: those of a container stand together.
+const ROWS: usize = 16;
 
 /// A label set in a text: a hint only, the text is complete without it.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,8 @@ pub(super) struct Mark {
     pub(super) set: u64,
     /// A small number that is most often the same one for the same set.
     pub(super) place: usize,
+    /// Which of the lines that its container has in the family.
+    pub(super) row: usize,
 }
 
 /// The encoder, with what it keeps from stream to stream.
@@ -55,10 +61,10 @@ pub(super) struct Gzip {
     written: usize,
     /// Number of this stream.
     stream: u64,
-    /// The last label set, and where in the stream it began.
-    last: Option<(Mark, usize)>,
-    /// What stood between the last two label sets: its place in the stream, and its length.
-    between: (usize, usize),
+    /// The places of the last label sets, each once; the latest at the end.
+    recent: Recent,
+    /// What stood before the last label set of each row, back to the one before: its place in the stream, and its length.
+    between: [(usize, usize); ROWS],
     places: Vec<Place>,
     words: Seen,
     pairs: Seen,
@@ -71,9 +77,35 @@ struct Place {
     /// The stream that it was last in, and where.
     stream: u64,
     at: usize,
-    /// The sets that it is known to follow: most families have it after the same one, some leave that one out.
-    known: [Option<u64>; 2],
+    length: usize,
+    /// The sets, and their places, that it is known to be like: most families have the same ones, some leave one out.
+    known: [Option<(u64, usize)>; 2],
     joints: [Joint; 2],
+}
+
+/// The places of the last label sets that differ.
+#[derive(Debug, Default)]
+struct Recent {
+    places: [usize; MODELS],
+    count: usize,
+}
+
+impl Recent {
+    fn note(&mut self, place: usize) {
+        if self.count > 0 && self.places.get((self.count - 1) % MODELS) == Some(&place) {
+            return;
+        }
+        if let Some(slot) = self.places.get_mut(self.count % MODELS) {
+            *slot = place;
+        }
+        self.count += 1;
+    }
+
+    /// From the latest on.
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let first = self.count.saturating_sub(MODELS);
+        (first..self.count).rev().filter_map(|at| self.places.get(at % MODELS).copied())
+    }
 }
 
 impl Gzip {
@@ -84,8 +116,8 @@ impl Gzip {
             crc: Hasher::new(),
             written: 0,
             stream: 0,
-            last: None,
-            between: (0, 0),
+            recent: Recent::default(),
+            between: [(0, 0); ROWS],
             places: Vec::new(),
             words: Seen::new(),
             pairs: Seen::new(),
@@ -101,8 +133,8 @@ impl Gzip {
         self.crc = Hasher::new();
         self.written = 0;
         self.stream += 1;
-        self.last = None;
-        self.between = (0, 0);
+        self.recent.count = 0;
+        self.between = [(0, 0); ROWS];
         self.words.clear();
         self.pairs.clear();
     }
@@ -115,11 +147,11 @@ impl Gzip {
         self.bits.make_room(new.len() * 2 + ENDS);
         let before = self.written - from;
         self.written += new.len();
-        let Self { codes, bits, stream, last, between, places, words, pairs, .. } = self;
+        let Self { codes, bits, stream, recent, between, places, words, pairs, .. } = self;
         let pen = Pen::new(text, from, codes, bits);
-        let mut piece = Piece { pen, codes, before, stream: *stream, last, between, places, words, pairs };
+        let mut piece = Piece { pen, codes, before, stream: *stream, recent, between, places, words, pairs };
         for mark in marks {
-            piece.between(mark.at);
+            piece.between(mark.at, mark.row);
             piece.set(*mark);
         }
         piece.search(text.len());
@@ -146,8 +178,8 @@ struct Piece<'a> {
     /// Where in the stream the text begins.
     before: usize,
     stream: u64,
-    last: &'a mut Option<(Mark, usize)>,
-    between: &'a mut (usize, usize),
+    recent: &'a mut Recent,
+    between: &'a mut [(usize, usize); ROWS],
     places: &'a mut Vec<Place>,
     words: &'a mut Seen,
     pairs: &'a mut Seen,
@@ -161,10 +193,11 @@ impl<'a> Piece<'a> {
     }
 
     /// Writes what stands before a label set: the number and the end of one line, the beginning of the next.
-    fn between(&mut self, to: usize) {
+    fn between(&mut self, to: usize, row: usize) {
         let from = self.pen.at;
         let new = self.pen.text.get(from..to).unwrap_or_default();
-        let (model_at, model_length) = std::mem::replace(self.between, (self.before + from, new.len()));
+        let Some(between) = self.between.get_mut(row % ROWS) else { return };
+        let (model_at, model_length) = std::mem::replace(between, (self.before + from, new.len()));
         let model = self.text(model_at, model_length);
         let end = common_suffix(model, new);
         let distance = self.before + to - (model_at + model.len());
@@ -186,38 +219,56 @@ impl<'a> Piece<'a> {
 
     /// Writes a label set.
     fn set(&mut self, mark: Mark) {
-        let at = self.before + mark.at;
-        let last = self.last.replace((mark, at));
         if self.places.len() <= mark.place {
             self.places.resize_with(mark.place + 1, Place::default);
         }
         let mut places = std::mem::take(self.places);
-        if let Some(place) = places.get_mut(mark.place) {
-            self.set_at(place, mark, last);
-        }
+        self.set_among(&mut places, mark);
         *self.places = places;
+        self.recent.note(mark.place);
     }
 
-    fn set_at(&mut self, place: &mut Place, mark: Mark, last: Option<(Mark, usize)>) {
+    fn set_among(&mut self, places: &mut [Place], mark: Mark) {
         let at = self.before + mark.at;
         let end = mark.at + mark.length;
-        if let Some(before) = place.replace(mark.set, self.stream, at).filter(|before| at - before <= WINDOW) {
+        let Some(place) = places.get_mut(mark.place) else { return self.search(end) };
+        if let Some(before) = place.replace(mark, self.stream, at).filter(|before| at - before <= WINDOW) {
             return self.pen.copy(at - before, mark.length);
         }
-        let Some((model, model_at)) = last.filter(|(_, model_at)| at - model_at <= WINDOW) else {
-            return self.search(end);
-        };
-        if mark.length.max(model.length) > WINDOW {
+        if mark.length > WINDOW {
             return self.search(end);
         }
-        if place.known(model.set).is_none() {
-            let (text, set) = (self.text(model_at, model.length), self.text(at, mark.length));
-            place.learn(model.set, text, set, self.codes);
+        let Some(place) = places.get(mark.place) else { return };
+        let known = place.known.iter().zip(&place.joints).find_map(|(known, joint)| {
+            let distance = at - self.place_of(places, (*known)?)?;
+            joint.is_near(distance).then_some((joint, distance))
+        });
+        if let Some((joint, distance)) = known {
+            return self.joint(joint, distance);
         }
-        match place.known(model.set).filter(|joint| joint.is_near(at - model_at)) {
-            Some(joint) => self.joint(joint, at - model_at),
-            None => self.search(end),
-        }
+        let Some((model, model_at)) = self.model(places, mark) else { return self.search(end) };
+        let (text, set) = (self.text(model_at, model.length), self.text(at, mark.length));
+        let Some(place) = places.get_mut(mark.place) else { return };
+        let joint = place.learn((model.set, model.place), text, set, self.codes);
+        if joint.is_near(at - model_at) { self.joint(joint, at - model_at) } else { self.search(end) }
+    }
+
+    /// Where in this stream a set was last.
+    fn place_of(&self, places: &[Place], (set, place): (u64, usize)) -> Option<usize> {
+        places.get(place).filter(|place| place.set == set && place.stream == self.stream).map(|place| place.at)
+    }
+
+    /// The set before that is most like this one, and where it was last. Of equally good ones the nearest.
+    fn model(&self, places: &[Place], mark: Mark) -> Option<(Mark, usize)> {
+        let at = self.before + mark.at;
+        let set = self.text(at, mark.length);
+        let models = self.recent.iter().filter_map(|index| {
+            let place = places.get(index).filter(|place| place.stream == self.stream && index != mark.place)?;
+            let near = at - place.at <= WINDOW && place.length <= WINDOW;
+            let model = Mark { at: place.at, length: place.length, set: place.set, place: index, row: 0 };
+            near.then(|| (model, self.text(place.at, place.length))).filter(|(_, text)| !text.is_empty())
+        });
+        models.min_by_key(|(_, text)| unlikeness(text, set)).map(|(model, _)| (model, model.at))
     }
 
     /// Writes a label set that follows another, which began `distance` before.
@@ -291,9 +342,9 @@ impl<'a> Piece<'a> {
 
 impl Place {
     /// Notes that a set is at `at` of a stream. Where it was before in the same stream, if it was.
-    fn replace(&mut self, set: u64, stream: u64, at: usize) -> Option<usize> {
-        if self.set != set {
-            (self.set, self.known) = (set, [None; 2]);
+    fn replace(&mut self, mark: Mark, stream: u64, at: usize) -> Option<usize> {
+        if self.set != mark.set {
+            (self.set, self.length, self.known) = (mark.set, mark.length, [None; 2]);
         } else if self.stream == stream {
             return Some(std::mem::replace(&mut self.at, at));
         }
@@ -301,22 +352,13 @@ impl Place {
         None
     }
 
-    /// How it follows another set.
-    fn known(&self, before: u64) -> Option<&Joint> {
-        let [first, second] = &self.joints;
-        match self.known {
-            [known, _] if known == Some(before) => Some(first),
-            [_, known] if known == Some(before) => Some(second),
-            _ => None,
-        }
-    }
-
     /// Finds out how it follows another set.
-    fn learn(&mut self, before: u64, text: &[u8], set: &[u8], codes: &Codes) {
+    fn learn(&mut self, model: (u64, usize), text: &[u8], set: &[u8], codes: &Codes) -> &Joint {
         self.known.reverse();
         self.joints.reverse();
         let ([known, _], [joint, _]) = (&mut self.known, &mut self.joints);
-        *known = Some(before);
+        *known = Some(model);
         joint.make(text, set, codes);
+        joint
     }
 }

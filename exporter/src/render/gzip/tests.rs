@@ -60,7 +60,7 @@ fn lines(count: usize, seed: usize) -> (Vec<u8>, Vec<Mark>) {
         let place = (line * seed) % 90;
         text.extend_from_slice(format!("family_{}{{", line / 90).as_bytes());
         let labels = format!(r#"id="/docker/{:032x}",name="{}""#, place * 0x1234_5678_9abc, "web-".repeat(place % 40));
-        marks.push(Mark { at: text.len(), length: labels.len(), set: place as u64 + 1, place });
+        marks.push(Mark { at: text.len(), length: labels.len(), set: place as u64 + 1, place, row: line % 3 });
         text.extend_from_slice(labels.as_bytes());
         text.extend_from_slice(format!("}} {}\n", line * line % 1000).as_bytes());
     }
@@ -83,7 +83,7 @@ fn a_set_longer_than_the_window_is_written_too() {
     let long = "0123456789abcdefXYZ".repeat(5000);
     let (mut text, mut marks) = (Vec::new(), Vec::new());
     for number in 0..6 {
-        marks.push(Mark { at: text.len(), length: long.len(), set: 1 + number % 2, place: 0 });
+        marks.push(Mark { at: text.len(), length: long.len(), set: 1 + number % 2, place: 0, row: 0 });
         text.extend_from_slice(long.as_bytes());
         text.extend_from_slice(b"} 1\n");
     }
