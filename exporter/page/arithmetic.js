@@ -71,7 +71,7 @@ const GAP_INTERVALS = 3;
 
 /** Returns the key of a row: the 64 hexadecimal digits of a container's id, else the cgroup's path. */
 function rowKey(id) {
-    const match = /[0-9a-f]{64}(?![0-9a-f])/.exec(id);
+    const match = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/.exec(id);
     return match === null ? id : match[0];
 }
 

@@ -17,6 +17,7 @@
 //! | [`app`] | puts them together and runs until a signal ends it |
 //! | [`doctor`] | says what works on this host, what does not, and what cures it |
 //! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
+//! | [`top`] | shows the containers of a running exporter in a terminal |
 //! | [`log`] | the log on stderr |
 
 pub mod app;
@@ -33,3 +34,4 @@ pub mod read;
 pub mod render;
 pub mod scrape;
 pub mod serve;
+pub mod top;

@@ -3,10 +3,12 @@
 //! Exit codes: 0 done or healthy, 1 failed or unhealthy, 2 errors in flags or environment.
 
 use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
+use std::thread;
 
 use docker_stats_exporter::config::{Command, Config, ListenAddress};
-use docker_stats_exporter::{app, doctor, log, probe};
+use docker_stats_exporter::{app, doctor, log, probe, top};
 
 fn main() -> ExitCode {
     match Config::from(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
@@ -14,6 +16,7 @@ fn main() -> ExitCode {
         Ok(Command::Doctor(config)) => check(&config),
         Ok(Command::Healthcheck { address, is_given: true }) => ask(&address),
         Ok(Command::Healthcheck { address, is_given: false }) => ask(&probe::server_address().unwrap_or(address)),
+        Ok(Command::Top(config, options)) => show(*config, *options),
         Ok(Command::Help(text) | Command::Version(text)) => {
             print(&text);
             ExitCode::SUCCESS
@@ -53,6 +56,34 @@ fn ask(address: &ListenAddress) -> ExitCode {
         }
         Err(error) => {
             complain(&format!("docker-stats-exporter: http://{address}/healthz: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows the containers in the terminal. Without an exporter to ask, one is started in this process on a free port.
+fn show(mut config: Config, mut options: top::Options) -> ExitCode {
+    if options.local {
+        let port = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()) {
+            Ok(address) => address.port(),
+            Err(error) => {
+                complain(&format!("docker-stats-exporter: no port is free on 127.0.0.1: {error}"));
+                return ExitCode::FAILURE;
+            }
+        };
+        config.listen = vec![ListenAddress::Host(Ipv4Addr::LOCALHOST.to_string(), port)];
+        let url = format!("http://127.0.0.1:{port}{}", config.telemetry_path);
+        options.client.url = url.parse().unwrap_or(options.client.url);
+        thread::spawn(move || {
+            if let Err(error) = app::run(config) {
+                complain(&format!("docker-stats-exporter: cannot collect here: {error:#}"));
+            }
+        });
+    }
+    match top::run(options) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&format!("docker-stats-exporter: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -62,18 +62,8 @@ pub struct Answer {
 /// # Errors
 /// It does not answer, or not with 200.
 pub fn healthy(address: &ListenAddress) -> Result<(), Error> {
-    let answer = get(Target::Tcp(reachable(address)), "/healthz")?;
+    let answer = get(Target::Tcp(address.reachable()), "/healthz")?;
     if answer.status == 200 { Ok(()) } else { Err(Error::Status(answer.status)) }
-}
-
-/// An address of this host under which a listener can be reached: "every address" is none.
-fn reachable(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Any(port) => format!("127.0.0.1:{port}"),
-        ListenAddress::Host(host, port) if host == "0.0.0.0" => format!("127.0.0.1:{port}"),
-        ListenAddress::Host(host, port) if host == "::" => format!("[::1]:{port}"),
-        address @ ListenAddress::Host(..) => address.to_string(),
-    }
 }
 
 /// Gets `path`, within five seconds whatever happens.
@@ -185,8 +175,8 @@ mod tests {
     #[test]
     fn every_address_is_asked_through_loopback() {
         for (host, asked) in [("0.0.0.0", "127.0.0.1:1"), ("::", "[::1]:1"), ("::2", "[::2]:1"), ("web", "web:1")] {
-            assert_eq!(reachable(&ListenAddress::Host(host.to_owned(), 1)), asked);
+            assert_eq!(ListenAddress::Host(host.to_owned(), 1).reachable(), asked);
         }
-        assert_eq!(reachable(&ListenAddress::Any(1)), "127.0.0.1:1");
+        assert_eq!(ListenAddress::Any(1).reachable(), "127.0.0.1:1");
     }
 }

@@ -132,7 +132,7 @@ fn run(time: Duration) -> Result<bool> {
 /// Whether no counter fell over so many restarts.
 fn survive(number: &str) -> Result<bool> {
     let number = number.parse().with_context(|| format!("`{number}`\n{USAGE}"))?;
-    let _janitor = janitor::Janitor::start()?;
+    let _cleanup = cleanup::Cleanup::start()?;
     let soak = Soak { ledger: Ledger::default(), report: Report::default(), over: AtomicBool::new(false) };
     soak.report.note("restarts", restarts::run(&soak, number));
     say(&soak.report.table());

@@ -52,10 +52,23 @@ fn a_browser_shows_the_containers_that_hurt() -> Result<()> {
 fn numbers(polls: &[(f64, &str)]) -> Result<Value> {
     let file = tempfile::NamedTempFile::new()?;
     let polls: Vec<_> = polls.iter().map(|(time, text)| json!({"time": time, "text": text})).collect();
-    fs::write(file.path(), serde_json::to_vec(&polls)?)?;
+    fs::write(file.path(), serde_json::to_vec(&json!({"pace": 2, "polls": polls}))?)?;
+    arithmetic(file.path())
+}
+
+/// The numbers that the page computes of a file of polls.
+fn arithmetic(polls: &Path) -> Result<Value> {
     let mut node = Command::new("node");
-    node.current_dir(scripts()).arg("arithmetic.mjs").arg(file.path());
+    node.current_dir(scripts()).arg("arithmetic.mjs").arg(polls);
     Ok(serde_json::from_str(&run(&mut node, "apt-get install nodejs")?)?)
+}
+
+/// The same file is read by the arithmetic of `top`, with the same numbers.
+#[test]
+fn captured_polls_give_the_numbers_of_top() -> Result<()> {
+    let expected = fs::read_to_string(scripts().join("numbers.json"))?;
+    assert_eq!(arithmetic(&scripts().join("polls.json"))?, serde_json::from_str::<Value>(&expected)?);
+    Ok(())
 }
 
 const ID: &str = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -34,6 +34,7 @@ pub(super) struct GivenFlag {
 pub(super) enum CommandName {
     Doctor,
     Healthcheck,
+    Top,
 }
 
 /// The commands, with their descriptions in `--help`.
@@ -44,6 +45,7 @@ pub(super) const COMMANDS: &[(&str, CommandName, &str)] = &[
         CommandName::Healthcheck,
         "ask the server at --web.listen-address whether it is alive (for HEALTHCHECK)",
     ),
+    ("top", CommandName::Top, "show the containers of a running exporter live in the terminal"),
 ];
 
 /// Splits the command line, given without the program's own name.

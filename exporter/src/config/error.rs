@@ -110,6 +110,12 @@ pub enum Reason {
     /// A `unix://` URL without a path.
     #[error("names no socket")]
     NoSocket,
+    /// A file that cannot be read.
+    #[error("cannot be read: {0}")]
+    File(#[source] io::Error),
+    /// A flag of another command.
+    #[error("is a flag of the command top")]
+    OnlyTop,
     /// A flag that contradicts another one.
     #[error("cannot be `on` with {0}")]
     RuledOut(&'static str),

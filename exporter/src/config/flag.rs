@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::docker_url::Url;
 use super::error::{Error, Reason};
+use super::top_flags::Top;
 use super::types::{Config, DockerEndpoint, EbpfMode, LogFormat, Schema, SourceMode};
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
@@ -62,6 +63,8 @@ pub enum Group {
     Exposition,
     /// Log, help and version.
     General,
+    /// The command `top`.
+    Top,
     /// The collectors.
     Collectors,
 }
@@ -69,7 +72,7 @@ pub enum Group {
 impl Group {
     /// Every group, in order.
     pub const ALL: &[Self] =
-        &[Self::Web, Self::Source, Self::Docker, Self::Exposition, Self::General, Self::Collectors];
+        &[Self::Web, Self::Source, Self::Docker, Self::Exposition, Self::General, Self::Top, Self::Collectors];
 
     /// Returns the heading.
     #[must_use]
@@ -80,6 +83,7 @@ impl Group {
             Self::Docker => "Docker",
             Self::Exposition => "What is exposed",
             Self::General => "General",
+            Self::Top => "Of the command top",
             Self::Collectors => "Collectors",
         }
     }
@@ -139,6 +143,7 @@ pub(super) struct Partial {
     pub(super) disable_defaults: bool,
     /// Collectors given by name, in the order of the command line.
     pub(super) collectors: Vec<(Collector, bool)>,
+    pub(super) top: Top,
     /// A text to print instead of running.
     pub(super) print: Option<Print>,
 }
@@ -187,6 +192,7 @@ impl Partial {
             exclude_metrics: Vec::new(),
             disable_defaults: false,
             collectors: Vec::new(),
+            top: Top::default(),
             print: None,
         }
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `types` | the configuration as plain data |
 //! | `table` | every flag and variable, once |
+//! | `top_flags` | the rows that only `top` takes |
 //! | `flag` | what a row of the table is |
 //! | `args` | splits the command line into rows and values |
 //! | `resolve` | picks flag, variable or default for each row and builds the [`Config`] |
@@ -22,6 +23,7 @@ mod flag;
 mod help;
 mod resolve;
 mod table;
+mod top_flags;
 mod types;
 mod values;
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::args::{Args, CommandName, GivenFlag};
 use super::error::{Error, Errors, Origin, Reason};
-use super::flag::{Apply, Flag, Partial, Print};
+use super::flag::{Apply, Flag, Group, Partial, Print};
 use super::table::FLAGS;
 use super::types::{Command, Config, EbpfMode, ListenAddress};
 use super::values::borrowed;
@@ -41,17 +41,28 @@ pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
             }
         }
     }
+    if command != Some(CommandName::Top) {
+        let top_only = |flag: &&GivenFlag| FLAGS.iter().any(|row| row.name == flag.name && row.group == Group::Top);
+        errors.extend(flags.iter().filter(top_only).map(|flag| {
+            Error::new(format!("--{}", flag.name), Reason::OnlyTop, "accepted: docker-stats-exporter top".to_owned())
+        }));
+    }
     match partial.print {
         Some(Print::Help) => return Ok(Command::Help(help::help())),
         Some(Print::Version) => return Ok(Command::Version(help::version())),
         None => {}
     }
+    let top = std::mem::take(&mut partial.top);
     let config = combine(partial, env, &mut errors);
     if !errors.is_empty() {
         return Err(Errors(errors));
     }
     Ok(match command {
         None => Command::Serve(Box::new(config)),
+        Some(CommandName::Top) => {
+            let options = top.options(&config);
+            Command::Top(Box::new(config), Box::new(options))
+        }
         Some(CommandName::Doctor) => Command::Doctor(Box::new(config)),
         // One answer is enough: all addresses belong to one process.
         Some(CommandName::Healthcheck) => {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::error::Reason;
 use super::flag::{Apply, Flag, Group, Partial, Print};
 use super::types::{EbpfMode, LogFormat, Schema, SourceMode};
-use super::{docker_url, values};
+use super::{docker_url, top_flags, values};
 use crate::metrics::Collector;
 
 /// Every flag and variable, in the order of `--help`.
 pub static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
     let collectors = Collector::ALL.iter().map(|&collector| collector_row(collector));
-    FIXED.iter().cloned().chain(collectors).collect()
+    FIXED.iter().chain(top_flags::ROWS).cloned().chain(collectors).collect()
 });
 
 fn collector_row(collector: Collector) -> Flag {
@@ -28,7 +28,7 @@ fn collector_row(collector: Collector) -> Flag {
 }
 
 /// Fields that most rows share.
-const ROW: Flag = Flag {
+pub(super) const ROW: Flag = Flag {
     name: Cow::Borrowed(""),
     variables: &[],
     value: "",
@@ -42,7 +42,7 @@ const ROW: Flag = Flag {
 };
 
 /// A row that is on or off.
-const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
+pub(super) const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
 
 /// A row whose default is parsed like a given value.
 const VALUE: Flag = Flag { default_is_value: true, ..ROW };

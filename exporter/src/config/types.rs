@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::metrics::CollectorSet;
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
+use crate::top::Options as TopOptions;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub enum Command {
         /// Whether a flag names it; else it is that of the server that runs beside us, if there is one.
         is_given: bool,
     },
+    /// Shows the containers of a running exporter, or of one that this process starts with the configuration.
+    Top(Box<Config>, Box<TopOptions>),
     /// Prints this text and exits with 0.
     Help(String),
     /// Prints this text and exits with 0.
@@ -135,6 +138,19 @@ pub enum LogFormat {
     Logfmt,
     /// One JSON object a line.
     Json,
+}
+
+impl ListenAddress {
+    /// Returns an address of this host under which the listener can be reached: "every address" is none.
+    #[must_use]
+    pub fn reachable(&self) -> String {
+        match self {
+            Self::Any(port) => format!("127.0.0.1:{port}"),
+            Self::Host(host, port) if host == "0.0.0.0" => format!("127.0.0.1:{port}"),
+            Self::Host(host, port) if host == "::" => format!("[::1]:{port}"),
+            address @ Self::Host(..) => address.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for ListenAddress {

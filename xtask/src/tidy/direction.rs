@@ -12,7 +12,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("discover", &["metrics"]),
     ("name", &["metrics", "discover"]),
-    ("config", &["metrics", "discover", "name"]),
+    ("top", &[]),
+    ("config", &["metrics", "discover", "name", "top"]),
     ("ebpf", &["config", "metrics", "discover"]),
     ("read", &["metrics", "discover", "name", "ebpf"]),
     ("docker", &["config", "metrics", "discover", "name", "read"]),
@@ -31,14 +32,14 @@ const WIRING: [&str; 3] = ["app", "lib", "main"];
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
     ("bollard", &["docker"]),
-    ("hyper", &["docker", "serve"]),
-    ("hyper_util", &["docker", "serve"]),
-    ("http_body_util", &["docker", "serve"]),
-    ("tokio_rustls", &["docker"]),
+    ("hyper", &["config", "docker", "serve", "top"]),
+    ("hyper_util", &["docker", "serve", "top"]),
+    ("http_body_util", &["docker", "serve", "top"]),
+    ("tokio_rustls", &["docker", "top"]),
     ("cgroups_rs", &["discover", "read"]),
     ("lexopt", &["config"]),
     ("prometheus", &["metrics", "render"]),
-    ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve"]),
+    ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve", "top"]),
 ];
 
 /// Checks one file; only the exporter's own sources have rooms.

@@ -70,13 +70,26 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--read.snapshot", "never", "accepted words"),
     ("LOG_LEVEL", "loud", "accepted words"),
     ("--log.format", "xml", "accepted words"),
+    ("--url", "localhost:8081", "no known scheme"),
+    ("TOP_URL", "ftp://host", "no known scheme"),
+    ("--interval", "0.5", "too short"),
+    ("--sort", "size", "accepted words"),
+    ("--password-file", "/nonexistent", "cannot be read"),
 ];
+
+/// The command that takes a flag.
+fn command_of(name: &str) -> &'static [&'static str] {
+    let top = |flag: &&super::super::Flag| {
+        flag.group == super::super::Group::Top && name.strip_prefix("--") == Some(&flag.name)
+    };
+    if super::super::FLAGS.iter().any(|flag| top(&flag)) { &["top"] } else { &[] }
+}
 
 #[test]
 fn every_bad_value_is_named_with_its_flag_its_variable_and_what_is_accepted() {
     for &(name, value, said) in BAD_VALUES {
         let line = match name.strip_prefix("--") {
-            Some(_) => error_line(&[&format!("{name}={value}")], &[]),
+            Some(_) => error_line(&[command_of(name), &[&format!("{name}={value}")]].concat(), &[]),
             None => error_line(&[], &[(name, value)]),
         };
         assert!(line.contains(said), "{name}={value}: {line}");
@@ -88,8 +101,11 @@ fn every_bad_value_is_named_with_its_flag_its_variable_and_what_is_accepted() {
 #[test]
 fn every_row_that_takes_a_value_has_a_bad_one_above() {
     for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch()) {
-        if ["DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"].iter().any(|name| flag.variables.contains(name)) {
-            continue; // The one is tested below, the other accepts anything.
+        let any_text =
+            ["DOCKER_TLS_VERIFY", "TOP_USER", "TOP_PASSWORD"].iter().any(|name| flag.variables.contains(name));
+        // Certificates are tested below.
+        if any_text || flag.variables.contains(&"DOCKER_CERT_PATH") || ["filter", "ca-file"].contains(&&*flag.name) {
+            continue;
         }
         let tested = |name: &str| name.strip_prefix("--") == Some(&flag.name) || flag.variables.contains(&name);
         assert!(BAD_VALUES.iter().any(|(name, ..)| tested(name)), "{}", flag.subject());
@@ -100,8 +116,10 @@ fn every_row_that_takes_a_value_has_a_bad_one_above() {
 fn every_flag_that_needs_a_value_says_so() {
     for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch() && !flag.name.is_empty()) {
         let name = format!("--{}", flag.name);
-        assert!(error_line(&[&name], &[]).contains("needs a value"), "{name}");
-        assert!(error_line(&[&name, "--log.format=json"], &[]).contains("needs a value"), "{name}");
+        let command = command_of(&name);
+        for rest in [&[&*name][..], &[&*name, "--log.format=json"]] {
+            assert!(error_line(&[command, rest].concat(), &[]).contains("needs a value"), "{name}");
+        }
     }
 }
 
@@ -117,15 +135,19 @@ fn what_is_unknown_is_named_with_what_may_be_meant() {
         ("--no-collector.cgu", "did you mean --no-collector.cpu?"),
         ("--housekeeping_interval=30s", "--housekeeping_interval is no flag of this program"),
         ("-x", "-x is no flag of this program"),
-        ("", "\"\" is no command of this program; accepted: doctor, healthcheck, or none to serve"),
-        ("serve", "serve is no command of this program; accepted: doctor, healthcheck, or none to serve"),
+        ("", "\"\" is no command of this program; accepted: doctor, healthcheck, top, or none to serve"),
+        ("serve", "serve is no command of this program; accepted: doctor, healthcheck, top, or none to serve"),
     ] {
         let line = error_line(&[word], &[]);
         assert!(line.ends_with(said), "{word}: {line}");
     }
     // The value of an unknown flag is not blamed for being no command.
-    assert_eq!(error_line(&["--port", "8080"], &[]), "--port is no flag of this program");
+    assert_eq!(error_line(&["--listen_port", "8080"], &[]), "--listen_port is no flag of this program");
     assert!(error_line(&["doctor", "healthcheck"], &[]).contains("one command too many"));
+    assert_eq!(
+        error_line(&["--json"], &[]),
+        "--json is a flag of the command top; accepted: docker-stats-exporter top"
+    );
 }
 
 #[test]

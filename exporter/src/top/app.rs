@@ -1,0 +1,412 @@
+//! What `top` shows and how keys change it. Knows nothing of the terminal.
+
+use std::time::{Duration, Instant};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::families::{Counter, Gauge};
+use super::model::{Model, Row};
+use super::numbers::Numbers;
+use super::text::safe;
+
+/// Intervals that `+` and `-` step through, in seconds.
+const INTERVALS: [u64; 5] = [1, 2, 5, 10, 30];
+/// How long an order lasts before the rows are sorted anew.
+const RESORT: Duration = Duration::from_secs(10);
+
+/// What rows can be sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// CPU time per second.
+    Cpu,
+    /// Working set.
+    Memory,
+    /// Working set against the limit.
+    MemoryPercent,
+    /// Bytes received and sent.
+    Network,
+    /// Bytes read and written.
+    Disk,
+    /// Highest pressure.
+    Pressure,
+    /// Restarts by policy.
+    Restarts,
+    /// Time since the start.
+    Uptime,
+    /// Name.
+    Name,
+}
+
+impl Sort {
+    /// Every order with its word for `--sort`.
+    pub const ALL: &[(&str, Self)] = &[
+        ("cpu", Self::Cpu),
+        ("memory", Self::Memory),
+        ("memory-percent", Self::MemoryPercent),
+        ("network", Self::Network),
+        ("disk", Self::Disk),
+        ("pressure", Self::Pressure),
+        ("restarts", Self::Restarts),
+        ("uptime", Self::Uptime),
+        ("name", Self::Name),
+    ];
+
+    fn next(self, forward: bool) -> Self {
+        let index = Self::ALL.iter().position(|(_, sort)| *sort == self).unwrap_or(0);
+        let next = if forward { index + 1 } else { index + Self::ALL.len() - 1 };
+        Self::ALL.get(next % Self::ALL.len()).map_or(self, |(_, sort)| *sort)
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, sort)| *sort == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// What 100 % of CPU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CpuScale {
+    Core,
+    Limit,
+    Host,
+}
+
+/// What is shown above the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    Table,
+    Detail,
+    Help,
+}
+
+/// What a key asks the caller for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    None,
+    Quit,
+    Redraw,
+    PollNow,
+    Suspend,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub(super) enum Line {
+    /// A project with its number of containers and their sums.
+    Group { name: String, count: usize, numbers: Box<Numbers> },
+    /// A container, by its key.
+    Container(String),
+}
+
+/// The state of the view.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub(super) struct App {
+    pub(super) model: Model,
+    pub(super) sort: Sort,
+    pub(super) reversed: bool,
+    pub(super) filter: String,
+    pub(super) editing: bool,
+    pub(super) all: bool,
+    pub(super) grouped: bool,
+    pub(super) scale: CpuScale,
+    pub(super) bits: bool,
+    pub(super) paused: bool,
+    pub(super) view: View,
+    pub(super) interval: Duration,
+    /// Key of the selected container: the selection stays on it when rows move.
+    pub(super) selected: Option<String>,
+    pub(super) lines: Vec<Line>,
+    /// The server's clock at the last poll.
+    pub(super) clock: Option<f64>,
+    /// Why the last poll failed.
+    pub(super) error: Option<String>,
+    /// When the last good answer came.
+    pub(super) answered: Option<Instant>,
+    sorted: Option<Instant>,
+}
+
+impl App {
+    pub(super) fn new(sort: Sort, filter: String, all: bool, interval: Duration) -> Self {
+        Self {
+            model: Model::new(),
+            sort,
+            reversed: false,
+            filter,
+            editing: false,
+            all,
+            grouped: false,
+            scale: CpuScale::Core,
+            bits: false,
+            paused: false,
+            view: View::Table,
+            interval,
+            selected: None,
+            lines: Vec::new(),
+            clock: None,
+            error: None,
+            answered: None,
+            sorted: None,
+        }
+    }
+
+    /// Takes an exposition that came at `arrived`, seconds `time` of a monotonic clock.
+    pub(super) fn take(&mut self, text: &str, time: f64, arrived: Instant, clock: Option<f64>) {
+        let first_rates = self.model.interval.is_none();
+        self.model.take(text, time, self.interval.as_secs_f64());
+        self.clock = clock;
+        self.error = None;
+        self.answered = Some(arrived);
+        let due = self.sorted.is_none_or(|sorted| arrived.saturating_duration_since(sorted) >= RESORT);
+        let changed =
+            self.shown().count() != self.lines.iter().filter(|line| matches!(line, Line::Container(_))).count();
+        if due || first_rates || changed {
+            self.arrange(arrived);
+        } else if self.grouped {
+            self.sum_groups();
+        }
+    }
+
+    /// Returns the rows that the filter and `--all` leave.
+    fn shown(&self) -> impl Iterator<Item = &Row> {
+        let filter = self.filter.to_lowercase();
+        self.model.rows.values().filter(move |row| {
+            (self.all || !is_stopped(row))
+                && (filter.is_empty()
+                    || [
+                        display_name(row),
+                        row.image.clone(),
+                        row.project.clone().unwrap_or_default(),
+                        row.state.clone().unwrap_or_default(),
+                        row.key.clone(),
+                    ]
+                    .iter()
+                    .any(|text| text.to_lowercase().contains(&filter)))
+        })
+    }
+
+    /// Sorts, filters and groups the rows.
+    pub(super) fn arrange(&mut self, now: Instant) {
+        self.sorted = Some(now);
+        let host = &self.model.host;
+        let mut rows: Vec<(&Row, Option<f64>, String)> = self
+            .shown()
+            .map(|row| (row, sort_value(self.sort, row, host, self.clock), display_name(row).to_lowercase()))
+            .collect();
+        rows.sort_by(|(_, a, a_name), (_, b, b_name)| {
+            let names = if self.sort == Sort::Name && self.reversed { b_name.cmp(a_name) } else { a_name.cmp(b_name) };
+            // What is unknown comes last in both directions.
+            match (a, b) {
+                (Some(a), Some(b)) if self.reversed => a.total_cmp(b).then(names),
+                (Some(a), Some(b)) => b.total_cmp(a).then(names),
+                (a, b) => b.is_some().cmp(&a.is_some()).then(names),
+            }
+        });
+        let mut lines = Vec::with_capacity(rows.len());
+        if self.grouped {
+            let mut projects: Vec<&str> = Vec::new();
+            for (row, ..) in &rows {
+                let project = row.project.as_deref().unwrap_or_default();
+                if !projects.contains(&project) {
+                    projects.push(project);
+                }
+            }
+            for project in projects {
+                let members: Vec<_> =
+                    rows.iter().filter(|(row, ..)| row.project.as_deref().unwrap_or_default() == project).collect();
+                lines.push(Line::Group { name: project.to_owned(), count: members.len(), numbers: Box::default() });
+                lines.extend(members.iter().map(|(row, ..)| Line::Container(row.key.clone())));
+            }
+        } else {
+            lines.extend(rows.iter().map(|(row, ..)| Line::Container(row.key.clone())));
+        }
+        self.lines = lines;
+        self.sum_groups();
+        let keys: Vec<&String> = self.keys().collect();
+        if self.selected.as_ref().is_none_or(|selected| !keys.contains(&selected)) {
+            self.selected = keys.first().map(|key| (*key).clone());
+        }
+    }
+
+    fn sum_groups(&mut self) {
+        let model = &self.model;
+        let of = |project: &str| {
+            let rows = model.rows.values().filter(|row| row.project.as_deref().unwrap_or_default() == project);
+            rows.map(|row| Numbers::of(row, &model.host)).collect::<Vec<_>>()
+        };
+        for line in &mut self.lines {
+            let Line::Group { name, numbers, .. } = line else { continue };
+            let members = of(name);
+            let sum = |value: fn(&Numbers) -> Option<f64>| members.iter().filter_map(value).reduce(|a, b| a + b);
+            **numbers = Numbers {
+                cpu_percent: sum(|numbers| numbers.cpu_percent),
+                working_set: sum(|numbers| numbers.working_set),
+                receive: sum(|numbers| numbers.receive),
+                transmit: sum(|numbers| numbers.transmit),
+                read: sum(|numbers| numbers.read),
+                write: sum(|numbers| numbers.write),
+                ..Numbers::default()
+            };
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &String> {
+        self.lines.iter().filter_map(|line| match line {
+            Line::Container(key) => Some(key),
+            Line::Group { .. } => None,
+        })
+    }
+
+    /// Returns the selected container's row.
+    pub(super) fn selected_row(&self) -> Option<&Row> {
+        self.model.rows.get(self.selected.as_ref()?)
+    }
+
+    /// Takes a key.
+    pub(super) fn key(&mut self, key: KeyEvent, now: Instant) -> Action {
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return match key.code {
+                KeyCode::Char('c') => Action::Quit,
+                KeyCode::Char('l') => Action::Redraw,
+                KeyCode::Char('z') => Action::Suspend,
+                _ => Action::None,
+            };
+        }
+        if self.editing {
+            return self.edit(key, now);
+        }
+        match key.code {
+            KeyCode::Char('q') | KeyCode::F(10) => return Action::Quit,
+            KeyCode::Char('h' | '?') | KeyCode::F(1) => self.toggle(View::Help),
+            KeyCode::Esc if self.view != View::Table => self.view = View::Table,
+            KeyCode::Esc => self.filter.clear(),
+            KeyCode::Left | KeyCode::Backspace => self.view = View::Table,
+            KeyCode::Enter | KeyCode::Right => self.view = View::Detail,
+            KeyCode::Down | KeyCode::Char('j') => self.step(1),
+            KeyCode::Up | KeyCode::Char('k') => self.step(-1),
+            KeyCode::PageDown => self.step(10),
+            KeyCode::PageUp => self.step(-10),
+            KeyCode::Home | KeyCode::Char('g') => self.step(isize::MIN),
+            KeyCode::End | KeyCode::Char('G') => self.step(isize::MAX),
+            KeyCode::Char('/' | 'f') | KeyCode::F(3 | 4) => self.editing = true,
+            KeyCode::Char('s' | '>') | KeyCode::F(6) => self.sort_by(self.sort.next(true)),
+            KeyCode::Char('<') => self.sort_by(self.sort.next(false)),
+            KeyCode::Char('r' | 'I') => self.reversed = !self.reversed,
+            KeyCode::Char('C' | 'P') => self.sort_by(Sort::Cpu),
+            KeyCode::Char('M') => self.sort_by(Sort::Memory),
+            KeyCode::Char('D') => self.sort_by(Sort::Disk),
+            KeyCode::Char('T') => self.sort_by(Sort::Network),
+            KeyCode::Char('N') => self.sort_by(Sort::Name),
+            KeyCode::Char('a') => self.all = !self.all,
+            KeyCode::Char('t') | KeyCode::F(5) => self.grouped = !self.grouped,
+            KeyCode::Char('b') => self.bits = !self.bits,
+            KeyCode::Char('%') => {
+                self.scale = match self.scale {
+                    CpuScale::Core => CpuScale::Limit,
+                    CpuScale::Limit => CpuScale::Host,
+                    CpuScale::Host => CpuScale::Core,
+                }
+            }
+            KeyCode::Char('+') => self.pace(true),
+            KeyCode::Char('-') => self.pace(false),
+            KeyCode::Char(' ' | 'p') => {
+                self.paused = !self.paused;
+                return if self.paused { Action::None } else { Action::PollNow };
+            }
+            _ => return Action::None,
+        }
+        if !matches!(
+            key.code,
+            KeyCode::Down
+                | KeyCode::Up
+                | KeyCode::PageDown
+                | KeyCode::PageUp
+                | KeyCode::Char('j' | 'k' | 'g' | 'G')
+                | KeyCode::Home
+                | KeyCode::End
+        ) {
+            self.arrange(now);
+        }
+        Action::None
+    }
+
+    fn edit(&mut self, key: KeyEvent, now: Instant) -> Action {
+        match key.code {
+            KeyCode::Enter => self.editing = false,
+            KeyCode::Esc => {
+                self.editing = false;
+                self.filter.clear();
+            }
+            KeyCode::Backspace => drop(self.filter.pop()),
+            KeyCode::Char(letter) => self.filter.push(letter),
+            _ => {}
+        }
+        self.arrange(now);
+        Action::None
+    }
+
+    fn toggle(&mut self, view: View) {
+        self.view = if self.view == view { View::Table } else { view };
+    }
+
+    fn sort_by(&mut self, sort: Sort) {
+        self.sort = sort;
+        self.reversed = false;
+    }
+
+    fn pace(&mut self, longer: bool) {
+        let seconds = self.interval.as_secs();
+        let mut candidates = INTERVALS.iter().copied();
+        let next = if longer {
+            candidates.find(|next| *next > seconds)
+        } else {
+            candidates.rev().find(|next| *next < seconds)
+        };
+        self.interval = next.map_or(self.interval, Duration::from_secs);
+    }
+
+    /// Moves the selection; a step beyond an end stops there.
+    fn step(&mut self, by: isize) {
+        let keys: Vec<&String> = self.keys().collect();
+        let index = keys.iter().position(|key| self.selected.as_ref() == Some(*key)).unwrap_or(0);
+        let next = index.saturating_add_signed(by).min(keys.len().saturating_sub(1));
+        self.selected = keys.get(next).map(|key| (*key).clone());
+    }
+}
+
+/// Returns the name that is shown: that of the engine, else 12 digits of the id, else the cgroup.
+pub(super) fn display_name(row: &Row) -> String {
+    if !row.name.is_empty() {
+        return safe(&row.name);
+    }
+    if row.key.len() == 64 { row.key.chars().take(12).collect() } else { safe(&row.id) }
+}
+
+/// Reports whether the container has ended.
+pub(super) fn is_stopped(row: &Row) -> bool {
+    matches!(row.state.as_deref(), Some("exited" | "dead" | "created" | "removing"))
+}
+
+/// Returns the seconds since a container's start, or since its end.
+pub(super) fn age(row: &Row, clock: Option<f64>) -> Option<f64> {
+    let since = if is_stopped(row) { row.gauges.get(Gauge::FinishTime) } else { row.gauges.get(Gauge::StartTime) };
+    clock.zip(since).map(|(clock, since)| (clock - since).max(0.0))
+}
+
+/// Returns what a row is sorted by; of a rate the smoothed one.
+fn sort_value(sort: Sort, row: &Row, host: &Row, clock: Option<f64>) -> Option<f64> {
+    let sum = |a: Counter, b: Counter| match (row.smooth.get(a), row.smooth.get(b)) {
+        (None, None) => None,
+        (a, b) => Some(a.unwrap_or(0.0) + b.unwrap_or(0.0)),
+    };
+    match sort {
+        Sort::Cpu => row.smooth.get(Counter::Cpu),
+        Sort::Memory => row.gauges.get(Gauge::WorkingSet),
+        Sort::MemoryPercent => Numbers::of(row, host).memory_percent,
+        Sort::Network => sum(Counter::Receive, Counter::Transmit),
+        Sort::Disk => sum(Counter::Read, Counter::Write),
+        Sort::Pressure => Numbers::of(row, host).pressure().map(|(_, value)| value),
+        Sort::Restarts => row.gauges.get(Gauge::Restarts),
+        Sort::Uptime => age(row, clock),
+        Sort::Name => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! Asks a running exporter for its metrics: HTTP/1.1 over TCP or TLS, gzip, basic authentication.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, DATE, HOST};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::families::FAMILIES;
+
+/// Longest wait for a whole answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Greatest answer that is taken: 64 MiB, more than 5,000 containers need.
+const MAX_ANSWER: usize = 64 << 20;
+/// Certificates that Debian, Ubuntu, Fedora and Alpine trust.
+const SYSTEM_CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
+/// Why there is no exposition.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot connect: {0}; is the exporter running there?")]
+    Connect(io::Error),
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the connection broke: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Answer(String),
+    #[error("needs a user and a password: --user and --password-file, or TOP_PASSWORD")]
+    Unauthorized,
+    #[error("answers with status {0}")]
+    Status(u16),
+}
+
+/// Where and how the exporter is asked.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Address of the metrics, with scheme and path.
+    pub url: Uri,
+    /// Certificates to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// User and password.
+    pub credentials: Option<(String, String)>,
+}
+
+/// One exposition.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) text: String,
+    /// When its first byte came.
+    pub(super) arrived: Instant,
+    /// The server's clock in seconds since the epoch.
+    pub(super) date: Option<f64>,
+}
+
+/// Asks one exporter, each time over a connection of its own.
+pub(super) struct Client {
+    options: Options,
+    host: String,
+    target: String,
+    authorization: Option<String>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Client {
+    /// Reads the certificates, where TLS needs them; connects to nobody.
+    ///
+    /// # Errors
+    /// An address without a host, or certificates that cannot be read.
+    pub(super) fn new(options: Options) -> Result<Self, String> {
+        let authority = options.url.authority().ok_or("the URL names no host")?;
+        let tls = options.url.scheme_str() == Some("https");
+        let port = options.url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let host = format!("{}:{port}", authority.host());
+        let query: Vec<String> = FAMILIES.iter().map(|(family, _)| format!("name[]={family}")).collect();
+        let target = format!("{}?{}", options.url.path(), query.join("&"));
+        let authorization = options
+            .credentials
+            .as_ref()
+            .map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+        let tls = if tls {
+            let name = authority.host().trim_matches(['[', ']']).to_owned();
+            let name = ServerName::try_from(name).map_err(|error| format!("{}: {error}", authority.host()))?;
+            Some((connector(options.ca_file.as_deref())?, name))
+        } else {
+            None
+        };
+        Ok(Self { options, host, target, authorization, tls })
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.options.url.to_string()
+    }
+
+    /// Asks for the families of the views.
+    ///
+    /// # Errors
+    /// No answer in time, or not the right one.
+    pub(super) async fn ask(&self) -> Result<Answer, Error> {
+        timeout(TIMEOUT, self.exchange()).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    async fn exchange(&self) -> Result<Answer, Error> {
+        let stream = self.connect().await.map_err(Error::Connect)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let mut request = Request::get(&self.target)
+            .header(HOST, &self.host)
+            .header(ACCEPT, "text/plain;version=0.0.4")
+            .header(ACCEPT_ENCODING, "gzip");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| Error::Answer(error.to_string()))?;
+        let response = sender.send_request(request).await?;
+        let arrived = Instant::now();
+        match response.status().as_u16() {
+            200 => {}
+            401 => return Err(Error::Unauthorized),
+            status => return Err(Error::Status(status)),
+        }
+        let gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| Error::Answer(format!("the answer cannot be read: {error}")))?.to_bytes();
+        connection.abort();
+        let text = if gzip { inflate(&body)? } else { String::from_utf8_lossy(&body).into_owned() };
+        Ok(Answer { text, arrived, date })
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(&self.host).await?;
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            Some((connector, name)) => Box::new(connector.connect(name.clone(), stream).await?),
+            None => Box::new(stream),
+        })
+    }
+}
+
+fn inflate(body: &[u8]) -> Result<String, Error> {
+    let mut text = String::new();
+    let mut decoder = GzDecoder::new(body).take(MAX_ANSWER as u64 + 1);
+    decoder.read_to_string(&mut text).map_err(|error| Error::Answer(format!("the answer is no gzip text: {error}")))?;
+    if text.len() > MAX_ANSWER {
+        return Err(Error::Answer(format!("the answer is longer than {} MiB", MAX_ANSWER >> 20)));
+    }
+    Ok(text)
+}
+
+/// Trusts the certificates of a file, else those of the system.
+fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
+    let file = ca_file
+        .map(Path::to_path_buf)
+        .or_else(|| SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|path| path.exists()));
+    let file = file.ok_or("this system has no certificates to trust: name a file with --ca-file")?;
+    let problem = |error: &dyn std::fmt::Display| format!("--ca-file {}: {error}", file.display());
+    let pem = fs::read(&file).map_err(|error| problem(&error))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| problem(&error))?;
+        // A certificate of the system that rustls does not take is not the one that is needed.
+        if let Err(error) = roots.add(certificate)
+            && ca_file.is_some()
+        {
+            return Err(problem(&error));
+        }
+    }
+    if roots.is_empty() {
+        return Err(problem(&"has no certificate in it"));
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Returns the seconds since the epoch of an HTTP date.
+fn http_date(text: &str) -> Option<f64> {
+    let time = httpdate::parse_http_date(text).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+}

@@ -1,0 +1,155 @@
+//! `docker-stats-exporter top`: the containers of a running exporter, live in a terminal, once as text, or as JSON.
+//!
+//! It reads an exporter's metrics and nothing else: rates live here, never in the exposition.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `client` | asks the exporter over HTTP or HTTPS |
+//! | `exposition` | reads the text format |
+//! | `families` | the families that are asked for, and what each is |
+//! | `model` | turns counters into rates |
+//! | `numbers` | what columns and `--json` show of a container |
+//! | `text` | numbers, times and hostile names as short texts |
+//! | `app` | the state of the view, and what keys do to it |
+//! | `draw`, `detail` | draw the state, and one container |
+//! | `terminal` | keys, signals, the end of the terminal |
+
+mod app;
+mod client;
+mod detail;
+mod draw;
+mod exposition;
+mod families;
+mod model;
+mod numbers;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Builder;
+
+pub use app::Sort;
+pub use client::Options as ClientOptions;
+
+use app::App;
+use client::{Answer, Client};
+use text::Palette;
+
+/// Time between the two polls of `--once` where no interval is given.
+const ONCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an exporter in this process may take to start.
+const START: Duration = Duration::from_secs(15);
+
+/// What the flags of `top` say.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct Options {
+    /// The exporter.
+    pub client: ClientOptions,
+    /// Time between polls, if given.
+    pub interval: Option<Duration>,
+    /// First order of the rows.
+    pub sort: Sort,
+    /// Text that a container must have in its name, image, project, state or id.
+    pub filter: String,
+    /// Whether stopped containers are shown.
+    pub all: bool,
+    /// Whether the table is printed once.
+    pub once: bool,
+    /// Whether JSON is printed.
+    pub json: bool,
+    /// Whether colours are left out.
+    pub no_color: bool,
+    /// Whether signs are of ASCII alone.
+    pub ascii: bool,
+    /// Whether this process collects the metrics itself.
+    pub local: bool,
+}
+
+/// Runs until it is ended, and returns the exit code: 0, or 1 where the exporter does not answer at first.
+///
+/// # Errors
+/// Why nothing can be shown, as a sentence for stderr.
+pub fn run(options: Options) -> Result<u8, String> {
+    let client = Client::new(options.client.clone())?;
+    let to_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    if options.once || options.json || !to_terminal {
+        return print(&options, &client);
+    }
+    if options.local {
+        block_on(first_answer(&client, START))?;
+    }
+    let palette = palette(&options);
+    let interval = options.interval.unwrap_or(Duration::from_secs(2));
+    let mut app = App::new(options.sort, options.filter, options.all, interval);
+    terminal::show(&mut app, client, palette)
+        .map_err(|error| format!("the terminal cannot be used: {error}; --once prints text"))
+}
+
+/// Colours are left out where `NO_COLOR` is set or the terminal has none.
+fn palette(options: &Options) -> Palette {
+    let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    // Without any locale, as in an image from scratch, the terminal at the other end is nearly always one of UTF-8.
+    let unicode = locale.is_none_or(|locale| locale.to_lowercase().replace('-', "").contains("utf8"));
+    Palette { color: !(options.no_color || set("NO_COLOR") || dumb), ascii: options.ascii || !unicode }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(future)
+}
+
+/// Asks until there is an answer; an exporter that starts beside this process needs a moment.
+async fn first_answer(client: &Client, limit: Duration) -> Result<Answer, String> {
+    let end = Instant::now() + limit;
+    loop {
+        match client.ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if Instant::now() >= end => return Err(format!("{}: {error}", client.url())),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Prints the table once, JSON once, or JSON per interval until the reader is gone.
+fn print(options: &Options, client: &Client) -> Result<u8, String> {
+    let lines = options.json && !options.once && options.interval.is_some();
+    let interval = options.interval.unwrap_or(ONCE_INTERVAL);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut app = App::new(options.sort, options.filter.clone(), options.all, interval);
+    let started = Instant::now();
+    block_on(async {
+        let limit = if options.local { START } else { Duration::ZERO };
+        let mut answer = first_answer(client, limit).await?;
+        loop {
+            take(&mut app, &answer, started);
+            tokio::time::sleep(interval).await;
+            answer = client.ask().await.map_err(|error| format!("{}: {error}", client.url()))?;
+            take(&mut app, &answer, started);
+            app.arrange(answer.arrived);
+            let text = if options.json {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+                format!("{}\n", numbers::json(&app.model, &client.url(), now, &host))
+            } else {
+                draw::plain(&app)
+            };
+            // A reader that has gone away is the end, not a failure.
+            if io::stdout().lock().write_all(text.as_bytes()).is_err() || !lines {
+                return Ok(0);
+            }
+        }
+    })
+}
+
+fn take(app: &mut App, answer: &Answer, started: Instant) {
+    let time = answer.arrived.saturating_duration_since(started).as_secs_f64();
+    app.take(&answer.text, time, answer.arrived, answer.date);
+}

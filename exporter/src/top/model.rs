@@ -1,0 +1,274 @@
+//! Turns expositions into rates: the arithmetic of `top`. The live page does the same in its script, and the tests hold
+//! both to the same numbers.
+//!
+//! A rate is the increase between two polls by the time between them. There is none at the first poll, after a restart,
+//! where a counter fell, or where polls were lost: never an invented 0.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::exposition::{each_sample, labels};
+use super::families::{Counter, FAMILIES, Gauge, Pressure, Role, Values};
+
+/// Seconds over which pressure is taken at least: two near polls can read the same copy of its counters.
+const PRESSURE_SPAN: f64 = 10.0;
+/// Polls further apart than this many intervals have no rate.
+const GAP_INTERVALS: f64 = 3.0;
+/// Weight of the newest rate in the value that sorts.
+const SMOOTHING: f64 = 0.3;
+/// Points of a sparkline.
+const HISTORY: usize = 60;
+
+/// What is known of one container, or of the host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    /// The 64 hexadecimal digits of a container's id, else the cgroup's path.
+    pub(super) key: String,
+    /// Path of the cgroup.
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) image: String,
+    /// Compose project or swarm stack.
+    pub(super) project: Option<String>,
+    pub(super) network_mode: Option<String>,
+    pub(super) state: Option<String>,
+    pub(super) gauges: Values<{ Gauge::COUNT }>,
+    /// Increases per second.
+    pub(super) rates: Values<{ Counter::COUNT }>,
+    /// Share of the CFS periods in which the quota was used up.
+    pub(super) throttled_share: Option<f64>,
+    /// Per cent of the time.
+    pub(super) pressure_percent: Values<{ Pressure::COUNT }>,
+    /// Smoothed rates, which sort.
+    pub(super) smooth: Values<{ Counter::COUNT }>,
+    /// CPU per cent of the last polls.
+    pub(super) history: VecDeque<Option<f64>>,
+    increase: Values<{ Counter::COUNT }>,
+    pressure: Values<{ Pressure::COUNT }>,
+    pressures: VecDeque<(f64, Values<{ Pressure::COUNT }>)>,
+    start: Option<f64>,
+    gap: bool,
+    seen: u64,
+}
+
+/// One set of labels, which the exporter writes byte for byte the same at each poll.
+#[derive(Debug)]
+struct LabelSet {
+    labels: Vec<(&'static str, String)>,
+    /// Key of the row; none for a metric of the machine or of the exporter.
+    key: Option<String>,
+    counters: HashMap<&'static str, (f64, u64)>,
+    seen: u64,
+}
+
+/// All rows, and what the next poll is compared with.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) rows: HashMap<String, Row>,
+    pub(super) host: Row,
+    /// Whether every engine answers; none before that is known.
+    pub(super) docker_up: Option<bool>,
+    pub(super) failed_collectors: Vec<String>,
+    /// Seconds between the polls that the rates are of.
+    pub(super) interval: Option<f64>,
+    label_sets: HashMap<String, LabelSet>,
+    roles: HashMap<&'static str, (&'static str, Role)>,
+    polls: u64,
+    time: Option<f64>,
+}
+
+/// Labels that the views use; others are not kept.
+const LABELS: [&str; 9] = [
+    "id",
+    "name",
+    "image",
+    "state",
+    "network_mode",
+    "collector",
+    "container_label_com_docker_compose_project",
+    "container_label_com_docker_stack_namespace",
+    "device",
+];
+
+impl Model {
+    pub(super) fn new() -> Self {
+        let roles = FAMILIES.iter().map(|&(family, role)| (family, (family, role))).collect();
+        let host = Row { key: "/".to_owned(), id: "/".to_owned(), ..Row::default() };
+        Self { host, roles, ..Self::default() }
+    }
+
+    /// Takes one exposition, whose first byte came at `time` (seconds of a monotonic clock). `pace` is the time between
+    /// polls as it was planned.
+    pub(super) fn take(&mut self, text: &str, time: f64, pace: f64) {
+        self.polls += 1;
+        self.docker_up = None;
+        self.failed_collectors.clear();
+        for row in self.rows.values_mut().chain([&mut self.host]) {
+            row.forget_poll();
+        }
+        let mut moved = false;
+        each_sample(text, |family, labels, value| moved |= self.sample(family, labels, value));
+        let elapsed = self.time.map(|before| time - before);
+        // A cached collection: no counter has moved since the rates that are shown.
+        if !moved && elapsed.is_some_and(|elapsed| elapsed < GAP_INTERVALS * pace) {
+            return;
+        }
+        self.interval = elapsed.filter(|&elapsed| elapsed > 0.0 && elapsed <= GAP_INTERVALS * pace);
+        self.time = Some(time);
+        let polls = self.polls;
+        self.rows.retain(|_, row| row.seen == polls);
+        self.label_sets.retain(|_, set| set.seen == polls);
+        for row in self.rows.values_mut().chain([&mut self.host]) {
+            row.settle(time, self.interval);
+        }
+    }
+
+    /// Takes one sample. Returns whether it is a counter that differs from the one before.
+    fn sample(&mut self, family: &str, text: &str, value: f64) -> bool {
+        let Some(&(family, role)) = self.roles.get(family) else { return false };
+        if !self.label_sets.contains_key(text) {
+            self.label_sets.insert(text.to_owned(), LabelSet::new(text));
+        }
+        let Some(set) = self.label_sets.get_mut(text) else { return false };
+        set.seen = self.polls;
+        let row = match set.key.as_deref() {
+            None => {
+                match role {
+                    Role::Gauge(gauge) => self.host.gauges.set(gauge, Some(value)),
+                    Role::DockerUp => self.docker_up = Some(self.docker_up.unwrap_or(true) && value > 0.0),
+                    Role::CollectorSuccess if value == 0.0 => self.failed_collectors.extend(set.get("collector")),
+                    _ => {}
+                }
+                return false;
+            }
+            Some("/") => &mut self.host,
+            Some(key) => self.rows.entry(key.to_owned()).or_insert_with(|| Row::new(key)),
+        };
+        if row.seen != self.polls {
+            row.seen = self.polls;
+            set.describe(row);
+        }
+        match role {
+            Role::Counter(counter) => return set.count(family, value, self.polls, row, counter),
+            Role::Pressure(pressure) => row.pressure.set(pressure, Some(value)),
+            Role::Gauge(gauge) => row.gauges.set(gauge, Some(value)),
+            Role::State if value > 0.0 => row.state = set.get("state"),
+            Role::Info => row.network_mode = set.get("network_mode"),
+            Role::State | Role::DockerUp | Role::CollectorSuccess => {}
+        }
+        false
+    }
+}
+
+impl LabelSet {
+    fn new(text: &str) -> Self {
+        let labels: Vec<_> = labels(text)
+            .into_iter()
+            .filter_map(|(name, value)| LABELS.iter().find(|label| **label == name).map(|label| (*label, value)))
+            .collect();
+        let key = labels.iter().find(|(name, _)| *name == "id").map(|(_, id)| key_of(id).to_owned());
+        Self { labels, key, counters: HashMap::new(), seen: 0 }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.clone())
+    }
+
+    /// Writes what the labels say of a container into its row.
+    fn describe(&self, row: &mut Row) {
+        row.id = self.get("id").unwrap_or_default();
+        row.name = self.get("name").unwrap_or_default();
+        row.image = self.get("image").unwrap_or_default();
+        let of = |label| self.get(label).filter(|value| !value.is_empty());
+        row.project = of("container_label_com_docker_compose_project")
+            .or_else(|| of("container_label_com_docker_stack_namespace"));
+    }
+
+    /// Adds the increase of a counter to its row. Returns whether it has moved.
+    fn count(&mut self, family: &'static str, value: f64, poll: u64, row: &mut Row, counter: Counter) -> bool {
+        let Some((before, at)) = self.counters.insert(family, (value, poll)) else { return true };
+        let increase = value - before;
+        if at + 1 == poll {
+            if increase < 0.0 {
+                row.gap = true;
+            } else {
+                row.increase.add(counter, increase);
+            }
+        }
+        increase != 0.0
+    }
+}
+
+impl Row {
+    fn new(key: &str) -> Self {
+        Self { key: key.to_owned(), ..Self::default() }
+    }
+
+    fn forget_poll(&mut self) {
+        self.gauges = Values::default();
+        self.increase = Values::default();
+        self.pressure = Values::default();
+        self.state = None;
+        self.network_mode = None;
+        self.gap = false;
+    }
+
+    /// Turns the increases of a poll into rates.
+    fn settle(&mut self, time: f64, interval: Option<f64>) {
+        let start = self.gauges.get(Gauge::StartTime);
+        self.gap |= self.start.is_some() && start != self.start;
+        self.start = start;
+        let interval = interval.filter(|_| !self.gap);
+        self.rates = Values::default();
+        self.throttled_share = None;
+        if let Some(interval) = interval {
+            for (_, role) in FAMILIES {
+                if let Role::Counter(counter) = role {
+                    self.rates.set(counter, self.increase.get(counter).map(|increase| increase / interval));
+                }
+            }
+            let periods = self.increase.get(Counter::Periods).filter(|periods| *periods > 0.0);
+            self.throttled_share =
+                periods.map(|periods| self.increase.get(Counter::Throttled).unwrap_or(0.0) / periods);
+        }
+        for counter in [Counter::Cpu, Counter::Receive, Counter::Transmit, Counter::Read, Counter::Write] {
+            let Some(rate) = self.rates.get(counter) else { continue };
+            let before = self.smooth.get(counter).unwrap_or(rate);
+            self.smooth.set(counter, Some(before + SMOOTHING * (rate - before)));
+        }
+        self.settle_pressure(time, interval.is_none());
+        self.history.push_back(self.rates.get(Counter::Cpu).map(|rate| 100.0 * rate));
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+
+    fn settle_pressure(&mut self, time: f64, gap: bool) {
+        if gap {
+            self.pressures.clear();
+        }
+        self.pressures.push_back((time, self.pressure));
+        // The newest entry that is old enough stays as the base, older ones go.
+        while self.pressures.get(1).is_some_and(|(at, _)| time - at >= PRESSURE_SPAN) {
+            self.pressures.pop_front();
+        }
+        self.pressure_percent = Values::default();
+        let Some((at, base)) = self.pressures.front() else { return };
+        let span = time - at;
+        if span < PRESSURE_SPAN {
+            return;
+        }
+        for pressure in Pressure::ALL {
+            let increase = self.pressure.get(pressure).zip(base.get(pressure)).map(|(now, before)| now - before);
+            let percent = increase.filter(|increase| *increase >= 0.0).map(|increase| 100.0 * increase / span);
+            self.pressure_percent.set(pressure, percent.map(|percent| percent.min(100.0)));
+        }
+    }
+}
+
+/// Returns the 64 hexadecimal digits in a cgroup's path, else the path.
+fn key_of(id: &str) -> &str {
+    let digits = |part: &&str| {
+        part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    id.split(|letter: char| !letter.is_ascii_digit() && !('a'..='f').contains(&letter)).find(digits).unwrap_or(id)
+}

@@ -1,0 +1,96 @@
+//! Numbers, times and hostile names as short texts.
+
+/// A value that is not known.
+pub(super) const MISSING: &str = "-";
+
+/// How the terminal may be used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Palette {
+    pub(super) color: bool,
+    pub(super) ascii: bool,
+}
+
+const UNITS: [&str; 6] = ["B", "K", "M", "G", "T", "P"];
+
+/// Returns bytes with a unit of one letter, 1024-based as `docker run -m` counts.
+pub(super) fn bytes(value: Option<f64>) -> String {
+    value.map_or_else(|| MISSING.to_owned(), |value| scaled(value, 1024.0))
+}
+
+/// Returns bytes per second, or bits per second (1000-based).
+pub(super) fn rate(value: Option<f64>, bits: bool) -> String {
+    let Some(value) = value else { return MISSING.to_owned() };
+    if bits { format!("{}b", scaled(8.0 * value, 1000.0).trim_end_matches('B')) } else { scaled(value, 1024.0) }
+}
+
+fn scaled(value: f64, base: f64) -> String {
+    let mut value = value;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while value.abs() >= base {
+        let Some(next) = units.next() else { break };
+        unit = Some(next);
+        value /= base;
+    }
+    let unit = unit.copied().unwrap_or_default();
+    match unit {
+        "B" if value < 0.5 => "0".to_owned(),
+        "B" => format!("{value:.0}B"),
+        _ if value < 10.0 => format!("{value:.1}{unit}"),
+        _ => format!("{value:.0}{unit}"),
+    }
+}
+
+/// Returns a percentage with one digit behind the point below 1000.
+pub(super) fn percent(value: Option<f64>) -> String {
+    match value {
+        None => MISSING.to_owned(),
+        Some(value) if value >= 1000.0 => format!("{value:.0}"),
+        Some(value) => format!("{value:.1}"),
+    }
+}
+
+/// Returns the greatest unit of a duration alone.
+pub(super) fn duration(seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds.filter(|seconds| *seconds >= 0.0) else { return MISSING.to_owned() };
+    for (length, unit) in [(86_400.0, 'd'), (3600.0, 'h'), (60.0, 'm')] {
+        if seconds >= length {
+            return format!("{:.0}{unit}", (seconds / length).floor());
+        }
+    }
+    format!("{:.0}s", seconds.floor())
+}
+
+/// Replaces control and bidirectional characters: an escape code in a name must not reach the terminal.
+pub(super) fn safe(text: &str) -> String {
+    let hidden = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|letter| if hidden(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_the_unknown_is_no_zero() {
+        for (value, expected) in
+            [(None, "-"), (Some(0.0), "0"), (Some(900.0), "900B"), (Some(1536.0), "1.5K"), (Some(2e9), "1.9G")]
+        {
+            assert_eq!(bytes(value), expected);
+        }
+        assert_eq!((rate(Some(125.0), true).as_str(), rate(None, true).as_str()), ("1.0Kb", "-"));
+        assert_eq!(
+            (duration(Some(125.0)).as_str(), duration(None).as_str(), duration(Some(1.1e6)).as_str()),
+            ("2m", "-", "12d")
+        );
+        assert_eq!((percent(Some(104.24)).as_str(), percent(Some(12_800.0)).as_str()), ("104.2", "12800"));
+    }
+
+    #[test]
+    fn names_cannot_write_to_the_terminal() {
+        assert_eq!(safe("a\u{1b}]0;x\u{7}b\u{202e}c\n"), "a\u{fffd}]0;x\u{fffd}b\u{fffd}c\u{fffd}");
+    }
+}
