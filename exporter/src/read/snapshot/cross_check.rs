@@ -147,13 +147,14 @@ impl KernelCopy {
     /// The containers that are compared in this scrape, by their indices.
     fn sample_containers(&mut self, containers: &[Container]) -> Vec<usize> {
         let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
+        let index_of = |life: u64| containers.iter().position(|container| container.life == life);
+        // Alone, so that others that agree do not hide a mismatch that stays.
+        if let Some(index) = recheck.and_then(index_of) {
+            return vec![index];
+        }
         if !self.sources.iter().any(Source::is_proven) {
             let step = containers.len().div_ceil(SAMPLED_AT_FIRST).max(1);
             return (0..containers.len()).step_by(step).collect();
-        }
-        let index_of = |life: u64| containers.iter().position(|container| container.life == life);
-        if let Some(index) = recheck.and_then(index_of) {
-            return vec![index];
         }
         // Every other time, so that the others have their turns.
         let unresolved = unresolved.filter(|_| !self.was_unresolved).and_then(index_of);
