@@ -16,7 +16,7 @@ use crate::ebpf::{Decision, Probes, Sizes, give_memory_back, give_up_capabilitie
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
 use crate::scrape::{Families, Parts, Scraper, StartError};
-use crate::serve::{BindError, Server, Settings, bind};
+use crate::serve::{BindError, Server, Settings, SystemdSockets, bind};
 
 /// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
 const WORKER_THREADS: usize = 2;
@@ -35,13 +35,14 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 /// # Errors
 /// What kept it from starting.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
+    let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
     let probes = start_probes(&mut config)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, probes));
+    let served = runtime.block_on(serve(config, probes, passed));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
 }
@@ -78,9 +79,11 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     Ok(Some(probes))
 }
 
-async fn serve(config: Config, probes: Option<Probes>) -> anyhow::Result<()> {
+async fn serve(config: Config, probes: Option<Probes>, passed: Option<SystemdSockets>) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let own = Own::new().context("our own metrics do not fit together (a bug)")?;
+    let own = if config.hides_own_metrics { own.hidden() } else { own };
+    let own_reload = own.clone();
     let directory = Arc::new(Directory::new(config.linger));
     let engine = Engine::new(config.docker.clone(), own.clone());
     let rules = Rules { labels: config.labels.clone(), filter: config.filter.clone() };
@@ -103,7 +106,13 @@ async fn serve(config: Config, probes: Option<Probes>) -> anyhow::Result<()> {
         }
     }
     // Last, so that nobody connects to a program that cannot start.
-    let listeners = bind(&config.listen)?;
+    let listeners = match passed {
+        Some(sockets) => sockets.listen().context("--web.systemd-socket")?,
+        None => bind(&config.listen)?,
+    };
+    if let Some(web) = &config.web {
+        web.begin(move |is_good| own_reload.set_web_config_reload(is_good));
+    }
     let families = Families::of(&config);
     let settings = Settings {
         families,
@@ -111,6 +120,7 @@ async fn serve(config: Config, probes: Option<Probes>) -> anyhow::Result<()> {
         max_requests: config.max_requests,
         enabled: config.collectors,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        web: config.web,
     };
     Server::new(scraper, settings).run(listeners, terminated()?).await;
     stop.send_replace(true);

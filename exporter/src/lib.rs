@@ -13,6 +13,7 @@
 //! | [`docker`] | fills [`name`] from a Docker engine, and reads its stats API where no cgroup tree can be read |
 //! | [`render`] | samples in table order → exposition text |
 //! | [`scrape`] | owns all of the above on one thread and answers one scrape after the other |
+//! | [`web_config`] | `--web.config.file`: TLS, client certificates, passwords, headers |
 //! | [`serve`] | HTTP |
 //! | [`app`] | puts them together and runs until a signal ends it |
 //! | [`doctor`] | says what works on this host, what does not, and what cures it |
@@ -35,3 +36,4 @@ pub mod render;
 pub mod scrape;
 pub mod serve;
 pub mod top;
+pub mod web_config;

@@ -20,8 +20,11 @@ use crate::config::LogFormat;
 /// Somebody else has set up a log already.
 pub fn init(level: Level, format: LogFormat) -> Result<(), TryInitError> {
     let others = if level == Level::TRACE { level } else { level.min(Level::WARN) };
+    // What it warns of is what a client does, as often as the client likes.
+    let http2 = if level == Level::TRACE { LevelFilter::TRACE } else { LevelFilter::OFF };
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(others))
+        .with_target("h2", http2)
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level));
     let layer = tracing_subscriber::fmt::layer().log_internal_errors(false);
     let layer = match format {

@@ -8,14 +8,17 @@ use std::process::ExitCode;
 use std::thread;
 
 use docker_stats_exporter::config::{Command, Config, ListenAddress};
+use docker_stats_exporter::probe::Running;
 use docker_stats_exporter::{app, doctor, log, probe, top};
 
 fn main() -> ExitCode {
     match Config::from(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Command::Serve(config)) => serve(*config),
         Ok(Command::Doctor(config)) => check(&config),
-        Ok(Command::Healthcheck { address, is_given: true }) => ask(&address),
-        Ok(Command::Healthcheck { address, is_given: false }) => ask(&probe::server_address().unwrap_or(address)),
+        Ok(Command::Healthcheck { address, is_given: true, web_config }) => ask(&Running { address, web_config }),
+        Ok(Command::Healthcheck { address, is_given: false, web_config }) => {
+            ask(&probe::server().unwrap_or(Running { address, web_config }))
+        }
         Ok(Command::Top(config, options)) => show(*config, *options),
         Ok(Command::Help(text) | Command::Version(text)) => {
             print(&text);
@@ -48,14 +51,14 @@ fn check(config: &Config) -> ExitCode {
     if report.main_job_can_run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn ask(address: &ListenAddress) -> ExitCode {
-    match probe::healthy(address) {
+fn ask(server: &Running) -> ExitCode {
+    match probe::healthy(&server.address, server.web_config.as_deref()) {
         Ok(()) => {
             print("ok\n");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            complain(&format!("docker-stats-exporter: http://{address}/healthz: {error}"));
+            complain(&format!("docker-stats-exporter: {}/healthz: {error}", server.address));
             ExitCode::FAILURE
         }
     }

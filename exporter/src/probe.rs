@@ -3,21 +3,29 @@
 //! Not for scrapes: those go through [`crate::docker`].
 
 mod running;
+mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::ListenAddress;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
-pub use running::server_address;
+use crate::config::ListenAddress;
+use crate::web_config::WebConfig;
+use tls::Found;
+
+pub use running::{Running, server};
 
 /// What the whole of a request may take, look-up of the name included.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a server that speaks TLS answers who does not.
+const NOT_TLS: &[u8] = b"to an HTTPS server.\n";
 
 /// No answer that we want is longer.
 const LONGEST_ANSWER: u64 = 1 << 20;
@@ -57,13 +65,35 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Asks the server that listens here for `/healthz`.
+/// Asks the server that listens here for `/healthz`, over TLS where it speaks that. `web_config` is the server's file: where it
+/// can be read, the server must show the certificate that it names.
 ///
 /// # Errors
-/// It does not answer, or not with 200.
-pub fn healthy(address: &ListenAddress) -> Result<(), Error> {
-    let answer = get(Target::Tcp(address.reachable()), "/healthz")?;
+/// It does not answer, or not with 200. That it wants a certificate of us is answer enough.
+pub fn healthy(address: &ListenAddress, web_config: Option<&Path>) -> Result<(), Error> {
+    let address = address.reachable();
+    let answer = get(Target::Tcp(address.clone()), "/healthz")?;
+    let answer = if answer.status == 400 && answer.body.ends_with(NOT_TLS) {
+        let certificate = web_config.and_then(certificate);
+        let asked = within_patience(move || {
+            let tcp = connect(&address)?;
+            tls::over_tls(tcp, certificate, |stream| request(stream, "localhost", "/healthz"))
+        })?;
+        match asked {
+            Found::Open(answer) => answer,
+            Found::RefusesClients => return Ok(()),
+        }
+    } else {
+        answer
+    };
     if answer.status == 200 { Ok(()) } else { Err(Error::Status(answer.status)) }
+}
+
+/// The certificate that a server with this file shows. None where the file is faulty, or its key not for us to read: the server
+/// may go on with what was good.
+fn certificate(web_config: &Path) -> Option<CertificateDer<'static>> {
+    let web = WebConfig::load(web_config).ok()?;
+    web.current().tls.as_ref().map(|tls| tls.certificate.clone())
 }
 
 /// Gets `path`, within five seconds whatever happens.
@@ -155,21 +185,21 @@ mod tests {
 
     #[test]
     fn only_200_is_healthy() {
-        healthy(&server(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n")).unwrap();
-        let error = healthy(&server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")).unwrap_err();
+        healthy(&server(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n"), None).unwrap();
+        let error = healthy(&server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), None).unwrap_err();
         assert_eq!(error.to_string(), "answered with status 503");
     }
 
     #[test]
     fn what_is_not_http_is_shown() {
-        let error = healthy(&server(b"SSH-2.0-OpenSSH_9.2\r\n")).unwrap_err();
+        let error = healthy(&server(b"SSH-2.0-OpenSSH_9.2\r\n"), None).unwrap_err();
         assert!(error.to_string().contains("SSH-2.0"), "{error}");
     }
 
     #[test]
     fn nobody_listening_is_an_error() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert!(matches!(healthy(&ListenAddress::Any(port)), Err(Error::Io(_))));
+        assert!(matches!(healthy(&ListenAddress::Any(port), None), Err(Error::Io(_))));
     }
 
     #[test]

@@ -15,6 +15,9 @@ mod deadlines;
 #[cfg(test)]
 #[path = "http/ending.rs"]
 mod ending;
+#[cfg(test)]
+#[path = "http/sockets.rs"]
+mod sockets;
 
 use anyhow::Result;
 use exporter_tests::Exporter;

@@ -48,6 +48,8 @@ const NEEDS: &[Need] = &[
     need(Tests, "prometheus", "prometheus"),
     need(Tests, "bpftool", "bpftool linux-tools-UNAME linux-tools-generic"),
     need(Tests, "fio", "fio"),
+    need(Tests, "curl", "curl"),
+    need(Tests, "openssl", "openssl"),
     need(Tests, "ip", "iproute2"),
     need(Tests, "iptables", "iptables"),
     need(Tests, "kill", "procps"),

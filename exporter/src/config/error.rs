@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::name::GlobError;
+use crate::web_config::Problem;
 
 /// Longer values are truncated in messages, in characters.
 const MAX_SHOWN: usize = 120;
@@ -119,9 +120,9 @@ pub enum Reason {
     /// A flag that contradicts another one.
     #[error("cannot be `on` with {0}")]
     RuledOut(&'static str),
-    /// A feature of another version.
-    #[error("needs a feature that this version does not have: {0}")]
-    NotInThisVersion(&'static str),
+    /// An error in the file of `--web.config.file`.
+    #[error("cannot be used: {0}")]
+    WebConfig(Problem),
 }
 
 fn joined(errors: &[GlobError]) -> String {

@@ -129,6 +129,7 @@ pub(super) struct Partial {
     pub(super) source: Option<SourceMode>,
     /// `USE_PSEUDO_FILES`, which `--source` overrules.
     pub(super) pseudo_files: Option<SourceMode>,
+    pub(super) web_config: Option<PathBuf>,
     pub(super) docker_url: Url,
     pub(super) tls_verify: bool,
     pub(super) certificates: Option<PathBuf>,
@@ -160,7 +161,10 @@ impl Partial {
         let config = Config {
             listen: Vec::new(),
             telemetry_path: String::new(),
+            systemd_socket: false,
+            web: None,
             max_requests: 0,
+            hides_own_metrics: false,
             source: SourceMode::Auto,
             cgroup_root: PathBuf::new(),
             procfs_root: PathBuf::new(),
@@ -182,6 +186,7 @@ impl Partial {
             config,
             source: None,
             pseudo_files: None,
+            web_config: None,
             docker_url: Url::Unix(PathBuf::new()),
             tls_verify: false,
             certificates: None,

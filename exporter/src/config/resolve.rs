@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{Args, CommandName, GivenFlag};
 use super::error::{Error, Errors, Origin, Reason};
@@ -15,6 +16,7 @@ use super::values::borrowed;
 use super::{help, values};
 use crate::metrics::CollectorSet;
 use crate::name::{ContainerFilter, DEFAULT_LABELS, LabelPolicy, MetricFilter};
+use crate::web_config::WebConfig;
 
 /// The environment: returns one variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -53,7 +55,11 @@ pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
         None => {}
     }
     let top = std::mem::take(&mut partial.top);
-    let config = combine(partial, env, &mut errors);
+    let web_config = partial.web_config.clone().filter(|path| !path.as_os_str().is_empty());
+    let mut config = combine(partial, env, &mut errors);
+    if let Some(path) = web_config.as_deref().filter(|_| matches!(command, None | Some(CommandName::Doctor))) {
+        config.web = load_web_config(path, &flags, env, &mut errors);
+    }
     if !errors.is_empty() {
         return Err(Errors(errors));
     }
@@ -67,7 +73,11 @@ pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
         // One answer is enough: all addresses belong to one process.
         Some(CommandName::Healthcheck) => {
             let address = config.listen.into_iter().next().unwrap_or(ListenAddress::Any(8081));
-            Command::Healthcheck { address, is_given: flags.iter().any(|flag| flag.name == "web.listen-address") }
+            Command::Healthcheck {
+                address,
+                is_given: flags.iter().any(|flag| flag.name == "web.listen-address"),
+                web_config,
+            }
         }
     })
 }
@@ -155,6 +165,20 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
         Err((directory, reason)) => errors.extend(certificates_error(&directory, reason, env)),
     }
     config
+}
+
+/// Reads the file of `--web.config.file`, so that its errors are told with all others.
+fn load_web_config(path: &Path, flags: &[GivenFlag], env: Env<'_>, errors: &mut Vec<Error>) -> Option<Arc<WebConfig>> {
+    let row = row("web.config.file")?;
+    let given = given(row, flags, env).pop()?;
+    match WebConfig::load(path) {
+        Ok(web) => Some(Arc::new(web)),
+        Err(problems) => {
+            let error = |problem| row.error(Reason::WebConfig(problem)).with_value(path.as_os_str(), given.origin);
+            errors.extend(problems.0.into_iter().map(error));
+            None
+        }
+    }
 }
 
 fn row(name: &str) -> Option<&'static Flag> {

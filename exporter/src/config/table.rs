@@ -65,6 +65,13 @@ const FIXED: &[Flag] = &[
         ..VALUE
     },
     Flag {
+        name: Cow::Borrowed("web.systemd-socket"),
+        group: Group::Web,
+        help: "listen on the sockets that systemd passes (a .socket unit) and not on --web.listen-address",
+        apply: Apply::Switch(|partial, on| partial.config.systemd_socket = on),
+        ..SWITCH
+    },
+    Flag {
         name: Cow::Borrowed("web.telemetry-path"),
         variables: &["WEB_TELEMETRY_PATH"],
         value: "PATH",
@@ -78,19 +85,26 @@ const FIXED: &[Flag] = &[
         name: Cow::Borrowed("web.config.file"),
         variables: &["WEB_CONFIG_FILE"],
         value: "FILE",
-        help: "TLS and basic authentication (not in this version: giving it is an error)",
-        accepts: "nothing yet; leave it out and let a reverse proxy protect the metrics",
-        apply: Apply::Text(web_config_file),
+        help: "TLS, client certificates, passwords, headers and a rate limit, as in all Prometheus exporters (docs/TLS.md)",
+        accepts: "a YAML file in the format of Prometheus' exporter-toolkit",
+        apply: Apply::Path(|partial, path| partial.web_config = Some(path)),
         ..ROW
     },
     Flag {
         name: Cow::Borrowed("web.max-requests"),
         value: "NUMBER",
         default: "40",
-        help: "scrapes served at a time; one more waits for half a second and is then answered with 503",
-        accepts: "a whole number from 1 to 100000",
+        help: "scrapes served at a time; one more waits for half a second and is then answered with 503; 0 means no limit",
+        accepts: "a whole number from 0 to 100000",
         apply: Apply::Text(|partial, text| set(&mut partial.config.max_requests, values::max_requests(text))),
         ..VALUE
+    },
+    Flag {
+        name: Cow::Borrowed("web.disable-exporter-metrics"),
+        group: Group::Web,
+        help: "leave out process_* and the exporter's own metrics (docker_stats_exporter_*)",
+        apply: Apply::Switch(|partial, on| partial.config.hides_own_metrics = on),
+        ..SWITCH
     },
     Flag {
         name: Cow::Borrowed("source"),
@@ -384,11 +398,6 @@ fn listen(partial: &mut Partial, text: &str) -> Result<(), Reason> {
         }
     }
     Ok(())
-}
-
-/// Refuses the file: metrics that a user wants protected are never served unprotected.
-fn web_config_file(_: &mut Partial, _: &str) -> Result<(), Reason> {
-    Err(Reason::NotInThisVersion("TLS, basic authentication and headers"))
 }
 
 /// Refuses less than a second: lists without a pause would load the engine, and events bring what is new.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::CollectorSet;
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 use crate::top::Options as TopOptions;
+use crate::web_config::WebConfig;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub enum Command {
         address: ListenAddress,
         /// Whether a flag names it; else it is that of the server that runs beside us, if there is one.
         is_given: bool,
+        /// `--web.config.file`, which is not read here: it may be faulty while the server goes on with what was good.
+        web_config: Option<PathBuf>,
     },
     /// Shows the containers of a running exporter, or of one that this process starts with the configuration.
     Top(Box<Config>, Box<TopOptions>),
@@ -37,8 +41,14 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// URL path of the exposition; starts with `/`.
     pub telemetry_path: String,
-    /// Scrapes served at a time.
+    /// Whether to listen on the sockets that systemd has passed, and not on `listen`.
+    pub systemd_socket: bool,
+    /// TLS, passwords and headers, from `--web.config.file`.
+    pub web: Option<Arc<WebConfig>>,
+    /// Scrapes served at a time; 0 means no limit.
     pub max_requests: usize,
+    /// Whether `process_*` and our own metrics are left out.
+    pub hides_own_metrics: bool,
     /// Source of the values.
     pub source: SourceMode,
     /// Root of the cgroup tree.

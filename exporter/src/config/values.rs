@@ -24,10 +24,10 @@ pub(super) fn switch(text: Option<&str>) -> Result<bool, Reason> {
     text.map_or(Ok(true), |text| word(text, &[("true", true), ("false", false)]))
 }
 
-/// Parses a number of scrapes.
+/// Parses a number of scrapes; 0 means no limit.
 pub(super) fn max_requests(text: &str) -> Result<usize, Reason> {
     match text.parse() {
-        Ok(number @ 1..=MAX_REQUESTS) => Ok(number),
+        Ok(number @ 0..=MAX_REQUESTS) => Ok(number),
         _ => Err(Reason::Number),
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn check(address: &ListenAddress) -> Line {
         Err(error) => error,
     };
     match error.kind() {
-        io::ErrorKind::AddrInUse if probe::healthy(address).is_ok() => {
+        io::ErrorKind::AddrInUse if probe::healthy(address, None).is_ok() => {
             Line::ok(what, "in use by a server whose /healthz answers: the exporter runs already")
         }
         io::ErrorKind::AddrInUse => {

@@ -10,6 +10,8 @@ use super::self_process::ProcessMetrics;
 #[derive(Clone, Debug)]
 pub struct Own {
     registry: Registry,
+    /// Whether [`Own::gather`] gives anything.
+    is_exposed: bool,
     /// `docker_stats_exporter_scrape_collector_duration_seconds{collector}`.
     pub collector_duration: GaugeVec,
     /// `docker_stats_exporter_scrape_collector_success{collector}`: 1 or 0.
@@ -38,6 +40,8 @@ pub struct Own {
     pub ebpf_refused: IntCounterVec,
     /// `docker_stats_exporter_read_path{collector,path}`: containers that were read by a path in the last scrape.
     pub read_path: IntGaugeVec,
+    /// `docker_stats_exporter_web_config_last_reload_successful`: 1 or 0; absent without a file.
+    pub web_config_reload: IntGaugeVec,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
 }
@@ -97,11 +101,19 @@ impl Own {
                 opts("read_path", "Containers that were read by this path in the last scrape, by collector."),
                 &["collector", "path"],
             )?,
+            web_config_reload: IntGaugeVec::new(
+                opts(
+                    "web_config_last_reload_successful",
+                    "Whether the file of --web.config.file was good when it was last read.",
+                ),
+                &[],
+            )?,
             series_dropped: IntCounterVec::new(
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
                 &["reason"],
             )?,
             registry,
+            is_exposed: true,
         };
         let build_info = IntGaugeVec::new(
             opts("build_info", "Version of this program; the value is always 1."),
@@ -125,9 +137,16 @@ impl Own {
             Box::new(own.ebpf_refused.clone()),
             Box::new(own.read_path.clone()),
             Box::new(own.series_dropped.clone()),
+            Box::new(own.web_config_reload.clone()),
             Box::new(ProcessMetrics::new()?),
         ])?;
         Ok(own)
+    }
+
+    /// Counts as before, but exposes none of it (`--web.disable-exporter-metrics`).
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        Self { is_exposed: false, ..self }
     }
 
     fn register(
@@ -140,17 +159,25 @@ impl Own {
     /// Everything as families of the client library, for the renderer.
     #[must_use]
     pub fn gather(&self) -> Vec<MetricFamily> {
-        self.registry.gather()
+        if self.is_exposed { self.registry.gather() } else { Vec::new() }
     }
 
     /// Our own metrics of a scrape for which nothing was read: no collector succeeded.
     ///
     /// # Errors
     /// A name that is not valid: a mistake in this file.
-    pub fn of_nothing_read(collectors: CollectorSet) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    pub fn of_nothing_read(&self, collectors: CollectorSet) -> Result<Vec<MetricFamily>, prometheus::Error> {
+        if !self.is_exposed {
+            return Ok(Vec::new());
+        }
         let success = collector_success()?;
         collectors.iter().for_each(|collector| success.with_label_values(&[collector.name()]).set(0));
         Ok(prometheus::core::Collector::collect(&success))
+    }
+
+    /// The file of `--web.config.file` was read.
+    pub fn set_web_config_reload(&self, is_good: bool) {
+        self.web_config_reload.with_label_values::<&str>(&[]).set(is_good.into());
     }
 
     /// One value of `file` was left out because of `reason`.

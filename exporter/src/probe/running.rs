@@ -1,4 +1,4 @@
-//! Finds the address of the server that runs beside a health check, by its command line and environment.
+//! Finds address and web configuration of the server that runs beside a health check, by its command line and environment.
 //!
 //! Docker's HEALTHCHECK runs in the server's container, but is not given the flags of the server (`command:` in a
 //! compose file).
@@ -11,18 +11,27 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Command, Config, ListenAddress};
 
-/// Returns the address of this program's server that shares our mounts: process 1, or else the only other one.
+/// A server, as far as a health check needs to know it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// Its `--web.config.file`.
+    pub web_config: Option<PathBuf>,
+}
+
+/// Returns this program's server that shares our mounts: process 1, or else the only other one.
 #[must_use]
-pub fn server_address() -> Option<ListenAddress> {
+pub fn server() -> Option<Running> {
     let procfs = Path::new("/proc");
-    let mut found: Vec<ListenAddress> = Vec::new();
-    if let Some(address) = address_of(&procfs.join("1")) {
-        return Some(address);
+    let mut found: Vec<Running> = Vec::new();
+    if let Some(server) = server_of(&procfs.join("1")) {
+        return Some(server);
     }
     for entry in fs::read_dir(procfs).ok()?.flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
         if pid.is_some_and(|pid| pid != std::process::id()) {
-            found.extend(address_of(&entry.path()));
+            found.extend(server_of(&entry.path()));
         }
     }
     found.dedup();
@@ -30,8 +39,8 @@ pub fn server_address() -> Option<ListenAddress> {
     if found.len() == 1 { found.pop() } else { None }
 }
 
-/// Returns where a process listens, if it is a server of this program.
-fn address_of(process: &Path) -> Option<ListenAddress> {
+/// Returns what a process serves, if it is a server of this program.
+fn server_of(process: &Path) -> Option<Running> {
     if !(is_this_program(process) && shares(process, "mnt") && shares(process, "net")) {
         return None;
     }
@@ -42,8 +51,13 @@ fn address_of(process: &Path) -> Option<ListenAddress> {
         Some(words) => words.iter().find_map(|word| value_of(word, name)),
         None => std::env::var_os(name),
     };
-    match Config::from(arguments, variable) {
-        Ok(Command::Serve(config)) => config.listen.into_iter().next(),
+    // As if it were asked for its health: the files that it was started with may be faulty by now. Who has a command of its
+    // own is no server, and two are an error.
+    match Config::from(arguments.chain(["healthcheck".into()]), variable) {
+        Ok(Command::Healthcheck { address, web_config, .. }) => {
+            let web_config = web_config.map(|path| process.join("cwd").join(path));
+            Some(Running { address, web_config })
+        }
         _ => None,
     }
 }

@@ -90,7 +90,8 @@ impl Scraper {
         let findings = Arc::new(Mutex::new(found));
         let procfs = host_procfs(config, &source);
         let overhead = Overhead::default();
-        let unread = Arc::new(Unread { collectors: source.collectors(), pool: Pool::default() });
+        let unread =
+            Arc::new(Unread { collectors: source.collectors(), own: parts.own.clone(), pool: Pool::default() });
         let worker = Worker {
             overhead: overhead.clone(),
             unread: Arc::clone(&unread),

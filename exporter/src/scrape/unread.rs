@@ -57,12 +57,13 @@ impl Overhead {
 pub(super) struct Unread {
     /// The collectors that have metrics on this host.
     pub(super) collectors: CollectorSet,
+    pub(super) own: Own,
     pub(super) pool: Pool,
 }
 
 impl Unread {
     pub(super) fn body(&self, request: &Request) -> Result<Bytes, Error> {
-        let own = Own::of_nothing_read(request.selection.collectors.intersection(self.collectors));
+        let own = self.own.of_nothing_read(request.selection.collectors.intersection(self.collectors));
         let mut own = own.map_err(|_invalid| Error::Panicked)?;
         own.retain(|family| request.selection.has_own(family.name()));
         Ok(render_own(&own, request.format, request.gzip, &self.pool))
@@ -74,7 +75,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{BELIEVED, Overhead, Unread};
-    use crate::metrics::{Collector, CollectorSet};
+    use crate::metrics::{Collector, CollectorSet, Own};
     use crate::render::Pool;
     use crate::scrape::{Format, Request, Selection};
 
@@ -100,7 +101,8 @@ mod tests {
 
     #[test]
     fn no_collector_has_succeeded_of_those_that_were_asked_for_and_are_there() {
-        let unread = Unread { collectors: CollectorSet::EMPTY.with(Collector::Cpu), pool: Pool::default() };
+        let own = Own::new().unwrap();
+        let unread = Unread { collectors: CollectorSet::EMPTY.with(Collector::Cpu), own, pool: Pool::default() };
         let body = unread.body(&request(None)).unwrap();
         let samples: Vec<&str> =
             std::str::from_utf8(&body).unwrap().lines().filter(|line| !line.starts_with('#')).collect();

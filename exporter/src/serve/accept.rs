@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::connection;
 use super::connections::Connections;
+use super::listener::{Client, Listener, Socket};
 use super::route::Routes;
 use crate::scrape::Scrape;
 
@@ -38,16 +38,16 @@ impl<S> Clone for Acceptor<S> {
 
 impl<S: Scrape> Acceptor<S> {
     /// Accepts until it is dropped.
-    pub(super) async fn run(self, listener: TcpListener) {
-        if let Ok(address) = listener.local_addr() {
+    pub(super) async fn run(self, listener: Listener) {
+        if let Some(address) = listener.describe() {
             tracing::info!(%address, "listening");
         }
         let mut failing = Failing::default();
         loop {
             match listener.accept().await {
-                Ok((tcp, _)) => {
+                Ok((socket, client)) => {
                     failing.pauses = 0;
-                    self.take(tcp).await;
+                    self.take(socket, client).await;
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 // The kernel takes a descriptor first, and looks for a client then.
@@ -59,9 +59,9 @@ impl<S: Scrape> Acceptor<S> {
         }
     }
 
-    async fn take(&self, tcp: TcpStream) {
+    async fn take(&self, socket: Socket, client: Client) {
         let place = self.connections.enter().await;
-        tokio::spawn(connection::serve(tcp, place, Arc::clone(&self.routes), self.stopping.clone()));
+        tokio::spawn(connection::serve(socket, client, place, Arc::clone(&self.routes), self.stopping.clone()));
     }
 
     /// Frees a descriptor, if that is what is lacking, or waits: an `accept` that fails would fail again at once.
@@ -116,7 +116,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Whether a client waits to be accepted.
-fn is_awaited(listener: &TcpListener) -> bool {
+fn is_awaited(listener: &Listener) -> bool {
     let mut sockets = [PollFd::new(listener, PollFlags::IN)];
     poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -3,7 +3,7 @@
 //! `connection` and `stream` report what happens to it; `connections` looks for one to cut; [`Connection::overdue`] says
 //! when its socket must be dropped.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -25,29 +25,59 @@ impl Held {
     }
 }
 
-/// What a connection is doing.
+/// What a connection is doing while no request is being answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// New, or in the middle of a request's header.
     Head,
     /// Between two requests.
     Idle,
-    /// A request is being answered.
-    Handling,
-    /// The answer is on its way.
-    Sending { held: Held },
     /// Our side is closed; what the client still sends is discarded.
     Closing,
     /// To be dropped; `reset` when an answer was on its way, so that the kernel forgets it too.
     Cut { reset: bool },
 }
 
+/// An answer on its way.
 #[derive(Clone, Copy, Debug)]
+struct Answering {
+    id: u64,
+    since: Instant,
+    held: Held,
+    /// hyper has taken the whole body, so that the next complete flush ends the answer.
+    handed_over: bool,
+}
+
+#[derive(Debug)]
 struct Activity {
     phase: Phase,
     since: Instant,
-    /// In [`Phase::Sending`]: hyper has taken the whole body, so that the next complete flush ends the answer.
-    handed_over: bool,
+    /// Requests that are being answered: one, or with HTTP/2 some.
+    handling: usize,
+    answers: Vec<Answering>,
+    next: u64,
+    /// Many requests at a time. Bytes do not tell then whether a request has begun, nor a flush whose answer has left.
+    is_multiplexed: bool,
+}
+
+impl Activity {
+    /// Enters a phase, unless the connection is already to be dropped.
+    fn turn(&mut self, phase: Phase) {
+        if !matches!(self.phase, Phase::Cut { .. }) {
+            (self.phase, self.since) = (phase, Instant::now());
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.handling > 0 || !self.answers.is_empty()
+    }
+
+    /// Rests if nothing is left to do.
+    fn rest(&mut self) {
+        if !self.is_busy() && matches!(self.phase, Phase::Head | Phase::Idle) {
+            self.turn(Phase::Idle);
+        }
+    }
 }
 
 /// One open connection, shared by its socket, its service and its driver.
@@ -55,13 +85,21 @@ struct Activity {
 pub(super) struct Connection {
     activity: Mutex<Activity>,
     changed: Notify,
+    retired: Notify,
     limits: Limits,
 }
 
 impl Connection {
     pub(super) fn new(limits: Limits) -> Self {
-        let activity = Activity { phase: Phase::Head, since: Instant::now(), handed_over: false };
-        Self { activity: Mutex::new(activity), changed: Notify::new(), limits }
+        let activity = Activity {
+            phase: Phase::Head,
+            since: Instant::now(),
+            handling: 0,
+            answers: Vec::new(),
+            next: 0,
+            is_multiplexed: false,
+        };
+        Self { activity: Mutex::new(activity), changed: Notify::new(), retired: Notify::new(), limits }
     }
 
     fn activity(&self) -> MutexGuard<'_, Activity> {
@@ -69,42 +107,42 @@ impl Connection {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a phase, unless the connection is already to be dropped.
-    fn turn(&self, activity: &mut Activity, phase: Phase) {
-        if !matches!(activity.phase, Phase::Cut { .. }) {
-            *activity = Activity { phase, since: Instant::now(), handed_over: false };
-            self.changed.notify_one();
-        }
+    /// Changes what is known, and has deadlines looked at anew.
+    fn change<T>(&self, change: impl FnOnce(&mut Activity) -> T) -> T {
+        let outcome = change(&mut self.activity());
+        self.changed.notify_one();
+        outcome
+    }
+
+    /// The client speaks HTTP/2.
+    pub(super) fn multiplexed(&self) {
+        self.activity().is_multiplexed = true;
     }
 
     /// Bytes came from the client.
     pub(super) fn received(&self) {
         let mut activity = self.activity();
-        if activity.phase == Phase::Idle {
-            self.turn(&mut activity, Phase::Head);
+        if activity.phase == Phase::Idle && !activity.is_busy() && !activity.is_multiplexed {
+            activity.turn(Phase::Head);
+            drop(activity);
+            self.changed.notify_one();
         }
     }
 
     /// A request's header is complete.
-    pub(super) fn handling(&self) {
-        self.turn(&mut self.activity(), Phase::Handling);
-    }
-
-    /// An answer is complete and has to get to the client.
-    pub(super) fn sending(&self, body: &Bytes) {
-        self.turn(&mut self.activity(), Phase::Sending { held: Held::of(body) });
-    }
-
-    /// hyper holds the whole body now.
-    pub(super) fn handed_over(&self) {
-        self.activity().handed_over = true;
+    pub(super) fn handling(self: &Arc<Self>) -> Exchange {
+        self.change(|activity| activity.handling += 1);
+        Exchange { connection: Arc::clone(self), answer: None }
     }
 
     /// All that was written is with the kernel.
     pub(super) fn flushed(&self) {
         let mut activity = self.activity();
-        if matches!(activity.phase, Phase::Sending { .. }) && activity.handed_over {
-            self.turn(&mut activity, Phase::Idle);
+        if activity.answers.iter().any(|answer| answer.handed_over) {
+            activity.answers.retain(|answer| !answer.handed_over);
+            activity.rest();
+            drop(activity);
+            self.changed.notify_one();
         }
     }
 
@@ -112,29 +150,45 @@ impl Connection {
     pub(super) fn closing(&self) {
         let mut activity = self.activity();
         if activity.phase != Phase::Closing {
-            self.turn(&mut activity, Phase::Closing);
+            activity.answers.clear();
+            activity.turn(Phase::Closing);
+            drop(activity);
+            self.changed.notify_one();
         }
     }
 
     /// The connection is to be dropped now. False if that was so already.
     pub(super) fn cut(&self) -> bool {
-        let mut activity = self.activity();
-        let reset = matches!(activity.phase, Phase::Sending { .. });
-        let first = !matches!(activity.phase, Phase::Cut { .. });
-        self.turn(&mut activity, Phase::Cut { reset });
-        first
+        self.change(|activity| {
+            let first = !matches!(activity.phase, Phase::Cut { .. });
+            let reset = !activity.answers.is_empty();
+            activity.turn(Phase::Cut { reset });
+            first
+        })
+    }
+
+    /// The connection ends after the answers that are under way.
+    pub(super) fn retire(&self) {
+        self.retired.notify_one();
+    }
+
+    /// Done once the connection is to end after its answers.
+    pub(super) async fn is_retired(&self) {
+        self.retired.notified().await;
     }
 
     /// Since when nobody has been waiting for an answer, if that is so.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
-        let Activity { phase, since, .. } = *self.activity();
-        matches!(phase, Phase::Head | Phase::Idle | Phase::Closing).then_some(since)
+        let activity = self.activity();
+        let is_quiet = !activity.is_busy() && !matches!(activity.phase, Phase::Cut { .. });
+        is_quiet.then_some(activity.since)
     }
 
-    /// Since when an answer has been on its way, and what it holds, if that is so.
-    pub(super) fn sending_since(&self) -> Option<(Instant, Held)> {
-        let Activity { phase, since, .. } = *self.activity();
-        if let Phase::Sending { held } = phase { Some((since, held)) } else { None }
+    /// Since when each answer has been on its way, and what it holds.
+    pub(super) fn sending_since(&self) -> Vec<(Instant, Held)> {
+        let activity = self.activity();
+        let is_cut = matches!(activity.phase, Phase::Cut { .. });
+        activity.answers.iter().filter(|_| !is_cut).map(|answer| (answer.since, answer.held)).collect()
     }
 
     #[cfg(test)]
@@ -149,14 +203,16 @@ impl Connection {
 
     /// When the present phase has lasted too long. Handling has no limit here: the scrape has its own.
     fn deadline(&self) -> Option<Instant> {
-        let Activity { phase, since, .. } = *self.activity();
-        match phase {
+        let activity = self.activity();
+        let since = activity.since;
+        match activity.phase {
+            Phase::Cut { .. } => Some(since),
+            Phase::Closing => Some(since + self.limits.linger),
+            _ if activity.is_busy() => {
+                activity.answers.iter().map(|answer| answer.since).min().map(|since| since + self.limits.send)
+            }
             Phase::Head => Some(since + self.limits.head),
             Phase::Idle => Some(since + self.limits.idle),
-            Phase::Handling => None,
-            Phase::Sending { .. } => Some(since + self.limits.send),
-            Phase::Closing => Some(since + self.limits.linger),
-            Phase::Cut { .. } => Some(since),
         }
     }
 
@@ -178,18 +234,63 @@ impl Connection {
     }
 }
 
+/// One request and its answer. Dropped when hyper holds the whole answer, or has given it up.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    connection: Arc<Connection>,
+    answer: Option<u64>,
+}
+
+impl Exchange {
+    /// The answer is complete and has to get to the client.
+    pub(super) fn sending(&mut self, body: &Bytes) {
+        self.answer = self.connection.change(|activity| {
+            activity.handling = activity.handling.saturating_sub(1);
+            let id = activity.next;
+            activity.next += 1;
+            activity.answers.push(Answering { id, since: Instant::now(), held: Held::of(body), handed_over: false });
+            Some(id)
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.connection.change(|activity| match self.answer {
+            None => {
+                activity.handling = activity.handling.saturating_sub(1);
+                activity.rest();
+            }
+            // With HTTP/2 the body lives until it is written, and flushes are of all answers.
+            Some(id) if activity.is_multiplexed => {
+                activity.answers.retain(|answer| answer.id != id);
+                activity.rest();
+            }
+            Some(id) => {
+                for answer in activity.answers.iter_mut().filter(|answer| answer.id == id) {
+                    answer.handed_over = true;
+                }
+            }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn connection() -> Arc<Connection> {
+        Arc::new(Connection::new(Limits::for_requests(40)))
+    }
+
     #[test]
     fn an_answer_has_left_only_when_all_of_it_was_flushed() {
-        let connection = Connection::new(Limits::for_requests(40));
-        connection.handling();
-        connection.sending(&Bytes::from_static(b"x"));
+        let connection = connection();
+        let mut exchange = connection.handling();
+        exchange.sending(&Bytes::from_static(b"x"));
         connection.flushed();
         assert!(connection.quiet_since().is_none());
-        connection.handed_over();
+        drop(exchange);
         connection.flushed();
         assert!(connection.quiet_since().is_some());
     }
@@ -197,19 +298,39 @@ mod tests {
     #[test]
     fn every_phase_but_handling_has_its_deadline() {
         let limits = Limits::for_requests(40);
-        let connection = Connection::new(limits);
-        let lasts = || connection.deadline().map(|deadline| deadline - connection.activity().since);
-        assert_eq!(lasts(), Some(limits.head));
-        connection.handling();
+        let connection = connection();
+        let lasts = || connection.deadline().map(|deadline| (deadline - connection.activity().since).as_secs());
+        assert_eq!(lasts(), Some(limits.head.as_secs()));
+        let mut exchange = connection.handling();
         assert_eq!(lasts(), None);
-        connection.sending(&Bytes::new());
-        assert_eq!(lasts(), Some(limits.send));
-        connection.handed_over();
+        exchange.sending(&Bytes::new());
+        assert_eq!(lasts(), Some(limits.send.as_secs()));
+        drop(exchange);
         connection.flushed();
-        assert_eq!(lasts(), Some(limits.idle));
+        assert_eq!(lasts(), Some(limits.idle.as_secs()));
         connection.received();
-        assert_eq!(lasts(), Some(limits.head));
+        assert_eq!(lasts(), Some(limits.head.as_secs()));
         connection.closing();
-        assert_eq!(lasts(), Some(limits.linger));
+        assert_eq!(lasts(), Some(limits.linger.as_secs()));
+    }
+
+    #[test]
+    fn of_many_streams_the_oldest_answer_sets_the_deadline() {
+        let connection = connection();
+        connection.multiplexed();
+        let (mut first, mut second) = (connection.handling(), connection.handling());
+        first.sending(&Bytes::from_static(b"x"));
+        let deadline = connection.deadline();
+        second.sending(&Bytes::from_static(b"y"));
+        assert_eq!((connection.deadline(), connection.sending_since().len()), (deadline, 2));
+        drop(second);
+        assert!(connection.quiet_since().is_none());
+        drop(first);
+        assert!(connection.quiet_since().is_some());
+        let given_up = connection.handling();
+        drop(given_up);
+        // Frames between requests do not begin one.
+        connection.received();
+        assert!(connection.deadline() > deadline);
     }
 }

@@ -10,6 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::TcpListener;
 
 use super::limits::BACKLOG;
+use super::listener::Listener;
+use super::systemd::SystemdError;
 use crate::config::ListenAddress;
 
 /// Why the server cannot listen.
@@ -21,6 +23,9 @@ pub enum BindError {
     /// There is no address to listen on.
     #[error("no address to listen on: give at least one --web.listen-address, such as :8081")]
     NoAddress,
+    /// systemd has passed no sockets.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
 }
 
 impl BindError {
@@ -30,7 +35,7 @@ impl BindError {
         match self {
             // The system's own errors have a number; those of the resolver have none.
             Self::Refused(refusals) => refusals.iter().any(|refusal| refusal.reason.raw_os_error().is_none()),
-            Self::NoAddress => true,
+            Self::NoAddress | Self::Systemd(_) => true,
         }
     }
 }
@@ -52,12 +57,12 @@ pub struct LinkError {
 ///
 /// # Errors
 /// All addresses that cannot be had, each with the system's reason and what cures it.
-pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> {
+pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     let mut refused = Vec::new();
     for address in addresses {
         match bind_one(address) {
-            Ok(sockets) => listeners.extend(sockets),
+            Ok(sockets) => listeners.extend(sockets.into_iter().map(Listener::Tcp)),
             Err(refusals) => refused.extend(refusals),
         }
     }
@@ -182,9 +187,9 @@ mod tests {
     #[tokio::test]
     async fn a_port_alone_is_reached_over_both_protocols() {
         let listeners = bind(&[ListenAddress::Any(0)]).expect("a free port");
-        let port = listeners[0].local_addr().expect("bound").port();
+        let port = listeners[0].address().expect("bound").port();
         std::net::TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
-        if listeners[0].local_addr().expect("bound").is_ipv6() {
+        if listeners[0].address().expect("bound").is_ipv6() {
             std::net::TcpStream::connect(("::1", port)).expect("IPv6");
         }
     }
@@ -192,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_listened_on_at_each_of_its_addresses() {
         let listeners = bind(&[host("localhost", 0)]).expect("loopback");
-        assert!(listeners.iter().all(|listener| listener.local_addr().expect("bound").ip().is_loopback()));
+        assert!(listeners.iter().all(|listener| listener.address().expect("bound").ip().is_loopback()));
     }
 
     #[tokio::test]

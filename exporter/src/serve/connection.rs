@@ -1,49 +1,116 @@
-//! One connection from its first byte to its end: hyper speaks HTTP, we hold the clock. Spawned by `accept`.
+//! One connection from its first byte to its end: rustls and hyper speak, we hold the clock. Spawned by `accept`.
 //!
 //! hyper's own header timeout is off: it also runs while a kept-alive connection rests between two scrapes, so that any
 //! useful value would close every scraper's connection after each scrape.
 
-use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::access::Access;
 use super::activity::Connection;
-use super::connections::Place;
-use super::limits::{HEAD_BYTES, HEAD_FIELDS};
+use super::answer::{Answer, sent};
+use super::connections::{Connections, Place};
+use super::limits::{HEAD_BYTES, HEAD_FIELDS, Http2};
+use super::listener::{Client, Socket};
 use super::route::Routes;
 use super::stream::Stream;
+use super::tls::{Channel, open};
 use crate::scrape::Scrape;
+
+/// What the requests of a connection have in common.
+#[derive(Debug)]
+struct Shared<S> {
+    connection: Arc<Connection>,
+    among: Arc<Connections>,
+    routes: Arc<Routes<S>>,
+    access: Access,
+    is_http2: bool,
+}
 
 /// Serves one connection to its end.
 pub(super) async fn serve<S: Scrape>(
-    tcp: TcpStream,
+    socket: Socket,
+    client: Client,
     place: Place,
     routes: Arc<Routes<S>>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let connection = place.connection();
-    let stream = Stream::new(tcp, Arc::clone(connection), place.among().limits());
-    let service = service_fn(|request| {
-        connection.handling();
-        answer(&place, &routes, request)
-    });
+    let connection = Arc::clone(place.connection());
+    let stream = Stream::new(socket, Arc::clone(&connection), place.among().limits());
+    let web = routes.web().cloned();
+    let opened = tokio::select! {
+        biased;
+        () = connection.overdue() => return,
+        // Nobody waits for an answer before the first request.
+        _ = stopping.wait_for(|stop| *stop) => return,
+        opened = open(stream, web.as_deref()) => opened,
+    };
+    let Some((channel, client_rules)) = opened else { return };
+    let is_http2 = channel.is_http2();
+    if is_http2 {
+        connection.multiplexed();
+    }
+    let access = Access { web, client, client_rules };
+    let among = Arc::clone(place.among());
+    let shared = Arc::new(Shared { connection, among, routes, access, is_http2 });
+    match channel {
+        Channel::Plain(stream) => speak_http1(stream, &shared, stopping).await,
+        Channel::Tls(stream) if is_http2 => speak_http2(*stream, &shared, stopping).await,
+        Channel::Tls(stream) => speak_http1(*stream, &shared, stopping).await,
+    }
+}
+
+async fn speak_http1<S: Scrape>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: &Arc<Shared<S>>,
+    stopping: watch::Receiver<bool>,
+) {
+    let service = service_fn(|request| answer(Arc::clone(shared), request));
     let http = http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
-    let mut http = pin!(http);
+    drive(pin!(http), http1::Connection::graceful_shutdown, &shared.connection, stopping).await;
+}
+
+async fn speak_http2<S: Scrape>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: &Arc<Shared<S>>,
+    stopping: watch::Receiver<bool>,
+) {
+    let service = service_fn(|request| answer(Arc::clone(shared), request));
+    let http = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(Http2::STREAMS)
+        .max_header_list_size(Http2::HEADER_LIST)
+        .max_frame_size(Http2::FRAME)
+        .max_send_buf_size(Http2::SEND_BUFFER)
+        .initial_stream_window_size(Http2::STREAM_WINDOW)
+        .initial_connection_window_size(Http2::CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(Http2::PENDING_RESETS)
+        .max_local_error_reset_streams(Http2::LOCAL_RESETS)
+        .keep_alive_interval(None)
+        .serve_connection(TokioIo::new(stream), service);
+    drive(pin!(http), http2::Connection::graceful_shutdown, &shared.connection, stopping).await;
+}
+
+/// Runs a connection of either protocol until it ends, is overdue, or is to end and has nothing left to answer.
+async fn drive<H: Future<Output = hyper::Result<()>>>(
+    mut http: Pin<&mut H>,
+    finish: impl Fn(Pin<&mut H>),
+    connection: &Connection,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut told = false;
     loop {
         tokio::select! {
@@ -55,7 +122,11 @@ pub(super) async fn serve<S: Scrape>(
                     return;
                 }
                 told = true;
-                http.as_mut().graceful_shutdown();
+                finish(http.as_mut());
+            }
+            () = connection.is_retired(), if !told => {
+                told = true;
+                finish(http.as_mut());
             }
             outcome = http.as_mut() => {
                 if let Err(error) = outcome {
@@ -68,47 +139,17 @@ pub(super) async fn serve<S: Scrape>(
 }
 
 async fn answer<S: Scrape>(
-    place: &Place,
-    routes: &Routes<S>,
+    shared: Arc<Shared<S>>,
     request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
+) -> Result<hyper::Response<Answer>, std::convert::Infallible> {
+    let exchange = shared.connection.handling();
     let (head, body) = request.into_parts();
+    let (mut response, is_last) = shared.access.answer(&shared.routes, &head).await;
     // A body is never read, so what follows the header cannot be told from the next request.
-    let last = !body.is_end_stream();
-    let mut response = routes.answer(&head).await;
-    if last {
+    if !shared.is_http2 && (is_last || !body.is_end_stream()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if is_last {
+        shared.connection.retire();
     }
-    place.among().sending(place.connection(), response.body());
-    Ok(response.map(|bytes| Answer { bytes: Some(bytes), connection: Arc::clone(place.connection()) }))
-}
-
-/// A body in one piece, which says when hyper has taken it.
-#[derive(Debug)]
-struct Answer {
-    bytes: Option<Bytes>,
-    connection: Arc<Connection>,
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.connection.handed_over();
-    }
+    Ok(sent(response, exchange, &shared.among))
 }

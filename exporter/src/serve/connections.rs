@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::activity::{Connection, Held};
+use super::activity::{Connection, Exchange, Held};
 use super::limits::Limits;
 
 /// All open connections of a server.
@@ -75,9 +75,9 @@ impl Connections {
     }
 
     /// An answer is on its way from now on. The oldest such answers are cut when there are too many, or too large ones.
-    pub(super) fn sending(&self, connection: &Arc<Connection>, body: &Bytes) {
-        connection.sending(body);
-        let mut others = self.other_senders(connection);
+    pub(super) fn sending(&self, exchange: &mut Exchange, body: &Bytes) {
+        let mut others = self.senders();
+        exchange.sending(body);
         others.sort_unstable_by_key(|(since, ..)| Reverse(*since));
         let (mut counted, mut bytes) = (HashSet::from([Held::of(body)]), 0_usize);
         for (senders, (_, held, other)) in (2_usize..).zip(others) {
@@ -90,15 +90,13 @@ impl Connections {
         }
     }
 
-    fn other_senders(&self, but: &Arc<Connection>) -> Vec<(Instant, Held, Arc<Connection>)> {
+    /// Every answer that is on its way.
+    fn senders(&self) -> Vec<(Instant, Held, Arc<Connection>)> {
         let open = self.open();
-        let others = open.values().filter(|connection| !Arc::ptr_eq(connection, but));
-        others
-            .filter_map(|connection| {
-                let (since, held) = connection.sending_since()?;
-                Some((since, held, Arc::clone(connection)))
-            })
-            .collect()
+        let answers = open.values().flat_map(|connection| {
+            connection.sending_since().into_iter().map(move |(since, held)| (since, held, Arc::clone(connection)))
+        });
+        answers.collect()
     }
 
     /// Cuts every connection and says how many there were.
@@ -173,7 +171,7 @@ mod tests {
     async fn at_the_cap_the_longest_idle_connection_goes_and_busy_ones_stay() {
         let connections = connections(|limits| limits.connections = 3);
         let (busy, idle, fresh) = (enter(&connections).await, enter(&connections).await, enter(&connections).await);
-        busy.connection().handling();
+        let _exchange = busy.connection().handling();
         assert!(connections.try_enter().is_none());
         assert!(connections.cut_longest_idle());
         assert!(is_cut(&idle) && !is_cut(&busy) && !is_cut(&fresh));
@@ -186,7 +184,7 @@ mod tests {
     async fn when_all_are_busy_a_new_connection_waits_for_one_to_end() {
         let connections = connections(|limits| limits.connections = 1);
         let busy = enter(&connections).await;
-        busy.connection().handling();
+        let _exchange = busy.connection().handling();
         assert!(!connections.cut_longest_idle());
         let waiting = tokio::time::timeout(Duration::from_millis(50), connections.enter());
         assert!(waiting.await.is_err());
@@ -198,10 +196,12 @@ mod tests {
     async fn above_the_number_of_senders_the_oldest_is_cut() {
         let connections = connections(|limits| limits.senders = 2);
         let body = Bytes::from_static(b"shared");
-        let mut places = Vec::new();
+        let (mut places, mut exchanges) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let place = enter(&connections).await;
-            connections.sending(place.connection(), &body);
+            let mut exchange = place.connection().handling();
+            connections.sending(&mut exchange, &body);
+            exchanges.push(exchange);
             places.push(place);
         }
         assert_eq!(places.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false]);
@@ -213,10 +213,12 @@ mod tests {
         let connections = connections(|limits| limits.sending_bytes = 25);
         let (first, second, third) = (vec![1_u8; 10], vec![2_u8; 20], vec![3_u8; 1000]);
         let bodies = [first, second, third].map(Bytes::from);
-        let mut places = Vec::new();
+        let (mut places, mut exchanges) = (Vec::new(), Vec::new());
         for body in [&bodies[0], &bodies[1], &bodies[1], &bodies[2]] {
             let place = enter(&connections).await;
-            connections.sending(place.connection(), body);
+            let mut exchange = place.connection().handling();
+            connections.sending(&mut exchange, body);
+            exchanges.push(exchange);
             places.push(place);
         }
         assert_eq!(places.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false, false]);

@@ -53,6 +53,29 @@ pub(super) const LINGER_BYTES: usize = 1 << 20;
 /// Connections that the kernel queues until we accept them.
 pub(super) const BACKLOG: i32 = 1024;
 
+/// What one HTTP/2 connection may make us hold. A scraper asks for one thing at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Http2;
+
+impl Http2 {
+    /// Requests at a time.
+    pub(super) const STREAMS: u32 = 8;
+    /// Bytes of a request's header, uncompressed.
+    pub(super) const HEADER_LIST: u32 = 16 << 10;
+    /// Bytes of one frame; the smallest that the protocol allows.
+    pub(super) const FRAME: u32 = 16 << 10;
+    /// Bytes of answers that are cut into frames before the client takes any.
+    pub(super) const SEND_BUFFER: usize = 64 << 10;
+    /// Bytes that a client may send on one stream before we read: no body is ever read.
+    pub(super) const STREAM_WINDOW: u32 = 64 << 10;
+    /// The same for all streams together.
+    pub(super) const CONNECTION_WINDOW: u32 = 256 << 10;
+    /// Streams that the client has reset before we looked at them; above it the connection ends (rapid reset).
+    pub(super) const PENDING_RESETS: usize = 20;
+    /// Streams that we have reset for errors of the client; above it the connection ends.
+    pub(super) const LOCAL_RESETS: usize = 128;
+}
+
 impl Limits {
     /// The bounds for a server that is to serve this many scrapes at a time.
     pub(super) fn for_requests(max_requests: usize) -> Self {

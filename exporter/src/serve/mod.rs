@@ -6,10 +6,15 @@
 //! | file | what it does |
 //! |---|---|
 //! | `bind` | listen addresses → listening sockets, with errors that say what cures them |
+//! | `systemd` | the sockets that systemd passes |
+//! | `listener` | a listening socket, TCP or Unix, and what it accepts |
 //! | `accept` | takes connections from a listening socket, whatever `accept` says |
 //! | `activity` | what a connection is doing, since when, and until when it may |
 //! | `connections` | all open connections, and which one has to go when there are too many |
 //! | `connection` | one connection: hyper, its deadlines, its end |
+//! | `tls` | the handshake, and which protocol is spoken |
+//! | `access` | rate limit, passwords and headers of the web configuration |
+//! | `answer` | the body of an answer, which knows when it has left |
 //! | `stream` | the socket under hyper; sees when bytes come and when an answer has left |
 //! | `route` | request → answer |
 //! | `accept_header`, `query`, `deadline` | what a request asks for |
@@ -18,32 +23,39 @@
 
 mod accept;
 mod accept_header;
+mod access;
 mod activity;
+mod answer;
 mod bind;
 mod connection;
 mod connections;
 mod deadline;
 mod limits;
+mod listener;
 mod page;
 mod query;
 mod route;
 mod stream;
+mod systemd;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use bind::{BindError, LinkError, bind};
+pub use listener::Listener;
+pub use systemd::{SystemdError, SystemdSockets};
 
 use crate::metrics::CollectorSet;
 use crate::scrape::{Families, Scrape};
+use crate::web_config::WebConfig;
 use accept::Acceptor;
 use connections::Connections;
 use limits::Limits;
@@ -62,6 +74,8 @@ pub struct Settings {
     pub families: Families,
     /// Version of this program, for the live page.
     pub version: String,
+    /// TLS, passwords and headers.
+    pub web: Option<Arc<WebConfig>>,
 }
 
 /// The HTTP server.
@@ -81,7 +95,7 @@ impl<S: Scrape> Server<S> {
 
     /// Serves until `shutdown` is done; then stops listening and closes idle connections at once, and gives scrapes in
     /// flight five seconds to be finished and taken.
-    pub async fn run(self, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         let connections = Arc::new(Connections::new(self.limits));
         let (stop, stopping) = watch::channel(false);
         let acceptor = Acceptor { connections: Arc::clone(&connections), routes: self.routes, stopping };

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::deadline::{self, deadline};
 use super::{Settings, accept_header, page, query};
 use crate::scrape::{self, Format, Scrape};
+use crate::web_config::WebConfig;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -35,7 +36,7 @@ const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (VARY, "Accept-Encoding"),
 ];
 /// Seconds after which a refused scraper may come back: scrapes take milliseconds.
-const SOON: HeaderValue = HeaderValue::from_static("1");
+pub(super) const SOON: HeaderValue = HeaderValue::from_static("1");
 /// How long a scrape waits while as many as are allowed are being served. They take milliseconds, and the turn goes to who
 /// has waited longest: a crowd that asks again and again keeps nobody out.
 const LONGEST_QUEUE: Duration = Duration::from_millis(500);
@@ -50,6 +51,11 @@ pub(super) struct Routes<S> {
 }
 
 impl<S: Scrape> Routes<S> {
+    /// The web configuration, if there is one.
+    pub(super) fn web(&self) -> Option<&Arc<WebConfig>> {
+        self.settings.web.as_ref()
+    }
+
     pub(super) fn new(scrape: Arc<S>, settings: Settings) -> Self {
         let at_a_time = match settings.max_requests {
             0 => Semaphore::MAX_PERMITS,
@@ -187,7 +193,7 @@ fn exposition(format: Format, gzip: bool, body: Bytes) -> Response<Bytes> {
     if gzip { with(answer, CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
 }
 
-fn text(status: StatusCode, sentence: impl Display) -> Response<Bytes> {
+pub(super) fn text(status: StatusCode, sentence: impl Display) -> Response<Bytes> {
     response(status, PLAIN, Bytes::from(format!("{sentence}\n")))
 }
 
@@ -197,7 +203,7 @@ fn response(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Respo
     with(response, CONTENT_TYPE, content_type)
 }
 
-fn with(mut response: Response<Bytes>, name: HeaderName, value: HeaderValue) -> Response<Bytes> {
+pub(super) fn with(mut response: Response<Bytes>, name: HeaderName, value: HeaderValue) -> Response<Bytes> {
     response.headers_mut().insert(name, value);
     response
 }

@@ -10,26 +10,33 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::activity::Connection;
 use super::limits::{LINGER_BYTES, Limits, SOCKET_SEND_BYTES};
+use super::listener::Socket;
 
-/// A watched TCP connection.
+/// A watched connection.
 #[derive(Debug)]
 pub(super) struct Stream {
-    tcp: TcpStream,
+    socket: Socket,
     connection: Arc<Connection>,
     /// What may still be discarded after our last answer.
     discardable: usize,
+    /// A byte that was read to see what is spoken, and is read again.
+    again: Option<u8>,
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream, connection: Arc<Connection>, limits: &Limits) -> Self {
-        if let Err(error) = bound_kernel_memory(&tcp, limits) {
+    pub(super) fn new(socket: Socket, connection: Arc<Connection>, limits: &Limits) -> Self {
+        if let Err(error) = bound_kernel_memory(&socket, limits) {
             tracing::debug!(%error, "socket options refused; the kernel's defaults stay");
         }
-        Self { tcp, connection, discardable: LINGER_BYTES }
+        Self { socket, connection, discardable: LINGER_BYTES, again: None }
+    }
+
+    /// Has the next read begin with this byte.
+    pub(super) fn put_back(&mut self, byte: u8) {
+        self.again = Some(byte);
     }
 
     /// Reads and forgets until the client closes too, or has sent too much. Closing a socket that has unread bytes makes
@@ -38,7 +45,7 @@ impl Stream {
         let mut scratch = [0_u8; 4096];
         while self.discardable > 0 {
             let mut buffer = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buffer)) {
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
                     self.discardable = self.discardable.saturating_sub(buffer.filled().len());
                 }
@@ -50,9 +57,10 @@ impl Stream {
 }
 
 /// A client that takes nothing must not cost more than a bounded send buffer, nor that for longer than `limits.send`.
-fn bound_kernel_memory(tcp: &TcpStream, limits: &Limits) -> io::Result<()> {
+fn bound_kernel_memory(socket: &Socket, limits: &Limits) -> io::Result<()> {
+    sockopt::set_socket_send_buffer_size(socket.as_fd(), SOCKET_SEND_BYTES)?;
+    let Socket::Tcp(tcp) = socket else { return Ok(()) };
     tcp.set_nodelay(true)?;
-    sockopt::set_socket_send_buffer_size(tcp.as_fd(), SOCKET_SEND_BYTES)?;
     let milliseconds = u32::try_from(limits.send.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(tcp.as_fd(), milliseconds)?;
     Ok(())
@@ -61,7 +69,7 @@ fn bound_kernel_memory(tcp: &TcpStream, limits: &Limits) -> io::Result<()> {
 impl Drop for Stream {
     fn drop(&mut self) {
         if self.connection.is_to_be_reset()
-            && let Err(error) = sockopt::set_socket_linger(self.tcp.as_fd(), Some(Duration::ZERO))
+            && let Err(error) = sockopt::set_socket_linger(self.socket.as_fd(), Some(Duration::ZERO))
         {
             tracing::debug!(%error, "the kernel keeps an answer that was cut until it times out");
         }
@@ -70,8 +78,12 @@ impl Drop for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(byte) = self.again.take() {
+            buffer.put_slice(&[byte]);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             self.connection.received();
         }
@@ -81,7 +93,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -89,22 +101,22 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     /// hyper calls this only when it has written all it holds.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.tcp).poll_flush(cx))?;
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
         self.connection.closing();
         self.poll_discard(cx)
     }
@@ -112,7 +124,7 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -122,9 +134,9 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
         let (tcp, _) = listener.accept().await.expect("a client");
         let limits = Limits::for_requests(40);
-        let stream = Stream::new(tcp, Arc::new(Connection::new(limits)), &limits);
+        let stream = Stream::new(Socket::Tcp(tcp), Arc::new(Connection::new(limits)), &limits);
         // Linux doubles what it is told, for its own records.
-        assert!(sockopt::socket_send_buffer_size(stream.tcp.as_fd()).expect("a size") <= 2 * SOCKET_SEND_BYTES);
-        assert_eq!(sockopt::tcp_user_timeout(stream.tcp.as_fd()).expect("a time"), 60_000);
+        assert!(sockopt::socket_send_buffer_size(stream.socket.as_fd()).expect("a size") <= 2 * SOCKET_SEND_BYTES);
+        assert_eq!(sockopt::tcp_user_timeout(stream.socket.as_fd()).expect("a time"), 60_000);
     }
 }

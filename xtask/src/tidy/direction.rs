@@ -13,15 +13,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("discover", &["metrics"]),
     ("name", &["metrics", "discover"]),
     ("top", &[]),
-    ("config", &["metrics", "discover", "name", "top"]),
+    ("web_config", &[]),
+    ("config", &["metrics", "discover", "name", "top", "web_config"]),
     ("ebpf", &["config", "metrics", "discover"]),
     ("read", &["metrics", "discover", "name", "ebpf"]),
     ("docker", &["config", "metrics", "discover", "name", "read"]),
     ("render", &["config", "metrics", "discover", "name", "read"]),
     ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render", "ebpf"]),
-    ("serve", &["config", "metrics", "scrape"]),
+    ("serve", &["config", "metrics", "scrape", "web_config"]),
     ("log", &["config"]),
-    ("probe", &["config"]),
+    ("probe", &["config", "web_config"]),
     ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf"]),
 ];
 
@@ -32,14 +33,14 @@ const WIRING: [&str; 3] = ["app", "lib", "main"];
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
     ("bollard", &["docker"]),
-    ("hyper", &["config", "docker", "serve", "top"]),
+    ("hyper", &["config", "docker", "serve", "top", "web_config"]),
     ("hyper_util", &["docker", "serve", "top"]),
     ("http_body_util", &["docker", "serve", "top"]),
-    ("tokio_rustls", &["docker", "top"]),
+    ("tokio_rustls", &["docker", "probe", "serve", "top", "web_config"]),
     ("cgroups_rs", &["discover", "read"]),
     ("lexopt", &["config"]),
     ("prometheus", &["metrics", "render"]),
-    ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve", "top"]),
+    ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve", "top", "web_config"]),
 ];
 
 /// Checks one file; only the exporter's own sources have rooms.

@@ -207,7 +207,7 @@ fn the_command_stands_before_or_after_the_flags() {
             (ListenAddress::Host("::".to_owned(), 3), true),
         ),
     ] {
-        let Ok(Command::Healthcheck { address, is_given }) = parse(args, &env) else { panic!("{args:?}") };
+        let Ok(Command::Healthcheck { address, is_given, .. }) = parse(args, &env) else { panic!("{args:?}") };
         assert_eq!((address, is_given), expected);
     }
 }

@@ -17,6 +17,8 @@ fn every_flag_of_the_contract_is_there_with_its_variables_and_default() {
         ("web.telemetry-path", &["WEB_TELEMETRY_PATH"], "/metrics"),
         ("web.config.file", &["WEB_CONFIG_FILE"], ""),
         ("web.max-requests", &[], "40"),
+        ("web.systemd-socket", &[], ""),
+        ("web.disable-exporter-metrics", &[], ""),
         ("source", &["SOURCE"], "auto"),
         ("path.cgroup", &["CGROUP_DIRECTORY"], "/sys/fs/cgroup"),
         ("path.procfs", &["PROC_DIRECTORY"], "/proc"),

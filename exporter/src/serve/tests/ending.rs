@@ -65,8 +65,9 @@ async fn the_healthcheck_sees_the_server_and_then_its_end() {
     let server = Running::start(Fake::new());
     let listen = ListenAddress::Host("127.0.0.1".to_owned(), server.address.port());
     let asked = listen.clone();
-    tokio::task::spawn_blocking(move || healthy(&asked)).await.expect("no panic").expect("healthy");
+    tokio::task::spawn_blocking(move || healthy(&asked, None)).await.expect("no panic").expect("healthy");
     server.end().await;
-    let error = tokio::task::spawn_blocking(move || healthy(&listen)).await.expect("no panic").expect_err("ended");
+    let error =
+        tokio::task::spawn_blocking(move || healthy(&listen, None)).await.expect("no panic").expect_err("ended");
     assert!(error.to_string().contains("Connection refused"), "{error}");
 }

@@ -104,6 +104,7 @@ fn settings() -> Settings {
         enabled: [Collector::Cpu, Collector::Memory].into_iter().collect::<CollectorSet>(),
         families: Families { exposed: FamilySet::ALL, named: FamilySet::ALL },
         version: "1.2.3".to_owned(),
+        web: None,
     }
 }
 
@@ -122,7 +123,7 @@ impl Running {
 
     fn start_with(fake: Fake, settings: Settings, change: impl FnOnce(&mut Limits)) -> Self {
         let listeners = bind(&[ListenAddress::Host("127.0.0.1".to_owned(), 0)]).expect("a free port");
-        let address = listeners[0].local_addr().expect("bound");
+        let address = listeners[0].address().expect("bound");
         let fake = Arc::new(fake);
         let mut server = Server::new(Arc::clone(&fake), settings);
         change(&mut server.limits);

@@ -1,0 +1,53 @@
+//! Who may ask for what: rate limit, passwords and headers of the web configuration, before any route but the health checks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+
+use super::listener::Client;
+use super::route::{Routes, SOON, text, with};
+use crate::scrape::Scrape;
+use crate::web_config::{Verdict, WebConfig};
+
+/// What a connection is let in by.
+#[derive(Debug)]
+pub(super) struct Access {
+    pub(super) web: Option<Arc<WebConfig>>,
+    pub(super) client: Client,
+    /// Which client certificates counted when it was opened.
+    pub(super) client_rules: Option<[u8; 32]>,
+}
+
+impl Access {
+    /// Answers a request, and says whether it is to be the last on its connection: other client certificates count by now.
+    pub(super) async fn answer<S: Scrape>(&self, routes: &Routes<S>, request: &Parts) -> (Response<Bytes>, bool) {
+        let Some(web) = self.web.as_ref().filter(|_| !matches!(request.uri.path(), "/healthz" | "/readyz")) else {
+            return (routes.answer(request).await, false);
+        };
+        let loaded = web.current();
+        let is_last = loaded.tls.as_ref().map(|tls| tls.client_rules) != self.client_rules;
+        if !loaded.allows() {
+            return (text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"), is_last);
+        }
+        let authorization = request.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let mut answer = match web.check(&loaded, authorization, self.client.0).await {
+            Verdict::Pass => routes.answer(request).await,
+            Verdict::Wrong => with(
+                text(StatusCode::UNAUTHORIZED, "Unauthorized"),
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic"),
+            ),
+            Verdict::Busy => {
+                let why = "too many passwords are being checked; try again";
+                return (with(text(StatusCode::TOO_MANY_REQUESTS, why), RETRY_AFTER, SOON), is_last);
+            }
+        };
+        for (name, value) in &loaded.headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+        (answer, is_last)
+    }
+}

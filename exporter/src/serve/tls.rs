@@ -1,0 +1,56 @@
+//! What a connection is spoken over: the bare socket, or TLS with the protocol that both sides know.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::stream::Stream;
+use crate::web_config::WebConfig;
+
+/// First byte of a TLS handshake; no method of HTTP begins with it.
+const HANDSHAKE: u8 = 0x16;
+/// What a client hears that speaks HTTP where TLS is served. Go's words.
+const NOT_TLS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+    Client sent an HTTP request to an HTTPS server.\n";
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) enum Channel {
+    Plain(Stream),
+    Tls(Box<TlsStream<Stream>>),
+}
+
+impl Channel {
+    /// Whether both sides have agreed on HTTP/2, which is never spoken without TLS.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice()))
+    }
+}
+
+/// Shakes hands where TLS is served. Returns which client certificates counted, too.
+///
+/// The time of all of it is that of a request's header. Handshakes are not counted: two workers compute two at a time, and
+/// a place that is held by a client who has fallen silent would be one for others to wait for.
+pub(super) async fn open(mut stream: Stream, web: Option<&WebConfig>) -> Option<(Channel, Option<[u8; 32]>)> {
+    let serves_tls = web.is_some_and(WebConfig::serves_tls);
+    let Some(web) = web.filter(|_| serves_tls) else { return Some((Channel::Plain(stream), None)) };
+    let mut first = [0];
+    stream.read_exact(&mut first).await.ok()?;
+    if first != [HANDSHAKE] {
+        // Whoever sends nothing but nonsense may not wait for an answer either.
+        drop(stream.write_all(NOT_TLS).await);
+        drop(stream.shutdown().await);
+        return None;
+    }
+    stream.put_back(HANDSHAKE);
+    let loaded = web.current();
+    let tls = loaded.tls.as_ref()?;
+    match TlsAcceptor::from(std::sync::Arc::clone(&tls.server)).accept(stream).await {
+        Ok(stream) => Some((Channel::Tls(Box::new(stream)), Some(tls.client_rules))),
+        Err(error) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+    }
+}
