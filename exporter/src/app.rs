@@ -1,5 +1,7 @@
 //! Serving: puts the rooms together and runs until a signal ends it. The only file that knows all of them.
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +17,8 @@ use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back, give_up_capabilities};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
-use crate::scrape::{Families, Parts, Scraper, StartError};
-use crate::serve::{BindError, Server, Settings, SystemdSockets, bind};
+use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
+use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
 
 /// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
 const WORKER_THREADS: usize = 2;
@@ -32,17 +34,43 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 
 /// Serves until SIGTERM or SIGINT.
 ///
+/// Whatever needs a right of this process comes first, before any other thread is there: capabilities are a thread's own.
+///
 /// # Errors
 /// What kept it from starting.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
     let probes = start_probes(&mut config)?;
+    let own = Own::new().context("our own metrics do not fit together (a bug)")?;
+    let own = if config.hides_own_metrics { own.hidden() } else { own };
+    let parts = Parts {
+        directory: Arc::new(Directory::new(config.linger)),
+        engine: Engine::new(config.docker.clone(), own.clone()),
+        filter: Arc::new(config.filter.clone()),
+        own,
+        probes,
+    };
+    let (directory, engine, own) = (Arc::clone(&parts.directory), parts.engine.clone(), parts.own.clone());
+    let prepared = Scraper::prepare(&config, parts)?;
+    if config.source != SourceMode::DockerApi {
+        for line in doctor::shortcomings(&config) {
+            warn!(what = line.what, found = line.found, cure = line.cure, "some metrics will be missing");
+        }
+    }
+    // Last, so that nobody connects to a program that cannot start.
+    let listeners = match passed {
+        Some(sockets) => Bound::Passed(sockets),
+        None => Bound::Ours(bind(&config.listen)?),
+    };
+    if let Err(error) = give_up_capabilities(config.ebpf != EbpfMode::Off && config.snapshot != EbpfMode::Off) {
+        warn!(%error, "capabilities that are no longer needed could not be given up");
+    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, probes, passed));
+    let served = runtime.block_on(serve(config, prepared, listeners, engine, directory, own));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
 }
@@ -72,46 +100,44 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         (running, why) => info!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
     }
     config.collectors = files_only.union(report.collectors());
-    // Before any other thread is there: capabilities are a thread's own.
-    if let Err(error) = give_up_capabilities(snapshots) {
-        warn!(%error, "capabilities that are no longer needed could not be given up");
-    }
     Ok(Some(probes))
 }
 
-async fn serve(config: Config, probes: Option<Probes>, passed: Option<SystemdSockets>) -> anyhow::Result<()> {
+/// Sockets that listen, before there is a runtime.
+enum Bound {
+    Ours(Vec<TcpListener>),
+    Passed(SystemdSockets),
+}
+
+impl Bound {
+    fn watched(self) -> io::Result<Vec<Listener>> {
+        let tcp = |listener| tokio::net::TcpListener::from_std(listener).map(Listener::Tcp);
+        match self {
+            Self::Ours(listeners) => listeners.into_iter().map(tcp).collect(),
+            Self::Passed(sockets) => sockets.listen(),
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    prepared: Prepared,
+    listeners: Bound,
+    engine: Engine,
+    directory: Arc<Directory>,
+    own: Own,
+) -> anyhow::Result<()> {
+    let listeners = listeners.watched().context("the runtime cannot watch the listening sockets")?;
     let (stop, stopped) = watch::channel(false);
-    let own = Own::new().context("our own metrics do not fit together (a bug)")?;
-    let own = if config.hides_own_metrics { own.hidden() } else { own };
-    let own_reload = own.clone();
-    let directory = Arc::new(Directory::new(config.linger));
-    let engine = Engine::new(config.docker.clone(), own.clone());
     let rules = Rules { labels: config.labels.clone(), filter: config.filter.clone() };
-    let parts = Parts {
-        directory: Arc::clone(&directory),
-        engine: engine.clone(),
-        filter: Arc::new(config.filter.clone()),
-        own,
-        probes,
-    };
     if config.collectors.has(Collector::Disk) {
         tokio::spawn(measure(engine.clone(), Arc::clone(&directory), SIZES_INTERVAL, is_set(stopped.clone())));
     }
     let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
-    let scraper = Arc::new(Scraper::start(&config, parts, &Handle::current())?);
+    let scraper = Arc::new(Scraper::start(&config, prepared, &Handle::current())?);
     give_memory_back();
-    if config.source != SourceMode::DockerApi {
-        for line in doctor::shortcomings(&config) {
-            warn!(what = line.what, found = line.found, cure = line.cure, "some metrics will be missing");
-        }
-    }
-    // Last, so that nobody connects to a program that cannot start.
-    let listeners = match passed {
-        Some(sockets) => sockets.listen().context("--web.systemd-socket")?,
-        None => bind(&config.listen)?,
-    };
     if let Some(web) = &config.web {
-        web.begin(move |is_good| own_reload.set_web_config_reload(is_good));
+        web.begin(move |is_good| own.set_web_config_reload(is_good));
     }
     let families = Families::of(&config);
     let settings = Settings {

@@ -18,5 +18,5 @@ mod worker;
 
 pub use crate::render::Format;
 pub use request::{Error, Request, Scrape};
-pub use scraper::{Parts, Scraper, StartError};
+pub use scraper::{Parts, Prepared, Scraper, StartError};
 pub use selection::{Families, Selection};

@@ -77,18 +77,56 @@ pub struct Scraper {
     is_ready: Arc<AtomicBool>,
 }
 
+/// What a scraper is made of once its values have a source: all that needs a right of this process has been opened.
+#[derive(Debug)]
+pub struct Prepared {
+    chosen: Chosen,
+    found: Findings,
+    /// What takes the API's place once containers appear in the cgroup tree.
+    standby: Option<Setup>,
+    machine: Machine,
+    facts: HostFacts,
+    parts: Parts,
+}
+
+/// Where values come from.
+#[derive(Debug)]
+enum Chosen {
+    Cgroups(Box<Cgroups>),
+    /// The API of an engine, and the procfs of its host where that is ours.
+    Api(Option<PathBuf>),
+}
+
 impl Scraper {
-    /// Finds out where values come from, and starts the thread. The first discovery is done when this returns in cgroup mode.
+    /// Finds out where values come from. The first discovery is done when this returns in cgroup mode.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(config: &Config, mut parts: Parts, runtime: &Handle) -> Result<Self, StartError> {
-        let (source, found, standby) = choose(config, &mut parts, runtime)?;
+    pub fn prepare(config: &Config, mut parts: Parts) -> Result<Prepared, StartError> {
+        let (chosen, found, standby) = choose(config, &mut parts)?;
         for (term, description) in &found {
             info!(%term, %description, "found");
         }
+        let procfs = host_procfs(config, &chosen);
+        let machine = procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.own)).unwrap_or_default();
+        Ok(Prepared { chosen, found, standby, machine, facts: HostFacts::new(procfs), parts })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(config: &Config, prepared: Prepared, runtime: &Handle) -> Result<Self, StartError> {
+        let Prepared { chosen, found, standby, machine, facts, parts } = prepared;
+        let source = match chosen {
+            Chosen::Cgroups(cgroups) => Source::Cgroups(cgroups),
+            Chosen::Api(procfs) => {
+                let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
+                let families = Families::of(config).named;
+                Source::Api(Box::new(Api::new(stats, runtime.clone(), procfs.as_deref(), families, parts.own.clone())))
+            }
+        };
         let findings = Arc::new(Mutex::new(found));
-        let procfs = host_procfs(config, &source);
         let overhead = Overhead::default();
         let unread =
             Arc::new(Unread { collectors: source.collectors(), own: parts.own.clone(), pool: Pool::default() });
@@ -99,8 +137,8 @@ impl Scraper {
             roster: Roster::new(parts.filter, config.linger, config.schema != Schema::Cadvisor),
             directory: Arc::clone(&parts.directory),
             engine: parts.engine,
-            machine: procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.own)).unwrap_or_default(),
-            facts: HostFacts::new(procfs),
+            machine,
+            facts,
             own: parts.own,
             min_interval: config.min_interval,
             metrics: config.metrics.clone(),
@@ -139,14 +177,13 @@ async fn announce(is_ready: Arc<AtomicBool>, directory: Arc<Directory>) {
 }
 
 /// The source, what was found, and what takes its place once containers appear in the cgroup tree.
-type Choice = (Source, Findings, Option<Setup>);
+type Choice = (Chosen, Findings, Option<Setup>);
 
-fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<Choice, StartError> {
-    let families = Families::of(config).named;
+fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
     let setup = Setup {
         root: config.cgroup_root.clone(),
         procfs: config.procfs_root.clone(),
-        families,
+        families: Families::of(config).named,
         own: parts.own.clone(),
     };
     let why = match config.source {
@@ -167,18 +204,16 @@ fn choose(config: &Config, parts: &mut Parts, runtime: &Handle) -> Result<Choice
     if config.source == SourceMode::Auto {
         warn!(%why, "values come from the engine's stats API, which costs far more than kernel files");
     }
-    let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
-    let procfs = is_local(&config.docker).then_some(config.procfs_root.as_path());
-    let api = Api::new(stats, runtime.clone(), procfs, families, parts.own.clone());
+    let procfs = is_local(&config.docker).then(|| config.procfs_root.clone());
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
     let standby = (config.source == SourceMode::Auto && is_local(&config.docker)).then_some(setup);
-    Ok((Source::Api(Box::new(api)), found, standby))
+    Ok((Chosen::Api(procfs), found, standby))
 }
 
 /// Where the host's own values are read, if this is the containers' host: an engine behind a network address may be on
 /// another one, whose numbers must not be mixed with ours.
-fn host_procfs(config: &Config, source: &Source) -> Option<PathBuf> {
-    let same_host = matches!(source, Source::Cgroups(_)) || is_local(&config.docker);
+fn host_procfs(config: &Config, chosen: &Chosen) -> Option<PathBuf> {
+    let same_host = matches!(chosen, Chosen::Cgroups(_)) || is_local(&config.docker);
     same_host.then(|| config.procfs_root.clone())
 }
 
@@ -197,7 +232,7 @@ fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartE
         }
     }
     let found = cgroups.findings();
-    Ok((Source::Cgroups(Box::new(cgroups)), found, None))
+    Ok((Chosen::Cgroups(Box::new(cgroups)), found, None))
 }
 
 impl Scrape for Scraper {

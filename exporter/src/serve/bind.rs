@@ -2,15 +2,13 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use tokio::net::TcpListener;
 
 use super::limits::BACKLOG;
-use super::listener::Listener;
 use super::systemd::SystemdError;
 use crate::config::ListenAddress;
 
@@ -53,16 +51,16 @@ pub struct LinkError {
 /// Listens on every address, or on none.
 ///
 /// `:PORT` takes IPv6 and IPv4, and IPv4 alone where this host has no IPv6. A name is listened on at every address it
-/// resolves to that this host has. Must be called inside a Tokio runtime.
+/// resolves to that this host has. The sockets do not block.
 ///
 /// # Errors
 /// All addresses that cannot be had, each with the system's reason and what cures it.
-pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
+pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     let mut refused = Vec::new();
     for address in addresses {
         match bind_one(address) {
-            Ok(sockets) => listeners.extend(sockets.into_iter().map(Listener::Tcp)),
+            Ok(sockets) => listeners.extend(sockets),
             Err(refusals) => refused.extend(refusals),
         }
     }
@@ -142,7 +140,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
-    TcpListener::from_std(StdListener::from(socket))
+    Ok(TcpListener::from(socket))
 }
 
 fn not_on_this_host(error: &io::Error) -> bool {
@@ -184,30 +182,30 @@ mod tests {
         ListenAddress::Host(name.to_owned(), port)
     }
 
-    #[tokio::test]
-    async fn a_port_alone_is_reached_over_both_protocols() {
+    #[test]
+    fn a_port_alone_is_reached_over_both_protocols() {
         let listeners = bind(&[ListenAddress::Any(0)]).expect("a free port");
-        let port = listeners[0].address().expect("bound").port();
+        let port = listeners[0].local_addr().expect("bound").port();
         std::net::TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
-        if listeners[0].address().expect("bound").is_ipv6() {
+        if listeners[0].local_addr().expect("bound").is_ipv6() {
             std::net::TcpStream::connect(("::1", port)).expect("IPv6");
         }
     }
 
-    #[tokio::test]
-    async fn a_name_is_listened_on_at_each_of_its_addresses() {
+    #[test]
+    fn a_name_is_listened_on_at_each_of_its_addresses() {
         let listeners = bind(&[host("localhost", 0)]).expect("loopback");
-        assert!(listeners.iter().all(|listener| listener.address().expect("bound").ip().is_loopback()));
+        assert!(listeners.iter().all(|listener| listener.local_addr().expect("bound").ip().is_loopback()));
     }
 
-    #[tokio::test]
-    async fn an_address_in_brackets_is_the_address() {
+    #[test]
+    fn an_address_in_brackets_is_the_address() {
         assert_eq!(resolve("[::1]", 80).expect("an address"), resolve("::1", 80).expect("an address"));
     }
 
-    #[tokio::test]
-    async fn every_address_that_cannot_be_had_is_named_with_its_reason_and_cure() {
-        let taken = StdListener::bind("127.0.0.1:0").expect("a free port");
+    #[test]
+    fn every_address_that_cannot_be_had_is_named_with_its_reason_and_cure() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = taken.local_addr().expect("bound").port();
         let wanted = [host("127.0.0.1", port), host("192.0.2.77", 8081), host("no-such-host.invalid", 8081)];
         let message = bind(&wanted).expect_err("none can be had").to_string();
@@ -218,15 +216,15 @@ mod tests {
         assert_eq!(message.matches("cannot listen on").count(), 3, "{message}");
     }
 
-    #[tokio::test]
-    async fn a_taken_port_keeps_the_good_addresses_unused_too() {
-        let taken = StdListener::bind("127.0.0.1:0").expect("a free port");
+    #[test]
+    fn a_taken_port_keeps_the_good_addresses_unused_too() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = taken.local_addr().expect("bound").port();
         assert!(bind(&[host("127.0.0.1", 0), host("127.0.0.1", port)]).is_err());
     }
 
-    #[tokio::test]
-    async fn no_address_at_all_is_a_mistake() {
+    #[test]
+    fn no_address_at_all_is_a_mistake() {
         assert!(matches!(bind(&[]), Err(BindError::NoAddress)));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::limits::Limits;
-use super::{Server, Settings, bind};
+use super::{Listener, Server, Settings, bind};
 use crate::config::ListenAddress;
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::scrape::{Error, Families, Request, Scrape};
@@ -123,7 +123,10 @@ impl Running {
 
     fn start_with(fake: Fake, settings: Settings, change: impl FnOnce(&mut Limits)) -> Self {
         let listeners = bind(&[ListenAddress::Host("127.0.0.1".to_owned(), 0)]).expect("a free port");
-        let address = listeners[0].address().expect("bound");
+        let address = listeners[0].local_addr().expect("bound");
+        let watched = listeners.into_iter().map(tokio::net::TcpListener::from_std);
+        let listeners =
+            watched.map(|listener| listener.map(Listener::Tcp)).collect::<Result<_, _>>().expect("a runtime");
         let fake = Arc::new(fake);
         let mut server = Server::new(Arc::clone(&fake), settings);
         change(&mut server.limits);
