@@ -14,9 +14,10 @@ use tracing::{info, warn};
 use crate::config::{Config, EbpfMode, SourceMode};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
-use crate::ebpf::{Decision, Probes, Sizes, give_memory_back, give_up_capabilities};
+use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
 use crate::metrics::{Collector, CollectorSet, Own};
 use crate::name::{Directory, Rules};
+use crate::sandbox::{Needs, Sandbox};
 use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
 use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
 
@@ -51,6 +52,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         probes,
     };
     let (directory, engine, own) = (Arc::clone(&parts.directory), parts.engine.clone(), parts.own.clone());
+    let needs = Needs::of(&config, parts.probes.is_some());
     let prepared = Scraper::prepare(&config, parts)?;
     if config.source != SourceMode::DockerApi {
         for line in doctor::shortcomings(&config) {
@@ -62,9 +64,12 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         Some(sockets) => Bound::Passed(sockets),
         None => Bound::Ours(bind(&config.listen)?),
     };
-    if let Err(error) = give_up_capabilities(config.ebpf != EbpfMode::Off && config.snapshot != EbpfMode::Off) {
-        warn!(%error, "capabilities that are no longer needed could not be given up");
+    let sandbox = Sandbox::enter(config.sandbox, &needs)?;
+    info!(%sandbox, "what serving does not need has been given up");
+    for reason in sandbox.reasons() {
+        info!(reason, "the sandbox is less than whole");
     }
+    sandbox.publish(&own);
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()

@@ -15,6 +15,7 @@
 //! | [`scrape`] | owns all of the above on one thread and answers one scrape after the other |
 //! | [`web_config`] | `--web.config.file`: TLS, client certificates, passwords, headers |
 //! | [`serve`] | HTTP |
+//! | [`sandbox`] | gives up what serving does not need: capabilities, files, ports, system calls |
 //! | [`app`] | puts them together and runs until a signal ends it |
 //! | [`doctor`] | says what works on this host, what does not, and what cures it |
 //! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
@@ -33,6 +34,7 @@ pub mod name;
 pub mod probe;
 pub mod read;
 pub mod render;
+pub mod sandbox;
 pub mod scrape;
 pub mod serve;
 pub mod top;

@@ -15,6 +15,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Trees that get a directory each on cgroup v1.
 const TREES: &[&str] = &["blkio", "cpu", "cpuacct", "memory", "pids", "unified"];
 
+/// How names of cgroups begin that are no containers.
+const CROWD: &str = "crowd-";
+
 /// Some cgroups that look like containers. They go with the value.
 pub struct BareContainers {
     /// 64 hex digits each.
@@ -68,6 +71,19 @@ impl BareContainers {
 }
 
 impl BareContainers {
+    /// Makes so many cgroups beside them that are no containers, and without processes. They go with the value, too.
+    ///
+    /// # Errors
+    /// As [`BareContainers::make`].
+    pub fn crowd(&self, count: usize) -> Result<()> {
+        for directory in
+            self.parents.iter().flat_map(|parent| (0..count).map(|number| parent.join(format!("{CROWD}{number}"))))
+        {
+            fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        }
+        Ok(())
+    }
+
     /// The path of one of them in each of the trees, with a leading slash.
     #[must_use]
     pub fn path(&self, id: &str) -> String {
@@ -139,6 +155,10 @@ impl Drop for BareContainers {
                     fs::remove_dir(nested.path()).unwrap_or_default();
                 }
                 fs::remove_dir(parent.join(id)).unwrap_or_default();
+            }
+            let crowd = fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
+            for other in crowd.filter(|entry| entry.file_name().to_string_lossy().starts_with(CROWD)) {
+                fs::remove_dir(other.path()).unwrap_or_default();
             }
             fs::remove_dir(parent).unwrap_or_default();
         }

@@ -54,6 +54,9 @@ mod readers;
 #[cfg(test)]
 #[path = "docker/restart.rs"]
 mod restart;
+#[cfg(test)]
+#[path = "docker/sandbox.rs"]
+mod sandbox;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use crate::sh::say;
 use crate::workspace;
 
+const BOUNDS: [&str; 2] = ["<!-- bounds:begin -->", "<!-- bounds:end -->"];
 const FLAGS_BEGIN: &str = "<!-- flags:begin -->";
 const FLAGS_END: &str = "<!-- flags:end -->";
 
@@ -19,7 +20,18 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let path = workspace::root().join("docs/FLAGS.md");
     let table = docker_stats_exporter::config::markdown_table();
     let page = with_block(&read(&path)?, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
-    settle(check, &path, &page)
+    settle(check, &path, &page)?;
+    let path = workspace::root().join("SECURITY.md");
+    let [begin, end] = BOUNDS;
+    let bounds = bounds();
+    settle(check, &path, &with_block(&read(&path)?, begin, end, &bounds).with_context(|| path.display().to_string())?)
+}
+
+/// What bounds clients and engines, as a table.
+fn bounds() -> String {
+    let rows = docker_stats_exporter::serve::bounds().into_iter().chain(docker_stats_exporter::docker::bounds());
+    let lines = rows.map(|(what, number)| format!("| {what} | {number} |"));
+    ["| what | at most |".to_owned(), "|---|---|".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// Makes the file say `expected`, or fails where it does not.

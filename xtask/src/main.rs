@@ -25,7 +25,7 @@ usage: cargo xtask COMMAND
                   Docker engine or starts its own)
   setup [WHAT...] installs what is missing on Debian, Ubuntu and alike; WHAT: tests, guests (both are the default), ebpf
   ci [STEP...]    everything CI runs, in order, or only these steps
-  docs [--check]  writes the generated docs (docs/METRICS.md, docs/FLAGS.md), or only compares them
+  docs [--check]  writes the generated docs (docs/METRICS.md, docs/FLAGS.md, the bounds in SECURITY.md), or only compares them
   ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture

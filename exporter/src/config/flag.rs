@@ -179,6 +179,7 @@ impl Partial {
             collectors: CollectorSet::EMPTY,
             ebpf: EbpfMode::Auto,
             snapshot: EbpfMode::Auto,
+            sandbox: EbpfMode::Auto,
             log_level: tracing::Level::INFO,
             log_format: LogFormat::Logfmt,
         };

@@ -298,6 +298,17 @@ const FIXED: &[Flag] = &[
         ..ROW
     },
     Flag {
+        name: Cow::Borrowed("sandbox"),
+        variables: &["SANDBOX"],
+        value: "WHEN",
+        default: "auto",
+        group: Group::General,
+        help: "give up all capabilities, files and calls that serving has no use for: on (or fail at start), off, auto",
+        accepts: "auto, on or off",
+        apply: Apply::Text(|partial, text| set(&mut partial.config.sandbox, values::word(text, EBPF_MODES))),
+        ..VALUE
+    },
+    Flag {
         name: Cow::Borrowed("log.level"),
         variables: &["LOG_LEVEL"],
         value: "LEVEL",

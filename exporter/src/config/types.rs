@@ -77,6 +77,8 @@ pub struct Config {
     pub ebpf: EbpfMode,
     /// Whether snapshots are taken by an eBPF iterator.
     pub snapshot: EbpfMode,
+    /// What is given up after the start.
+    pub sandbox: EbpfMode,
     /// Least severe level that is logged.
     pub log_level: tracing::Level,
     /// Format of a log line.
@@ -130,7 +132,7 @@ pub enum Schema {
     Both,
 }
 
-/// `--ebpf` and `--read.snapshot`.
+/// `--ebpf`, `--read.snapshot` and `--sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EbpfMode {
     /// Used where kernel and capabilities allow.

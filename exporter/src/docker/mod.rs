@@ -49,5 +49,6 @@ pub use client::{About, Engine};
 pub use doubts::{Doubts, Seen};
 pub use error::{Error, is_unlinked};
 pub use follow::follow;
+pub use session::bounds;
 pub use sizes::{SIZES_INTERVAL, measure};
 pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep, Sweeping};

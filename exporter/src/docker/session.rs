@@ -36,6 +36,18 @@ const LIBRARY_TIMEOUT: u64 = 300;
 /// The most that is read of an error's explanation, and how long.
 const MAX_MESSAGE: (usize, Duration) = (4 << 10, Duration::from_secs(1));
 
+/// What bounds an engine, with the numbers, for SECURITY.md.
+#[must_use]
+pub fn bounds() -> Vec<(&'static str, String)> {
+    let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+    vec![
+        ("containers whose names are known", MAX_CONTAINERS.to_string()),
+        ("bytes of one object of the engine's JSON", mib(MAX_OBJECT)),
+        ("bytes of the engine's list of containers", mib(MAX_LIST)),
+        ("bytes of one reading of the stats API", mib(MAX_STATS)),
+    ]
+}
+
 /// What a list brought beside its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {

@@ -9,6 +9,7 @@ mod engine;
 mod limits;
 mod procfs;
 mod report;
+mod sandbox;
 mod tree;
 mod web;
 
@@ -48,6 +49,8 @@ pub fn run(config: &Config) -> Report {
     lines.push(engine);
     lines.extend(config.listen.iter().map(web::check));
     lines.extend(ebpf::check(config));
+    // Last: this very process hides itself from others.
+    lines.push(sandbox::check(config));
     Report { lines }
 }
 

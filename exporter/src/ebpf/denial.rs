@@ -4,6 +4,7 @@
 use std::{fmt, fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::CapabilitySet;
 
 use super::facts::Obstacle;
 use super::snapshot::link::invalid_command;
@@ -156,6 +157,17 @@ pub(super) fn lift_memlock() {
 /// Whether a call gets to the kernel: the answer to one that does not exist is that it does not. A filter refuses it as any other.
 fn bpf_reaches_kernel() -> bool {
     invalid_command().raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Whether this thread may have the kernel read and run what is loaded. Before Linux 5.19 that took a capability for any command.
+pub(crate) fn may_ask_the_kernel() -> bool {
+    invalid_command().raw_os_error() != Some(libc::EPERM)
+}
+
+/// Whether this thread holds what it takes to load a program.
+pub(super) fn may_load() -> bool {
+    let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
 }
 
 fn charges_memlock() -> bool {

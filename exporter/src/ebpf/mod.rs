@@ -7,7 +7,6 @@
 mod block;
 mod bounds;
 mod btf;
-mod capabilities;
 mod cpus;
 mod decision;
 mod denial;
@@ -26,8 +25,8 @@ mod snapshot;
 mod tcp;
 
 pub use block::BlockUse;
-pub use capabilities::give_up_capabilities;
 pub use decision::Decision;
+pub(crate) use denial::may_ask_the_kernel;
 pub use exporter_ebpf::latency::Histogram;
 pub use facts::Obstacle;
 pub use heap::give_memory_back;

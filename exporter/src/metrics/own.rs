@@ -44,6 +44,8 @@ pub struct Own {
     pub web_config_reload: IntGaugeVec,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
+    /// `docker_stats_exporter_sandbox{part}`: 1 or 0 for `capabilities`, `landlock` and `seccomp`.
+    pub sandbox: IntGaugeVec,
 }
 
 impl Own {
@@ -112,6 +114,10 @@ impl Own {
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
                 &["reason"],
             )?,
+            sandbox: IntGaugeVec::new(
+                opts("sandbox", "Whether a part of the sandbox holds: capabilities is 1 where none is left."),
+                &["part"],
+            )?,
             registry,
             is_exposed: true,
         };
@@ -138,6 +144,7 @@ impl Own {
             Box::new(own.read_path.clone()),
             Box::new(own.series_dropped.clone()),
             Box::new(own.web_config_reload.clone()),
+            Box::new(own.sandbox.clone()),
             Box::new(ProcessMetrics::new()?),
         ])?;
         Ok(own)

@@ -41,7 +41,7 @@ pub fn server() -> Option<Running> {
 
 /// Returns what a process serves, if it is a server of this program.
 fn server_of(process: &Path) -> Option<Running> {
-    if !(is_this_program(process) && shares(process, "mnt") && shares(process, "net")) {
+    if !(is_this_program(process) && shares_our_namespaces(process)) {
         return None;
     }
     let arguments = words(process.join("cmdline"))?.into_iter().skip(1);
@@ -75,10 +75,15 @@ fn is_this_program(process: &Path) -> bool {
     name(process).is_some_and(|theirs| Some(theirs) == name(Path::new("/proc/self")))
 }
 
-/// Whether a process is in our namespace. Process 1 may not show its own: then the name of the program is enough.
-fn shares(process: &Path, namespace: &str) -> bool {
-    let link = |process: &Path| fs::read_link(process.join("ns").join(namespace)).ok();
-    link(process).map_or(process.ends_with("1"), |theirs| Some(theirs) == link(Path::new("/proc/self")))
+/// Whether a process has our mounts and our network. A server hides its links to namespaces; its list of mounts has numbers of its
+/// own in each namespace, and so have the files of its network.
+fn shares_our_namespaces(process: &Path) -> bool {
+    let mounts = |process: &Path| fs::read(process.join("mountinfo")).ok();
+    let network = |process: &Path| fs::metadata(process.join("net/dev")).map(|file| file.ino()).ok();
+    let ours = Path::new("/proc/self");
+    // Process 1 may not show its own: then the name of the program is enough.
+    mounts(process).map_or(process.ends_with("1"), |theirs| Some(theirs) == mounts(ours))
+        && network(process).is_some_and(|theirs| Some(theirs) == network(ours))
 }
 
 /// The words of a file that ends each with a null byte.

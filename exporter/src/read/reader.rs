@@ -135,6 +135,11 @@ impl Reader {
         }
     }
 
+    /// Opens ahead of the first pass what may take rights that this process has at start alone.
+    pub fn prepare(&mut self) {
+        self.links.prepare();
+    }
+
     /// The containers, in the order of their paths, with the values of the last pass.
     #[must_use]
     pub fn containers(&self) -> &[Container] {

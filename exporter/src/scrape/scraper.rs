@@ -223,6 +223,7 @@ fn is_local(engine: &DockerEndpoint) -> bool {
 
 /// Kernel files, and snapshots in their place where this host allows it.
 fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartError> {
+    cgroups.reader().prepare();
     match cgroups.start_snapshots() {
         Ok(()) => {}
         Err(obstacle) if mode == EbpfMode::On => return Err(StartError::Snapshots(obstacle)),

@@ -190,7 +190,6 @@ impl Worker {
         let Some((source, procfs)) = self.standby.as_ref().and_then(Standby::retry) else { return };
         self.standby = None;
         self.source = source;
-        self.machine = Machine::read(&procfs, &self.own);
         self.facts = HostFacts::new(Some(procfs));
     }
 

@@ -20,6 +20,7 @@
 //! | `accept_header`, `query`, `deadline` | what a request asks for |
 //! | `page` | the live page |
 //! | `limits` | every number that bounds something |
+//! | `bounds` | these numbers as a table for SECURITY.md |
 
 mod accept;
 mod accept_header;
@@ -27,6 +28,7 @@ mod access;
 mod activity;
 mod answer;
 mod bind;
+mod bounds;
 mod connection;
 mod connections;
 mod deadline;
@@ -50,6 +52,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use bind::{BindError, LinkError, bind};
+pub use bounds::bounds;
 pub use listener::Listener;
 pub use systemd::{SystemdError, SystemdSockets};
 

@@ -188,6 +188,33 @@ fn who_nests_cgroups_without_end_gets_a_bounded_part_of_the_tables() {
 }
 
 #[test]
+fn who_finds_no_room_is_read_by_its_files_inside_the_sandbox_and_room_is_made_outside() {
+    // More than there is room for at first: that is for twice as many as other tests have made by then, and for 1,088 at least.
+    const CROWD: usize = if cfg!(feature = "guest") { 1200 } else { 2000 };
+    for (sandbox, has_room) in [("on", false), ("off", true)] {
+        let bare = BareContainers::make(2).unwrap();
+        let builder = Exporter::builder().flag("--read.snapshot=on").flag(format!("--sandbox={sandbox}"));
+        let snapshots = builder.start().unwrap();
+        let names = |exposition: &Exposition| -> Vec<Vec<String>> {
+            let of = |id: &String| values(exposition, &bare.path(id)).into_keys().collect();
+            bare.ids.iter().map(of).collect()
+        };
+        let before = names(&warmed_up(&snapshots, 2).unwrap());
+        bare.crowd(CROWD).unwrap();
+        for _ in 0..3 {
+            assert_eq!(names(&take(&snapshots).unwrap()), before, "{sandbox}");
+        }
+        let said = snapshots.stderr();
+        assert_eq!(
+            said.matches("more cgroups than snapshots have capacity for").count(),
+            usize::from(!has_room),
+            "{said}"
+        );
+        assert!(!differs(&take(&snapshots).unwrap()), "{said}");
+    }
+}
+
+#[test]
 fn who_comes_in_another_s_place_has_values_of_its_own() {
     let snapshots = exporter("on").unwrap();
     let files = exporter("off").unwrap();

@@ -19,11 +19,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("read", &["metrics", "discover", "name", "ebpf"]),
     ("docker", &["config", "metrics", "discover", "name", "read"]),
     ("render", &["config", "metrics", "discover", "name", "read"]),
+    ("sandbox", &["config", "metrics", "ebpf", "web_config"]),
     ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render", "ebpf"]),
     ("serve", &["config", "metrics", "scrape", "web_config"]),
     ("log", &["config"]),
     ("probe", &["config", "web_config"]),
-    ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf"]),
+    ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf", "sandbox"]),
 ];
 
 /// These see everything: they wire the rooms together.
@@ -38,8 +39,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["docker", "serve", "top"]),
     ("tokio_rustls", &["docker", "probe", "serve", "top", "web_config"]),
     ("cgroups_rs", &["discover", "read"]),
+    ("landlock", &["sandbox"]),
     ("lexopt", &["config"]),
     ("prometheus", &["metrics", "render"]),
+    ("seccompiler", &["sandbox"]),
     ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve", "top", "web_config"]),
 ];
 

@@ -67,6 +67,7 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--collector.cpu", "maybe", "accepted words"),
     ("--ebpf", "always", "accepted words"),
     ("--read.snapshot", "never", "accepted words"),
+    ("--sandbox", "perhaps", "accepted words"),
     ("LOG_LEVEL", "loud", "accepted words"),
     ("--log.format", "xml", "accepted words"),
     ("--url", "localhost:8081", "no known scheme"),

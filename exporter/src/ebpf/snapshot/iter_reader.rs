@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::programs::ProgramFd;
 use exporter_ebpf::snapshot::{CPUS, Devices, ID, Stats, WORDS};
+use tracing::warn;
 
 use super::cpus::CpuOffsets;
 use super::link::{Link, OBJECT, Order};
 use super::plan::{Plan, TreeRequest};
 use super::record::Record;
 use crate::discover::cgroup;
+use crate::ebpf::denial::may_load;
 use crate::ebpf::facts::Obstacle;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
@@ -25,6 +27,9 @@ const PROGRAM: &str = "snapshot";
 const STATS_WORDS: usize = size_of::<Stats>() / 8;
 const DEVICES_WORDS: usize = size_of::<Devices>() / 8;
 
+/// Cgroups that the first program has capacity for at least, and twice as many as there are: the right to load a larger one is given up
+/// after the start. The others are read by their files.
+const FIRST: usize = 1024;
 /// Cgroups that tables have capacity for beside those that were visited.
 const SPARE: usize = 32;
 /// Capacity is a multiple of so many cgroups: whole pages, all of which count as ours.
@@ -52,6 +57,8 @@ pub(crate) struct IterReader {
     iterators: Vec<RootIterator>,
     /// Whether each root that exists has its iterator.
     is_attached: bool,
+    /// There are more cgroups than capacity, and a larger program cannot be loaded any more.
+    is_full: bool,
     /// Cgroups that the last run visited.
     visited: usize,
     /// Cgroups that there is capacity for at most.
@@ -105,11 +112,12 @@ impl IterReader {
             roots: Vec::new(),
             iterators: Vec::new(),
             is_attached: true,
+            is_full: false,
             visited: 0,
             max_capacity: max_capacity(cgroups),
             indices: HashMap::new(),
         };
-        reader.load(cgroups)?;
+        reader.load(FIRST.max(2 * cgroups))?;
         reader.loader.forget_types();
         Ok(reader)
     }
@@ -146,9 +154,19 @@ impl IterReader {
     /// What the kernel said.
     pub(crate) fn take(&mut self) -> Result<(), Obstacle> {
         let wanted = self.visited.min(self.max_capacity);
-        if self.program.as_ref().is_none_or(|program| program.capacity < wanted) {
-            self.is_attached = false;
-            self.load(wanted)?;
+        let capacity = self.program.as_ref().map(|program| program.capacity);
+        if capacity.is_none_or(|capacity| capacity < wanted) {
+            if may_load() {
+                self.is_attached = false;
+                self.load(wanted)?;
+            } else if !std::mem::replace(&mut self.is_full, true) {
+                warn!(
+                    cgroups = self.visited,
+                    capacity,
+                    "there are more cgroups than snapshots have capacity for, and the right to load a larger program was given up: the \
+                     others are read by their files, which costs more and gives the same; restart the exporter"
+                );
+            }
         }
         if !self.is_attached {
             self.attach_missing()?;

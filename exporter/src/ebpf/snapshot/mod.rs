@@ -4,8 +4,9 @@
 //! Where a host has several trees, one of them is iterated over. The cgroups in the others are those of the processes of the
 //! cgroup, so that of a cgroup without processes of its own only the iterated tree is known.
 //!
-//! Memory: for each cgroup 384 bytes, 768 more where `memory.stat` is copied, and on v2 232 for block devices; with capacity for a
-//! sixteenth more cgroups than there are, and 32; never for more than four times the containers and 4,096.
+//! Memory: for each cgroup 384 bytes, 768 more where `memory.stat` is copied, and on v2 232 for block devices; with capacity for
+//! twice as many cgroups as there are at start, and for 1,024 at least;
+//! never for more than four times the containers and 4,096.
 
 mod bare;
 mod cpus;

@@ -1,8 +1,9 @@
 //! The filesystem below a container's root: which device it is on, how large it is.
 //!
 //! Device: the process' `mountinfo`; where the root is an overlay, the host's mount that holds its writable layer. Size: `statvfs`
-//! of `/proc/PID/root`, which takes `CAP_SYS_PTRACE` for foreign processes; without it, of the writable layer's own directory,
-//! which is there where the exporter runs on the host and not in a container. The layer's size comes from the engine.
+//! of `/proc/PID/root`, which takes `CAP_SYS_PTRACE` for foreign processes and is refused inside the sandbox; else of the writable
+//! layer's own directory, which is there where the exporter runs on the host; else of something on the same filesystem: in a container, of
+//! a file that the engine has mounted into it out of its data root. The layer's size comes from the engine.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, StatVfs, fstatvfs, openat, statvfs};
+use rustix::fs::{Mode, OFlags, StatVfs, fstatvfs, makedev, openat, stat, statvfs};
 
 use crate::metrics::{DiskFact, Own};
 use crate::read::files::format::Device;
@@ -27,7 +28,12 @@ pub(crate) struct RootDevice {
     pub(crate) source: Option<String>,
     /// The writable layer of an overlay, as the host sees it.
     layer: Option<Arc<Path>>,
+    /// Whether its directories may have quotas: then no other one tells its size.
+    has_quotas: bool,
 }
+
+/// What Docker mounts into every container from its data root, `FROM scratch` too.
+const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 impl RootDevice {
     /// Of the container that this process is in. Nothing is known where `mountinfo` cannot be read.
@@ -63,14 +69,16 @@ impl RootDevice {
             });
         }
         let mount = below.map_or(root, |(_, mount)| mount);
+        let has_quotas = mount.has_quotas();
         let source = String::from_utf8_lossy(&unescape(mount.source)).into_owned();
         let source = Some(source).filter(|source| source.starts_with("/dev/"));
-        (Self { device: Some(mount.device), source, layer: layer.map(Arc::from) }, malformed)
+        (Self { device: Some(mount.device), source, layer: layer.map(Arc::from), has_quotas }, malformed)
     }
 
     /// The root to be measured, by a process that lives in it.
     pub(crate) fn open_by(&self, process: &Process) -> Root {
-        Root { directory: Arc::clone(process.directory()), layer: self.layer.clone() }
+        let device = self.device.filter(|_| !self.has_quotas);
+        Root { directory: Arc::clone(process.directory()), layer: self.layer.clone(), device }
     }
 }
 
@@ -79,6 +87,8 @@ impl RootDevice {
 pub(crate) struct Root {
     pub(crate) directory: Arc<File>,
     pub(crate) layer: Option<Arc<Path>>,
+    /// The device of its filesystem, where all directories on it are of one size.
+    pub(crate) device: Option<Device>,
 }
 
 impl Root {
@@ -88,11 +98,19 @@ impl Root {
     /// The system's: `EACCES` without the right to read the process' root.
     pub(crate) fn measure(&self) -> io::Result<Figures> {
         let root = openat(&self.directory, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let statistics = root.and_then(fstatvfs).or_else(|error| match &self.layer {
+        let of_layer = |error| match &self.layer {
             Some(layer) => statvfs(&**layer).map_err(|_also| error),
             None => Err(error),
-        })?;
+        };
+        let statistics = root.and_then(fstatvfs).or_else(of_layer).or_else(|error| self.neighbour().ok_or(error))?;
         Ok(Figures::of(&statistics))
+    }
+
+    /// The filesystem by a file that we see on the same device.
+    fn neighbour(&self) -> Option<StatVfs> {
+        let Device { major, minor } = self.device?;
+        let is_there = |path: &&str| stat(*path).is_ok_and(|file| file.st_dev == makedev(major, minor));
+        MOUNTED.iter().copied().find(is_there).and_then(|path| statvfs(path).ok())
     }
 }
 

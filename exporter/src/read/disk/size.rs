@@ -74,8 +74,8 @@ impl Reader {
         if !hangs && self.is_first(Collector::Disk) {
             warn!(
                 %error, container = %container.path,
-                "the size of this container's filesystem cannot be read: give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE), or \
-                 leave --collector.disk out"
+                "the size of this container's filesystem cannot be read: run the exporter on the host, or with --sandbox=off and \
+                 CAP_SYS_PTRACE (--cap-add=SYS_PTRACE), or leave --collector.disk out"
             );
         }
     }

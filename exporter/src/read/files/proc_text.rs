@@ -122,6 +122,12 @@ pub(crate) struct Mount<'t> {
 }
 
 impl<'t> Mount<'t> {
+    /// Whether directories below may be smaller than the filesystem (XFS, ext4).
+    pub(crate) fn has_quotas(&self) -> bool {
+        let mut options = self.options.split(|byte| *byte == b',');
+        options.any(|option| matches!(option, b"prjquota" | b"pquota" | b"pqnoenforce"))
+    }
+
     /// The value of an option of the filesystem (`upperdir`).
     pub(crate) fn option(&self, name: &str) -> Option<&'t [u8]> {
         let mut options = self.options.split(|byte| *byte == b',');

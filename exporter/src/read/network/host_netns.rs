@@ -102,18 +102,15 @@ impl Host {
         Ok(Self { netlink, has_our_pids })
     }
 
-    /// The id that the host's namespace has for that of a process: asked for by file, which takes the right to trace the
-    /// process, or by the number of the process.
+    /// The id that the host's namespace has for that of a process: asked for by the number of the process, or by
+    /// file, which takes the right to trace the process.
     pub(crate) fn namespace_of(&mut self, process: &Process) -> io::Result<Option<i32>> {
-        match process.open_file("ns/net") {
-            Ok(file) => self.netlink.namespace(Target::File(&file)),
-            Err(error) if !self.has_our_pids => Err(error),
-            Err(_) => {
-                let number = self.netlink.namespace(Target::Process(process.pid))?;
-                // It can still be read through, so it had not ended, and its number was its own, when the kernel answered.
-                process.open_file("net/dev").map(|_| number)
-            }
+        if !self.has_our_pids {
+            return self.netlink.namespace(Target::File(&process.open_file("ns/net")?));
         }
+        let number = self.netlink.namespace(Target::Process(process.pid))?;
+        // It can still be read through, so it had not ended, and its number was its own, when the kernel answered.
+        process.open_file("net/dev").map(|_| number)
     }
 }
 

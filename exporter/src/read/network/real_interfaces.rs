@@ -8,10 +8,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, open, openat, statat};
 
 use crate::read::host::is_live;
 
@@ -58,8 +62,9 @@ const REMEMBERED: usize = 4096;
 /// Decides on the interfaces of one host.
 #[derive(Debug)]
 pub(crate) struct RealInterfaces {
-    /// The host's `/sys/class/net`. None where ours is that of another network namespace, or of another host than a capture's.
-    sysfs: Option<PathBuf>,
+    /// The host's `/sys/class/net`, held open, as the way there may be closed later. None where ours is that of another network
+    /// namespace, or of another host than a capture's.
+    sysfs: Option<OwnedFd>,
     known: RefCell<HashMap<Vec<u8>, bool>>,
 }
 
@@ -73,8 +78,9 @@ impl RealInterfaces {
             let is_of_host = namespace(Path::new("/proc/self/net/dev")) == Some(host);
             is_of_host.then(|| PathBuf::from("/sys/class/net"))
         };
-        let sysfs = if of_init.is_dir() { Some(of_init) } else { ours() };
-        Self { sysfs, known: RefCell::default() }
+        let sysfs = ours().or_else(|| Some(of_init).filter(|path| path.is_dir()));
+        let held = sysfs.and_then(|path| open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok());
+        Self { sysfs: held, known: RefCell::default() }
     }
 
     /// Whether an interface is real.
@@ -88,8 +94,8 @@ impl RealInterfaces {
         if let Some(is_real) = known.get(name) {
             return *is_real;
         }
-        let directory = self.sysfs.as_ref().map(|sysfs| sysfs.join(OsStr::from_bytes(name)));
-        let is_real = directory.and_then(|directory| described(&directory)).unwrap_or_else(|| has_real_name(name));
+        let described = self.sysfs.as_ref().and_then(|sysfs| described(sysfs.as_fd(), OsStr::from_bytes(name)));
+        let is_real = described.unwrap_or_else(|| has_real_name(name));
         if known.len() < REMEMBERED {
             known.insert(name.to_owned(), is_real);
         }
@@ -103,8 +109,9 @@ impl RealInterfaces {
 }
 
 /// Whether the kernel's description makes it real. None where it leaves that open.
-fn described(directory: &Path) -> Option<bool> {
-    let has = |name: &str| fs::symlink_metadata(directory.join(name)).is_ok();
+fn described(sysfs: BorrowedFd<'_>, name: &OsStr) -> Option<bool> {
+    let directory = openat(sysfs, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let has = |name: &str| statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     if has("device") || has("bonding") {
         return Some(true);
     }
@@ -112,9 +119,14 @@ fn described(directory: &Path) -> Option<bool> {
         return Some(false);
     }
     // A VLAN, macvlan or ipvlan names its type, and the interface below it if that is in this namespace.
-    let has_type = || fs::read_to_string(directory.join("uevent")).is_ok_and(|uevent| uevent.contains("DEVTYPE="));
-    let mut entries = fs::read_dir(directory).ok()?.filter_map(Result::ok);
-    let is_stacked = entries.any(|entry| entry.file_name().as_bytes().starts_with(b"lower_")) && has_type();
+    let read = |name: &str, flags| openat(&directory, name, flags | OFlags::CLOEXEC, Mode::empty()).ok();
+    let has_type = || {
+        let mut text = String::new();
+        let uevent = read("uevent", OFlags::RDONLY).map(File::from);
+        uevent.is_some_and(|mut uevent| uevent.read_to_string(&mut text).is_ok()) && text.contains("DEVTYPE=")
+    };
+    let mut entries = Dir::new(read(".", OFlags::RDONLY | OFlags::DIRECTORY)?).ok()?.filter_map(Result::ok);
+    let is_stacked = entries.any(|entry| entry.file_name().to_bytes().starts_with(b"lower_")) && has_type();
     is_stacked.then_some(false)
 }
 
@@ -196,7 +208,7 @@ mod tests {
     #[test]
     fn a_capture_is_not_judged_by_this_hosts_interfaces() {
         let procfs = tempfile::tempdir().unwrap();
-        assert_eq!(RealInterfaces::new(procfs.path()).sysfs, None);
+        assert!(RealInterfaces::new(procfs.path()).sysfs.is_none());
     }
 
     #[test]

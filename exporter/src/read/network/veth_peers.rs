@@ -55,8 +55,9 @@ pub(crate) struct VethPeers {
 
 #[derive(Debug)]
 enum State {
-    /// Not tried yet, or not before some time.
-    Closed { until: Option<Instant>, logged: bool },
+    /// Not tried yet, or not before some time. Sockets that were made before are used again: to make them may take rights that this
+    /// process has given up.
+    Closed { until: Option<Instant>, logged: bool, host: Option<Box<Host>> },
     /// In use where it pays.
     Open { host: Box<Host>, table: LinkTable },
     /// Not used any more: a capture, or a kernel that counts otherwise.
@@ -66,10 +67,17 @@ enum State {
 impl VethPeers {
     /// For the host of this procfs; a capture has none.
     pub(crate) fn new(procfs: &Path, live: bool, own: Own) -> Self {
-        let state = if live { State::Closed { until: None, logged: false } } else { State::Off };
+        let state = if live { State::Closed { until: None, logged: false, host: None } } else { State::Off };
         let now = Instant::now();
         let procfs = procfs.to_owned();
         Self { procfs, own, state, is_fresh: false, now, turn: 0, to_map: 0, served: [0; 2], unlogged: None }
+    }
+
+    /// Makes the sockets ahead of the first pass that wants them, while this process has the rights that it may take.
+    pub(crate) fn prepare(&mut self) {
+        if let State::Closed { host, .. } = &mut self.state {
+            *host = Host::open(&self.procfs).ok().map(Box::new);
+        }
     }
 
     /// Begins a pass. `candidates` is the number of containers whose interfaces may all have links.
@@ -93,12 +101,14 @@ impl VethPeers {
     }
 
     fn open(&mut self) {
-        let State::Closed { until, logged } = self.state else { return };
+        let State::Closed { until, logged, host } = &mut self.state else { return };
+        let (until, logged) = (*until, *logged);
         if until.is_some_and(|until| self.now < until) {
             return;
         }
         let mut table = LinkTable::default();
-        let opened = Host::open(&self.procfs).and_then(|mut host| {
+        let made = host.take().map_or_else(|| Host::open(&self.procfs).map(Box::new), Ok);
+        let opened = made.and_then(|mut host| {
             fill(&mut host.netlink, &mut table).map_err(|source| LinkError::Socket { source })?;
             Ok(host)
         });
@@ -108,12 +118,12 @@ impl VethPeers {
                     links = table.len(),
                     "network counters come from one dump of the host's links where that costs less"
                 );
-                self.state = State::Open { host: Box::new(host), table };
+                self.state = State::Open { host, table };
             }
             Err(error) => {
                 self.own.count_read_error("rtnetlink", error.word());
                 self.unlogged = Some(error).filter(|_| !logged);
-                self.state = State::Closed { until: Some(self.now + RETRY), logged: true };
+                self.state = State::Closed { until: Some(self.now + RETRY), logged: true, host: None };
             }
         }
     }
@@ -122,7 +132,12 @@ impl VethPeers {
         warn!(%error, again_in = ?RETRY, "the host's links cannot be dumped; network counters are read from a file per container");
         self.own.count_read_error("rtnetlink", crate::read::files::open_files::reason(error));
         self.is_fresh = false;
-        self.state = State::Closed { until: Some(self.now + RETRY), logged: true };
+        let host = match std::mem::replace(&mut self.state, State::Off) {
+            State::Open { host, .. } => Some(host),
+            State::Closed { host, .. } => host,
+            State::Off => None,
+        };
+        self.state = State::Closed { until: Some(self.now + RETRY), logged: true, host };
     }
 
     /// Index of the container that is read by both paths in the next pass, of so many; none where links

@@ -150,7 +150,7 @@ impl Reader {
     pub(crate) fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
         let mut refused = None;
         for (fact, slot) in &self.plan.processes {
-            match count_processes(&self.procfs, &container.pids, *fact) {
+            match count_processes(&self.procfs, &container.pids, *fact, self.live) {
                 Ok(Some(value)) => container.sample.set(*slot, value),
                 Ok(None) => {}
                 Err(error) => {
@@ -164,8 +164,8 @@ impl Reader {
         if self.is_first(Collector::Process) {
             warn!(
                 %error, container = %container.path,
-                "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE \
-                 (--cap-add=SYS_PTRACE), or leave --collector.process out"
+                "open files and sockets of this container cannot be counted: give the exporter CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH if it \
+                 does not run as root (--cap-add=SYS_PTRACE), or leave --collector.process out; --sandbox=on rules sockets out"
             );
         }
     }

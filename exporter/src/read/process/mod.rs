@@ -115,8 +115,9 @@ fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetnsId> {
 /// process could be found, or where one of them is in a pid namespace that cannot be seen from here (its number is 0).
 ///
 /// # Errors
-/// The first process that cannot be read: a sum without it would be wrong. Foreign processes take `CAP_SYS_PTRACE`.
-pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) -> io::Result<Option<u64>> {
+/// The first process that cannot be read: a sum without it would be wrong. Sockets of foreign processes take
+/// `CAP_SYS_PTRACE`, and `CAP_DAC_READ_SEARCH` of anybody but root.
+pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact, live: bool) -> io::Result<Option<u64>> {
     let Some(first) = pids.first().filter(|_| !pids.contains(&0)) else { return Ok(None) };
     let counts: fn(&Path) -> io::Result<bool> = match fact {
         ProcessFact::FileDescriptors => |_| Ok(true),
@@ -128,14 +129,20 @@ pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact) ->
         }
     };
     pids.iter().try_fold(None, |sum: Option<u64>, pid| {
-        let counted = descriptors(procfs, *pid, counts)?;
+        let directory = procfs.join(pid.to_string()).join("fd");
+        let size = if live && fact == ProcessFact::FileDescriptors { size(&directory)? } else { None };
+        let counted = if size.is_some() { size } else { descriptors(directory, counts)? };
         Ok(counted.map(|counted| counted + sum.unwrap_or(0)).or(sum))
     })
 }
 
+/// Since Linux 6.2 the size of the directory is the number of descriptors, which anybody may ask for; before, it is 0.
+fn size(directory: &Path) -> io::Result<Option<u64>> {
+    Ok(unless_gone(fs::metadata(directory))?.map(|directory| directory.len()).filter(|size| *size > 0))
+}
+
 /// None for a process that has ended.
-fn descriptors(procfs: &Path, pid: u32, counts: fn(&Path) -> io::Result<bool>) -> io::Result<Option<u64>> {
-    let directory = procfs.join(pid.to_string()).join("fd");
+fn descriptors(directory: PathBuf, counts: fn(&Path) -> io::Result<bool>) -> io::Result<Option<u64>> {
     let Some(entries) = unless_gone(fs::read_dir(directory))? else { return Ok(None) };
     let mut count = 0;
     for entry in entries.filter_map(Result::ok) {
@@ -220,6 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn a_live_process_has_as_many_descriptors_as_are_listed() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let pids = [child.id()];
+        // Those of our own that are not for it are gone once it runs its program.
+        let listed = || std::fs::read_dir(format!("/proc/{}/fd", pids[0])).unwrap().count() as u64;
+        while std::fs::read(format!("/proc/{}/cmdline", pids[0])).unwrap() != b"sleep\x0060\0" {
+            std::thread::yield_now();
+        }
+        let count = |live| count_processes("/proc".as_ref(), &pids, ProcessFact::FileDescriptors, live).unwrap();
+        assert!(listed() >= 3);
+        assert_eq!([count(true), count(false)], [Some(listed()); 2]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(count(true), None);
+    }
+
+    #[test]
     fn descriptors_are_counted_and_an_ended_process_counts_for_nothing() {
         let procfs = tempfile::tempdir().unwrap();
         let process = procfs.path().join("7");
@@ -228,11 +252,12 @@ mod tests {
             std::os::unix::fs::symlink(target, process.join("fd").join(number)).unwrap();
         }
         std::fs::write(process.join("limits"), "Limit  Soft Limit\nMax open files  1024  4096  files\n").unwrap();
-        let count = |fact| count_processes(procfs.path(), &[7, 8], fact).unwrap();
+        let count = |fact| count_processes(procfs.path(), &[7, 8], fact, false).unwrap();
         assert_eq!(count(ProcessFact::FileDescriptors), Some(3));
         assert_eq!(count(ProcessFact::Sockets), Some(2));
         assert_eq!(count(ProcessFact::OpenFilesLimit), Some(1024));
-        let count_of = |pids: &[u32]| count_processes(procfs.path(), pids, ProcessFact::FileDescriptors).unwrap();
+        let count_of =
+            |pids: &[u32]| count_processes(procfs.path(), pids, ProcessFact::FileDescriptors, false).unwrap();
         assert_eq!([count_of(&[7, 0]), count_of(&[0]), count_of(&[8])], [None; 3], "not measured is no 0");
         std::fs::write(process.join("limits"), "Max open files  unlimited  unlimited  files\n").unwrap();
         assert_eq!(count(ProcessFact::OpenFilesLimit), None);
@@ -243,6 +268,6 @@ mod tests {
         let procfs = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(procfs.path().join("7")).unwrap();
         std::fs::write(procfs.path().join("7/fd"), "no directory").unwrap();
-        assert!(count_processes(procfs.path(), &[7], ProcessFact::FileDescriptors).is_err());
+        assert!(count_processes(procfs.path(), &[7], ProcessFact::FileDescriptors, false).is_err());
     }
 }

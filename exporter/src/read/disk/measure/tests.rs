@@ -93,7 +93,7 @@ impl Drop for Fuse {
 }
 
 fn root(pid: u32) -> Root {
-    Root { directory: Arc::new(File::open(format!("/proc/{pid}")).unwrap()), layer: None }
+    Root { directory: Arc::new(File::open(format!("/proc/{pid}")).unwrap()), layer: None, device: None }
 }
 
 fn own() -> Root {

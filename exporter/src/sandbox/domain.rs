@@ -1,0 +1,73 @@
+//! Landlock: this process reads below the roots that it needs, connects to the engine's port, and reaches no process, signal
+//! target or abstract socket outside of it.
+//!
+//! A rule holds for what is below a directory now and later. A path that is not there has none: it stays out of reach.
+
+use std::path::Path;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, LandlockStatus, NetPort, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+};
+
+use super::Needs;
+
+/// The newest version of the interface that this is tested with.
+const TESTED: ABI = ABI::V6;
+/// Answers of a name server that are too long for a datagram come over TCP.
+const DOMAIN_NAMES: u16 = 53;
+
+/// What is read, open: the way to some of it takes rights.
+pub(super) fn roots(needs: &Needs) -> Vec<Root> {
+    needs.readable().chain(needs.traced.iter().cloned()).filter_map(|path| Root::open(&path)).collect()
+}
+
+/// A directory below which files are read, or a file.
+pub(super) struct Root {
+    path: PathFd,
+    is_directory: bool,
+}
+
+impl Root {
+    /// None where it is not there.
+    fn open(path: &Path) -> Option<Self> {
+        Some(Self { path: PathFd::new(path).ok()?, is_directory: path.is_dir() })
+    }
+}
+
+/// Enters a domain. Tells what it handles, or why there is none.
+pub(super) fn enter(needs: &Needs, roots: Vec<Root>) -> Result<String, String> {
+    let status = restrict(needs, roots).map_err(|error| error.to_string())?;
+    match (&status.ruleset, status.landlock) {
+        (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
+            Err("it is built into this kernel and not switched on: lsm=landlock,… on its command line".to_owned())
+        }
+        (RulesetStatus::NotEnforced, _) => Err("this kernel does not have it: Linux 5.13 or newer".to_owned()),
+        (_, LandlockStatus::Available { effective_abi, .. }) => Ok(handled(effective_abi)),
+        (..) => Ok(handled(ABI::V1)),
+    }
+}
+
+fn handled(kernel: ABI) -> String {
+    let tcp = if kernel >= ABI::V4 { ", tcp" } else { "" };
+    let scope = if kernel >= ABI::V6 { ", scope" } else { "" };
+    format!("{kernel} (files{tcp}{scope})")
+}
+
+fn restrict(needs: &Needs, roots: Vec<Root>) -> Result<RestrictionStatus, RulesetError> {
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(TESTED))?
+        .handle_access(AccessNet::from_all(TESTED))?
+        .scope(Scope::from_all(TESTED))?
+        .create()?;
+    let rules = roots.into_iter().map(|Root { path, is_directory }| {
+        let below = if is_directory { AccessFs::ReadFile | AccessFs::ReadDir } else { AccessFs::ReadFile.into() };
+        Ok::<_, RulesetError>(PathBeneath::new(path, below))
+    });
+    let ruleset = ruleset.add_rules(rules)?;
+    let names = needs.resolver.then_some(DOMAIN_NAMES);
+    let ports = needs.port.into_iter().chain(names);
+    let ports = ports.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
+    ruleset.add_rules(ports)?.restrict_self()
+}

@@ -1,0 +1,174 @@
+//! seccomp: three filters, of which the strictest answer counts, and of equally strict ones the last.
+//!
+//! The first lets through what the table has, and nothing else. The second sends C libraries from newer calls to older ones. The third
+//! refuses by name, and by argument: what opens a file for writing, makes code of memory, makes a foreign kind of socket, loads a
+//! program into the kernel, starts a process.
+
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+
+use super::Needs;
+use super::syscalls::{NOT_YET, REFUSED, REFUSED_HERE, USED, USED_HERE};
+
+/// Rules by call. No rule means whatever the arguments.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// `enum bpf_cmd`: what is done with tables and iterators that are there.
+const BPF_COMMANDS: [u64; 10] = [
+    1,  // MAP_LOOKUP_ELEM
+    2,  // MAP_UPDATE_ELEM
+    3,  // MAP_DELETE_ELEM
+    4,  // MAP_GET_NEXT_KEY
+    15, // OBJ_GET_INFO_BY_FD
+    21, // MAP_LOOKUP_AND_DELETE_ELEM
+    24, // MAP_LOOKUP_BATCH
+    26, // MAP_UPDATE_BATCH
+    28, // LINK_CREATE
+    33, // ITER_CREATE
+];
+/// `PR_SET_NAME`, `PR_GET_NAME`, `PR_GET_DUMPABLE`, `PR_CAPBSET_READ`, `PR_SET_VMA`, `PR_GET_AUXV`.
+const PRCTL_OPTIONS: [u64; 6] = [15, 16, 3, 23, 0x5356_4d41, 0x4155_5856];
+/// `TCGETS`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`.
+const IOCTL_REQUESTS: [u64; 5] = [0x5401, 0x5413, 0x541b, 0x5421, 0x5451];
+/// `MSG_FASTOPEN` connects without `connect`.
+const FAST_OPEN: u64 = 0x2000_0000;
+const KIND_OF_SOCKET: u64 = 0xf;
+
+/// Filters the calls of this thread and of those that it starts. Tells how many are left, or why it does not.
+pub(super) fn enter(needs: &Needs) -> Result<usize, String> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)
+        .map_err(|_unknown| format!("not for {}", std::env::consts::ARCH))?;
+    install(needs, arch).map_err(|error| error.to_string())
+}
+
+fn install(needs: &Needs, arch: TargetArch) -> Result<usize, Error> {
+    let used: Vec<c_long> = USED.iter().chain(USED_HERE).copied().collect();
+    let known = used.iter().chain(NOT_YET).chain(REFUSED).chain(REFUSED_HERE);
+    let refused = refused(needs)?;
+    let count = used.iter().filter(|call| refused.get(*call).is_none_or(|rules| !rules.is_empty())).count();
+    let absent = SeccompAction::Errno(errno(libc::ENOSYS));
+    let unknown = if cfg!(debug_assertions) { SeccompAction::Trap } else { absent.clone() };
+    let programs = [
+        program(known.copied().map(whatever).collect(), unknown, SeccompAction::Allow, arch)?,
+        program(NOT_YET.iter().copied().map(whatever).collect(), SeccompAction::Allow, absent, arch)?,
+        program(refused, SeccompAction::Allow, SeccompAction::Errno(errno(libc::EPERM)), arch)?,
+    ];
+    programs.iter().try_for_each(|program| apply_filter(program))?;
+    Ok(count)
+}
+
+fn errno(number: i32) -> u32 {
+    number.unsigned_abs()
+}
+
+fn program(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+    arch: TargetArch,
+) -> Result<BpfProgram, Error> {
+    Ok(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?)
+}
+
+fn whatever(call: c_long) -> (i64, Vec<SeccompRule>) {
+    (call, Vec::new())
+}
+
+/// What is refused: whole calls, and calls with certain arguments.
+fn refused(needs: &Needs) -> Result<Rules, Error> {
+    let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).copied().map(whatever).collect();
+    if !needs.resolver {
+        // The sockets that listen are bound, and those of netlink.
+        rules.insert(libc::SYS_bind, Vec::new());
+    }
+    let mut refuse = |call: c_long, when: Vec<SeccompRule>| {
+        rules.insert(call, when);
+    };
+    refuse(libc::SYS_openat, writes(2)?);
+    #[cfg(target_arch = "x86_64")]
+    refuse(libc::SYS_open, writes(1)?);
+    let executable = || has_bits(2, flag(libc::PROT_EXEC)).and_then(|has| Ok(vec![all([has])?]));
+    refuse(libc::SYS_mmap, executable()?);
+    refuse(libc::SYS_mprotect, executable()?);
+    refuse(libc::SYS_clone, vec![all([lacks_bits(0, flag(libc::CLONE_THREAD))?])?]);
+    for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+        refuse(call, vec![all([has_bits(flags, FAST_OPEN)?])?]);
+    }
+    refuse(libc::SYS_bpf, none_of(0, &BPF_COMMANDS)?);
+    refuse(libc::SYS_prctl, none_of(0, &PRCTL_OPTIONS)?);
+    refuse(libc::SYS_ioctl, none_of(1, &IOCTL_REQUESTS)?);
+    refuse(libc::SYS_tgkill, none_of(0, &[u64::from(std::process::id())])?);
+    // Limits are read, not set.
+    refuse(libc::SYS_prlimit64, vec![all([SeccompCondition::new(2, Length::Qword, Op::Ne, 0)?])?]);
+    refuse(libc::SYS_socket, sockets(needs)?);
+    Ok(rules)
+}
+
+/// A file that would be written to, made or cut. `O_TMPFILE` is for writing, too.
+fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
+    let mode = |mode: i32| masked(argument, flag(libc::O_ACCMODE), flag(mode));
+    let modes = [libc::O_WRONLY, libc::O_RDWR, libc::O_ACCMODE].map(mode);
+    let makes = [libc::O_CREAT, libc::O_TRUNC].map(|bits| has_bits(argument, flag(bits)));
+    modes.into_iter().chain(makes).map(|condition| all([condition?])).collect()
+}
+
+/// Sockets of another kind than the engine, its name server, netlink's routes and our own signals need.
+fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
+    let [unix, inet, inet6, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(flag);
+    let mut families = vec![unix, netlink];
+    if needs.port.is_some() {
+        families.extend([inet, inet6]);
+    }
+    let mut rules = none_of(0, &families)?;
+    rules.push(all([equals(0, netlink)?, differs(2, 0)?])?);
+    let (tcp, udp) = (flag(libc::IPPROTO_TCP), flag(libc::IPPROTO_UDP));
+    for family in [inet, inet6] {
+        // Not MPTCP, whose ports nobody looks at.
+        rules.push(all([equals(0, family)?, differs(2, 0)?, differs(2, tcp)?, differs(2, udp)?])?);
+        for kind in 1..=KIND_OF_SOCKET {
+            let is_needed = kind == flag(libc::SOCK_STREAM) || needs.resolver && kind == flag(libc::SOCK_DGRAM);
+            if !is_needed {
+                rules.push(all([equals(0, family)?, masked(1, KIND_OF_SOCKET, kind)?])?);
+            }
+        }
+    }
+    Ok(rules)
+}
+
+fn flag(bits: i32) -> u64 {
+    u64::from(bits.unsigned_abs())
+}
+
+fn all<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, Error> {
+    Ok(SeccompRule::new(conditions.into())?)
+}
+
+fn none_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
+    let conditions: Result<Vec<_>, Error> = values.iter().map(|value| differs(argument, *value)).collect();
+    Ok(vec![SeccompRule::new(conditions?)?])
+}
+
+fn equals(argument: u8, value: u64) -> Result<SeccompCondition, Error> {
+    Ok(SeccompCondition::new(argument, Length::Dword, Op::Eq, value)?)
+}
+
+fn differs(argument: u8, value: u64) -> Result<SeccompCondition, Error> {
+    Ok(SeccompCondition::new(argument, Length::Dword, Op::Ne, value)?)
+}
+
+fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Error> {
+    Ok(SeccompCondition::new(argument, Length::Dword, Op::MaskedEq(mask), value)?)
+}
+
+fn has_bits(argument: u8, bits: u64) -> Result<SeccompCondition, Error> {
+    masked(argument, bits, bits)
+}
+
+fn lacks_bits(argument: u8, bits: u64) -> Result<SeccompCondition, Error> {
+    masked(argument, bits, 0)
+}

@@ -1,0 +1,136 @@
+//! What this process gives up once everything that needs a right has been done: capabilities, files outside of what it reads, and
+//! system calls that it has no use for.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `needs` | what the configuration has to be able to do while serving |
+//! | `capabilities` | which capabilities are given up, and which of them are missed |
+//! | `domain` | Landlock: which files, ports and processes can be reached |
+//! | `filter`, `syscalls` | seccomp: which system calls there are |
+//!
+//! All of it holds for the thread that enters, and for those that it starts later. So it is entered before there is any other.
+//! Nothing of it kills: what is refused gets an error, so that a call that nobody has thought of costs a value and not the program.
+//! Builds with debug assertions end at a call that is unknown here, so that tests find it.
+
+mod capabilities;
+mod domain;
+mod filter;
+mod needs;
+mod syscalls;
+
+use std::fmt;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::{CapabilitySet, set_no_new_privs};
+
+use crate::config::EbpfMode;
+use crate::metrics::Own;
+pub use needs::Needs;
+
+/// Why `--sandbox=on` cannot be entered.
+#[derive(Debug, thiserror::Error)]
+#[error("--sandbox=on: {0} (--sandbox=auto goes on with what there is)")]
+pub struct SandboxError(String);
+
+/// What holds.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// Capabilities that are left, or why they could not be given up.
+    capabilities: Result<CapabilitySet, String>,
+    /// What Landlock handles, or why it does not.
+    landlock: Result<String, String>,
+    /// How many system calls are left, or why they are not filtered.
+    seccomp: Result<usize, String>,
+    /// What of the configuration keeps parts of it open.
+    reasons: Vec<String>,
+}
+
+impl Sandbox {
+    /// Enters the sandbox, with this thread and those that it starts from now on.
+    ///
+    /// # Errors
+    /// `on`, and this kernel or what surrounds this process does not have all of it.
+    pub fn enter(mode: EbpfMode, needs: &Needs) -> Result<Self, SandboxError> {
+        if mode == EbpfMode::Off {
+            let off = || "--sandbox=off".to_owned();
+            return Ok(Self {
+                capabilities: Err(off()),
+                landlock: Err(off()),
+                seccomp: Err(off()),
+                reasons: Vec::new(),
+            });
+        }
+        let (kept, mut reasons) = capabilities::missed(needs, mode == EbpfMode::On);
+        let traces = kept.contains(CapabilitySet::SYS_PTRACE);
+        let roots = domain::roots(needs);
+        // Read once, by whoever asks first: a process that hides may not open the file itself, unless it is root's.
+        _ = rustix::param::page_size();
+        // Not even another process of the same user may look into our memory.
+        let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let privileges = set_no_new_privs(true);
+        let dropped = capabilities::keep(kept);
+        let capabilities = hidden.and(privileges).and(dropped).map_err(|error| error.to_string());
+        // A domain may not trace what is outside, whatever its rules.
+        let landlock = if traces { Err(TRACES.to_owned()) } else { domain::enter(needs, roots) };
+        let seccomp = filter::enter(needs);
+        if mode == EbpfMode::On {
+            let failed = |what: &str, why: &String| SandboxError(format!("{what}: {why}"));
+            capabilities.as_ref().map_err(|why| failed("capabilities", why))?;
+            landlock.as_ref().map_err(|why| failed("Landlock", why))?;
+            seccomp.as_ref().map_err(|why| failed("seccomp", why))?;
+        }
+        reasons.dedup();
+        Ok(Self { capabilities, landlock, seccomp, reasons })
+    }
+
+    /// Whether this kernel, and what surrounds this process, have all of it.
+    #[must_use]
+    pub fn is_supported(&self) -> bool {
+        let traces = self.landlock.as_ref().is_err_and(|why| why == TRACES);
+        self.capabilities.is_ok() && (self.landlock.is_ok() || traces) && self.seccomp.is_ok()
+    }
+
+    /// What of the configuration keeps parts of it open, or is missing inside.
+    #[must_use]
+    pub fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
+    /// Sets our own metric of it.
+    pub fn publish(&self, own: &Own) {
+        let parts = [
+            ("capabilities", self.is_empty_handed()),
+            ("landlock", self.landlock.is_ok()),
+            ("seccomp", self.seccomp.is_ok()),
+        ];
+        for (part, holds) in parts {
+            own.sandbox.with_label_values(&[part]).set(i64::from(holds));
+        }
+    }
+
+    fn is_empty_handed(&self) -> bool {
+        self.capabilities.as_ref().is_ok_and(CapabilitySet::is_empty)
+    }
+}
+
+const TRACES: &str = "left out, as it would forbid to look into other processes";
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.capabilities {
+            Ok(kept) => write!(f, "capabilities {}", capabilities::names(*kept))?,
+            Err(why) => write!(f, "capabilities not given up ({why})")?,
+        }
+        match &self.landlock {
+            Ok(handled) => write!(f, ", Landlock {handled}")?,
+            Err(why) => write!(f, ", no Landlock ({why})")?,
+        }
+        match &self.seccomp {
+            Ok(calls) => write!(f, ", seccomp {calls} calls"),
+            Err(why) => write!(f, ", no seccomp ({why})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

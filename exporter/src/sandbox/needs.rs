@@ -1,0 +1,82 @@
+//! What the configuration has to be able to do while serving.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, DockerEndpoint};
+use crate::metrics::Collector;
+
+/// Where kernel files are read, beside the roots that flags name. Not all of sysfs: debugfs, tracefs and firmware are in it.
+const KERNEL: [&str; 6] = ["/proc", "/sys/devices", "/sys/class", "/sys/block", "/sys/dev", "/sys/kernel/mm"];
+
+/// What has to be possible while serving.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Directories and files that are read, with all that is below.
+    pub(super) read: Vec<PathBuf>,
+    /// The same, where only those who may trace its first process see them: of the host, from inside a container.
+    pub(super) traced: Vec<PathBuf>,
+    pub(super) procfs: PathBuf,
+    /// The engine's socket, where it has a path.
+    pub(super) socket: Option<PathBuf>,
+    /// The engine's port, where it has one.
+    pub(super) port: Option<u16>,
+    /// The engine's name has to be looked up at each connection.
+    pub(super) resolver: bool,
+    /// Descriptors of other processes are looked at, which the right to trace them allows.
+    pub(super) descriptors: bool,
+    /// Programs run in the kernel whose tables are read.
+    pub(super) bpf: bool,
+}
+
+impl Needs {
+    /// Those of a configuration; `bpf` where programs run in the kernel.
+    #[must_use]
+    pub fn of(config: &Config, bpf: bool) -> Self {
+        let mut read: Vec<PathBuf> = KERNEL.iter().map(PathBuf::from).collect();
+        read.push(config.cgroup_root.clone());
+        read.push(config.procfs_root.clone());
+        // What the host's interfaces are.
+        let traced = ["1/root/sys/class", "1/root/sys/devices"].map(|path| config.procfs_root.join(path)).to_vec();
+        read.extend(config.web.iter().flat_map(|web| web.directories()));
+        let (mut socket, mut address) = (None, None);
+        match &config.docker {
+            DockerEndpoint::Unix(path) => socket = Some(path.clone()),
+            DockerEndpoint::Tcp(tcp) => address = Some(tcp),
+            DockerEndpoint::Tls { address: tls, certificates } => {
+                address = Some(tls);
+                read.push(certificates.clone());
+            }
+        }
+        let (host, port) = address.and_then(|address| address.rsplit_once(':')).unzip();
+        let is_name = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err();
+        let resolver = host.is_some_and(is_name);
+        if resolver {
+            read.extend(["/etc", "/run/systemd/resolve"].map(PathBuf::from));
+        }
+        Self {
+            read,
+            traced,
+            procfs: config.procfs_root.clone(),
+            socket,
+            port: port.and_then(|port| port.parse().ok()),
+            resolver,
+            descriptors: config.collectors.has(Collector::Process),
+            bpf,
+        }
+    }
+
+    /// The same, and this file or directory is read, too: as it is given, and where its links lead.
+    #[must_use]
+    pub fn and_read(mut self, path: &Path) -> Self {
+        self.read.push(path.to_owned());
+        self
+    }
+
+    /// What is read that is there, links followed: what is renamed over a file later is read through its directory.
+    pub(super) fn readable(&self) -> impl Iterator<Item = PathBuf> {
+        self.read.iter().flat_map(|path| {
+            let resolved = path.canonicalize().ok().filter(|resolved| resolved != path);
+            [Some(path.clone()).filter(|path| path.exists()), resolved].into_iter().flatten()
+        })
+    }
+}
