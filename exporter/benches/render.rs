@@ -51,10 +51,13 @@ fn run(containers: usize) -> anyhow::Result<()> {
         labels: &population.labels,
         failed: false,
         families: FamilySet::ALL,
+        probed_since_ns: None,
     };
     let own = Own::new()?.gather();
     let pool = Pool::default();
-    let one = |gzip| render(&view, &own, Format::Text, gzip, &pool);
+    let of = |format, gzip| render(&view, &own, format, gzip, &pool);
+    let one = |gzip| of(Format::Text, gzip);
+    let protobuf = |gzip| of(Format::Protobuf { native: false }, gzip);
     let text = one(false);
     if let Some(file) = std::env::var_os("BENCH_RENDER_TEXT") {
         std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -64,10 +67,17 @@ fn run(containers: usize) -> anyhow::Result<()> {
         Measured::new("rendered"),
         Measured::new("rendered and compressed"),
         Measured::new("compressed by zlib-rs, level 1"),
+        Measured::new("protobuf"),
+        Measured::new("protobuf, compressed"),
     ];
     for round in 0..WARM_UP + ROUNDS {
-        let spent =
-            [timed(|| Ok(one(false).len()))?, timed(|| Ok(one(true).len()))?, timed(|| compress(&text, &mut library))?];
+        let spent = [
+            timed(|| Ok(one(false).len()))?,
+            timed(|| Ok(one(true).len()))?,
+            timed(|| compress(&text, &mut library))?,
+            timed(|| Ok(protobuf(false).len()))?,
+            timed(|| Ok(protobuf(true).len()))?,
+        ];
         if round >= WARM_UP {
             for (path, (ns, bytes)) in paths.iter_mut().zip(spent) {
                 path.ns.push(ns);
@@ -76,11 +86,12 @@ fn run(containers: usize) -> anyhow::Result<()> {
         }
     }
     ensure!(inflated(&one(true))? == text, "what was compressed is not what was rendered");
+    ensure!(inflated(&protobuf(true))? == protobuf(false), "what was compressed is not what was encoded");
     let series = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count();
     say(&format!("{containers} containers, {series} series; time in ms, medians of {ROUNDS}\n"));
-    say("| what | time | least | size | text / size |\n|---|---:|---:|---:|---:|");
+    say("| what | time | least | size | bytes per sample | text / size |\n|---|---:|---:|---:|---:|---:|");
     for path in &mut paths {
-        say(&path.row(text.len()));
+        say(&path.row(text.len(), series));
     }
     Ok(())
 }
@@ -118,11 +129,12 @@ impl Measured {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "nothing here has 2^52 units")]
-    fn row(&mut self, text: usize) -> String {
+    fn row(&mut self, text: usize, samples: usize) -> String {
         self.ns.sort_unstable();
         let milliseconds = |index: usize| self.ns.get(index).map_or(f64::NAN, |ns| *ns as f64 / 1e6);
         let (least, median, size) = (milliseconds(0), milliseconds(self.ns.len() / 2), self.bytes as f64);
-        format!("| {} | {median:.2} | {least:.2} | {:.2} MB | {:.2} |", self.name, size / 1e6, text as f64 / size)
+        let (each, ratio) = (size / samples as f64, text as f64 / size);
+        format!("| {} | {median:.2} | {least:.2} | {:.2} MB | {each:.1} | {ratio:.2} |", self.name, size / 1e6)
     }
 }
 
@@ -161,6 +173,7 @@ impl Population {
                 meta: Some(&*member.meta),
                 oom_kills: Some(0),
                 last_seen_ms: Some(1_795_398_284_751),
+                oom_since_ns: member.meta.started_ns,
             })
             .collect()
     }

@@ -27,6 +27,7 @@ const FEW: usize = 20;
 /// Few enough for a limit of 4,096 descriptors.
 const MANY: usize = 120;
 const WARM_UP: usize = 3;
+const PROTOBUF: Format = Format::Protobuf { native: true };
 /// Paths and texts of the host's pressure, which is read where it is rendered.
 const HOST_FILES: u64 = 6 * 4;
 
@@ -37,7 +38,8 @@ fn a_container_costs_no_allocation() {
         let (few, many) = (allocations(&fixture, FEW), allocations(&fixture, MANY));
         assert_eq!(few, many, "in {}: {FEW} containers against {MANY}", fixture.display());
         assert!(many.text <= 1 + HOST_FILES, "{} to render a text", many.text);
-        assert_eq!([many.open_metrics, many.gzip], [many.text; 2], "neither form costs more than the plain text");
+        let forms = [many.open_metrics, many.gzip, many.protobuf, many.protobuf_gzip];
+        assert_eq!(forms, [many.text; 4], "no form costs more than the plain text");
         tried += 1;
     }
     assert!(tried > 0, "there is no fixture");
@@ -56,6 +58,8 @@ struct Counts {
     text: u64,
     open_metrics: u64,
     gzip: u64,
+    protobuf: u64,
+    protobuf_gzip: u64,
 }
 
 fn allocations(fixture: &Path, containers: usize) -> Counts {
@@ -89,6 +93,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
             meta: None,
             oom_kills: Some(0),
             last_seen_ms: Some(1),
+            oom_since_ns: Some(1),
         })
         .collect();
     let mut facts = HostFacts::new(Some(procfs.clone()));
@@ -103,12 +108,13 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
         labels: reader.labels(),
         failed: false,
         families: FamilySet::of(FAMILIES, collectors),
+        probed_since_ns: Some(1),
     };
     let (families, pool) = (own.gather(), Pool::default());
     let rendered = |format, gzip| {
         let one = || render(&view, &families, format, gzip, &pool);
         (0..WARM_UP).for_each(|_| drop(one()));
-        if !gzip {
+        if !gzip && format != PROTOBUF {
             let samples = one().split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count();
             assert!(samples > 30 * containers, "only {samples} samples of {containers} containers");
         }
@@ -119,6 +125,8 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
         text: rendered(Format::Text, false),
         open_metrics: rendered(Format::OpenMetrics, false),
         gzip: rendered(Format::Text, true),
+        protobuf: rendered(PROTOBUF, false),
+        protobuf_gzip: rendered(PROTOBUF, true),
     }
 }
 

@@ -2,6 +2,9 @@
 //! answers, and the series of a removed container end at once.
 
 #[cfg(test)]
+#[path = "prometheus/formats.rs"]
+mod formats;
+#[cfg(test)]
 #[path = "prometheus/server.rs"]
 mod server;
 
@@ -84,7 +87,7 @@ fn answered(prometheus: &Prometheus, query: &str) -> Result<()> {
 fn no_scrape_failed(prometheus: &Prometheus) -> Result<()> {
     let whole = "up{job=\"exporter\"} + (scrape_duration_seconds{job=\"exporter\"} >= bool 1.9)";
     let failed = prometheus.query(&format!("min_over_time(({whole})[5m:1s]) == 0"))?;
-    ensure!(failed.is_empty(), "a scrape failed: {}", prometheus.last_error()?);
+    ensure!(failed.is_empty(), "a scrape failed: {}", prometheus.errors()?);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! All probes of this host as one: started, read once per pass, asked per container.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aya::Ebpf;
 use aya::programs::ProgramInfo;
@@ -32,6 +32,7 @@ pub struct Probes {
     block: Option<Block>,
     /// Kept until snapshots were asked for.
     loader: Option<Loader>,
+    since: SystemTime,
 }
 
 /// How large the tables of the programs are.
@@ -90,6 +91,7 @@ impl Probes {
     /// not run is in the report.
     #[must_use]
     pub fn start(wanted: CollectorSet, snapshots: bool, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
+        let since = SystemTime::now();
         let facts = Facts::gather(hierarchy);
         let owners = Owners::new(facts.cgroup2.clone().unwrap_or_default());
         let block_owners = Owners::new(facts.io.clone().unwrap_or_default());
@@ -109,7 +111,14 @@ impl Probes {
             sched = report.try_start(&[Program::SchedLatency], loader, Sched::start);
         }
         let loader = loader.filter(|_| snapshots);
-        Self { report, owners, network, tcp, sched, block_owners, block, loader }
+        Self { report, owners, network, tcp, sched, block_owners, block, loader, since }
+    }
+
+    /// When they began to count, in nanoseconds since the epoch.
+    #[must_use]
+    pub fn since_ns(&self) -> u64 {
+        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Starts snapshots of what is wanted of each tree, with room for so many cgroups: once, after the start and before the

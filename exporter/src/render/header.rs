@@ -1,9 +1,9 @@
-//! `# HELP`, `# TYPE` and `# UNIT` lines in both formats.
+//! `# HELP`, `# TYPE` and `# UNIT` lines in both text formats.
 
 use super::Format;
 use crate::metrics::Unit;
 
-/// Metric types of either format.
+/// Metric types of all formats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Type {
     Counter,
@@ -15,7 +15,7 @@ pub(super) enum Type {
 /// Appends the lines that open a family. `name` is the name of its samples.
 pub(super) fn header(name: &str, help: &str, kind: Type, unit: Unit, format: Format, out: &mut Vec<u8>) {
     match format {
-        Format::Text => {
+        Format::Text | Format::Protobuf { .. } => {
             help_line(out, name, help, false);
             line(out, "TYPE", name, text_type(kind));
         }
@@ -46,8 +46,14 @@ fn text_type(kind: Type) -> &'static str {
 }
 
 /// Family name and type in OpenMetrics: a counter's family lacks the `_total` of its samples. Names of cAdvisor's that break the
-/// rule (counters without it, gauges with it) become `unknown`, which leaves every name as it is.
+/// rule (counters without it, gauges with it) become `unknown`, which leaves every name as it is. A gauge that is called an info is
+/// one, and its family lacks that word.
 fn open_metrics(name: &str, kind: Type) -> (&str, &'static str) {
+    if kind == Type::Gauge
+        && let Some(family) = name.strip_suffix("_info")
+    {
+        return (family, "info");
+    }
     match (kind, name.strip_suffix("_total")) {
         (Type::Counter, Some(family)) => (family, "counter"),
         (Type::Gauge, None) => (name, "gauge"),
@@ -56,7 +62,8 @@ fn open_metrics(name: &str, kind: Type) -> (&str, &'static str) {
     }
 }
 
-fn has_suffix(family: &str, unit: &str) -> bool {
+/// Whether a name ends in this unit.
+pub(super) fn has_suffix(family: &str, unit: &str) -> bool {
     family.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'))
 }
 
@@ -105,6 +112,12 @@ mod tests {
             let first = format!("# TYPE {name} unknown\n");
             assert!(lines(name, kind, Unit::None, Format::OpenMetrics).starts_with(&first), "{name}");
         }
+    }
+
+    #[test]
+    fn an_info_is_one_in_open_metrics_only() {
+        assert!(lines("a_info", Type::Gauge, Unit::None, Format::OpenMetrics).starts_with("# TYPE a info\n"));
+        assert!(lines("a_info", Type::Gauge, Unit::None, Format::Text).ends_with("# TYPE a_info gauge\n"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! The samples of one histogram: `_bucket` for each bound, `_sum`, `_count`. The same in both formats.
+//! The samples of one histogram: `_bucket` for each bound, `_sum`, `_count`. The same in both text formats.
 
+use super::Format;
 use super::labels::Set;
-use super::number::decimal;
+use super::number::Number;
 use super::output::Output;
+use super::protobuf::{self, Buckets, SampleLabels, Start};
 use crate::metrics::Bounds;
 use crate::read::{Histogram, Row};
 
@@ -10,7 +12,21 @@ use crate::read::{Histogram, Row};
 const NANOSECONDS: u8 = 9;
 
 /// Appends them. The buckets are counted one by one and exposed cumulated, so that count and buckets always agree.
-pub(super) fn write(row: &Row, labels: Set<'_>, bounds: &Bounds, histogram: &Histogram, out: &mut Output) {
+pub(super) fn write(
+    row: &Row,
+    labels: Set<'_>,
+    bounds: &Bounds,
+    histogram: &Histogram,
+    start: Start,
+    out: &mut Output,
+) {
+    let sum = Number::Decimal { value: histogram.sum_ns, exponent: NANOSECONDS, unit: row.family.unit.exponent() };
+    if let Format::Protobuf { native } = out.format {
+        let labels = SampleLabels { row: &row.labels, dimension: "", set: labels };
+        let buckets = Buckets { counts: &histogram.buckets, first_power: bounds.first_power, sum };
+        protobuf::histogram(labels, buckets, native, start, out);
+        return;
+    }
     let mut count = 0;
     let mut buckets = histogram.buckets.iter();
     for (place, bound) in bounds.exposed.iter().enumerate() {
@@ -23,7 +39,7 @@ pub(super) fn write(row: &Row, labels: Set<'_>, bounds: &Bounds, histogram: &His
     begin(row, "_bucket", Some("+Inf"), labels, out);
     integer(count, out);
     begin(row, "_sum", None, labels, out);
-    decimal(histogram.sum_ns, NANOSECONDS, row.family.unit.exponent(), &mut out.text);
+    sum.write(&mut out.text);
     out.text.push(b'\n');
     begin(row, "_count", None, labels, out);
     integer(count, out);
@@ -54,7 +70,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::super::{Format, Pool};
-    use super::{Output, Set, write};
+    use super::{Output, Set, Start, write};
     use crate::metrics::{FAMILIES, Kind, Probed, Source};
     use crate::read::{Histogram, Row, Value};
 
@@ -72,7 +88,7 @@ mod tests {
         (histogram.buckets[0], histogram.buckets[1], histogram.buckets[2]) = (3, 1, 4);
         (histogram.buckets[20], histogram.buckets[21]) = (5, 1);
         let mut out = Output::new(Format::Text, false, &Pool::default());
-        write(&row, Set::fixed("id=\"/a\""), Probed::bounds(what).unwrap(), &histogram, &mut out);
+        write(&row, Set::fixed("id=\"/a\""), Probed::bounds(what).unwrap(), &histogram, Start::Unknown, &mut out);
         let text = String::from_utf8(out.finish().to_vec()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 14);

@@ -1,9 +1,10 @@
 //! The label sets of a container, rendered once and used until the engine says something new of it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::protobuf::Encoded;
 use crate::discover::ContainerId;
 use crate::metrics::escape_label;
 use crate::name::{Meta, NetworkMode};
@@ -22,6 +23,8 @@ pub struct LabelSets {
     made_of: Option<Arc<Meta>>,
     /// Never given to another one while the program runs; 0 for one that is empty.
     number: u64,
+    /// The base and the predecessor's in protobuf, once somebody has asked for that.
+    encoded: [OnceLock<Encoded>; 2],
 }
 
 /// One of the label sets of one container.
@@ -32,6 +35,8 @@ pub(super) struct Set<'a> {
     pub(super) number: u64,
     /// Its container's place in the view.
     pub(super) place: usize,
+    /// The container's sets; none where it is no container's.
+    of: Option<&'a LabelSets>,
 }
 
 impl LabelSets {
@@ -68,6 +73,7 @@ impl LabelSets {
             pair(&mut self.predecessor, "container", &id.to_string());
         }
         self.number = new_number();
+        self.encoded = Default::default();
     }
 
     /// The labels in the predecessor's schema; empty where the container has no series there.
@@ -79,7 +85,7 @@ impl LabelSets {
     /// The set that is on every sample, or the predecessor's.
     pub(super) fn set(&self, predecessor: bool, place: usize) -> Set<'_> {
         let (text, kind) = if predecessor { (&self.predecessor, 1) } else { (&self.base, 0) };
-        Set { text, number: self.number * 2 + kind, place: place * 2 + usize::from(predecessor) }
+        Set { text, number: self.number * 2 + kind, place: place * 2 + usize::from(predecessor), of: Some(self) }
     }
 
     /// The path and the name.
@@ -106,7 +112,20 @@ impl LabelSets {
 impl<'a> Set<'a> {
     /// A set that is no container's.
     pub(super) fn fixed(text: &'a str) -> Self {
-        Self { text, number: 0, place: 0 }
+        Self { text, number: 0, place: 0, of: None }
+    }
+
+    /// The set in protobuf, where it is a container's.
+    pub(super) fn encoded(&self) -> Option<&'a Encoded> {
+        let sets = self.of?;
+        let [base, predecessor] = &sets.encoded;
+        let cell = if self.number % 2 == 1 { predecessor } else { base };
+        Some(cell.get_or_init(|| Encoded::new(self.text, self.started_ns())))
+    }
+
+    /// When the container's run began, in nanoseconds since the epoch, as the engine says.
+    pub(super) fn started_ns(&self) -> Option<u64> {
+        self.of?.made_of.as_ref()?.started_ns
     }
 }
 

@@ -10,6 +10,7 @@ mod labels;
 mod number;
 mod output;
 mod own;
+mod protobuf;
 #[cfg(test)]
 mod tests;
 
@@ -17,9 +18,10 @@ use bytes::Bytes;
 use header::Type;
 pub use labels::LabelSets;
 use labels::Set;
-use number::{decimal, integer, signed};
+use number::Number;
 use output::Output;
 pub use output::Pool;
+use protobuf::{SampleLabels, Start};
 
 use crate::metrics::{Dimension, EngineFact, FamilySet, HostFact, Kind, MachineFact, Zero, escape_label};
 use crate::name::{HealthStatus, Meta};
@@ -32,6 +34,11 @@ pub enum Format {
     Text,
     /// OpenMetrics text 1.0.0.
     OpenMetrics,
+    /// Delimited protobuf, with the times at which counters began.
+    Protobuf {
+        /// Whether histograms have native buckets beside the classic ones.
+        native: bool,
+    },
 }
 
 /// One container, or the host, as it is to be exposed.
@@ -49,6 +56,8 @@ pub struct Exposed<'a> {
     pub oom_kills: Option<u64>,
     /// When it was last there, in milliseconds since the epoch.
     pub last_seen_ms: Option<u64>,
+    /// Since when its kills for lack of memory are counted, in nanoseconds since the epoch.
+    pub oom_since_ns: Option<u64>,
 }
 
 /// Everything that an exposition is made of.
@@ -72,6 +81,8 @@ pub struct View<'a> {
     pub failed: bool,
     /// The families that were asked for.
     pub families: FamilySet,
+    /// When eBPF programs began to count, in nanoseconds since the epoch.
+    pub probed_since_ns: Option<u64>,
 }
 
 /// Renders one exposition.
@@ -84,15 +95,8 @@ pub fn render(
     pool: &Pool,
 ) -> Bytes {
     let mut output = Output::new(format, gzip, pool);
-    let mut last = "";
-    let wanted = view.rows.iter().filter(|row| view.families.has(row.number));
-    for row in wanted {
-        // Two families may share a name: the first one that has a sample is the one that is described.
-        if row.family.name != last || output.family.is_some() {
-            output.family = Some(row.family);
-            last = row.family.name;
-        }
-        write_row(view, row, &mut output);
+    for rows in view.rows.chunk_by(|row, next| row.family.name == next.family.name) {
+        write_family(view, rows, &mut output);
     }
     end(own, format, output)
 }
@@ -104,7 +108,7 @@ pub fn render_own(own: &[prometheus::proto::MetricFamily], format: Format, gzip:
 }
 
 fn end(own: &[prometheus::proto::MetricFamily], format: Format, mut output: Output) -> Bytes {
-    own::own(own, format, &mut output);
+    own::own(own, &mut output);
     if format == Format::OpenMetrics {
         output.text.extend_from_slice(b"# EOF\n");
     }
@@ -120,28 +124,49 @@ fn kind(kind: Kind) -> Type {
     }
 }
 
-fn write_row(view: &View<'_>, row: &Row, out: &mut Output) {
+/// Writes the rows of one name: all samples of a container together, as the next one with the same labels costs little then, and the
+/// host's after them.
+fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
+    let wanted = || rows.iter().filter(|row| view.families.has(row.number));
+    let Some(first) = wanted().next() else { return };
+    out.family = Some(first.family);
+    for (place, container) in view.containers.iter().enumerate() {
+        for (index, row) in wanted().enumerate() {
+            out.begin_row(row.family, index);
+            write_of_container(view, row, container, place, out);
+        }
+    }
+    for (index, row) in wanted().enumerate() {
+        out.begin_row(row.family, index);
+        match &row.value {
+            Value::Machine(fact) => write_machine(view, row, *fact, out),
+            Value::Engine(_) | Value::OomKills(_) => {}
+            _ => write_host(view, row, out),
+        }
+    }
+    out.family = None;
+}
+
+fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, place: usize, out: &mut Output) {
+    let labels = set_of(row, container.sets, place);
     match &row.value {
-        Value::Machine(fact) => write_machine(view, row, *fact, out),
+        Value::Machine(_) => {}
         Value::Engine(fact) => {
-            for (place, container) in view.containers.iter().enumerate().filter(|(_, one)| is_in_schema(row, one)) {
-                write_fact(row, container, place, *fact, out);
+            if is_in_schema(row, container) {
+                write_fact(row, container, labels, *fact, out);
             }
         }
         Value::OomKills(_) => {
-            for (place, container) in view.containers.iter().enumerate() {
-                if let Some(kills) = container.oom_kills {
-                    write_number(row, "", set_of(row, container.sets, place), kills, out);
-                }
+            if let Some(kills) = container.oom_kills {
+                let start = container.oom_since_ns.map_or(Start::Unknown, Start::At);
+                write_number(row, "", labels, kills, start, out);
             }
         }
         value => {
-            for (place, container) in view.containers.iter().enumerate().filter(|(_, one)| is_given(row, one)) {
-                let Some(sample) = container.sample else { continue };
-                let labels = set_of(row, container.sets, place);
-                write_value(view, row, value, sample, container.limits, labels, out);
+            if let Some(sample) = container.sample.filter(|_| is_given(row, container)) {
+                let of = Of { sample, limits: container.limits, labels, start: start_of(view, row, container) };
+                write_value(view, row, value, of, out);
             }
-            write_host(view, row, out);
         }
     }
 }
@@ -161,30 +186,44 @@ fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
         && row.family.given.is_none_or(|limit| container.limits.is_some_and(|limits| limits.get(limit).is_some()))
 }
 
-fn write_value(
-    view: &View<'_>,
-    row: &Row,
-    value: &Value,
-    sample: &Sample,
-    limits: Option<&Limits>,
-    labels: Set<'_>,
-    out: &mut Output,
-) {
+/// When the row's counter of this container began.
+fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
+    let run = container.meta.and_then(|meta| meta.started_ns);
+    match (row.family.collector.is_probed(), run, view.probed_since_ns) {
+        (false, Some(_), _) => Start::Run,
+        (false, None, _) | (true, _, None) => Start::Unknown,
+        (true, Some(run), Some(probed)) if run >= probed => Start::Run,
+        (true, _, Some(probed)) => Start::At(probed),
+    }
+}
+
+/// Whose values they are.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    sample: &'a Sample,
+    limits: Option<&'a Limits>,
+    labels: Set<'a>,
+    /// When its counters began.
+    start: Start,
+}
+
+fn write_value(view: &View<'_>, row: &Row, value: &Value, of: Of<'_>, out: &mut Output) {
+    let Of { sample, limits, labels, start } = of;
     if let Value::Column(dimension, column) = value {
         for (key, value) in sample.table(*dimension).column(*column) {
-            write_number(row, view.labels.of(*dimension).text(key), labels, value, out);
+            write_number(row, view.labels.of(*dimension).text(key), labels, value, start, out);
         }
         return;
     }
     if let Value::Histogram(place, bounds) = value {
         if let Some(histogram) = sample.histogram(*place) {
-            histogram::write(row, labels, bounds, histogram, out);
+            histogram::write(row, labels, bounds, histogram, start, out);
         }
         return;
     }
     let replaced = row.series.unless.is_some_and(|dimension: Dimension| !sample.table(dimension).is_empty());
     if let Some(value) = evaluate(value, sample, limits).filter(|_| !replaced) {
-        write_number(row, "", labels, value, out);
+        write_number(row, "", labels, value, start, out);
     }
 }
 
@@ -206,17 +245,26 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
     }
 }
 
-fn write_number(row: &Row, dimension: &str, labels: Set<'_>, value: u64, out: &mut Output) {
+fn write_number(row: &Row, dimension: &str, labels: Set<'_>, value: u64, start: Start, out: &mut Output) {
     if value == 0 && row.series.zero == Zero::Omit {
         return;
     }
-    begin_sample(row, dimension, labels, out);
-    let unit = row.family.unit.exponent();
-    if row.family.kind == Kind::Untyped {
-        integer(value, row.exponent, unit, &mut out.text);
-    } else {
-        decimal(value, row.exponent, unit, &mut out.text);
+    let (exponent, unit) = (row.exponent, row.family.unit.exponent());
+    let number = match row.family.kind {
+        Kind::Untyped => Number::Integer { value, exponent, unit },
+        _ => Number::Decimal { value, exponent, unit },
+    };
+    write_sample(row, dimension, labels, number, start, out);
+}
+
+fn write_sample(row: &Row, dimension: &str, labels: Set<'_>, number: Number, start: Start, out: &mut Output) {
+    if let Format::Protobuf { .. } = out.format {
+        let labels = SampleLabels { row: &row.labels, dimension, set: labels };
+        protobuf::number(kind(row.family.kind), labels, number, start, out);
+        return;
     }
+    begin_sample(row, dimension, labels, out);
+    number.write(&mut out.text);
     out.text.push(b'\n');
 }
 
@@ -245,34 +293,34 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
         return;
     };
     let before = out.samples;
-    write_value(view, row, &row.value, host, None, Set::fixed(HOST_LABELS), out);
+    let host = Of { sample: host, limits: None, labels: Set::fixed(HOST_LABELS), start: Start::Unknown };
+    write_value(view, row, &row.value, host, out);
     if out.samples > before {
         return;
     }
     if let Some((value, exponent)) = view.facts.get(row.series.host) {
-        begin_sample(row, "", Set::fixed(HOST_LABELS), out);
-        decimal(value, exponent, row.family.unit.exponent(), &mut out.text);
-        out.text.push(b'\n');
+        let number = Number::Decimal { value, exponent, unit: row.family.unit.exponent() };
+        write_sample(row, "", Set::fixed(HOST_LABELS), number, Start::Unknown, out);
     }
 }
 
-fn write_fact(row: &Row, container: &Exposed<'_>, place: usize, fact: EngineFact, out: &mut Output) {
+fn write_fact(row: &Row, container: &Exposed<'_>, labels: Set<'_>, fact: EngineFact, out: &mut Output) {
     let extra = match fact {
         EngineFact::Info => &container.sets.info,
         EngineFact::State => &container.sets.state,
         _ => "",
     };
-    let labels = set_of(row, container.sets, place);
     if fact == EngineFact::LastSeen {
         if let Some(seen) = container.last_seen_ms {
-            write_number(row, "", labels, seen, out);
+            write_number(row, "", labels, seen, Start::Unknown, out);
         }
     } else if let Some(Fact::Time(time)) = fact_of(container, fact) {
-        write_number(row, "", labels, time, out);
+        write_number(row, "", labels, time, Start::Unknown, out);
     } else if let Some(Fact::Number(number)) = fact_of(container, fact) {
-        begin_sample(row, extra, labels, out);
-        signed(number, &mut out.text);
-        out.text.push(b'\n');
+        // The one counter among these facts.
+        let created = container.meta.filter(|_| fact == EngineFact::Restarts).and_then(|meta| meta.created_ns);
+        let start = created.map_or(Start::Unknown, Start::At);
+        write_sample(row, extra, labels, Number::Signed(number), start, out);
     }
 }
 
@@ -332,7 +380,7 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Output
     };
     let labels = if fact == MachineFact::ScrapeError { "" } else { &view.machine.labels };
     if let Some(value) = value {
-        write_number(row, "", Set::fixed(labels), value, out);
+        write_number(row, "", Set::fixed(labels), value, Start::Unknown, out);
     }
 }
 
@@ -354,7 +402,6 @@ fn write_versions(view: &View<'_>, row: &Row, out: &mut Output) {
         escape_label(value, &mut labels);
         labels.push('"');
     }
-    begin_sample(row, &labels, Set::fixed(""), out);
-    out.text.extend_from_slice(b"1\n");
+    write_sample(row, &labels, Set::fixed(""), Number::Signed(1), Start::Unknown, out);
     out.scratch = labels;
 }

@@ -2,6 +2,65 @@
 
 use std::io::Write as _;
 
+/// A number as it is to be exposed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    /// An integer of the kernel with `exponent` decimal places, in a unit of `unit` decimal places.
+    Decimal { value: u64, exponent: u8, unit: u8 },
+    /// The same without what stands behind the point.
+    Integer { value: u64, exponent: u8, unit: u8 },
+    /// A whole number that may be negative.
+    Signed(i64),
+    /// One of our own metrics.
+    Float(f64),
+}
+
+/// All integers up to here are doubles, and so are these powers of ten: the division of one by another is rounded once.
+const EXACT_INTEGER: u64 = 1 << 53;
+const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
+impl Number {
+    /// Appends its text.
+    #[inline]
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Decimal { value, exponent, unit } => decimal(value, exponent, unit, out),
+            Self::Integer { value, exponent, unit } => integer(value, exponent, unit, out),
+            Self::Signed(value) => signed(value, out),
+            Self::Float(value) => float(value, out),
+        }
+    }
+
+    /// The double nearest to it: what a reader of its text gets. `memory` is used where that text is needed.
+    pub(super) fn to_double(self, memory: &mut Vec<u8>) -> f64 {
+        match self {
+            Self::Decimal { value, exponent, unit } | Self::Integer { value, exponent, unit } if exponent == unit => {
+                nearest(value)
+            }
+            Self::Decimal { value, exponent, unit } if value <= EXACT_INTEGER => {
+                match POWERS.get(usize::from(exponent.abs_diff(unit))) {
+                    Some(power) if exponent > unit => nearest(value) / power,
+                    Some(power) => nearest(value) * power,
+                    None => self.by_text(memory),
+                }
+            }
+            Self::Float(value) => value,
+            Self::Decimal { .. } | Self::Integer { .. } | Self::Signed(_) => self.by_text(memory),
+        }
+    }
+
+    fn by_text(self, memory: &mut Vec<u8>) -> f64 {
+        memory.clear();
+        self.write(memory);
+        std::str::from_utf8(memory).ok().and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rounding to the nearest double is what is wanted")]
+fn nearest(value: u64) -> f64 {
+    value as f64
+}
+
 /// Appends `value · 10^(unit - exponent)`: a value with `exponent` decimal places, in a unit of `unit` decimal places.
 pub(super) fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
     if unit >= exponent {
@@ -57,7 +116,7 @@ pub(super) fn float(value: f64, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{decimal, float, integer};
+    use super::{Number, decimal, float, integer};
 
     fn text(write: impl Fn(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -91,6 +150,22 @@ mod tests {
     fn the_predecessor_s_values_are_cut_to_integers() {
         assert_eq!(text(|out| integer(27_020, 6, 2, out)), "2");
         assert_eq!(text(|out| integer(27_020, 6, 9, out)), "27020000");
+    }
+
+    #[test]
+    fn a_double_is_what_a_reader_of_the_text_gets() {
+        let mut memory = Vec::new();
+        let mut value = 1_u64;
+        while value < u64::MAX / 3 {
+            for (exponent, unit) in [(0, 0), (9, 0), (6, 0), (2, 0), (3, 0), (6, 9), (0, 9), (0, 2)] {
+                for number in [Number::Decimal { value, exponent, unit }, Number::Integer { value, exponent, unit }] {
+                    let read: f64 = text(|out| number.write(out)).parse().unwrap();
+                    assert_eq!(number.to_double(&mut memory).to_bits(), read.to_bits(), "{number:?}");
+                }
+            }
+            value = value * 2 + value / 3 + 1;
+        }
+        assert_eq!(Number::Signed(-3).to_double(&mut memory).to_bits(), (-3_f64).to_bits());
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::gzip::{Gzip, HISTORY, Mark};
-use super::header::header;
+use super::header::{Type, header};
 use super::labels::Set;
+use super::protobuf::Encoder;
 use super::{Format, kind};
-use crate::metrics::Family;
+use crate::metrics::{Family, Unit};
 
 /// The text is compressed whenever this much of it has gathered: little enough to be in the processor's cache still.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -28,7 +29,9 @@ struct Kept {
     /// Bodies that have come back since one needed more than half of its memory.
     roomy: u32,
     scratch: String,
-    compressor: Option<Box<Compressor>>,
+    encoder: Encoder,
+    /// One for the texts and one for protobuf, whose label sets are other bytes.
+    compressors: [Option<Box<Compressor>>; 2],
 }
 
 impl Pool {
@@ -89,23 +92,45 @@ pub(super) struct Output {
     pub(super) scratch: String,
     /// The family of the next sample, where that is its first one: a family without samples is not mentioned.
     pub(super) family: Option<&'static Family>,
+    /// Which of its family's rows is being written.
+    row: usize,
     /// How many samples have been begun.
     pub(super) samples: usize,
+    /// What protobuf needs.
+    pub(super) encoder: Encoder,
     compressor: Option<Box<Compressor>>,
-    format: Format,
+    pub(super) format: Format,
     pool: Pool,
+}
+
+/// Which of the compressors is a format's.
+fn compressor(format: Format, [texts, protobuf]: &mut [Option<Box<Compressor>>; 2]) -> &mut Option<Box<Compressor>> {
+    match format {
+        Format::Text | Format::OpenMetrics => texts,
+        Format::Protobuf { .. } => protobuf,
+    }
 }
 
 impl Output {
     pub(super) fn new(format: Format, gzip: bool, pool: &Pool) -> Self {
-        let (mut text, scratch, mut compressor) = pool.with(|kept| {
-            let compressor = gzip.then(|| kept.compressor.take().unwrap_or_default());
-            (kept.bodies.pop().unwrap_or_default(), std::mem::take(&mut kept.scratch), compressor)
+        let (mut text, scratch, encoder, mut compressor) = pool.with(|kept| {
+            let compressor = gzip.then(|| compressor(format, &mut kept.compressors).take().unwrap_or_default());
+            let Kept { bodies, scratch, encoder, .. } = kept;
+            (bodies.pop().unwrap_or_default(), std::mem::take(scratch), std::mem::take(encoder), compressor)
         });
         if let Some(compressor) = &mut compressor {
             text = compressor.begin(text);
         }
-        Self { text, scratch, family: None, samples: 0, compressor, format, pool: pool.clone() }
+        Self { text, scratch, family: None, row: 0, samples: 0, encoder, compressor, format, pool: pool.clone() }
+    }
+
+    /// To be called before each row. Two families may share a name: the first one that has a sample is the one that is described.
+    #[inline]
+    pub(super) fn begin_row(&mut self, family: &'static Family, index: usize) {
+        self.row = index;
+        if self.family.is_some() {
+            self.family = Some(family);
+        }
     }
 
     /// To be called before each sample: writes the header of its family where it is the first one.
@@ -113,8 +138,27 @@ impl Output {
     pub(super) fn open(&mut self) {
         self.samples += 1;
         if let Some(family) = self.family.take() {
-            header(family.name, family.help, kind(family.kind), family.unit, self.format, &mut self.text);
+            self.begin_family(family.name, family.help, kind(family.kind), family.unit);
         }
+        if !self.encoder.has_family() {
+            self.pass_on();
+        }
+    }
+
+    /// Writes what stands before the samples of a family.
+    pub(super) fn begin_family(&mut self, name: &str, help: &str, kind: Type, unit: Unit) {
+        if let Format::Protobuf { .. } = self.format {
+            self.encoder.end_family(&mut self.text);
+            self.pass_on();
+            self.encoder.begin_family(name, help, kind, unit, &mut self.text);
+        } else {
+            header(name, help, kind, unit, self.format, &mut self.text);
+        }
+    }
+
+    /// Compresses what has gathered, if that is enough.
+    #[inline]
+    fn pass_on(&mut self) {
         if let Some(compressor) = &mut self.compressor
             && self.text.len() >= HISTORY + PIECE_BYTES
         {
@@ -124,24 +168,36 @@ impl Output {
 
     /// The text ends with this label set.
     #[inline]
-    pub(super) fn mark(&mut self, Set { text, number: set, place }: Set<'_>) {
+    pub(super) fn mark(&mut self, Set { text, number: set, place, .. }: Set<'_>) {
         if let Some(compressor) = &mut self.compressor
             && set > 0
         {
             let length = text.len();
-            compressor.marks.push(Mark { at: self.text.len() - length, length, set, place, row: 0 });
+            compressor.marks.push(Mark { at: self.text.len() - length, length, set, place, row: self.row });
+        }
+    }
+
+    /// The same for so many encoded bytes, which may have the start of the container's counters in them.
+    pub(super) fn mark_block(&mut self, set: Set<'_>, length: usize, with_start: bool) {
+        if let Some(compressor) = &mut self.compressor {
+            let (at, variant) = (self.text.len() - length, u8::from(with_start));
+            let (set, place) = (set.number * 2 + u64::from(variant), set.place * 2 + usize::from(variant));
+            compressor.marks.push(Mark { at, length, set, place, row: self.row });
         }
     }
 
     /// The body.
     pub(super) fn finish(mut self) -> Bytes {
+        self.encoder.end_family(&mut self.text);
         let mut body = std::mem::take(&mut self.text);
         if let Some(compressor) = &mut self.compressor {
             body = compressor.finish(body);
         }
         self.pool.with(|kept| {
             kept.scratch = self.scratch;
-            kept.compressor = self.compressor.or(kept.compressor.take());
+            kept.encoder = self.encoder;
+            let room = compressor(self.format, &mut kept.compressors);
+            *room = self.compressor.or(room.take());
         });
         Bytes::from_owner(Pooled { buffer: body, pool: self.pool })
     }

@@ -3,29 +3,33 @@
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::Format;
-use super::header::{Type, header};
-use super::number::float;
+use super::header::Type;
+use super::labels::Set;
+use super::number::Number;
 use super::output::Output;
+use super::protobuf::{self, SampleLabels, Start};
 use crate::metrics::{Unit, escape_label};
 
 /// Appends every family of a registry.
-pub(super) fn own(families: &[MetricFamily], format: Format, output: &mut Output) {
-    let Output { text: out, scratch, .. } = output;
-    for family in families {
+pub(super) fn own(families: &[MetricFamily], output: &mut Output) {
+    let mut labels = std::mem::take(&mut output.scratch);
+    for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => Type::Counter,
             MetricType::GAUGE => Type::Gauge,
             _ => Type::Untyped,
         };
-        header(family.name(), family.help(), kind, unit(family.name()), format, out);
+        output.begin_family(family.name(), family.help(), kind, unit(family.name()));
         for metric in family.get_metric() {
             let value = match kind {
                 Type::Counter => metric.get_counter().get_value(),
                 Type::Gauge | Type::Histogram | Type::Untyped => metric.get_gauge().get_value(),
             };
-            sample(family.name(), metric, value, scratch, out);
+            pairs(metric, &mut labels);
+            sample(family.name(), kind, &labels, Number::Float(value), output);
         }
     }
+    output.scratch = labels;
 }
 
 fn unit(name: &str) -> Unit {
@@ -37,21 +41,31 @@ fn unit(name: &str) -> Unit {
     }
 }
 
-fn sample(name: &str, metric: &Metric, value: f64, labels: &mut String, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
+fn pairs(metric: &Metric, labels: &mut String) {
     labels.clear();
     for pair in metric.get_label() {
-        labels.push(if labels.is_empty() { '{' } else { ',' });
+        if !labels.is_empty() {
+            labels.push(',');
+        }
         labels.push_str(pair.name());
         labels.push_str("=\"");
         escape_label(pair.value(), labels);
         labels.push('"');
     }
-    if !labels.is_empty() {
-        labels.push('}');
+}
+
+fn sample(name: &str, kind: Type, labels: &str, value: Number, output: &mut Output) {
+    if let Format::Protobuf { .. } = output.format {
+        let labels = SampleLabels { row: labels, dimension: "", set: Set::fixed("") };
+        protobuf::number(kind, labels, value, Start::Unknown, output);
+        return;
     }
-    out.extend_from_slice(labels.as_bytes());
-    out.push(b' ');
-    float(value, out);
+    let out = &mut output.text;
+    out.extend_from_slice(name.as_bytes());
+    let (open, close) = if labels.is_empty() { ("", " ") } else { ("{", "} ") };
+    for part in [open, labels, close] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    value.write(out);
     out.push(b'\n');
 }

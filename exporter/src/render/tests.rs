@@ -1,4 +1,4 @@
-//! Whole expositions of made-up containers, in both formats.
+//! Whole expositions of made-up containers.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api
 
 const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
 
-fn meta(change: impl FnOnce(&mut Meta)) -> Arc<Meta> {
+pub(super) fn meta(change: impl FnOnce(&mut Meta)) -> Arc<Meta> {
     let mut meta = Meta::unknown(ContainerId::parse(ID.as_bytes()).unwrap());
     meta.name = "web".to_owned();
     meta.image = "nginx:1".to_owned();
@@ -20,7 +20,7 @@ fn meta(change: impl FnOnce(&mut Meta)) -> Arc<Meta> {
     Arc::new(meta)
 }
 
-fn plan() -> (Plan, Vec<Row>) {
+pub(super) fn plan() -> (Plan, Vec<Row>) {
     for_api(FamilySet::of(FAMILIES, CollectorSet::defaults()))
 }
 
@@ -30,6 +30,11 @@ fn slot(plan: &Plan, pointer: &str) -> u16 {
 
 /// The text of one container.
 fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format: Format) -> String {
+    String::from_utf8(body(meta, sample, rows, format)).unwrap()
+}
+
+/// The body of one container, the same plain and unzipped.
+pub(super) fn body(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format: Format) -> Vec<u8> {
     let sets = LabelSets::new(meta.map(|meta| meta.id), "/docker/abc", meta);
     let limits = Limits::default();
     let exposed = [Exposed {
@@ -39,6 +44,7 @@ fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format:
         meta: meta.map(|meta| &**meta),
         oom_kills: Some(0),
         last_seen_ms: Some(1_500),
+        oom_since_ns: None,
     }];
     let host = Sample::default();
     let view = View {
@@ -51,13 +57,14 @@ fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format:
         labels: &Labels::default(),
         failed: false,
         families: FamilySet::ALL,
+        probed_since_ns: None,
     };
     let plain = render(&view, &[], format, false, &Pool::default());
     let zipped = render(&view, &[], format, true, &Pool::default());
     let mut unzipped = Vec::new();
     flate2::read::GzDecoder::new(&zipped[..]).read_to_end(&mut unzipped).unwrap();
     assert_eq!(plain, unzipped, "gzip changes nothing but the size");
-    String::from_utf8(plain.to_vec()).unwrap()
+    unzipped
 }
 
 #[test]

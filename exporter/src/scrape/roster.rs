@@ -62,6 +62,8 @@ struct Entry {
     /// The last pass in which it ran.
     ran: u64,
     oom: OomKills,
+    /// The start of the first run that `oom` counts, in nanoseconds since the epoch.
+    oom_since_ns: Option<u64>,
     /// Whether the kernel, or the engine's events, have told `oom`.
     oom_known: bool,
     /// Whether `sets` do without its name, as that belongs to another container.
@@ -220,6 +222,7 @@ impl Roster {
             meta,
             oom_kills: entry.oom_kills(meta, entry.ran == self.pass),
             last_seen_ms: entry.seen.map(Moment::wall_ms),
+            oom_since_ns: entry.oom_since_ns,
         })
     }
 }
@@ -227,6 +230,7 @@ impl Roster {
 impl Entry {
     fn count_oom_kills(&mut self, meta: Option<&Meta>, cgroup: Option<(u64, Option<u64>)>) {
         let events = meta.and_then(|meta| meta.oom_events);
+        self.oom_since_ns = self.oom_since_ns.or(meta.and_then(|meta| meta.started_ns));
         self.oom.observe(events.unwrap_or_default(), cgroup);
         self.oom_known = events.is_some() && cgroup.is_none() || cgroup.is_some_and(|(_, count)| count.is_some());
     }

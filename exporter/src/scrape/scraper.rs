@@ -86,6 +86,8 @@ pub struct Prepared {
     standby: Option<Setup>,
     machine: Machine,
     facts: HostFacts,
+    /// When eBPF programs began to count, in nanoseconds since the epoch.
+    probed_since_ns: Option<u64>,
     parts: Parts,
 }
 
@@ -103,13 +105,14 @@ impl Scraper {
     /// # Errors
     /// See [`StartError`].
     pub fn prepare(config: &Config, mut parts: Parts) -> Result<Prepared, StartError> {
+        let probed_since_ns = parts.probes.as_ref().map(Probes::since_ns);
         let (chosen, found, standby) = choose(config, &mut parts)?;
         for (term, description) in &found {
             info!(%term, %description, "found");
         }
         let procfs = host_procfs(config, &chosen);
         let machine = procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.own)).unwrap_or_default();
-        Ok(Prepared { chosen, found, standby, machine, facts: HostFacts::new(procfs), parts })
+        Ok(Prepared { chosen, found, standby, machine, facts: HostFacts::new(procfs), probed_since_ns, parts })
     }
 
     /// Starts the thread.
@@ -117,7 +120,7 @@ impl Scraper {
     /// # Errors
     /// There is no thread to be had.
     pub fn start(config: &Config, prepared: Prepared, runtime: &Handle) -> Result<Self, StartError> {
-        let Prepared { chosen, found, standby, machine, facts, parts } = prepared;
+        let Prepared { chosen, found, standby, machine, facts, probed_since_ns, parts } = prepared;
         let source = match chosen {
             Chosen::Cgroups(cgroups) => Source::Cgroups(cgroups),
             Chosen::Api(procfs) => {
@@ -139,6 +142,7 @@ impl Scraper {
             engine: parts.engine,
             machine,
             facts,
+            probed_since_ns,
             own: parts.own,
             min_interval: config.min_interval,
             metrics: config.metrics.clone(),

@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub(super) engine: Engine,
     pub(super) own: Own,
     pub(super) machine: Machine,
+    /// When eBPF programs began to count, in nanoseconds since the epoch.
+    pub(super) probed_since_ns: Option<u64>,
     pub(super) facts: HostFacts,
     pub(super) min_interval: Duration,
     /// Which of our own metrics are exposed.
@@ -269,6 +271,7 @@ impl Worker {
             labels: self.source.labels(),
             failed: last.timing.any_failed(selection.collectors),
             families: selection.families,
+            probed_since_ns: self.probed_since_ns,
         };
         let mut own = self.own.gather();
         own.retain(|family| selection.has_own(family.name()) && self.metrics.selects(family.name()));

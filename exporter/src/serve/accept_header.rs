@@ -1,32 +1,48 @@
 //! `Accept` and `Accept-Encoding`: which of our formats a client prefers, and whether it takes gzip.
 //!
-//! What cannot be understood is passed over, so that the worst header gives plain text 0.0.4. Called by `route`.
+//! What cannot be understood is passed over, so that the worst header gives plain text 0.0.4; nothing is ever refused with 406. One
+//! pass over the header without memory of its own: a header of ten thousand elements costs no more than its bytes. Called by
+//! `route`.
 
 use crate::scrape::Format;
 
 /// A weight in thousandths, as HTTP defines it: 0 to 1000.
 type Weight = u16;
 
+/// The first release of Prometheus that is known to read the classic buckets of a histogram that has native ones, too, where it was not
+/// told to take the native ones. Older ones drop such a histogram when they ask for protobuf for the sake of start timestamps.
+const SAFE_WITH_NATIVE: (u32, u32) = (3, 14);
+
 /// One element of a comma-separated header: a value, its parameters and its weight.
 struct Element<'a> {
     value: &'a str,
-    parameters: Vec<(&'a str, &'a str)>,
     weight: Weight,
+    version: Option<&'a str>,
+    proto: Option<&'a str>,
+    encoding: Option<&'a str>,
 }
 
 impl<'a> Element<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut pieces = split_unquoted(text, b';');
         let value = pieces.next()?.trim();
-        let mut element = Self { value, parameters: Vec::new(), weight: 1000 };
+        let mut element = Self { value, weight: 1000, version: None, proto: None, encoding: None };
         for piece in pieces.map(str::trim).filter(|piece| !piece.is_empty()) {
             let (name, value) = piece.split_once('=')?;
             let (name, value) = (name.trim(), value.trim());
-            if name.eq_ignore_ascii_case("q") {
-                element.weight = weight(value)?;
-            } else {
-                element.parameters.push((name, value.trim_matches('"')));
-            }
+            let known = |known: &str| name.eq_ignore_ascii_case(known);
+            let parameter = match () {
+                () if known("q") => {
+                    element.weight = weight(value)?;
+                    continue;
+                }
+                () if known("version") => &mut element.version,
+                () if known("proto") => &mut element.proto,
+                () if known("encoding") => &mut element.encoding,
+                // `escaping` and whatever comes: all our names are legal under every scheme.
+                () => continue,
+            };
+            parameter.get_or_insert(value.trim_matches('"'));
         }
         Some(element)
     }
@@ -35,8 +51,11 @@ impl<'a> Element<'a> {
         self.value.eq_ignore_ascii_case(value)
     }
 
-    fn version(&self) -> Option<&'a str> {
-        self.parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("version")).map(|(_, value)| *value)
+    /// Whether it is the one form of protobuf that we write.
+    fn is_delimited_protobuf(&self) -> bool {
+        self.is("application/vnd.google.protobuf")
+            && self.proto == Some("io.prometheus.client.MetricFamily")
+            && self.encoding == Some("delimited")
     }
 }
 
@@ -78,22 +97,40 @@ struct Match {
     weight: Weight,
 }
 
-/// The format that the `Accept` headers ask for: OpenMetrics if they name it and prefer it to text, else text.
+/// The format that the `Accept` headers ask for: the one of the greatest weight; on equal weights text before OpenMetrics before
+/// protobuf. The latter two have to be named. Protobuf comes without native histograms.
 pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
-    let (mut text, mut open) = (Match::default(), Match::default());
+    let (mut text, mut open, mut protobuf) = (Match::default(), Match::default(), Match::default());
     for element in elements(headers) {
-        let (best, precision) = match element.version() {
+        let (best, precision) = match element.version {
             None if element.is("application/openmetrics-text") => (&mut open, 1),
             Some("1.0.0") if element.is("application/openmetrics-text") => (&mut open, 2),
             None if element.is("*/*") => (&mut text, 1),
             None if element.is("text/*") => (&mut text, 2),
             None if element.is("text/plain") => (&mut text, 3),
             Some("0.0.4") if element.is("text/plain") => (&mut text, 4),
+            _ if element.is_delimited_protobuf() => (&mut protobuf, 1),
             _ => continue,
         };
         *best = (*best).max(Match { precision, weight: element.weight });
     }
-    if open.weight > text.weight { Format::OpenMetrics } else { Format::Text }
+    if protobuf.weight > text.weight.max(open.weight) {
+        Format::Protobuf { native: false }
+    } else if open.weight > text.weight {
+        Format::OpenMetrics
+    } else {
+        Format::Text
+    }
+}
+
+/// Whether a `User-Agent` is a Prometheus that loses nothing by native histograms: `Prometheus/3.14.0`.
+pub(super) fn is_safe_with_native(agent: &str) -> bool {
+    let version = agent.strip_prefix("Prometheus/").map(|rest| rest.trim_start_matches('v').splitn(3, '.'));
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
+    version.is_some_and(|mut parts| match (number(parts.next()), number(parts.next())) {
+        (Some(major), Some(minor)) => (major, minor) >= SAFE_WITH_NATIVE,
+        _ => false,
+    })
 }
 
 /// Whether the `Accept-Encoding` headers take gzip and do not prefer the plain answer.
@@ -121,19 +158,155 @@ mod tests {
 
     const OPEN: Format = Format::OpenMetrics;
     const TEXT: Format = Format::Text;
+    const PROTOBUF: Format = Format::Protobuf { native: false };
+    const PROTO: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+    /// `Accept` as clients send it, word for word.
+    #[test]
+    fn every_known_client_gets_what_it_reads_best() {
+        let proto = |rest: &str| format!("{PROTO}{rest}");
+        let three = |scheme: &str| {
+            format!(
+                "application/openmetrics-text;version=1.0.0;escaping={scheme};q=0.6,\
+                 application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping={scheme};q=0.4,\
+                 text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+            )
+        };
+        let table = [
+            (
+                "Prometheus 2.42",
+                "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                 text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+                    .to_owned(),
+                OPEN,
+            ),
+            (
+                "Prometheus 2.42, native histograms",
+                proto(
+                    ",application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,\
+                     text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                ),
+                PROTOBUF,
+            ),
+            (
+                "Prometheus 2.55, native histograms",
+                proto(
+                    ";q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,\
+                     application/openmetrics-text;version=0.0.1;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                ),
+                PROTOBUF,
+            ),
+            (
+                "Prometheus 2.55",
+                "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+                 text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+                    .to_owned(),
+                OPEN,
+            ),
+            ("Prometheus 3", three("allow-utf-8"), OPEN),
+            ("Prometheus 3, legacy names", three("underscores"), OPEN),
+            ("Prometheus 3, dots", three("dots"), OPEN),
+            ("Prometheus 3, values", three("values"), OPEN),
+            (
+                "Prometheus 3, native histograms or start timestamps",
+                proto(
+                    ";q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                     application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+                     text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                ),
+                PROTOBUF,
+            ),
+            (
+                "Prometheus 3, text 1.0.0 only",
+                "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.5".to_owned(),
+                TEXT,
+            ),
+            ("Prometheus 3, protobuf only", proto(";q=0.6,*/*;q=0.5"), PROTOBUF),
+            ("vmagent", "text/plain;version=0.0.4;q=1,*/*;q=0.1".to_owned(), TEXT),
+            ("Telegraf", proto(";q=0.7,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"), PROTOBUF),
+            ("Alloy", three("underscores"), OPEN),
+            ("Vector", "text/plain".to_owned(), TEXT),
+            ("curl", "*/*".to_owned(), TEXT),
+            (
+                "a browser's page",
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8".to_owned(),
+                TEXT,
+            ),
+        ];
+        for (client, accept, expected) in table {
+            assert_eq!(format(std::iter::once(&*accept)), expected, "{client}: {accept}");
+        }
+    }
+
+    #[test]
+    fn protobuf_has_to_be_named_whole_and_preferred() {
+        let proto = |rest: &str| format!("{PROTO}{rest}");
+        for (accept, expected) in [
+            (proto(""), PROTOBUF),
+            (proto(";escaping=dots;q=0.1"), PROTOBUF),
+            (PROTO.replace(';', " ; ").to_uppercase().replace("IO.PROMETHEUS.CLIENT.METRICFAMILY", "x"), TEXT),
+            (PROTO.replace(';', " ; ").replace("application/vnd", "Application/VND"), PROTOBUF),
+            (proto(";q=0"), TEXT),
+            (proto(";q=0.5,*/*;q=0.5"), TEXT),
+            (proto(";q=0.5,application/openmetrics-text;q=0.5"), OPEN),
+            (proto(";q=0.5,application/openmetrics-text;q=0.4,text/plain;q=0.4"), PROTOBUF),
+            ("application/vnd.google.protobuf".to_owned(), TEXT),
+            ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily".to_owned(), TEXT),
+            (PROTO.replace("delimited", "text"), TEXT),
+            (PROTO.replace("delimited", "compact-text"), TEXT),
+            (PROTO.replace("MetricFamily", "Metric"), TEXT),
+            ("application/*".to_owned(), TEXT),
+        ] {
+            assert_eq!(format(std::iter::once(&*accept)), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn only_a_prometheus_known_to_be_safe_gets_native_histograms_unasked() {
+        for (agent, expected) in [
+            ("Prometheus/3.14.0", true),
+            ("Prometheus/v3.14.1", true),
+            ("Prometheus/3.20.0-rc.1", true),
+            ("Prometheus/4.0.0", true),
+            ("Prometheus/3.5.3", false),
+            ("Prometheus/3.13.9", false),
+            ("Prometheus/2.42.0", false),
+            ("Prometheus/", false),
+            ("Prometheus/3", false),
+            ("Prometheus/99999999999.1.1", false),
+            ("Alloy/v1.20.0", false),
+            ("otelcol Prometheus/3.14.0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_safe_with_native(agent), expected, "{agent}");
+        }
+    }
+
+    #[test]
+    fn hostile_headers_are_read_once_and_give_text() {
+        let many = |element: &str| vec![element; 10_000].join(",");
+        for accept in [
+            many("application/openmetrics-text;q=1.5"),
+            many("application/openmetrics-text;q=99999999999999999999"),
+            many("application/vnd.google.protobuf;proto=x;encoding=delimited"),
+            many("a/b;c=d;e=\"f,g;h\""),
+            ";".repeat(60_000),
+            ",".repeat(60_000),
+            format!("text/plain{}", ";x=y".repeat(10_000)),
+        ] {
+            assert_eq!(format(std::iter::once(&*accept)), TEXT, "{}…", &accept[..40]);
+            assert!(!gzip(std::iter::once(&*accept)));
+        }
+        let last = format!("{},application/openmetrics-text", many("x/y;q=0.1"));
+        assert_eq!(format(std::iter::once(&*last)), OPEN);
+        assert!(gzip(std::iter::once(&*format!("{},gzip", many("br;q=7")))));
+        // Parameters that nobody knows do no harm.
+        assert_eq!(format(std::iter::once("application/openmetrics-text;version=1.0.0;new=thing;q=0.9")), OPEN);
+    }
 
     #[test]
     fn accept_headers_give_the_format_that_the_client_prefers() {
-        let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
-                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-                            application/openmetrics-text;version=0.0.1;q=0.5,\
-                            text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
         let table = [
-            (prometheus_2, OPEN),
-            (prometheus_3, OPEN),
-            (browser, TEXT),
             ("", TEXT),
             ("*/*", TEXT),
             ("application/*", TEXT),

@@ -1,5 +1,5 @@
 //! `?collect[]=NAME` and `?exclude[]=NAME`: which of the collectors that are switched on a request wants; `?name[]=FAMILY` and
-//! `?id[]=ID`: which families, and of which cgroups.
+//! `?id[]=ID`: which families, and of which cgroups. `?native=1`: native histograms beside the classic ones.
 //!
 //! Other parameters are ignored, as scrapers may send their own. Called by `route`.
 
@@ -44,6 +44,11 @@ fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet
         (true, false) => Ok(known(&exclude, enabled)?.iter().fold(enabled, CollectorSet::without)),
         (false, false) => Err(Error::Both(enabled)),
     }
+}
+
+/// Whether a query asks for native histograms.
+pub(super) fn wants_native(query: Option<&str>) -> bool {
+    pairs(query.unwrap_or_default()).any(|(name, value)| name == "native" && value == "1")
 }
 
 /// All named collectors, or every mistake in one error.
@@ -186,6 +191,21 @@ mod tests {
     #[test]
     fn collect_and_exclude_together_are_refused() {
         assert_eq!(collectors(Some("collect[]=cpu&exclude[]=memory"), on()), Err(Error::Both(on())));
+    }
+
+    #[test]
+    fn native_histograms_are_asked_for_by_one_word() {
+        for (query, expected) in [
+            ("native=1", true),
+            ("collect[]=cpu&nativ%65=1", true),
+            ("native=0", false),
+            ("native", false),
+            ("native=true", false),
+            ("x=native=1", false),
+        ] {
+            assert_eq!(wants_native(Some(query)), expected, "{query}");
+        }
+        assert!(!wants_native(None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY,
+    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, USER_AGENT, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
@@ -27,7 +27,10 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores");
+const PROTOBUF: HeaderValue = HeaderValue::from_static(
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+);
 /// Headers of the live page beside its policy. `no-cache`: a browser asks each time whether the page has changed.
 const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -172,10 +175,22 @@ fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query
     let headers = &request.headers;
     Ok(scrape::Request {
         selection: query::selection(request.uri.query(), settings.enabled, settings.families)?,
-        format: accept_header::format(lines(headers, &ACCEPT)),
+        format: format(request),
         gzip: accept_header::gzip(lines(headers, &ACCEPT_ENCODING)),
         deadline: deadline(headers.get_all(deadline::HEADER).iter().map(HeaderValue::to_str), Instant::now()),
     })
+}
+
+/// The format that a request prefers, native histograms included where nothing can be lost by them.
+fn format(request: &Parts) -> Format {
+    match accept_header::format(lines(&request.headers, &ACCEPT)) {
+        Format::Protobuf { .. } => {
+            let mut agents = lines(&request.headers, &USER_AGENT);
+            let native = query::wants_native(request.uri.query()) || agents.any(accept_header::is_safe_with_native);
+            Format::Protobuf { native }
+        }
+        text => text,
+    }
 }
 
 /// Every line of a header that is text.
@@ -187,6 +202,7 @@ fn exposition(format: Format, gzip: bool, body: Bytes) -> Response<Bytes> {
     let content_type = match format {
         Format::Text => TEXT,
         Format::OpenMetrics => OPEN_METRICS,
+        Format::Protobuf { .. } => PROTOBUF,
     };
     let answer = response(StatusCode::OK, content_type, body);
     let answer = with(answer, VARY, HeaderValue::from_static("Accept, Accept-Encoding"));

@@ -67,6 +67,8 @@ fn meta(id: ContainerId, choices: &mut Choices<'_>) -> Arc<Meta> {
     let mut meta = Meta::unknown(id);
     meta.name = choices.text();
     meta.image = choices.text();
+    meta.started_ns = (choices.below(4) > 0).then(|| choices.number());
+    meta.created_ns = (choices.below(4) > 0).then(|| choices.number());
     meta.state = if choices.below(4) == 0 { State::Exited } else { State::Running };
     for label in 0..choices.below(4) {
         meta.labels.push((format!("container_label_{label}"), choices.text()));
@@ -120,7 +122,7 @@ pub(crate) fn check(mut choices: Choices<'_>) -> (Bytes, Bytes) {
             let place = usize::from(choices.byte()) % (containers.len() + 1);
             containers.insert(place, container(&mut choices, &plan, &mut labels));
         }
-        for format in [Format::Text, Format::OpenMetrics] {
+        for format in [Format::Protobuf { native: true }, Format::Text, Format::OpenMetrics] {
             last = scrape(&containers, &rows, &labels, format, &pool);
         }
     }
@@ -137,6 +139,7 @@ fn scrape(containers: &[Container], rows: &[Row], labels: &Labels, format: Forma
             meta: container.meta.as_deref(),
             oom_kills: Some(0),
             last_seen_ms: Some(1_500),
+            oom_since_ns: container.meta.as_ref().and_then(|meta| meta.created_ns),
         })
         .collect();
     let host = Sample::default();
@@ -150,6 +153,7 @@ fn scrape(containers: &[Container], rows: &[Row], labels: &Labels, format: Forma
         labels,
         failed: false,
         families: FamilySet::ALL,
+        probed_since_ns: None,
     };
     let (plain, zipped) = (render(&view, &[], format, false, pool), render(&view, &[], format, true, pool));
     let mut inflated = Vec::new();

@@ -22,26 +22,35 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts it and waits until it has scraped once.
     pub(crate) fn start(target: SocketAddr) -> Result<Self> {
+        Self::with("prometheus", "", target, &[("exporter", "")])
+    }
+
+    /// Starts a program with these features and jobs, each a name and what its configuration has beside the target, and waits until
+    /// each has scraped once.
+    pub(crate) fn with(program: &str, features: &str, target: SocketAddr, jobs: &[(&str, &str)]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let configuration = format!(
-            "global: {{scrape_interval: 2s, scrape_timeout: 2s}}\n\
-             scrape_configs: [{{job_name: exporter, static_configs: [{{targets: ['{target}']}}]}}]\n"
-        );
+        let mut configuration = vec!["global: {scrape_interval: 2s, scrape_timeout: 2s}\nscrape_configs:".to_owned()];
+        for (name, settings) in jobs {
+            configuration.push(format!("- job_name: '{name}'\n  static_configs: [{{targets: ['{target}']}}]"));
+            configuration.extend(settings.lines().map(|line| format!("  {line}")));
+        }
+        let configuration = configuration.join("\n");
         fs::write(directory.path().join("prometheus.yml"), configuration)?;
         let address = free_address()?;
-        let child = Command::new("prometheus")
+        let child = Command::new(program)
             .current_dir(directory.path())
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"])
             .arg(format!("--web.listen-address={address}"))
+            .args((!features.is_empty()).then(|| format!("--enable-feature={features}")))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(directory.path().join("log"))?)
             .spawn()
-            .context("prometheus does not start: apt-get install prometheus")?;
+            .with_context(|| format!("{program} does not start: apt-get install prometheus"))?;
         let server = Self { address, child, directory };
-        wait::eventually(Duration::from_secs(30), "Prometheus' first scrape", || {
-            let up = server.query("up{job=\"exporter\"} == 1")?;
-            ensure!(!up.is_empty(), "the target is not up: {}", server.last_error()?);
+        wait::eventually(Duration::from_secs(30), "Prometheus' first scrapes", || {
+            let up = server.query("up == 1")?;
+            ensure!(up.len() == jobs.len(), "{} of {} are up: {}", up.len(), jobs.len(), server.errors()?);
             Ok(())
         })
         .with_context(|| fs::read_to_string(server.directory.path().join("log")).unwrap_or_default())?;
@@ -55,10 +64,12 @@ impl Prometheus {
         result.cloned().with_context(|| answer.to_string())
     }
 
-    /// What Prometheus says of its last scrape.
-    pub(crate) fn last_error(&self) -> Result<String> {
+    /// What Prometheus says of the last scrape of each job.
+    pub(crate) fn errors(&self) -> Result<String> {
         let targets = self.get("/api/v1/targets")?;
-        Ok(targets.pointer("/data/activeTargets/0/lastError").map(Value::to_string).unwrap_or_default())
+        let targets = targets.pointer("/data/activeTargets").and_then(Value::as_array).cloned().unwrap_or_default();
+        let errors = targets.iter().map(|target| format!("{} {}", target["scrapePool"], target["lastError"]));
+        Ok(errors.collect::<Vec<_>>().join(", "))
     }
 
     fn get(&self, path: &str) -> Result<Value> {

@@ -11,8 +11,34 @@ async fn openmetrics_is_served_to_who_prefers_it() {
     let server = Running::start(Fake::new());
     let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n";
     let answer = server.get_with("/metrics", accept).await;
-    assert_eq!(answer.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores")
+    );
     assert_eq!(server.fake.asked()[0].format, Format::OpenMetrics);
+}
+
+#[tokio::test]
+async fn native_histograms_go_to_who_cannot_lose_by_them() {
+    let server = Running::start(Fake::new());
+    let proto = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    for (path, agent, native) in [
+        ("/metrics", "Prometheus/3.5.3", false),
+        ("/metrics?native=1", "Prometheus/3.5.3", true),
+        ("/metrics", "Prometheus/3.14.0", true),
+        ("/metrics?native=0", "curl/8", false),
+    ] {
+        let answer = server.get_with(path, &format!("Accept: {proto}\r\nUser-Agent: {agent}\r\n")).await;
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited")
+        );
+        let asked = server.fake.asked().last().expect("a scrape").format;
+        assert_eq!(asked, Format::Protobuf { native }, "{path} {agent}");
+    }
+    // The parameter asks for nothing in the other formats.
+    server.get_with("/metrics?native=1", "Accept: text/plain\r\n").await;
+    assert_eq!(server.fake.asked().last().expect("a scrape").format, Format::Text);
 }
 
 #[tokio::test]
