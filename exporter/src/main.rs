@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::thread;
 
-use docker_stats_exporter::config::{Command, Config, ListenAddress};
+use docker_stats_exporter::config::{Command, Config, EbpfMode, ListenAddress};
 use docker_stats_exporter::probe::Running;
 use docker_stats_exporter::{app, doctor, log, probe, top};
 
@@ -74,6 +74,8 @@ fn show(mut config: Config, mut options: top::Options) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+        // This process also draws: it needs its terminal.
+        config.sandbox = EbpfMode::Off;
         config.listen = vec![ListenAddress::Host(Ipv4Addr::LOCALHOST.to_string(), port)];
         let url = format!("http://127.0.0.1:{port}{}", config.telemetry_path);
         options.client.url = url.parse().unwrap_or(options.client.url);
