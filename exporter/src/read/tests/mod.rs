@@ -413,7 +413,7 @@ fn a_process_that_leaves_the_host_s_network_namespace_is_noticed_after_a_few_pas
         pass(&mut reader, &mut discovery, CollectorSet::defaults());
         value(&rows, sample_of(&reader, A), "container_network_receive_bytes_total")
     };
-    assert_eq!([(); 40].map(|()| received()), [None; 40]);
+    assert_eq!([(); 20].map(|()| received()), [None; 20]);
 
     fs::remove_file(&of_container).unwrap();
     fs::write(&of_container, own).unwrap();
