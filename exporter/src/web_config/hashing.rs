@@ -202,6 +202,8 @@ impl Suspects {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn job(digest: u128, client: u8) -> Job {
@@ -226,15 +228,23 @@ mod tests {
     #[test]
     fn who_was_wrong_comes_last_and_gives_way_when_all_places_are_taken() {
         let mut queue = Queue::default();
-        for client in 0..32 {
+        // Two addresses of one slot would forget each other.
+        let mut slots = HashSet::new();
+        let mut clients =
+            (0..=u8::MAX).filter(|client| slots.insert(queue.suspects.digest(IpAddr::from([10, 0, 0, *client])).0));
+        let wrong: Vec<u8> = clients.by_ref().take(33).collect();
+        let honest = clients.next().unwrap();
+        let (late, early) = wrong.split_last().unwrap();
+        for &client in early {
             queue.finish(IpAddr::from([10, 0, 0, client]), false);
             assert!(queue.submit(job(client.into(), client)).is_some());
         }
-        let waits = queue.submit(job(100, 100)).unwrap();
-        queue.finish(IpAddr::from([10, 0, 0, 50]), false);
-        assert!(queue.submit(job(50, 50)).is_none());
+        let waits = queue.submit(job(honest.into(), honest)).unwrap();
+        queue.finish(IpAddr::from([10, 0, 0, *late]), false);
+        assert!(queue.submit(job((*late).into(), *late)).is_none());
         let order = order(&mut queue);
-        assert_eq!((order.len(), order[0], order.contains(&31)), (32, 100, false));
+        let last = u128::from(*early.last().unwrap());
+        assert_eq!((order.len(), order[0], order.contains(&last)), (32, honest.into(), false));
         drop(waits);
     }
 
