@@ -44,8 +44,15 @@ pub(super) struct Block {
     bases: Bases,
 }
 
-/// What had been counted under a device's number, in bytes and operations, when another disk took it over.
-type Bases = HashMap<Key, (u64, u64)>;
+/// What had been counted under a device's number when another disk took it over.
+type Bases = HashMap<Key, Counts>;
+
+/// Bytes, operations and nanoseconds of one entry.
+type Counts = [u64; 3];
+
+fn counts(counters: &Counters) -> Counts {
+    [counters.bytes, counters.operations(), counters.latency.sum_ns]
+}
 
 impl Block {
     /// Loads and attaches the program.
@@ -180,12 +187,14 @@ pub struct BlockUse {
     pub bytes: u64,
     /// Requests completed.
     pub operations: u64,
+    /// Time that they took, in nanoseconds.
+    pub time_ns: u64,
 }
 
 fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mut Bases) {
     let is_of_it = |key: &Key| (key.subject.major(), key.subject.minor()) == (major, minor);
     let counted = totals.iter().filter(|(key, _)| is_of_it(key));
-    bases.extend(counted.map(|(key, counters)| (*key, (counters.bytes, counters.operations()))));
+    bases.extend(counted.map(|(key, counters)| (*key, counts(counters))));
 }
 
 fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>) {
@@ -193,19 +202,21 @@ fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>
         let (major, minor, operation) =
             (key.subject.major(), key.subject.minor(), operation_of(key.subject.operation()));
         let same = |known: &&mut BlockUse| (known.major, known.minor, known.operation) == (major, minor, operation);
-        let (mut bytes, mut operations) = (counters.bytes, counters.operations());
+        let mut counted = counts(counters);
         if let Some(base) = bases.get(key) {
-            (bytes, operations) = (bytes.saturating_sub(base.0), operations.saturating_sub(base.1));
-            if operations == 0 {
-                continue;
-            }
+            counted.iter_mut().zip(base).for_each(|(count, base)| *count = count.saturating_sub(*base));
+        }
+        let [bytes, operations, time_ns] = counted;
+        if operations == 0 && bases.contains_key(key) {
+            continue;
         }
         match uses.iter_mut().find(same) {
             Some(known) => {
                 known.bytes += bytes;
                 known.operations += operations;
+                known.time_ns += time_ns;
             }
-            None => uses.push(BlockUse { major, minor, operation, bytes, operations }),
+            None => uses.push(BlockUse { major, minor, operation, bytes, operations, time_ns }),
         }
     }
 }
@@ -244,8 +255,8 @@ mod tests {
         let mut uses = Vec::new();
         add_uses(&entries[..1], &Bases::new(), &mut uses);
         add_uses(&entries[1..], &Bases::new(), &mut uses);
-        let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations)).collect();
-        assert_eq!(seen, [(BlockOperation::Write, 60, 6), (BlockOperation::Read, 40, 6)]);
+        let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations, one.time_ns)).collect();
+        assert_eq!(seen, [(BlockOperation::Write, 60, 6, 2000), (BlockOperation::Read, 40, 6, 2000)]);
         assert_eq!((uses[0].major, uses[0].minor), (254, 1));
     }
 

@@ -25,6 +25,8 @@ pub enum BlockCount {
     Bytes,
     /// Requests.
     Operations,
+    /// Time from handing requests to the device to their completion, in nanoseconds.
+    Time,
 }
 
 /// What a request of block I/O does.
@@ -150,6 +152,11 @@ const fn block(count: BlockCount, operation: BlockOperation) -> Series {
     probed(Probed::Block(count, operation)).labels(operation.label())
 }
 
+/// Under cAdvisor's name, which has the operation in it.
+const fn block_time(operation: BlockOperation) -> Series {
+    probed(Probed::Block(BlockCount::Time, operation)).exponents(9, 9, 9)
+}
+
 const fn latency(operation: BlockOperation) -> Series {
     probed(Probed::BlockLatency(operation)).labels(operation.label())
 }
@@ -213,6 +220,20 @@ pub(super) const FAMILIES: &[Family] = &[
             block(BlockCount::Operations, BlockOperation::Discard),
         ],
     ),
+    Family::counter(
+        Collector::EbpfBlkio,
+        "container_fs_read_seconds_total",
+        "Time that the device took for the container's reads, all together.",
+        &[block_time(BlockOperation::Read)],
+    )
+    .seconds(),
+    Family::counter(
+        Collector::EbpfBlkio,
+        "container_fs_write_seconds_total",
+        "Time that the device took for the container's writes, all together.",
+        &[block_time(BlockOperation::Write)],
+    )
+    .seconds(),
     Family::histogram(
         Collector::EbpfBlkio,
         "container_blkio_latency_seconds",

@@ -125,7 +125,11 @@ fn fill(
         let key = label(device);
         let mut set = |columns: &[(BlockCount, _, u16)]| {
             for (count, _, column) in columns.iter().filter(|(_, operation, _)| *operation == one.operation) {
-                let value = if *count == BlockCount::Bytes { one.bytes } else { one.operations };
+                let value = match count {
+                    BlockCount::Bytes => one.bytes,
+                    BlockCount::Operations => one.operations,
+                    BlockCount::Time => one.time_ns,
+                };
                 table.set(key, *column, value);
             }
         };
@@ -153,7 +157,7 @@ mod tests {
 
     fn read(device: Device, bytes: u64) -> BlockUse {
         let (major, minor, operation) = (device.major, device.minor, BlockOperation::Read);
-        BlockUse { major, minor, operation, bytes, operations: 1 }
+        BlockUse { major, minor, operation, bytes, operations: 1, time_ns: 0 }
     }
 
     /// One pass: what the files have, and what the probe has counted. Returns the three columns of a device.
