@@ -15,12 +15,14 @@ const VOLATILE_LABELS: &[&str] = &["docker_stats_exporter_build_info", "cadvisor
 
 /// The exposition with every volatile value 0 and every volatile label empty.
 pub(crate) fn normal(text: &str) -> String {
-    text.lines().filter(|line| !is_request_count(line)).map(|line| normal_line(line) + "\n").collect()
+    text.lines().filter(|line| !is_of_this_machine(line)).map(|line| normal_line(line) + "\n").collect()
 }
 
-/// How often the engine was asked, and for what, is a matter of milliseconds.
-fn is_request_count(line: &str) -> bool {
+/// How often the engine was asked is a matter of milliseconds, and what the sandbox holds one of this kernel.
+fn is_of_this_machine(line: &str) -> bool {
+    let series = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
     line.starts_with("docker_stats_exporter_docker_requests_total{")
+        || series.starts_with("docker_stats_exporter_sandbox")
 }
 
 fn normal_line(line: &str) -> String {
