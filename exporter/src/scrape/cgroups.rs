@@ -143,7 +143,7 @@ impl Cgroups {
         self.reader.labels()
     }
 
-    /// What was found, for the log and the landing page.
+    /// What was found, for the log and the live page.
     pub(super) fn findings(&self) -> Vec<(String, String)> {
         let hierarchy = self.reader.hierarchy();
         let searched: Vec<String> = hierarchy.searched().iter().map(|tree| tree.path.display().to_string()).collect();

@@ -49,6 +49,6 @@ pub trait Scrape: Send + Sync + 'static {
     /// The reason, as a sentence for an operator.
     fn ready(&self) -> Result<(), String>;
 
-    /// What was found on this host, as `(term, description)` for the landing page.
+    /// What was found on this host, as `(term, description)` for the live page.
     fn findings(&self) -> Vec<(String, String)>;
 }

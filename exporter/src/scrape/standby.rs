@@ -17,7 +17,7 @@ pub(super) type Findings = Vec<(String, String)>;
 #[derive(Debug)]
 pub(super) struct Standby {
     pub(super) setup: Setup,
-    /// What the landing page shows.
+    /// What the live page shows.
     pub(super) findings: Arc<Mutex<Findings>>,
 }
 
