@@ -2,7 +2,6 @@
 // The view of one container: facts, charts of up to ten minutes, events since the page was opened.
 
 const DETAIL_FAMILIES = [
-    "container_cpu_usage_seconds_total",
     "container_cpu_user_seconds_total",
     "container_cpu_system_seconds_total",
     "container_cpu_cfs_periods_total",
@@ -22,7 +21,7 @@ const DETAIL_FAMILIES = [
     "container_network_transmit_packets_dropped_total",
     "container_ebpf_network_receive_bytes_total",
     "container_ebpf_network_transmit_bytes_total",
-    "container_ebpf_tcp_retransmitted_segments_total",
+    "container_tcp_retransmits_total",
     "container_fs_reads_bytes_total",
     "container_fs_writes_bytes_total",
     "container_fs_reads_total",
@@ -35,10 +34,6 @@ const DETAIL_FAMILIES = [
     "container_pressure_io_stalled_seconds_total",
     "container_blkio_latency_seconds",
     "container_start_time_seconds",
-    "container_spec_cpu_quota",
-    "container_spec_cpu_period",
-    "container_spec_memory_limit_bytes",
-    "container_creation_time_seconds",
 ];
 
 /** Counters whose increase is an event worth a line, and what it says. */
@@ -46,7 +41,7 @@ const EVENTS = new Map(
     Object.entries({
         container_memory_failcnt: "usage hit the memory limit",
         container_pids_max_events_total: "a fork was refused: the task limit is reached",
-        container_ebpf_tcp_retransmitted_segments_total: "TCP segments were sent again",
+        container_tcp_retransmits_total: "TCP segments were sent again",
     }),
 );
 
