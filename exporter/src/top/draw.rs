@@ -238,17 +238,25 @@ fn cell(text: &str, width: usize, left: bool) -> String {
 
 /// Returns a span in the style of its severity, with a sign that says the same without colour.
 fn marked<'a>(text: &str, severity: Severity, palette: Palette) -> Span<'a> {
-    let (sign, style) = match (severity, palette.ascii) {
+    let sign = match (severity, palette.ascii) {
         (Severity::None, _) => return Span::raw(text.to_owned()),
-        (Severity::Warning, false) => ("▲ ", Style::new().fg(Color::Yellow)),
-        (Severity::Warning, true) => ("! ", Style::new().fg(Color::Yellow)),
-        (Severity::Critical, false) => ("■ ", Style::new().fg(Color::Red).add_modifier(Modifier::REVERSED)),
-        (Severity::Critical, true) => ("!!", Style::new().fg(Color::Red).add_modifier(Modifier::REVERSED)),
+        (Severity::Warning, false) => "▲ ",
+        (Severity::Warning, true) => "! ",
+        (Severity::Critical, false) => "■ ",
+        (Severity::Critical, true) => "!!",
     };
-    let style = style.add_modifier(Modifier::BOLD);
+    Span::styled(format!("{sign}{}", text.trim_start()), style(severity, palette))
+}
+
+/// Returns the style of a severity.
+fn style(severity: Severity, palette: Palette) -> Style {
+    let style = match severity {
+        Severity::None => Style::new(),
+        Severity::Warning => Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD),
+        Severity::Critical => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::REVERSED),
+    };
     // A style without any colour: crossterm would write an escape code that also ends reverse and bold.
-    let style = if palette.color { style } else { Style { fg: None, ..style } };
-    Span::styled(format!("{sign}{}", text.trim_start()), style)
+    if palette.color { style } else { Style { fg: None, ..style } }
 }
 
 fn severity(value: Option<f64>, warning: f64, critical: f64) -> Severity {
@@ -275,31 +283,17 @@ fn row_line<'a>(row: &Row, app: &App, columns: &[(Column, &'static str, usize)],
     let numbers = Numbers::of(row, host);
     let mut spans = Vec::new();
     for (column, _, width) in columns {
-        let (text, severity) = match column {
-            Column::State => state_letter(row, &numbers),
-            _ => ("", Severity::None),
-        };
-        let (text, severity) =
-            if *column == Column::State { (text.to_owned(), severity) } else { value(*column, row, &numbers, app) };
+        let (text, severity) = value(*column, row, &numbers, app);
         if !spans.is_empty() {
             spans.push(Span::raw(" "));
         }
-        let style = match severity {
-            Severity::None => Style::new(),
-            Severity::Warning if palette.color => Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD),
-            Severity::Critical if palette.color => {
-                Style::new().fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::REVERSED)
-            }
-            Severity::Warning => Style::new().add_modifier(Modifier::BOLD),
-            Severity::Critical => Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED),
-        };
         let sign = match (severity, palette.ascii, *column) {
             (Severity::None, ..) | (_, _, Column::State) => "",
             (Severity::Warning, false, _) => "▲",
             (Severity::Critical, false, _) => "■",
             (_, true, _) => "!",
         };
-        spans.push(Span::styled(cell(&format!("{sign}{text}"), *width, is_text(*column)), style));
+        spans.push(Span::styled(cell(&format!("{sign}{text}"), *width, is_text(*column)), style(severity, palette)));
     }
     TextLine::from(spans)
 }
@@ -309,7 +303,10 @@ fn value(column: Column, row: &Row, numbers: &Numbers, app: &App) -> (String, Se
     let host = &app.model.host;
     let none = |text| (text, Severity::None);
     match column {
-        Column::State => none(String::new()),
+        Column::State => {
+            let (letter, severity) = state_letter(row, numbers);
+            (letter.to_owned(), severity)
+        }
         Column::Name => none(match row.gauges.get(Gauge::ExitCode) {
             Some(code) if is_stopped(row) => format!("{} ({code})", display_name(row)),
             _ => display_name(row),
@@ -378,13 +375,11 @@ fn footer(app: &App) -> String {
         return format!("filter: {}_  (Enter keeps, Esc clears)", safe(&app.filter));
     }
     let filter = if app.filter.is_empty() { String::new() } else { format!("  filter: {}", safe(&app.filter)) };
-    let order = if app.reversed { "reversed" } else { "" };
-    let text = format!(
+    let order = if app.reversed { " reversed" } else { "" };
+    format!(
         "by {}{order}{filter}  ? Help / Filter s Sort Enter Detail a All t Groups Space Pause q Quit",
         app.sort.word()
-    );
-    debug_assert!(text.width() > 0, "never empty");
-    text
+    )
 }
 
 /// Returns the whole table as plain text: `--once` and pipes.

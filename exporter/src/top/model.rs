@@ -77,7 +77,7 @@ pub(super) struct Model {
 }
 
 /// Labels that the views use; others are not kept.
-const LABELS: [&str; 9] = [
+const LABELS: [&str; 8] = [
     "id",
     "name",
     "image",
@@ -86,7 +86,6 @@ const LABELS: [&str; 9] = [
     "collector",
     "container_label_com_docker_compose_project",
     "container_label_com_docker_stack_namespace",
-    "device",
 ];
 
 impl Model {
