@@ -29,7 +29,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use exporter_tests::{Engine, Exporter};
-use rustix::process::Signal;
 
 use judge::Judge;
 use ledger::Ledger;
@@ -183,12 +182,7 @@ fn restart(soak: &Soak, how: &How) -> Result<()> {
             judge.scrape(soak, &exporter, life);
             soak.rest(INTERVAL);
         }
-        if life % 2 == 0 {
-            exporter.signal(Signal::KILL)?;
-            drop(exporter);
-        } else {
-            exporter.stop()?;
-        }
+        restarts::end(exporter, life)?;
         soak.report.restarted("exporter");
         if soak.is_over() {
             break;

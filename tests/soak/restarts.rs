@@ -95,14 +95,14 @@ fn live(soak: &Soak, restarts: u32) -> Result<()> {
             exporter.stop()?;
             break;
         }
-        if life % 2 == 0 {
-            exporter.signal(Signal::KILL)?;
-            drop(exporter);
-        } else {
-            exporter.stop()?;
-        }
+        end(exporter, life)?;
         soak.report.restarted("exporter");
     }
     soak.report.finish(Duration::ZERO, started.elapsed());
     Ok(())
+}
+
+/// Ends every second exporter without warning.
+pub(crate) fn end(exporter: Exporter, life: u32) -> Result<()> {
+    if life.is_multiple_of(2) { exporter.signal(Signal::KILL) } else { exporter.stop().map(drop) }
 }
