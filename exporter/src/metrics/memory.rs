@@ -137,7 +137,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Collector::Memory,
         "container_oom_events_total",
         "Processes killed for lack of memory, over all runs of the container since the exporter's start: what the kernel counted \
-         in each run (cgroup v1: Linux 4.13), or the engine's oom events if more.",
+         in each run (cgroup v1: Linux 4.13), or the engine's oom events if a run that has ended had more.",
         &[Series::new(
             OomKills(&Flat(EVENTS, "oom_kill")),
             OomKills(&Flat(OOM_CONTROL, "oom_kill")),

@@ -1,8 +1,11 @@
 //! Kills for lack of memory over all runs of a container.
 //!
 //! The kernel counts per cgroup, so its count starts at 0 with each run, and a kill that ends the run is gone with the cgroup
-//! before anybody scrapes. The engine tells of it in an event. Of each run the greater of both counts; a kill that both
-//! have counted counts once.
+//! before anybody scrapes. The engine reports such a kill in an event. Of each run the greater of both counts; a kill that both
+//! have counted counts once. While the cgroup can be read its own count is exact: on cgroup v1 an engine may report one kill
+//! twice, and such surplus events never count.
+
+use std::mem;
 
 use crate::name::OomEvents;
 
@@ -18,6 +21,10 @@ pub(super) struct OomKills {
     /// 1 where the cgroup is newer than the last start that the engine has told of, -1 where it is older.
     ahead: i8,
     events: OomEvents,
+    /// Events of the current run beyond the kernel's count of it, when that was last read.
+    surplus: u64,
+    /// The same of earlier runs, all together.
+    earlier_surplus: u64,
     /// What the kernel counted in ended runs beyond the events of those runs, and what was counted by events that the
     /// engine's follower has forgotten.
     carried: u64,
@@ -28,10 +35,10 @@ pub(super) struct OomKills {
 impl OomKills {
     /// Kills in all runs.
     pub(super) fn total(&self) -> u64 {
-        let (kernel, events) = (self.kernel(), self.events.current);
+        let (kernel, events) = (self.kernel(), self.events.current.saturating_sub(self.surplus));
         // A cgroup that is ahead is of the next run.
         let current = if self.ahead > 0 { kernel + events } else { kernel.max(events) };
-        self.carried + self.events.earlier + current
+        self.carried + self.events.earlier.saturating_sub(self.earlier_surplus) + current
     }
 
     /// Takes in what the engine has told by now, and the kernel's count of the cgroup `life`, where there is one.
@@ -70,11 +77,20 @@ impl OomKills {
             (_, 1) => (self.ahead - 1).max(-1),
             _ => -i8::from(!moved),
         };
+        if starts > 0 {
+            self.earlier_surplus += mem::take(&mut self.surplus);
+        }
+        // Where the follower has forgotten events.
+        self.surplus = self.surplus.min(events.current);
+        self.earlier_surplus = self.earlier_surplus.min(events.earlier);
+        self.events = events;
         if let Some((life, count)) = cgroup {
             self.life = life;
             self.count = self.count.max(count.unwrap_or_default());
+            if count.is_some() && self.ahead <= 0 {
+                self.surplus = events.current.saturating_sub(self.kernel());
+            }
         }
-        self.events = events;
         // Only where the follower has forgotten events.
         self.carried += before.saturating_sub(self.total());
     }
@@ -97,12 +113,14 @@ mod tests {
         Oom,
         LateOom,
         Seen(u64, u64),
+        /// A scrape of a kernel that does not count kills.
+        Uncounted(u64),
         /// A scrape that finds no cgroup.
         Gone,
         /// The follower forgets the container.
         Forget,
     }
-    use Step::{Forget, Gone, LateOom, Oom, Seen, Start};
+    use Step::{Forget, Gone, LateOom, Oom, Seen, Start, Uncounted};
 
     fn totals(steps: &[Step]) -> Vec<u64> {
         let (mut events, mut kills, mut totals) = (OomEvents::default(), OomKills::default(), Vec::new());
@@ -113,9 +131,10 @@ mod tests {
                 LateOom => events.record(true),
                 Forget => events = OomEvents::default(),
                 Seen(life, count) => kills.observe(events, Some((life, Some(count)))),
+                Uncounted(life) => kills.observe(events, Some((life, None))),
                 Gone => kills.observe(events, None),
             }
-            if matches!(step, Seen(..) | Gone) {
+            if matches!(step, Seen(..) | Uncounted(_) | Gone) {
                 totals.push(kills.total());
             }
         }
@@ -126,17 +145,28 @@ mod tests {
     #[test]
     fn kills_that_the_kernel_s_count_did_not_survive_are_counted_by_events() {
         assert_eq!(totals(&[Seen(1, 0), Oom, Start, Seen(2, 0), Oom, Start, Oom, Start, Seen(4, 0)]), [0, 1, 3]);
+        assert_eq!(totals(&[Uncounted(1), Oom, Uncounted(1), Oom, Oom, Start, Uncounted(2)]), [0, 1, 3]);
         assert_eq!(totals(&[Seen(1, 0), Oom, Gone, Start, Oom, Gone, Start, Gone]), [0, 1, 2, 2]);
     }
 
     #[test]
     fn a_kill_that_both_have_counted_counts_once() {
         assert_eq!(totals(&[Seen(1, 1), Oom, Seen(1, 1), Start, Seen(2, 0)]), [1, 1, 1]);
-        assert_eq!(totals(&[Oom, Seen(1, 0), Seen(1, 1), Start, Seen(2, 0), Oom, Seen(2, 1)]), [1, 1, 1, 2]);
+        assert_eq!(totals(&[Oom, Seen(1, 0), Seen(1, 1), Start, Seen(2, 0), Oom, Seen(2, 1)]), [0, 1, 1, 2]);
         // The kernel's count was read before the event came, and the next scrape is after the restart.
         assert_eq!(totals(&[Seen(1, 1), Oom, Start, Seen(2, 0)]), [1, 1]);
         assert_eq!(totals(&[Seen(1, 1), Oom, Start, Gone, Seen(2, 0)]), [1, 1, 1]);
         assert_eq!(totals(&[Seen(1, 1), Oom, Gone, Start, Gone, Seen(2, 0)]), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn an_event_beyond_the_count_of_a_cgroup_that_can_be_read_is_no_kill() {
+        // The engine reports one kill twice.
+        assert_eq!(totals(&[Seen(1, 0), Oom, Oom, Seen(1, 1), Seen(1, 1)]), [0, 1, 1]);
+        assert_eq!(totals(&[Seen(1, 1), Oom, Oom, Seen(1, 1), Start, Seen(2, 0), Oom, Seen(2, 1)]), [1, 1, 1, 2]);
+        // The next kill ends the run before a scrape: one event more.
+        assert_eq!(totals(&[Oom, Oom, Seen(1, 1), Oom, Gone, Start, Seen(2, 0), Oom, Gone]), [1, 2, 2, 3]);
+        assert_eq!(totals(&[Oom, Oom, Seen(1, 1), Gone, Forget, Gone]), [1, 1, 1]);
     }
 
     #[test]
@@ -177,6 +207,6 @@ mod tests {
 
     #[test]
     fn the_count_survives_a_follower_that_forgets() {
-        assert_eq!(totals(&[Oom, Start, Oom, Seen(1, 0), Forget, Seen(1, 0), Oom, Seen(1, 0)]), [2, 2, 3]);
+        assert_eq!(totals(&[Oom, Start, Oom, Uncounted(1), Forget, Uncounted(1), Oom, Uncounted(1)]), [2, 2, 3]);
     }
 }
