@@ -14,7 +14,7 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachT
 use aya::{Btf, Ebpf};
 use docker_stats_exporter::discover::Hierarchy;
 use docker_stats_exporter::ebpf::{Probes, Sizes};
-use docker_stats_exporter::metrics::{Collector, CollectorSet, Own};
+use docker_stats_exporter::metrics::{Collector, CollectorSet, SelfMetrics};
 use prometheus::proto::{LabelPair, MetricFamily};
 
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
@@ -102,14 +102,14 @@ fn accounted(work: &Work, hierarchy: &Hierarchy) -> anyhow::Result<Vec<Cost>> {
     fs::write(STATISTICS, "1").with_context(|| format!("{STATISTICS}: needs root"))?;
     let costs = (|| {
         let probes = Probes::start(ALL, false, hierarchy, Sizes::default());
-        ensure!(probes.report().obstacles().is_empty(), "{:?}", probes.report().obstacles());
+        ensure!(probes.report().unsupported().is_empty(), "{:?}", probes.report().unsupported());
         let empty = Empty::attach()?;
         Work::ALL.iter().try_for_each(|(.., one)| one(work).map(drop))?;
-        let own = Own::new()?;
-        probes.publish(&own);
+        let self_metrics = SelfMetrics::new()?;
+        probes.publish(&self_metrics);
         let mut costs = empty.costs()?;
         for (program, _) in PROGRAMS {
-            let value = |name: &str| value(&own, name, program);
+            let value = |name: &str| value(&self_metrics, name, program);
             let runs = value("docker_stats_exporter_ebpf_program_runs_total");
             costs.push((program, runs, value("docker_stats_exporter_ebpf_program_run_seconds_total") / runs * 1e9));
         }
@@ -119,8 +119,8 @@ fn accounted(work: &Work, hierarchy: &Hierarchy) -> anyhow::Result<Vec<Cost>> {
     costs
 }
 
-fn value(own: &Own, name: &str, program: &str) -> f64 {
-    let families = own.gather();
+fn value(self_metrics: &SelfMetrics, name: &str, program: &str) -> f64 {
+    let families = self_metrics.gather();
     let metrics = families.iter().filter(|family| family.name() == name).flat_map(MetricFamily::get_metric);
     let ours = |pairs: &[LabelPair]| pairs.iter().any(|pair| pair.value() == program);
     metrics.filter(|metric| ours(metric.get_label())).map(|metric| metric.get_counter().get_value()).sum()

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use docker_stats_exporter::discover::{ContainerId, Hierarchy};
-use docker_stats_exporter::metrics::{CollectorSet, Dimension, FAMILIES, FamilySet, Own};
-use docker_stats_exporter::name::{self, Meta, State};
+use docker_stats_exporter::metrics::{CollectorSet, Dimension, FAMILIES, FamilySet, SelfMetrics};
+use docker_stats_exporter::name::{self, ContainerInfo, State};
 use docker_stats_exporter::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_cgroups};
-use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
+use docker_stats_exporter::render::{BufferPool, Exposed, LabelSets, View, render};
 use docker_stats_exporter::scrape::Format;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -53,9 +53,9 @@ fn run(containers: usize) -> anyhow::Result<()> {
         families: FamilySet::ALL,
         probed_since_ns: None,
     };
-    let own = Own::new()?.gather();
-    let pool = Pool::default();
-    let of = |format, gzip| render(&view, &own, format, gzip, &pool);
+    let self_metrics = SelfMetrics::new()?.gather();
+    let pool = BufferPool::default();
+    let of = |format, gzip| render(&view, &self_metrics, format, gzip, &pool);
     let one = |gzip| of(Format::Text, gzip);
     let protobuf = |gzip| of(Format::Protobuf { native: false }, gzip);
     let text = one(false);
@@ -146,7 +146,7 @@ struct Population {
 }
 
 struct Member {
-    meta: std::sync::Arc<Meta>,
+    info: std::sync::Arc<ContainerInfo>,
     sets: LabelSets,
     sample: Sample,
     limits: Limits,
@@ -170,10 +170,10 @@ impl Population {
                 sets: &member.sets,
                 sample: Some(&member.sample),
                 limits: Some(&member.limits),
-                meta: Some(&*member.meta),
+                info: Some(&*member.info),
                 oom_kills: Some(0),
                 last_seen_ms: Some(1_795_398_284_751),
-                oom_since_ns: member.meta.started_ns,
+                oom_since_ns: member.info.started_ns,
             })
             .collect()
     }
@@ -184,12 +184,12 @@ impl Member {
         let digit = |number: u64| char::from_digit(u32::try_from(number % 16).unwrap_or(0), 16);
         let id: String = (0..64).filter_map(|_| digit(numbers.next() >> 8)).collect();
         let id = ContainerId::parse(id.as_bytes())?;
-        let mut meta = Meta::unknown(id);
-        meta.name = format!("shop-{}-{}", ["web", "worker", "cache"].get(number % 3)?, number / 3 + 1);
-        meta.image = format!("registry.example/shop/{}:1.27.4", ["web", "worker", "cache"].get(number % 3)?);
-        meta.state = State::Running;
-        meta.started_ns = Some(1_795_398_000_000_000_000 + numbers.next() % 1_000_000_000_000);
-        meta.created_ns = meta.started_ns;
+        let mut info = ContainerInfo::unknown(id);
+        info.name = format!("shop-{}-{}", ["web", "worker", "cache"].get(number % 3)?, number / 3 + 1);
+        info.image = format!("registry.example/shop/{}:1.27.4", ["web", "worker", "cache"].get(number % 3)?);
+        info.state = State::Running;
+        info.started_ns = Some(1_795_398_000_000_000_000 + numbers.next() % 1_000_000_000_000);
+        info.created_ns = info.started_ns;
         let engine = name::Limits { memory_bytes: Some(512 << 20), pids: Some(4096), ..name::Limits::default() };
         let mut sample = Sample::new(plan.slots, plan.columns);
         for slot in 0..u16::try_from(plan.slots).ok()? {
@@ -201,9 +201,9 @@ impl Member {
                 sample.table_mut(dimension).set(key, column, numbers.value());
             }
         }
-        let meta = std::sync::Arc::new(meta);
-        let sets = LabelSets::new(Some(id), &format!("/docker/{id}"), Some(&meta));
-        Some(Self { meta, sets, sample, limits: Limits::of_engine(&engine) })
+        let info = std::sync::Arc::new(info);
+        let sets = LabelSets::new(Some(id), &format!("/docker/{id}"), Some(&info));
+        Some(Self { info, sets, sample, limits: Limits::of_engine(&engine) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Serving: puts the rooms together and runs until a signal ends it. The only file that knows all of them.
+//! Serving: puts the modules together and runs until a signal ends it. The only file that knows all of them.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,8 +15,8 @@ use crate::config::{Config, EbpfMode, SourceMode};
 use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
-use crate::metrics::{Collector, CollectorSet, Own};
-use crate::name::{Directory, Rules};
+use crate::metrics::{Collector, CollectorSet, SelfMetrics};
+use crate::name::{ContainerStore, NamingPolicy};
 use crate::sandbox::{Needs, Sandbox};
 use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
 use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
@@ -42,21 +42,21 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
     let probes = start_probes(&mut config)?;
-    let own = Own::new().context("our own metrics do not fit together (a bug)")?;
-    let own = if config.hides_own_metrics { own.hidden() } else { own };
+    let self_metrics = SelfMetrics::new().context("our own metrics do not fit together (a bug)")?;
+    let self_metrics = if config.hides_own_metrics { self_metrics.hidden() } else { self_metrics };
     let parts = Parts {
-        directory: Arc::new(Directory::new(config.linger)),
-        engine: Engine::new(config.docker.clone(), own.clone()),
+        store: Arc::new(ContainerStore::new(config.linger)),
+        engine: Engine::new(config.docker.clone(), self_metrics.clone()),
         filter: Arc::new(config.filter.clone()),
-        own,
+        self_metrics,
         probes,
     };
-    let (directory, engine, own) = (Arc::clone(&parts.directory), parts.engine.clone(), parts.own.clone());
+    let (store, engine, self_metrics) = (Arc::clone(&parts.store), parts.engine.clone(), parts.self_metrics.clone());
     let needs = Needs::of(&config, parts.probes.is_some());
     let prepared = Scraper::prepare(&config, parts)?;
     if config.source != SourceMode::DockerApi {
         for line in doctor::shortcomings(&config) {
-            warn!(what = line.what, found = line.found, cure = line.cure, "some metrics will be missing");
+            warn!(what = line.what, found = line.found, hint = line.hint, "some metrics will be missing");
         }
     }
     // Last, so that nobody connects to a program that cannot start.
@@ -69,13 +69,13 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     for reason in sandbox.reasons() {
         info!(reason, "the sandbox is less than whole");
     }
-    sandbox.publish(&own);
+    sandbox.publish(&self_metrics);
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, prepared, listeners, engine, directory, own));
+    let served = runtime.block_on(serve(config, prepared, listeners, engine, store, self_metrics));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
 }
@@ -97,8 +97,11 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     let snapshots = config.snapshot != EbpfMode::Off;
     let probes = Probes::start(wanted, snapshots, &hierarchy, Sizes::default());
     let report = probes.report();
-    let why: Vec<String> =
-        report.obstacles().iter().map(|(programs, obstacle)| format!("{}: {obstacle}", programs.join(", "))).collect();
+    let why: Vec<String> = report
+        .unsupported()
+        .iter()
+        .map(|(programs, unsupported)| format!("{}: {unsupported}", programs.join(", ")))
+        .collect();
     match (report.running().join(", "), why.join("; ")) {
         (_, why) if config.ebpf == EbpfMode::On && !why.is_empty() => bail!("--ebpf=on: cannot run {why}"),
         (running, why) if why.is_empty() => info!(%running, "eBPF programs"),
@@ -129,20 +132,20 @@ async fn serve(
     prepared: Prepared,
     listeners: Bound,
     engine: Engine,
-    directory: Arc<Directory>,
-    own: Own,
+    store: Arc<ContainerStore>,
+    self_metrics: SelfMetrics,
 ) -> anyhow::Result<()> {
     let listeners = listeners.watched().context("the runtime cannot watch the listening sockets")?;
     let (stop, stopped) = watch::channel(false);
-    let rules = Rules { labels: config.labels.clone(), filter: config.filter.clone() };
+    let naming = NamingPolicy { labels: config.labels.clone(), filter: config.filter.clone() };
     if config.collectors.has(Collector::Disk) {
-        tokio::spawn(measure(engine.clone(), Arc::clone(&directory), SIZES_INTERVAL, is_set(stopped.clone())));
+        tokio::spawn(measure(engine.clone(), Arc::clone(&store), SIZES_INTERVAL, is_set(stopped.clone())));
     }
-    let follower = tokio::spawn(follow(engine, directory, rules, config.resync_interval, is_set(stopped.clone())));
+    let follower = tokio::spawn(follow(engine, store, naming, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, prepared, &Handle::current())?);
     give_memory_back();
     if let Some(web) = &config.web {
-        web.begin(move |is_good| own.set_web_config_reload(is_good));
+        web.begin(move |is_good| self_metrics.set_web_config_reload(is_good));
     }
     let families = Families::of(&config);
     let settings = Settings {

@@ -1,6 +1,6 @@
 //! Prometheus metrics of every container on a Linux host, read straight from the kernel.
 //!
-//! The rooms of this crate stand in the order in which the data flows:
+//! The modules of this crate stand in the order in which the data flows:
 //!
 //! | module | what it does |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | [`serve`] | HTTP |
 //! | [`sandbox`] | gives up what serving does not need: capabilities, files, ports, system calls |
 //! | [`app`] | puts them together and runs until a signal ends it |
-//! | [`doctor`] | says what works on this host, what does not, and what cures it |
+//! | [`doctor`] | says what works on this host, what does not, and what hints it |
 //! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
 //! | [`top`] | shows the containers of a running exporter in a terminal |
 //! | [`log`] | the log on stderr |

@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use docker_stats_exporter::discover::{Discovery, Hierarchy, NoEngine, Tree, find_all};
-use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, FamilySet, Own};
+use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, FamilySet, SelfMetrics};
 use docker_stats_exporter::name::Names;
 use docker_stats_exporter::read::{HostFacts, HostFiles, Machine, Pass, Plan, Reader, Row, for_cgroups};
-use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
+use docker_stats_exporter::render::{BufferPool, Exposed, LabelSets, View, render};
 use docker_stats_exporter::scrape::Format;
 
 const FEW: usize = 20;
@@ -65,10 +65,10 @@ struct Counts {
 fn allocations(fixture: &Path, containers: usize) -> Counts {
     let host = Host::copied(fixture, containers);
     let now = Instant::now();
-    let own = Own::new().unwrap();
+    let self_metrics = SelfMetrics::new().unwrap();
     let procfs = host.root.path().join("proc");
     let mut discovery = Discovery::new(host.hierarchy.searched(), &procfs, true, true);
-    let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, own.clone(), None);
+    let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, self_metrics.clone(), None);
     let names = Names::default();
     let collectors = CollectorSet::defaults();
     let mut pass = || {
@@ -90,27 +90,27 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
             sets,
             sample: Some(&container.sample),
             limits: Some(&container.limits),
-            meta: None,
+            info: None,
             oom_kills: Some(0),
             last_seen_ms: Some(1),
             oom_since_ns: Some(1),
         })
         .collect();
     let mut facts = HostFacts::new(Some(procfs.clone()));
-    facts.refresh(HostFiles::ALL, &own);
+    facts.refresh(HostFiles::ALL, &self_metrics);
     let view = View {
         rows: &host.rows,
         containers: &exposed,
         host: Some(&reader.host().sample),
         facts: &facts,
-        machine: &Machine::read(&procfs, &own),
+        machine: &Machine::read(&procfs, &self_metrics),
         engine_version: "",
         labels: reader.labels(),
         failed: false,
         families: FamilySet::of(FAMILIES, collectors),
         probed_since_ns: Some(1),
     };
-    let (families, pool) = (own.gather(), Pool::default());
+    let (families, pool) = (self_metrics.gather(), BufferPool::default());
     let rendered = |format, gzip| {
         let one = || render(&view, &families, format, gzip, &pool);
         (0..WARM_UP).for_each(|_| drop(one()));

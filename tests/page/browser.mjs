@@ -92,7 +92,7 @@ async function detail(page) {
     await until("throttling is in the detail view", async () => /throttled: now \d+/.test(await page.locator("#detail").innerText()));
     check("axe finds nothing serious in the detail view", (await serious(page)).length === 0, await serious(page));
     await page.locator("#detail details summary").first().click();
-    check("a chart is also a table", (await page.locator("#detail details table tbody tr").count()) >= 1);
+    await until("a chart is also a table", async () => (await page.locator("#detail details table tbody tr").count()) >= 1);
     await page.screenshot({ path: path.join(screenshots, "page-detail.png"), fullPage: true });
     await page.keyboard.press("Escape");
     check("Esc closes it and gives the focus back", (await page.evaluate(() => document.activeElement.textContent)) === throttled);

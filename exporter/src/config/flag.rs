@@ -41,7 +41,7 @@ pub(super) enum Apply {
     /// Text without the white space around it.
     Text(fn(&mut Partial, &str) -> Result<(), Reason>),
     /// A directory, which must be readable if it was given.
-    Directory(fn(&mut Partial, PathBuf)),
+    ContainerStore(fn(&mut Partial, PathBuf)),
     /// A path that is checked later.
     Path(fn(&mut Partial, PathBuf)),
     /// On or off.

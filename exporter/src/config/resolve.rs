@@ -119,7 +119,7 @@ fn apply(partial: &mut Partial, row: &Flag, given: &Given<'_>) -> Result<(), Rea
             partial.collectors.push((collector, values::switch(text.transpose()?)? != given.negated));
         }
         Apply::Path(apply) => apply(partial, PathBuf::from(value.unwrap_or_default())),
-        Apply::Directory(apply) => apply(partial, directory(value.unwrap_or_default(), given.origin)?),
+        Apply::ContainerStore(apply) => apply(partial, directory(value.unwrap_or_default(), given.origin)?),
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn apply(partial: &mut Partial, row: &Flag, given: &Given<'_>) -> Result<(), Rea
 fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
     let path = PathBuf::from(value);
     if origin != Origin::Default {
-        fs::read_dir(&path).map_err(Reason::Directory)?;
+        fs::read_dir(&path).map_err(Reason::ContainerStore)?;
     }
     Ok(path)
 }

@@ -134,7 +134,7 @@ const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "root of the host's cgroup tree, or of a captured one",
         accepts: DIRECTORY,
-        apply: Apply::Directory(|partial, path| partial.config.cgroup_root = path),
+        apply: Apply::ContainerStore(|partial, path| partial.config.cgroup_root = path),
         ..VALUE
     },
     Flag {
@@ -145,7 +145,7 @@ const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "the host's procfs, or a captured one",
         accepts: DIRECTORY,
-        apply: Apply::Directory(|partial, path| partial.config.procfs_root = path),
+        apply: Apply::ContainerStore(|partial, path| partial.config.procfs_root = path),
         ..VALUE
     },
     Flag {

@@ -170,11 +170,11 @@ impl Claims {
         let heard = (engine.generation(), engine.answers());
         if heard != self.heard {
             self.undecided.extend(&self.contested);
-            let runs = |id: &&ContainerId| engine.container(**id).is_some_and(|told| told.runs);
+            let runs = |id: &&ContainerId| engine.container(**id).is_some_and(|record| record.runs);
             self.undecided.extend(self.left.iter().filter(|id| !engine.answers() || runs(id)));
         }
         if engine.answers() && (all || !self.heard.1) {
-            let runs = |id: &ContainerId| engine.container(*id).is_some_and(|told| told.runs);
+            let runs = |id: &ContainerId| engine.container(*id).is_some_and(|record| record.runs);
             self.undecided.extend(self.by_id.keys().filter(|id| !runs(id)));
         }
         self.heard = heard;

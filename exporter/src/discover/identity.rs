@@ -27,12 +27,12 @@ pub trait Engine {
     /// Differs whenever the engine may say something else of any container.
     fn generation(&self) -> u64;
     /// What it says of a container; none for an id that it does not know.
-    fn container(&self, id: ContainerId) -> Option<Told<'_>>;
+    fn container(&self, id: ContainerId) -> Option<EngineRecord<'_>>;
 }
 
 /// What the engine says of one container.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told<'a> {
+pub struct EngineRecord<'a> {
     /// It has live processes.
     pub runs: bool,
     /// It was removed.
@@ -43,7 +43,7 @@ pub struct Told<'a> {
     pub cgroup_parent: &'a str,
 }
 
-impl Told<'_> {
+impl EngineRecord<'_> {
     /// A container that runs has a process; the list alone does not tell it.
     fn is_inspected(&self) -> bool {
         self.pid.is_some() || !self.cgroup_parent.is_empty()
@@ -63,7 +63,7 @@ impl Engine for NoEngine {
         0
     }
 
-    fn container(&self, _: ContainerId) -> Option<Told<'_>> {
+    fn container(&self, _: ContainerId) -> Option<EngineRecord<'_>> {
         None
     }
 }
@@ -97,20 +97,22 @@ pub(super) fn decide<'a>(
     process: impl Fn(u32) -> Option<String>,
     mut is_empty: impl FnMut(usize) -> bool,
 ) -> Option<Accepted> {
-    let told = engine.container(id);
-    let has_process =
-        |path: &str| told.and_then(|told| told.pid).and_then(&process).is_some_and(|text| is_at_or_below(&text, path));
-    let may_be_left = engine.answers() && told.is_none_or(|told| told.removed || !told.runs);
+    let record = engine.container(id);
+    let has_process = |path: &str| {
+        record.and_then(|record| record.pid).and_then(&process).is_some_and(|text| is_at_or_below(&text, path))
+    };
+    let may_be_left = engine.answers() && record.is_none_or(|record| record.removed || !record.runs);
     let mut eligible: Vec<(Accepted, Claim<'a>, bool)> = claims
         .enumerate()
         .filter_map(|(index, claim)| {
             let nested = is_nested(claim.path);
-            let named = if nested { accept_nested(id, claim.path, told.as_ref(), engine, has_process)? } else { true };
+            let named =
+                if nested { accept_nested(id, claim.path, record.as_ref(), engine, has_process)? } else { true };
             Some((Accepted { index, named }, claim, nested))
         })
         .collect();
     if eligible.len() > 1 {
-        let parent = told.as_ref().map_or("", |told| told.cgroup_parent);
+        let parent = record.as_ref().map_or("", |record| record.cgroup_parent);
         eligible.sort_by_cached_key(|(_, claim, nested)| {
             let depth = claim.path.bytes().filter(|byte| *byte == b'/').count();
             (!is_below_parent(claim.path, parent), *nested || !has_process(claim.path), *nested, depth, claim.order)
@@ -126,22 +128,22 @@ pub(super) fn decide<'a>(
 fn accept_nested(
     id: ContainerId,
     path: &str,
-    told: Option<&Told<'_>>,
+    record: Option<&EngineRecord<'_>>,
     engine: &dyn Engine,
     has_process: impl Fn(&str) -> bool,
 ) -> Option<bool> {
     if enclosing(path).any(|outer| outer == id) {
         return None;
     }
-    let Some(told) = told else { return Some(false) };
-    if is_below_parent(path, told.cgroup_parent) && !told.removed {
+    let Some(record) = record else { return Some(false) };
+    if is_below_parent(path, record.cgroup_parent) && !record.removed {
         // Started again, and the engine's word is on its way; or forged where it was.
-        return Some(told.runs);
+        return Some(record.runs);
     }
-    if told.removed || !told.runs {
+    if record.removed || !record.runs {
         return None;
     }
-    if !told.is_inspected() {
+    if !record.is_inspected() {
         return Some(false);
     }
     let engine_is_outside = enclosing(path).any(|outer| engine.container(outer).is_some());
@@ -194,10 +196,10 @@ fn is_at_or_below(text: &str, path: &str) -> bool {
 mod tests {
     use std::collections::HashMap;
 
-    use super::{Accepted, Claim, ContainerId, Engine, Told, decide, is_at_or_below, is_below_parent};
+    use super::{Accepted, Claim, ContainerId, Engine, EngineRecord, decide, is_at_or_below, is_below_parent};
 
     #[derive(Default)]
-    struct Fake(HashMap<ContainerId, Told<'static>>, bool);
+    struct Fake(HashMap<ContainerId, EngineRecord<'static>>, bool);
 
     impl Engine for Fake {
         fn answers(&self) -> bool {
@@ -206,7 +208,7 @@ mod tests {
         fn generation(&self) -> u64 {
             0
         }
-        fn container(&self, id: ContainerId) -> Option<Told<'_>> {
+        fn container(&self, id: ContainerId) -> Option<EngineRecord<'_>> {
             self.0.get(&id).copied()
         }
     }
@@ -240,8 +242,8 @@ mod tests {
             .map(|Accepted { index, named }| (index, named))
     }
 
-    fn running(pid: u32) -> Told<'static> {
-        Told { runs: true, pid: Some(pid), ..Told::default() }
+    fn running(pid: u32) -> EngineRecord<'static> {
+        EngineRecord { runs: true, pid: Some(pid), ..EngineRecord::default() }
     }
 
     #[test]
@@ -255,9 +257,9 @@ mod tests {
 
     #[test]
     fn a_forged_cgroup_is_never_a_container_of_the_engine() {
-        let stopped = Told { pid: None, runs: false, ..Told::default() };
-        let removed = Told { removed: true, ..Told::default() };
-        let silent = |told| Fake([(id('a'), told), (id('b'), running(2))].into(), false);
+        let stopped = EngineRecord { pid: None, runs: false, ..EngineRecord::default() };
+        let removed = EngineRecord { removed: true, ..EngineRecord::default() };
+        let silent = |record| Fake([(id('a'), record), (id('b'), running(2))].into(), false);
         for engine in [stopped, removed, running(1)].map(silent) {
             assert_eq!(accepted(&engine, 'a', &["/docker/b/docker/a"]), None);
             assert_eq!(accepted(&engine, 'a', &["/docker/b/a", "/docker/a"]), Some((1, true)));
@@ -276,18 +278,18 @@ mod tests {
 
     #[test]
     fn what_the_engine_made_below_a_container_is_named() {
-        let told = Told {
+        let record = EngineRecord {
             cgroup_parent: "/docker/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
             ..running(1)
         };
-        let engine = Fake([(id('a'), told), (id('b'), running(2))].into(), true);
+        let engine = Fake([(id('a'), record), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, true)));
         assert_eq!(accepted(&engine, 'a', &["/docker/b/docker/a"]), None, "another place below it");
         assert_eq!(accepted(&engine, 'a', &["/docker/a", "/docker/b/a"]), Some((1, true)), "the told parent decides");
-        let stopped = Told { runs: false, pid: None, ..told };
+        let stopped = EngineRecord { runs: false, pid: None, ..record };
         let engine = Fake([(id('a'), stopped), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, false)), "not named while it is said not to run");
-        let listed = Told { runs: true, ..Told::default() };
+        let listed = EngineRecord { runs: true, ..EngineRecord::default() };
         let engine = Fake([(id('a'), listed), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, false)), "not named before it is inspected");
     }
@@ -323,7 +325,7 @@ mod tests {
         );
         let silent = Fake::default();
         assert_eq!(accepted_with(&silent, 'a', &["/docker/a"], "", &[0]), Some((0, true)));
-        let stopped = Fake([(id('a'), Told::default())].into(), true);
+        let stopped = Fake([(id('a'), EngineRecord::default())].into(), true);
         assert_eq!(accepted_with(&stopped, 'a', &["/docker/a"], "", &[0]), None);
         let runs = Fake([(id('a'), running(1))].into(), true);
         assert_eq!(accepted_with(&runs, 'a', &["/docker/a"], "", &[0]), Some((0, true)));

@@ -29,7 +29,7 @@ use empty::Trees;
 pub use hierarchy::{Error, Hierarchy, Kind, Tree, Version};
 pub use id::ContainerId;
 pub use id_filter::IdFilter;
-pub use identity::{Engine, NoEngine, Told};
+pub use identity::{Engine, EngineRecord, NoEngine};
 pub(crate) use mounts::host_v2;
 use tracing::warn;
 use walk::{BELOW_CONTAINER, Bounds, HOST, Missed, Next, Visited, walk};
@@ -60,7 +60,7 @@ pub struct Discovery {
     /// The watches of all containers are lost.
     unarmed: bool,
     missed: Missed,
-    told: [bool; 2],
+    logged: [bool; 2],
 }
 
 /// What was seen below a container.
@@ -119,7 +119,7 @@ impl Discovery {
             again: false,
             unarmed: false,
             missed: Missed::default(),
-            told: [false; 2],
+            logged: [false; 2],
         }
     }
 
@@ -376,10 +376,10 @@ impl Discovery {
     /// Has what was not seen counted, and logs each kind once.
     fn report_missed(&mut self, changes: &mut Changes) {
         let Missed { truncated, unreadable, .. } = std::mem::take(&mut self.missed);
-        let [truncated_told, unreadable_told] = &mut self.told;
+        let [truncated_logged, unreadable_logged] = &mut self.logged;
         if truncated {
             changes.missed.push("too_many");
-            if !std::mem::replace(truncated_told, true) {
+            if !std::mem::replace(truncated_logged, true) {
                 let containers = self.below.iter().filter(|(_, below)| below.truncated).map(|(container, _)| container);
                 let Bounds { depth, directories } = BELOW_CONTAINER;
                 warn!(
@@ -391,7 +391,7 @@ impl Discovery {
         }
         if let Some((directory, error)) = unreadable {
             changes.missed.push(if error.kind() == io::ErrorKind::PermissionDenied { "denied" } else { "io" });
-            if !std::mem::replace(unreadable_told, true) {
+            if !std::mem::replace(unreadable_logged, true) {
                 warn!(
                     %error, directory = %directory.display(),
                     "cannot list a cgroup directory: containers that were made below it meanwhile are not exposed until it can be listed"

@@ -8,7 +8,7 @@ use super::host::Host;
 use super::session::Session;
 use super::timing::Timing;
 use crate::config::DockerEndpoint;
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 
 /// What an engine says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Shared {
     endpoint: DockerEndpoint,
-    own: Own,
+    self_metrics: SelfMetrics,
     timing: Timing,
     session: RwLock<Option<Arc<Session>>>,
     host: Host,
@@ -36,23 +36,24 @@ struct Shared {
 }
 
 impl Engine {
-    /// An engine that nobody has connected to yet; every request is counted in `own`.
+    /// An engine that nobody has connected to yet; every request is counted in `self_metrics`.
     #[must_use]
-    pub fn new(endpoint: DockerEndpoint, own: Own) -> Self {
-        Self::with_timing(endpoint, own, Timing::default())
+    pub fn new(endpoint: DockerEndpoint, self_metrics: SelfMetrics) -> Self {
+        Self::with_timing(endpoint, self_metrics, Timing::default())
     }
 
-    pub(super) fn with_timing(endpoint: DockerEndpoint, own: Own, timing: Timing) -> Self {
+    pub(super) fn with_timing(endpoint: DockerEndpoint, self_metrics: SelfMetrics, timing: Timing) -> Self {
         let (session, host, doubts) = (RwLock::default(), Host::default(), Doubts::default());
-        Self { shared: Arc::new(Shared { endpoint, own, timing, session, host, doubts }) }
+        Self { shared: Arc::new(Shared { endpoint, self_metrics, timing, session, host, doubts }) }
     }
 
     /// Asks the engine who it is, and agrees on a version of the API.
     ///
     /// # Errors
-    /// Why the engine cannot be used, with what cures it.
+    /// Why the engine cannot be used, with what hints it.
     pub(super) async fn connect(&self) -> Result<Arc<Session>, Error> {
-        let session = Arc::new(Session::open(&self.shared.endpoint, &self.shared.own, self.shared.timing).await?);
+        let session =
+            Arc::new(Session::open(&self.shared.endpoint, &self.shared.self_metrics, self.shared.timing).await?);
         self.set_session(Some(Arc::clone(&session)));
         Ok(session)
     }
@@ -83,8 +84,8 @@ impl Engine {
         self.set_session(None);
     }
 
-    pub(super) fn own(&self) -> &Own {
-        &self.shared.own
+    pub(super) fn self_metrics(&self) -> &SelfMetrics {
+        &self.shared.self_metrics
     }
 
     pub(super) fn timing(&self) -> Timing {

@@ -25,18 +25,18 @@ pub enum Seen {
     /// It does not run.
     Ended,
     /// It exists, whatever its state.
-    Listed,
+    ListEntry,
 }
 
 impl Seen {
     /// Whether the engine has told the same by now.
     fn is_known(self, id: ContainerId, names: &Names) -> bool {
-        let meta = names.containers.get(&id);
-        let runs = meta.is_some_and(|meta| meta.state.is_alive() && meta.removed.is_none());
+        let info = names.containers.get(&id);
+        let runs = info.is_some_and(|info| info.state.is_alive() && info.removed.is_none());
         match self {
             Self::Running => runs,
             Self::Ended => !runs,
-            Self::Listed => meta.is_some(),
+            Self::ListEntry => info.is_some(),
         }
     }
 }
@@ -136,11 +136,11 @@ mod tests {
 
     use super::{Doubts, Instant, Names, Seen};
     use crate::docker::fake::id;
-    use crate::name::{Meta, State};
+    use crate::name::{ContainerInfo, State};
 
     fn names(letter: char, state: State) -> Names {
-        let meta = Meta { state, ..Meta::unknown(id(letter)) };
-        Names { containers: [(meta.id, Arc::new(meta))].into(), ..Names::default() }
+        let info = ContainerInfo { state, ..ContainerInfo::unknown(id(letter)) };
+        Names { containers: [(info.id, Arc::new(info))].into(), ..Names::default() }
     }
 
     fn is_open(doubts: &Doubts) -> bool {
@@ -176,7 +176,7 @@ mod tests {
         let doubts = Doubts::default();
         let before = Instant::now();
         std::thread::sleep(std::time::Duration::from_millis(2));
-        doubts.raise([(id('a'), Seen::Listed)]);
+        doubts.raise([(id('a'), Seen::ListEntry)]);
         doubts.answered(before, &Names::default());
         assert!(is_open(&doubts));
         doubts.answered(Instant::now(), &names('a', State::Created));

@@ -1,4 +1,4 @@
-//! Why an engine could not be asked, in words that name the cure.
+//! Why an engine could not be asked, in words that name the hint.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::json::{health, integer, map, text};
 use crate::discover::ContainerId;
-use crate::name::{Health, HealthStatus, Identity, Meta, Moment, Rules, State};
+use crate::name::{ContainerInfo, Health, HealthStatus, Identity, Moment, NamingPolicy, State};
 
 /// Attributes that an engine adds to a container's labels, in place of labels of the same names.
 const NOT_LABELS: [&str; 9] =
@@ -81,7 +81,7 @@ pub(super) struct Event {
 
 impl Event {
     /// None for what is no container's event.
-    pub(super) fn parse(value: &Value, rules: &Rules) -> Option<Self> {
+    pub(super) fn parse(value: &Value, naming: &NamingPolicy) -> Option<Self> {
         if !matches!(text(value, "/Type"), "container" | "") {
             return None;
         }
@@ -92,7 +92,7 @@ impl Event {
             id: ContainerId::parse(either("/Actor/ID", "/id").as_bytes())?,
             action: Action::parse(word),
             time_ns: nanoseconds.and_then(|time| u64::try_from(time).ok()).unwrap_or_else(|| Moment::now().wall_ns),
-            identity: identity(value, rules),
+            identity: identity(value, naming),
             exit_code: integer(value, "/Actor/Attributes/exitCode")
                 .or_else(|| integer(value, "/Actor/Attributes/containerExitCode")),
             verdict: word.split_once(':').and_then(|(_, verdict)| health(verdict)),
@@ -100,14 +100,14 @@ impl Event {
     }
 
     /// Changes what the event alone is proof of.
-    pub(super) fn apply(&self, meta: &mut Meta) {
+    pub(super) fn apply(&self, info: &mut ContainerInfo) {
         match self.action {
-            Action::Start => Self::started(meta),
-            Action::Die => self.died(meta),
-            Action::Oom => meta.oom_killed = true,
-            Action::Pause => meta.state = State::Paused,
-            Action::Unpause => meta.state = State::Running,
-            Action::Health => self.judged(meta),
+            Action::Start => Self::started(info),
+            Action::Die => self.died(info),
+            Action::Oom => info.oom_killed = true,
+            Action::Pause => info.state = State::Paused,
+            Action::Unpause => info.state = State::Running,
+            Action::Health => self.judged(info),
             // Podman says `restart` also where that failed. A new name is the tracker's, who knows the labels.
             Action::Create | Action::Restart | Action::Rename | Action::Update | Action::Destroy | Action::Other => {}
         }
@@ -128,36 +128,36 @@ impl Event {
         }
     }
 
-    fn started(meta: &mut Meta) {
-        meta.state = State::Running;
-        meta.pid = None;
-        meta.oom_killed = false;
-        meta.exit_code = None;
-        meta.finished = None;
+    fn started(info: &mut ContainerInfo) {
+        info.state = State::Running;
+        info.pid = None;
+        info.oom_killed = false;
+        info.exit_code = None;
+        info.finished = None;
     }
 
-    fn died(&self, meta: &mut Meta) {
-        meta.state = State::Exited;
-        meta.pid = None;
-        meta.exit_code = self.exit_code;
+    fn died(&self, info: &mut ContainerInfo) {
+        info.state = State::Exited;
+        info.pid = None;
+        info.exit_code = self.exit_code;
         // Heard now, whatever the engine's clock says.
-        meta.finished = Some(Moment { wall_ns: self.time_ns, at: Instant::now() });
+        info.finished = Some(Moment { wall_ns: self.time_ns, at: Instant::now() });
     }
 
-    fn judged(&self, meta: &mut Meta) {
+    fn judged(&self, info: &mut ContainerInfo) {
         let Some(status) = self.verdict else { return };
-        let streak = meta.health.map_or(0, |health| health.failing_streak);
+        let streak = info.health.map_or(0, |health| health.failing_streak);
         let failing_streak = if status == HealthStatus::Healthy { 0 } else { streak };
-        meta.health = Some(Health { status, failing_streak });
+        info.health = Some(Health { status, failing_streak });
     }
 }
 
-fn identity(value: &Value, rules: &Rules) -> Option<Identity> {
+fn identity(value: &Value, naming: &NamingPolicy) -> Option<Identity> {
     let mut attributes = map(value, "/Actor/Attributes");
     attributes.retain(|(key, _)| !NOT_LABELS.contains(key));
     let name = text(value, "/Actor/Attributes/name");
     let image = text(value, "/Actor/Attributes/image");
-    (!name.is_empty()).then(|| rules.identify(name, image, attributes))
+    (!name.is_empty()).then(|| naming.identify(name, image, attributes))
 }
 
 #[cfg(test)]
@@ -166,7 +166,7 @@ mod tests {
 
     use super::{Action, Event, subscription};
     use crate::discover::ContainerId;
-    use crate::name::{Health, HealthStatus, Meta, Rules, State};
+    use crate::name::{ContainerInfo, Health, HealthStatus, NamingPolicy, State};
 
     const ID: &str = "c7c9797c942e7936d998351a67edb810d5ee417a519b14a02be5873e5137a192";
 
@@ -176,53 +176,53 @@ mod tests {
         if let Value::Object(more) = attributes {
             value["Actor"]["Attributes"].as_object_mut().unwrap().extend(more);
         }
-        Event::parse(&value, &Rules::default()).unwrap()
+        Event::parse(&value, &NamingPolicy::default()).unwrap()
     }
 
-    fn meta() -> Meta {
+    fn info() -> ContainerInfo {
         let health = Some(Health { status: HealthStatus::Starting, failing_streak: 2 });
         let id = ContainerId::parse(ID.as_bytes()).unwrap();
-        Meta { state: State::Running, pid: Some(9), health, ..Meta::unknown(id) }
+        ContainerInfo { state: State::Running, pid: Some(9), health, ..ContainerInfo::unknown(id) }
     }
 
-    fn after(event: &Event, mut meta: Meta) -> Meta {
-        event.apply(&mut meta);
-        meta
+    fn after(event: &Event, mut info: ContainerInfo) -> ContainerInfo {
+        event.apply(&mut info);
+        info
     }
 
     #[test]
     fn death_is_known_at_once() {
         for action in ["die", "died"] {
-            let dead = after(&event(action, json!({"exitCode": "3"})), meta());
+            let dead = after(&event(action, json!({"exitCode": "3"})), info());
             let finished_ns = dead.finished.map(|moment| moment.wall_ns);
             assert_eq!((dead.state, dead.exit_code, finished_ns), (State::Exited, Some(3), Some(5_000_000_001)));
             assert_eq!(dead.pid, None, "the number may belong to another process by now");
         }
-        assert_eq!(after(&event("died", json!({"containerExitCode": "4"})), meta()).exit_code, Some(4));
+        assert_eq!(after(&event("died", json!({"containerExitCode": "4"})), info()).exit_code, Some(4));
     }
 
     #[test]
     fn a_start_ends_the_story_of_the_last_run() {
-        let dead = Meta { oom_killed: true, ..after(&event("die", json!({"exitCode": "3"})), meta()) };
+        let dead = ContainerInfo { oom_killed: true, ..after(&event("die", json!({"exitCode": "3"})), info()) };
         let started = after(&event("start", json!(null)), dead);
         assert_eq!((started.state, started.exit_code, started.finished), (State::Running, None, None));
         assert!(!started.oom_killed);
         let restarted = event("restart", json!(null));
-        assert_eq!(after(&restarted, meta()), meta());
+        assert_eq!(after(&restarted, info()), info());
         assert!(restarted.leaves_questions());
     }
 
     #[test]
     fn pause_oom_and_health_need_no_inspection() {
-        assert_eq!(after(&event("pause", json!(null)), meta()).state, State::Paused);
-        assert_eq!(after(&event("unpause", json!(null)), meta()).state, State::Running);
-        assert!(after(&event("oom", json!(null)), meta()).oom_killed);
+        assert_eq!(after(&event("pause", json!(null)), info()).state, State::Paused);
+        assert_eq!(after(&event("unpause", json!(null)), info()).state, State::Running);
+        assert!(after(&event("oom", json!(null)), info()).oom_killed);
         let healthy = event("health_status: healthy", json!(null));
         let expected = Health { status: HealthStatus::Healthy, failing_streak: 0 };
-        assert_eq!(after(&healthy, meta()).health, Some(expected));
+        assert_eq!(after(&healthy, info()).health, Some(expected));
         assert!(!healthy.leaves_questions());
         let unhealthy = event("health_status: unhealthy", json!(null));
-        assert_eq!(after(&unhealthy, meta()).health.unwrap().status, HealthStatus::Unhealthy);
+        assert_eq!(after(&unhealthy, info()).health.unwrap().status, HealthStatus::Unhealthy);
         assert!(unhealthy.leaves_questions(), "the streak is not in the event");
     }
 
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn strange_events_are_no_events() {
-        let parse = |value| Event::parse(&value, &Rules::default());
+        let parse = |value| Event::parse(&value, &NamingPolicy::default());
         assert!(parse(json!({"Type": "network", "Action": "create", "Actor": {"ID": ID}})).is_none());
         assert!(parse(json!({"Type": "container", "Action": "start", "Actor": {"ID": "short"}})).is_none());
         assert!(parse(json!(null)).is_none());

@@ -17,7 +17,7 @@ use super::timing::Timing;
 use super::{Engine, json as lenient};
 use crate::config::DockerEndpoint;
 use crate::discover::ContainerId;
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 
 /// What the engine is made to do.
 pub(super) struct World {
@@ -122,8 +122,8 @@ impl Fake {
         self.directory.path().join("docker.sock")
     }
 
-    pub(super) fn engine(&self, own: &Own) -> Engine {
-        Engine::with_timing(DockerEndpoint::Unix(self.socket()), own.clone(), quick())
+    pub(super) fn engine(&self, self_metrics: &SelfMetrics) -> Engine {
+        Engine::with_timing(DockerEndpoint::Unix(self.socket()), self_metrics.clone(), quick())
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {

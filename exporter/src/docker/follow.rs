@@ -1,4 +1,4 @@
-//! The task that keeps the directory true: subscribe to events, list, inspect what is new or has changed, apply
+//! The task that keeps the container store true: subscribe to events, list, inspect what is new or has changed, apply
 //! events, list again from time to time; and start anew when the engine was away.
 
 use std::convert::Infallible;
@@ -14,14 +14,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_
 use super::backoff::Backoff;
 use super::doubts::Seen;
 use super::events::Event;
-use super::list::Listed;
-use super::live::{Events, List, Live, Mark, News, next_news, pending};
+use super::list::ListEntry;
+use super::live::{Events, List, LiveSession, Mark, SessionEvent, next_session_event, pending};
 use super::outage::{Logged, Outage};
 use super::timing::Timing;
 use super::tracker::Tracker;
 use super::{Engine, Error, json};
 use crate::discover::ContainerId;
-use crate::name::{Directory, MAX_CONTAINERS, Rules};
+use crate::name::{ContainerStore, MAX_CONTAINERS, NamingPolicy};
 
 /// Inspections on the way at a time.
 const INSPECTIONS: usize = 8;
@@ -38,20 +38,20 @@ const REPEATED: Duration = Duration::from_secs(2);
 /// Longest time between two lists that nobody but a scrape gave reason for.
 const LONGEST_GAP: Duration = Duration::from_mins(1);
 
-/// Keeps `directory` true to what `engine` says, until `stop` is ready. Never ends by itself: an engine that is down
+/// Keeps `store` true to what `engine` says, until `stop` is ready. Never ends by itself: an engine that is down
 /// is asked again with growing waits, and what was known of its containers stays.
 ///
 /// `resync` is the time between two full lists, which heal whatever the events did not tell.
 pub async fn follow(
     engine: Engine,
-    directory: Arc<Directory>,
-    rules: Rules,
+    store: Arc<ContainerStore>,
+    naming: NamingPolicy,
     resync: Duration,
     stop: impl Future<Output = ()>,
 ) {
     let timing = engine.timing();
     let mut follower = Follower {
-        tracker: Tracker::new(directory, rules, engine.own().clone()),
+        tracker: Tracker::new(store, naming, engine.self_metrics().clone()),
         backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
         resubscribe: Backoff::new(timing.backoff.0, timing.poll.max(timing.backoff.0)),
         fruitless: 0,
@@ -134,7 +134,7 @@ impl Follower {
     async fn session(&mut self) -> Result<Infallible, Error> {
         let session = self.engine.connect().await?;
         // Subscribe first: what happens during the list is then not lost.
-        let mut live = Live::new(session, self.last_event);
+        let mut live = LiveSession::new(session, self.last_event);
         if self.engine.host().is_missing() {
             live.ask_info();
             // So that the first values are under their final path, where the engine says it in reasonable time.
@@ -147,7 +147,7 @@ impl Follower {
             self.ask(&mut live);
             let doubts = self.engine.doubts().due(self.timing.doubt.0, live.list_asked + self.gap);
             tokio::select! {
-                news = next_news(&mut live.events, &live.session) => self.on_news(&mut live, news)?,
+                event = next_session_event(&mut live.events, &live.session) => self.on_session_event(&mut live, event)?,
                 Some((id, asked, answer)) = live.inspections.next() => self.on_inspected(&mut live, id, asked, answer),
                 list = pending(&mut live.list) => self.on_list(&mut live, list?),
                 newest = pending(&mut live.heartbeat) => self.on_newest(newest)?,
@@ -166,7 +166,7 @@ impl Follower {
     }
 
     /// Sends off the inspections that are wanted.
-    fn ask(&mut self, live: &mut Live) {
+    fn ask(&mut self, live: &mut LiveSession) {
         while live.inspections.len() < INSPECTIONS && live.inspect_again <= Instant::now() {
             let Some(id) = self.tracker.next_inspection() else { return };
             let (session, asked) = (Arc::clone(&live.session), self.tracker.now());
@@ -175,7 +175,7 @@ impl Follower {
     }
 
     /// A container that is not there any more says nothing of the others; a refusal before any success does.
-    fn on_inspected(&mut self, live: &mut Live, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
+    fn on_inspected(&mut self, live: &mut LiveSession, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
         match &answer {
             // No sign of life: health is asked for all the time, and a silent event stream has to be noticed.
             Ok(_) => live.inspected = true,
@@ -192,30 +192,30 @@ impl Follower {
         self.tracker.on_inspected(id, asked, answer);
     }
 
-    fn on_news(&mut self, live: &mut Live, news: News) -> Result<(), Error> {
-        match news {
-            News::Due => live.subscribe(self.last_event),
-            News::Subscribed => {
+    fn on_session_event(&mut self, live: &mut LiveSession, event: SessionEvent) -> Result<(), Error> {
+        match event {
+            SessionEvent::Due => live.subscribe(self.last_event),
+            SessionEvent::Subscribed => {
                 tracing::debug!("subscribed to events");
                 live.heard = true;
                 self.tracker.subscribed();
                 // What happened before is in a list from now on.
                 live.next_list = Instant::now();
             }
-            News::Bytes(bytes) => return self.on_bytes(live, &bytes),
-            News::Ended => self.resubscribe(live, None),
-            News::Failed(error) if error.is_unconnected() => return Err(error),
-            News::Failed(error) => self.resubscribe(live, Some(error)),
+            SessionEvent::Bytes(bytes) => return self.on_bytes(live, &bytes),
+            SessionEvent::Ended => self.resubscribe(live, None),
+            SessionEvent::Failed(error) if error.is_unconnected() => return Err(error),
+            SessionEvent::Failed(error) => self.resubscribe(live, Some(error)),
         }
         Ok(())
     }
 
     /// The event stream ended, or there is none: a proxy may limit its time, or refuse it and still allow the list.
     /// Whether the engine itself is down, the sign of life shows.
-    fn resubscribe(&mut self, live: &mut Live, error: Option<Error>) {
+    fn resubscribe(&mut self, live: &mut LiveSession, error: Option<Error>) {
         let lived = live.subscribed().is_some_and(|since| since.elapsed() >= STABLE_STREAM);
         let refused = error.as_ref().is_some_and(Error::is_refusal);
-        if live.told > 0 || lived {
+        if live.event_count > 0 || lived {
             self.fruitless = 0;
             self.resubscribe.reset();
         }
@@ -242,27 +242,27 @@ impl Follower {
     }
 
     /// Applies events, and the rest of their burst, so that it costs one inspection per container.
-    fn on_bytes(&mut self, live: &mut Live, first: &Bytes) -> Result<(), Error> {
+    fn on_bytes(&mut self, live: &mut LiveSession, first: &Bytes) -> Result<(), Error> {
         self.apply(live, first);
         for _ in 0..BURST {
-            match next_news(&mut live.events, &live.session).now_or_never() {
-                Some(News::Bytes(bytes)) => self.apply(live, &bytes),
-                Some(news) => return self.on_news(live, news),
+            match next_session_event(&mut live.events, &live.session).now_or_never() {
+                Some(SessionEvent::Bytes(bytes)) => self.apply(live, &bytes),
+                Some(event) => return self.on_session_event(live, event),
                 None => break,
             }
         }
         Ok(())
     }
 
-    fn apply(&mut self, live: &mut Live, bytes: &Bytes) {
-        let before = live.told;
+    fn apply(&mut self, live: &mut LiveSession, bytes: &Bytes) {
+        let before = live.event_count;
         let soon = live.subscribed().is_some_and(|since| since.elapsed() < REPEATED);
         let repeated = live.since.filter(|_| soon);
-        let (tracker, last, told) = (&mut self.tracker, &mut self.last_event, &mut live.told);
+        let (tracker, last, event_count) = (&mut self.tracker, &mut self.last_event, &mut live.event_count);
         live.objects.feed(bytes, |object| {
-            let event = json::parse(object).and_then(|value| Event::parse(&value, tracker.rules()));
+            let event = json::parse(object).and_then(|value| Event::parse(&value, tracker.naming()));
             let Some(event) = event else { return };
-            *told += 1;
+            *event_count += 1;
             let mark = Mark::new(event.time_ns, object);
             if repeated.is_some_and(|known| mark.time_ns < known.time_ns || mark == known) {
                 return;
@@ -271,22 +271,22 @@ impl Follower {
             tracing::debug!(container = %event.id, action = event.action.as_str(), "container event");
             tracker.on_event(&event);
         });
-        live.heard |= live.told > before;
+        live.heard |= live.event_count > before;
     }
 
-    fn start_list(&self, live: &mut Live) {
-        let (session, rules, names) = (Arc::clone(&live.session), self.tracker.rules().clone(), self.tracker.names());
+    fn start_list(&self, live: &mut LiveSession) {
+        let (session, naming, names) = (Arc::clone(&live.session), self.tracker.naming().clone(), self.tracker.names());
         let asked = self.tracker.now();
         live.list_asked = Instant::now();
         live.list_of_doubt = false;
         live.list = Some(Box::pin(async move {
             let mut list = Vec::new();
-            let read = session.list(|value| list.extend(Listed::parse(&value, &rules, &names))).await?;
+            let read = session.list(|value| list.extend(ListEntry::parse(&value, &naming, &names))).await?;
             Ok((list, read, asked))
         }));
     }
 
-    fn on_list(&mut self, live: &mut Live, (list, read, asked): List) {
+    fn on_list(&mut self, live: &mut LiveSession, (list, read, asked): List) {
         live.heard = true;
         live.lists += 1;
         self.forgiven = false;
@@ -326,7 +326,7 @@ impl Follower {
     }
 
     /// A list that settles no doubt makes the next one for that reason wait longer.
-    fn settle_doubts(&mut self, live: &Live, surprise: bool) {
+    fn settle_doubts(&mut self, live: &LiveSession, surprise: bool) {
         self.engine.doubts().answered(live.list_asked, &self.tracker.names());
         let first = self.timing.doubt.1.max(live.list_asked.elapsed() * 10);
         let vain = live.list_of_doubt && !surprise;
@@ -338,7 +338,7 @@ impl Follower {
         let newest = newest.or_else(|error| if error.is_refusal() { Ok(None) } else { Err(error) })?;
         let names = self.tracker.names();
         let unknown = newest.filter(|id| !names.containers.contains_key(id));
-        self.engine.doubts().raise(unknown.map(|id| (id, Seen::Listed)));
+        self.engine.doubts().raise(unknown.map(|id| (id, Seen::ListEntry)));
         Ok(())
     }
 
@@ -355,7 +355,7 @@ impl Follower {
     }
 
     /// Regular duties; a sign of life is asked for only after silence.
-    fn on_tick(&mut self, live: &mut Live) {
+    fn on_tick(&mut self, live: &mut LiveSession) {
         self.tracker.tidy();
         self.tracker.refresh_health(std::time::Instant::now());
         if !std::mem::take(&mut live.heard) {
@@ -364,11 +364,11 @@ impl Follower {
     }
 
     /// The engine answers: once per session.
-    fn up(&mut self, live: &Live) {
+    fn up(&mut self, live: &LiveSession) {
         if live.lists != 1 {
             return;
         }
-        self.engine.own().docker_up.set(1);
+        self.engine.self_metrics().docker_up.set(1);
         let outage = self.outage.take();
         let about = self.engine.about();
         let (version, api) = about.map(|about| (about.version, about.api)).unwrap_or_default();
@@ -382,7 +382,7 @@ impl Follower {
 
     /// The engine does not answer: each cause is logged once per outage.
     fn down(&mut self, error: &Error) {
-        self.engine.own().docker_up.set(0);
+        self.engine.self_metrics().docker_up.set(0);
         self.engine.disconnect();
         self.tracker.settle();
         let outage = self.outage.get_or_insert_with(Outage::new);

@@ -1,11 +1,13 @@
-//! `/containers/ID/json` → [`Meta`].
+//! `/containers/ID/json` → [`ContainerInfo`].
 
 use serde_json::Value;
 
 use super::json::{flag, health, integer, map, network_mode, positive, state, text};
 use super::time::parse_ns;
 use crate::discover::ContainerId;
-use crate::name::{Dropped, FixedMatch, Health, HealthStatus, Limits, Meta, Moment, Names, Rules, State};
+use crate::name::{
+    ContainerInfo, Dropped, FixedMatch, Health, HealthStatus, Limits, Moment, Names, NamingPolicy, State,
+};
 
 /// The CFS period that `--cpus` (`NanoCpus`) implies, in microseconds.
 const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
@@ -13,7 +15,7 @@ const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
 /// What an engine says of one container when asked for it.
 #[derive(Debug)]
 pub(super) struct Inspected {
-    pub(super) meta: Meta,
+    pub(super) info: ContainerInfo,
     /// What image and labels contribute to the filter.
     pub(super) fixed: FixedMatch,
     /// What had to be cut.
@@ -21,14 +23,14 @@ pub(super) struct Inspected {
 }
 
 /// None where the answer has no container id: then it is not about a container.
-pub(super) fn inspected(value: &Value, rules: &Rules, names: &Names) -> Option<Inspected> {
+pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> Option<Inspected> {
     let id = ContainerId::parse(text(value, "/Id").as_bytes())?;
-    let identity = rules.identify(text(value, "/Name"), text(value, "/Config/Image"), map(value, "/Config/Labels"));
+    let identity = naming.identify(text(value, "/Name"), text(value, "/Config/Image"), map(value, "/Config/Labels"));
     let state = life_cycle(value);
     let alive = state.is_alive();
     let finished = parse_ns(text(value, "/State/FinishedAt")).filter(|_| !alive);
     let finished = finished.map(|wall_ns| Moment::at_wall(wall_ns, Moment::now()));
-    let meta = Meta {
+    let info = ContainerInfo {
         name: identity.name,
         image: identity.image,
         image_id: text(value, "/Image").to_owned(),
@@ -47,9 +49,9 @@ pub(super) fn inspected(value: &Value, rules: &Rules, names: &Names) -> Option<I
         cgroup_parent: text(value, "/HostConfig/CgroupParent").to_owned(),
         restart_policy: restart_policy(value).to_owned(),
         limits: limits(value),
-        ..Meta::unknown(id)
+        ..ContainerInfo::unknown(id)
     };
-    Some(Inspected { meta, fixed: identity.fixed, dropped: identity.dropped })
+    Some(Inspected { info, fixed: identity.fixed, dropped: identity.dropped })
 }
 
 /// The state word; where it is unknown, what the flags beside it say.

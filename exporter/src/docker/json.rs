@@ -80,7 +80,7 @@ pub(super) fn network_mode(text: &str, names: &Names) -> NetworkMode {
     if let Some(peer) = text.strip_prefix("container:") {
         let by_name = || {
             let known = names.containers.values();
-            known.filter(|meta| meta.removed.is_none()).find(|meta| meta.name == peer).map(|meta| meta.id)
+            known.filter(|info| info.removed.is_none()).find(|info| info.name == peer).map(|info| info.id)
         };
         let id = crate::discover::ContainerId::parse(peer.as_bytes()).or_else(by_name);
         return id.map_or(NetworkMode::Unknown, NetworkMode::Container);
@@ -90,7 +90,7 @@ pub(super) fn network_mode(text: &str, names: &Names) -> NetworkMode {
         "host" => NetworkMode::Host,
         // Podman: somebody else's namespace, whose we cannot tell.
         path if path.starts_with("ns:") => NetworkMode::Unknown,
-        network => NetworkMode::Own(network.to_owned()),
+        network => NetworkMode::SelfMetrics(network.to_owned()),
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
 
     use super::{integer, map, network_mode, parse, positive, text};
     use crate::discover::ContainerId;
-    use crate::name::{Meta, Names, NetworkMode};
+    use crate::name::{ContainerInfo, Names, NetworkMode};
 
     #[test]
     fn odd_types_are_absent() {
@@ -126,14 +126,14 @@ mod tests {
     #[test]
     fn a_shared_network_is_found_by_id_or_name() {
         let id = ContainerId::parse(&[b'a'; 64]).unwrap();
-        let meta = Meta { name: "owner".to_owned(), ..Meta::unknown(id) };
-        let names = Names { containers: [(id, Arc::new(meta))].into(), generation: 1, ..Names::default() };
+        let info = ContainerInfo { name: "owner".to_owned(), ..ContainerInfo::unknown(id) };
+        let names = Names { containers: [(id, Arc::new(info))].into(), generation: 1, ..Names::default() };
         for peer in [format!("container:{id}"), "container:owner".to_owned()] {
             assert_eq!(network_mode(&peer, &names), NetworkMode::Container(id), "{peer}");
         }
         assert_eq!(network_mode("container:stranger", &names), NetworkMode::Unknown);
         assert_eq!(network_mode("host", &names), NetworkMode::Host);
-        assert_eq!(network_mode("shop_default", &names), NetworkMode::Own("shop_default".to_owned()));
+        assert_eq!(network_mode("shop_default", &names), NetworkMode::SelfMetrics("shop_default".to_owned()));
         assert_eq!(network_mode("ns:/proc/1/ns/net", &names), NetworkMode::Unknown);
     }
 }

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::json::{health, integer, map, network_mode, state, text};
 use crate::discover::ContainerId;
-use crate::name::{HealthStatus, Identity, Meta, Names, NetworkMode, Rules, State};
+use crate::name::{ContainerInfo, HealthStatus, Identity, Names, NamingPolicy, NetworkMode, State};
 
 /// One container of the list.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+pub(super) struct ListEntry {
     pub(super) id: ContainerId,
     pub(super) identity: Identity,
     pub(super) state: Option<State>,
@@ -28,14 +28,14 @@ pub(super) struct Status {
     pub(super) age: Option<u64>,
 }
 
-impl Listed {
+impl ListEntry {
     /// None for an entry without a container id.
-    pub(super) fn parse(value: &Value, rules: &Rules, names: &Names) -> Option<Self> {
+    pub(super) fn parse(value: &Value, naming: &NamingPolicy, names: &Names) -> Option<Self> {
         let id = ContainerId::parse(text(value, "/Id").as_bytes())?;
         let created = integer(value, "/Created").and_then(|seconds| u64::try_from(seconds).ok());
         Some(Self {
             id,
-            identity: rules.identify(name(value), text(value, "/Image"), map(value, "/Labels")),
+            identity: naming.identify(name(value), text(value, "/Image"), map(value, "/Labels")),
             state: state(text(value, "/State")),
             status: Status::parse(text(value, "/Status")),
             image_id: text(value, "/ImageID").to_owned(),
@@ -45,9 +45,9 @@ impl Listed {
     }
 
     /// What is known of a container that is seen for the first time.
-    pub(super) fn into_meta(self) -> Meta {
+    pub(super) fn into_meta(self) -> ContainerInfo {
         let state = self.state.unwrap_or(State::Created);
-        Meta {
+        ContainerInfo {
             name: self.identity.name,
             image: self.identity.image,
             image_id: self.image_id,
@@ -57,7 +57,7 @@ impl Listed {
             exit_code: self.status.exit_code.filter(|_| !state.is_alive()),
             created_ns: self.created_ns,
             network_mode: self.network_mode,
-            ..Meta::unknown(self.id)
+            ..ContainerInfo::unknown(self.id)
         }
     }
 }
@@ -118,8 +118,8 @@ fn age(text: &str) -> Option<u64> {
 mod tests {
     use serde_json::json;
 
-    use super::{Listed, Status};
-    use crate::name::{HealthStatus, Names, Rules, State};
+    use super::{ListEntry, Status};
+    use crate::name::{HealthStatus, Names, NamingPolicy, State};
 
     #[test]
     fn the_status_text_gives_exit_code_health_and_age() {
@@ -151,17 +151,17 @@ mod tests {
             (json!(null), ""),
         ] {
             let value = json!({"Id": "a".repeat(64), "Names": names, "State": "stopping", "Created": "12"});
-            let listed = Listed::parse(&value, &Rules::default(), &Names::default()).unwrap();
+            let listed = ListEntry::parse(&value, &NamingPolicy::default(), &Names::default()).unwrap();
             assert_eq!(listed.identity.name, expected);
-            let meta = listed.into_meta();
-            assert_eq!((meta.state, meta.created_ns), (State::Running, Some(12_000_000_000)));
+            let info = listed.into_meta();
+            assert_eq!((info.state, info.created_ns), (State::Running, Some(12_000_000_000)));
         }
     }
 
     #[test]
     fn an_entry_without_an_id_is_none() {
         for value in [json!({"Names": ["/a"]}), json!(null), json!({"Id": 5})] {
-            assert!(Listed::parse(&value, &Rules::default(), &Names::default()).is_none());
+            assert!(ListEntry::parse(&value, &NamingPolicy::default(), &Names::default()).is_none());
         }
     }
 }

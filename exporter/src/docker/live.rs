@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Error;
 use super::events::subscription;
 use super::http;
-use super::list::Listed;
+use super::list::ListEntry;
 use super::session::{Read, Session};
 use super::split::Objects;
 use crate::discover::ContainerId;
@@ -28,7 +28,7 @@ const INFO_INTERVAL: Duration = Duration::from_mins(2);
 
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// The containers, what else the list brought, and the tracker's time when it was asked for.
-pub(super) type List = (Vec<Listed>, Read, u64);
+pub(super) type List = (Vec<ListEntry>, Read, u64);
 pub(super) type Inspection = Answer<(ContainerId, u64, Result<Value, Error>)>;
 
 /// One event: the engine's time of it, and what tells it from others of that time.
@@ -57,7 +57,7 @@ pub(super) enum Events {
 }
 
 /// What came of the event stream.
-pub(super) enum News {
+pub(super) enum SessionEvent {
     /// It is time to subscribe again.
     Due,
     /// The subscription stands.
@@ -68,14 +68,14 @@ pub(super) enum News {
 }
 
 /// One session with an engine that answered.
-pub(super) struct Live {
+pub(super) struct LiveSession {
     pub(super) session: Arc<Session>,
     pub(super) events: Events,
     /// The last event that was told before; the engine may repeat it.
     pub(super) since: Option<Mark>,
     pub(super) objects: Objects,
     /// Events since the subscription stands.
-    pub(super) told: u64,
+    pub(super) event_count: u64,
     /// Lists that were asked for while it stood.
     pub(super) watched_lists: u64,
     pub(super) inspections: FuturesUnordered<Inspection>,
@@ -94,7 +94,7 @@ pub(super) struct Live {
     pub(super) info_again: Instant,
 }
 
-impl Live {
+impl LiveSession {
     pub(super) fn new(session: Arc<Session>, since: Option<Mark>) -> Self {
         let now = Instant::now();
         Self {
@@ -102,7 +102,7 @@ impl Live {
             session,
             since,
             objects: Objects::new(MAX_EVENT),
-            told: 0,
+            event_count: 0,
             watched_lists: 0,
             inspections: FuturesUnordered::new(),
             inspect_again: now,
@@ -131,7 +131,7 @@ impl Live {
         self.events = opening(&self.session, since);
         self.since = since;
         self.objects = Objects::new(MAX_EVENT);
-        self.told = 0;
+        self.event_count = 0;
         self.watched_lists = 0;
     }
 
@@ -155,23 +155,23 @@ impl Live {
 }
 
 /// What comes next of the event stream.
-pub(super) async fn next_news(events: &mut Events, session: &Session) -> News {
+pub(super) async fn next_session_event(events: &mut Events, session: &Session) -> SessionEvent {
     match events {
         Events::Waiting(until) => {
             sleep_until(*until).await;
-            News::Due
+            SessionEvent::Due
         }
         Events::Opening(opening) => match opening.await {
             Ok(answer) => {
                 *events = Events::Open { answer: Box::new(answer), since: Instant::now() };
-                News::Subscribed
+                SessionEvent::Subscribed
             }
-            Err(error) => News::Failed(error),
+            Err(error) => SessionEvent::Failed(error),
         },
         Events::Open { answer, .. } => match session.next_event(answer).await {
-            Ok(Some(bytes)) => News::Bytes(bytes),
-            Ok(None) => News::Ended,
-            Err(error) => News::Failed(error),
+            Ok(Some(bytes)) => SessionEvent::Bytes(bytes),
+            Ok(None) => SessionEvent::Ended,
+            Err(error) => SessionEvent::Failed(error),
         },
     }
 }

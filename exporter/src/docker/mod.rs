@@ -6,10 +6,10 @@
 //! | `client` | where the engine is, and the session with it |
 //! | `http` | one request on a connection of its own |
 //! | `session`, `version` | the version that is spoken; counted, bounded, timed requests |
-//! | `error` | what can go wrong, and what cures it |
+//! | `error` | what can go wrong, and what hints it |
 //! | `split`, `json`, `time` | an engine's answers, cut and read leniently |
 //! | `list`, `inspect`, `events` | what the three kinds of answers say of a container |
-//! | `tracker` | merges them into the directory, and knows which container has to be inspected |
+//! | `tracker` | merges them into the container store, and knows which container has to be inspected |
 //! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
 //! | `doubts` | what scrapes saw that the engine has not told |
 //! | `outage` | what is logged while the engine is away |

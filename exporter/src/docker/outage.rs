@@ -25,11 +25,11 @@ impl Outage {
         let kind = (discriminant(error), error.status());
         let lasts = self.logged.is_empty() || self.last == Some(kind);
         self.last = Some(kind);
-        let news = lasts && !self.logged.contains(&kind);
-        if news {
+        let is_new = lasts && !self.logged.contains(&kind);
+        if is_new {
             self.logged.push(kind);
         }
-        news
+        is_new
     }
 
     /// Whether a cause has been logged already.

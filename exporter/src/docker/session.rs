@@ -16,7 +16,7 @@ use super::timing::Timing;
 use super::{About, Error, json, version};
 use crate::config::DockerEndpoint;
 use crate::discover::ContainerId;
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 use crate::name::MAX_CONTAINERS;
 
 /// Greatest size of one JSON object of an answer: a container with thousands of huge labels is still below it.
@@ -62,7 +62,7 @@ pub(super) struct Read {
 pub(super) struct Session {
     endpoint: DockerEndpoint,
     transport: Arc<Transport>,
-    own: Own,
+    self_metrics: SelfMetrics,
     timing: Timing,
     prefix: String,
     pub(super) about: About,
@@ -70,11 +70,15 @@ pub(super) struct Session {
 
 impl Session {
     /// Finds the prefix under which the engine, or the proxy in between, answers.
-    pub(super) async fn open(endpoint: &DockerEndpoint, own: &Own, timing: Timing) -> Result<Self, Error> {
+    pub(super) async fn open(
+        endpoint: &DockerEndpoint,
+        self_metrics: &SelfMetrics,
+        timing: Timing,
+    ) -> Result<Self, Error> {
         let mut session = Self {
             endpoint: endpoint.clone(),
             transport: Arc::new(Transport::new(endpoint)?),
-            own: own.clone(),
+            self_metrics: self_metrics.clone(),
             timing,
             prefix: String::new(),
             about: About::default(),
@@ -238,13 +242,13 @@ impl Session {
 
     /// Counts a request to `endpoint` that its caller gave up.
     pub(super) fn count_timeout(&self, endpoint: &str) {
-        self.own.docker_requests.with_label_values(&[endpoint, "timeout"]).inc();
+        self.self_metrics.docker_requests.with_label_values(&[endpoint, "timeout"]).inc();
     }
 
     async fn counted<T>(&self, endpoint: &str, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let outcome = call.await;
         let code = outcome.as_ref().err().map_or_else(|| "200".to_owned(), Error::code);
-        self.own.docker_requests.with_label_values(&[endpoint, &code]).inc();
+        self.self_metrics.docker_requests.with_label_values(&[endpoint, &code]).inc();
         outcome
     }
 

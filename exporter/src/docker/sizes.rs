@@ -11,28 +11,28 @@ use tokio::time::sleep;
 use super::json::{integer, text};
 use super::{Engine, Error};
 use crate::discover::ContainerId;
-use crate::name::Directory;
+use crate::name::ContainerStore;
 
 /// Time between two questions.
 pub const SIZES_INTERVAL: Duration = Duration::from_mins(5);
 /// Time between two looks whether the engine is there.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Puts the sizes into `directory`, at once and then every `interval`, until `stop` is ready. What was known stays while the engine
+/// Puts the sizes into `store`, at once and then every `interval`, until `stop` is ready. What was known stays while the engine
 /// does not answer.
-pub async fn measure(engine: Engine, directory: Arc<Directory>, interval: Duration, stop: impl Future<Output = ()>) {
+pub async fn measure(engine: Engine, store: Arc<ContainerStore>, interval: Duration, stop: impl Future<Output = ()>) {
     let rounds = async {
-        let mut told = false;
+        let mut logged = false;
         loop {
             match ask(&engine).await {
                 None => sleep(PATIENCE).await,
                 Some(Ok(sizes)) => {
                     tracing::debug!(containers = sizes.len(), "sizes of writable layers");
-                    directory.set_sizes(sizes);
+                    store.set_sizes(sizes);
                     sleep(interval).await;
                 }
                 Some(Err(error)) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         tracing::warn!(%error, ?interval, "no sizes of writable layers: asking again");
                     }
                     sleep(interval).await;
@@ -70,8 +70,8 @@ mod tests {
 
     use super::{ContainerId, measure, size};
     use crate::docker::fake::{Fake, container};
-    use crate::metrics::Own;
-    use crate::name::Directory;
+    use crate::metrics::SelfMetrics;
+    use crate::name::ContainerStore;
 
     #[test]
     fn an_entry_has_its_size_and_none_means_an_empty_layer() {
@@ -86,10 +86,10 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_comes_late_is_asked_once_per_interval() {
         let fake = Fake::start([container('a', "web", "running")]);
-        let engine = fake.engine(&Own::new().unwrap());
-        let directory = Arc::new(Directory::new(Duration::ZERO));
+        let engine = fake.engine(&SelfMetrics::new().unwrap());
+        let store = Arc::new(ContainerStore::new(Duration::ZERO));
         let id = ContainerId::parse("a".repeat(64).as_bytes()).unwrap();
-        let (reader, later) = (Arc::clone(&directory), engine.clone());
+        let (reader, later) = (Arc::clone(&store), engine.clone());
         let known = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             later.connect().await.unwrap();
@@ -102,7 +102,7 @@ mod tests {
             assert_eq!(reader.names().sizes.get(&id), Some(&0), "known within ten seconds");
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        Box::pin(measure(engine, directory, Duration::from_mins(5), known)).await;
+        Box::pin(measure(engine, store, Duration::from_mins(5), known)).await;
         assert_eq!(fake.requests("size=1"), 1);
     }
 }

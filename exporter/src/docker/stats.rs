@@ -76,7 +76,7 @@ impl Stats {
     }
 
     /// Begins to read each container once, until `deadline` at the latest. A slow container occupies one place among many;
-    /// while the engine is down (nobody is connected, see [`super::follow`]) everything fails at once.
+    /// while the engine is down (nobody is connected, see [`super::follow()`]) everything fails at once.
     #[must_use]
     pub fn begin(&self, ids: Vec<ContainerId>, deadline: Instant) -> Sweeping {
         let Some(session) = self.engine.session() else {

@@ -1,25 +1,27 @@
-//! Merges what lists, events and inspections say into the directory, whichever arrives first, and knows which
+//! Merges what lists, events and inspections say into the container store, whichever arrives first, and knows which
 //! container has to be inspected. No I/O.
 //!
 //! Answers overtake each other: an inspection may have been made before an event that arrived earlier. So every event
 //! moves a clock, and an answer whose question is older than the container's last event is not believed.
 
-mod track;
+mod history;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use history::ContainerHistory;
 use serde_json::Value;
-use track::Track;
 
 use super::Error;
 use super::events::{Action, Event};
 use super::inspect::{Inspected, inspected};
-use super::list::Listed;
+use super::list::ListEntry;
 use crate::discover::ContainerId;
-use crate::metrics::Own;
-use crate::name::{Directory, Dropped, HealthStatus, Identity, Meta, Moment, Names, Rules, State, Stored};
+use crate::metrics::SelfMetrics;
+use crate::name::{
+    ContainerInfo, ContainerStore, Dropped, HealthStatus, Identity, Moment, Names, NamingPolicy, State, Stored,
+};
 
 /// How often a failed inspection is tried again before the next full list.
 const MAX_RETRIES: u8 = 2;
@@ -30,13 +32,13 @@ const HEALTH_ROUND: usize = 50;
 /// What a list's ages may be off by: they are rounded, and a list takes its time.
 const ROUNDED: Duration = Duration::from_mins(1);
 
-/// Everything that is known beside the directory itself.
+/// Everything that is known beside the container store.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    directory: Arc<Directory>,
-    rules: Rules,
-    own: Own,
-    tracks: HashMap<ContainerId, Track>,
+    store: Arc<ContainerStore>,
+    naming: NamingPolicy,
+    self_metrics: SelfMetrics,
+    histories: HashMap<ContainerId, ContainerHistory>,
     /// Containers to inspect, in the order of asking and as a set.
     queue: VecDeque<ContainerId>,
     queued: HashSet<ContainerId>,
@@ -58,12 +60,12 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(directory: Arc<Directory>, rules: Rules, own: Own) -> Self {
+    pub(super) fn new(store: Arc<ContainerStore>, naming: NamingPolicy, self_metrics: SelfMetrics) -> Self {
         Self {
-            directory,
-            rules,
-            own,
-            tracks: HashMap::new(),
+            store,
+            naming,
+            self_metrics,
+            histories: HashMap::new(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
             asked: HashSet::new(),
@@ -79,15 +81,15 @@ impl Tracker {
 
     /// There is no list to wait for.
     pub(super) fn settle(&self) {
-        self.directory.set_settled();
+        self.store.set_settled();
     }
 
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
+    pub(super) fn naming(&self) -> &NamingPolicy {
+        &self.naming
     }
 
     pub(super) fn names(&self) -> Arc<Names> {
-        self.directory.names()
+        self.store.names()
     }
 
     /// The clock, for a question that is asked now.
@@ -105,32 +107,32 @@ impl Tracker {
 
     /// Something happened.
     pub(super) fn on_event(&mut self, event: &Event) {
-        self.own.docker_events.with_label_values(&[event.action.as_str()]).inc();
+        self.self_metrics.docker_events.with_label_values(&[event.action.as_str()]).inc();
         self.clock += 1;
-        let track = self.tracks.entry(event.id).or_default();
-        track.touched = self.clock;
+        let history = self.histories.entry(event.id).or_default();
+        history.last_event = self.clock;
         match event.action {
             Action::Destroy => {
                 // By our clock, as everything about lingering is: the engine may be on another host.
-                self.directory.remove(event.id, Moment::now());
+                self.store.remove(event.id, Moment::now());
                 return;
             }
-            Action::Update => self.directory.mark_updated(event.id),
+            Action::Update => self.store.mark_updated(event.id),
             _ => {}
         }
-        let late = track.is_late(event);
+        let late = history.is_late(event);
         match event.action {
             Action::Start if !late => {
-                track.oom = false;
-                track.oom_events.start();
+                history.oom = false;
+                history.oom_events.start();
             }
             Action::Oom => {
-                track.oom |= !late;
-                track.oom_events.record(late);
+                history.oom |= !late;
+                history.oom_events.record(late);
             }
             _ => {}
         }
-        let ask = event.leaves_questions() || !track.inspected;
+        let ask = event.leaves_questions() || !history.inspected;
         if self.store_event(event, late) && ask {
             self.enqueue(event.id);
         }
@@ -138,89 +140,90 @@ impl Tracker {
 
     /// Returns whether the container may be asked about: it exists, and there is room for it.
     fn store_event(&mut self, event: &Event, late: bool) -> bool {
-        let known = self.names().containers.get(&event.id).map(|meta| Meta::clone(meta));
-        let mut meta = known.unwrap_or_else(|| Meta::unknown(event.id));
-        let fixed = self.tracks.get(&event.id).and_then(|track| track.fixed);
+        let known = self.names().containers.get(&event.id).map(|info| ContainerInfo::clone(info));
+        let mut info = known.unwrap_or_else(|| ContainerInfo::unknown(event.id));
+        let fixed = self.histories.get(&event.id).and_then(|history| history.fixed);
         match (&event.identity, fixed) {
-            (Some(identity), None) => identify(&mut meta, identity),
+            (Some(identity), None) => identify(&mut info, identity),
             (Some(identity), Some(fixed)) if event.action == Action::Rename => {
-                meta.name.clone_from(&identity.name);
-                meta.selected = self.rules.filter.selects(&identity.name, fixed);
+                info.name.clone_from(&identity.name);
+                info.selected = self.naming.filter.selects(&identity.name, fixed);
             }
             _ => {}
         }
         if event.proves_existence() {
-            meta.removed = None;
+            info.removed = None;
         }
-        let gone = meta.removed.is_some();
+        let gone = info.removed.is_some();
         if !late && (!gone || event.action == Action::Die) {
-            event.apply(&mut meta);
+            event.apply(&mut info);
         }
-        self.store(meta) && !gone
+        self.store(info) && !gone
     }
 
     /// Takes over the full list that was asked for at `asked`. Tells whether it held a change that events should
     /// have told of. What a list lacks that is not `complete` may still exist.
-    pub(super) fn on_list(&mut self, list: Vec<Listed>, asked: u64, complete: bool) -> bool {
+    pub(super) fn on_list(&mut self, list: Vec<ListEntry>, asked: u64, complete: bool) -> bool {
         let names = self.names();
         let existing: HashSet<_> = list.iter().map(|listed| listed.id).collect();
-        let unwatched = self.unwatched();
+        let gap = self.gap();
         let mut surprise = false;
         for listed in list {
-            surprise |= self.on_listed(listed, asked, &names, unwatched);
+            surprise |= self.on_listed(listed, asked, &names, gap);
         }
         self.listed = Some(Instant::now());
         self.interrupted = false;
         let now = Moment::now();
-        for (id, meta) in names.containers.iter().filter(|_| complete) {
-            if meta.removed.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
-                surprise |= self.directory.remove(*id, now);
+        for (id, info) in names.containers.iter().filter(|_| complete) {
+            if info.removed.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
+                surprise |= self.store.remove(*id, now);
             }
         }
         let known = self.names();
-        self.tracks
-            .retain(|id, track| known.containers.contains_key(id) || existing.contains(id) || track.touched > asked);
+        self.histories.retain(|id, history| {
+            known.containers.contains_key(id) || existing.contains(id) || history.last_event > asked
+        });
         self.refused.retain(|id| existing.contains(id));
-        self.directory.set_settled();
+        self.store.set_settled();
         surprise
     }
 
     /// Seconds that a container must be older than to be surely the one of the last list: after an outage nothing else
     /// shows a restart of one that was young then, or that came since.
-    fn unwatched(&self) -> Option<u64> {
+    fn gap(&self) -> Option<u64> {
         let since = self.listed.filter(|_| self.interrupted)?;
         Some((since.elapsed() + ROUNDED).as_secs())
     }
 
-    fn on_listed(&mut self, listed: Listed, asked: u64, names: &Names, unwatched: Option<u64>) -> bool {
+    fn on_listed(&mut self, listed: ListEntry, asked: u64, names: &Names, gap: Option<u64>) -> bool {
         if !self.is_older(listed.id, asked) {
             return false;
         }
         let id = listed.id;
         self.count_dropped(id, listed.identity.dropped);
-        let track = self.tracks.entry(id).or_default();
-        let rejuvenated = listed.status.age.zip(track.age).is_some_and(|(now, before)| now < before);
-        track.age = listed.status.age;
-        let labels_unknown = track.fixed.is_none();
-        let fixed = *track.fixed.get_or_insert(listed.identity.fixed);
-        let Some(known) = names.containers.get(&id).filter(|meta| meta.removed.is_none()) else {
+        let history = self.histories.entry(id).or_default();
+        let restarted = listed.status.age.zip(history.age).is_some_and(|(now, before)| now < before);
+        history.age = listed.status.age;
+        let labels_unknown = history.fixed.is_none();
+        let fixed = *history.fixed.get_or_insert(listed.identity.fixed);
+        let Some(known) = names.containers.get(&id).filter(|info| info.removed.is_none()) else {
             if self.store(listed.into_meta()) {
                 self.enqueue(id);
             }
             return true;
         };
-        let changed = rejuvenated || differs(known, &listed);
-        let doubtful = unwatched.zip(track.age).is_some_and(|(unwatched, age)| age <= unwatched);
-        if changed || doubtful || !track.inspected || is_worrying(known) {
-            track.retries = 0;
+        let changed = restarted || differs(known, &listed);
+        let doubtful = gap.zip(history.age).is_some_and(|(gap, age)| age <= gap);
+        if changed || doubtful || !history.inspected || needs_polling(known) {
+            history.retries = 0;
             self.enqueue(id);
         }
         if labels_unknown {
-            self.directory.change(id, |meta| identify(meta, &listed.identity));
+            self.store.change(id, |info| identify(info, &listed.identity));
         }
         if changed {
-            let selected = self.rules.filter.selects(&listed.identity.name, fixed);
-            self.directory.change(id, |meta| take_over(meta, &listed, selected));
+            let selected = self.naming.filter.selects(&listed.identity.name, fixed);
+            self.store.change(id, |info| take_over(info, &listed, selected));
         }
         changed
     }
@@ -228,52 +231,52 @@ impl Tracker {
     /// Takes over the answer to an inspection that was asked for at `asked`.
     pub(super) fn on_inspected(&mut self, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
         self.asked.remove(&id);
-        if !self.tracks.contains_key(&id) {
+        if !self.histories.contains_key(&id) {
             return;
         }
         if !self.is_older(id, asked) {
             // Unless it is gone, that event has already asked for, or needs, another inspection.
-            let gone = self.names().containers.get(&id).is_none_or(|meta| meta.removed.is_some());
+            let gone = self.names().containers.get(&id).is_none_or(|info| info.removed.is_some());
             if !gone {
                 self.enqueue(id);
             }
             return;
         }
-        let answer = answer.map(|value| inspected(&value, &self.rules, &self.names()));
+        let answer = answer.map(|value| inspected(&value, &self.naming, &self.names()));
         match answer {
-            Ok(Some(inspected)) if inspected.meta.id == id => self.merge(inspected),
+            Ok(Some(inspected)) if inspected.info.id == id => self.merge(inspected),
             Ok(_) => tracing::debug!(container = %id, "inspection answered with something else than the container"),
             Err(error) => self.failed(id, &error),
         }
     }
 
     fn merge(&mut self, inspected: Inspected) {
-        let Inspected { mut meta, fixed, dropped } = inspected;
-        self.count_dropped(meta.id, dropped);
-        let track = self.tracks.entry(meta.id).or_default();
-        track.fixed = Some(fixed);
-        let seen_before = std::mem::replace(&mut track.inspected, true);
-        track.retries = 0;
-        meta.oom_killed |= track.oom;
-        if let Some(known) = self.directory.names().containers.get(&meta.id) {
-            if seen_before && known.limits != meta.limits {
-                self.directory.mark_updated(meta.id);
+        let Inspected { mut info, fixed, dropped } = inspected;
+        self.count_dropped(info.id, dropped);
+        let history = self.histories.entry(info.id).or_default();
+        history.fixed = Some(fixed);
+        let seen_before = std::mem::replace(&mut history.inspected, true);
+        history.retries = 0;
+        info.oom_killed |= history.oom;
+        if let Some(known) = self.store.names().containers.get(&info.id) {
+            if seen_before && known.limits != info.limits {
+                self.store.mark_updated(info.id);
             }
             // Gone meanwhile: only its own end is news.
-            meta.removed = known.removed;
+            info.removed = known.removed;
             // Known already: converted to the monotonic clock only once.
-            let same = known.finished.map(|moment| moment.wall_ns) == meta.finished.map(|moment| moment.wall_ns);
-            meta.finished = if same { known.finished } else { meta.finished };
+            let same = known.finished.map(|moment| moment.wall_ns) == info.finished.map(|moment| moment.wall_ns);
+            info.finished = if same { known.finished } else { info.finished };
         }
-        self.store(meta);
+        self.store(info);
     }
 
     /// A container that is not there any more is left to its `destroy` event or the next list.
     fn failed(&mut self, id: ContainerId, error: &Error) {
         tracing::debug!(container = %id, %error, "inspection failed");
-        let Some(track) = self.tracks.get_mut(&id) else { return };
-        if error.status().is_none() && track.retries < MAX_RETRIES {
-            track.retries += 1;
+        let Some(history) = self.histories.get_mut(&id) else { return };
+        if error.status().is_none() && history.retries < MAX_RETRIES {
+            history.retries += 1;
             self.retry.push(id);
         }
     }
@@ -283,27 +286,27 @@ impl Tracker {
         for id in std::mem::take(&mut self.retry) {
             self.enqueue(id);
         }
-        for id in self.directory.prune(Instant::now()) {
-            self.tracks.remove(&id);
+        for id in self.store.prune(Instant::now()) {
+            self.histories.remove(&id);
         }
     }
 
     /// Has containers inspected that are not healthy, as their failing streak grows without an event. Only while somebody
     /// scrapes; to be called every few seconds.
     pub(super) fn refresh_health(&mut self, now: Instant) {
-        if !self.directory.is_scraped(now) {
+        if !self.store.is_scraped(now) {
             return;
         }
         let names = self.names();
-        let sick = names.containers.values().filter(|meta| meta.removed.is_none() && is_sick(meta));
-        let sick = sick.filter(|meta| !self.asked.contains(&meta.id));
+        let sick = names.containers.values().filter(|info| info.removed.is_none() && is_sick(info));
+        let sick = sick.filter(|info| !self.asked.contains(&info.id));
         let mut rounds: Vec<_> =
-            sick.filter_map(|meta| Some((self.tracks.get(&meta.id)?.health_round, meta.id))).collect();
+            sick.filter_map(|info| Some((self.histories.get(&info.id)?.health_round, info.id))).collect();
         rounds.sort_unstable();
         self.health_round += 1;
         for (_, id) in rounds.into_iter().take(HEALTH_ROUND) {
-            if let Some(track) = self.tracks.get_mut(&id) {
-                track.health_round = self.health_round;
+            if let Some(history) = self.histories.get_mut(&id) {
+                history.health_round = self.health_round;
             }
             self.enqueue(id);
         }
@@ -325,8 +328,8 @@ impl Tracker {
         self.queue.clear();
         self.retry.clear();
         for id in self.queued.drain().chain(self.asked.drain()) {
-            if let Some(track) = self.tracks.get_mut(&id) {
-                track.inspected = false;
+            if let Some(history) = self.histories.get_mut(&id) {
+                history.inspected = false;
             }
         }
     }
@@ -339,39 +342,39 @@ impl Tracker {
 
     /// Whether nothing has happened to the container since `asked`.
     fn is_older(&self, id: ContainerId, asked: u64) -> bool {
-        self.tracks.get(&id).is_none_or(|track| track.touched <= asked)
+        self.histories.get(&id).is_none_or(|history| history.last_event <= asked)
     }
 
     /// False where there is no room for the container, which is counted once.
-    fn store(&mut self, mut meta: Meta) -> bool {
-        let id = meta.id;
-        let oom_events = self.tracks.get(&id).map(|track| track.oom_events).unwrap_or_default();
-        meta.oom_events = (self.subscribed || oom_events.total() > 0).then_some(oom_events);
-        if self.directory.upsert(meta) != Stored::Full {
+    fn store(&mut self, mut info: ContainerInfo) -> bool {
+        let id = info.id;
+        let oom_events = self.histories.get(&id).map(|history| history.oom_events).unwrap_or_default();
+        info.oom_events = (self.subscribed || oom_events.total() > 0).then_some(oom_events);
+        if self.store.upsert(info) != Stored::Full {
             self.refused.remove(&id);
             return true;
         }
         if self.refused.insert(id) {
-            self.own.series_dropped.with_label_values(&["container_limit"]).inc();
+            self.self_metrics.series_dropped.with_label_values(&["container_limit"]).inc();
         }
         false
     }
 
     /// Once per container, not once per list.
     fn count_dropped(&mut self, id: ContainerId, dropped: Dropped) {
-        let track = self.tracks.entry(id).or_default();
-        if std::mem::replace(&mut track.counted, true) {
+        let history = self.histories.entry(id).or_default();
+        if std::mem::replace(&mut history.counted, true) {
             return;
         }
         for (reason, count) in dropped.reasons() {
             tracing::debug!(container = %id, reason, count, "names or labels cut");
-            self.own.series_dropped.with_label_values(&[reason]).inc_by(count);
+            self.self_metrics.series_dropped.with_label_values(&[reason]).inc_by(count);
         }
     }
 }
 
 /// Whether the list shows something else than what is known.
-fn differs(known: &Meta, listed: &Listed) -> bool {
+fn differs(known: &ContainerInfo, listed: &ListEntry) -> bool {
     let exit_code = listed.status.exit_code.filter(|_| !known.state.is_alive());
     let health = listed.status.health.filter(|_| known.state.is_alive());
     known.name != listed.identity.name
@@ -381,31 +384,31 @@ fn differs(known: &Meta, listed: &Listed) -> bool {
 }
 
 /// A failing health check's streak grows without an event, and a restart that failed is counted without one.
-fn is_worrying(known: &Meta) -> bool {
+fn needs_polling(known: &ContainerInfo) -> bool {
     is_sick(known) || known.state == State::Restarting
 }
 
-fn is_sick(known: &Meta) -> bool {
+fn is_sick(known: &ContainerInfo) -> bool {
     known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy)
 }
 
-fn identify(meta: &mut Meta, identity: &Identity) {
-    meta.name.clone_from(&identity.name);
-    meta.image.clone_from(&identity.image);
-    meta.labels.clone_from(&identity.labels);
-    meta.selected = identity.selected;
+fn identify(info: &mut ContainerInfo, identity: &Identity) {
+    info.name.clone_from(&identity.name);
+    info.image.clone_from(&identity.image);
+    info.labels.clone_from(&identity.labels);
+    info.selected = identity.selected;
 }
 
 /// What the list proves; the inspection that follows tells the rest.
-fn take_over(meta: &mut Meta, listed: &Listed, selected: bool) {
-    meta.name.clone_from(&listed.identity.name);
-    meta.selected = selected;
-    let Some(state) = listed.state.filter(|state| *state != meta.state) else { return };
-    meta.state = state;
-    meta.pid = None;
-    meta.exit_code = listed.status.exit_code.filter(|_| !state.is_alive());
+fn take_over(info: &mut ContainerInfo, listed: &ListEntry, selected: bool) {
+    info.name.clone_from(&listed.identity.name);
+    info.selected = selected;
+    let Some(state) = listed.state.filter(|state| *state != info.state) else { return };
+    info.state = state;
+    info.pid = None;
+    info.exit_code = listed.status.exit_code.filter(|_| !state.is_alive());
     if state.is_alive() {
-        meta.finished = None;
+        info.finished = None;
     }
 }
 

@@ -49,16 +49,16 @@ fn ask(target: &Target, endpoint: &DockerEndpoint, path: &str) -> Result<Vec<u8>
         Ok(answer) if answer.status == 200 => Ok(answer.body),
         Ok(answer) => {
             let found = format!("{endpoint} answers GET {path} with status {}", answer.status);
-            let cure = "a socket proxy must allow GET /version, /events, /containers/json and /containers/ID/json";
-            Err(Line::warn(WHAT, found, cure))
+            let hint = "a socket proxy must allow GET /version, /events, /containers/json and /containers/ID/json";
+            Err(Line::warn(WHAT, found, hint))
         }
         Err(error) => Err(unreachable(endpoint, &error)),
     }
 }
 
 fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
-    let line = |found: String, cure: &str| {
-        Line::warn(WHAT, format!("{endpoint}: {found}; names and states are missing"), cure)
+    let line = |found: String, hint: &str| {
+        Line::warn(WHAT, format!("{endpoint}: {found}; names and states are missing"), hint)
     };
     let kind = match error {
         probe::Error::Io(error) => error.kind(),

@@ -25,8 +25,8 @@ pub(super) fn open_files(containers: usize) -> Line {
     if limit >= needed {
         return Line::ok(WHAT, found);
     }
-    let cure = format!("docker run --ulimit nofile={needed} (systemd: LimitNOFILE=); without it scrapes are slower");
-    Line::warn(WHAT, found, cure)
+    let hint = format!("docker run --ulimit nofile={needed} (systemd: LimitNOFILE=); without it scrapes are slower");
+    Line::warn(WHAT, found, hint)
 }
 
 fn needed(containers: usize) -> u64 {
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(open_files(0).verdict, Verdict::Ok);
         let line = open_files(usize::MAX);
         assert_eq!(line.verdict, Verdict::Warn);
-        assert!(line.cure.contains("--ulimit nofile="), "{line}");
+        assert!(line.hint.contains("--ulimit nofile="), "{line}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
 
 /// Whether a scrape logs the same once it meets such a container: all but what takes another procfs.
 pub(super) fn is_logged_by_scrapes(line: &Line) -> bool {
-    line.what == PROCFS && !line.cure.contains("--path.procfs")
+    line.what == PROCFS && !line.hint.contains("--path.procfs")
 }
 
 fn can_read_any<'p>(procfs: &Path, pids: &mut impl Iterator<Item = &'p u32>) -> bool {

@@ -32,27 +32,27 @@ pub struct Line {
     pub what: String,
     /// What was found.
     pub found: String,
-    /// The mount, capability, flag or command that cures it; empty where nothing is ill.
-    pub cure: String,
+    /// The mount, capability, flag or command that hints it; empty where nothing is ill.
+    pub hint: String,
 }
 
 impl Line {
     /// All is well.
     #[must_use]
     pub fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, what: what.into(), found: found.into(), cure: String::new() }
+        Self { verdict: Verdict::Ok, what: what.into(), found: found.into(), hint: String::new() }
     }
 
     /// Something will be missing.
     #[must_use]
-    pub fn warn(what: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Warn, what: what.into(), found: found.into(), cure: cure.into() }
+    pub fn warn(what: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, what: what.into(), found: found.into(), hint: hint.into() }
     }
 
     /// The main job cannot run.
     #[must_use]
-    pub fn fail(what: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Fail, ..Self::warn(what, found, cure) }
+    pub fn fail(what: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, ..Self::warn(what, found, hint) }
     }
 
     /// The same with another verdict, where the configuration decides how bad it is.
@@ -65,7 +65,7 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<4}  {}: {}", self.verdict, self.what, self.found)?;
-        if self.cure.is_empty() { Ok(()) } else { write!(f, " -> {}", self.cure) }
+        if self.hint.is_empty() { Ok(()) } else { write!(f, " -> {}", self.hint) }
     }
 }
 

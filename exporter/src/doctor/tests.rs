@@ -1,4 +1,4 @@
-//! The doctor on made-up trees: each illness gets its own line and its own cure.
+//! The doctor on made-up trees: each illness gets its own line and its own hint.
 
 use std::ffi::OsString;
 use std::fs;
@@ -81,7 +81,7 @@ fn a_sound_v2_host_is_only_short_of_docker() {
         report.lines.iter().filter(|line| line.verdict != Verdict::Ok).map(|line| &*line.what).collect();
     assert_eq!(ill, ["Docker"], "{report}");
     assert!(line(&report, "network counters").found.contains("shows no kernel threads"), "{report}");
-    assert!(line(&report, "Docker").cure.contains("-v /var/run/docker.sock"), "{report}");
+    assert!(line(&report, "Docker").hint.contains("-v /var/run/docker.sock"), "{report}");
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn a_hybrid_host_is_told_by_its_content() {
     assert_eq!(line(&with_v2, "controllers").verdict, Verdict::Ok, "{with_v2}");
     let v1 = report(&files[1..], &[]);
     assert!(line(&v1, "cgroup tree").found.starts_with("cgroup v1 at"), "{v1}");
-    assert!(line(&v1, "pressure (PSI)").cure.contains("unified_cgroup_hierarchy=1"), "{v1}");
+    assert!(line(&v1, "pressure (PSI)").hint.contains("unified_cgroup_hierarchy=1"), "{v1}");
     // The only process is 0: it lives in a pid namespace that cannot be seen.
-    assert!(line(&v1, "procfs").cure.contains("--pid=host"), "{v1}");
+    assert!(line(&v1, "procfs").hint.contains("--pid=host"), "{v1}");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn containers_that_are_not_in_a_controllers_tree_are_counted() {
     assert_eq!(line(&report, "containers in the tree").found, "1 found");
     let memory = line(&report, "controller memory");
     assert!(memory.found.contains("1 of 1 containers have no cgroup in"), "{memory}");
-    assert!(memory.cure.contains("cgroup_no_v1="), "{memory}");
+    assert!(memory.hint.contains("cgroup_no_v1="), "{memory}");
     assert_eq!(line(&report, "procfs").verdict, Verdict::Ok, "{report}");
 }
 
@@ -118,7 +118,7 @@ fn a_memory_controller_that_is_off_is_named_with_its_boot_parameter() {
     let report = report(&[("sys/cgroup.controllers", "cpu io pids"), ("proc/cgroups", disabled)], &[]);
     let line = line(&report, "controller memory");
     assert_eq!(line.verdict, Verdict::Warn);
-    assert!(line.cure.contains("cgroup_enable=memory") && line.found.contains("booted"), "{line}");
+    assert!(line.hint.contains("cgroup_enable=memory") && line.found.contains("booted"), "{line}");
     assert!(report.main_job_can_run(), "{report}");
 }
 
@@ -128,7 +128,7 @@ fn a_controller_that_is_not_handed_down_is_named_with_a_container() {
     for name in ["cpu", "io"] {
         let line = line(&report, &format!("controller {name}"));
         assert!(line.found.contains("1 of 1 containers") && line.found.contains(ID), "{line}");
-        assert!(line.cure.contains(&format!("+{name} into cgroup.subtree_control")), "{line}");
+        assert!(line.hint.contains(&format!("+{name} into cgroup.subtree_control")), "{line}");
     }
 }
 
@@ -141,7 +141,7 @@ fn a_private_cgroup_namespace_fails_and_names_the_mount() {
         let report = report(files, &[]);
         let line = line(&report, "containers in the tree");
         assert_eq!(line.verdict, Verdict::Fail, "{report}");
-        assert!(line.cure.contains("-v /sys/fs/cgroup:/sys/fs/cgroup:ro"), "{report}");
+        assert!(line.hint.contains("-v /sys/fs/cgroup:/sys/fs/cgroup:ro"), "{report}");
         assert!(!report.main_job_can_run());
     }
 }
@@ -164,10 +164,10 @@ fn a_controller_that_a_v2_tree_lacks_is_not_to_be_mounted_as_v1() {
     let cgroups = "#subsys_name hierarchy num_cgroups enabled\npids 3 1 1\n";
     let root = [("sys/cgroup.controllers", "cpu io memory"), ("proc/cgroups", cgroups)];
     let host = report(&root, &[]);
-    assert!(line(&host, "controller pids").cure.contains("cgroup_no_v1=pids"), "{host}");
+    assert!(line(&host, "controller pids").hint.contains("cgroup_no_v1=pids"), "{host}");
     let guest = [&root[..], &[("sys/cgroup.type", "domain"), ("sys/init.scope/cgroup.procs", "1\n")]].concat();
     let guest = report(&guest, &[]);
-    assert!(line(&guest, "controller pids").cure.starts_with("on the host: +pids into"), "{guest}");
+    assert!(line(&guest, "controller pids").hint.starts_with("on the host: +pids into"), "{guest}");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn no_container_is_no_illness() {
 fn a_procfs_without_the_containers_processes_is_not_the_host_s() {
     let files = v2("cpu io memory pids");
     let report = report(&borrowed(&files)[..5], &[]);
-    assert!(line(&report, "procfs").cure.contains("--path.procfs"), "{report}");
+    assert!(line(&report, "procfs").hint.contains("--path.procfs"), "{report}");
 }
 
 #[test]
@@ -197,14 +197,14 @@ fn our_own_container_does_not_speak_for_those_that_cannot_be_seen() {
             (&*format!("sys/docker/{other}/cgroup.procs"), unseen),
         ];
         let report = report(&files, &[]);
-        assert!(line(&report, "procfs").cure.contains("--pid=host"), "{report}");
+        assert!(line(&report, "procfs").hint.contains("--pid=host"), "{report}");
     }
 }
 
 #[test]
 fn no_psi_names_the_boot_parameter() {
     let report = report(&[("sys/cgroup.controllers", "cpu io memory pids")], &[]);
-    assert!(line(&report, "pressure (PSI)").cure.contains("psi=1"), "{report}");
+    assert!(line(&report, "pressure (PSI)").hint.contains("psi=1"), "{report}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn an_engine_is_told_by_its_version_and_by_what_it_allows() {
     assert!(well.verdict == Verdict::Ok && well.found.contains("engine 29.0.0 with API 1.52"), "{well}");
     let proxied = docker(&[VERSION, "HTTP/1.1 403 Forbidden\r\n\r\n"]);
     assert!(proxied.found.contains("GET /containers/json?limit=1 with status 403"), "{proxied}");
-    assert!(proxied.cure.contains("/containers/ID/json"), "{proxied}");
+    assert!(proxied.hint.contains("/containers/ID/json"), "{proxied}");
     let hidden = docker(&["HTTP/1.1 403 Forbidden\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n[]"]);
     assert!(hidden.verdict == Verdict::Ok && hidden.found.contains("lists its containers"), "{hidden}");
     let old = docker(&["HTTP/1.1 200 OK\r\n\r\n{\"Version\":\"18.09.1\",\"ApiVersion\":\"1.39\"}"]);
@@ -261,20 +261,20 @@ fn an_engine_is_told_by_its_version_and_by_what_it_allows() {
 }
 
 #[test]
-fn a_directory_in_place_of_the_socket_and_a_dead_socket_have_their_own_cures() {
+fn a_directory_in_place_of_the_socket_and_a_dead_socket_have_their_own_hints() {
     let root = tree(&[]);
     let socket = root.path().join("docker.sock");
     drop(UnixListener::bind(&socket).unwrap());
     let dead = run(&config(root.path(), &[]));
-    assert!(line(&dead, "Docker").cure.contains("start the Docker engine"), "{dead}");
+    assert!(line(&dead, "Docker").hint.contains("start the Docker engine"), "{dead}");
     fs::remove_file(&socket).unwrap();
     fs::create_dir(&socket).unwrap();
     let directory = run(&config(root.path(), &[]));
-    assert!(line(&directory, "Docker").cure.contains("remove the directory"), "{directory}");
+    assert!(line(&directory, "Docker").hint.contains("remove the directory"), "{directory}");
 }
 
 #[test]
-fn a_line_is_verdict_subject_finding_and_cure() {
+fn a_line_is_verdict_subject_finding_and_hint() {
     assert_eq!(Line::ok("a", "b").to_string(), "ok    a: b");
     assert_eq!(Line::warn("a", "b", "c").to_string(), "warn  a: b -> c");
     assert_eq!(Line::fail("a", "b", "c").to_string(), "FAIL  a: b -> c");

@@ -64,6 +64,6 @@ mod tests {
         // TEST-NET-1 belongs to nobody.
         let line = check(&ListenAddress::Host("192.0.2.1".to_owned(), 8081));
         assert_eq!(line.verdict, Verdict::Fail, "{line}");
-        assert!(line.cure.contains("--web.listen-address"), "{line}");
+        assert!(line.hint.contains("--web.listen-address"), "{line}");
     }
 }

@@ -15,11 +15,11 @@ use exporter_ebpf::slots::Layout;
 use super::Program;
 use super::bounds::ancestors;
 use super::cpus;
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::Loader;
-use super::owners::Owners;
+use super::owners::CgroupOwners;
 use super::probes::operation_of;
-use super::slots::{Shape, Table, histogram, names, word};
+use super::slots::{Table, TableSpec, histogram, names, word};
 use crate::metrics::BlockOperation;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
@@ -59,8 +59,8 @@ impl Block {
     ///
     /// # Errors
     /// What the kernel refused or does not have.
-    pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
-        let shape = Shape {
+    pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
+        let shape = TableSpec {
             names: names!("BLOCK"),
             layout: Layout { parts: shards(cpus::online()?.len()), set_bits: SET_BITS },
             words: size_of::<Slot>() / size_of::<u64>(),
@@ -111,7 +111,7 @@ impl Block {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.table.retire(ended, owners, |key| key.cgroup);
         self.bases.retain(|key, _| !ended.contains(&key.cgroup));
     }
@@ -127,7 +127,7 @@ impl Block {
     }
 
     /// Tells the program which containers there are.
-    pub(super) fn publish(&mut self, owners: &Owners) {
+    pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.table.bounds().publish(owners.published());
     }
 
@@ -137,7 +137,7 @@ impl Block {
     }
 }
 
-fn offsets(loader: &Loader) -> Result<Offsets, Obstacle> {
+fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
     Ok(Offsets {
         request_queue: loader.offset("request", "q")?,
         request_flags: loader.offset("request", "cmd_flags")?,

@@ -7,7 +7,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap as KernelMap, MapData};
 use exporter_ebpf::owners::{Ancestors, STRANGERS};
 
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::{Loader, map, refused_map};
 
 /// A flag of `BPF_MAP_UPDATE_ELEM`: leaves an entry alone that there is.
@@ -40,7 +40,7 @@ pub(super) struct Bounds {
     paid: Map,
     members: Map,
     /// What the programs were told.
-    told: HashMap<u64, u64>,
+    written: HashMap<u64, u64>,
 }
 
 impl Bounds {
@@ -48,26 +48,26 @@ impl Bounds {
     ///
     /// # Errors
     /// It does not have them.
-    pub(super) fn take(object: &mut Ebpf, names: &Names) -> Result<Self, Obstacle> {
+    pub(super) fn take(object: &mut Ebpf, names: &Names) -> Result<Self, Unsupported> {
         let mut paid: Map = map(object, names.paid)?;
         paid.insert(STRANGERS, 0, 0).map_err(|error| refused_map("the kernel does not take an entry", &error))?;
         let (owners, members) = (map(object, names.owners)?, map(object, names.members)?);
-        Ok(Self { owners, paid, members, told: HashMap::new() })
+        Ok(Self { owners, paid, members, written: HashMap::new() })
     }
 
     /// Tells the programs which containers there are, and where. An id that the map has no room for is a stranger's.
     pub(super) fn publish(&mut self, owners: &HashMap<u64, u64>) {
-        for id in self.told.keys().filter(|id| !owners.contains_key(id)) {
+        for id in self.written.keys().filter(|id| !owners.contains_key(id)) {
             // It may have had no room.
             _ = self.owners.remove(id);
             _ = self.paid.remove(id);
         }
-        for (id, told) in owners.iter().filter(|(id, told)| self.told.get(id) != Some(told)) {
+        for (id, written) in owners.iter().filter(|(id, written)| self.written.get(id) != Some(written)) {
             // Who is told of already keeps what it has paid.
             _ = self.paid.insert(id, 0, BPF_NOEXIST);
-            _ = self.owners.insert(id, told, 0);
+            _ = self.owners.insert(id, written, 0);
         }
-        self.told.clone_from(owners);
+        self.written.clone_from(owners);
     }
 
     /// The owner of a nested cgroup that has entries.
@@ -88,6 +88,6 @@ impl Bounds {
 ///
 /// # Errors
 /// Its types do not tell.
-pub(super) fn ancestors(loader: &Loader) -> Result<Ancestors, Obstacle> {
+pub(super) fn ancestors(loader: &Loader) -> Result<Ancestors, Unsupported> {
     Ok(Ancestors { level: loader.offset("cgroup", "level")?, ancestors: loader.offset("cgroup", "ancestors")? })
 }

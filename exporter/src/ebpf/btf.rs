@@ -68,7 +68,7 @@ pub(super) struct Types {
     records: Window,
     strings: Window,
     /// Where each 32nd type stands, from the one with id 1 on.
-    places: Vec<u32>,
+    offsets: Vec<u32>,
     /// Hash of kind and name, and id; in this order.
     named: Vec<(u32, u32)>,
 }
@@ -99,7 +99,7 @@ impl Types {
         let mut read = Self {
             records: Window::new(file, length.checked_add(*types)?, *types_length),
             strings: Window::new(again, length.checked_add(*strings)?, *strings_length),
-            places: Vec::new(),
+            offsets: Vec::new(),
             named: Vec::new(),
         };
         read.names(&read.beginning()?)?;
@@ -123,13 +123,13 @@ impl Types {
     fn names(&mut self, beginning: &[u32]) -> Option<()> {
         // Where the name stands, kind, and id: in the order of the names, so that the strings are read once.
         let mut found = Vec::new();
-        let (mut place, mut id) = (0, 1);
-        while place < self.records.length {
+        let (mut offset, mut id) = (0, 1);
+        while offset < self.records.length {
             if id % STRIDE == 1 {
-                self.places.push(place);
+                self.offsets.push(offset);
             }
-            let (kind, members) = self.info(place)?;
-            let name = self.records.word(place)?;
+            let (kind, members) = self.info(offset)?;
+            let name = self.records.word(offset)?;
             let wanted = match kind {
                 ENUMERATION_64 => Some(Kind::Enumeration),
                 kind if kind == Kind::Struct as u32 => Some(Kind::Struct),
@@ -143,7 +143,7 @@ impl Types {
             if let Some(kind) = wanted.filter(|_| name != 0) {
                 found.push((name, kind, id));
             }
-            place = place.checked_add(COMMON + extra(kind, members))?;
+            offset = offset.checked_add(COMMON + extra(kind, members))?;
             id += 1;
         }
         found.sort_unstable_by_key(|(name, ..)| *name);
@@ -162,11 +162,13 @@ impl Types {
         let from = self.named.partition_point(|(hash, _)| *hash < wanted);
         let alike = self.named.iter().skip(from).take_while(|(hash, _)| *hash == wanted).map(|(_, id)| *id);
         alike.into_iter().find(|id| {
-            let Some((place, (found, _))) = self.place(*id).and_then(|place| Some((place, self.info(place)?))) else {
+            let Some((offset, (found, _))) =
+                self.record_offset(*id).and_then(|offset| Some((offset, self.info(offset)?)))
+            else {
                 return false;
             };
             let same_kind = found == kind as u32 || (kind, found) == (Kind::Enumeration, ENUMERATION_64);
-            same_kind && self.is_named(place, name.as_bytes())
+            same_kind && self.is_named(offset, name.as_bytes())
         })
     }
 
@@ -178,11 +180,11 @@ impl Types {
 
     /// The number that a name has in an enumeration.
     pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
-        let place = self.place(self.id(Kind::Enumeration, enumeration)?)?;
-        let (kind, members) = self.info(place)?;
-        let signed = self.records.word(place + 4)? >> 31 == 1;
+        let offset = self.record_offset(self.id(Kind::Enumeration, enumeration)?)?;
+        let (kind, members) = self.info(offset)?;
+        let signed = self.records.word(offset + 4)? >> 31 == 1;
         let size = if kind == ENUMERATION_64 { 12 } else { 8 };
-        let found = (0..members).map(|member| place + COMMON + size * member);
+        let found = (0..members).map(|member| offset + COMMON + size * member);
         let found = found.into_iter().find(|member| self.is_named(*member, name.as_bytes()))?;
         let low = self.records.word(found + 4)?;
         match kind {
@@ -202,14 +204,14 @@ impl Types {
 
     /// Offset and type of a member.
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
-        let place = self.place(id)?;
-        let (kind, members) = self.info(place)?;
+        let offset = self.record_offset(id)?;
+        let (kind, members) = self.info(offset)?;
         if depth == 0 || (kind != Kind::Struct as u32 && kind != UNION) {
             return None;
         }
         // With bit fields in the structure, the offset's upper byte is the width of the field.
-        let mask = if self.records.word(place + 4)? >> 31 == 0 { u32::MAX } else { 0x00ff_ffff };
-        (0..members).map(|member| place + COMMON + 12 * member).find_map(|member| {
+        let mask = if self.records.word(offset + 4)? >> 31 == 0 { u32::MAX } else { 0x00ff_ffff };
+        (0..members).map(|member| offset + COMMON + 12 * member).find_map(|member| {
             let (unnamed, member_type) = (self.records.word(member)? == 0, self.records.word(member + 4)?);
             let offset = (self.records.word(member + 8)? & mask) / 8;
             if unnamed {
@@ -223,35 +225,35 @@ impl Types {
     /// A type without its other names and qualifiers.
     fn plain(&self, mut id: u32) -> Option<u32> {
         for _ in 0..DEPTH {
-            let place = self.place(id)?;
-            if !TRANSPARENT.contains(&self.info(place)?.0) {
+            let offset = self.record_offset(id)?;
+            if !TRANSPARENT.contains(&self.info(offset)?.0) {
                 return Some(id);
             }
-            id = self.records.word(place + 8)?;
+            id = self.records.word(offset + 8)?;
         }
         None
     }
 
     /// Where a type stands: a few steps from a place that is known. Id 0 is `void`, which stands nowhere.
-    fn place(&self, id: u32) -> Option<u32> {
+    fn record_offset(&self, id: u32) -> Option<u32> {
         let before = id.checked_sub(1)?;
-        let mut place = *self.places.get(usize::try_from(before / STRIDE).ok()?)?;
+        let mut offset = *self.offsets.get(usize::try_from(before / STRIDE).ok()?)?;
         for _ in 0..before % STRIDE {
-            let (kind, members) = self.info(place)?;
-            place = place.checked_add(COMMON + extra(kind, members))?;
+            let (kind, members) = self.info(offset)?;
+            offset = offset.checked_add(COMMON + extra(kind, members))?;
         }
-        Some(place)
+        Some(offset)
     }
 
     /// Kind and number of members.
-    fn info(&self, place: u32) -> Option<(u32, u32)> {
-        let info = self.records.word(place.checked_add(4)?)?;
+    fn info(&self, offset: u32) -> Option<(u32, u32)> {
+        let info = self.records.word(offset.checked_add(4)?)?;
         Some((info >> 24 & 0x1f, info & 0xffff))
     }
 
     /// Whether the name of what stands there, a type or a member, is this one.
-    fn is_named(&self, place: u32, name: &[u8]) -> bool {
-        self.records.word(place).and_then(|offset| self.strings.text(offset, |text| text == name)) == Some(true)
+    fn is_named(&self, offset: u32, name: &[u8]) -> bool {
+        self.records.word(offset).and_then(|offset| self.strings.text(offset, |text| text == name)) == Some(true)
     }
 }
 
@@ -297,42 +299,42 @@ struct Window {
 }
 
 struct Page {
-    place: u32,
+    offset: u32,
     length: u32,
     bytes: [u8; 4096],
 }
 
 impl Window {
     fn new(file: File, start: u32, length: u32) -> Self {
-        Self { file, start, length, page: RefCell::new(Page { place: 0, length: 0, bytes: [0; 4096] }) }
+        Self { file, start, length, page: RefCell::new(Page { offset: 0, length: 0, bytes: [0; 4096] }) }
     }
 
-    fn word(&self, place: u32) -> Option<u32> {
-        self.with(place, |bytes| bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)))
+    fn word(&self, offset: u32) -> Option<u32> {
+        self.with(offset, |bytes| bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)))
     }
 
     /// What is made of the text that begins there. No name in the kernel is longer than 512 bytes.
-    fn text<T>(&self, place: u32, mut then: impl FnMut(&[u8]) -> T) -> Option<T> {
-        self.with(place, |bytes| {
+    fn text<T>(&self, offset: u32, mut then: impl FnMut(&[u8]) -> T) -> Option<T> {
+        self.with(offset, |bytes| {
             let end = bytes.iter().position(|byte| *byte == 0)?;
             bytes.get(..end).map(&mut then)
         })
     }
 
     /// What is made of the bytes from there on; where it is nothing, once more with a whole page of them.
-    fn with<T>(&self, place: u32, mut then: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
+    fn with<T>(&self, offset: u32, mut then: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
         let mut page = self.page.borrow_mut();
-        let at_hand = place.checked_sub(page.place).filter(|skip| *skip < page.length);
+        let at_hand = offset.checked_sub(page.offset).filter(|skip| *skip < page.length);
         if let Some(found) =
             at_hand.and_then(|skip| page.bytes.get(skip as usize..page.length as usize)).and_then(&mut then)
         {
             return Some(found);
         }
-        let left = self.length.checked_sub(place)?.min(4096);
+        let left = self.length.checked_sub(offset)?.min(4096);
         page.length = 0;
         let wanted = page.bytes.get_mut(..left as usize)?;
-        let read = self.file.read_at(wanted, u64::from(self.start) + u64::from(place)).ok()?;
-        (page.place, page.length) = (place, u32::try_from(read).ok()?);
+        let read = self.file.read_at(wanted, u64::from(self.start) + u64::from(offset)).ok()?;
+        (page.offset, page.length) = (offset, u32::try_from(read).ok()?);
         page.bytes.get(..read).and_then(then)
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use exporter_ebpf::slots::{CPUS, ELSEWHERE, Parts};
 
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 
 const LISTS: &str = "/sys/devices/system/cpu";
 const HINT: &str = "mount /sys as the engine does";
@@ -27,7 +27,7 @@ pub(super) enum Late {
 ///
 /// # Errors
 /// The kernel's list cannot be read.
-pub(super) fn online() -> Result<Vec<u32>, Obstacle> {
+pub(super) fn online() -> Result<Vec<u32>, Unsupported> {
     list("online")
 }
 
@@ -44,10 +44,10 @@ impl Present {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn read() -> Result<Self, Obstacle> {
+    pub(super) fn read() -> Result<Self, Unsupported> {
         let cpus = list("present")?;
         let path = format!("{LISTS}/present");
-        let file = File::open(&path).map_err(|error| Obstacle::new(format!("{path}: {error}"), HINT))?;
+        let file = File::open(&path).map_err(|error| Unsupported::new(format!("{path}: {error}"), HINT))?;
         let mut present = Self { file, text: Vec::new(), cpus };
         present.has_changed();
         Ok(present)
@@ -73,11 +73,11 @@ impl Present {
     }
 }
 
-fn list(name: &str) -> Result<Vec<u32>, Obstacle> {
+fn list(name: &str) -> Result<Vec<u32>, Unsupported> {
     let path = format!("{LISTS}/{name}");
-    let text = fs::read_to_string(&path).map_err(|error| Obstacle::new(format!("{path}: {error}"), HINT))?;
+    let text = fs::read_to_string(&path).map_err(|error| Unsupported::new(format!("{path}: {error}"), HINT))?;
     let cpus = parse(&text).filter(|cpus| !cpus.is_empty());
-    cpus.ok_or_else(|| Obstacle::new(format!("{path} is no list of CPUs: {:?}", text.trim()), HINT))
+    cpus.ok_or_else(|| Unsupported::new(format!("{path} is no list of CPUs: {:?}", text.trim()), HINT))
 }
 
 /// The numbers of a list such as `0-3,8,10-11`.

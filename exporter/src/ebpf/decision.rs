@@ -4,7 +4,7 @@ use crate::config::{Config, EbpfMode, SourceMode};
 use crate::discover::Hierarchy;
 use crate::metrics::CollectorSet;
 
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 
 /// What to do about programs. What each of them needs besides is in the [`super::Report`] of those that were started.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub enum Decision {
     /// Nobody wants any.
     Off,
     /// They are wanted, but nothing here tells which container a count belongs to.
-    Useless(Obstacle),
+    Useless(Unsupported),
     /// Start those of these collectors on this host.
     Start(CollectorSet, Box<Hierarchy>),
 }
@@ -25,7 +25,7 @@ impl Decision {
         if config.ebpf == EbpfMode::Off || (wanted.is_empty() && config.snapshot == EbpfMode::Off) {
             return Self::Off;
         }
-        let useless = |missing: String, cure: &str| Self::Useless(Obstacle::new(missing, cure));
+        let useless = |missing: String, hint: &str| Self::Useless(Unsupported::new(missing, hint));
         if config.source == SourceMode::DockerApi {
             return useless("values come from the Docker API, as asked for".to_owned(), "--source=auto");
         }
@@ -61,7 +61,7 @@ mod tests {
 
     fn missing(config: &Config) -> String {
         match Decision::of(config) {
-            Decision::Useless(obstacle) => obstacle.to_string(),
+            Decision::Useless(unsupported) => unsupported.to_string(),
             other => format!("{other:?}"),
         }
     }

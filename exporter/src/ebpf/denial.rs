@@ -6,7 +6,7 @@ use std::{fmt, fs, io};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CapabilitySet;
 
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::snapshot::link::invalid_command;
 
 /// The number of the host's own user namespace (`PROC_USER_INIT_INO`), the same on every kernel since 3.8.
@@ -58,9 +58,9 @@ impl Confinement {
     ///
     /// # Errors
     /// It is not the host's.
-    pub(super) fn allow_namespace(&self) -> Result<(), Obstacle> {
+    pub(super) fn allow_namespace(&self) -> Result<(), Unsupported> {
         let Some(mapping) = &self.user_namespace else { return Ok(()) };
-        Err(Obstacle::new(
+        Err(Unsupported::new(
             format!("we run in a user namespace ({mapping}), whose capabilities the kernel does not accept for eBPF"),
             "run the exporter in the host's user namespace: on the host, with --userns=host (not rootless), \
              or in a privileged LXC guest",
@@ -69,9 +69,14 @@ impl Confinement {
 
     /// What the kernel meant by an error of `what`; `reaches_kernel` tells whether `bpf(2)` gets there at all. None where no
     /// confinement explains it.
-    fn explain(&self, what: Attempt, error: &io::Error, reaches_kernel: impl FnOnce() -> bool) -> Option<Obstacle> {
+    fn resolve_unknown(
+        &self,
+        what: Attempt,
+        error: &io::Error,
+        reaches_kernel: impl FnOnce() -> bool,
+    ) -> Option<Unsupported> {
         match error.raw_os_error()? {
-            libc::ENOMEM => Some(Obstacle::new(
+            libc::ENOMEM => Some(Unsupported::new(
                 format!("{what}: {error}"),
                 "more memory: the kernel counts maps and programs to the container's limit",
             )),
@@ -85,32 +90,32 @@ impl Confinement {
         what: Attempt,
         error: &io::Error,
         reaches_kernel: impl FnOnce() -> bool,
-    ) -> Option<Obstacle> {
-        if let Err(obstacle) = self.allow_namespace() {
-            return Some(obstacle);
+    ) -> Option<Unsupported> {
+        if let Err(unsupported) = self.allow_namespace() {
+            return Some(unsupported);
         }
         let may_load = self.capabilities & (CAP_BPF | CAP_SYS_ADMIN) != 0;
         if may_load && !reaches_kernel() {
             if self.seccomp {
-                return Some(Obstacle::new(
+                return Some(Unsupported::new(
                     format!("{what}: {error}: a seccomp profile denies bpf(), whatever the capabilities"),
                     "a profile that allows bpf(), or --security-opt seccomp=unconfined (Docker's own profile allows it with \
                      CAP_SYS_ADMIN, and since Docker 23.0 with CAP_BPF; systemd: SystemCallFilter=bpf)",
                 ));
             }
             return Some(match &self.security_label {
-                Some(label) => Obstacle::new(
+                Some(label) => Unsupported::new(
                     format!("{what}: {error}: a security module denies bpf() to {label:?}"),
                     "a policy that allows it, or --security-opt label=disable (SELinux), apparmor=unconfined (AppArmor)",
                 ),
-                None => Obstacle::new(
+                None => Unsupported::new(
                     format!("{what}: {error}: something denies bpf() before the kernel looks at it"),
                     "a security module or sandbox (gVisor, SELinux, AppArmor) that allows it",
                 ),
             });
         }
         match (what, self.memlock) {
-            (Attempt::Map, Some(bytes)) => Some(Obstacle::new(
+            (Attempt::Map, Some(bytes)) => Some(Unsupported::new(
                 format!("{what}: {error}: before Linux 5.11 maps count to RLIMIT_MEMLOCK, which is {bytes} bytes"),
                 "--ulimit memlock=-1 (systemd: LimitMEMLOCK=infinity)",
             )),
@@ -138,8 +143,8 @@ impl fmt::Display for Attempt {
 }
 
 /// What the kernel meant by an error, as far as what confines this process explains it.
-pub(super) fn explain(what: Attempt, error: &io::Error) -> Option<Obstacle> {
-    Confinement::gather().explain(what, error, bpf_reaches_kernel)
+pub(super) fn resolve_unknown(what: Attempt, error: &io::Error) -> Option<Unsupported> {
+    Confinement::gather().resolve_unknown(what, error, bpf_reaches_kernel)
 }
 
 /// Lifts the limit of locked memory where the kernel charges maps to it: to no limit, or as far as we may.
@@ -227,7 +232,7 @@ mod tests {
 
     fn explained(confinement: &Confinement, what: Attempt, errno: i32, reaches_kernel: bool) -> Option<String> {
         let error = io::Error::from_raw_os_error(errno);
-        confinement.explain(what, &error, || reaches_kernel).map(|obstacle| obstacle.to_string())
+        confinement.resolve_unknown(what, &error, || reaches_kernel).map(|unsupported| unsupported.to_string())
     }
 
     #[test]

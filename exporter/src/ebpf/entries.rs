@@ -9,7 +9,7 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use aya::{Ebpf, Pod};
 use exporter_ebpf::slots::{COUNTS, MADE, REFUSED};
 
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::{map, mapped};
 
 /// The map and its counts.
@@ -25,7 +25,7 @@ impl<K: Pod, V: Pod> Entries<K, V> {
     ///
     /// # Errors
     /// It does not have them.
-    pub(super) fn take(object: &mut Ebpf, entries: &str, counts: &str) -> Result<Self, Obstacle> {
+    pub(super) fn take(object: &mut Ebpf, entries: &str, counts: &str) -> Result<Self, Unsupported> {
         Ok(Self { map: map(object, entries)?, counts: mapped(object, counts, COUNTS as usize)?, removed: 0 })
     }
 

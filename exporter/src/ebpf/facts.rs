@@ -33,24 +33,24 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_BPF: u64 = 1 << 39;
 
-/// Why a program cannot run, and what would cure it.
+/// Why a program cannot run, and what would hint it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
+pub struct Unsupported {
     /// What is missing.
     pub missing: String,
-    /// What cures it.
-    pub cure: String,
+    /// What hints it.
+    pub hint: String,
 }
 
-impl Obstacle {
-    pub(crate) fn new(missing: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { missing: missing.into(), cure: cure.into() }
+impl Unsupported {
+    pub(crate) fn new(missing: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { missing: missing.into(), hint: hint.into() }
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.missing, self.cure)
+        write!(f, "{} ({})", self.missing, self.hint)
     }
 }
 
@@ -77,7 +77,7 @@ impl Facts {
     ///
     /// # Errors
     /// What it lacks.
-    pub(super) fn allow(&self, program: Program) -> Result<(), Obstacle> {
+    pub(super) fn allow(&self, program: Program) -> Result<(), Unsupported> {
         let needs = program.needs();
         if needs.tracing {
             self.allow_tracing()?;
@@ -85,13 +85,13 @@ impl Facts {
             self.allow_capabilities(false)?;
         }
         if needs.cgroup2 && self.cgroup2.is_none() {
-            return Err(Obstacle::new(
+            return Err(Unsupported::new(
                 "no cgroup v2 tree is mounted",
                 "mount one on the host (mount -t cgroup2 none /sys/fs/cgroup/unified) and give us /sys/fs/cgroup",
             ));
         }
         if program == Program::BlockComplete && self.io.is_none() {
-            return Err(Obstacle::new(
+            return Err(Unsupported::new(
                 "no cgroup tree with the block controller is mounted",
                 "mount one on the host (mount -t cgroup -o blkio none /sys/fs/cgroup/blkio) and give us /sys/fs/cgroup",
             ));
@@ -103,21 +103,21 @@ impl Facts {
     ///
     /// # Errors
     /// What they lack.
-    pub(super) fn allow_tracing(&self) -> Result<(), Obstacle> {
+    pub(super) fn allow_tracing(&self) -> Result<(), Unsupported> {
         self.allow_capabilities(true)?;
         if !self.btf {
-            return Err(Obstacle::new(
+            return Err(Unsupported::new(
                 format!("the kernel does not describe its types in {BTF}"),
                 "a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, /sys mounted as Docker does",
             ));
         }
         if self.lockdown.as_deref() == Some("confidentiality") {
-            return Err(Obstacle::new(LOCKED_DOWN, LOCKDOWN_HINT));
+            return Err(Unsupported::new(LOCKED_DOWN, LOCKDOWN_HINT));
         }
         Ok(())
     }
 
-    fn allow_capabilities(&self, tracing: bool) -> Result<(), Obstacle> {
+    fn allow_capabilities(&self, tracing: bool) -> Result<(), Unsupported> {
         self.confinement.allow_namespace()?;
         let has = |capability| self.confinement.capabilities & capability != 0;
         if has(CAP_SYS_ADMIN) {
@@ -135,7 +135,7 @@ impl Facts {
         }
         let names: Vec<String> = missing.iter().map(|name| format!("CAP_{name}")).collect();
         let flags: Vec<String> = missing.iter().map(|name| format!("--cap-add={name}")).collect();
-        Err(Obstacle::new(
+        Err(Unsupported::new(
             format!("{} missing", names.join(" and ")),
             format!("{} (SYS_ADMIN where the engine knows neither), or --privileged", flags.join(" ")),
         ))
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn each_lack_is_told_with_its_cure_and_costs_only_who_needs_it() {
+    fn each_lack_is_told_with_its_hint_and_costs_only_who_needs_it() {
         let cases = [
             (
                 Facts { confinement: Confinement::with(0), ..facts() },
@@ -203,9 +203,9 @@ mod tests {
             ),
             (Facts { io: None, ..facts() }, Program::BlockComplete, "block controller", "mount -t cgroup -o blkio"),
         ];
-        for (facts, program, missing, cure) in cases {
-            let obstacle = facts.allow(program).unwrap_err();
-            assert!(obstacle.missing.contains(missing) && obstacle.cure.contains(cure), "{obstacle}");
+        for (facts, program, missing, hint) in cases {
+            let unsupported = facts.allow(program).unwrap_err();
+            assert!(unsupported.missing.contains(missing) && unsupported.hint.contains(hint), "{unsupported}");
         }
         assert_eq!(Facts { btf: false, ..facts() }.allow(Program::NetworkReceive), Ok(()));
         assert_eq!(Facts { lockdown: Some("integrity".to_owned()), ..facts() }.allow(Program::TcpRetransmit), Ok(()));

@@ -1,5 +1,5 @@
-//! From an object to loaded programs. What goes wrong comes back as an [`Obstacle`]: what was tried, what the kernel
-//! said, what cures it.
+//! From an object to loaded programs. What goes wrong comes back as an [`Unsupported`]: what was tried, what the kernel
+//! said, what hints it.
 
 use std::io;
 use std::path::Path;
@@ -13,14 +13,14 @@ use tracing::debug;
 
 use super::Program;
 use super::btf::{Kind, Types, without_types};
-use super::denial::{Attempt, explain, lift_memlock};
-use super::facts::{BTF, Facts, LOCKDOWN_HINT, LOCKED_DOWN, Obstacle};
+use super::denial::{Attempt, lift_memlock, resolve_unknown};
+use super::facts::{BTF, Facts, LOCKDOWN_HINT, LOCKED_DOWN, Unsupported};
 use super::mapped::{Mapped, share};
 
 /// Loads objects for one host.
 pub(super) struct Loader {
     aya: EbpfLoader<'static>,
-    types: Result<Types, Obstacle>,
+    types: Result<Types, Unsupported>,
     /// Number of the kernel's type of iterators over cgroups.
     iterator: Option<u32>,
     pub(super) facts: Facts,
@@ -29,7 +29,10 @@ pub(super) struct Loader {
 impl Loader {
     pub(super) fn new(facts: Facts) -> Self {
         let types = Types::read(Path::new(BTF)).map_err(|error| {
-            Obstacle::new(error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys as the engine mounts it")
+            Unsupported::new(
+                error.to_string(),
+                "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys as the engine mounts it",
+            )
         });
         lift_memlock();
         let iterator = types.as_ref().ok().and_then(|types| types.id(Kind::Function, ITERATOR));
@@ -40,23 +43,23 @@ impl Loader {
     ///
     /// # Errors
     /// They cannot be read.
-    pub(super) fn types(&self) -> Result<&Types, Obstacle> {
+    pub(super) fn types(&self) -> Result<&Types, Unsupported> {
         self.types.as_ref().map_err(Clone::clone)
     }
 
     /// Gives the kernel's types back: what is loaded from now on has to do without.
     pub(super) fn forget_types(&mut self) {
-        self.types = Err(Obstacle::new("the kernel's types were asked for too late", REPORT));
+        self.types = Err(Unsupported::new("the kernel's types were asked for too late", REPORT));
     }
 
     /// Where the running kernel keeps a member.
     ///
     /// # Errors
     /// There is no such member, or nothing tells.
-    pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, Obstacle> {
+    pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, Unsupported> {
         let types = self.types()?;
         types.offset(structure, path).ok_or_else(|| {
-            Obstacle::new(
+            Unsupported::new(
                 format!("this kernel has no {structure}.{path}"),
                 "please report it with the kernel's version",
             )
@@ -67,7 +70,7 @@ impl Loader {
     ///
     /// # Errors
     /// The kernel's types do not tell.
-    pub(super) fn way(&self) -> Result<Way, Obstacle> {
+    pub(super) fn way(&self) -> Result<Way, Unsupported> {
         Ok(Way { kn: self.offset("cgroup", "kn")?, kn_id: self.offset("kernfs_node", "id")? })
     }
 
@@ -85,10 +88,10 @@ impl Loader {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn load(&mut self, object: &[u8]) -> Result<Ebpf, Obstacle> {
+    pub(super) fn load(&mut self, object: &[u8]) -> Result<Ebpf, Unsupported> {
         self.aya.load(object).map_err(|error| match &error {
             EbpfError::MapError(_) => refused_map("the kernel refused a map", &error),
-            _ => Obstacle::new(told("an object could not be loaded", &error), REPORT),
+            _ => Unsupported::new(describe("an object could not be loaded", &error), REPORT),
         })
     }
 
@@ -96,13 +99,13 @@ impl Loader {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn trace(&self, object: &mut Ebpf, program: Program, tracepoint: &str) -> Result<(), Obstacle> {
+    pub(super) fn trace(&self, object: &mut Ebpf, program: Program, tracepoint: &str) -> Result<(), Unsupported> {
         let types = self.types()?;
         let name = format!("btf_trace_{tracepoint}");
         let id = types.id(Kind::Typedef, &name).ok_or_else(|| {
-            Obstacle::new(format!("this kernel has no tracepoint {tracepoint}"), "a kernel of a distribution has it")
+            Unsupported::new(format!("this kernel has no tracepoint {tracepoint}"), "a kernel of a distribution has it")
         })?;
-        let only = only(id, &name, Kind::Typedef).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
+        let only = only(id, &name, Kind::Typedef).map_err(|error| Unsupported::new(error.to_string(), REPORT))?;
         let traced: &mut BtfTracePoint = program_of(object, program.name())?;
         traced
             .load(tracepoint, &only)
@@ -114,10 +117,10 @@ impl Loader {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn iterate(&self, object: &mut Ebpf, program: &str) -> Result<ProgramFd, Obstacle> {
-        let none = || Obstacle::new("this kernel has no iterators over cgroups", "Linux 6.1 or newer");
+    pub(super) fn iterate(&self, object: &mut Ebpf, program: &str) -> Result<ProgramFd, Unsupported> {
+        let none = || Unsupported::new("this kernel has no iterators over cgroups", "Linux 6.1 or newer");
         let id = self.iterator.ok_or_else(|| self.types().err().unwrap_or_else(none))?;
-        let only = only(id, ITERATOR, Kind::Function).map_err(|error| Obstacle::new(error.to_string(), REPORT))?;
+        let only = only(id, ITERATOR, Kind::Function).map_err(|error| Unsupported::new(error.to_string(), REPORT))?;
         let iterator: &mut Iter = program_of(object, program)?;
         iterator.load("cgroup", &only).map_err(|error| refused(program, &error))?;
         let loaded = iterator.fd().map_err(|error| refused(program, &error))?;
@@ -133,28 +136,28 @@ const REPORT: &str = "please report it with the kernel's version";
 ///
 /// # Errors
 /// It is not in the object, or another type: a mistake in this program.
-pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Obstacle>
+pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Unsupported>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
     let found =
-        object.program_mut(name).ok_or_else(|| Obstacle::new(format!("no program {name} in its object"), REPORT))?;
-    found.try_into().map_err(|error: ProgramError| Obstacle::new(told("an odd program", &error), REPORT))
+        object.program_mut(name).ok_or_else(|| Unsupported::new(format!("no program {name} in its object"), REPORT))?;
+    found.try_into().map_err(|error: ProgramError| Unsupported::new(describe("an odd program", &error), REPORT))
 }
 
 /// A map of an object, as the type that it has there.
 ///
 /// # Errors
 /// It is not in the object, or another type: a mistake in this program.
-pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<T, Obstacle> {
-    take(object, name)?.try_into().map_err(|error: MapError| Obstacle::new(told("an odd map", &error), REPORT))
+pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<T, Unsupported> {
+    take(object, name)?.try_into().map_err(|error: MapError| Unsupported::new(describe("an odd map", &error), REPORT))
 }
 
 /// An array of an object in our own memory, as words.
 ///
 /// # Errors
 /// The kernel refuses, or it is no array: a mistake in this program.
-pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'static [AtomicU64], Obstacle> {
+pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'static [AtomicU64], Unsupported> {
     share(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
 }
 
@@ -162,41 +165,41 @@ pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'st
 ///
 /// # Errors
 /// As [`mapped`].
-pub(super) fn mapped_for_now(object: &mut Ebpf, name: &str, words: usize) -> Result<Mapped, Obstacle> {
+pub(super) fn mapped_for_now(object: &mut Ebpf, name: &str, words: usize) -> Result<Mapped, Unsupported> {
     Mapped::new(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
 }
 
-fn array(object: &mut Ebpf, name: &str) -> Result<MapData, Obstacle> {
+fn array(object: &mut Ebpf, name: &str) -> Result<MapData, Unsupported> {
     match take(object, name)? {
         Map::Array(array) => Ok(array),
-        _ => Err(Obstacle::new(format!("{name} is no array in its object"), REPORT)),
+        _ => Err(Unsupported::new(format!("{name} is no array in its object"), REPORT)),
     }
 }
 
-fn unshared(error: &io::Error) -> Obstacle {
+fn unshared(error: &io::Error) -> Unsupported {
     refused_map("the kernel does not share a map", error)
 }
 
 /// What the kernel said of a map.
-pub(super) fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Obstacle {
-    let explained = system_error(error).and_then(|error| explain(Attempt::Map, error));
-    explained.unwrap_or_else(|| Obstacle::new(told(what, error), REPORT))
+pub(super) fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
+    let explained = system_error(error).and_then(|error| resolve_unknown(Attempt::Map, error));
+    explained.unwrap_or_else(|| Unsupported::new(describe(what, error), REPORT))
 }
 
-fn take(object: &mut Ebpf, name: &str) -> Result<Map, Obstacle> {
-    object.take_map(name).ok_or_else(|| Obstacle::new(format!("no map {name} in its object"), REPORT))
+fn take(object: &mut Ebpf, name: &str) -> Result<Map, Unsupported> {
+    object.take_map(name).ok_or_else(|| Unsupported::new(format!("no map {name} in its object"), REPORT))
 }
 
 /// What the kernel said of a program.
-pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) -> Obstacle {
+pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
     // A verifier's log is pages, and their last lines tell the reason.
     debug!(program, ?error, "the kernel refused it");
     let what = format!("the kernel refused {program}");
     if lacks_helper(error) {
-        return Obstacle::new(format!("{what}: {LOCKED_DOWN}: it gives programs no {LOCKED_HELPER}"), LOCKDOWN_HINT);
+        return Unsupported::new(format!("{what}: {LOCKED_DOWN}: it gives programs no {LOCKED_HELPER}"), LOCKDOWN_HINT);
     }
-    let explained = system_error(error).and_then(|error| explain(Attempt::Program, error));
-    explained.unwrap_or_else(|| Obstacle::new(told(&what, error), REPORT))
+    let explained = system_error(error).and_then(|error| resolve_unknown(Attempt::Program, error));
+    explained.unwrap_or_else(|| Unsupported::new(describe(&what, error), REPORT))
 }
 
 /// What a lockdown for confidentiality takes away, and nothing else from who may trace. Inside a container the kernel's own
@@ -215,7 +218,7 @@ fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
 }
 
 /// An error with its causes, on one line: a verifier's log would be pages, of which the last line tells the reason.
-pub(super) fn told(what: &str, error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn describe(what: &str, error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = format!("{what}: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -276,11 +279,11 @@ mod tests {
 
     #[test]
     fn the_one_type_is_found_at_its_place_and_no_other() {
-        for (kind, told) in [(Kind::Typedef, BtfKind::Typedef), (Kind::Function, BtfKind::Func)] {
+        for (kind, describe) in [(Kind::Typedef, BtfKind::Typedef), (Kind::Function, BtfKind::Func)] {
             let types = only(1234, "btf_trace_sched_switch", kind).unwrap();
-            assert_eq!(types.id_by_type_name_kind("btf_trace_sched_switch", told).unwrap(), 1234);
+            assert_eq!(types.id_by_type_name_kind("btf_trace_sched_switch", describe).unwrap(), 1234);
             assert!(matches!(
-                types.id_by_type_name_kind("btf_trace_other", told),
+                types.id_by_type_name_kind("btf_trace_other", describe),
                 Err(BtfError::UnknownBtfTypeName { .. })
             ));
         }

@@ -1,6 +1,6 @@
 //! Probes: eBPF programs that count in the kernel what no file tells, per cgroup.
 //!
-//! Started once, before the first scrape; what cannot run here is told with its cure and costs only its own metrics.
+//! Started once, before the first scrape; what cannot run here is told with its hint and costs only its own metrics.
 //! The programs' side is the crate `exporter-ebpf`; here is loading, and reading what they have counted. Everything that
 //! is loaded belongs to this process: it is gone when the process is, however it ends.
 
@@ -28,11 +28,11 @@ pub use block::BlockUse;
 pub use decision::Decision;
 pub(crate) use denial::may_ask_the_kernel;
 pub use exporter_ebpf::latency::Histogram;
-pub use facts::Obstacle;
+pub use facts::Unsupported;
 pub use heap::give_memory_back;
-pub use owners::Holder;
+pub use owners::ContainerRef;
 pub use probes::{Probes, Report, Sizes};
-pub use share::Share;
+pub use share::ContainerCounters;
 pub use snapshot::BareSnapshots;
 pub(crate) use snapshot::{DeviceUse, IterReader, Number, Record, TreeRequest, counted};
 

@@ -10,10 +10,10 @@ use exporter_ebpf::network::{Counters, FAMILIES, Family, Key, Slot, part};
 use exporter_ebpf::slots::Layout;
 
 use super::cpus::{self, Late};
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::{Loader, program_of, refused};
-use super::owners::Owners;
-use super::slots::{Shape, Table, names, word};
+use super::owners::CgroupOwners;
+use super::slots::{Table, TableSpec, names, word};
 use super::{Program, Sizes};
 
 const OBJECT: &[u8] =
@@ -37,13 +37,13 @@ impl Network {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub(super) fn start(loader: &mut Loader, sizes: Sizes) -> Result<Self, Obstacle> {
+    pub(super) fn start(loader: &mut Loader, sizes: Sizes) -> Result<Self, Unsupported> {
         let root = loader.facts.cgroup2.clone().unwrap_or_default();
         let root = File::open(&root).map_err(|error| {
-            Obstacle::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
+            Unsupported::new(format!("cannot open {}: {error}", root.display()), "give us /sys/fs/cgroup")
         })?;
         let online = cpus::online()?;
-        let shape = Shape {
+        let shape = TableSpec {
             names: names!("NETWORK"),
             layout: Layout { parts: cpus::count(&online) * FAMILIES, set_bits: sizes.network_set_bits },
             words: size_of::<Slot>() / size_of::<u64>(),
@@ -65,8 +65,8 @@ impl Network {
         self.totals.clear();
         let per_part = self.layout.slots_per_part() as usize;
         let families = Family::ALL.map(|family| (part(0, family) as usize, family));
-        for (place, cgroup, slot) in self.table.held() {
-            let part = place / per_part % FAMILIES as usize;
+        for (index, cgroup, slot) in self.table.held() {
+            let part = index / per_part % FAMILIES as usize;
             let Some((_, family)) = families.iter().find(|(of, _)| *of == part) else { continue };
             add(self.totals.entry(Key::new(cgroup, *family)).or_default(), &counters(slot));
         }
@@ -96,12 +96,12 @@ impl Network {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.table.retire(ended, owners, |key| key.cgroup);
     }
 
     /// Tells the program which containers there are.
-    pub(super) fn publish(&mut self, owners: &Owners) {
+    pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.table.bounds().publish(owners.published());
     }
 
@@ -111,7 +111,7 @@ impl Network {
     }
 }
 
-fn attach(object: &mut Ebpf, program: Program, root: &File, kind: CgroupSkbAttachType) -> Result<(), Obstacle> {
+fn attach(object: &mut Ebpf, program: Program, root: &File, kind: CgroupSkbAttachType) -> Result<(), Unsupported> {
     let loaded: &mut CgroupSkb = program_of(object, program.name())?;
     loaded
         .load()

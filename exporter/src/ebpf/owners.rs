@@ -25,28 +25,28 @@ const MOST_BELOW: usize = 10_000;
 
 /// A container as an owner is told of.
 #[derive(Clone, Copy, Debug)]
-pub struct Holder<'a> {
+pub struct ContainerRef<'a> {
     /// Its id.
     pub id: ContainerId,
     /// Which of its lives: a container that is started again has its id, and another cgroup.
-    pub life: u64,
+    pub generation: u64,
     /// The path of its cgroup, with a leading slash.
     pub path: &'a str,
 }
 
 /// The ids of one tree.
 #[derive(Debug)]
-pub(super) struct Owners {
+pub(super) struct CgroupOwners {
     root: PathBuf,
     /// Every id that a container holds, or that is known to be none's.
     known: HashMap<u64, Option<ContainerId>>,
     /// The ids of each container.
-    held: HashMap<ContainerId, Held>,
+    held: HashMap<ContainerId, ContainerCgroups>,
     walked: Option<Instant>,
-    /// The containers of the last [`Owners::update`] that found the cgroup of each, and their lives.
+    /// The containers of the last [`CgroupOwners::update`] that found the cgroup of each, and their lives.
     last: Vec<(ContainerId, u64)>,
     /// The id that each of these holds; 0 where it holds several.
-    alone: Vec<u64>,
+    single_id: Vec<u64>,
     /// What programs are told of: containers with the outermost one that each is in, and the cgroups that these are in.
     published: HashMap<u64, u64>,
     /// Containers have come or gone since programs were last told.
@@ -55,12 +55,12 @@ pub(super) struct Owners {
 
 /// What a container holds in its present life: its own cgroup first.
 #[derive(Debug)]
-struct Held {
-    life: u64,
+struct ContainerCgroups {
+    generation: u64,
     ids: Vec<u64>,
 }
 
-impl Owners {
+impl CgroupOwners {
     pub(super) fn new(root: PathBuf) -> Self {
         Self {
             root,
@@ -68,17 +68,17 @@ impl Owners {
             held: HashMap::new(),
             walked: None,
             last: Vec::new(),
-            alone: Vec::new(),
+            single_id: Vec::new(),
             published: HashMap::new(),
             is_news: false,
         }
     }
 
-    /// The ids whose counts are a container's. `place` is where it is among the containers of the last update: most often
+    /// The ids whose counts are a container's. `index` is where it is among the containers of the last update: most often
     /// that tells without a look at the table.
-    pub(super) fn ids(&self, place: usize, container: ContainerId) -> &[u64] {
-        let is_it = self.last.get(place).is_some_and(|(id, _)| *id == container);
-        match self.alone.get(place).filter(|id| is_it && **id != 0) {
+    pub(super) fn ids(&self, index: usize, container: ContainerId) -> &[u64] {
+        let is_it = self.last.get(index).is_some_and(|(id, _)| *id == container);
+        match self.single_id.get(index).filter(|id| is_it && **id != 0) {
             Some(id) => std::slice::from_ref(id),
             None => self.held.get(&container).map_or(&[], |held| held.ids.as_slice()),
         }
@@ -100,8 +100,9 @@ impl Owners {
     }
 
     /// Makes what programs are told of anew.
-    fn list_owners<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>>) {
-        let own = |container: &Holder<'_>| self.held.get(&container.id).and_then(|held| held.ids.first().copied());
+    fn list_owners<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>>) {
+        let own =
+            |container: &ContainerRef<'_>| self.held.get(&container.id).and_then(|held| held.ids.first().copied());
         let by_path: HashMap<&str, u64> =
             containers.filter_map(|container| Some((container.path, own(&container)?))).collect();
         let mut nested: HashMap<u64, usize> = HashMap::new();
@@ -158,43 +159,43 @@ impl Owners {
 
     fn index(&mut self) {
         let ids = |id: &ContainerId| self.held.get(id).map_or(&[][..], |held| held.ids.as_slice());
-        let alone = self.last.iter().map(|(id, _)| if let [alone] = ids(id) { *alone } else { 0 });
-        self.alone = alone.collect();
+        let single_id = self.last.iter().map(|(id, _)| if let [single_id] = ids(id) { *single_id } else { 0 });
+        self.single_id = single_id.collect();
     }
 
     /// Takes containers in that are new, and lets go of those that have ended. Gives the ids that ended with them.
-    pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone) -> HashSet<u64> {
-        let lives = containers.clone().map(|container| (container.id, container.life));
+    pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone) -> HashSet<u64> {
+        let generations = containers.clone().map(|container| (container.id, container.generation));
         // Most often nobody has come or gone: that is told without a look at the table for each.
-        if self.last.len() == self.held.len() && lives.clone().eq(self.last.iter().copied()) {
+        if self.last.len() == self.held.len() && generations.clone().eq(self.last.iter().copied()) {
             return HashSet::new();
         }
         let mut ended = HashSet::new();
         let mut has_changed = false;
         for container in containers.clone() {
-            if self.held.get(&container.id).is_none_or(|held| held.life != container.life)
+            if self.held.get(&container.id).is_none_or(|held| held.generation != container.generation)
                 && let Some(inode) = cgroup::id(&self.root, container.path)
             {
-                let held = Held { life: container.life, ids: vec![inode] };
+                let held = ContainerCgroups { generation: container.generation, ids: vec![inode] };
                 ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
                 self.known.insert(inode, Some(container.id));
                 has_changed = true;
             }
         }
         self.last.clear();
-        let found = |(id, life)| self.held.get(&id).is_some_and(|held| held.life == life);
-        if lives.clone().all(found) {
-            self.last.extend(lives);
+        let found = |(id, generation)| self.held.get(&id).is_some_and(|held| held.generation == generation);
+        if generations.clone().all(found) {
+            self.last.extend(generations);
         }
         self.index();
         if containers.clone().count() < self.held.len() {
             let alive: HashSet<ContainerId> = containers.clone().map(|container| container.id).collect();
             self.held.retain(|container, held| {
-                let lives = alive.contains(container);
-                if !lives {
+                let generations = alive.contains(container);
+                if !generations {
                     ended.extend(held.ids.drain(..));
                 }
-                lives
+                generations
             });
         }
         if !ended.is_empty() {
@@ -209,11 +210,11 @@ impl Owners {
     /// Finds out about ids that programs have counted for. Gives those that are gone and were no container's.
     ///
     /// An ended cgroup below a container that lives keeps its entry: what it counted is the container's.
-    pub(super) fn explain<'a>(
+    pub(super) fn resolve_unknown<'a>(
         &mut self,
         counted: impl Iterator<Item = u64>,
         is_any_unknown: bool,
-        containers: impl Iterator<Item = Holder<'a>>,
+        containers: impl Iterator<Item = ContainerRef<'a>>,
         now: Instant,
     ) -> HashSet<u64> {
         let since = self.walked.map(|walked| now.duration_since(walked));
@@ -287,7 +288,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
     use std::time::{Duration, Instant};
 
-    use super::{Holder, Owners};
+    use super::{CgroupOwners, ContainerRef};
     use crate::discover::ContainerId;
 
     fn container(digit: u8) -> ContainerId {
@@ -301,21 +302,21 @@ mod tests {
         create_dir_all(tree.path().join("service")).unwrap();
         let id = |path: &str| metadata(tree.path().join(path)).unwrap().ino();
         let (one, nested, service) = (id("docker/one"), id("docker/one/init"), id("service"));
-        let holders = [Holder { id: container(1), life: 1, path: "/docker/one" }];
-        let mut owners = Owners::new(tree.path().to_owned());
+        let holders = [ContainerRef { id: container(1), generation: 1, path: "/docker/one" }];
+        let mut owners = CgroupOwners::new(tree.path().to_owned());
         let start = Instant::now();
 
         assert!(owners.update(holders.into_iter()).is_empty());
         assert_eq!(owners.ids(0, container(1)), [one]);
         let counted = [one, nested, service];
-        assert!(owners.explain(counted.into_iter(), true, holders.into_iter(), start).is_empty());
+        assert!(owners.resolve_unknown(counted.into_iter(), true, holders.into_iter(), start).is_empty());
         assert_eq!(owners.ids(0, container(1)), [one, nested]);
 
         // A cgroup below the container ends, and so does a service: only the service's entry is given back.
         remove_dir_all(tree.path().join("docker/one/init")).unwrap();
         remove_dir_all(tree.path().join("service")).unwrap();
         let later = start + Duration::from_mins(6);
-        let gone = owners.explain(counted.into_iter(), true, holders.into_iter(), later);
+        let gone = owners.resolve_unknown(counted.into_iter(), true, holders.into_iter(), later);
         assert_eq!(gone.into_iter().collect::<Vec<_>>(), [service]);
         assert_eq!(owners.ids(0, container(1)), [one, nested]);
 
@@ -333,13 +334,13 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         create_dir(tree.path().join("one")).unwrap();
         let before = metadata(tree.path().join("one")).unwrap().ino();
-        let mut owners = Owners::new(tree.path().to_owned());
-        let life = |life| [Holder { id: container(1), life, path: "/one" }].into_iter();
-        owners.update(life(1));
+        let mut owners = CgroupOwners::new(tree.path().to_owned());
+        let generation = |generation| [ContainerRef { id: container(1), generation, path: "/one" }].into_iter();
+        owners.update(generation(1));
         // Kept until the other has taken its place, so that the numbers differ as the kernel's do.
         std::fs::rename(tree.path().join("one"), tree.path().join("gone")).unwrap();
         create_dir(tree.path().join("one")).unwrap();
-        assert_eq!(owners.update(life(2)).into_iter().collect::<Vec<_>>(), [before]);
+        assert_eq!(owners.update(generation(2)).into_iter().collect::<Vec<_>>(), [before]);
         assert_eq!(owners.ids(0, container(1)), [metadata(tree.path().join("one")).unwrap().ino()]);
     }
 
@@ -347,9 +348,12 @@ mod tests {
     fn a_container_whose_cgroup_is_not_there_yet_is_looked_for_again() {
         let tree = tempfile::tempdir().unwrap();
         create_dir(tree.path().join("one")).unwrap();
-        let holders =
-            [(1, "/one"), (2, "/two")].map(|(life, path)| Holder { id: container(life), life: life.into(), path });
-        let mut owners = Owners::new(tree.path().to_owned());
+        let holders = [(1, "/one"), (2, "/two")].map(|(generation, path)| ContainerRef {
+            id: container(generation),
+            generation: generation.into(),
+            path,
+        });
+        let mut owners = CgroupOwners::new(tree.path().to_owned());
         owners.update(holders.into_iter());
         assert_eq!([1, 2].map(|id| owners.ids(0, container(id)).len()), [1, 0]);
         create_dir(tree.path().join("two")).unwrap();
@@ -357,7 +361,7 @@ mod tests {
         owners.update(holders.into_iter());
         assert_eq!([1, 2].map(|id| owners.ids(0, container(id)).len()), [1, 1]);
         // Another one in the place of the second.
-        let holders = [holders[0], Holder { id: container(3), life: 3, path: "/two" }];
+        let holders = [holders[0], ContainerRef { id: container(3), generation: 3, path: "/two" }];
         assert_eq!(owners.update(holders.into_iter()).len(), 1);
         assert_eq!([1, 2, 3].map(|id| owners.ids(0, container(id)).len()), [1, 0, 1]);
         assert_eq!(owners.update(std::iter::empty()).len(), 2);
@@ -366,13 +370,13 @@ mod tests {
     #[test]
     fn unknown_ids_cause_a_walk_but_not_at_every_scrape() {
         let tree = tempfile::tempdir().unwrap();
-        let mut owners = Owners::new(tree.path().to_owned());
+        let mut owners = CgroupOwners::new(tree.path().to_owned());
         let start = Instant::now();
-        owners.explain(std::iter::empty(), false, std::iter::empty(), start);
+        owners.resolve_unknown(std::iter::empty(), false, std::iter::empty(), start);
         create_dir(tree.path().join("late")).unwrap();
         let late = metadata(tree.path().join("late")).unwrap().ino();
-        let at = |owners: &mut Owners, seconds| {
-            owners.explain([late].into_iter(), true, std::iter::empty(), start + Duration::from_secs(seconds));
+        let at = |owners: &mut CgroupOwners, seconds| {
+            owners.resolve_unknown([late].into_iter(), true, std::iter::empty(), start + Duration::from_secs(seconds));
             owners.known.contains_key(&late)
         };
         assert!(!at(&mut owners, 5));

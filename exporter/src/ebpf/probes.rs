@@ -9,26 +9,26 @@ use exporter_ebpf::block::Operation;
 
 use super::Program;
 use super::block::Block;
-use super::facts::{Facts, Obstacle};
+use super::facts::{Facts, Unsupported};
 use super::loader::Loader;
 use super::network::Network;
-use super::owners::{Holder, Owners};
+use super::owners::{CgroupOwners, ContainerRef};
 use super::sched::Sched;
-use super::share::Share;
+use super::share::ContainerCounters;
 use super::snapshot::{IterReader, TreeRequest};
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
-use crate::metrics::{BlockOperation, Collector, CollectorSet, Own, Probed};
+use crate::metrics::{BlockOperation, Collector, CollectorSet, Probed, SelfMetrics};
 
 /// The programs that run here.
 pub struct Probes {
     report: Report,
-    owners: Owners,
+    owners: CgroupOwners,
     network: Option<Network>,
     tcp: Option<Tcp>,
     sched: Option<Sched>,
     /// Block I/O has ids of the tree that its controller is in.
-    block_owners: Owners,
+    block_owners: CgroupOwners,
     block: Option<Block>,
     /// Kept until snapshots were asked for.
     loader: Option<Loader>,
@@ -54,7 +54,7 @@ impl Default for Sizes {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Each wanted program, and why it does not run where it does not.
-    pub programs: Vec<(Program, Result<(), Obstacle>)>,
+    pub programs: Vec<(Program, Result<(), Unsupported>)>,
 }
 
 impl Report {
@@ -66,13 +66,13 @@ impl Report {
 
     /// What does not run and why; programs with the same reason together.
     #[must_use]
-    pub fn obstacles(&self) -> Vec<(Vec<&'static str>, &Obstacle)> {
-        let mut found: Vec<(Vec<&'static str>, &Obstacle)> = Vec::new();
+    pub fn unsupported(&self) -> Vec<(Vec<&'static str>, &Unsupported)> {
+        let mut found: Vec<(Vec<&'static str>, &Unsupported)> = Vec::new();
         for (program, outcome) in &self.programs {
-            let Err(obstacle) = outcome else { continue };
-            match found.iter_mut().find(|(_, known)| *known == obstacle) {
+            let Err(unsupported) = outcome else { continue };
+            match found.iter_mut().find(|(_, known)| *known == unsupported) {
                 Some((programs, _)) => programs.push(program.name()),
-                None => found.push((vec![program.name()], obstacle)),
+                None => found.push((vec![program.name()], unsupported)),
             }
         }
         found
@@ -93,8 +93,8 @@ impl Probes {
     pub fn start(wanted: CollectorSet, snapshots: bool, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
         let since = SystemTime::now();
         let facts = Facts::gather(hierarchy);
-        let owners = Owners::new(facts.cgroup2.clone().unwrap_or_default());
-        let block_owners = Owners::new(facts.io.clone().unwrap_or_default());
+        let owners = CgroupOwners::new(facts.cgroup2.clone().unwrap_or_default());
+        let block_owners = CgroupOwners::new(facts.io.clone().unwrap_or_default());
         let wanted: Vec<Program> =
             Program::ALL.iter().copied().filter(|program| wanted.has(program.collector())).collect();
         let allowed = |program: &Program| facts.allow(*program);
@@ -126,8 +126,8 @@ impl Probes {
     ///
     /// # Errors
     /// What this host lacks, or the kernel refused.
-    pub(crate) fn iter_reader(&mut self, requests: &[TreeRequest], cgroups: usize) -> Result<IterReader, Obstacle> {
-        let loader = self.loader.take().ok_or_else(|| Obstacle::new("not wanted", "--read.snapshot=auto"))?;
+    pub(crate) fn iter_reader(&mut self, requests: &[TreeRequest], cgroups: usize) -> Result<IterReader, Unsupported> {
+        let loader = self.loader.take().ok_or_else(|| Unsupported::new("not wanted", "--read.snapshot=auto"))?;
         loader.facts.allow_tracing()?;
         IterReader::start(loader, requests, cgroups)
     }
@@ -143,7 +143,7 @@ impl Probes {
     pub fn read<'a>(
         &mut self,
         wanted: CollectorSet,
-        containers: impl Iterator<Item = Holder<'a>> + Clone,
+        containers: impl Iterator<Item = ContainerRef<'a>> + Clone,
         now: Instant,
         mut done: impl FnMut(Collector),
     ) {
@@ -166,12 +166,12 @@ impl Probes {
             tcp.read();
         }
         self.let_go(containers, now);
-        let alone = self.network.is_none() && self.tcp.is_none();
-        done(if alone { Collector::EbpfSched } else { Collector::EbpfNetwork });
+        let single_id = self.network.is_none() && self.tcp.is_none();
+        done(if single_id { Collector::EbpfSched } else { Collector::EbpfNetwork });
     }
 
     /// Gives the entries of ended cgroups back.
-    fn let_go<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
+    fn let_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if self.network.is_none() && self.tcp.is_none() && self.sched.is_none() {
             return;
         }
@@ -198,7 +198,7 @@ impl Probes {
             of_network.or_else(of_tcp).or_else(|| sched.as_ref().and_then(|sched| sched.owner(id)))
         };
         let is_any_unknown = owners.attribute(counted.clone(), owner);
-        gone.extend(owners.explain(counted, is_any_unknown, containers, now));
+        gone.extend(owners.resolve_unknown(counted, is_any_unknown, containers, now));
         if is_news || !gone.is_empty() {
             if let Some(network) = network {
                 network.retire(&gone, owners);
@@ -213,7 +213,7 @@ impl Probes {
     }
 
     /// The same for block I/O.
-    fn let_block_go<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
+    fn let_block_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if let Some(block) = &mut self.block {
             let owners = &mut self.block_owners;
             let mut gone = owners.update(containers.clone());
@@ -222,7 +222,7 @@ impl Probes {
                 block.publish(owners);
             }
             let is_any_unknown = owners.attribute(block.cgroups(), |id| block.owner(id));
-            gone.extend(owners.explain(block.cgroups(), is_any_unknown, containers, now));
+            gone.extend(owners.resolve_unknown(block.cgroups(), is_any_unknown, containers, now));
             if is_news || !gone.is_empty() {
                 block.retire(&gone, owners);
             }
@@ -237,17 +237,17 @@ impl Probes {
     }
 
     /// Tells the programs which containers there are, so that none of them takes a table whole before the first pass.
-    pub(crate) fn announce<'a>(&mut self, containers: impl Iterator<Item = Holder<'a>> + Clone, now: Instant) {
+    pub(crate) fn announce<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         self.let_block_go(containers.clone(), now);
         self.let_go(containers, now);
     }
 
     /// What of it is a container's, which was at this place among those of the last [`Probes::read`].
     #[must_use]
-    pub fn share(&self, place: usize, container: ContainerId) -> Share<'_> {
-        Share::new(
-            self.owners.ids(place, container),
-            self.block_owners.ids(place, container),
+    pub fn share(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
+        ContainerCounters::new(
+            self.owners.ids(index, container),
+            self.block_owners.ids(index, container),
             (self.network.as_ref(), self.tcp.as_ref(), self.block.as_ref(), self.sched.as_ref()),
         )
     }
@@ -260,16 +260,16 @@ impl Probes {
     }
 
     /// Sets our own metrics of the programs.
-    pub fn publish(&self, own: &Own) {
+    pub fn publish(&self, self_metrics: &SelfMetrics) {
         for (program, outcome) in &self.report.programs {
-            own.ebpf_program_loaded.with_label_values(&[program.name()]).set(i64::from(outcome.is_ok()));
+            self_metrics.ebpf_program_loaded.with_label_values(&[program.name()]).set(i64::from(outcome.is_ok()));
         }
         for info in self.objects().flat_map(Ebpf::programs).filter_map(|(_, program)| program.info().ok()) {
-            publish_runs(&info, own);
+            publish_runs(&info, self_metrics);
         }
         let entries = |map: &str, used: usize, refused: u64| {
-            own.ebpf_map_entries.with_label_values(&[map]).set(i64::try_from(used).unwrap_or(i64::MAX));
-            let counter = own.ebpf_refused.with_label_values(&[map]);
+            self_metrics.ebpf_map_entries.with_label_values(&[map]).set(i64::try_from(used).unwrap_or(i64::MAX));
+            let counter = self_metrics.ebpf_refused.with_label_values(&[map]);
             counter.inc_by(refused.saturating_sub(counter.get()));
         };
         if let Some(network) = &self.network {
@@ -300,7 +300,7 @@ impl Report {
         &mut self,
         programs: &[Program],
         loader: &mut Loader,
-        start: impl FnOnce(&mut Loader) -> Result<T, Obstacle>,
+        start: impl FnOnce(&mut Loader) -> Result<T, Unsupported>,
     ) -> Option<T> {
         let ours = |program: &Program| programs.contains(program);
         let allowed = self.programs.iter().filter(|(program, outcome)| ours(program) && outcome.is_ok()).count();
@@ -308,9 +308,9 @@ impl Report {
             return None;
         }
         let started = start(loader);
-        if let Err(obstacle) = &started {
+        if let Err(unsupported) = &started {
             for (_, outcome) in self.programs.iter_mut().filter(|(program, _)| ours(program)) {
-                *outcome = Err(obstacle.clone());
+                *outcome = Err(unsupported.clone());
             }
         }
         started.ok()
@@ -318,15 +318,15 @@ impl Report {
 }
 
 /// The kernel counts runs only while somebody wants it to (`kernel.bpf_stats_enabled`), as that costs at each run.
-fn publish_runs(info: &ProgramInfo, own: &Own) {
+fn publish_runs(info: &ProgramInfo, self_metrics: &SelfMetrics) {
     let name = info.name_as_str().unwrap_or_default();
     let Some(program) = Program::ALL.iter().find(|program| is_named(program.name(), name)) else { return };
     if info.run_count() == 0 {
         return;
     }
-    let counter = own.ebpf_program_runs.with_label_values(&[program.name()]);
+    let counter = self_metrics.ebpf_program_runs.with_label_values(&[program.name()]);
     counter.inc_by(info.run_count().saturating_sub(counter.get()));
-    let seconds = own.ebpf_program_seconds.with_label_values(&[program.name()]);
+    let seconds = self_metrics.ebpf_program_seconds.with_label_values(&[program.name()]);
     seconds.inc_by((info.run_time().as_secs_f64() - seconds.get()).max(0.0));
 }
 

@@ -13,10 +13,10 @@ use exporter_ebpf::slots::Layout;
 use super::Program;
 use super::bounds::ancestors;
 use super::cpus::{self, Late};
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::Loader;
-use super::owners::Owners;
-use super::slots::{Shape, Table, histogram, names};
+use super::owners::CgroupOwners;
+use super::slots::{Table, TableSpec, histogram, names};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
 
@@ -39,7 +39,7 @@ impl Sched {
     ///
     /// # Errors
     /// What the kernel refused or does not have.
-    pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
+    pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let offsets = Offsets {
             task_queued: loader.offset("task_struct", "sched_info.last_queued")?,
             task_queue: loader.offset("task_struct", "se.cfs_rq")?,
@@ -50,7 +50,7 @@ impl Sched {
             way: loader.way()?,
         };
         let online = cpus::online()?;
-        let shape = Shape {
+        let shape = TableSpec {
             names: names!("SCHED"),
             layout: Layout { parts: cpus::count(&online), set_bits: SET_BITS },
             words: size_of::<Slot>() / size_of::<u64>(),
@@ -98,12 +98,12 @@ impl Sched {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.table.retire(ended, owners, |cgroup| *cgroup);
     }
 
     /// Tells the program which containers there are.
-    pub(super) fn publish(&mut self, owners: &Owners) {
+    pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.table.bounds().publish(owners.published());
     }
 

@@ -13,7 +13,7 @@ use super::tcp::Tcp;
 use crate::metrics::{IpFamily, Probed, TrafficCount};
 
 /// A container's share of what was counted, cgroups below its own included.
-pub struct Share<'a> {
+pub struct ContainerCounters<'a> {
     traffic: [Option<Counters>; Family::ALL.len()],
     retransmits: Option<u64>,
     /// Its cgroups.
@@ -24,7 +24,7 @@ pub struct Share<'a> {
     block: Option<&'a Block>,
 }
 
-impl<'a> Share<'a> {
+impl<'a> ContainerCounters<'a> {
     /// The share of these cgroups in what these programs count.
     pub(super) fn new(
         ids: &'a [u64],
@@ -57,8 +57,8 @@ impl<'a> Share<'a> {
     pub fn value(&self, what: Probed) -> Option<u64> {
         match what {
             Probed::Traffic(count, family) => {
-                let place = Family::ALL.iter().position(|one| *one == family_of(family))?;
-                let counted = self.traffic.get(place)?.as_ref()?;
+                let index = Family::ALL.iter().position(|one| *one == family_of(family))?;
+                let counted = self.traffic.get(index)?.as_ref()?;
                 Some(match count {
                     TrafficCount::ReceivedBytes => counted.receive_bytes,
                     TrafficCount::ReceivedPackets => counted.receive_packets,

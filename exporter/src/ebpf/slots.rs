@@ -12,9 +12,9 @@ use exporter_ebpf::slots::{FREE, Layout, RETIRED, TAKEN};
 
 use super::bounds::{self, Bounds};
 use super::entries::Entries;
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::{Loader, mapped};
-use super::owners::Owners;
+use super::owners::CgroupOwners;
 
 /// Names of what a table consists of in its object.
 pub(super) struct Names {
@@ -52,7 +52,7 @@ impl Names {
 }
 
 /// What a table is like.
-pub(super) struct Shape {
+pub(super) struct TableSpec {
     pub(super) names: Names,
     pub(super) layout: Layout,
     /// Words of a slot.
@@ -63,7 +63,7 @@ pub(super) struct Shape {
     pub(super) overflow: u32,
 }
 
-impl Shape {
+impl TableSpec {
     /// Tells the next object of it, before it is loaded.
     pub(super) fn prepare(&self, loader: &mut Loader) {
         loader.set(self.names.layout, self.layout);
@@ -84,7 +84,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     /// The kernel does not share the table.
-    pub(super) fn take(object: &mut Ebpf, shape: &Shape) -> Result<Self, Obstacle> {
+    pub(super) fn take(object: &mut Ebpf, shape: &TableSpec) -> Result<Self, Unsupported> {
         let words = shape.layout.slots() as usize * shape.words;
         Ok(Self {
             slots: Slots::new(mapped(object, shape.names.slots, words)?, shape.words, shape.cgroup),
@@ -124,7 +124,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 
     /// Gives the entries of ended cgroups back. What an event makes later is found by the next look for cgroups that are gone.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners, cgroup_of: impl Fn(&K) -> u64) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners, cgroup_of: impl Fn(&K) -> u64) {
         self.slots.retire(ended);
         self.overflow.remove(|key| ended.contains(&cgroup_of(key)));
         let held = self.slots.held().map(|(_, cgroup, _)| cgroup);
@@ -151,10 +151,10 @@ impl Slots {
     }
 
     fn held(&self) -> impl Iterator<Item = (usize, u64, &[AtomicU64])> {
-        self.words.chunks_exact(self.size).enumerate().filter_map(|(place, slot)| {
+        self.words.chunks_exact(self.size).enumerate().filter_map(|(index, slot)| {
             // What stands behind a holder's name was written before it.
             let state = slot.first()?.load(Ordering::Acquire);
-            (![FREE, TAKEN, RETIRED].contains(&state)).then(|| (place, word(slot, self.cgroup), slot))
+            (![FREE, TAKEN, RETIRED].contains(&state)).then(|| (index, word(slot, self.cgroup), slot))
         })
     }
 
@@ -162,9 +162,9 @@ impl Slots {
     fn retire(&mut self, ended: &HashSet<u64>) {
         let gone = self.held().filter(|(_, cgroup, _)| ended.contains(cgroup));
         let gone: Vec<usize> = gone
-            .filter_map(|(place, _, slot)| {
+            .filter_map(|(index, _, slot)| {
                 slot.first()?.store(RETIRED, Ordering::Relaxed);
-                Some(place)
+                Some(index)
             })
             .collect();
         self.retired.extend(gone);
@@ -172,8 +172,8 @@ impl Slots {
 
     /// A program that found its slot before it was retired, a scrape ago, has long ended: programs run for microseconds.
     fn free_retired(&mut self) {
-        for place in self.retired.drain(..) {
-            let slot = self.words.get(place * self.size..(place + 1) * self.size);
+        for index in self.retired.drain(..) {
+            let slot = self.words.get(index * self.size..(index + 1) * self.size);
             let Some((state, rest)) = slot.and_then(<[_]>::split_first) else { continue };
             for word in rest {
                 word.store(0, Ordering::Relaxed);
@@ -184,14 +184,14 @@ impl Slots {
 }
 
 /// A word of a slot.
-pub(super) fn word(slot: &[AtomicU64], place: usize) -> u64 {
-    slot.get(place).map_or(0, |word| word.load(Ordering::Relaxed))
+pub(super) fn word(slot: &[AtomicU64], index: usize) -> u64 {
+    slot.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
 }
 
 /// The histogram that begins at a word of a slot.
-pub(super) fn histogram(slot: &[AtomicU64], place: usize) -> Histogram {
-    let mut found = Histogram { sum_ns: word(slot, place), buckets: [0; BUCKETS] };
-    for (bucket, word) in found.buckets.iter_mut().zip(slot.iter().skip(place + 1)) {
+pub(super) fn histogram(slot: &[AtomicU64], index: usize) -> Histogram {
+    let mut found = Histogram { sum_ns: word(slot, index), buckets: [0; BUCKETS] };
+    for (bucket, word) in found.buckets.iter_mut().zip(slot.iter().skip(index + 1)) {
         *bucket = word.load(Ordering::Relaxed);
     }
     found
@@ -211,7 +211,7 @@ mod tests {
         let words: &'static [AtomicU64] = Vec::leak((0..32).map(|_| AtomicU64::new(0)).collect());
         // A state, a count, and a cgroup.
         let set = |slot: usize, values: [u64; 3]| {
-            values.into_iter().zip(slot * 8..).for_each(|(value, place)| words[place].store(value, Ordering::Relaxed));
+            values.into_iter().zip(slot * 8..).for_each(|(value, index)| words[index].store(value, Ordering::Relaxed));
         };
         let mut slots = Slots::new(words, 8, 2);
         set(0, [901, 100, 11]);
@@ -223,7 +223,7 @@ mod tests {
         slots.retire(&HashSet::from([11, 902]));
         assert_eq!(held(&slots), [(12, 200)]);
         // Not free yet: a program may still be adding to it. And one that is being filled in is the program's alone.
-        assert_eq!([0, 8].map(|place| words[place].load(Ordering::Relaxed)), [RETIRED, TAKEN]);
+        assert_eq!([0, 8].map(|index| words[index].load(Ordering::Relaxed)), [RETIRED, TAKEN]);
         slots.free_retired();
         assert!(words[..8].iter().all(|word| word.load(Ordering::Relaxed) == 0));
     }

@@ -8,9 +8,9 @@ use exporter_ebpf::tcp::Offsets;
 use super::Program;
 use super::bounds::{Bounds, ancestors, bounds};
 use super::entries::Entries;
-use super::facts::Obstacle;
+use super::facts::Unsupported;
 use super::loader::Loader;
-use super::owners::Owners;
+use super::owners::CgroupOwners;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tcp.o"));
 
@@ -32,7 +32,7 @@ impl Tcp {
     ///
     /// # Errors
     /// What the kernel refused or does not have.
-    pub(super) fn start(loader: &mut Loader) -> Result<Self, Obstacle> {
+    pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let offsets = Offsets { sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?, way: loader.way()? };
         loader.set("TCP_OFFSETS", offsets);
         loader.set("TCP_ANCESTORS", ancestors(loader)?);
@@ -71,14 +71,14 @@ impl Tcp {
     }
 
     /// Gives the entries of ended cgroups back.
-    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &Owners) {
+    pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.retransmits.remove(|cgroup| ended.contains(cgroup));
         let strangers = self.retransmits.iter().filter(|(cgroup, _)| !owners.is_container_s(*cgroup)).count();
         self.bounds.settle(ended, strangers);
     }
 
     /// Tells the program which containers there are.
-    pub(super) fn publish(&mut self, owners: &Owners) {
+    pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.bounds.publish(owners.published());
     }
 

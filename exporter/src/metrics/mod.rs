@@ -19,11 +19,11 @@ mod memory;
 mod memory_detail;
 mod network;
 mod numa;
-mod own;
 mod percpu;
 mod pids;
 mod pressure;
 mod process;
+mod self_metrics;
 mod self_process;
 mod source;
 mod state;
@@ -37,7 +37,7 @@ pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use family_set::FamilySet;
 pub use markdown::markdown;
-pub use own::Own;
+pub use self_metrics::SelfMetrics;
 pub use source::{
     Controller, Dimension, DiskFact, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact, SocketCount, Source,
 };

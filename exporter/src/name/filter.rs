@@ -1,6 +1,6 @@
 //! Which containers are exposed: `--containers.include` and `--containers.exclude`.
 //!
-//! Built by [`crate::config`], applied by [`crate::name::Rules`] to every container an engine tells of.
+//! Built by [`crate::config`], applied by [`crate::name::NamingPolicy`] to every container an engine tells of.
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 

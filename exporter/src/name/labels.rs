@@ -1,6 +1,6 @@
 //! Which container labels become metric labels, in what form, and how much of them.
 //!
-//! Does not know where labels come from; [`crate::name::Rules`] applies it to every container an engine tells of.
+//! Does not know where labels come from; [`crate::name::NamingPolicy`] applies it to every container an engine tells of.
 
 use std::collections::BTreeMap;
 

@@ -2,22 +2,22 @@
 //!
 //! Filled by [`crate::docker`], read by a scrape. A look-up takes a snapshot and never waits for an engine.
 
-mod directory;
 mod filter;
 mod interest;
 mod labels;
 mod metric_filter;
 mod moment;
+mod naming;
 mod oom;
-mod rules;
+mod store;
 
-pub use directory::{Directory, MAX_CONTAINERS, Names, Stored};
 pub use filter::{ContainerFilter, FixedMatch, GlobError};
 pub use labels::{DEFAULT_LABELS, Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
 pub use metric_filter::MetricFilter;
 pub use moment::Moment;
+pub use naming::{Identity, NamingPolicy};
 pub use oom::OomEvents;
-pub use rules::{Identity, Rules};
+pub use store::{ContainerStore, MAX_CONTAINERS, Names, Stored};
 
 use crate::discover::ContainerId;
 
@@ -28,7 +28,7 @@ pub const MAX_IMAGE: usize = 512;
 
 /// What the engine says of one container. Immutable: a change replaces the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meta {
+pub struct ContainerInfo {
     /// The container's id.
     pub id: ContainerId,
     /// Name without the leading slash; the first one where an engine gives several.
@@ -92,7 +92,7 @@ pub enum State {
     Dead,
 }
 
-impl Meta {
+impl ContainerInfo {
     /// A container of which nothing but its id is known.
     #[must_use]
     pub fn unknown(id: ContainerId) -> Self {
@@ -172,7 +172,7 @@ pub enum NetworkMode {
     /// That of another container.
     Container(ContainerId),
     /// Its own, on the network of this name (`bridge`, `none`, a user's network).
-    Own(String),
+    SelfMetrics(String),
     /// Not told.
     Unknown,
 }

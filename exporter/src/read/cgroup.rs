@@ -35,7 +35,7 @@ fn interval_at(age: Duration, group: u32, is_watched: bool) -> u64 {
 impl Reader {
     /// Reads a container's limits where their [`LimitsVersion`] is another one than at the last reading.
     pub(super) fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
-        let engine = container.meta(names).map(|meta| &meta.limits);
+        let engine = container.info(names).map(|info| &info.limits);
         let age = now.saturating_duration_since(*container.first_seen.get_or_insert(now));
         let digest = container.record.digest;
         // An engine makes the cgroups of v1 one after the other, and the first pass may come in between.
@@ -45,15 +45,15 @@ impl Reader {
             with_engine: engine.is_some() || container.limits_version.is_some_and(|version| version.with_engine),
             digest,
             trees,
-            interval: interval_at(age, stagger_group(container.life), digest.is_some()),
+            interval: interval_at(age, stagger_group(container.generation), digest.is_some()),
         };
         // A capture is small, and may be edited under us.
         if self.live && container.limits_version == Some(version) {
             return;
         }
         container.limits_version = Some(version);
-        let own = &self.own;
-        let problem = |file: &str, reason| own.count_read_error(file, reason);
+        let self_metrics = &self.self_metrics;
+        let problem = |file: &str, reason| self_metrics.count_read_error(file, reason);
         container.limits = Limits::read(&self.hierarchy, &container.path, engine, &mut self.files, problem);
         container.retry_absent();
     }
@@ -131,7 +131,7 @@ impl Reader {
                     }
                     let malformed = parse(file, text, &mut container.sample, &mut self.labels, &mut self.devices);
                     for _ in 0..malformed {
-                        self.own.count_read_error(&file.name, "malformed");
+                        self.self_metrics.count_read_error(&file.name, "malformed");
                     }
                     if malformed > 0 {
                         debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
@@ -142,7 +142,7 @@ impl Reader {
                 }
                 Outcome::Absent => {}
                 Outcome::Vanished => {
-                    self.own.count_read_error(&file.name, "vanished");
+                    self.self_metrics.count_read_error(&file.name, "vanished");
                     container.file_path(&file.tree, "", &mut self.path);
                     // In a capture a file may go alone. Under a kernel it goes with its cgroup, or with a controller that
                     // the parent no longer enables: then the file is tried again, and so are the limits that went with it.
@@ -153,7 +153,7 @@ impl Reader {
                     }
                 }
                 Outcome::Failed(error) => {
-                    self.own.count_read_error(&file.name, reason(&error));
+                    self.self_metrics.count_read_error(&file.name, reason(&error));
                     debug!(cgroup = %container.path, file = %file.name, %error, "values left out");
                     timing.fail(file.collectors);
                 }

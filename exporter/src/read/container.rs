@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::discover::{ContainerId, cgroup};
-use crate::ebpf::Holder;
-use crate::name::{Meta, Names};
+use crate::ebpf::ContainerRef;
+use crate::name::{ContainerInfo, Names};
 use crate::read::disk::root::RootDevice;
 use crate::read::files::format::Device;
 use crate::read::files::limits::{Limits, LimitsVersion};
@@ -26,7 +26,7 @@ pub struct Container {
     /// Whether what the engine says of the id is about this cgroup.
     pub named: bool,
     /// A number that no other container of the reader ever had.
-    pub life: u64,
+    pub generation: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
     /// What was read in the last pass.
@@ -67,11 +67,11 @@ pub struct Container {
 }
 
 impl Container {
-    pub(super) fn new(id: Option<ContainerId>, life: u64, path: String, plan: &Plan) -> Self {
+    pub(super) fn new(id: Option<ContainerId>, generation: u64, path: String, plan: &Plan) -> Self {
         Self {
             id,
             named: true,
-            life,
+            generation,
             path,
             sample: Sample::new(plan.slots, plan.columns),
             limits: Limits::default(),
@@ -121,9 +121,9 @@ impl Container {
     }
 
     /// What the engine reports of it.
-    pub(super) fn meta<'a>(&self, names: &'a Names) -> Option<&'a Meta> {
+    pub(super) fn info<'a>(&self, names: &'a Names) -> Option<&'a ContainerInfo> {
         let id = self.id.filter(|_| self.named)?;
-        names.containers.get(&id).map(|meta| &**meta)
+        names.containers.get(&id).map(|info| &**info)
     }
 
     /// Has absent files tried again: some appear later than the directory, or with a controller that is enabled.
@@ -137,10 +137,10 @@ fn is_leaf(directory: std::io::Result<Metadata>) -> bool {
 }
 
 /// The containers, as the eBPF programs know them.
-pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = Holder<'_>> + Clone {
-    containers
-        .iter()
-        .filter_map(|container| Some(Holder { id: container.id?, life: container.life, path: &container.path }))
+pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = ContainerRef<'_>> + Clone {
+    containers.iter().filter_map(|container| {
+        Some(ContainerRef { id: container.id?, generation: container.generation, path: &container.path })
+    })
 }
 
 #[cfg(test)]

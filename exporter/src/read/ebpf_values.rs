@@ -21,7 +21,7 @@ impl Reader {
             timing.attribute_time_to(collector);
             last = collector;
         });
-        probes.publish(&self.own);
+        probes.publish(&self.self_metrics);
         timing.attribute_time_to(last);
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::machine_id::machine_labels;
-use crate::metrics::{HostFact, MachineFact, Own};
+use crate::metrics::{HostFact, MachineFact, SelfMetrics};
 use crate::read::files::format::psi;
 use crate::read::files::open_files::reason;
 use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors, unescape};
@@ -31,9 +31,9 @@ pub struct Machine {
 impl Machine {
     /// Reads the facts. What cannot be read or understood is counted.
     #[must_use]
-    pub fn read(procfs: &Path, own: &Own) -> Self {
-        let (processors, malformed) = processors(&read(procfs, "cpuinfo", own));
-        count_malformed("cpuinfo", malformed, own);
+    pub fn read(procfs: &Path, self_metrics: &SelfMetrics) -> Self {
+        let (processors, malformed) = processors(&read(procfs, "cpuinfo", self_metrics));
+        count_malformed("cpuinfo", malformed, self_metrics);
         // The host's, where its root can be read; else ours, which our own image does not have. A capture is of another host.
         let ours = |_| if procfs == Path::new("/proc") { std::fs::read("/etc/os-release") } else { Ok(Vec::new()) };
         let release = std::fs::read(procfs.join("1/root/etc/os-release")).or_else(ours).unwrap_or_default();
@@ -49,17 +49,17 @@ impl Machine {
 }
 
 /// The text of a file of procfs; empty where there is none. A failure is counted.
-fn read(procfs: &Path, name: &str, own: &Own) -> Vec<u8> {
+fn read(procfs: &Path, name: &str, self_metrics: &SelfMetrics) -> Vec<u8> {
     std::fs::read(procfs.join(name)).unwrap_or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
-            own.count_read_error(name, reason(&error));
+            self_metrics.count_read_error(name, reason(&error));
         }
         Vec::new()
     })
 }
 
-fn count_malformed(file: &str, malformed: u64, own: &Own) {
-    (0..malformed).for_each(|_| own.count_read_error(file, "malformed"));
+fn count_malformed(file: &str, malformed: u64, self_metrics: &SelfMetrics) {
+    (0..malformed).for_each(|_| self_metrics.count_read_error(file, "malformed"));
 }
 
 fn first_line(path: &Path) -> String {
@@ -161,11 +161,11 @@ impl HostFacts {
     }
 
     /// Reads those of `stat` and `meminfo` that are wanted. What cannot be read or understood is counted.
-    pub fn refresh(&mut self, files: HostFiles, own: &Own) {
+    pub fn refresh(&mut self, files: HostFiles, self_metrics: &SelfMetrics) {
         let Some(procfs) = &self.procfs else { return };
         if files.stat {
-            let (ticks, malformed) = cpu_ticks(&read(procfs, "stat", own));
-            count_malformed("stat", malformed, own);
+            let (ticks, malformed) = cpu_ticks(&read(procfs, "stat", self_metrics));
+            count_malformed("stat", malformed, self_metrics);
             self.cpu.update(ticks);
         }
         if !files.meminfo {
@@ -173,10 +173,10 @@ impl HostFacts {
         }
         self.memory.clear();
         let Self { memory, .. } = self;
-        let malformed = meminfo(&read(procfs, "meminfo", own), |key, bytes| {
+        let malformed = meminfo(&read(procfs, "meminfo", self_metrics), |key, bytes| {
             memory.insert(String::from_utf8_lossy(key).into_owned(), bytes);
         });
-        count_malformed("meminfo", malformed, own);
+        count_malformed("meminfo", malformed, self_metrics);
     }
 
     /// Size of memory and of swap, in bytes.
@@ -297,30 +297,30 @@ impl std::fmt::Display for HiddenProcesses {
 #[cfg(test)]
 mod tests {
     use super::{HiddenProcesses, HostFacts, HostFiles, Machine, pretty_name};
-    use crate::metrics::{HostFact, Own};
+    use crate::metrics::{HostFact, SelfMetrics};
 
-    fn facts(procfs: &std::path::Path) -> (HostFacts, Own) {
-        let (mut facts, own) = (HostFacts::new(Some(procfs.to_owned())), Own::new().unwrap());
-        facts.refresh(HostFiles::ALL, &own);
-        (facts, own)
+    fn facts(procfs: &std::path::Path) -> (HostFacts, SelfMetrics) {
+        let (mut facts, self_metrics) = (HostFacts::new(Some(procfs.to_owned())), SelfMetrics::new().unwrap());
+        facts.refresh(HostFiles::ALL, &self_metrics);
+        (facts, self_metrics)
     }
 
-    fn errors(own: &Own, file: &str) -> u64 {
-        own.read_errors.with_label_values(&[file, "malformed"]).get()
+    fn errors(self_metrics: &SelfMetrics, file: &str) -> u64 {
+        self_metrics.read_errors.with_label_values(&[file, "malformed"]).get()
     }
 
     #[test]
     fn this_host_s_facts_are_plausible() {
-        let (facts, own) = facts("/proc".as_ref());
+        let (facts, self_metrics) = facts("/proc".as_ref());
         let total = facts.machine_memory().0.unwrap();
         let (in_use, _) = facts.get(HostFact::MemoryUsed).unwrap();
         assert!(in_use > 0 && in_use < total);
         let (busy, _) = facts.get(HostFact::CpuBusy).unwrap();
         let (user, _) = facts.get(HostFact::CpuUser).unwrap();
         assert!(user <= busy);
-        let machine = Machine::read("/proc".as_ref(), &own);
+        let machine = Machine::read("/proc".as_ref(), &self_metrics);
         assert_eq!(machine.cores, std::thread::available_parallelism().ok().map(|cpus| cpus.get() as u64));
-        assert_eq!(["stat", "meminfo", "cpuinfo"].map(|file| errors(&own, file)), [0; 3]);
+        assert_eq!(["stat", "meminfo", "cpuinfo"].map(|file| errors(&self_metrics, file)), [0; 3]);
     }
 
     #[test]
@@ -328,21 +328,21 @@ mod tests {
         let procfs = tempfile::tempdir().unwrap();
         std::fs::write(procfs.path().join("meminfo"), "MemTotal: 10 kB\nMemFree:   4 kB\nHugePages_Total: 3\nodd\n")
             .unwrap();
-        let (facts, own) = facts(procfs.path());
+        let (facts, self_metrics) = facts(procfs.path());
         assert_eq!(facts.machine_memory(), (Some(10_240), None));
         assert_eq!(facts.get(HostFact::MemoryUsed), Some((6_144, 0)));
         assert_eq!(facts.get(HostFact::MemoryWorkingSet), None);
         assert_eq!(facts.get(HostFact::SwapUsed), None);
-        assert_eq!(errors(&own, "meminfo"), 1);
+        assert_eq!(errors(&self_metrics, "meminfo"), 1);
     }
 
     #[test]
     fn cpu_time_needs_three_words_and_never_falls() {
         let procfs = tempfile::tempdir().unwrap();
-        let (mut facts, own) = facts(procfs.path());
+        let (mut facts, self_metrics) = facts(procfs.path());
         let mut read = |stat: &str| {
             std::fs::write(procfs.path().join("stat"), stat).unwrap();
-            facts.refresh(HostFiles::ALL, &own);
+            facts.refresh(HostFiles::ALL, &self_metrics);
             [HostFact::CpuBusy, HostFact::CpuUser, HostFact::CpuSystem]
                 .map(|fact| facts.get(fact).map(|(ticks, _)| ticks))
         };
@@ -353,10 +353,10 @@ mod tests {
         // The kernel corrects itself; a word is missing, or negative.
         assert_eq!(read("cpu  999 1 500 89999 9 4 19 777 888 999\n"), ticks(1525, 1001, 524));
         assert_eq!(read("cpu  1000 1 501 90000 10 18446744073709551615\n"), ticks(1526, 1001, 525));
-        assert_eq!(errors(&own, "stat"), 1);
+        assert_eq!(errors(&self_metrics, "stat"), 1);
         assert_eq!(read("cpu  1000 x 501\n"), [None; 3]);
         assert_eq!(read("ctxt 1\n"), [None; 3]);
-        assert_eq!(errors(&own, "stat"), 3);
+        assert_eq!(errors(&self_metrics, "stat"), 3);
         // Another kernel's, as after a guest was moved to another host.
         assert_eq!(read("cpu  10 0 5 0 0 0 0 0 0 0\n"), ticks(15, 10, 5));
     }
@@ -382,15 +382,15 @@ mod tests {
     #[test]
     fn a_capture_does_not_get_this_machine_s_system() {
         let procfs = tempfile::tempdir().unwrap();
-        assert_eq!(Machine::read(procfs.path(), &Own::new().unwrap()).system, "");
+        assert_eq!(Machine::read(procfs.path(), &SelfMetrics::new().unwrap()).system, "");
     }
 
     #[test]
     fn without_proc_there_are_no_facts() {
-        let (facts, own) = facts("/does/not/exist".as_ref());
+        let (facts, self_metrics) = facts("/does/not/exist".as_ref());
         assert_eq!(facts.get(HostFact::MemoryUsed), None);
         assert_eq!(facts.get(HostFact::Pressure("cpu", "some")), None);
-        assert_eq!(errors(&own, "stat"), 0);
+        assert_eq!(errors(&self_metrics, "stat"), 0);
     }
 
     #[test]

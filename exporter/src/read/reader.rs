@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::discover::{Added, Changes, ContainerId, Hierarchy, IdFilter};
 use crate::ebpf::{BlockUse, Probes};
-use crate::metrics::{Collector, CollectorSet, FamilySet, Own};
+use crate::metrics::{Collector, CollectorSet, FamilySet, SelfMetrics};
 use crate::name::Names;
 use crate::read::container::Container;
 use crate::read::disk::measure::Measure;
@@ -33,9 +33,9 @@ pub struct Reader {
     pub(super) devices: Devices,
     pub(super) containers: Vec<Container>,
     /// Containers added so far.
-    lives: u64,
+    generations: u64,
     host: Container,
-    pub(super) own: Own,
+    pub(super) self_metrics: SelfMetrics,
     pub(super) probes: Option<Probes>,
     /// Serves in index of files, where this host allows it.
     pub(super) kernel_copy: Option<KernelCopy>,
@@ -105,7 +105,14 @@ pub struct Progress {
 impl Reader {
     /// A reader of `hierarchy` that follows `plan`; `live` where trees are kernel file systems and not captures.
     #[must_use]
-    pub fn new(plan: Plan, hierarchy: Hierarchy, procfs: &Path, live: bool, own: Own, probes: Option<Probes>) -> Self {
+    pub fn new(
+        plan: Plan,
+        hierarchy: Hierarchy,
+        procfs: &Path,
+        live: bool,
+        self_metrics: SelfMetrics,
+        probes: Option<Probes>,
+    ) -> Self {
         Self {
             host: Container::new(None, 0, "/".to_owned(), &plan),
             plan,
@@ -114,15 +121,15 @@ impl Reader {
             live,
             files: Files::new(live),
             labels: Labels::default(),
-            devices: Devices::new(Some(procfs), own.clone()),
+            devices: Devices::new(Some(procfs), self_metrics.clone()),
             containers: Vec::new(),
-            lives: 0,
-            links: VethPeers::new(procfs, live, own.clone()),
+            generations: 0,
+            links: VethPeers::new(procfs, live, self_metrics.clone()),
             sockets: Sockets::default(),
             measure: Measure::default(),
             host_interfaces: None,
             real_interfaces: RealInterfaces::new(procfs),
-            own,
+            self_metrics,
             probes,
             kernel_copy: None,
             idle_alternatives: Vec::new(),
@@ -180,9 +187,9 @@ impl Reader {
         // Nearly exact, as these are large; with some room where they come one by one.
         self.containers.reserve_exact(changes.added.len().max(self.containers.len() / 16));
         for Added { id, path, named } in changes.added {
-            self.lives += 1;
+            self.generations += 1;
             let home = self.hierarchy.home(&path).unwrap_or(0);
-            let container = Container::new(Some(id), self.lives, path, &self.plan);
+            let container = Container::new(Some(id), self.generations, path, &self.plan);
             self.containers.push(Container { named, home, ..container });
         }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
@@ -285,8 +292,8 @@ impl Reader {
             self.namespaces.unsettle();
         }
         self.end_sockets(&progress.sockets, pass);
-        let own = std::process::id();
-        let others = || self.containers.iter().any(|container| !container.pids.contains(&own));
+        let self_metrics = std::process::id();
+        let others = || self.containers.iter().any(|container| !container.pids.contains(&self_metrics));
         let no_host_pidns = !self.is_host_pidns && !self.namespaces.host_pidns_visible && others();
         if pass.collectors.has(Collector::Network) {
             self.links.end(no_host_pidns);
@@ -294,7 +301,7 @@ impl Reader {
                 self.report_hidden_processes(&mut timing);
             }
         }
-        self.read_paths.publish(&self.own);
+        self.read_paths.publish(&self.self_metrics);
         if pass.ids.has_host() {
             self.read_host(pass, no_host_pidns, progress.now, &mut timing);
         }
@@ -370,7 +377,7 @@ impl Reader {
 
     /// Counts a failure in our own metrics.
     pub(super) fn count_error(&self, file: &str, reason: &str) {
-        self.own.count_read_error(file, reason);
+        self.self_metrics.count_read_error(file, reason);
     }
 
     /// Whether no failure of this collector was logged yet.

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::files::open_files::FileState;
-use crate::metrics::{Collector, CollectorSet, Own};
+use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 
 /// Groups of containers of which something is read again in different scrapes.
 pub(super) const STAGGER_GROUPS: u32 = 16;
 
 /// The group of a container.
-pub(super) fn stagger_group(life: u64) -> u32 {
-    u32::try_from(life % u64::from(STAGGER_GROUPS)).unwrap_or(0)
+pub(super) fn stagger_group(generation: u64) -> u32 {
+    u32::try_from(generation % u64::from(STAGGER_GROUPS)).unwrap_or(0)
 }
 
 /// When in an interval a group reads again: in its second half.
@@ -132,13 +132,13 @@ impl ReadPaths {
     }
 
     /// Sets our own metrics, and starts over.
-    pub(super) fn publish(&mut self, own: &Own) {
+    pub(super) fn publish(&mut self, self_metrics: &SelfMetrics) {
         for (collector, counts) in Collector::ALL.iter().zip(std::mem::take(self).0) {
             if counts == [0; PATHS.len()] {
                 continue;
             }
             for (path, count) in PATHS.iter().zip(counts) {
-                own.read_path.with_label_values(&[collector.name(), path]).set(count);
+                self_metrics.read_path.with_label_values(&[collector.name(), path]).set(count);
             }
         }
     }
@@ -147,7 +147,7 @@ impl ReadPaths {
 #[cfg(test)]
 mod tests {
     use super::{FileState, PathsTaken, ReadPaths};
-    use crate::metrics::{Collector, CollectorSet, Own};
+    use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 
     #[test]
     fn the_costliest_path_counts() {
@@ -156,11 +156,11 @@ mod tests {
         taken.copied(set(Collector::Cpu).with(Collector::Memory));
         taken.read(set(Collector::Memory), &FileState::New);
         taken.read(set(Collector::Blkio), &FileState::Reopened);
-        let own = Own::new().unwrap();
+        let self_metrics = SelfMetrics::new().unwrap();
         let mut paths = ReadPaths::default();
         paths.count(taken);
-        paths.publish(&own);
-        let count = |collector: &str, path: &str| own.read_path.with_label_values(&[collector, path]).get();
+        paths.publish(&self_metrics);
+        let count = |collector: &str, path: &str| self_metrics.read_path.with_label_values(&[collector, path]).get();
         assert_eq!([count("cpu", "snapshot"), count("cpu", "open_file")], [1, 0]);
         assert_eq!(
             [count("memory", "snapshot"), count("memory", "open_file"), count("blkio", "reopened_file")],

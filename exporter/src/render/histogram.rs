@@ -1,7 +1,7 @@
 //! The samples of one histogram: `_bucket` for each bound, `_sum`, `_count`. The same in both text formats.
 
 use super::Format;
-use super::labels::Set;
+use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
 use super::protobuf::{self, Buckets, SampleLabels, Start};
@@ -14,7 +14,7 @@ const NANOSECONDS: u8 = 9;
 /// Appends them. The buckets are counted one by one and exposed cumulated, so that count and buckets always agree.
 pub(super) fn write(
     row: &Row,
-    labels: Set<'_>,
+    labels: LabelSet<'_>,
     bounds: &Bounds,
     histogram: &Histogram,
     start: Start,
@@ -29,9 +29,9 @@ pub(super) fn write(
     }
     let mut count = 0;
     let mut buckets = histogram.buckets.iter();
-    for (place, bound) in bounds.exposed.iter().enumerate() {
+    for (index, bound) in bounds.exposed.iter().enumerate() {
         // Two of the kernel's buckets end at this bound or below it, but only one at the first bound.
-        count += buckets.by_ref().take(if place == 0 { 1 } else { 2 }).sum::<u64>();
+        count += buckets.by_ref().take(if index == 0 { 1 } else { 2 }).sum::<u64>();
         begin(row, "_bucket", Some(bound), labels, out);
         integer(count, out);
     }
@@ -51,7 +51,7 @@ fn integer(value: u64, out: &mut Output) {
 }
 
 /// Name and labels, and the blank before the value.
-fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: Set<'_>, out: &mut Output) {
+fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: LabelSet<'_>, out: &mut Output) {
     out.open();
     let (before, after) = if bound.is_some() { ("le=\"", "\"") } else { ("", "") };
     let separator = if row.labels.is_empty() || bound.is_none() { "" } else { "," };
@@ -61,7 +61,7 @@ fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: Set<'_>, out: &mu
     for part in [row.family.name, suffix, "{", &row.labels, separator, before, bound, after, comma, labels.text] {
         out.text.extend_from_slice(part.as_bytes());
     }
-    out.mark(labels);
+    out.record_label_set(labels);
     out.text.extend_from_slice(b"} ");
 }
 
@@ -69,8 +69,8 @@ fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: Set<'_>, out: &mu
 mod tests {
     use std::borrow::Cow;
 
-    use super::super::{Format, Pool};
-    use super::{Output, Set, Start, write};
+    use super::super::{BufferPool, Format};
+    use super::{LabelSet, Output, Start, write};
     use crate::metrics::{FAMILIES, Kind, Probed, Source};
     use crate::read::{Histogram, Row, Value};
 
@@ -87,8 +87,8 @@ mod tests {
         let mut histogram = Histogram { sum_ns: 21_000_000_500, ..Histogram::default() };
         (histogram.buckets[0], histogram.buckets[1], histogram.buckets[2]) = (3, 1, 4);
         (histogram.buckets[20], histogram.buckets[21]) = (5, 1);
-        let mut out = Output::new(Format::Text, false, &Pool::default());
-        write(&row, Set::fixed("id=\"/a\""), Probed::bounds(what).unwrap(), &histogram, Start::Unknown, &mut out);
+        let mut out = Output::new(Format::Text, false, &BufferPool::default());
+        write(&row, LabelSet::fixed("id=\"/a\""), Probed::bounds(what).unwrap(), &histogram, Start::Unknown, &mut out);
         let text = String::from_utf8(out.finish().to_vec()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 14);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::protobuf::Encoded;
 use crate::discover::ContainerId;
 use crate::metrics::escape_label;
-use crate::name::{Meta, NetworkMode};
+use crate::name::{ContainerInfo, NetworkMode};
 
 /// The label sets of one container, each without braces.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,8 @@ pub struct LabelSets {
     /// What `container_state` has beside.
     pub(super) state: String,
     /// `container="NAME"`: the predecessor's only label.
-    pub(super) predecessor: String,
-    made_of: Option<Arc<Meta>>,
+    pub(super) docker_stats: String,
+    source_info: Option<Arc<ContainerInfo>>,
     /// Never given to another one while the program runs; 0 for one that is empty.
     number: u64,
     /// The base and the predecessor's in protobuf, once somebody has asked for that.
@@ -29,12 +29,12 @@ pub struct LabelSets {
 
 /// One of the label sets of one container.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Set<'a> {
+pub(super) struct LabelSet<'a> {
     pub(super) text: &'a str,
     /// Which one it is: the same number always stands for the same text. 0 for one that is not told from others.
     pub(super) number: u64,
     /// Its container's place in the view.
-    pub(super) place: usize,
+    pub(super) index: usize,
     /// The container's sets; none where it is no container's.
     of: Option<&'a LabelSets>,
 }
@@ -42,25 +42,25 @@ pub(super) struct Set<'a> {
 impl LabelSets {
     /// The sets of the container at this cgroup path.
     #[must_use]
-    pub fn new(id: Option<ContainerId>, path: &str, meta: Option<&Arc<Meta>>) -> Self {
-        let mut sets = Self { made_of: meta.cloned(), number: new_number(), ..Self::default() };
-        let (name, image) = meta.map_or(("", ""), |meta| (meta.name.as_str(), meta.image.as_str()));
+    pub fn new(id: Option<ContainerId>, path: &str, info: Option<&Arc<ContainerInfo>>) -> Self {
+        let mut sets = Self { source_info: info.cloned(), number: new_number(), ..Self::default() };
+        let (name, image) = info.map_or(("", ""), |info| (info.name.as_str(), info.image.as_str()));
         pair(&mut sets.base, "id", path);
         pair(&mut sets.base, "image", image);
         pair(&mut sets.base, "name", name);
-        for (label, value) in meta.into_iter().flat_map(|meta| &meta.labels) {
+        for (label, value) in info.into_iter().flat_map(|info| &info.labels) {
             pair(&mut sets.base, label, value);
         }
         let full_id = id.map(|id| id.to_string()).unwrap_or_default();
         // A name that reads like an id may be the id of another container.
         let named = !name.is_empty() && ContainerId::parse(name.as_bytes()).is_none();
-        pair(&mut sets.predecessor, "container", if named { name } else { &full_id });
-        if let Some(meta) = meta {
+        pair(&mut sets.docker_stats, "container", if named { name } else { &full_id });
+        if let Some(info) = info {
             pair(&mut sets.info, "container_id", &full_id);
-            pair(&mut sets.info, "image_id", &meta.image_id);
-            pair(&mut sets.info, "network_mode", &network_mode(&meta.network_mode));
-            pair(&mut sets.info, "restart_policy", &meta.restart_policy);
-            pair(&mut sets.state, "state", meta.state.as_str());
+            pair(&mut sets.info, "image_id", &info.image_id);
+            pair(&mut sets.info, "network_mode", &network_mode(&info.network_mode));
+            pair(&mut sets.info, "restart_policy", &info.restart_policy);
+            pair(&mut sets.state, "state", info.state.as_str());
         }
         sets
     }
@@ -68,9 +68,9 @@ impl LabelSets {
     /// Labels the container with its id in the predecessor's schema, where its name belongs to another one; without an
     /// id it has no series there.
     pub fn give_up_name(&mut self, id: Option<ContainerId>) {
-        self.predecessor.clear();
+        self.docker_stats.clear();
         if let Some(id) = id {
-            pair(&mut self.predecessor, "container", &id.to_string());
+            pair(&mut self.docker_stats, "container", &id.to_string());
         }
         self.number = new_number();
         self.encoded = Default::default();
@@ -78,14 +78,14 @@ impl LabelSets {
 
     /// The labels in the predecessor's schema; empty where the container has no series there.
     #[must_use]
-    pub fn predecessor(&self) -> &str {
-        &self.predecessor
+    pub fn docker_stats(&self) -> &str {
+        &self.docker_stats
     }
 
     /// The set that is on every sample, or the predecessor's.
-    pub(super) fn set(&self, predecessor: bool, place: usize) -> Set<'_> {
-        let (text, kind) = if predecessor { (&self.predecessor, 1) } else { (&self.base, 0) };
-        Set { text, number: self.number * 2 + kind, place: place * 2 + usize::from(predecessor), of: Some(self) }
+    pub(super) fn set(&self, docker_stats: bool, index: usize) -> LabelSet<'_> {
+        let (text, kind) = if docker_stats { (&self.docker_stats, 1) } else { (&self.base, 0) };
+        LabelSet { text, number: self.number * 2 + kind, index: index * 2 + usize::from(docker_stats), of: Some(self) }
     }
 
     /// The path and the name.
@@ -98,34 +98,34 @@ impl LabelSets {
         (value("id"), value("name"))
     }
 
-    /// Whether they still say what `meta` says.
+    /// Whether they still say what `info` says.
     #[must_use]
-    pub fn is_current(&self, meta: Option<&Arc<Meta>>) -> bool {
-        match (&self.made_of, meta) {
+    pub fn is_current(&self, info: Option<&Arc<ContainerInfo>>) -> bool {
+        match (&self.source_info, info) {
             (None, None) => true,
-            (Some(known), Some(meta)) => Arc::ptr_eq(known, meta),
+            (Some(known), Some(info)) => Arc::ptr_eq(known, info),
             _ => false,
         }
     }
 }
 
-impl<'a> Set<'a> {
+impl<'a> LabelSet<'a> {
     /// A set that is no container's.
     pub(super) fn fixed(text: &'a str) -> Self {
-        Self { text, number: 0, place: 0, of: None }
+        Self { text, number: 0, index: 0, of: None }
     }
 
     /// The set in protobuf, where it is a container's.
     pub(super) fn encoded(&self) -> Option<&'a Encoded> {
         let sets = self.of?;
-        let [base, predecessor] = &sets.encoded;
-        let cell = if self.number % 2 == 1 { predecessor } else { base };
+        let [base, docker_stats] = &sets.encoded;
+        let cell = if self.number % 2 == 1 { docker_stats } else { base };
         Some(cell.get_or_init(|| Encoded::new(self.text, self.started_ns())))
     }
 
     /// When the container's run began, in nanoseconds since the epoch, as the engine says.
     pub(super) fn started_ns(&self) -> Option<u64> {
-        self.of?.made_of.as_ref()?.started_ns
+        self.of?.source_info.as_ref()?.started_ns
     }
 }
 
@@ -138,7 +138,7 @@ fn network_mode(mode: &NetworkMode) -> String {
     match mode {
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container(id) => format!("container:{id}"),
-        NetworkMode::Own(name) => name.clone(),
+        NetworkMode::SelfMetrics(name) => name.clone(),
         NetworkMode::Unknown => String::new(),
     }
 }

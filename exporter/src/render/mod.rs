@@ -9,22 +9,22 @@ mod histogram;
 mod labels;
 mod number;
 mod output;
-mod own;
 mod protobuf;
+mod self_metrics;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
 use header::Type;
+use labels::LabelSet;
 pub use labels::LabelSets;
-use labels::Set;
 use number::Number;
+pub use output::BufferPool;
 use output::Output;
-pub use output::Pool;
 use protobuf::{SampleLabels, Start};
 
 use crate::metrics::{Dimension, EngineFact, FamilySet, HostFact, Kind, MachineFact, Zero, escape_label};
-use crate::name::{HealthStatus, Meta};
+use crate::name::{ContainerInfo, HealthStatus};
 use crate::read::{HostFacts, Labels, Limits, Machine, Row, Sample, Value};
 
 /// The exposition formats that we speak.
@@ -51,7 +51,7 @@ pub struct Exposed<'a> {
     /// Its limits; none where it does not run.
     pub limits: Option<&'a Limits>,
     /// What the engine says of it.
-    pub meta: Option<&'a Meta>,
+    pub info: Option<&'a ContainerInfo>,
     /// Kills for lack of memory over all its runs; none where they are not known, or it neither runs nor is about to.
     pub oom_kills: Option<u64>,
     /// When it was last there, in milliseconds since the epoch.
@@ -89,26 +89,31 @@ pub struct View<'a> {
 #[must_use]
 pub fn render(
     view: &View<'_>,
-    own: &[prometheus::proto::MetricFamily],
+    self_metrics: &[prometheus::proto::MetricFamily],
     format: Format,
     gzip: bool,
-    pool: &Pool,
+    pool: &BufferPool,
 ) -> Bytes {
     let mut output = Output::new(format, gzip, pool);
     for rows in view.rows.chunk_by(|row, next| row.family.name == next.family.name) {
         write_family(view, rows, &mut output);
     }
-    end(own, format, output)
+    end(self_metrics, format, output)
 }
 
 /// Renders an exposition of our own metrics alone.
 #[must_use]
-pub fn render_own(own: &[prometheus::proto::MetricFamily], format: Format, gzip: bool, pool: &Pool) -> Bytes {
-    end(own, format, Output::new(format, gzip, pool))
+pub fn render_self_metrics(
+    self_metrics: &[prometheus::proto::MetricFamily],
+    format: Format,
+    gzip: bool,
+    pool: &BufferPool,
+) -> Bytes {
+    end(self_metrics, format, Output::new(format, gzip, pool))
 }
 
-fn end(own: &[prometheus::proto::MetricFamily], format: Format, mut output: Output) -> Bytes {
-    own::own(own, &mut output);
+fn end(self_metrics: &[prometheus::proto::MetricFamily], format: Format, mut output: Output) -> Bytes {
+    self_metrics::self_metrics(self_metrics, &mut output);
     if format == Format::OpenMetrics {
         output.text.extend_from_slice(b"# EOF\n");
     }
@@ -130,10 +135,10 @@ fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     let wanted = || rows.iter().filter(|row| view.families.has(row.number));
     let Some(first) = wanted().next() else { return };
     out.family = Some(first.family);
-    for (place, container) in view.containers.iter().enumerate() {
+    for (position, container) in view.containers.iter().enumerate() {
         for (index, row) in wanted().enumerate() {
             out.begin_row(row.family, index);
-            write_of_container(view, row, container, place, out);
+            write_of_container(view, row, container, position, out);
         }
     }
     for (index, row) in wanted().enumerate() {
@@ -147,8 +152,8 @@ fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     out.family = None;
 }
 
-fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, place: usize, out: &mut Output) {
-    let labels = set_of(row, container.sets, place);
+fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, position: usize, out: &mut Output) {
+    let labels = set_of(row, container.sets, position);
     match &row.value {
         Value::Machine(_) => {}
         Value::Engine(fact) => {
@@ -172,13 +177,13 @@ fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, place
 }
 
 /// The label set that a row's schema uses.
-fn set_of<'a>(row: &Row, sets: &'a LabelSets, place: usize) -> Set<'a> {
-    sets.set(row.family.kind == Kind::Untyped, place)
+fn set_of<'a>(row: &Row, sets: &'a LabelSets, position: usize) -> LabelSet<'a> {
+    sets.set(row.family.kind == Kind::Untyped, position)
 }
 
 /// Whether the container has series in the row's schema.
 fn is_in_schema(row: &Row, container: &Exposed<'_>) -> bool {
-    row.family.kind != Kind::Untyped || !container.sets.predecessor().is_empty()
+    row.family.kind != Kind::Untyped || !container.sets.docker_stats().is_empty()
 }
 
 fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
@@ -188,7 +193,7 @@ fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
 
 /// When the row's counter of this container began.
 fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
-    let run = container.meta.and_then(|meta| meta.started_ns);
+    let run = container.info.and_then(|info| info.started_ns);
     match (row.family.collector.is_probed(), run, view.probed_since_ns) {
         (false, Some(_), _) => Start::Run,
         (false, None, _) | (true, _, None) => Start::Unknown,
@@ -202,7 +207,7 @@ fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
 struct Of<'a> {
     sample: &'a Sample,
     limits: Option<&'a Limits>,
-    labels: Set<'a>,
+    labels: LabelSet<'a>,
     /// When its counters began.
     start: Start,
 }
@@ -215,8 +220,8 @@ fn write_value(view: &View<'_>, row: &Row, value: &Value, of: Of<'_>, out: &mut 
         }
         return;
     }
-    if let Value::Histogram(place, bounds) = value {
-        if let Some(histogram) = sample.histogram(*place) {
+    if let Value::Histogram(index, bounds) = value {
+        if let Some(histogram) = sample.histogram(*index) {
             histogram::write(row, labels, bounds, histogram, start, out);
         }
         return;
@@ -245,7 +250,7 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
     }
 }
 
-fn write_number(row: &Row, dimension: &str, labels: Set<'_>, value: u64, start: Start, out: &mut Output) {
+fn write_number(row: &Row, dimension: &str, labels: LabelSet<'_>, value: u64, start: Start, out: &mut Output) {
     if value == 0 && row.series.zero == Zero::Omit {
         return;
     }
@@ -257,7 +262,7 @@ fn write_number(row: &Row, dimension: &str, labels: Set<'_>, value: u64, start: 
     write_sample(row, dimension, labels, number, start, out);
 }
 
-fn write_sample(row: &Row, dimension: &str, labels: Set<'_>, number: Number, start: Start, out: &mut Output) {
+fn write_sample(row: &Row, dimension: &str, labels: LabelSet<'_>, number: Number, start: Start, out: &mut Output) {
     if let Format::Protobuf { .. } = out.format {
         let labels = SampleLabels { row: &row.labels, dimension, set: labels };
         protobuf::number(kind(row.family.kind), labels, number, start, out);
@@ -269,7 +274,7 @@ fn write_sample(row: &Row, dimension: &str, labels: Set<'_>, number: Number, sta
 }
 
 /// Name and labels, and the blank before the value.
-fn begin_sample(row: &Row, dimension: &str, labels: Set<'_>, out: &mut Output) {
+fn begin_sample(row: &Row, dimension: &str, labels: LabelSet<'_>, out: &mut Output) {
     out.open();
     let text = &mut out.text;
     text.extend_from_slice(row.family.name.as_bytes());
@@ -281,7 +286,7 @@ fn begin_sample(row: &Row, dimension: &str, labels: Set<'_>, out: &mut Output) {
             separator = b',';
         }
     }
-    out.mark(labels);
+    out.record_label_set(labels);
     out.text.extend_from_slice(if separator == b',' { b"} " } else { b" " });
 }
 
@@ -293,18 +298,18 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
         return;
     };
     let before = out.samples;
-    let host = Of { sample: host, limits: None, labels: Set::fixed(HOST_LABELS), start: Start::Unknown };
+    let host = Of { sample: host, limits: None, labels: LabelSet::fixed(HOST_LABELS), start: Start::Unknown };
     write_value(view, row, &row.value, host, out);
     if out.samples > before {
         return;
     }
     if let Some((value, exponent)) = view.facts.get(row.series.host) {
         let number = Number::Decimal { value, exponent, unit: row.family.unit.exponent() };
-        write_sample(row, "", Set::fixed(HOST_LABELS), number, Start::Unknown, out);
+        write_sample(row, "", LabelSet::fixed(HOST_LABELS), number, Start::Unknown, out);
     }
 }
 
-fn write_fact(row: &Row, container: &Exposed<'_>, labels: Set<'_>, fact: EngineFact, out: &mut Output) {
+fn write_fact(row: &Row, container: &Exposed<'_>, labels: LabelSet<'_>, fact: EngineFact, out: &mut Output) {
     let extra = match fact {
         EngineFact::Info => &container.sets.info,
         EngineFact::State => &container.sets.state,
@@ -318,7 +323,7 @@ fn write_fact(row: &Row, container: &Exposed<'_>, labels: Set<'_>, fact: EngineF
         write_number(row, "", labels, time, Start::Unknown, out);
     } else if let Some(Fact::Number(number)) = fact_of(container, fact) {
         // The one counter among these facts.
-        let created = container.meta.filter(|_| fact == EngineFact::Restarts).and_then(|meta| meta.created_ns);
+        let created = container.info.filter(|_| fact == EngineFact::Restarts).and_then(|info| info.created_ns);
         let start = created.map_or(Start::Unknown, Start::At);
         write_sample(row, extra, labels, Number::Signed(number), start, out);
     }
@@ -334,31 +339,31 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
     if fact == EngineFact::Seen {
         return Some(Fact::Number(1));
     }
-    let meta = container.meta;
+    let info = container.info;
     if fact == EngineFact::IsUp {
-        return Some(Fact::Number(i64::from(running && meta.is_none_or(|meta| meta.state.is_alive()))));
+        return Some(Fact::Number(i64::from(running && info.is_none_or(|info| info.state.is_alive()))));
     }
-    let meta = meta?;
-    let ended = !meta.state.is_alive();
+    let info = info?;
+    let ended = !info.state.is_alive();
     match fact {
-        EngineFact::Started => meta.started_ns.map(Fact::Time),
-        EngineFact::Created => meta.created_ns.map(Fact::Time),
-        EngineFact::Finished => meta.finished.filter(|_| ended).map(|moment| Fact::Time(moment.wall_ns)),
+        EngineFact::Started => info.started_ns.map(Fact::Time),
+        EngineFact::Created => info.created_ns.map(Fact::Time),
+        EngineFact::Finished => info.finished.filter(|_| ended).map(|moment| Fact::Time(moment.wall_ns)),
         EngineFact::Info | EngineFact::State => Some(Fact::Number(1)),
-        EngineFact::ExitCode => meta.exit_code.filter(|_| ended).map(Fact::Number),
+        EngineFact::ExitCode => info.exit_code.filter(|_| ended).map(Fact::Number),
         EngineFact::OomKilled => {
-            (ended && meta.exit_code.is_some()).then_some(Fact::Number(i64::from(meta.oom_killed)))
+            (ended && info.exit_code.is_some()).then_some(Fact::Number(i64::from(info.oom_killed)))
         }
-        EngineFact::Restarts => meta.restarts.map(|count| Fact::Number(i64::try_from(count).unwrap_or(i64::MAX))),
+        EngineFact::Restarts => info.restarts.map(|count| Fact::Number(i64::try_from(count).unwrap_or(i64::MAX))),
         EngineFact::HealthState | EngineFact::FailingStreak if ended => None,
         EngineFact::HealthState => {
-            Some(Fact::Number(meta.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
+            Some(Fact::Number(info.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
         }
         EngineFact::FailingStreak => {
-            meta.health.map(|health| Fact::Number(i64::try_from(health.failing_streak).unwrap_or(i64::MAX)))
+            info.health.map(|health| Fact::Number(i64::try_from(health.failing_streak).unwrap_or(i64::MAX)))
         }
         EngineFact::Healthy => {
-            let healthy = meta.health.is_none_or(|health| health.status != HealthStatus::Unhealthy);
+            let healthy = info.health.is_none_or(|health| health.status != HealthStatus::Unhealthy);
             Some(Fact::Number(i64::from(running && healthy)))
         }
         EngineFact::LastSeen | EngineFact::IsUp | EngineFact::Seen => None,
@@ -380,7 +385,7 @@ fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Output
     };
     let labels = if fact == MachineFact::ScrapeError { "" } else { &view.machine.labels };
     if let Some(value) = value {
-        write_number(row, "", Set::fixed(labels), value, Start::Unknown, out);
+        write_number(row, "", LabelSet::fixed(labels), value, Start::Unknown, out);
     }
 }
 
@@ -402,6 +407,6 @@ fn write_versions(view: &View<'_>, row: &Row, out: &mut Output) {
         escape_label(value, &mut labels);
         labels.push('"');
     }
-    write_sample(row, &labels, Set::fixed(""), Number::Signed(1), Start::Unknown, out);
+    write_sample(row, &labels, LabelSet::fixed(""), Number::Signed(1), Start::Unknown, out);
     out.scratch = labels;
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::gzip::{Gzip, HISTORY, Mark};
+use super::gzip::{Gzip, HISTORY, LabelSpan};
 use super::header::{Type, header};
-use super::labels::Set;
+use super::labels::LabelSet;
 use super::protobuf::Encoder;
 use super::{Format, kind};
 use crate::metrics::{Family, Unit};
@@ -21,10 +21,10 @@ const ROOMY: u32 = 8;
 
 /// The memory of answered scrapes, for the next ones. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub struct Pool(Arc<Mutex<Kept>>);
+pub struct BufferPool(Arc<Mutex<PoolState>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct PoolState {
     bodies: Vec<Vec<u8>>,
     /// Bodies that have come back since one needed more than half of its memory.
     roomy: u32,
@@ -34,9 +34,9 @@ struct Kept {
     compressors: [Option<Box<Compressor>>; 2],
 }
 
-impl Pool {
+impl BufferPool {
     /// Uses what is kept. Not for long: a client's connection may want to give a body back.
-    fn with<T>(&self, use_it: impl FnOnce(&mut Kept) -> T) -> T {
+    fn with<T>(&self, use_it: impl FnOnce(&mut PoolState) -> T) -> T {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -44,7 +44,7 @@ impl Pool {
 /// A body that goes back to the pool once the last client has it.
 struct Pooled {
     buffer: Vec<u8>,
-    pool: Pool,
+    pool: BufferPool,
 }
 
 impl AsRef<[u8]> for Pooled {
@@ -58,14 +58,14 @@ impl Drop for Pooled {
         let mut buffer = std::mem::take(&mut self.buffer);
         let needed = buffer.len();
         buffer.clear();
-        self.pool.with(|kept| {
-            kept.roomy = if needed < buffer.capacity() / 2 { kept.roomy + 1 } else { 0 };
-            if kept.roomy > ROOMY {
-                kept.roomy = 0;
+        self.pool.with(|state| {
+            state.roomy = if needed < buffer.capacity() / 2 { state.roomy + 1 } else { 0 };
+            if state.roomy > ROOMY {
+                state.roomy = 0;
                 buffer.shrink_to(needed + needed / 4);
             }
-            if kept.bodies.len() < POOLED {
-                kept.bodies.push(buffer);
+            if state.bodies.len() < POOLED {
+                state.bodies.push(buffer);
             }
         });
     }
@@ -76,7 +76,7 @@ impl Drop for Pooled {
 struct Compressor {
     gzip: Gzip,
     /// Where the label sets are in the text.
-    marks: Vec<Mark>,
+    label_spans: Vec<LabelSpan>,
     /// The text between scrapes: only its memory.
     text: Vec<u8>,
     /// How much of the text has been compressed already.
@@ -100,7 +100,7 @@ pub(super) struct Output {
     pub(super) encoder: Encoder,
     compressor: Option<Box<Compressor>>,
     pub(super) format: Format,
-    pool: Pool,
+    pool: BufferPool,
 }
 
 /// Which of the compressors is a format's.
@@ -112,10 +112,10 @@ fn compressor(format: Format, [texts, protobuf]: &mut [Option<Box<Compressor>>; 
 }
 
 impl Output {
-    pub(super) fn new(format: Format, gzip: bool, pool: &Pool) -> Self {
-        let (mut text, scratch, encoder, mut compressor) = pool.with(|kept| {
-            let compressor = gzip.then(|| compressor(format, &mut kept.compressors).take().unwrap_or_default());
-            let Kept { bodies, scratch, encoder, .. } = kept;
+    pub(super) fn new(format: Format, gzip: bool, pool: &BufferPool) -> Self {
+        let (mut text, scratch, encoder, mut compressor) = pool.with(|state| {
+            let compressor = gzip.then(|| compressor(format, &mut state.compressors).take().unwrap_or_default());
+            let PoolState { bodies, scratch, encoder, .. } = state;
             (bodies.pop().unwrap_or_default(), std::mem::take(scratch), std::mem::take(encoder), compressor)
         });
         if let Some(compressor) = &mut compressor {
@@ -168,21 +168,21 @@ impl Output {
 
     /// The text ends with this label set.
     #[inline]
-    pub(super) fn mark(&mut self, Set { text, number: set, place, .. }: Set<'_>) {
+    pub(super) fn record_label_set(&mut self, LabelSet { text, number: set, index, .. }: LabelSet<'_>) {
         if let Some(compressor) = &mut self.compressor
             && set > 0
         {
             let length = text.len();
-            compressor.marks.push(Mark { at: self.text.len() - length, length, set, place, row: self.row });
+            compressor.label_spans.push(LabelSpan { at: self.text.len() - length, length, set, index, row: self.row });
         }
     }
 
     /// The same for so many encoded bytes, which may have the start of the container's counters in them.
-    pub(super) fn mark_block(&mut self, set: Set<'_>, length: usize, with_start: bool) {
+    pub(super) fn mark_block(&mut self, set: LabelSet<'_>, length: usize, with_start: bool) {
         if let Some(compressor) = &mut self.compressor {
             let (at, variant) = (self.text.len() - length, u8::from(with_start));
-            let (set, place) = (set.number * 2 + u64::from(variant), set.place * 2 + usize::from(variant));
-            compressor.marks.push(Mark { at, length, set, place, row: self.row });
+            let (set, index) = (set.number * 2 + u64::from(variant), set.index * 2 + usize::from(variant));
+            compressor.label_spans.push(LabelSpan { at, length, set, index, row: self.row });
         }
     }
 
@@ -193,10 +193,10 @@ impl Output {
         if let Some(compressor) = &mut self.compressor {
             body = compressor.finish(body);
         }
-        self.pool.with(|kept| {
-            kept.scratch = self.scratch;
-            kept.encoder = self.encoder;
-            let room = compressor(self.format, &mut kept.compressors);
+        self.pool.with(|state| {
+            state.scratch = self.scratch;
+            state.encoder = self.encoder;
+            let room = compressor(self.format, &mut state.compressors);
             *room = self.compressor.or(room.take());
         });
         Bytes::from_owner(Pooled { buffer: body, pool: self.pool })
@@ -205,7 +205,7 @@ impl Output {
 
 impl Default for Compressor {
     fn default() -> Self {
-        Self { gzip: Gzip::new(), marks: Vec::new(), text: Vec::new(), done: 0 }
+        Self { gzip: Gzip::new(), label_spans: Vec::new(), text: Vec::new(), done: 0 }
     }
 }
 
@@ -213,15 +213,15 @@ impl Compressor {
     /// Begins a stream in this body. The memory for the text, which comes back with the last of it.
     fn begin(&mut self, body: Vec<u8>) -> Vec<u8> {
         self.gzip.begin(body);
-        self.marks.clear();
+        self.label_spans.clear();
         self.done = 0;
         std::mem::take(&mut self.text)
     }
 
     /// Compresses what is new in the text, of which it leaves only what the next piece may refer to.
     fn pass_on(&mut self, text: &mut Vec<u8>) {
-        self.gzip.write(text, self.done, &self.marks);
-        self.marks.clear();
+        self.gzip.write(text, self.done, &self.label_spans);
+        self.label_spans.clear();
         text.drain(..text.len().saturating_sub(HISTORY));
         self.done = text.len();
     }
@@ -237,16 +237,16 @@ impl Compressor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Output, Pool, ROOMY};
+    use super::{BufferPool, Format, Output, ROOMY};
 
     #[test]
     fn a_large_body_s_memory_is_given_back_when_small_ones_follow() {
-        let pool = Pool::default();
+        let pool = BufferPool::default();
         let answer = |bytes: usize| {
             let mut output = Output::new(Format::Text, false, &pool);
             output.text.resize(bytes, b'x');
             drop(output.finish());
-            pool.with(|kept| kept.bodies.first().map_or(0, Vec::capacity))
+            pool.with(|state| state.bodies.first().map_or(0, Vec::capacity))
         };
         assert!(answer(1 << 20) >= 1 << 20);
         for _ in 0..ROOMY {

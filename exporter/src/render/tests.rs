@@ -3,21 +3,21 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use super::{Exposed, Format, LabelSets, Pool, View, render};
+use super::{BufferPool, Exposed, Format, LabelSets, View, render};
 use crate::discover::ContainerId;
 use crate::metrics::{CollectorSet, FAMILIES, FamilySet};
-use crate::name::{Health, HealthStatus, Meta, Moment, State};
+use crate::name::{ContainerInfo, Health, HealthStatus, Moment, State};
 use crate::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api};
 
 const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
 
-pub(super) fn meta(change: impl FnOnce(&mut Meta)) -> Arc<Meta> {
-    let mut meta = Meta::unknown(ContainerId::parse(ID.as_bytes()).unwrap());
-    meta.name = "web".to_owned();
-    meta.image = "nginx:1".to_owned();
-    meta.state = State::Running;
-    change(&mut meta);
-    Arc::new(meta)
+pub(super) fn info(change: impl FnOnce(&mut ContainerInfo)) -> Arc<ContainerInfo> {
+    let mut info = ContainerInfo::unknown(ContainerId::parse(ID.as_bytes()).unwrap());
+    info.name = "web".to_owned();
+    info.image = "nginx:1".to_owned();
+    info.state = State::Running;
+    change(&mut info);
+    Arc::new(info)
 }
 
 pub(super) fn plan() -> (Plan, Vec<Row>) {
@@ -29,19 +29,24 @@ fn slot(plan: &Plan, pointer: &str) -> u16 {
 }
 
 /// The text of one container.
-fn text(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format: Format) -> String {
-    String::from_utf8(body(meta, sample, rows, format)).unwrap()
+fn text(info: Option<&Arc<ContainerInfo>>, sample: Option<&Sample>, rows: &[Row], format: Format) -> String {
+    String::from_utf8(body(info, sample, rows, format)).unwrap()
 }
 
 /// The body of one container, the same plain and unzipped.
-pub(super) fn body(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Row], format: Format) -> Vec<u8> {
-    let sets = LabelSets::new(meta.map(|meta| meta.id), "/docker/abc", meta);
+pub(super) fn body(
+    info: Option<&Arc<ContainerInfo>>,
+    sample: Option<&Sample>,
+    rows: &[Row],
+    format: Format,
+) -> Vec<u8> {
+    let sets = LabelSets::new(info.map(|info| info.id), "/docker/abc", info);
     let limits = Limits::default();
     let exposed = [Exposed {
         sets: &sets,
         sample,
         limits: sample.map(|_| &limits),
-        meta: meta.map(|meta| &**meta),
+        info: info.map(|info| &**info),
         oom_kills: Some(0),
         last_seen_ms: Some(1_500),
         oom_since_ns: None,
@@ -59,8 +64,8 @@ pub(super) fn body(meta: Option<&Arc<Meta>>, sample: Option<&Sample>, rows: &[Ro
         families: FamilySet::ALL,
         probed_since_ns: None,
     };
-    let plain = render(&view, &[], format, false, &Pool::default());
-    let zipped = render(&view, &[], format, true, &Pool::default());
+    let plain = render(&view, &[], format, false, &BufferPool::default());
+    let zipped = render(&view, &[], format, true, &BufferPool::default());
     let mut unzipped = Vec::new();
     flate2::read::GzDecoder::new(&zipped[..]).read_to_end(&mut unzipped).unwrap();
     assert_eq!(plain, unzipped, "gzip changes nothing but the size");
@@ -73,7 +78,7 @@ fn a_running_container_has_its_values_and_no_end() {
     let mut sample = Sample::new(plan.slots, plan.columns);
     sample.set(slot(&plan, "/cpu_stats/cpu_usage/total_usage"), 27_020_360);
     sample.set(slot(&plan, "/memory_stats/usage"), 0);
-    let text = text(Some(&meta(|meta| meta.exit_code = Some(0))), Some(&sample), &rows, Format::Text);
+    let text = text(Some(&info(|info| info.exit_code = Some(0))), Some(&sample), &rows, Format::Text);
     let base = r#"id="/docker/abc",image="nginx:1",name="web"} "#;
     assert!(text.contains(&format!("container_cpu_usage_seconds_total{{cpu=\"total\",{base}0.02702036\n")), "{text}");
     assert!(text.contains(&format!("container_memory_usage_bytes{{{base}0\n")), "a 0 of the kernel is a value");
@@ -87,11 +92,11 @@ fn a_running_container_has_its_values_and_no_end() {
 #[test]
 fn an_ended_container_has_its_end_and_no_values() {
     let (_, rows) = plan();
-    let ended = meta(|meta| {
-        meta.state = State::Exited;
-        meta.exit_code = Some(3);
-        meta.oom_killed = true;
-        meta.finished = Some(Moment { wall_ns: 1_795_398_284_751_604_307, ..Moment::now() });
+    let ended = info(|info| {
+        info.state = State::Exited;
+        info.exit_code = Some(3);
+        info.oom_killed = true;
+        info.finished = Some(Moment { wall_ns: 1_795_398_284_751_604_307, ..Moment::now() });
     });
     let text = text(Some(&ended), None, &rows, Format::Text);
     let base = r#"id="/docker/abc",image="nginx:1",name="web"} "#;
@@ -112,7 +117,7 @@ fn health_is_told_in_cadvisor_s_numbers() {
         (Some(HealthStatus::Unhealthy), "0"),
     ] {
         let health = health.map(|status| Health { status, failing_streak: 2 });
-        let text = text(Some(&meta(|meta| meta.health = health)), Some(&sample), &rows, Format::Text);
+        let text = text(Some(&info(|info| info.health = health)), Some(&sample), &rows, Format::Text);
         let line = text.lines().find(|line| line.starts_with("container_health_state{")).unwrap();
         assert!(line.ends_with(&format!(" {expected}")), "{line}");
         assert_eq!(text.contains("container_health_failing_streak{"), health.is_some());
@@ -122,7 +127,7 @@ fn health_is_told_in_cadvisor_s_numbers() {
 #[test]
 fn hostile_names_stay_inside_their_quotes() {
     let (_, rows) = plan();
-    let hostile = meta(|meta| meta.name = "a\"b\\c\nd".to_owned());
+    let hostile = info(|info| info.name = "a\"b\\c\nd".to_owned());
     let text = text(Some(&hostile), None, &rows, Format::OpenMetrics);
     assert!(text.contains(r#"name="a\"b\\c\nd"} "#), "{text}");
 }

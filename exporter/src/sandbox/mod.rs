@@ -24,7 +24,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, set_no_new_privs};
 
 use crate::config::EbpfMode;
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 pub use needs::Needs;
 
 /// Why `--sandbox=on` cannot be entered.
@@ -97,14 +97,14 @@ impl Sandbox {
     }
 
     /// Sets our own metric of it.
-    pub fn publish(&self, own: &Own) {
+    pub fn publish(&self, self_metrics: &SelfMetrics) {
         let parts = [
             ("capabilities", self.is_empty_handed()),
             ("landlock", self.landlock.is_ok()),
             ("seccomp", self.seccomp.is_ok()),
         ];
         for (part, holds) in parts {
-            own.sandbox.with_label_values(&[part]).set(i64::from(holds));
+            self_metrics.sandbox.with_label_values(&[part]).set(i64::from(holds));
         }
     }
 

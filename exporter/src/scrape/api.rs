@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::roster::Live;
+use super::exposed_set::LiveContainer;
 use crate::discover::ContainerId;
 use crate::docker::{Stats, Sweeping};
-use crate::metrics::{Collector, CollectorSet, Dimension, FamilySet, Own};
-use crate::name::{Meta, NetworkMode};
+use crate::metrics::{Collector, CollectorSet, Dimension, FamilySet, SelfMetrics};
+use crate::name::{ContainerInfo, NetworkMode};
 use crate::read::{Labels, Limits, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
 /// Time for a sweep where the scraper does not say how long it waits: Prometheus' default.
@@ -51,7 +51,13 @@ struct Reading {
 }
 
 impl Api {
-    pub(super) fn new(stats: Stats, runtime: Handle, procfs: Option<&Path>, families: FamilySet, own: Own) -> Self {
+    pub(super) fn new(
+        stats: Stats,
+        runtime: Handle,
+        procfs: Option<&Path>,
+        families: FamilySet,
+        self_metrics: SelfMetrics,
+    ) -> Self {
         let (plan, rows) = for_api(families);
         Self {
             stats,
@@ -61,7 +67,7 @@ impl Api {
             plan,
             rows,
             labels: Labels::default(),
-            devices: crate::read::Devices::new(procfs, own),
+            devices: crate::read::Devices::new(procfs, self_metrics),
             containers: Vec::new(),
         }
     }
@@ -72,8 +78,8 @@ impl Api {
             .names
             .containers
             .values()
-            .filter(|meta| meta.state.is_alive() && meta.selected)
-            .map(|meta| meta.id)
+            .filter(|info| info.state.is_alive() && info.selected)
+            .map(|info| info.id)
             .collect();
         if self.labels.trim() {
             self.devices.forget();
@@ -101,7 +107,7 @@ impl Api {
         }
         let systemd = self.stats.uses_systemd();
         let is_asked = |id: &ContainerId| {
-            let path = pass.names.containers.get(id).map(|meta| cgroup_path(meta, systemd));
+            let path = pass.names.containers.get(id).map(|info| cgroup_path(info, systemd));
             pass.ids.has(Some(*id), path.as_deref().unwrap_or_default())
         };
         running.iter().copied().filter(is_asked).collect()
@@ -112,18 +118,18 @@ impl Api {
         let is_done = self.runtime.block_on(progress.sweeping.advance(pass.deadline.unwrap_or(progress.deadline)));
         let systemd = self.stats.uses_systemd();
         for (id, stats) in progress.sweeping.readings() {
-            let Some(meta) = pass.names.containers.get(&id) else { continue };
+            let Some(info) = pass.names.containers.get(&id) else { continue };
             let new = || Sample::new(self.plan.slots, self.plan.columns);
             let mut sample = progress.before.remove(&id).unwrap_or_else(new);
             fill_from_stats(&self.plan, &stats, &mut sample, &mut self.labels, &mut self.devices);
             if let (Some(slot), Some(bytes)) = (self.plan.layer_size, pass.names.sizes.get(&id)) {
                 sample.set(slot, *bytes);
             }
-            if borrows_network(meta, &progress.running) {
+            if borrows_network(info, &progress.running) {
                 sample.table_mut(Dimension::Interface).clear();
             }
-            let limits = Limits::of_engine(&meta.limits);
-            self.containers.push(Reading { id, path: cgroup_path(meta, systemd), sample, limits });
+            let limits = Limits::of_engine(&info.limits);
+            self.containers.push(Reading { id, path: cgroup_path(info, systemd), sample, limits });
         }
         self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         is_done
@@ -143,14 +149,14 @@ impl Api {
         timing(pass.collectors, progress.start.elapsed(), false)
     }
 
-    pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {
-        self.containers.iter().map(|reading| Live {
+    pub(super) fn live(&self) -> impl Iterator<Item = LiveContainer<'_>> + Clone {
+        self.containers.iter().map(|reading| LiveContainer {
             id: reading.id,
             path: &reading.path,
             named: true,
             sample: &reading.sample,
             limits: &reading.limits,
-            life: 0,
+            generation: 0,
             oom_kills: None,
         })
     }
@@ -169,8 +175,8 @@ impl Api {
 }
 
 /// Whether a container's interfaces are reported elsewhere: under the host, or under the one whose network it shares.
-fn borrows_network(meta: &Meta, running: &[ContainerId]) -> bool {
-    match &meta.network_mode {
+fn borrows_network(info: &ContainerInfo, running: &[ContainerId]) -> bool {
+    match &info.network_mode {
         NetworkMode::Host => true,
         NetworkMode::Container(owner) => running.contains(owner),
         _ => false,
@@ -192,15 +198,15 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
 }
 
 /// The cgroup path that the engine gives a container.
-pub(super) fn cgroup_path(meta: &Meta, systemd: bool) -> String {
-    let parent = match meta.cgroup_parent.trim_matches('/') {
+pub(super) fn cgroup_path(info: &ContainerInfo, systemd: bool) -> String {
+    let parent = match info.cgroup_parent.trim_matches('/') {
         "" if systemd => "system.slice",
         "" => "docker",
         parent => parent,
     };
     match parent.strip_suffix(".slice") {
-        Some(name) => format!("{}/docker-{}.scope", slice_path(name), meta.id),
-        None => format!("/{parent}/{}", meta.id),
+        Some(name) => format!("{}/docker-{}.scope", slice_path(name), info.id),
+        None => format!("/{parent}/{}", info.id),
     }
 }
 
@@ -215,23 +221,23 @@ fn slice_path(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ContainerId, Meta, NetworkMode, borrows_network, cgroup_path};
+    use super::{ContainerId, ContainerInfo, NetworkMode, borrows_network, cgroup_path};
 
     #[test]
     fn a_shared_network_is_reported_under_its_owner_while_that_one_runs() {
         let id = |digit: &str| ContainerId::parse(digit.repeat(64).as_bytes()).unwrap();
-        let meta = |network_mode| Meta { network_mode, ..Meta::unknown(id("b")) };
-        assert!(borrows_network(&meta(NetworkMode::Container(id("a"))), &[id("a"), id("b")]));
-        assert!(!borrows_network(&meta(NetworkMode::Container(id("a"))), &[id("b")]));
-        assert!(borrows_network(&meta(NetworkMode::Host), &[]));
-        assert!(!borrows_network(&meta(NetworkMode::Unknown), &[id("a")]));
+        let info = |network_mode| ContainerInfo { network_mode, ..ContainerInfo::unknown(id("b")) };
+        assert!(borrows_network(&info(NetworkMode::Container(id("a"))), &[id("a"), id("b")]));
+        assert!(!borrows_network(&info(NetworkMode::Container(id("a"))), &[id("b")]));
+        assert!(borrows_network(&info(NetworkMode::Host), &[]));
+        assert!(!borrows_network(&info(NetworkMode::Unknown), &[id("a")]));
     }
 
     #[test]
     fn a_path_is_the_one_that_the_kernel_s_files_are_found_under() {
         let id = ContainerId::parse("a".repeat(64).as_bytes()).unwrap();
         let path = |parent: &str, systemd| {
-            cgroup_path(&Meta { cgroup_parent: parent.to_owned(), ..Meta::unknown(id) }, systemd)
+            cgroup_path(&ContainerInfo { cgroup_parent: parent.to_owned(), ..ContainerInfo::unknown(id) }, systemd)
         };
         assert_eq!(path("", false), format!("/docker/{id}"));
         assert_eq!(path("/jobs/night/", false), format!("/jobs/night/{id}"));

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::roster::Live;
-use crate::discover::{ContainerId, Discovery, Engine, Error, Hierarchy, NoEngine, Told, find_all};
-use crate::ebpf::{Obstacle, Probes};
-use crate::metrics::{Controller, FamilySet, Own};
+use super::exposed_set::LiveContainer;
+use crate::discover::{ContainerId, Discovery, Engine, EngineRecord, Error, Hierarchy, NoEngine, find_all};
+use crate::ebpf::{Probes, Unsupported};
+use crate::metrics::{Controller, FamilySet, SelfMetrics};
 use crate::name::{MAX_CONTAINERS, Names};
 use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
 
@@ -25,7 +25,7 @@ pub(super) struct Setup {
     pub(super) root: PathBuf,
     pub(super) procfs: PathBuf,
     pub(super) families: FamilySet,
-    pub(super) own: Own,
+    pub(super) self_metrics: SelfMetrics,
 }
 
 impl Cgroups {
@@ -36,8 +36,8 @@ impl Cgroups {
         let live = hierarchy.is_live();
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, setup.families);
-        let reader =
-            Reader::new(plan, hierarchy, &setup.procfs, live, setup.own.clone(), probes).with_kernel_copy(copy);
+        let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.self_metrics.clone(), probes)
+            .with_kernel_copy(copy);
         let searched = reader.hierarchy().searched();
         let discovery = Discovery::new(searched, &setup.procfs, live, reader.lists_all());
         let mut cgroups = Self { setup, discovery, reader, rows };
@@ -69,19 +69,19 @@ impl Cgroups {
     ///
     /// # Errors
     /// What it lacks.
-    pub(super) fn start_snapshots(&mut self) -> Result<(), Obstacle> {
+    pub(super) fn start_snapshots(&mut self) -> Result<(), Unsupported> {
         self.reader.start_snapshots()
     }
 
     fn refresh(&mut self, now: Instant, engine: &dyn Engine) {
         let changes = self.discovery.refresh(now, engine);
         for reason in &changes.missed {
-            self.setup.own.count_read_error("cgroup", reason);
+            self.setup.self_metrics.count_read_error("cgroup", reason);
         }
         self.reader.apply(changes);
         let (refused, left) = self.discovery.refused();
         for (reason, count) in [("empty", left), ("foreign", refused.saturating_sub(left))] {
-            let gauge = self.setup.own.cgroups_refused.with_label_values(&[reason]);
+            let gauge = self.setup.self_metrics.cgroups_refused.with_label_values(&[reason]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
@@ -91,10 +91,10 @@ impl Cgroups {
         for ended in self.reader.drop_ended() {
             self.discovery.forget(ended);
         }
-        let engine = Known { names: pass.names, answers: self.setup.own.docker_up.get() == 1 };
+        let engine = Known { names: pass.names, answers: self.setup.self_metrics.docker_up.get() == 1 };
         if engine.answers() {
             let empty = self.reader.containers().iter().filter(|container| container.seems_empty());
-            let is_known = |id: &ContainerId| engine.container(*id).is_some_and(|told| told.runs);
+            let is_known = |id: &ContainerId| engine.container(*id).is_some_and(|record| record.runs);
             for id in empty.filter_map(|container| container.id).filter(|id| !is_known(id)) {
                 self.discovery.suspect(id);
             }
@@ -107,19 +107,19 @@ impl Cgroups {
         &mut self.reader
     }
 
-    pub(super) fn live(&self) -> impl Iterator<Item = Live<'_>> + Clone {
+    pub(super) fn live(&self) -> impl Iterator<Item = LiveContainer<'_>> + Clone {
         let oom_slot = self.rows.iter().find_map(|row| match row.value {
             Value::OomKills(slot) => slot,
             _ => None,
         });
         self.reader.containers().iter().filter(|container| container.alive).filter_map(move |container| {
-            Some(Live {
+            Some(LiveContainer {
                 id: container.id?,
                 path: &container.path,
                 named: container.named,
                 sample: &container.sample,
                 limits: &container.limits,
-                life: container.life,
+                generation: container.generation,
                 oom_kills: oom_slot.and_then(|slot| container.sample.get(slot)),
             })
         })
@@ -172,12 +172,12 @@ impl Engine for Known<'_> {
         self.names.generation
     }
 
-    fn container(&self, id: ContainerId) -> Option<Told<'_>> {
-        self.names.containers.get(&id).map(|meta| Told {
-            runs: meta.state.is_alive(),
-            removed: meta.removed.is_some(),
-            pid: meta.pid,
-            cgroup_parent: &meta.cgroup_parent,
+    fn container(&self, id: ContainerId) -> Option<EngineRecord<'_>> {
+        self.names.containers.get(&id).map(|info| EngineRecord {
+            runs: info.state.is_alive(),
+            removed: info.removed.is_some(),
+            pid: info.pid,
+            cgroup_parent: &info.cgroup_parent,
         })
     }
 }

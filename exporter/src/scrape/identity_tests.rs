@@ -1,5 +1,5 @@
 //! Who is exposed under which name, while engines, attackers and the exporter itself do whatever comes: random sequences against
-//! a plain model. Real directories and the real discovery, directory of names and roster; the engine's word is the test's.
+//! a plain model. Real directories and the real discovery, container store and exposed set; the engine's word is the test's.
 //!
 //! A failure names its seed and what was done. `SEED=n` runs that one alone.
 
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::cgroups::Known;
-use super::roster::{Live, Roster};
+use super::exposed_set::{ExposedSet, LiveContainer};
 use crate::discover::{Added, ContainerId, Discovery, IdFilter, Tree, Version, WALK_INTERVAL};
-use crate::name::{ContainerFilter, Directory, Meta, Moment, State};
+use crate::name::{ContainerFilter, ContainerInfo, ContainerStore, Moment, State};
 use crate::read::{Limits, Sample};
 
 const SEQUENCES: u64 = 1200;
@@ -64,8 +64,8 @@ struct World {
     is_watched: bool,
     discovery: Discovery,
     running: BTreeMap<String, Added>,
-    roster: Roster,
-    directory: Directory,
+    exposed_set: ExposedSet,
+    directory: ContainerStore,
     truth: Vec<Truth>,
     answers: bool,
     now: Instant,
@@ -92,8 +92,8 @@ impl World {
             is_watched,
             discovery,
             running: BTreeMap::new(),
-            roster: roster(),
-            directory: Directory::new(Duration::ZERO),
+            exposed_set: exposed_set(),
+            directory: ContainerStore::new(Duration::ZERO),
             truth: vec![Truth::default(); OURS],
             answers: true,
             now: Instant::now(),
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// The engine's word on a container reaches the directory.
+    /// The engine's word on a container reaches the container store.
     fn tell(&mut self, number: usize) {
         let truth = self.truth[number].clone();
         if !truth.exists {
@@ -144,12 +144,12 @@ impl World {
             return;
         }
         let parent = if number == BELOW_FIRST { format!("/docker/{}", text(0)) } else { String::new() };
-        self.directory.upsert(Meta {
+        self.directory.upsert(ContainerInfo {
             name: name(number, truth.names),
             state: if truth.runs { State::Running } else { State::Exited },
             pid: truth.runs.then(|| u32::try_from(1000 + number).unwrap()),
             cgroup_parent: parent,
-            ..Meta::unknown(id(number))
+            ..ContainerInfo::unknown(id(number))
         });
     }
 
@@ -286,7 +286,7 @@ impl World {
             self.log.push("the exporter restarts".to_owned());
             let proc = self.root.path().join("proc");
             self.discovery = Discovery::new(&self.trees, &proc, self.is_watched, true);
-            (self.roster, self.running) = (roster(), BTreeMap::new());
+            (self.exposed_set, self.running) = (exposed_set(), BTreeMap::new());
         }
     }
 
@@ -306,17 +306,17 @@ impl World {
             assert!(self.running.insert(added.path.clone(), added).is_none(), "{:?}", self.log);
         }
         let (sample, limits) = (Sample::default(), Limits::default());
-        let live = self.running.values().map(|added| Live {
+        let live = self.running.values().map(|added| LiveContainer {
             id: added.id,
             path: &added.path,
             named: added.named,
             sample: &sample,
             limits: &limits,
-            life: 1,
+            generation: 1,
             oom_kills: None,
         });
-        self.roster.update(live.clone(), &names, Moment::now(), true);
-        let exposed = self.roster.exposed(live, &names, IdFilter::all());
+        self.exposed_set.update(live.clone(), &names, Moment::now(), true);
+        let exposed = self.exposed_set.exposed(live, &names, IdFilter::all());
         let rows = exposed.iter().map(|one| {
             let (path, name) = one.sets.id_and_name();
             (path, name, one.sample.is_some())
@@ -341,16 +341,16 @@ impl World {
         let names = self.directory.names();
         for (number, truth) in self.truth.iter().enumerate() {
             let path = Self::made_at(number);
-            let told = names.containers.get(&id(number));
+            let record = names.containers.get(&id(number));
             match live(&path) {
                 None if truth.runs => return Err(format!("{number} is lost: {rows:#?}")),
                 Some((_, name, _))
-                    if truth.runs && told.is_some_and(|told| told.state.is_alive() && told.name != *name) =>
+                    if truth.runs && record.is_some_and(|record| record.state.is_alive() && record.name != *name) =>
                 {
                     return Err(format!("{number} is called {name:?}"));
                 }
                 Some(_) if !truth.runs && !self.exists(&path) => return Err(format!("{number} has no cgroup")),
-                Some(_) if !truth.runs && self.answers && told.is_none_or(|told| !told.state.is_alive()) => {
+                Some(_) if !truth.runs && self.answers && record.is_none_or(|record| !record.state.is_alive()) => {
                     return Err(format!("{number} was left behind, and is exposed"));
                 }
                 _ => {}
@@ -370,8 +370,8 @@ impl World {
     }
 }
 
-fn roster() -> Roster {
-    Roster::new(Arc::new(ContainerFilter::default()), Duration::from_mins(5), false)
+fn exposed_set() -> ExposedSet {
+    ExposedSet::new(Arc::new(ContainerFilter::default()), Duration::from_mins(5), false)
 }
 
 fn name(number: usize, turn: usize) -> String {

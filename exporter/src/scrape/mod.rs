@@ -2,13 +2,13 @@
 
 mod api;
 mod cgroups;
+mod exposed_set;
 #[cfg(test)]
 mod identity_tests;
 mod names;
 mod oom;
 mod queue;
 mod request;
-mod roster;
 mod scraper;
 mod selection;
 mod source;

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use crate::discover::ContainerId;
-use crate::name::Meta;
+use crate::name::ContainerInfo;
 
 /// The owner of each name, by the name's hash. Its memory is used again in each pass.
 #[derive(Debug, Default)]
@@ -35,22 +35,22 @@ impl NameOwners {
     }
 
     /// Enters a container for its name.
-    pub(super) fn claim(&mut self, meta: &Meta, runs: bool) {
+    pub(super) fn claim(&mut self, info: &ContainerInfo, runs: bool) {
         let claim = Claim {
             runs,
-            exists: meta.removed.is_none(),
-            removed: meta.removed.map(|moment| moment.at),
-            started_ns: meta.started_ns,
-            created_ns: meta.created_ns,
-            id: meta.id,
+            exists: info.removed.is_none(),
+            removed: info.removed.map(|moment| moment.at),
+            started_ns: info.started_ns,
+            created_ns: info.created_ns,
+            id: info.id,
         };
-        let owner = self.owners.entry(self.hasher.hash_one(&meta.name)).or_insert(claim);
+        let owner = self.owners.entry(self.hasher.hash_one(&info.name)).or_insert(claim);
         *owner = claim.max(*owner);
     }
 
     /// Whether the container's name is its own; one without a name has no name to share.
-    pub(super) fn owns(&self, meta: &Meta) -> bool {
-        meta.name.is_empty()
-            || self.owners.get(&self.hasher.hash_one(&meta.name)).is_none_or(|owner| owner.id == meta.id)
+    pub(super) fn owns(&self, info: &ContainerInfo) -> bool {
+        info.name.is_empty()
+            || self.owners.get(&self.hasher.hash_one(&info.name)).is_none_or(|owner| owner.id == info.id)
     }
 }

@@ -13,7 +13,7 @@ use crate::name::OomEvents;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OomKills {
     /// The reader's number of the cgroup that was last seen; 0 for none.
-    life: u64,
+    generation: u64,
     /// The kernel's count there.
     count: u64,
     /// The part of it that belongs to earlier runs.
@@ -41,11 +41,11 @@ impl OomKills {
         self.carried + self.events.earlier.saturating_sub(self.earlier_surplus) + current
     }
 
-    /// Takes in what the engine has told by now, and the kernel's count of the cgroup `life`, where there is one.
+    /// Takes in what the engine has told by now, and the kernel's count of the cgroup `generation`, where there is one.
     pub(super) fn observe(&mut self, events: OomEvents, cgroup: Option<(u64, Option<u64>)>) {
         let before = self.total();
         let starts = events.runs.saturating_sub(self.events.runs);
-        let moved = self.life != 0 && cgroup.is_some_and(|(life, _)| life != self.life);
+        let moved = self.generation != 0 && cgroup.is_some_and(|(generation, _)| generation != self.generation);
         // Events of the run before that came after its kills were carried. No event of a run is told before its start.
         let late = match (starts, self.ahead > 0) {
             (0, false) => events.previous.saturating_sub(self.events.previous),
@@ -57,13 +57,13 @@ impl OomKills {
         self.carried -= counted;
         self.awaited -= counted;
         if moved || (starts > 0 && self.ahead <= 0) {
-            let told = match starts {
+            let reported = match starts {
                 0 if self.ahead > 0 => 0,
                 0 => events.current,
                 1 => events.previous,
                 _ => self.events.current,
             };
-            self.awaited = self.kernel().saturating_sub(told);
+            self.awaited = self.kernel().saturating_sub(reported);
             self.carried += self.awaited;
             self.base = self.count;
         }
@@ -84,8 +84,8 @@ impl OomKills {
         self.surplus = self.surplus.min(events.current);
         self.earlier_surplus = self.earlier_surplus.min(events.earlier);
         self.events = events;
-        if let Some((life, count)) = cgroup {
-            self.life = life;
+        if let Some((generation, count)) = cgroup {
+            self.generation = generation;
             self.count = self.count.max(count.unwrap_or_default());
             if count.is_some() && self.ahead <= 0 {
                 self.surplus = events.current.saturating_sub(self.kernel());
@@ -130,8 +130,8 @@ mod tests {
                 Oom => events.record(false),
                 LateOom => events.record(true),
                 Forget => events = OomEvents::default(),
-                Seen(life, count) => kills.observe(events, Some((life, Some(count)))),
-                Uncounted(life) => kills.observe(events, Some((life, None))),
+                Seen(generation, count) => kills.observe(events, Some((generation, Some(count)))),
+                Uncounted(generation) => kills.observe(events, Some((generation, None))),
                 Gone => kills.observe(events, None),
             }
             if matches!(step, Seen(..) | Uncounted(_) | Gone) {

@@ -14,9 +14,9 @@ use tracing::{info, warn};
 
 use super::api::Api;
 use super::cgroups::{Cgroups, Setup};
+use super::exposed_set::ExposedSet;
 use super::queue::{Job, Queue};
 use super::request::{Error, Request, Scrape};
-use super::roster::Roster;
 use super::selection::Families;
 use super::source::Source;
 use super::standby::{Findings, Standby};
@@ -25,11 +25,11 @@ use super::worker::Worker;
 use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
-use crate::ebpf::{Obstacle, Probes};
-use crate::metrics::Own;
-use crate::name::{ContainerFilter, Directory};
+use crate::ebpf::{Probes, Unsupported};
+use crate::metrics::SelfMetrics;
+use crate::name::{ContainerFilter, ContainerStore};
 use crate::read::{HostFacts, Machine};
-use crate::render::Pool;
+use crate::render::BufferPool;
 
 /// Scrapes that may wait for the thread; HTTP's own limit is below it.
 const QUEUE: usize = 1024;
@@ -42,13 +42,13 @@ const FIRST_LIST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Parts {
     /// Names, kept true by somebody else.
-    pub directory: Arc<Directory>,
+    pub store: Arc<ContainerStore>,
     /// The engine, for its version and its stats.
     pub engine: Engine,
     /// Which containers are exposed.
     pub filter: Arc<ContainerFilter>,
     /// Our own metrics.
-    pub own: Own,
+    pub self_metrics: SelfMetrics,
     /// The eBPF programs, where any run.
     pub probes: Option<Probes>,
 }
@@ -61,7 +61,7 @@ pub enum StartError {
     Cgroups(#[source] discover::Error),
     /// `--read.snapshot=on` was asked for, and they cannot be taken.
     #[error("--read.snapshot=on: {0}")]
-    Snapshots(Obstacle),
+    Snapshots(Unsupported),
     /// No thread.
     #[error("cannot start the scraping thread: {0}")]
     Thread(#[source] io::Error),
@@ -111,7 +111,7 @@ impl Scraper {
             info!(%term, %description, "found");
         }
         let procfs = host_procfs(config, &chosen);
-        let machine = procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.own)).unwrap_or_default();
+        let machine = procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.self_metrics)).unwrap_or_default();
         Ok(Prepared { chosen, found, standby, machine, facts: HostFacts::new(procfs), probed_since_ns, parts })
     }
 
@@ -126,27 +126,36 @@ impl Scraper {
             Chosen::Api(procfs) => {
                 let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
                 let families = Families::of(config).named;
-                Source::Api(Box::new(Api::new(stats, runtime.clone(), procfs.as_deref(), families, parts.own.clone())))
+                Source::Api(Box::new(Api::new(
+                    stats,
+                    runtime.clone(),
+                    procfs.as_deref(),
+                    families,
+                    parts.self_metrics.clone(),
+                )))
             }
         };
         let findings = Arc::new(Mutex::new(found));
         let overhead = Overhead::default();
-        let unread =
-            Arc::new(Unread { collectors: source.collectors(), own: parts.own.clone(), pool: Pool::default() });
+        let unread = Arc::new(Unread {
+            collectors: source.collectors(),
+            self_metrics: parts.self_metrics.clone(),
+            pool: BufferPool::default(),
+        });
         let worker = Worker {
             overhead: overhead.clone(),
             unread: Arc::clone(&unread),
             source,
-            roster: Roster::new(parts.filter, config.linger, config.schema != Schema::Cadvisor),
-            directory: Arc::clone(&parts.directory),
+            exposed_set: ExposedSet::new(parts.filter, config.linger, config.schema != Schema::Cadvisor),
+            store: Arc::clone(&parts.store),
             engine: parts.engine,
             machine,
             facts,
             probed_since_ns,
-            own: parts.own,
+            self_metrics: parts.self_metrics,
             min_interval: config.min_interval,
             metrics: config.metrics.clone(),
-            pool: Pool::default(),
+            pool: BufferPool::default(),
             last: None,
             trimmed_for: 0,
             standby: standby.map(|setup| Standby { setup, findings: Arc::clone(&findings) }),
@@ -155,7 +164,7 @@ impl Scraper {
         let thread = std::thread::Builder::new().name("scrape".to_owned());
         thread.spawn(move || worker.run(Queue::new(queue))).map_err(StartError::Thread)?;
         let is_ready = Arc::new(AtomicBool::new(false));
-        runtime.spawn(announce(Arc::clone(&is_ready), parts.directory));
+        runtime.spawn(announce(Arc::clone(&is_ready), parts.store));
         Ok(Self { jobs, overhead, unread, findings, is_ready })
     }
 }
@@ -168,9 +177,9 @@ fn last_moment(deadline: Instant) -> Instant {
 }
 
 /// Ready means found and, within reason, named: the engine gets a moment for its first list.
-async fn announce(is_ready: Arc<AtomicBool>, directory: Arc<Directory>) {
+async fn announce(is_ready: Arc<AtomicBool>, store: Arc<ContainerStore>) {
     let listed = async {
-        while !directory.is_settled() {
+        while !store.is_settled() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -188,7 +197,7 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
         root: config.cgroup_root.clone(),
         procfs: config.procfs_root.clone(),
         families: Families::of(config).named,
-        own: parts.own.clone(),
+        self_metrics: parts.self_metrics.clone(),
     };
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),
@@ -230,10 +239,10 @@ fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartE
     cgroups.reader().prepare();
     match cgroups.start_snapshots() {
         Ok(()) => {}
-        Err(obstacle) if mode == EbpfMode::On => return Err(StartError::Snapshots(obstacle)),
+        Err(unsupported) if mode == EbpfMode::On => return Err(StartError::Snapshots(unsupported)),
         Err(_) if mode == EbpfMode::Off => {}
-        Err(obstacle) => {
-            info!(why = %obstacle, "no snapshots: values are read from files, which costs more and tells the same");
+        Err(unsupported) => {
+            info!(why = %unsupported, "no snapshots: values are read from files, which costs more and tells the same");
         }
     }
     let found = cgroups.findings();

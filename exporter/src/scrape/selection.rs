@@ -16,7 +16,7 @@ pub struct Selection {
     /// Containers to expose, by `id[]`.
     pub ids: IdFilter,
     /// The names of our own metrics to expose; all of them where none.
-    pub own: Option<Arc<[String]>>,
+    pub self_metrics: Option<Arc<[String]>>,
 }
 
 /// The families that a configuration lets through.
@@ -59,22 +59,22 @@ impl Selection {
             };
             let families = FamilySet::matching(is_named).intersection(families.named).intersection(of_collectors);
             let collectors = families.collectors();
-            return Self { collectors, families, ids, own: Some(names.into()) };
+            return Self { collectors, families, ids, self_metrics: Some(names.into()) };
         }
         let families = families.exposed.intersection(of_collectors);
         if ids.is_all() {
-            return Self { collectors, families, ids, own: None };
+            return Self { collectors, families, ids, self_metrics: None };
         }
         // What has no id is nobody's who was asked for.
         let machine = FamilySet::of_collectors(CollectorSet::EMPTY.with(Collector::Machine));
-        Self { collectors, families: families.difference(machine), ids, own: Some(Vec::new().into()) }
+        Self { collectors, families: families.difference(machine), ids, self_metrics: Some(Vec::new().into()) }
     }
 
     /// Returns everything that these collectors have.
     #[must_use]
     pub fn of_collectors(collectors: CollectorSet) -> Self {
         let families = FamilySet::of_collectors(collectors);
-        Self { collectors, families, ids: IdFilter::default(), own: None }
+        Self { collectors, families, ids: IdFilter::default(), self_metrics: None }
     }
 
     /// Returns what serves both.
@@ -83,7 +83,7 @@ impl Selection {
             collectors: self.collectors.union(other.collectors),
             families: self.families.union(other.families),
             ids: self.ids.union(&other.ids),
-            own: None,
+            self_metrics: None,
         }
     }
 
@@ -96,7 +96,7 @@ impl Selection {
 
     /// Whether a metric of our own is asked for.
     pub(super) fn has_own(&self, name: &str) -> bool {
-        self.own.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
+        self.self_metrics.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
     }
 }
 

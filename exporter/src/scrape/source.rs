@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::api::{self, Api};
 use super::cgroups::Cgroups;
-use super::roster::Roster;
+use super::exposed_set::ExposedSet;
 use crate::discover::IdFilter;
 use crate::metrics::CollectorSet;
-use crate::name::{Directory, Moment, Names};
+use crate::name::{ContainerStore, Moment, Names};
 use crate::read::{self, Labels, Pass, Row, Sample, Timing};
 use crate::render::Exposed;
 
@@ -29,10 +29,10 @@ pub(super) enum Progress {
 
 impl Source {
     /// Begins a pass. `pass.deadline` is when the last of those who wait for it will have gone.
-    pub(super) fn begin(&mut self, pass: Pass<'_>, directory: &Directory, now: Instant) -> Progress {
+    pub(super) fn begin(&mut self, pass: Pass<'_>, store: &ContainerStore, now: Instant) -> Progress {
         match self {
             Self::Cgroups(cgroups) => {
-                cgroups.limits_changed(pass.names, &directory.take_updated());
+                cgroups.limits_changed(pass.names, &store.take_updated());
                 Progress::Cgroups(cgroups.begin(pass, now))
             }
             Self::Api(api) => Progress::Api(api.begin(pass, now)),
@@ -66,19 +66,24 @@ impl Source {
         }
     }
 
-    /// Brings the roster up to date.
-    pub(super) fn update(&self, roster: &mut Roster, names: &Names, now: Moment) {
+    /// Brings the exposed set up to date.
+    pub(super) fn update(&self, exposed_set: &mut ExposedSet, names: &Names, now: Moment) {
         match self {
-            Self::Cgroups(cgroups) => roster.update(cgroups.live(), names, now, true),
-            Self::Api(api) => roster.update(api.live(), names, now, false),
+            Self::Cgroups(cgroups) => exposed_set.update(cgroups.live(), names, now, true),
+            Self::Api(api) => exposed_set.update(api.live(), names, now, false),
         }
     }
 
     /// Everything to be exposed.
-    pub(super) fn exposed<'a>(&'a self, roster: &'a Roster, names: &'a Names, ids: &IdFilter) -> Vec<Exposed<'a>> {
+    pub(super) fn exposed<'a>(
+        &'a self,
+        exposed_set: &'a ExposedSet,
+        names: &'a Names,
+        ids: &IdFilter,
+    ) -> Vec<Exposed<'a>> {
         match self {
-            Self::Cgroups(cgroups) => roster.exposed(cgroups.live(), names, ids),
-            Self::Api(api) => roster.exposed(api.live(), names, ids),
+            Self::Cgroups(cgroups) => exposed_set.exposed(cgroups.live(), names, ids),
+            Self::Api(api) => exposed_set.exposed(api.live(), names, ids),
         }
     }
 

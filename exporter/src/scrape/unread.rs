@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::request::{Error, Request};
-use crate::metrics::{CollectorSet, Own};
-use crate::render::{Pool, render_own};
+use crate::metrics::{CollectorSet, SelfMetrics};
+use crate::render::{BufferPool, render_self_metrics};
 
 /// Passes by whose cost the next one is judged. The cheapest of them counts: a pass that the host held up says nothing.
 const PASSES: usize = 4;
@@ -57,16 +57,17 @@ impl Overhead {
 pub(super) struct Unread {
     /// The collectors that have metrics on this host.
     pub(super) collectors: CollectorSet,
-    pub(super) own: Own,
-    pub(super) pool: Pool,
+    pub(super) self_metrics: SelfMetrics,
+    pub(super) pool: BufferPool,
 }
 
 impl Unread {
     pub(super) fn body(&self, request: &Request) -> Result<Bytes, Error> {
-        let own = self.own.of_nothing_read(request.selection.collectors.intersection(self.collectors));
-        let mut own = own.map_err(|_invalid| Error::Panicked)?;
-        own.retain(|family| request.selection.has_own(family.name()));
-        Ok(render_own(&own, request.format, request.gzip, &self.pool))
+        let self_metrics =
+            self.self_metrics.of_nothing_read(request.selection.collectors.intersection(self.collectors));
+        let mut self_metrics = self_metrics.map_err(|_invalid| Error::Panicked)?;
+        self_metrics.retain(|family| request.selection.has_own(family.name()));
+        Ok(render_self_metrics(&self_metrics, request.format, request.gzip, &self.pool))
     }
 }
 
@@ -75,8 +76,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{BELIEVED, Overhead, Unread};
-    use crate::metrics::{Collector, CollectorSet, Own};
-    use crate::render::Pool;
+    use crate::metrics::{Collector, CollectorSet, SelfMetrics};
+    use crate::render::BufferPool;
     use crate::scrape::{Format, Request, Selection};
 
     fn request(deadline: Option<Instant>) -> Request {
@@ -101,8 +102,9 @@ mod tests {
 
     #[test]
     fn no_collector_has_succeeded_of_those_that_were_asked_for_and_are_there() {
-        let own = Own::new().unwrap();
-        let unread = Unread { collectors: CollectorSet::EMPTY.with(Collector::Cpu), own, pool: Pool::default() };
+        let self_metrics = SelfMetrics::new().unwrap();
+        let unread =
+            Unread { collectors: CollectorSet::EMPTY.with(Collector::Cpu), self_metrics, pool: BufferPool::default() };
         let body = unread.body(&request(None)).unwrap();
         let samples: Vec<&str> =
             std::str::from_utf8(&body).unwrap().lines().filter(|line| !line.starts_with('#')).collect();

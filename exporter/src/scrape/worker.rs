@@ -14,19 +14,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::{debug, error};
 
+use super::exposed_set::ExposedSet;
 use super::queue::{Job, Queue};
 use super::request::{Error, Request};
-use super::roster::Roster;
 use super::selection::Selection;
 use super::source::Source;
 use super::standby::Standby;
 use super::unread::{Overhead, Unread};
 use crate::docker::Engine;
 use crate::ebpf::give_memory_back;
-use crate::metrics::{Collector, CollectorSet, Own};
-use crate::name::{Directory, MetricFilter, Moment, Names};
+use crate::metrics::{Collector, CollectorSet, SelfMetrics};
+use crate::name::{ContainerStore, MetricFilter, Moment, Names};
 use crate::read::{HostFacts, HostFiles, Machine, Pass, Timing, Value};
-use crate::render::{Pool, View, render};
+use crate::render::{BufferPool, View, render};
 
 /// How long a pass goes on before it looks for scrapes that have come, gone, or run out of time.
 const SLICE: Duration = Duration::from_millis(20);
@@ -39,10 +39,10 @@ const ANSWERS_AFTER_A_PASS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) source: Source,
-    pub(super) roster: Roster,
-    pub(super) directory: Arc<Directory>,
+    pub(super) exposed_set: ExposedSet,
+    pub(super) store: Arc<ContainerStore>,
     pub(super) engine: Engine,
-    pub(super) own: Own,
+    pub(super) self_metrics: SelfMetrics,
     pub(super) machine: Machine,
     /// When eBPF programs began to count, in nanoseconds since the epoch.
     pub(super) probed_since_ns: Option<u64>,
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) min_interval: Duration,
     /// Which of our own metrics are exposed.
     pub(super) metrics: MetricFilter,
-    pub(super) pool: Pool,
+    pub(super) pool: BufferPool,
     pub(super) overhead: Overhead,
     pub(super) unread: Arc<Unread>,
     pub(super) last: Option<Collection>,
@@ -94,7 +94,7 @@ impl Worker {
 
     /// After the first scrape, and again when there are twice as many containers: buffers have grown by doubling.
     fn give_memory_back(&mut self) {
-        let containers = self.own.containers.get();
+        let containers = self.self_metrics.containers.get();
         if containers >= 2 * self.trimmed_for.max(1) {
             self.trimmed_for = containers;
             give_memory_back();
@@ -137,12 +137,12 @@ impl Worker {
     fn collect(&mut self, queue: &mut Queue, selection: &Selection) {
         let at = Instant::now();
         self.reconsider_source();
-        self.directory.scraped(at);
-        let names = self.directory.names();
+        self.store.scraped(at);
+        let names = self.store.names();
         let Selection { collectors, families, ids, .. } = selection;
         let mut pass =
             Pass { collectors: *collectors, families: *families, ids, names: &names, deadline: queue.last_deadline() };
-        let mut progress = self.source.begin(pass, &self.directory, at);
+        let mut progress = self.source.begin(pass, &self.store, at);
         self.overhead.record(at.elapsed(), at);
         let (mut cut, mut answers) = (None, ANSWERS_DURING_A_PASS);
         loop {
@@ -199,13 +199,13 @@ impl Worker {
     fn keep(&mut self, mut collection: Collection) {
         let state_from = Instant::now();
         let live = self.source.live_count();
-        self.source.update(&mut self.roster, &collection.names, Moment::now());
-        self.engine.doubts().raise(self.roster.doubts());
+        self.source.update(&mut self.exposed_set, &collection.names, Moment::now());
+        self.engine.doubts().raise(self.exposed_set.doubts());
         collection.timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
-        self.facts.refresh(self.host_files(&collection.selection), &self.own);
+        self.facts.refresh(self.host_files(&collection.selection), &self.self_metrics);
         collection.timing.add(Collector::Machine, machine_from.elapsed());
-        self.own.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.self_metrics.containers.set(i64::try_from(live).unwrap_or(i64::MAX));
         self.last = Some(collection);
     }
 
@@ -260,7 +260,7 @@ impl Worker {
         let Some(last) = &self.last else { return Err(Error::Panicked) };
         self.publish(&last.timing, selection.collectors);
         let about = self.engine.about();
-        let exposed = self.source.exposed(&self.roster, &last.names, &selection.ids);
+        let exposed = self.source.exposed(&self.exposed_set, &last.names, &selection.ids);
         let view = View {
             rows: self.source.rows(),
             containers: &exposed,
@@ -273,19 +273,19 @@ impl Worker {
             families: selection.families,
             probed_since_ns: self.probed_since_ns,
         };
-        let mut own = self.own.gather();
-        own.retain(|family| selection.has_own(family.name()) && self.metrics.selects(family.name()));
-        Ok(render(&view, &own, request.format, request.gzip, &self.pool))
+        let mut self_metrics = self.self_metrics.gather();
+        self_metrics.retain(|family| selection.has_own(family.name()) && self.metrics.selects(family.name()));
+        Ok(render(&view, &self_metrics, request.format, request.gzip, &self.pool))
     }
 
     /// Duration and success of the collectors that were asked for.
     fn publish(&self, timing: &Timing, collectors: CollectorSet) {
-        self.own.collector_duration.reset();
-        self.own.collector_success.reset();
+        self.self_metrics.collector_duration.reset();
+        self.self_metrics.collector_success.reset();
         for collector in collectors.intersection(self.source.collectors()).iter() {
             let name = [collector.name()];
-            self.own.collector_duration.with_label_values(&name).set(timing.spent(collector).as_secs_f64());
-            self.own.collector_success.with_label_values(&name).set(i64::from(timing.success(collector)));
+            self.self_metrics.collector_duration.with_label_values(&name).set(timing.spent(collector).as_secs_f64());
+            self.self_metrics.collector_success.with_label_values(&name).set(i64::from(timing.success(collector)));
         }
     }
 }

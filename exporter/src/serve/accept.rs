@@ -60,14 +60,14 @@ impl<S: Scrape> Acceptor<S> {
     }
 
     async fn take(&self, socket: Socket, client: Client) {
-        let place = self.connections.enter().await;
-        tokio::spawn(connection::serve(socket, client, place, Arc::clone(&self.routes), self.stopping.clone()));
+        let slot = self.connections.enter().await;
+        tokio::spawn(connection::serve(socket, client, slot, Arc::clone(&self.routes), self.stopping.clone()));
     }
 
     /// Frees a descriptor, if that is what is lacking, or waits: an `accept` that fails would fail again at once.
     async fn recover(&self, error: &io::Error, failing: &mut Failing) {
         if failing.is_new(error) {
-            tracing::warn!(%error, cure = cure(error), "cannot accept connections; trying again");
+            tracing::warn!(%error, hint = hint(error), "cannot accept connections; trying again");
         }
         let freed = self.connections.freed();
         let pause = tokio::time::sleep(failing.pause());
@@ -121,7 +121,7 @@ fn is_awaited(listener: &Listener) -> bool {
     poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-fn cure(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error) -> &'static str {
     if is_out_of_descriptors(error) {
         "raise the limit of open files (`docker run --ulimit nofile=65536`, LimitNOFILE= in a systemd unit)"
     } else {
@@ -144,6 +144,6 @@ mod tests {
         assert!(failing.is_new(&full));
         assert!(!failing.is_new(&full));
         assert!(failing.is_new(&io::Error::from(Errno::NOMEM)));
-        assert!(cure(&full).contains("--ulimit nofile"));
+        assert!(hint(&full).contains("--ulimit nofile"));
     }
 }

@@ -1,4 +1,4 @@
-//! Listen addresses → listening sockets. Every address that cannot be had is named at once, with what cures it.
+//! Listen addresses → listening sockets. Every address that cannot be had is named at once, with what hints it.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -40,7 +40,7 @@ impl BindError {
 
 /// One address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {reason}: {}", cure(reason))]
+#[error("cannot listen on {address}: {reason}: {}", hint(reason))]
 pub struct LinkError {
     /// The address as it was given, and what it resolved to where that differs.
     pub address: String,
@@ -54,7 +54,7 @@ pub struct LinkError {
 /// resolves to that this host has. The sockets do not block.
 ///
 /// # Errors
-/// All addresses that cannot be had, each with the system's reason and what cures it.
+/// All addresses that cannot be had, each with the system's reason and what hints it.
 pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     let mut refused = Vec::new();
@@ -157,7 +157,7 @@ fn describe(host: &str, address: SocketAddr) -> String {
     if given == resolved { given } else { format!("{given} ({resolved})") }
 }
 
-fn cure(error: &io::Error) -> impl fmt::Display {
+fn hint(error: &io::Error) -> impl fmt::Display {
     match error.kind() {
         ErrorKind::AddrInUse => {
             "another program, or another --web.listen-address, has that port (`ss -ltnp` names it); \
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_that_cannot_be_had_is_named_with_its_reason_and_cure() {
+    fn every_address_that_cannot_be_had_is_named_with_its_reason_and_hint() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = taken.local_addr().expect("bound").port();
         let wanted = [host("127.0.0.1", port), host("192.0.2.77", 8081), host("no-such-host.invalid", 8081)];

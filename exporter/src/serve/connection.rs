@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::access::Access;
 use super::activity::Connection;
 use super::answer::{Answer, sent};
-use super::connections::{Connections, Place};
+use super::connections::{ConnectionSlot, Connections};
 use super::limits::{HEAD_BYTES, HEAD_FIELDS, Http2};
 use super::listener::{Client, Socket};
 use super::route::Routes;
@@ -40,12 +40,12 @@ struct Shared<S> {
 pub(super) async fn serve<S: Scrape>(
     socket: Socket,
     client: Client,
-    place: Place,
+    slot: ConnectionSlot,
     routes: Arc<Routes<S>>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let connection = Arc::clone(place.connection());
-    let stream = Stream::new(socket, Arc::clone(&connection), place.among().limits());
+    let connection = Arc::clone(slot.connection());
+    let stream = Stream::new(socket, Arc::clone(&connection), slot.among().limits());
     let web = routes.web().cloned();
     let opened = tokio::select! {
         biased;
@@ -60,7 +60,7 @@ pub(super) async fn serve<S: Scrape>(
         connection.multiplexed();
     }
     let access = Access { web, client, client_rules };
-    let among = Arc::clone(place.among());
+    let among = Arc::clone(slot.among());
     let shared = Arc::new(Shared { connection, among, routes, access, is_http2 });
     match channel {
         Channel::Plain(stream) => speak_http1(stream, &shared, stopping).await,
@@ -111,21 +111,21 @@ async fn drive<H: Future<Output = hyper::Result<()>>>(
     connection: &Connection,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut told = false;
+    let mut notified = false;
     loop {
         tokio::select! {
             biased;
             () = connection.overdue() => return,
             // An error means that the server is gone, which ends the connection as well.
-            _ = stopping.wait_for(|stop| *stop), if !told => {
+            _ = stopping.wait_for(|stop| *stop), if !notified => {
                 if connection.quiet_since().is_some() {
                     return;
                 }
-                told = true;
+                notified = true;
                 finish(http.as_mut());
             }
-            () = connection.is_retired(), if !told => {
-                told = true;
+            () = connection.is_retired(), if !notified => {
+                notified = true;
                 finish(http.as_mut());
             }
             outcome = http.as_mut() => {

@@ -45,18 +45,18 @@ impl Connections {
 
     /// A place for a new connection, at the cost of the longest idle one if there is none. Waits while every connection
     /// is being answered.
-    pub(super) async fn enter(self: &Arc<Self>) -> Place {
+    pub(super) async fn enter(self: &Arc<Self>) -> ConnectionSlot {
         loop {
             let freed = self.freed();
-            if let Some(place) = self.try_enter() {
-                return place;
+            if let Some(slot) = self.try_enter() {
+                return slot;
             }
             self.cut_longest_idle();
             freed.await;
         }
     }
 
-    fn try_enter(self: &Arc<Self>) -> Option<Place> {
+    fn try_enter(self: &Arc<Self>) -> Option<ConnectionSlot> {
         let mut open = self.open();
         if open.len() >= self.limits.connections {
             return None;
@@ -64,7 +64,7 @@ impl Connections {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(self.limits));
         open.insert(id, Arc::clone(&connection));
-        Some(Place { id, connection, among: Arc::clone(self) })
+        Some(ConnectionSlot { id, connection, among: Arc::clone(self) })
     }
 
     /// Makes room. False if every connection is being answered.
@@ -118,13 +118,13 @@ impl Connections {
 
 /// A connection's place among the others; dropping it gives the place away.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     id: u64,
     connection: Arc<Connection>,
     among: Arc<Connections>,
 }
 
-impl Place {
+impl ConnectionSlot {
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
@@ -134,7 +134,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.among.open().remove(&self.id);
         self.among.freed.notify_waiters();
@@ -158,11 +158,11 @@ mod tests {
         Arc::new(Connections::new(limits))
     }
 
-    fn is_cut(place: &Place) -> bool {
-        place.connection().is_cut()
+    fn is_cut(slot: &ConnectionSlot) -> bool {
+        slot.connection().is_cut()
     }
 
-    async fn enter(connections: &Arc<Connections>) -> Place {
+    async fn enter(connections: &Arc<Connections>) -> ConnectionSlot {
         tokio::time::sleep(Duration::from_millis(1)).await;
         connections.enter().await
     }
@@ -196,16 +196,16 @@ mod tests {
     async fn above_the_number_of_senders_the_oldest_is_cut() {
         let connections = connections(|limits| limits.senders = 2);
         let body = Bytes::from_static(b"shared");
-        let (mut places, mut exchanges) = (Vec::new(), Vec::new());
+        let (mut slots, mut exchanges) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            let place = enter(&connections).await;
-            let mut exchange = place.connection().handling();
+            let slot = enter(&connections).await;
+            let mut exchange = slot.connection().handling();
             connections.sending(&mut exchange, &body);
             exchanges.push(exchange);
-            places.push(place);
+            slots.push(slot);
         }
-        assert_eq!(places.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false]);
-        assert!(places[0].connection().is_to_be_reset());
+        assert_eq!(slots.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false]);
+        assert!(slots[0].connection().is_to_be_reset());
     }
 
     #[tokio::test]
@@ -213,14 +213,14 @@ mod tests {
         let connections = connections(|limits| limits.sending_bytes = 25);
         let (first, second, third) = (vec![1_u8; 10], vec![2_u8; 20], vec![3_u8; 1000]);
         let bodies = [first, second, third].map(Bytes::from);
-        let (mut places, mut exchanges) = (Vec::new(), Vec::new());
+        let (mut slots, mut exchanges) = (Vec::new(), Vec::new());
         for body in [&bodies[0], &bodies[1], &bodies[1], &bodies[2]] {
-            let place = enter(&connections).await;
-            let mut exchange = place.connection().handling();
+            let slot = enter(&connections).await;
+            let mut exchange = slot.connection().handling();
             connections.sending(&mut exchange, body);
             exchanges.push(exchange);
-            places.push(place);
+            slots.push(slot);
         }
-        assert_eq!(places.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false, false]);
+        assert_eq!(slots.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false, false]);
     }
 }

@@ -1,11 +1,11 @@
 //! The HTTP side: accepts, negotiates, routes, and keeps hostile or slow clients from costing anybody else anything.
 //!
-//! It knows nothing of containers: a scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind`] before anything else is
+//! It knows nothing of containers: a scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind()`] before anything else is
 //! started, then [`Server::run`].
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `bind` | listen addresses → listening sockets, with errors that say what cures them |
+//! | `bind` | listen addresses → listening sockets, with errors that say what hints them |
 //! | `systemd` | the sockets that systemd passes |
 //! | `listener` | a listening socket, TCP or Unix, and what it accepts |
 //! | `accept` | takes connections from a listening socket, whatever `accept` says |

@@ -150,7 +150,9 @@ mod tests {
         let of = |query: &str| selection(Some(query), on(), families).unwrap();
         let names = |query: &str| of(query).families.families().map(|family| family.name).collect::<Vec<_>>();
         let everything = of("");
-        assert!(everything.ids.is_all() && everything.own.is_none() && everything.families == families.exposed);
+        assert!(
+            everything.ids.is_all() && everything.self_metrics.is_none() && everything.families == families.exposed
+        );
         // Whatever the schema, with or without the suffix that OpenMetrics takes off.
         assert_eq!(names("name[]=container_memory_rss"), ["container_memory_rss"]);
         assert_eq!(names("name%5B%5D=container_cpu_user_seconds"), ["container_cpu_user_seconds_total"]);
@@ -163,7 +165,7 @@ mod tests {
             assert!(names(nothing).is_empty() && of(nothing).collectors.is_empty(), "{nothing}");
         }
         let of_one = of("id[]=/docker/a&id[]=%2Fdocker%2Fb");
-        assert_eq!((of_one.ids.count(), of_one.own.map(|own| own.len())), (Some(2), Some(0)));
+        assert_eq!((of_one.ids.count(), of_one.self_metrics.map(|names| names.len())), (Some(2), Some(0)));
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Queue {
 /// Addresses whose last password was wrong, as far as their places reach.
 #[derive(Default)]
 struct Suspects {
-    places: Vec<u64>,
+    slots: Vec<u64>,
     state: RandomState,
 }
 
@@ -183,17 +183,17 @@ impl Suspects {
     }
 
     fn has(&self, client: IpAddr) -> bool {
-        let (place, digest) = self.digest(client);
-        self.places.get(place) == Some(&digest)
+        let (slot, digest) = self.digest(client);
+        self.slots.get(slot) == Some(&digest)
     }
 
     fn record(&mut self, client: IpAddr, is_right: bool) {
-        self.places.resize(SUSPECTS, 0);
-        let (place, digest) = self.digest(client);
-        if let Some(place) = self.places.get_mut(place) {
-            match (is_right, *place == digest) {
-                (false, _) => *place = digest,
-                (true, true) => *place = 0,
+        self.slots.resize(SUSPECTS, 0);
+        let (slot, digest) = self.digest(client);
+        if let Some(slot) = self.slots.get_mut(slot) {
+            match (is_right, *slot == digest) {
+                (false, _) => *slot = digest,
+                (true, true) => *slot = 0,
                 (true, false) => {}
             }
         }

@@ -109,20 +109,20 @@ impl Known {
     }
 
     fn is_wrong(&self, digest: u128) -> bool {
-        lock(&self.wrong).get(place(digest)) == Some(&digest)
+        lock(&self.wrong).get(slot(digest)) == Some(&digest)
     }
 
     /// Remembers what was compared. An unknown user has no name, and is wrong with any password.
     pub(super) fn record(&self, name: Option<&str>, digest: u128, is_right: bool) {
         if let Some(name) = name.filter(|_| is_right) {
             lock(&self.right).insert(name.to_owned(), digest);
-        } else if let Some(place) = lock(&self.wrong).get_mut(place(digest)) {
-            *place = digest;
+        } else if let Some(slot) = lock(&self.wrong).get_mut(slot(digest)) {
+            *slot = digest;
         }
     }
 }
 
-fn place(digest: u128) -> usize {
+fn slot(digest: u128) -> usize {
     usize::try_from(digest % WRONG as u128).unwrap_or(0)
 }
 

@@ -59,7 +59,7 @@ enum Raw {
 }
 
 impl Raw {
-    fn into_node(self, place: Location, defined: Location, source: &str) -> Node {
+    fn into_node(self, location: Location, defined: Location, source: &str) -> Node {
         let node = |child: Spanned<Self>| child.value.into_node(child.referenced, child.defined, source);
         let value = match self {
             Self::Null => Value::Null,
@@ -68,12 +68,12 @@ impl Raw {
             Self::List(items) => Value::List(items.into_iter().map(node).collect()),
             Self::Map(entries) => Value::Map(entries.into_iter().map(|(key, child)| (key, node(child))).collect()),
         };
-        Node { line: place.line(), value }
+        Node { line: location.line(), value }
     }
 }
 
-fn spelling(place: Location, source: &str) -> Option<&str> {
-    let span = place.span();
+fn spelling(location: Location, source: &str) -> Option<&str> {
+    let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
     let length = usize::try_from(span.byte_len()?).ok()?;
     source.get(start..start.checked_add(length)?)

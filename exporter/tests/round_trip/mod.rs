@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use docker_stats_exporter::discover::ContainerId;
 use docker_stats_exporter::metrics::{CollectorSet, DOCKER_STATS_FAMILIES, Dimension, FAMILIES, FamilySet};
-use docker_stats_exporter::name::{Meta, State};
+use docker_stats_exporter::name::{ContainerInfo, State};
 use docker_stats_exporter::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api};
-use docker_stats_exporter::render::{Exposed, LabelSets, Pool, View, render};
+use docker_stats_exporter::render::{BufferPool, Exposed, LabelSets, View, render};
 use docker_stats_exporter::scrape::Format;
 
 /// Decisions, by bytes; 0 once there are no more.
@@ -57,34 +57,34 @@ impl Choices<'_> {
 }
 
 struct Container {
-    meta: Option<Arc<Meta>>,
+    info: Option<Arc<ContainerInfo>>,
     sets: LabelSets,
     sample: Option<Sample>,
     limits: Limits,
 }
 
-fn meta(id: ContainerId, choices: &mut Choices<'_>) -> Arc<Meta> {
-    let mut meta = Meta::unknown(id);
-    meta.name = choices.text();
-    meta.image = choices.text();
-    meta.started_ns = (choices.below(4) > 0).then(|| choices.number());
-    meta.created_ns = (choices.below(4) > 0).then(|| choices.number());
-    meta.state = if choices.below(4) == 0 { State::Exited } else { State::Running };
+fn info(id: ContainerId, choices: &mut Choices<'_>) -> Arc<ContainerInfo> {
+    let mut info = ContainerInfo::unknown(id);
+    info.name = choices.text();
+    info.image = choices.text();
+    info.started_ns = (choices.below(4) > 0).then(|| choices.number());
+    info.created_ns = (choices.below(4) > 0).then(|| choices.number());
+    info.state = if choices.below(4) == 0 { State::Exited } else { State::Running };
     for label in 0..choices.below(4) {
-        meta.labels.push((format!("container_label_{label}"), choices.text()));
+        info.labels.push((format!("container_label_{label}"), choices.text()));
     }
-    Arc::new(meta)
+    Arc::new(info)
 }
 
 fn container(choices: &mut Choices<'_>, plan: &Plan, labels: &mut Labels) -> Container {
     let digits: String = (0..64).map(|_| char::from(b"0123456789abcdef"[usize::from(choices.below(16))])).collect();
     let id = ContainerId::parse(digits.as_bytes()).expect("64 digits");
-    let meta = (choices.below(8) > 0).then(|| meta(id, choices));
+    let info = (choices.below(8) > 0).then(|| info(id, choices));
     let path = if choices.below(8) == 0 { choices.text() } else { format!("/docker/{id}") };
-    let sets = LabelSets::new(Some(id), &path, meta.as_ref());
+    let sets = LabelSets::new(Some(id), &path, info.as_ref());
     let sample = (choices.below(8) > 0).then(|| sample(choices, plan, labels));
-    let engine = meta.as_ref().map(|meta| meta.limits.clone()).unwrap_or_default();
-    Container { meta, sets, sample, limits: Limits::of_engine(&engine) }
+    let engine = info.as_ref().map(|info| info.limits.clone()).unwrap_or_default();
+    Container { info, sets, sample, limits: Limits::of_engine(&engine) }
 }
 
 fn sample(choices: &mut Choices<'_>, plan: &Plan, labels: &mut Labels) -> Sample {
@@ -110,7 +110,7 @@ fn sample(choices: &mut Choices<'_>, plan: &Plan, labels: &mut Labels) -> Sample
 pub(crate) fn check(mut choices: Choices<'_>) -> (Bytes, Bytes) {
     let families: Vec<_> = FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().collect();
     let (plan, rows) = for_api(FamilySet::of(&families, CollectorSet::defaults()));
-    let (mut labels, pool) = (Labels::default(), Pool::default());
+    let (mut labels, pool) = (Labels::default(), BufferPool::default());
     let mut containers: Vec<Container> = Vec::new();
     let mut last = (Bytes::new(), Bytes::new());
     for _ in 0..=choices.below(4) {
@@ -129,17 +129,23 @@ pub(crate) fn check(mut choices: Choices<'_>) -> (Bytes, Bytes) {
     last
 }
 
-fn scrape(containers: &[Container], rows: &[Row], labels: &Labels, format: Format, pool: &Pool) -> (Bytes, Bytes) {
+fn scrape(
+    containers: &[Container],
+    rows: &[Row],
+    labels: &Labels,
+    format: Format,
+    pool: &BufferPool,
+) -> (Bytes, Bytes) {
     let exposed: Vec<Exposed<'_>> = containers
         .iter()
         .map(|container| Exposed {
             sets: &container.sets,
             sample: container.sample.as_ref(),
             limits: container.sample.as_ref().map(|_| &container.limits),
-            meta: container.meta.as_deref(),
+            info: container.info.as_deref(),
             oom_kills: Some(0),
             last_seen_ms: Some(1_500),
-            oom_since_ns: container.meta.as_ref().and_then(|meta| meta.created_ns),
+            oom_since_ns: container.info.as_ref().and_then(|info| info.created_ns),
         })
         .collect();
     let host = Sample::default();

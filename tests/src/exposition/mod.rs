@@ -1,6 +1,6 @@
 //! An exposition, parsed strictly, and the questions that tests ask of it.
 //!
-//! The parser is in [`parse`]. It is stricter than Prometheus: a family that comes twice, a timestamp, a series that
+//! The parser is in `parse`. It is stricter than Prometheus: a family that comes twice, a timestamp, a series that
 //! comes twice or a sample outside its family is an error, because none of them may ever leave the exporter.
 
 mod parse;

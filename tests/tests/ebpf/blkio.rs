@@ -22,13 +22,13 @@ const ENTRIES: &str = "docker_stats_exporter_ebpf_map_entries";
 
 /// What an exposition says of one container's operation of one kind, on all devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Told {
+struct Reported {
     bytes: i128,
     operations: i128,
     seconds: f64,
 }
 
-impl Told {
+impl Reported {
     fn of(exposition: &Exposition, label: (&str, &str), operation: &str) -> Result<Self> {
         let labels = [label, ("operation", operation)];
         let sum = |name: &str| -> Result<i128> {
@@ -75,7 +75,7 @@ fn known_bytes_and_operations_are_counted_for_their_container_and_no_other() {
     container.exec(&["sh", "-c", &format!("{write} && sync")]).unwrap();
     let reported = |operation: &str| {
         let exposition = exporter.scrape().unwrap();
-        let of = |one: &Container<'_>| Told::of(&exposition, ("name", &one.name), operation).unwrap();
+        let of = |one: &Container<'_>| Reported::of(&exposition, ("name", &one.name), operation).unwrap();
         (of(&container), of(&other))
     };
     let (mut exact_writes, mut exact_reads) = (false, false);
@@ -138,7 +138,7 @@ fn a_request_that_completes_in_parts_is_one_operation_with_all_its_bytes() {
     let id = bare.ids[0].as_str();
     let exporter = Exporter::builder().start().unwrap();
     let path = bare.path(id);
-    let reported = || Told::of(&exporter.scrape().unwrap(), ("id", &path), "read").unwrap();
+    let reported = || Reported::of(&exporter.scrape().unwrap(), ("id", &path), "read").unwrap();
     // The file is cut below the device: a read across its end completes up to there, and fails for the rest.
     File::options().write(true).open(&disk.file).unwrap().set_len(20 << 10).unwrap();
     let device = |exposition: &Exposition, name: &str| {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use docker_stats_exporter::discover::{ContainerId, Hierarchy};
-use docker_stats_exporter::ebpf::{Holder, Probes, Sizes};
-use docker_stats_exporter::metrics::{Collector, CollectorSet, IpFamily, Own, Probed, TrafficCount};
+use docker_stats_exporter::ebpf::{ContainerRef, Probes, Sizes};
+use docker_stats_exporter::metrics::{Collector, CollectorSet, IpFamily, Probed, SelfMetrics, TrafficCount};
 use exporter_tests::bare::BareContainers;
 
 use super::ping_from;
@@ -42,11 +42,11 @@ for my $number (1 .. $count) {
 fn who_makes_cgroups_without_end_leaves_room_for_others_and_loses_nothing() {
     let hierarchy = Hierarchy::detect(Path::new("/sys/fs/cgroup")).unwrap();
     let mut probes = Probes::start(WANTED, false, &hierarchy, Sizes::default());
-    assert!(probes.report().obstacles().is_empty(), "{:?}", probes.report());
+    assert!(probes.report().unsupported().is_empty(), "{:?}", probes.report());
     let bare = BareContainers::make(2).unwrap();
     let paths: Vec<String> = bare.ids.iter().map(|id| bare.path(id)).collect();
     let ids: Vec<ContainerId> = bare.ids.iter().map(|id| ContainerId::parse(id.as_bytes()).unwrap()).collect();
-    let holders = || ids.iter().zip(&paths).map(|(id, path)| Holder { id: *id, life: 1, path });
+    let holders = || ids.iter().zip(&paths).map(|(id, path)| ContainerRef { id: *id, generation: 1, path });
     let mut read = || probes.read(WANTED, holders(), Instant::now(), drop);
     read();
     let trees = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
@@ -67,9 +67,9 @@ fn who_makes_cgroups_without_end_leaves_room_for_others_and_loses_nothing() {
     assert_eq!(sent(&probes, ids[0], PACKETS), CGROUPS);
     assert_eq!(sent(&probes, ids[0], BYTES), CGROUPS * PACKET);
     assert_eq!(i128::from(sent(&probes, ids[1], BYTES)), pinged * 100);
-    let own = Own::new().unwrap();
-    probes.publish(&own);
-    assert_eq!(own.ebpf_refused.with_label_values(&["network"]).get(), 0);
-    let entries = own.ebpf_map_entries.with_label_values(&["network"]).get();
+    let self_metrics = SelfMetrics::new().unwrap();
+    probes.publish(&self_metrics);
+    assert_eq!(self_metrics.ebpf_refused.with_label_values(&["network"]).get(), 0);
+    let entries = self_metrics.ebpf_map_entries.with_label_values(&["network"]).get();
     assert!(entries < 2_500, "{entries} entries");
 }

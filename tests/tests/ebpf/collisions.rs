@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use docker_stats_exporter::discover::{ContainerId, Hierarchy};
-use docker_stats_exporter::ebpf::{Holder, Probes, Sizes};
+use docker_stats_exporter::ebpf::{ContainerRef, Probes, Sizes};
 use docker_stats_exporter::metrics::{Collector, CollectorSet, IpFamily, Probed, TrafficCount};
 use exporter_tests::bare::BareContainers;
 
@@ -17,20 +17,21 @@ const WANTED: CollectorSet = CollectorSet::EMPTY.with(Collector::EbpfNetwork);
 /// Containers in one of their lives, and what their pings say that they have sent.
 struct Generation {
     bare: BareContainers,
-    life: u64,
+    number: u64,
     packets: u64,
 }
 
 impl Generation {
-    fn make(life: u64) -> Self {
-        Self { bare: BareContainers::make(CONTAINERS).unwrap(), life, packets: 0 }
+    fn make(number: u64) -> Self {
+        Self { bare: BareContainers::make(CONTAINERS).unwrap(), number, packets: 0 }
     }
 
     /// Each sends another number of packets of 100 bytes than its neighbour, and all of them more than before.
     fn ping(&mut self, probes: &mut Probes) {
         let paths: Vec<String> = self.bare.ids.iter().map(|id| self.bare.path(id)).collect();
         let ids: Vec<ContainerId> = self.bare.ids.iter().map(|id| ContainerId::parse(id.as_bytes()).unwrap()).collect();
-        let holders = || ids.iter().zip(&paths).map(|(id, path)| Holder { id: *id, life: self.life, path });
+        let holders =
+            || ids.iter().zip(&paths).map(|(id, path)| ContainerRef { id: *id, generation: self.number, path });
         probes.read(WANTED, holders(), Instant::now(), drop);
         let before: Vec<u64> = ids.iter().map(|id| probes.value(*id, SENT).unwrap_or(0)).collect();
         assert!(self.packets > 0 || before.iter().all(|count| *count == 0), "inherited: {before:?}");
@@ -39,12 +40,12 @@ impl Generation {
             .ids
             .iter()
             .zip(1..)
-            .map(|(id, packets): (_, u64)| ping_from(&self.bare, id, packets + self.life).unwrap())
+            .map(|(id, packets): (_, u64)| ping_from(&self.bare, id, packets + self.number).unwrap())
             .collect();
         probes.read(WANTED, holders(), Instant::now(), drop);
         for ((id, before), pinged) in ids.iter().zip(before).zip(pinged) {
             let sent = probes.value(*id, SENT).unwrap_or(0) - before;
-            assert_eq!(i128::from(sent), pinged * 100, "life {}, {pinged} packets", self.life);
+            assert_eq!(i128::from(sent), pinged * 100, "generation {}, {pinged} packets", self.number);
             self.packets += sent / 100;
         }
     }
@@ -55,9 +56,9 @@ fn cgroups_that_collide_are_all_counted_and_none_inherits() {
     let hierarchy = Hierarchy::detect(Path::new("/sys/fs/cgroup")).unwrap();
     // Four slots per CPU for two dozen cgroups, and whatever else runs here.
     let mut probes = Probes::start(WANTED, false, &hierarchy, Sizes { network_set_bits: 1 });
-    assert!(probes.report().obstacles().is_empty(), "{:?}", probes.report());
-    for life in 1..=5 {
-        let mut generation = Generation::make(life);
+    assert!(probes.report().unsupported().is_empty(), "{:?}", probes.report());
+    for number in 1..=5 {
+        let mut generation = Generation::make(number);
         generation.ping(&mut probes);
         generation.ping(&mut probes);
         assert!(generation.packets > 300);

@@ -34,8 +34,8 @@ impl Seen {
         let words = ["--clocksource=clock_gettime", "--output-format=json+", &name, &reads];
         let said = bare.run(id, &[&command[..], &words].concat()).context("fio is needed (Debian package fio)")?;
         let json = said.find('{').and_then(|start| said.get(start..)).context("no JSON")?;
-        let told: Value = serde_json::from_str(json).with_context(|| said.clone())?;
-        let bins = told.pointer("/jobs/0/read/clat_ns/bins").and_then(Value::as_object);
+        let reported: Value = serde_json::from_str(json).with_context(|| said.clone())?;
+        let bins = reported.pointer("/jobs/0/read/clat_ns/bins").and_then(Value::as_object);
         let mut seen = bins
             .with_context(|| format!("no bins: {said}"))?
             .iter()
@@ -94,7 +94,7 @@ fn the_histogram_looks_as_fio_reports_it() {
     let bare = BareContainers::make(1).unwrap();
     let id = bare.ids[0].as_str();
     let path = bare.path(id);
-    let told = || {
+    let reported = || {
         let exposition = exporter.scrape_unjudged("/metrics", Format::Text).unwrap();
         Latencies::of(&exposition, ("id", &path), "read").unwrap()
     };
@@ -102,9 +102,9 @@ fn the_histogram_looks_as_fio_reports_it() {
     Seen::by_fio(&bare, id, &file, 1).unwrap();
     let unlike: Vec<String> = (0..ROUNDS)
         .map_while(|_| {
-            let before = told();
+            let before = reported();
             let seen = Seen::by_fio(&bare, id, &file, READS).unwrap();
-            let ours = told().since(&before).unwrap();
+            let ours = reported().since(&before).unwrap();
             unlikeness(&seen, &ours)
         })
         .collect();
@@ -116,15 +116,15 @@ fn the_histogram_looks_as_fio_reports_it() {
 fn a_histogram_that_is_wrong_is_unlike_fio_s() {
     // 2,000 reads of 200 µs, in the bucket up to 244 µs.
     let seen = Seen(vec![(200e-6, 2000.0)]);
-    let told = |reads: f64, bucket: usize| {
-        let mut told = Latencies::none();
-        told.count = reads;
-        told.buckets.iter_mut().skip(bucket).for_each(|(_, count)| *count = reads);
-        unlikeness(&seen, &told)
+    let reported = |reads: f64, bucket: usize| {
+        let mut reported = Latencies::none();
+        reported.count = reads;
+        reported.buckets.iter_mut().skip(bucket).for_each(|(_, count)| *count = reads);
+        unlikeness(&seen, &reported)
     };
-    assert_eq!(told(2000.0, 2), None);
-    assert_eq!((told(1950.0, 2), told(2050.0, 1)), (None, None));
+    assert_eq!(reported(2000.0, 2), None);
+    assert_eq!((reported(1950.0, 2), reported(2050.0, 1)), (None, None));
     for (reads, bucket) in [(2000.0, 3), (2000.0, 4), (2000.0, 0), (1000.0, 2), (4000.0, 2)] {
-        assert!(told(reads, bucket).is_some(), "{reads} reads in bucket {bucket}");
+        assert!(reported(reads, bucket).is_some(), "{reads} reads in bucket {bucket}");
     }
 }

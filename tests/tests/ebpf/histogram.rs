@@ -38,25 +38,25 @@ impl Latencies {
         let rises = buckets.is_sorted_by(|(bound, count), (next, more)| bound < next && count <= more);
         let bounds = |buckets: &[(f64, f64)]| buckets.iter().map(|(bound, _)| *bound).collect::<Vec<_>>();
         ensure!(rises && bounds(&buckets) == bounds(&Self::none().buckets), "{buckets:?}");
-        let told = Self {
+        let reported = Self {
             count: exposition.value(&format!("{LATENCY}_count"), &labels)?,
             seconds: exposition.value(&format!("{LATENCY}_sum"), &labels)?,
             buckets,
         };
-        told.check()?;
-        Ok(told)
+        reported.check()?;
+        Ok(reported)
     }
 
     /// Those that came after.
     pub(crate) fn since(&self, before: &Self) -> Result<Self> {
         let buckets = self.buckets.iter().zip(&before.buckets);
-        let told = Self {
+        let reported = Self {
             count: self.count - before.count,
             seconds: self.seconds - before.seconds,
             buckets: buckets.map(|((bound, count), (_, earlier))| (*bound, count - earlier)).collect(),
         };
-        told.check()?;
-        Ok(told)
+        reported.check()?;
+        Ok(reported)
     }
 
     /// The last bucket is everything, and the sum is one that latencies in these buckets can have: each is at most its

@@ -220,7 +220,7 @@ fn without(directory: &str) -> (String, Vec<String>) {
 }
 
 #[test]
-fn without_the_kernel_s_types_packets_are_counted_and_the_cure_is_told() {
+fn without_the_kernel_s_types_packets_are_counted_and_the_hint_is_told() {
     let (said, running) = without("/sys/kernel/btf");
     assert_eq!(running, ["network_receive", "network_transmit"], "{said}");
     let reported =
@@ -229,7 +229,7 @@ fn without_the_kernel_s_types_packets_are_counted_and_the_cure_is_told() {
 }
 
 #[test]
-fn without_a_cgroup_v2_tree_block_io_is_counted_and_the_cure_is_told() {
+fn without_a_cgroup_v2_tree_block_io_is_counted_and_the_hint_is_told() {
     // Where there is nothing but v2, there is nothing left to read without it.
     if !Path::new(UNIFIED).exists() {
         return;
@@ -240,7 +240,7 @@ fn without_a_cgroup_v2_tree_block_io_is_counted_and_the_cure_is_told() {
 }
 
 #[test]
-fn without_capabilities_files_are_served_and_the_cure_is_told() {
+fn without_capabilities_files_are_served_and_the_hint_is_told() {
     let engine = Engine::shared().unwrap();
     let exporter = Exporter::builder().docker(engine).without_capabilities().start().unwrap();
     let exposition = exporter.scrape().unwrap();

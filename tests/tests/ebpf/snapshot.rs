@@ -362,7 +362,7 @@ fn processes_are_counted_anew_when_there_are_more() {
 }
 
 #[test]
-fn without_capabilities_files_serve_and_the_cure_is_told() {
+fn without_capabilities_files_serve_and_the_hint_is_told() {
     let bare = BareContainers::make(2).unwrap();
     let powerless = Exporter::builder().without_capabilities().flag("--log.level=info").start().unwrap();
     let exposition = take(&powerless).unwrap();

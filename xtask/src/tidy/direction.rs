@@ -1,14 +1,14 @@
-//! Which room of the exporter may use which, and which foreign crate lives in which room.
+//! Which module of the exporter may use which, and which foreign crate lives in which module.
 //!
-//! The rooms stand in the order of the data: metrics, discover → name → read → docker → render → scrape → serve, app.
+//! The modules stand in the order of the data: metrics, discover → name → read → docker → render → scrape → serve, app.
 //! A new edge is a decision: it is made in the tables below, where a reviewer sees it.
 
 use std::path::Path;
 
 use super::finding::{Finding, numbered};
 
-/// Each room and the rooms that it may name. What is not listed is forbidden.
-const ROOMS: &[(&str, &[&str])] = &[
+/// Each module and the modules that it may name. What is not listed is forbidden.
+const MODULES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("discover", &["metrics"]),
     ("name", &["metrics", "discover"]),
@@ -27,10 +27,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf", "sandbox"]),
 ];
 
-/// These see everything: they wire the rooms together.
+/// These see everything: they wire the modules together.
 const WIRING: [&str; 3] = ["app", "lib", "main"];
 
-/// Each foreign crate that is kept to some rooms.
+/// Each foreign crate that is kept to some modules.
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
     ("bollard", &["docker"]),
@@ -46,16 +46,16 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio", &["app", "docker", "doctor", "main", "scrape", "serve", "top", "web_config"]),
 ];
 
-/// Checks one file; only the exporter's own sources have rooms.
+/// Checks one file; only the exporter's own sources have modules.
 pub(super) fn check(path: &str, content: &str) -> Vec<Finding> {
     let Some(inside) = path.strip_prefix("exporter/src/").filter(|inside| !is_test(inside)) else {
         return Vec::new();
     };
-    let room = inside.split(['/', '.']).next().unwrap_or(inside);
+    let module = inside.split(['/', '.']).next().unwrap_or(inside);
     let code = code_of(content);
-    let mut findings = foreign(path, room, &code);
-    if !WIRING.contains(&room) {
-        findings.extend(edges(path, room, &code));
+    let mut findings = foreign(path, module, &code);
+    if !WIRING.contains(&module) {
+        findings.extend(edges(path, module, &code));
         findings.extend(climbs(path, inside, &code));
     }
     findings
@@ -80,40 +80,41 @@ fn without_comment(line: &str) -> &str {
     start.and_then(|start| line.get(..start)).unwrap_or(line)
 }
 
-fn edges(path: &str, room: &str, code: &str) -> Vec<Finding> {
-    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-        let what = format!("the room `{room}` is not in the list of {}: say there which rooms it may use", file!());
+fn edges(path: &str, module: &str, code: &str) -> Vec<Finding> {
+    let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == module) else {
+        let what =
+            format!("the module `{module}` is not in the list of {}: say there which modules it may use", file!());
         return vec![Finding::new(path, what)];
     };
     named_after(code, "crate::")
         .into_iter()
-        .filter(|(_, target)| *target != room && !allowed.contains(target))
-        .filter(|(_, target)| ROOMS.iter().any(|(name, _)| name == target) || WIRING.contains(target))
+        .filter(|(_, target)| *target != module && !allowed.contains(target))
+        .filter(|(_, target)| MODULES.iter().any(|(name, _)| name == target) || WIRING.contains(target))
         .map(|(line, target)| {
-            let what = format!("`{room}` uses `{target}`, against the direction of the data; it may use {allowed:?}");
+            let what = format!("`{module}` uses `{target}`, against the direction of the data; it may use {allowed:?}");
             Finding::new(format!("{path}:{line}"), what)
         })
         .collect()
 }
 
-/// `super::super::` out of the room would be an edge that the list does not see.
+/// `super::super::` out of the module would be an edge that the list does not see.
 fn climbs(path: &str, inside: &str, code: &str) -> Vec<Finding> {
     let parts = inside.trim_end_matches("/mod.rs").split('/').count();
     let too_far = "super::".repeat(parts);
     numbered(code)
         .filter(|(_, line)| line.contains(&too_far))
         .map(|(number, _)| {
-            let place = format!("{path}:{number}");
-            Finding::new(place, format!("`{too_far}` leaves the room: write `crate::` and the room's name"))
+            let location = format!("{path}:{number}");
+            Finding::new(location, format!("`{too_far}` leaves the module: write `crate::` and the module's name"))
         })
         .collect()
 }
 
-fn foreign(path: &str, room: &str, code: &str) -> Vec<Finding> {
-    let kept = CRATES.iter().filter(|(_, rooms)| !rooms.contains(&room));
-    kept.filter_map(|(name, rooms)| {
+fn foreign(path: &str, module: &str, code: &str) -> Vec<Finding> {
+    let kept = CRATES.iter().filter(|(_, modules)| !modules.contains(&module));
+    kept.filter_map(|(name, modules)| {
         let start = find_path(code, &format!("{name}::"))?;
-        let what = format!("uses the crate {name}, which is kept to {rooms:?}");
+        let what = format!("uses the crate {name}, which is kept to {modules:?}");
         Some(Finding::new(format!("{path}:{}", line_of(code, start)), what))
     })
     .collect()

@@ -4,14 +4,14 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// `path` or `path:line`.
-    pub(super) place: String,
+    pub(super) location: String,
     /// What is there, with a hint.
     pub(super) what: String,
 }
 
 impl Finding {
-    pub(super) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { place: place.into(), what: what.into() }
+    pub(super) fn new(location: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { location: location.into(), what: what.into() }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! | rule | file |
 //! |---|---|
-//! | which room may use which, and which crate lives in which room | [`direction`] |
+//! | which module may use which, and which crate lives in which module | [`direction`] |
 //! | size and opening of source files; leftovers, machine paths and mirrors in any file | [`text`] |
 
 mod direction;
@@ -21,7 +21,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let files = workspace::files()?;
     let findings = check(&files, &text::Private::of_this_machine());
     for finding in &findings {
-        say(&format!("{}: {}", finding.place, finding.what));
+        say(&format!("{}: {}", finding.location, finding.what));
     }
     ensure!(findings.is_empty(), "{} findings", findings.len());
     say(&format!("{} files are tidy", files.len()));

@@ -10,7 +10,7 @@ fn findings(path: &str, content: &str) -> Vec<Finding> {
 }
 
 fn complaints(path: &str, content: &str) -> Vec<String> {
-    findings(path, content).into_iter().map(|finding| format!("{}: {}", finding.place, finding.what)).collect()
+    findings(path, content).into_iter().map(|finding| format!("{}: {}", finding.location, finding.what)).collect()
 }
 
 #[test]

@@ -76,17 +76,18 @@ fn opening(path: &str, content: &str) -> Option<Finding> {
     Some(Finding::new(path, "does not begin with `//!`: say what the file does, what it does not, and who calls it"))
 }
 
-fn words(place: &str, line: &str, private: &Private) -> Vec<Finding> {
+fn words(location: &str, line: &str, private: &Private) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(word) = LEFTOVERS.iter().find(|word| has_word(line, word)) {
-        findings.push(Finding::new(place, format!("{word}: do it, or write an issue")));
+        findings.push(Finding::new(location, format!("{word}: do it, or write an issue")));
     }
     if let Some(host) = HOSTS.iter().find(|host| line.contains(*host)) {
-        findings.push(Finding::new(place, format!("names the host {host}; leave it to the tool's own configuration")));
+        findings
+            .push(Finding::new(location, format!("names the host {host}; leave it to the tool's own configuration")));
     }
     let machine = HOMES.iter().copied().chain(private.paths.iter().map(String::as_str));
     if let Some(path) = machine.into_iter().find(|path| begins_in(line, path)) {
-        findings.push(Finding::new(place, format!("names {path}, which only this machine has")));
+        findings.push(Finding::new(location, format!("names {path}, which only this machine has")));
     }
     findings
 }

@@ -6,10 +6,10 @@ use super::Engine;
 use crate::config::DockerEndpoint;
 use crate::docker::Error;
 use crate::docker::fake::{Fake, Odd, quick};
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 
 fn engine(endpoint: DockerEndpoint) -> Engine {
-    Engine::with_timing(endpoint, Own::new().unwrap(), quick())
+    Engine::with_timing(endpoint, SelfMetrics::new().unwrap(), quick())
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn an_engine_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn each_cause_is_told_with_its_cure() {
+async fn each_cause_is_told_with_its_hint() {
     let directory = tempfile::tempdir().unwrap();
     let missing = engine(DockerEndpoint::Unix(directory.path().join("no.sock"))).connect().await.unwrap_err();
     assert!(matches!(missing, Error::NoSocket { .. }), "{missing}");
@@ -62,10 +62,10 @@ async fn a_socket_that_was_removed_since_it_was_mounted_is_named_with_what_helps
 async fn a_hanging_engine_is_given_up_in_time() {
     let fake = Fake::start([]);
     fake.world().hangs_at = Some("/".to_owned());
-    let own = Own::new().unwrap();
-    let error = fake.engine(&own).connect().await.unwrap_err();
+    let self_metrics = SelfMetrics::new().unwrap();
+    let error = fake.engine(&self_metrics).connect().await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    assert_eq!(own.docker_requests.with_label_values(&["version", "timeout"]).get(), 1);
+    assert_eq!(self_metrics.docker_requests.with_label_values(&["version", "timeout"]).get(), 1);
 }
 
 #[tokio::test]
@@ -85,10 +85,10 @@ async fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
 async fn a_proxy_that_refuses_everything_is_named() {
     let fake = Fake::start([]);
     fake.world().allows = |_| false;
-    let own = Own::new().unwrap();
-    let error = fake.engine(&own).connect().await.unwrap_err();
+    let self_metrics = SelfMetrics::new().unwrap();
+    let error = fake.engine(&self_metrics).connect().await.unwrap_err();
     assert!(error.to_string().contains("403") && error.to_string().contains("proxy"), "{error}");
-    assert_eq!(own.docker_requests.with_label_values(&["version", "403"]).get(), 3, "with and without prefix");
+    assert_eq!(self_metrics.docker_requests.with_label_values(&["version", "403"]).get(), 3, "with and without prefix");
 }
 
 #[tokio::test]

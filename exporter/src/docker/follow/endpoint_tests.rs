@@ -9,16 +9,16 @@ use super::tests::{Following, NEVER, eventually};
 use crate::discover::ContainerId;
 use crate::docker::Seen;
 use crate::docker::fake::{Fake, Odd, container, id};
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 use crate::name::State;
 
 const HTML: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<html>hello</h";
 
 /// Each way in which an endpoint may fail.
-fn ways() -> Vec<Odd> {
-    let mut ways: Vec<_> = [401, 403, 404, 500, 503].into_iter().map(Odd::Status).collect();
-    ways.extend([Odd::Never, Odd::Bytes(HTML.to_vec()), Odd::Bytes(Vec::new())]);
-    ways
+fn failures() -> Vec<Odd> {
+    let mut failures: Vec<_> = [401, 403, 404, 500, 503].into_iter().map(Odd::Status).collect();
+    failures.extend([Odd::Never, Odd::Bytes(HTML.to_vec()), Odd::Bytes(Vec::new())]);
+    failures
 }
 
 /// The table of `docs/ENGINES.md`: an endpoint, whether names are known without it, and whether inspections are.
@@ -32,28 +32,28 @@ async fn an_endpoint_that_fails_costs_only_what_needs_it() {
         (inspect.as_str(), true, false),
         ("all=1", false, false),
     ] {
-        for way in ways() {
-            let unconnected = matches!(&way, Odd::Bytes(bytes) if bytes.is_empty()) && endpoint == "/version";
+        for failure in failures() {
+            let unconnected = matches!(&failure, Odd::Bytes(bytes) if bytes.is_empty()) && endpoint == "/version";
             let fake = Fake::start([container('a', "web", "running")]);
-            fake.world().odd = vec![(endpoint.to_owned(), way.clone())];
-            let own = Own::new().unwrap();
-            let engine = fake.engine(&own);
+            fake.world().odd = vec![(endpoint.to_owned(), failure.clone())];
+            let self_metrics = SelfMetrics::new().unwrap();
+            let engine = fake.engine(&self_metrics);
             engine.host().want();
-            let following = Following::with(engine, own, NEVER);
+            let following = Following::with(engine, self_metrics, NEVER);
             if !named || unconnected {
                 sleep(Duration::from_millis(300)).await;
-                assert!(!following.up() && following.meta('a').is_none(), "{endpoint} {way:?}");
+                assert!(!following.up() && following.info('a').is_none(), "{endpoint} {failure:?}");
                 continue;
             }
-            eventually(|| following.up() && following.meta('a').is_some_and(|meta| meta.name == "web")).await;
+            eventually(|| following.up() && following.info('a').is_some_and(|info| info.name == "web")).await;
             if inspected {
                 following.knows('a', |_| true).await;
             }
             // A change is seen too, by an event or by the next list.
             fake.world().containers.extend([container('b', "new", "running")]);
             fake.emit('b', "start", json!({"name": "new"}));
-            eventually(|| following.meta('b').is_some_and(|meta| meta.name == "new")).await;
-            assert!(following.up(), "{endpoint} {way:?}");
+            eventually(|| following.info('b').is_some_and(|info| info.name == "new")).await;
+            assert!(following.up(), "{endpoint} {failure:?}");
         }
     }
 }
@@ -77,7 +77,7 @@ async fn a_stream_that_is_cut_is_subscribed_to_again_and_nothing_is_lost() {
                 fake.requests("/events") > began
             })
             .await;
-            following.knows(char::from(b'b' + round), |meta| meta.name == "more").await;
+            following.knows(char::from(b'b' + round), |info| info.name == "more").await;
         }
         assert_eq!(fake.requests("/version"), 2, "it is the same session");
         let since = fake.world().requests.iter().filter(|request| request.starts_with("/events?since=")).count();
@@ -103,18 +103,18 @@ async fn streams_that_tell_nothing_are_subscribed_to_less_and_less_often() {
 #[tokio::test]
 async fn a_stream_that_is_silent_is_noticed_by_what_a_scrape_sees() {
     let fake = Fake::start([container('a', "web", "running")]);
-    let own = Own::new().unwrap();
-    let engine = fake.engine(&own);
-    let following = Following::with(engine.clone(), own, NEVER);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
+    let following = Following::with(engine.clone(), self_metrics, NEVER);
     following.knows('a', |_| true).await;
     fake.world().containers.extend([container('b', "new", "running")]);
     engine.doubts().raise([(id('b'), Seen::Running)]);
-    following.knows('b', |meta| meta.name == "new").await;
+    following.knows('b', |info| info.name == "new").await;
     eventually(|| fake.requests("/events") == 2).await;
 
     fake.world().containers.extend([container('a', "web", "exited")]);
     engine.doubts().raise([(id('a'), Seen::Ended)]);
-    following.knows('a', |meta| meta.state == State::Exited).await;
+    following.knows('a', |info| info.state == State::Exited).await;
 }
 
 #[tokio::test]
@@ -123,15 +123,15 @@ async fn a_stream_that_is_silent_is_noticed_by_the_sign_of_life() {
     let following = Following::start(&fake, NEVER);
     following.knows('b', |_| true).await;
     fake.world().containers.extend([container('a', "new", "running")]);
-    following.knows('a', |meta| meta.name == "new").await;
+    following.knows('a', |info| info.name == "new").await;
 }
 
 #[tokio::test]
 async fn ids_that_the_engine_does_not_know_cost_a_list_and_no_inspection() {
     let fake = Fake::start([container('a', "web", "running")]);
-    let own = Own::new().unwrap();
-    let engine = fake.engine(&own);
-    let following = Following::with(engine.clone(), own, NEVER);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
+    let following = Following::with(engine.clone(), self_metrics, NEVER);
     following.knows('a', |_| true).await;
     eventually(|| fake.subscribers() == 1).await;
     sleep(Duration::from_millis(100)).await;

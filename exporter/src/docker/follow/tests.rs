@@ -11,51 +11,51 @@ use tokio::time::sleep;
 use super::follow;
 use crate::docker::fake::{Fake, container, id};
 use crate::docker::{Engine, Stats};
-use crate::metrics::Own;
-use crate::name::{Directory, LabelPolicy, Meta, Rules, State};
+use crate::metrics::SelfMetrics;
+use crate::name::{ContainerInfo, ContainerStore, LabelPolicy, NamingPolicy, State};
 
 /// A follower at work.
 pub(super) struct Following {
-    pub(super) directory: Arc<Directory>,
-    own: Own,
+    pub(super) store: Arc<ContainerStore>,
+    self_metrics: SelfMetrics,
     task: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl Following {
     pub(super) fn start(fake: &Fake, resync: Duration) -> Self {
-        let own = Own::new().unwrap();
-        Self::with(fake.engine(&own), own, resync)
+        let self_metrics = SelfMetrics::new().unwrap();
+        Self::with(fake.engine(&self_metrics), self_metrics, resync)
     }
 
-    pub(super) fn with(engine: Engine, own: Own, resync: Duration) -> Self {
-        let directory = Arc::new(Directory::new(Duration::from_mins(5)));
+    pub(super) fn with(engine: Engine, self_metrics: SelfMetrics, resync: Duration) -> Self {
+        let store = Arc::new(ContainerStore::new(Duration::from_mins(5)));
         let (stop, stopped) = oneshot::channel();
-        let rules = Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() };
+        let naming = NamingPolicy { labels: LabelPolicy::new(&["*"]).unwrap(), ..NamingPolicy::default() };
         let stopped = async move { drop(stopped.await) };
-        let task = tokio::spawn(follow(engine, Arc::clone(&directory), rules, resync, stopped));
-        Self { directory, own, task, stop }
+        let task = tokio::spawn(follow(engine, Arc::clone(&store), naming, resync, stopped));
+        Self { store, self_metrics, task, stop }
     }
 
-    pub(super) fn meta(&self, letter: char) -> Option<Arc<Meta>> {
-        self.directory.names().containers.get(&id(letter)).cloned()
+    pub(super) fn info(&self, letter: char) -> Option<Arc<ContainerInfo>> {
+        self.store.names().containers.get(&id(letter)).cloned()
     }
 
     pub(super) fn up(&self) -> bool {
-        self.own.docker_up.get() == 1
+        self.self_metrics.docker_up.get() == 1
     }
 
     /// Waits for the inspection of a container too.
-    pub(super) async fn knows(&self, letter: char, what: impl Fn(&Meta) -> bool) {
-        eventually(|| self.meta(letter).is_some_and(|meta| meta.limits.memory_bytes.is_some() && what(&meta))).await;
+    pub(super) async fn knows(&self, letter: char, what: impl Fn(&ContainerInfo) -> bool) {
+        eventually(|| self.info(letter).is_some_and(|info| info.limits.memory_bytes.is_some() && what(&info))).await;
     }
 
     pub(super) fn events(&self, action: &str) -> u64 {
-        self.own.docker_events.with_label_values(&[action]).get()
+        self.self_metrics.docker_events.with_label_values(&[action]).get()
     }
 
     pub(super) fn requests(&self, endpoint: &str, code: &str) -> u64 {
-        self.own.docker_requests.with_label_values(&[endpoint, code]).get()
+        self.self_metrics.docker_requests.with_label_values(&[endpoint, code]).get()
     }
 }
 
@@ -73,9 +73,9 @@ pub(super) async fn eventually(condition: impl Fn() -> bool) {
 async fn existing_containers_are_listed_and_inspected() {
     let fake = Fake::start([container('a', "web", "running"), container('b', "job", "exited")]);
     let following = Following::start(&fake, NEVER);
-    following.knows('a', |meta| meta.name == "web" && meta.pid == Some(7)).await;
-    following.knows('b', |meta| meta.state == State::Exited && meta.exit_code == Some(0)).await;
-    assert!(following.up() && following.directory.is_settled());
+    following.knows('a', |info| info.name == "web" && info.pid == Some(7)).await;
+    following.knows('b', |info| info.state == State::Exited && info.exit_code == Some(0)).await;
+    assert!(following.up() && following.store.is_settled());
     eventually(|| following.requests("events", "200") == 1).await;
     assert_eq!(following.requests("inspect", "200"), 2, "the second list asks for nothing");
 }
@@ -90,21 +90,21 @@ async fn a_container_s_life_is_followed_by_events() {
     let (key, value) = container('a', "web", "running");
     fake.world().containers.insert(key.clone(), value);
     fake.emit('a', "start", json!({"name": "web"}));
-    eventually(|| following.meta('a').is_some_and(|meta| meta.name == "web")).await;
-    following.knows('a', |meta| meta.state == State::Running).await;
+    eventually(|| following.info('a').is_some_and(|info| info.name == "web")).await;
+    following.knows('a', |info| info.state == State::Running).await;
 
     fake.emit('a', "pause", json!(null));
-    eventually(|| following.meta('a').unwrap().state == State::Paused).await;
+    eventually(|| following.info('a').unwrap().state == State::Paused).await;
     fake.emit('a', "unpause", json!(null));
     fake.emit('a', "rename", json!({"name": "shop", "oldName": "/web"}));
-    eventually(|| following.meta('a').unwrap().name == "shop").await;
+    eventually(|| following.info('a').unwrap().name == "shop").await;
     fake.world().hangs_at = Some(format!("{key}/json"));
     fake.emit('a', "die", json!({"exitCode": "3", "name": "shop"}));
-    eventually(|| following.meta('a').unwrap().exit_code == Some(3)).await;
+    eventually(|| following.info('a').unwrap().exit_code == Some(3)).await;
     fake.emit('a', "destroy", json!({"name": "shop"}));
-    eventually(|| following.meta('a').unwrap().removed.is_some()).await;
-    assert_eq!(following.meta('a').unwrap().state, State::Exited);
-    assert_eq!(following.own.docker_events.with_label_values(&["pause"]).get(), 1);
+    eventually(|| following.info('a').unwrap().removed.is_some()).await;
+    assert_eq!(following.info('a').unwrap().state, State::Exited);
+    assert_eq!(following.self_metrics.docker_events.with_label_values(&["pause"]).get(), 1);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_hanging_engine_is_down_and_comes_back_by_itself() {
     following.knows('a', |_| true).await;
     fake.world().hangs_at = Some("/".to_owned());
     eventually(|| !following.up()).await;
-    assert!(following.meta('a').is_some(), "known names are kept");
+    assert!(following.info('a').is_some(), "known names are kept");
     assert!(following.requests("list", "timeout") >= 1);
     fake.world().hangs_at = None;
     eventually(|| following.up()).await;
@@ -127,7 +127,7 @@ async fn an_engine_that_comes_late_is_found() {
     std::fs::rename(&socket, &aside).unwrap();
     let following = Following::start(&fake, NEVER);
     sleep(Duration::from_millis(150)).await;
-    assert!(!following.up() && following.directory.is_settled(), "nobody waits for a list that cannot be had");
+    assert!(!following.up() && following.store.is_settled(), "nobody waits for a list that cannot be had");
     std::fs::rename(&aside, &socket).unwrap();
     following.knows('a', |_| true).await;
 }
@@ -140,8 +140,8 @@ async fn after_the_event_stream_ends_a_new_one_is_opened_and_missed_changes_are_
     fake.world().containers.clear();
     fake.world().containers.extend([container('b', "other", "running")]);
     fake.end_events();
-    following.knows('b', |meta| meta.name == "other").await;
-    assert!(following.meta('a').unwrap().removed.is_some());
+    following.knows('b', |info| info.name == "other").await;
+    assert!(following.info('a').unwrap().removed.is_some());
     eventually(|| fake.subscribers() == 1).await;
 }
 
@@ -213,7 +213,7 @@ async fn without_inspection_names_and_states_are_still_known() {
     let fake = Fake::start([container('a', "web", "running")]);
     fake.world().allows = |target| !target.contains(&"a".repeat(64));
     let following = Following::start(&fake, NEVER);
-    eventually(|| following.meta('a').is_some_and(|meta| meta.name == "web" && meta.state == State::Running)).await;
+    eventually(|| following.info('a').is_some_and(|info| info.name == "web" && info.state == State::Running)).await;
     eventually(|| following.requests("inspect", "403") >= 1).await;
 }
 
@@ -225,7 +225,7 @@ async fn one_container_that_cannot_be_inspected_costs_only_itself() {
     for letter in "abdef".chars() {
         following.knows(letter, |_| true).await;
     }
-    assert_eq!(following.meta('c').unwrap().name, "web");
+    assert_eq!(following.info('c').unwrap().name, "web");
     assert!(following.up());
 }
 
@@ -239,9 +239,9 @@ async fn odd_entries_of_the_list_cost_only_themselves() {
     ]);
     fake.world().list = Some(list.to_string());
     let following = Following::start(&fake, NEVER);
-    following.knows('a', |meta| meta.name == "web").await;
-    following.knows('b', |meta| meta.name == "pod").await;
-    assert_eq!(following.directory.names().containers.len(), 2);
+    following.knows('a', |info| info.name == "web").await;
+    following.knows('b', |info| info.name == "pod").await;
+    assert_eq!(following.store.names().containers.len(), 2);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn an_answer_that_is_no_list_removes_nothing() {
     for nonsense in ["", "<html>busy</html>", "{}", "[{\"Id\":"] {
         fake.world().list = Some(nonsense.to_owned());
         eventually(|| !following.up()).await;
-        assert_eq!(following.meta('a').unwrap().removed, None, "{nonsense}");
+        assert_eq!(following.info('a').unwrap().removed, None, "{nonsense}");
         fake.world().list = None;
         eventually(|| following.up()).await;
     }
@@ -266,10 +266,10 @@ async fn hostile_labels_are_bounded() {
     value["Config"]["Labels"] = Value::Object(labels);
     let fake = Fake::start([(key, value)]);
     let following = Following::start(&fake, NEVER);
-    following.knows('a', |meta| meta.labels.len() == 64).await;
-    let meta = following.meta('a').unwrap();
-    assert!(meta.labels.iter().all(|(name, value)| name.len() <= 128 && value.len() <= 1024));
-    assert_eq!(following.own.series_dropped.with_label_values(&["label_limit"]).get(), 2004 - 64);
+    following.knows('a', |info| info.labels.len() == 64).await;
+    let info = following.info('a').unwrap();
+    assert!(info.labels.iter().all(|(name, value)| name.len() <= 128 && value.len() <= 1024));
+    assert_eq!(following.self_metrics.series_dropped.with_label_values(&["label_limit"]).get(), 2004 - 64);
 }
 
 #[tokio::test]
@@ -281,10 +281,10 @@ async fn the_cgroup_driver_is_asked_for_in_the_background_and_only_where_it_is_w
 
     let fake = Fake::start([container('a', "web", "running")]);
     fake.world().hangs_at = Some("/info".to_owned());
-    let own = Own::new().unwrap();
-    let engine = fake.engine(&own);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
     let stats = Stats::new(engine.clone(), 1);
-    let following = Following::with(engine, own, NEVER);
+    let following = Following::with(engine, self_metrics, NEVER);
     following.knows('a', |_| true).await;
     assert!(following.up() && !stats.uses_systemd());
     sleep(Duration::from_millis(500)).await;
@@ -292,10 +292,10 @@ async fn the_cgroup_driver_is_asked_for_in_the_background_and_only_where_it_is_w
     assert_eq!(fake.requests("/info"), 1, "asked once");
 
     let fake = Fake::start([container('a', "web", "running")]);
-    let own = Own::new().unwrap();
-    let engine = fake.engine(&own);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
     let stats = Stats::new(engine.clone(), 1);
-    let following = Following::with(engine, own, NEVER);
+    let following = Following::with(engine, self_metrics, NEVER);
     following.knows('a', |_| true).await;
     assert!(stats.uses_systemd(), "known before the first names");
 }

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::inspected;
-use crate::name::{Health, HealthStatus, Limits, Meta, Names, NetworkMode, Rules, State};
+use crate::name::{ContainerInfo, Health, HealthStatus, Limits, Names, NamingPolicy, NetworkMode, State};
 
 const ID: &str = "c7c9797c942e7936d998351a67edb810d5ee417a519b14a02be5873e5137a192";
 
-fn meta(value: &Value) -> Meta {
-    inspected(value, &Rules::default(), &Names::default()).unwrap().meta
+fn info(value: &Value) -> ContainerInfo {
+    inspected(value, &NamingPolicy::default(), &Names::default()).unwrap().info
 }
 
 fn running() -> Value {
@@ -31,17 +31,17 @@ fn running() -> Value {
 
 #[test]
 fn a_running_container_is_read_in_full() {
-    let inspected = inspected(&running(), &Rules::default(), &Names::default()).unwrap();
-    assert_eq!(inspected.meta.restarts, Some(2));
-    let meta = inspected.meta;
-    assert_eq!((meta.name.as_str(), meta.image.as_str(), meta.image_id.as_str()), ("web", "nginx:1", "sha256:1d93"));
-    assert_eq!(meta.labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
-    assert_eq!((meta.state, meta.pid, meta.exit_code, meta.finished), (State::Running, Some(12905), None, None));
-    assert_eq!(meta.started_ns, Some(1_795_399_582_958_362_708));
-    assert_eq!(meta.created_ns, Some(1_795_399_582_631_014_787));
-    assert_eq!(meta.health, Some(Health { status: HealthStatus::Unhealthy, failing_streak: 4 }));
-    assert_eq!((meta.restart_policy.as_str(), meta.cgroup_parent.as_str()), ("always", "/shop"));
-    assert_eq!(meta.network_mode, NetworkMode::Own("default".to_owned()));
+    let inspected = inspected(&running(), &NamingPolicy::default(), &Names::default()).unwrap();
+    assert_eq!(inspected.info.restarts, Some(2));
+    let info = inspected.info;
+    assert_eq!((info.name.as_str(), info.image.as_str(), info.image_id.as_str()), ("web", "nginx:1", "sha256:1d93"));
+    assert_eq!(info.labels, [("container_label_com_docker_compose_project".to_owned(), "shop".to_owned())]);
+    assert_eq!((info.state, info.pid, info.exit_code, info.finished), (State::Running, Some(12905), None, None));
+    assert_eq!(info.started_ns, Some(1_795_399_582_958_362_708));
+    assert_eq!(info.created_ns, Some(1_795_399_582_631_014_787));
+    assert_eq!(info.health, Some(Health { status: HealthStatus::Unhealthy, failing_streak: 4 }));
+    assert_eq!((info.restart_policy.as_str(), info.cgroup_parent.as_str()), ("always", "/shop"));
+    assert_eq!(info.network_mode, NetworkMode::SelfMetrics("default".to_owned()));
     let expected = Limits {
         cpu_quota_us: Some(150_000),
         cpu_period_us: Some(100_000),
@@ -51,7 +51,7 @@ fn a_running_container_is_read_in_full() {
         memory_reservation_bytes: Some(1024),
         pids: Some(50),
     };
-    assert_eq!(meta.limits, expected);
+    assert_eq!(info.limits, expected);
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn an_exit_code_needs_a_run_that_has_ended() {
     let mut value = running();
     value["State"] = json!({"Status": "exited", "Pid": 0, "ExitCode": 3, "OOMKilled": true,
         "StartedAt": "2026-11-23T02:06:22Z", "FinishedAt": "2026-11-23T02:06:30.5Z"});
-    let ended = meta(&value);
+    let ended = info(&value);
     assert_eq!((ended.state, ended.exit_code, ended.oom_killed, ended.pid), (State::Exited, Some(3), true, None));
     assert_eq!(ended.finished.map(|moment| moment.wall_ns), Some(1_795_399_590_500_000_000));
 
     value["State"] = json!({"Status": "created", "ExitCode": 127, "StartedAt": "0001-01-01T00:00:00Z",
         "FinishedAt": "0001-01-01T00:00:00Z"});
-    let never_ran = meta(&value);
+    let never_ran = info(&value);
     assert_eq!((never_ran.state, never_ran.exit_code, never_ran.started_ns), (State::Created, None, None));
 }
 
@@ -74,17 +74,17 @@ fn unlimited_is_none() {
     let mut value = running();
     value["HostConfig"] = json!({"NanoCpus": 0, "CpuQuota": -1, "CpuPeriod": 0, "CpuShares": 0, "Memory": 0,
         "MemorySwap": -1, "MemoryReservation": 0, "PidsLimit": null, "RestartPolicy": {"Name": ""}});
-    let meta = meta(&value);
-    assert_eq!(meta.limits, Limits::default());
-    assert_eq!(meta.restart_policy, "no");
-    assert_eq!(meta.network_mode, NetworkMode::Unknown);
+    let info = info(&value);
+    assert_eq!(info.limits, Limits::default());
+    assert_eq!(info.restart_policy, "no");
+    assert_eq!(info.network_mode, NetworkMode::Unknown);
 }
 
 #[test]
 fn a_quota_has_the_default_period_unless_one_is_given() {
     for (period, expected) in [(json!(0), 100_000), (json!(50_000), 50_000)] {
         let value = json!({"Id": ID, "HostConfig": {"CpuQuota": 25_000, "CpuPeriod": period}});
-        let limits = meta(&value).limits;
+        let limits = info(&value).limits;
         assert_eq!((limits.cpu_quota_us, limits.cpu_period_us), (Some(25_000), Some(expected)));
     }
 }
@@ -98,9 +98,9 @@ fn podman_s_way_of_saying_it_is_understood() {
         "HostConfig": {"RestartPolicy": {"Name": "unless-stopped"}, "NetworkMode": "slirp4netns"},
         "Config": {"Labels": null, "Image": "docker.io/library/nginx:1"}
     });
-    let meta = meta(&value);
-    assert_eq!((meta.state, meta.pid, meta.health), (State::Running, Some(77), None));
-    assert_eq!(meta.created_ns, Some(1_795_399_582_631_014_787));
+    let info = info(&value);
+    assert_eq!((info.state, info.pid, info.health), (State::Running, Some(77), None));
+    assert_eq!(info.created_ns, Some(1_795_399_582_631_014_787));
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn an_unknown_state_word_falls_back_on_the_flags() {
         (json!({"StartedAt": "2026-11-23T02:06:22Z"}), State::Exited),
         (json!(null), State::Created),
     ] {
-        assert_eq!(meta(&json!({"Id": ID, "State": flags})).state, expected, "{flags}");
+        assert_eq!(info(&json!({"Id": ID, "State": flags})).state, expected, "{flags}");
     }
 }
 
 #[test]
 fn an_answer_that_is_no_container_is_none() {
     for value in [json!({"message": "no such container"}), json!({"Id": "abc"}), json!([]), json!(null)] {
-        assert!(inspected(&value, &Rules::default(), &Names::default()).is_none(), "{value}");
+        assert!(inspected(&value, &NamingPolicy::default(), &Names::default()).is_none(), "{value}");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Stats, is_of_a_run};
 use crate::docker::fake::{Fake, container, id};
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
@@ -15,7 +15,7 @@ fn soon() -> Instant {
 #[tokio::test]
 async fn integers_are_exact_and_the_vanished_are_no_failure() {
     let fake = Fake::start([container('a', "web", "running")]);
-    let engine = fake.engine(&Own::new().unwrap());
+    let engine = fake.engine(&SelfMetrics::new().unwrap());
     engine.connect().await.unwrap();
     let sweep = Stats::new(engine, 4).sweep(&[id('a'), id('b')], soon()).await;
     assert!(sweep.is_complete());
@@ -29,21 +29,21 @@ async fn integers_are_exact_and_the_vanished_are_no_failure() {
 async fn one_slow_container_does_not_hold_back_the_rest() {
     let letters = "abcdef012345";
     let fake = Fake::start(letters.chars().map(|letter| container(letter, "web", "running")));
-    let own = Own::new().unwrap();
-    let engine = fake.engine(&own);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
     engine.connect().await.unwrap();
     fake.world().hangs_at = Some(format!("{}/stats", "a".repeat(64)));
     let ids: Vec<_> = letters.chars().map(id).collect();
     let sweep = Stats::new(engine, 2).sweep(&ids, soon()).await;
     assert_eq!((sweep.readings.len(), sweep.failed, sweep.cut), (11, 1, 0));
     assert!(!sweep.is_complete());
-    assert_eq!(own.docker_requests.with_label_values(&["stats", "timeout"]).get(), 1);
+    assert_eq!(self_metrics.docker_requests.with_label_values(&["stats", "timeout"]).get(), 1);
 }
 
 #[tokio::test]
 async fn at_the_deadline_what_is_there_is_given() {
     let fake = Fake::start("0123456789abcdef".chars().map(|letter| container(letter, "web", "running")));
-    let engine = fake.engine(&Own::new().unwrap());
+    let engine = fake.engine(&SelfMetrics::new().unwrap());
     engine.connect().await.unwrap();
     fake.world().slow_at = Some(("/stats".to_owned(), Duration::from_millis(300)));
     let ids: Vec<_> = "0123456789abcdef".chars().map(id).collect();
@@ -57,7 +57,7 @@ async fn at_the_deadline_what_is_there_is_given() {
 async fn a_sweep_gives_what_is_there_and_goes_on() {
     let letters = "abcdef012345";
     let fake = Fake::start(letters.chars().map(|letter| container(letter, "web", "running")));
-    let engine = fake.engine(&Own::new().unwrap());
+    let engine = fake.engine(&SelfMetrics::new().unwrap());
     engine.connect().await.unwrap();
     fake.world().slow_at = Some((format!("{}/stats", "a".repeat(64)), Duration::from_millis(300)));
     let ids: Vec<_> = letters.chars().map(id).collect();
@@ -77,7 +77,7 @@ async fn a_sweep_gives_what_is_there_and_goes_on() {
 #[tokio::test]
 async fn while_the_engine_is_down_nothing_is_waited_for() {
     let fake = Fake::start([]);
-    let engine = fake.engine(&Own::new().unwrap());
+    let engine = fake.engine(&SelfMetrics::new().unwrap());
     let sweep = Stats::new(engine, 1).sweep(&[id('a')], soon()).await;
     assert_eq!((sweep.failed, fake.requests("/")), (1, 0));
 }

@@ -9,26 +9,27 @@ use super::{HEALTH_ROUND, Tracker};
 use crate::discover::ContainerId;
 use crate::docker::events::Event;
 use crate::docker::fake::{container, id};
-use crate::docker::list::Listed;
-use crate::metrics::Own;
+use crate::docker::list::ListEntry;
+use crate::metrics::SelfMetrics;
 use crate::name::{
-    ContainerFilter, Directory, Health, HealthStatus, LabelPolicy, Meta, Names, OomEvents, Rules, State,
+    ContainerFilter, ContainerInfo, ContainerStore, Health, HealthStatus, LabelPolicy, Names, NamingPolicy, OomEvents,
+    State,
 };
 
 struct Bench {
     tracker: Tracker,
-    own: Own,
+    self_metrics: SelfMetrics,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Rules { labels: LabelPolicy::new(&["*"]).unwrap(), ..Rules::default() })
+        Self::with(NamingPolicy { labels: LabelPolicy::new(&["*"]).unwrap(), ..NamingPolicy::default() })
     }
 
-    fn with(rules: Rules) -> Self {
-        let own = Own::new().unwrap();
-        let directory = Arc::new(Directory::new(Duration::from_mins(5)));
-        Self { tracker: Tracker::new(directory, rules, own.clone()), own }
+    fn with(naming: NamingPolicy) -> Self {
+        let self_metrics = SelfMetrics::new().unwrap();
+        let store = Arc::new(ContainerStore::new(Duration::from_mins(5)));
+        Self { tracker: Tracker::new(store, naming, self_metrics.clone()), self_metrics }
     }
 
     fn event(&mut self, letter: char, action: &str, attributes: Value) {
@@ -42,17 +43,17 @@ impl Bench {
         }
         let value = json!({"Type": "container", "Action": action, "timeNano": time_ns, "Actor":
             {"ID": letter.to_string().repeat(64), "Attributes": all}});
-        let event = Event::parse(&value, self.tracker.rules()).unwrap();
+        let event = Event::parse(&value, self.tracker.naming()).unwrap();
         self.tracker.on_event(&event);
     }
 
-    fn listed(&self, letter: char, state: &str, status: &str) -> Listed {
+    fn listed(&self, letter: char, state: &str, status: &str) -> ListEntry {
         let value = json!({"Id": letter.to_string().repeat(64), "Names": ["/web"], "Image": "bb", "State": state,
             "Status": status});
-        Listed::parse(&value, self.tracker.rules(), &Names::default()).unwrap()
+        ListEntry::parse(&value, self.tracker.naming(), &Names::default()).unwrap()
     }
 
-    fn list(&mut self, list: Vec<Listed>) -> bool {
+    fn list(&mut self, list: Vec<ListEntry>) -> bool {
         let now = self.tracker.now();
         self.tracker.on_list(list, now, true)
     }
@@ -68,12 +69,12 @@ impl Bench {
         count
     }
 
-    fn meta(&self, letter: char) -> Option<Arc<Meta>> {
+    fn info(&self, letter: char) -> Option<Arc<ContainerInfo>> {
         self.tracker.names().containers.get(&id(letter)).cloned()
     }
 
     fn dropped(&self, reason: &str) -> u64 {
-        self.own.series_dropped.with_label_values(&[reason]).get()
+        self.self_metrics.series_dropped.with_label_values(&[reason]).get()
     }
 }
 
@@ -93,11 +94,11 @@ fn restarts_are_the_engine_s_count() {
     let mut bench = Bench::new();
     let listed = bench.listed('a', "running", "Up 5 seconds");
     bench.list(vec![listed]);
-    assert_eq!(bench.meta('a').unwrap().restarts, None, "a list does not tell");
+    assert_eq!(bench.info('a').unwrap().restarts, None, "a list does not tell");
     for (start, count) in [("03:00:00", 2), ("03:00:00", 3), ("03:01:00", 3), ("03:02:00", 0), ("03:03:00", 0)] {
         bench.event('a', "start", json!(null));
         bench.inspect_all(|_| started_at(&format!("2026-11-23T{start}Z"), count));
-        assert_eq!(bench.meta('a').unwrap().restarts, Some(count), "{start} {count}");
+        assert_eq!(bench.info('a').unwrap().restarts, Some(count), "{start} {count}");
     }
     bench.event('a', "start", json!(null));
     bench.inspect_all(|id| {
@@ -105,7 +106,7 @@ fn restarts_are_the_engine_s_count() {
         value.as_object_mut().unwrap().remove("RestartCount");
         value
     });
-    assert_eq!(bench.meta('a').unwrap().restarts, None, "an engine that does not tell");
+    assert_eq!(bench.info('a').unwrap().restarts, None, "an engine that does not tell");
 }
 
 #[test]
@@ -149,48 +150,48 @@ fn attributes_of_events_stand_for_no_labels() {
         (vec!["web", "label:name=no"], vec![], true),
     ] {
         let filter = ContainerFilter::new(&include, &exclude).unwrap();
-        let mut bench = Bench::with(Rules { filter, labels: LabelPolicy::new(&["*"]).unwrap() });
+        let mut bench = Bench::with(NamingPolicy { filter, labels: LabelPolicy::new(&["*"]).unwrap() });
         bench.event('a', "start", json!({"tier": "front"}));
         bench.inspect_all(|_| disguised("web"));
-        let labels = bench.meta('a').unwrap().labels.clone();
+        let labels = bench.info('a').unwrap().labels.clone();
         assert_eq!(labels.len(), 4);
-        assert_eq!(bench.meta('a').unwrap().selected, expected, "{include:?} {exclude:?}");
+        assert_eq!(bench.info('a').unwrap().selected, expected, "{include:?} {exclude:?}");
         for action in ["die", "start", "rename"] {
             bench.event('a', action, json!({"oldName": "/web", "exitCode": "1", "tier": "front"}));
-            let meta = bench.meta('a').unwrap();
-            assert_eq!((meta.selected, &meta.labels), (expected, &labels), "{include:?} {exclude:?} after {action}");
+            let info = bench.info('a').unwrap();
+            assert_eq!((info.selected, &info.labels), (expected, &labels), "{include:?} {exclude:?} after {action}");
         }
         bench.inspect_all(|_| disguised("web"));
-        assert_eq!(bench.meta('a').unwrap().selected, expected, "{include:?} {exclude:?}");
+        assert_eq!(bench.info('a').unwrap().selected, expected, "{include:?} {exclude:?}");
     }
 }
 
 #[test]
 fn a_rename_is_judged_by_the_new_name() {
     let filter = ContainerFilter::new(&["blue*", "label:keep"], &["*-old"]).unwrap();
-    let mut bench = Bench::with(Rules { filter, ..Rules::default() });
+    let mut bench = Bench::with(NamingPolicy { filter, ..NamingPolicy::default() });
     bench.event('a', "start", json!(null));
     bench.inspect_all(running);
     for (name, expected) in [("green", false), ("blue", true), ("blue-old", false), ("blue2", true)] {
         bench.event('a', "rename", json!({"name": name, "oldName": "/web"}));
-        let meta = bench.meta('a').unwrap();
-        assert_eq!((meta.name.as_str(), meta.selected), (name, expected));
+        let info = bench.info('a').unwrap();
+        assert_eq!((info.name.as_str(), info.selected), (name, expected));
     }
 }
 
 #[test]
 fn a_list_gives_the_labels_where_inspections_are_refused() {
     let filter = ContainerFilter::new(&["label:name=ubi8"], &[]).unwrap();
-    let mut bench = Bench::with(Rules { filter, labels: LabelPolicy::new(&["*"]).unwrap() });
+    let mut bench = Bench::with(NamingPolicy { filter, labels: LabelPolicy::new(&["*"]).unwrap() });
     bench.event('a', "start", json!(null));
-    assert!(!bench.meta('a').unwrap().selected);
+    assert!(!bench.info('a').unwrap().selected);
     let value = json!({"Id": id('a').to_string(), "Names": ["/web"], "Image": "bb", "State": "running",
         "Status": "Up 2 seconds", "Labels": {"name": "ubi8"}});
-    let listed = Listed::parse(&value, bench.tracker.rules(), &Names::default()).unwrap();
+    let listed = ListEntry::parse(&value, bench.tracker.naming(), &Names::default()).unwrap();
     bench.list(vec![listed]);
     bench.event('a', "rename", json!({"name": "other", "oldName": "/web"}));
-    let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.name.as_str(), meta.selected, meta.labels.len()), ("other", true, 1));
+    let info = bench.info('a').unwrap();
+    assert_eq!((info.name.as_str(), info.selected, info.labels.len()), ("other", true, 1));
 }
 
 #[test]
@@ -201,14 +202,14 @@ fn an_event_after_the_removal_revives_only_what_must_exist() {
     bench.event('a', "destroy", json!(null));
     for action in ["oom", "die", "health_status: unhealthy", "exec_die"] {
         bench.event('a', action, json!({"exitCode": "137"}));
-        assert!(bench.meta('a').unwrap().removed.is_some(), "{action}");
+        assert!(bench.info('a').unwrap().removed.is_some(), "{action}");
     }
     assert!(bench.tracker.next_inspection().is_none(), "what is gone is not asked about");
-    let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.state, meta.exit_code), (State::Exited, Some(137)));
+    let info = bench.info('a').unwrap();
+    assert_eq!((info.state, info.exit_code), (State::Exited, Some(137)));
     bench.event('a', "start", json!(null));
-    let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.state, meta.removed, meta.exit_code), (State::Running, None, None));
+    let info = bench.info('a').unwrap();
+    assert_eq!((info.state, info.removed, info.exit_code), (State::Running, None, None));
     assert_eq!(bench.inspect_all(running), 1);
 }
 
@@ -217,29 +218,29 @@ fn events_out_of_order_do_not_change_the_state() {
     let mut bench = Bench::new();
     bench.event_at('a', "die", 20, json!({"exitCode": "3"}));
     bench.event_at('a', "start", 10, json!(null));
-    assert_eq!((bench.meta('a').unwrap().state, bench.meta('a').unwrap().exit_code), (State::Exited, Some(3)));
+    assert_eq!((bench.info('a').unwrap().state, bench.info('a').unwrap().exit_code), (State::Exited, Some(3)));
     bench.event_at('a', "start", 40, json!(null));
     bench.event_at('a', "die", 30, json!({"exitCode": "4"}));
     bench.event_at('a', "oom", 30, json!(null));
-    let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.state, meta.exit_code, meta.oom_killed), (State::Running, None, false));
+    let info = bench.info('a').unwrap();
+    assert_eq!((info.state, info.exit_code, info.oom_killed), (State::Running, None, false));
     assert_eq!(bench.inspect_all(running), 1, "the engine has the last word");
     // The engine's clock was set back: two events later it is trusted again.
     bench.event_at('a', "die", 2, json!({"exitCode": "5"}));
     bench.event_at('a', "start", 3, json!(null));
     bench.event_at('a', "die", 4, json!({"exitCode": "6"}));
-    assert_eq!(bench.meta('a').unwrap().exit_code, Some(6));
+    assert_eq!(bench.info('a').unwrap().exit_code, Some(6));
 }
 
 #[test]
 fn a_start_names_an_unknown_container_before_its_inspection() {
     let mut bench = Bench::new();
     bench.event('a', "start", json!({"tier": "front"}));
-    let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.name.as_str(), meta.image.as_str(), meta.state), ("web", "bb", State::Running));
-    assert_eq!(meta.labels, [("container_label_tier".to_owned(), "front".to_owned())]);
+    let info = bench.info('a').unwrap();
+    assert_eq!((info.name.as_str(), info.image.as_str(), info.state), ("web", "bb", State::Running));
+    assert_eq!(info.labels, [("container_label_tier".to_owned(), "front".to_owned())]);
     assert_eq!(bench.inspect_all(running), 1);
-    assert_eq!(bench.meta('a').unwrap().limits.memory_bytes, Some(1024));
+    assert_eq!(bench.info('a').unwrap().limits.memory_bytes, Some(1024));
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn an_inspection_older_than_an_event_is_not_believed() {
     let id = bench.tracker.next_inspection().unwrap();
     bench.event('a', "die", json!({"exitCode": "3"}));
     bench.tracker.on_inspected(id, asked, Ok(running(id)));
-    assert_eq!((bench.meta('a').unwrap().state, bench.meta('a').unwrap().exit_code), (State::Exited, Some(3)));
+    assert_eq!((bench.info('a').unwrap().state, bench.info('a').unwrap().exit_code), (State::Exited, Some(3)));
     assert_eq!(bench.inspect_all(|_| container('a', "web", "exited").1), 1, "it is asked for again");
 }
 
@@ -271,8 +272,8 @@ fn a_list_older_than_an_event_neither_revives_nor_removes() {
     bench.event('a', "start", json!(null));
     bench.event('b', "destroy", json!(null));
     bench.tracker.on_list(vec![gone], asked, true);
-    assert_eq!(bench.meta('a').unwrap().removed, None);
-    assert!(bench.meta('b').is_none());
+    assert_eq!(bench.info('a').unwrap().removed, None);
+    assert!(bench.info('b').is_none());
 }
 
 #[test]
@@ -300,7 +301,7 @@ fn what_events_did_not_tell_is_healed_by_the_list() {
     bench.inspect_all(|id| container(if id == super::super::fake::id('a') { 'a' } else { 'b' }, "web", "running").1);
     let second = vec![bench.listed('a', "exited", "Exited (7) 2 seconds ago")];
     assert!(bench.list(second));
-    let (dead, gone) = (bench.meta('a').unwrap(), bench.meta('b').unwrap());
+    let (dead, gone) = (bench.info('a').unwrap(), bench.info('b').unwrap());
     assert_eq!((dead.state, dead.exit_code, dead.pid), (State::Exited, Some(7), None));
     assert_eq!(gone.state, State::Removing);
     assert!(gone.removed.is_some());
@@ -319,7 +320,7 @@ fn a_failing_health_check_is_asked_about_at_each_list() {
         bench.list(vec![listed]);
         assert_eq!(bench.inspect_all(sick), expected);
     }
-    assert_eq!(bench.meta('a').unwrap().health.unwrap().failing_streak, 5);
+    assert_eq!(bench.info('a').unwrap().health.unwrap().failing_streak, 5);
 }
 
 #[test]
@@ -343,16 +344,16 @@ fn changed_limits_are_told_to_their_reader() {
     let mut bench = Bench::new();
     bench.event('a', "start", json!(null));
     bench.inspect_all(running);
-    assert_eq!(bench.tracker.directory.take_updated(), [], "they were not known before");
+    assert_eq!(bench.tracker.store.take_updated(), [], "they were not known before");
     bench.event('a', "update", json!(null));
-    assert_eq!(bench.tracker.directory.take_updated(), [id('a')], "whatever was changed");
+    assert_eq!(bench.tracker.store.take_updated(), [id('a')], "whatever was changed");
     bench.inspect_all(|id| {
         let mut value = running(id);
         value["HostConfig"]["Memory"] = json!(2048);
         value
     });
-    assert_eq!(bench.tracker.directory.take_updated(), [id('a')]);
-    assert_eq!(bench.meta('a').unwrap().limits.memory_bytes, Some(2048));
+    assert_eq!(bench.tracker.store.take_updated(), [id('a')]);
+    assert_eq!(bench.info('a').unwrap().limits.memory_bytes, Some(2048));
 }
 
 #[test]
@@ -361,11 +362,11 @@ fn an_oom_kill_seen_stays_until_the_next_start() {
     bench.event('a', "start", json!(null));
     bench.event('a', "oom", json!(null));
     bench.inspect_all(running);
-    assert!(bench.meta('a').unwrap().oom_killed, "engines deny it while the container runs");
+    assert!(bench.info('a').unwrap().oom_killed, "engines deny it while the container runs");
     bench.event('a', "start", json!(null));
     bench.inspect_all(|_| started_at("2026-11-23T03:00:00Z", 1));
-    let meta = bench.meta('a').unwrap();
-    assert_eq!((meta.oom_killed, meta.restarts), (false, Some(1)));
+    let info = bench.info('a').unwrap();
+    assert_eq!((info.oom_killed, info.restarts), (false, Some(1)));
 }
 
 #[test]
@@ -418,7 +419,7 @@ fn a_failed_inspection_is_tried_again_a_few_times() {
 fn oom_events_are_counted_by_run() {
     let mut bench = Bench::new();
     bench.event_at('a', "start", 10, json!(null));
-    assert_eq!(bench.meta('a').unwrap().oom_events, None, "no subscription yet");
+    assert_eq!(bench.info('a').unwrap().oom_events, None, "no subscription yet");
     bench.tracker.subscribed();
     bench.event_at('a', "oom", 20, json!(null));
     bench.event_at('a', "oom", 21, json!(null));
@@ -426,15 +427,15 @@ fn oom_events_are_counted_by_run() {
     bench.event_at('a', "oom", 23, json!(null));
     bench.event_at('a', "start", 30, json!(null));
     let expected = |earlier, previous, current| Some(OomEvents { runs: 2, earlier, previous, current });
-    assert_eq!(bench.meta('a').unwrap().oom_events, expected(3, 3, 0));
+    assert_eq!(bench.info('a').unwrap().oom_events, expected(3, 3, 0));
     bench.event_at('a', "oom", 24, json!(null));
     bench.event_at('a', "oom", 40, json!(null));
     bench.inspect_all(running);
-    assert_eq!(bench.meta('a').unwrap().oom_events, expected(4, 4, 1), "an inspection changes nothing");
+    assert_eq!(bench.info('a').unwrap().oom_events, expected(4, 4, 1), "an inspection changes nothing");
     bench.event('a', "destroy", json!(null));
-    assert_eq!(bench.meta('a').unwrap().oom_events, expected(4, 4, 1));
+    assert_eq!(bench.info('a').unwrap().oom_events, expected(4, 4, 1));
     bench.event('b', "start", json!(null));
-    assert_eq!(bench.meta('b').unwrap().oom_events.unwrap().total(), 0);
+    assert_eq!(bench.info('b').unwrap().oom_events.unwrap().total(), 0);
 }
 
 #[test]
@@ -452,7 +453,7 @@ fn failing_health_checks_are_asked_about_while_somebody_scrapes() {
     let mut round = |seconds, scraped: bool, status| {
         let now = Instant::now() + Duration::from_secs(seconds);
         if scraped {
-            bench.tracker.directory.scraped(now);
+            bench.tracker.store.scraped(now);
         }
         bench.tracker.refresh_health(now);
         bench.inspect_all(health(status))
@@ -471,8 +472,8 @@ fn health_rounds_are_bounded_and_reach_every_container() {
     for number in 0..count {
         let id = ContainerId::parse(format!("{number:064x}").as_bytes()).unwrap();
         let health = Some(Health { status: HealthStatus::Unhealthy, failing_streak: 1 });
-        bench.tracker.tracks.entry(id).or_default();
-        bench.tracker.directory.upsert(Meta { state: State::Running, health, ..Meta::unknown(id) });
+        bench.tracker.histories.entry(id).or_default();
+        bench.tracker.store.upsert(ContainerInfo { state: State::Running, health, ..ContainerInfo::unknown(id) });
     }
     let mut asked = std::collections::HashSet::new();
     for _ in 0..3 {

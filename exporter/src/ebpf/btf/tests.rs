@@ -73,16 +73,16 @@ fn damaged_types_are_refused_and_never_a_panic() {
 #[test]
 fn negative_and_long_numbers_and_types_that_hold_themselves() {
     let strings = b"\0many\0LEAST\0wide\0MOST\0ring\0";
-    let place =
+    let offset =
         |name: &[u8]| u32::try_from(strings.windows(name.len()).position(|found| found == name).unwrap()).unwrap();
     let types: Vec<u32> = [
         // An enumeration of signed numbers.
-        [place(b"many"), (1 << 31) | (6 << 24) | 1, 4, place(b"LEAST"), (-7_i32).cast_unsigned()].as_slice(),
+        [offset(b"many"), (1 << 31) | (6 << 24) | 1, 4, offset(b"LEAST"), (-7_i32).cast_unsigned()].as_slice(),
         // One of 64 bits.
-        &[place(b"wide"), (19 << 24) | 1, 8, place(b"MOST"), 5, 1],
+        &[offset(b"wide"), (19 << 24) | 1, 8, offset(b"MOST"), 5, 1],
         // A structure whose only member is itself, without a name; and a typedef of itself.
-        &[place(b"ring"), (4 << 24) | 1, 8, 0, 3, 0],
-        &[place(b"ring"), 8 << 24, 4],
+        &[offset(b"ring"), (4 << 24) | 1, 8, 0, 3, 0],
+        &[offset(b"ring"), 8 << 24, 4],
     ]
     .concat();
     let length = u32::try_from(4 * types.len()).unwrap();

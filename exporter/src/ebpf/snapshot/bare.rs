@@ -10,7 +10,7 @@ use aya::include_bytes_aligned;
 use super::counted;
 use super::link::{Link, Order};
 use crate::discover::Hierarchy;
-use crate::ebpf::facts::{Facts, Obstacle};
+use crate::ebpf::facts::{Facts, Unsupported};
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
 
@@ -33,7 +33,7 @@ impl BareSnapshots {
     ///
     /// # Errors
     /// What this host lacks, or the kernel refused.
-    pub fn start(hierarchy: &Hierarchy, containers: usize) -> Result<Self, Obstacle> {
+    pub fn start(hierarchy: &Hierarchy, containers: usize) -> Result<Self, Unsupported> {
         let facts = Facts::gather(hierarchy);
         facts.allow_tracing()?;
         let mut loader = Loader::new(facts);
@@ -49,13 +49,13 @@ impl BareSnapshots {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn take(&mut self) -> Result<u64, Obstacle> {
+    pub fn take(&mut self) -> Result<u64, Unsupported> {
         self.0.iter().try_fold(0, |met, tree| Ok(met + tree.take()?))
     }
 }
 
 impl Tree {
-    fn start(loader: &mut Loader, root: &Path, containers: usize) -> Result<Self, Obstacle> {
+    fn start(loader: &mut Loader, root: &Path, containers: usize) -> Result<Self, Unsupported> {
         loader.set("EMPTY_WAY", loader.way()?);
         loader.size("EMPTY_IDS", u32::try_from(containers + OTHERS).unwrap_or(u32::MAX));
         let mut object = loader.load(OBJECT)?;
@@ -69,7 +69,7 @@ impl Tree {
         Ok(Self { met, links: links.collect::<Result<_, _>>()? })
     }
 
-    fn take(&self) -> Result<u64, Obstacle> {
+    fn take(&self) -> Result<u64, Unsupported> {
         let Some(met) = self.met.words().first() else { return Ok(0) };
         met.store(0, Ordering::Relaxed);
         self.links.iter().try_for_each(Link::run).map_err(|error| refused(PROGRAM, &error))?;

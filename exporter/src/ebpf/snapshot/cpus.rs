@@ -9,7 +9,7 @@ use exporter_ebpf::snapshot::{CPUS, LAST_CPU, MAP_WORDS};
 
 use super::link::{Link, OBJECT, Order};
 use crate::ebpf::cpus::Present;
-use crate::ebpf::facts::Obstacle;
+use crate::ebpf::facts::Unsupported;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 
 const PROGRAM: &str = "snapshot_cpus";
@@ -28,7 +28,7 @@ impl CpuOffsets {
     ///
     /// # Errors
     /// What the kernel refused or does not tell.
-    pub(super) fn find(loader: &mut Loader, tree: &Path) -> Result<Self, Obstacle> {
+    pub(super) fn find(loader: &mut Loader, tree: &Path) -> Result<Self, Unsupported> {
         let present = Present::read()?;
         let pointer = loader.offset("bpf_array", "pptrs")?;
         let mut object = loader.load(OBJECT)?;
@@ -44,7 +44,7 @@ impl CpuOffsets {
         let addresses = addresses.words().iter().map(load).take_while(|address| *address != 0);
         let offsets: Vec<u64> = addresses.map(|address| address.wrapping_sub(shared)).collect();
         if shared == 0 || offsets.is_empty() {
-            return Err(Obstacle::new(
+            return Err(Unsupported::new(
                 "the kernel does not tell where its CPUs keep variables",
                 "please report it with its version",
             ));

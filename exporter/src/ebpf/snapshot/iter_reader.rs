@@ -18,7 +18,7 @@ use super::plan::{Plan, TreeRequest};
 use super::record::Record;
 use crate::discover::cgroup;
 use crate::ebpf::denial::may_load;
-use crate::ebpf::facts::Obstacle;
+use crate::ebpf::facts::Unsupported;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
 
@@ -98,7 +98,7 @@ impl IterReader {
         mut loader: Loader,
         requests: &[TreeRequest],
         cgroups: usize,
-    ) -> Result<Self, Obstacle> {
+    ) -> Result<Self, Unsupported> {
         let with_cpus = requests.iter().find(|request| request.cpus);
         let cpus = with_cpus.map(|request| CpuOffsets::find(&mut loader, &request.tree.path)).transpose()?;
         let plan = Plan::new(requests, loader.way()?, loader.types()?, cpus.as_ref().map_or(0, CpuOffsets::len))?;
@@ -141,7 +141,7 @@ impl IterReader {
     ///
     /// # Errors
     /// What the kernel said.
-    pub(crate) fn set_roots(&mut self, roots: Vec<String>, containers: usize) -> Result<(), Obstacle> {
+    pub(crate) fn set_roots(&mut self, roots: Vec<String>, containers: usize) -> Result<(), Unsupported> {
         (self.roots, self.max_capacity) = (roots, max_capacity(containers));
         self.is_attached = false;
         self.attach_missing()
@@ -152,7 +152,7 @@ impl IterReader {
     ///
     /// # Errors
     /// What the kernel said.
-    pub(crate) fn take(&mut self) -> Result<(), Obstacle> {
+    pub(crate) fn take(&mut self) -> Result<(), Unsupported> {
         let wanted = self.visited.min(self.max_capacity);
         let capacity = self.program.as_ref().map(|program| program.capacity);
         if capacity.is_none_or(|capacity| capacity < wanted) {
@@ -174,7 +174,7 @@ impl IterReader {
         self.run().map_err(|error| {
             let tree = self.primary_path().display();
             let otherwise = "please report it with the kernel's version";
-            Obstacle::new(format!("a snapshot of {tree} failed: {error}"), hint(&error, otherwise))
+            Unsupported::new(format!("a snapshot of {tree} failed: {error}"), hint(&error, otherwise))
         })
     }
 
@@ -229,7 +229,7 @@ impl IterReader {
     }
 
     /// Loads the program with capacity for so many cgroups, in place of the one that there was.
-    fn load(&mut self, cgroups: usize) -> Result<(), Obstacle> {
+    fn load(&mut self, cgroups: usize) -> Result<(), Unsupported> {
         // What comes between two scrapes has a record, too.
         let capacity = (cgroups + cgroups / 16 + SPARE).next_multiple_of(STEP);
         self.program = None;
@@ -258,7 +258,7 @@ impl IterReader {
 
     /// Attaches an iterator to each root that has none, and drops those of other cgroups. A root that the primary tree does not
     /// have is passed over.
-    fn attach_missing(&mut self) -> Result<(), Obstacle> {
+    fn attach_missing(&mut self) -> Result<(), Unsupported> {
         let (trees, primary) = (&self.trees, self.primary_path().to_owned());
         let ids =
             |root: &str| -> Vec<u64> { trees.iter().map(|(tree, _)| cgroup::id(tree, root).unwrap_or(0)).collect() };
@@ -315,13 +315,13 @@ impl std::fmt::Debug for IterReader {
 }
 
 /// A root's directory or file; none where it does not exist, or no more.
-fn open(path: &Path) -> Result<Option<File>, Obstacle> {
+fn open(path: &Path) -> Result<Option<File>, Unsupported> {
     match File::open(path) {
         Ok(open) => Ok(Some(open)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let what = format!("cannot open {}: {error}", path.display());
-            Err(Obstacle::new(what, hint(&error, "let the exporter read it")))
+            Err(Unsupported::new(what, hint(&error, "let the exporter read it")))
         }
     }
 }

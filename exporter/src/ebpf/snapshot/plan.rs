@@ -9,7 +9,7 @@ use exporter_ebpf::snapshot::{
 use super::numbers::{Number, Object, in_set, limits};
 use crate::discover::{Tree, Version};
 use crate::ebpf::btf::Types;
-use crate::ebpf::facts::Obstacle;
+use crate::ebpf::facts::Unsupported;
 use crate::metrics::Controller;
 
 /// Unrequested words between two requested ones are copied, too, if there are no more than these.
@@ -74,7 +74,7 @@ impl Plan {
     ///
     /// # Errors
     /// The kernel's types do not say how to get from one tree to another.
-    pub(super) fn new(requests: &[TreeRequest], way: Way, types: &Types, cpus: usize) -> Result<Self, Obstacle> {
+    pub(super) fn new(requests: &[TreeRequest], way: Way, types: &Types, cpus: usize) -> Result<Self, Unsupported> {
         let at = |structure, path| types.offset(structure, path).ok_or_else(unknown_types);
         let mut plan = Self {
             kernel: KernelPlan {
@@ -238,9 +238,9 @@ impl Plan {
         if request.cpus
             && self.words < WORDS
             && let Some(pointer) = self.pointer(tree, request, Object::Css(Controller::Cpuacct), types)
-            && let Some(told) = cpus_plan(pointer, types, cpus, self.words)
+            && let Some(found) = cpus_plan(pointer, types, cpus, self.words)
         {
-            self.kernel.cpus = told;
+            self.kernel.cpus = found;
             self.words += 1;
         }
     }
@@ -278,8 +278,8 @@ fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
     runs
 }
 
-fn unknown_types() -> Obstacle {
-    Obstacle::new(
+fn unknown_types() -> Unsupported {
+    Unsupported::new(
         "this kernel's types do not tell how cgroups of several trees belong together",
         "please report it with the kernel's version",
     )

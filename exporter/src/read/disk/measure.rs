@@ -24,7 +24,7 @@ const TIME: Duration = Duration::from_millis(300);
 pub(crate) struct Question {
     /// Index of the container in this pass.
     pub(crate) index: usize,
-    pub(crate) life: u64,
+    pub(crate) generation: u64,
     pub(crate) root: Root,
 }
 
@@ -71,7 +71,7 @@ impl Measure {
     /// Asks for a filesystem; one that has hung before comes last. Returns false where it has not answered yet.
     pub(crate) fn ask(&self, question: Question, has_hung: bool) -> bool {
         let mut state = self.0.state();
-        if state.running.contains_key(&question.life) {
+        if state.running.contains_key(&question.generation) {
             return false;
         }
         if has_hung {
@@ -141,14 +141,14 @@ impl Shared {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            if let Some(Question { index, life, root }) = state.questions.pop_front() {
+            if let Some(Question { index, generation, root }) = state.questions.pop_front() {
                 state.idle -= 1;
-                state.running.insert(life, Running { index, since: Instant::now(), is_given_up: false });
+                state.running.insert(generation, Running { index, since: Instant::now(), is_given_up: false });
                 drop(state);
                 let answer = root.measure();
                 state = self.state();
                 state.idle += 1;
-                if state.running.remove(&life).is_some_and(|running| !running.is_given_up) {
+                if state.running.remove(&generation).is_some_and(|running| !running.is_given_up) {
                     state.answers.push((index, answer));
                 }
                 continue;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, StatVfs, fstatvfs, makedev, openat, stat, statvfs};
 
-use crate::metrics::{DiskFact, Own};
+use crate::metrics::{DiskFact, SelfMetrics};
 use crate::read::files::format::Device;
 use crate::read::files::proc_text::{Mount, mounts, unescape};
 use crate::read::process::Process;
@@ -37,13 +37,13 @@ const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 impl RootDevice {
     /// Of the container that this process is in. Nothing is known where `mountinfo` cannot be read.
-    pub(crate) fn find(process: &Process, procfs: &Path, own: &Own) -> Self {
+    pub(crate) fn find(process: &Process, procfs: &Path, self_metrics: &SelfMetrics) -> Self {
         let of_process = process.open_file("mountinfo").and_then(read);
         let of_host = ["1/mountinfo", "self/mountinfo"]
             .into_iter()
             .find_map(|name| File::open(procfs.join(name)).and_then(read).ok());
         let (found, malformed) = Self::of(&of_process.unwrap_or_default(), &of_host.unwrap_or_default());
-        (0..malformed).for_each(|_| own.count_read_error("mountinfo", "malformed"));
+        (0..malformed).for_each(|_| self_metrics.count_read_error("mountinfo", "malformed"));
         found
     }
 

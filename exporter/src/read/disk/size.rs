@@ -17,7 +17,7 @@ impl Reader {
     /// Fills the size of the writable layer, as the engine reported it, and asks for that of its filesystem.
     pub(crate) fn begin_disk(&mut self, container: &mut Container, index: usize, names: &Names, timing: &mut Timing) {
         if let (None, Some(process)) = (&container.disk, &container.process) {
-            container.disk = Some(RootDevice::find(process, &self.procfs, &self.own));
+            container.disk = Some(RootDevice::find(process, &self.procfs, &self.self_metrics));
         }
         if let Some(size) = container.id.filter(|_| container.named).and_then(|id| names.sizes.get(&id)).copied() {
             self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
@@ -25,7 +25,7 @@ impl Reader {
         let (Some(process), Some(root)) = (container.process.as_ref().filter(|_| self.live), &container.disk) else {
             return;
         };
-        let question = Question { index, life: container.life, root: root.open_by(process) };
+        let question = Question { index, generation: container.generation, root: root.open_by(process) };
         if !self.measure.ask(question, container.disk_has_hung) {
             self.lacks_disk(container, &io::ErrorKind::TimedOut.into(), timing);
         }
@@ -62,7 +62,7 @@ impl Reader {
 
     fn lacks_disk(&mut self, container: &mut Container, error: &io::Error, timing: &mut Timing) {
         let hangs = error.kind() == io::ErrorKind::TimedOut;
-        self.own.count_read_error("root", if hangs { "hangs" } else { reason(error) });
+        self.self_metrics.count_read_error("root", if hangs { "hangs" } else { reason(error) });
         timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
         if hangs && !std::mem::replace(&mut container.disk_has_hung, true) {
             warn!(

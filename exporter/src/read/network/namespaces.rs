@@ -26,7 +26,7 @@ pub(super) struct Reporter {
     /// The pass in which it was the one; what follows is of that pass.
     pub(super) pass: u64,
     pub(super) index: usize,
-    pub(super) life: u64,
+    pub(super) generation: u64,
     pub(super) pid: u32,
     /// The container that reported the namespace in an earlier pass than all others, while it exists, and the pass from which on
     /// that is so. A process that enters another container's namespace later does not take that container's interfaces.

@@ -53,7 +53,7 @@ impl Reader {
         let failed = CollectorSet::EMPTY.with(Collector::Tcp);
         if let Some(left) = container.sockets.skipped.checked_sub(1) {
             container.sockets.skipped = left;
-            self.own.count_read_error("net/tcp", "too_large");
+            self.self_metrics.count_read_error("net/tcp", "too_large");
             return timing.fail(failed);
         }
         // Each file is of the namespace that the process is in when it is opened: that may be another one meanwhile.
@@ -88,7 +88,7 @@ impl Reader {
             }
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
             Err(error) => {
-                self.own.count_read_error("net/tcp", reason(&error));
+                self.self_metrics.count_read_error("net/tcp", reason(&error));
                 timing.fail(failed);
                 if error.kind() == io::ErrorKind::FileTooLarge {
                     container.sockets.skipped = SKIPPED;

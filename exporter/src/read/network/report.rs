@@ -101,7 +101,7 @@ impl Reader {
             Ok(text) => interfaces.take(owner, text),
             Err(error) => return self.lost_process(containers, index, &error),
         };
-        (0..malformed).for_each(|_| self.own.count_read_error("net/dev", "malformed"));
+        (0..malformed).for_each(|_| self.self_metrics.count_read_error("net/dev", "malformed"));
         for interface in interfaces.rows() {
             fill_interface(&interface.name, &self.plan, sample, &mut self.labels, |number| interface.counter(number));
         }
@@ -131,7 +131,7 @@ impl Reader {
         if namespace.is_some() && namespace == self.namespaces.host {
             // Containers found together take turns afterwards. A capture may be edited.
             let is_first = process.host_netns_visits.is_none();
-            let visits = if is_first { container.life % HOST_NETNS_VISITS } else { HOST_NETNS_VISITS - 1 };
+            let visits = if is_first { container.generation % HOST_NETNS_VISITS } else { HOST_NETNS_VISITS - 1 };
             process.host_netns_visits = self.live.then_some(visits);
             return None;
         }
@@ -202,9 +202,9 @@ impl Reader {
     ) -> bool {
         let Some(container) = containers.get_mut(index) else { return false };
         (container.sockets.is_reported, container.sockets.namespace) = (true, namespace);
-        let (life, Some(namespace)) = (container.life, namespace) else { return true };
+        let (generation, Some(namespace)) = (container.generation, namespace) else { return true };
         let pass = self.namespaces.pass;
-        let mut candidate = Reporter { pass, index, life, pid, first: life, first_since: pass };
+        let mut candidate = Reporter { pass, index, generation, pid, first: generation, first_since: pass };
         match self.namespaces.reporters.entry(namespace) {
             Entry::Vacant(vacant) => {
                 vacant.insert(candidate);
@@ -212,11 +212,11 @@ impl Reader {
             Entry::Occupied(mut entry) => {
                 let before = *entry.get();
                 let is_settled = before.first_since < pass;
-                let exists = |life: u64| containers.iter().any(|container| container.life == life);
-                if is_settled && (before.first == life || exists(before.first)) {
+                let exists = |generation: u64| containers.iter().any(|container| container.generation == generation);
+                if is_settled && (before.first == generation || exists(before.first)) {
                     (candidate.first, candidate.first_since) = (before.first, before.first_since);
                 }
-                if self.namespaces.is_partial && candidate.first != life {
+                if self.namespaces.is_partial && candidate.first != generation {
                     // The one that reports it is not read in this pass.
                     if let Some(container) = containers.get_mut(index) {
                         container.sockets.is_reported = false;
@@ -225,7 +225,7 @@ impl Reader {
                 }
                 if before.pass == pass {
                     let goes_before = |one: u64, pid: u32| (!is_settled || one != before.first, pid);
-                    let keeps = goes_before(before.life, before.pid) <= goes_before(life, pid);
+                    let keeps = goes_before(before.generation, before.pid) <= goes_before(generation, pid);
                     if let Some(loser) = containers.get_mut(if keeps { index } else { before.index }) {
                         loser.sample.table_mut(Dimension::Interface).clear();
                         loser.sockets.is_reported = false;
@@ -243,7 +243,7 @@ impl Reader {
 
 /// Whether the engine says that the container's network is the host's, or that of another container that is there.
 fn shares_netns(container: &Container, containers: &[Container], names: &Names) -> bool {
-    match container.meta(names).map(|meta| &meta.network_mode) {
+    match container.info(names).map(|info| &info.network_mode) {
         Some(NetworkMode::Host) => true,
         Some(NetworkMode::Container(owner)) => containers.iter().any(|other| other.id == Some(*owner)),
         _ => false,

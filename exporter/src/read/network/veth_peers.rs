@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::metrics::{Collector, Own};
+use crate::metrics::{Collector, SelfMetrics};
 use crate::read::network::netlink::{Counters, Drained, Netlink};
 use crate::read::process::Process;
 
@@ -32,14 +32,14 @@ const MAPPED_PART: usize = 16;
 /// Time until the next attempt on a host whose links could not be dumped.
 const RETRY: Duration = Duration::from_mins(5);
 
-/// The values of the label `path` of [`Own::read_path`].
+/// The values of the label `path` of [`SelfMetrics::read_path`].
 const PATHS: [&str; 2] = ["veth_peers", "file"];
 
 /// The host's ends of veth pairs, whose counters serve in place of files.
 #[derive(Debug)]
 pub(crate) struct VethPeers {
     procfs: PathBuf,
-    own: Own,
+    self_metrics: SelfMetrics,
     state: State,
     /// This pass has a dump.
     is_fresh: bool,
@@ -66,11 +66,11 @@ enum State {
 
 impl VethPeers {
     /// For the host of this procfs; a capture has none.
-    pub(crate) fn new(procfs: &Path, live: bool, own: Own) -> Self {
+    pub(crate) fn new(procfs: &Path, live: bool, self_metrics: SelfMetrics) -> Self {
         let state = if live { State::Closed { until: None, logged: false, host: None } } else { State::Off };
         let now = Instant::now();
         let procfs = procfs.to_owned();
-        Self { procfs, own, state, is_fresh: false, now, turn: 0, to_map: 0, served: [0; 2], unlogged: None }
+        Self { procfs, self_metrics, state, is_fresh: false, now, turn: 0, to_map: 0, served: [0; 2], unlogged: None }
     }
 
     /// Makes the sockets ahead of the first pass that wants them, while this process has the rights that it may take.
@@ -121,7 +121,7 @@ impl VethPeers {
                 self.state = State::Open { host, table };
             }
             Err(error) => {
-                self.own.count_read_error("rtnetlink", error.word());
+                self.self_metrics.count_read_error("rtnetlink", error.word());
                 self.unlogged = Some(error).filter(|_| !logged);
                 self.state = State::Closed { until: Some(self.now + RETRY), logged: true, host: None };
             }
@@ -130,7 +130,7 @@ impl VethPeers {
 
     fn fail(&mut self, error: &io::Error) {
         warn!(%error, again_in = ?RETRY, "the host's links cannot be dumped; network counters are read from a file per container");
-        self.own.count_read_error("rtnetlink", crate::read::files::open_files::reason(error));
+        self.self_metrics.count_read_error("rtnetlink", crate::read::files::open_files::reason(error));
         self.is_fresh = false;
         let host = match std::mem::replace(&mut self.state, State::Off) {
             State::Open { host, .. } => Some(host),
@@ -180,7 +180,7 @@ impl VethPeers {
         }
         for (path, served) in PATHS.iter().zip(self.served) {
             let labels = [Collector::Network.name(), path];
-            self.own.read_path.with_label_values(&labels).set(i64::try_from(served).unwrap_or(i64::MAX));
+            self.self_metrics.read_path.with_label_values(&labels).set(i64::try_from(served).unwrap_or(i64::MAX));
         }
     }
 
@@ -245,7 +245,7 @@ impl VethPeers {
             "the host's end of a veth pair counts otherwise than net/dev before and after; network counters are read from a \
              file per container from now on (please report this with the kernel's version)"
         );
-        self.own.count_read_error("rtnetlink", "differs");
+        self.self_metrics.count_read_error("rtnetlink", "differs");
         self.state = State::Off;
         self.is_fresh = false;
     }

@@ -44,7 +44,7 @@ impl Reader {
             return;
         }
         self.read_processes(container, pass.names);
-        let age = staggered(LIST_INTERVAL, stagger_group(container.life));
+        let age = staggered(LIST_INTERVAL, stagger_group(container.generation));
         container.listed = tasks.map(|tasks| (tasks, now + age));
         if tasks.is_some() {
             container.procs.close();
@@ -65,11 +65,11 @@ impl Reader {
             Outcome::Text(text) => malformed = read_pids(text, &mut container.pids),
             Outcome::Absent => return,
             Outcome::Vanished => {
-                self.own.count_read_error("cgroup.procs", "vanished");
+                self.self_metrics.count_read_error("cgroup.procs", "vanished");
                 container.alive = !self.live;
                 return;
             }
-            Outcome::Failed(error) => self.own.count_read_error("cgroup.procs", reason(&error)),
+            Outcome::Failed(error) => self.self_metrics.count_read_error("cgroup.procs", reason(&error)),
         }
         let mut all_listed = true;
         if container.has_children(&tree.path, &mut self.path, &mut self.files) {
@@ -79,13 +79,13 @@ impl Reader {
             malformed += below;
         }
         if !all_listed {
-            self.own.count_read_error("cgroup.procs", "too_many");
+            self.self_metrics.count_read_error("cgroup.procs", "too_many");
         }
         // A v1 kernel leaves processes of other pid namespaces out (v2 writes 0 for each): an empty list is no count.
         let is_count = all_listed && !container.pids.is_empty();
         container.process_count = is_count.then_some(container.pids.len() as u64);
         for _ in 0..malformed {
-            self.own.count_read_error("cgroup.procs", "malformed");
+            self.self_metrics.count_read_error("cgroup.procs", "malformed");
         }
         self.count_listed(container);
         self.choose_process(container, names);
@@ -109,7 +109,7 @@ impl Reader {
         }
         // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
         // also the only way where the list hides its processes from us, if procfs is the host's.
-        let engine = container.meta(names).and_then(|meta| meta.pid);
+        let engine = container.info(names).and_then(|info| info.pid);
         let known = engine.filter(|pid| !shows_pids || container.pids.contains(pid));
         // Without the engine, the oldest: it has the lowest number.
         container.pids.sort_unstable();
@@ -154,7 +154,7 @@ impl Reader {
                 Ok(Some(value)) => container.sample.set(*slot, value),
                 Ok(None) => {}
                 Err(error) => {
-                    self.own.count_read_error("fd", reason(&error));
+                    self.self_metrics.count_read_error("fd", reason(&error));
                     refused = Some(error);
                 }
             }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 use crate::read::files::format::Device;
 use crate::read::files::open_files::reason;
 use crate::read::files::proc_text::{disks, online_cpus};
@@ -18,7 +18,7 @@ use crate::read::sample::{LabelId, LabelPool};
 #[derive(Debug)]
 pub struct Devices {
     diskstats: Option<PathBuf>,
-    own: Own,
+    self_metrics: SelfMetrics,
     disks: HashMap<Device, Disk>,
     labels: HashMap<Device, LabelId>,
     /// The list is read at most once in a pass.
@@ -43,10 +43,10 @@ struct Disk {
 impl Devices {
     /// Names from `<procfs>/diskstats`; without one, numbers have to do.
     #[must_use]
-    pub fn new(procfs: Option<&Path>, own: Own) -> Self {
+    pub fn new(procfs: Option<&Path>, self_metrics: SelfMetrics) -> Self {
         Self {
             diskstats: procfs.map(|procfs| procfs.join("diskstats")),
-            own,
+            self_metrics,
             disks: HashMap::new(),
             labels: HashMap::new(),
             is_fresh: false,
@@ -119,11 +119,13 @@ impl Devices {
     fn refresh(&mut self) {
         self.is_fresh = true;
         self.pass += 1;
-        let Self { diskstats: Some(path), text, own, disks: known, labels, pass, replaced, .. } = self else { return };
+        let Self { diskstats: Some(path), text, self_metrics, disks: known, labels, pass, replaced, .. } = self else {
+            return;
+        };
         text.clear();
         if let Err(error) = File::open(&*path).and_then(|mut file| file.read_to_end(text)) {
             if error.kind() != io::ErrorKind::NotFound {
-                own.count_read_error("diskstats", reason(&error));
+                self_metrics.count_read_error("diskstats", reason(&error));
             }
             return;
         }
@@ -137,7 +139,7 @@ impl Devices {
                 known.insert(device, Disk { name: name.into(), pass: *pass });
             }
         });
-        (0..malformed).for_each(|_| own.count_read_error("diskstats", "malformed"));
+        (0..malformed).for_each(|_| self_metrics.count_read_error("diskstats", "malformed"));
         // The disk of a malformed line is not gone.
         if malformed == 0 {
             known.retain(|device, disk| {
@@ -158,7 +160,7 @@ mod tests {
     use std::path::Path;
 
     use super::{Device, Devices};
-    use crate::metrics::{Dimension, Own};
+    use crate::metrics::{Dimension, SelfMetrics};
     use crate::read::Labels;
 
     const fn nvme(minor: u32) -> Device {
@@ -184,8 +186,8 @@ mod tests {
     #[test]
     fn a_number_that_another_disk_takes_over_gets_its_name() {
         let procfs = tempfile::tempdir().unwrap();
-        let own = Own::new().unwrap();
-        let (mut devices, mut labels) = (Devices::new(Some(procfs.path()), own.clone()), Labels::default());
+        let self_metrics = SelfMetrics::new().unwrap();
+        let (mut devices, mut labels) = (Devices::new(Some(procfs.path()), self_metrics.clone()), Labels::default());
         let asked = [nvme(0), nvme(3)];
         let mut pass = || (devices.begin().to_vec(), labels_of(&mut devices, &mut labels, &asked));
         let (first, second) = (r#"device="/dev/nvme0n1""#, r#"device="/dev/nvme1n1""#);
@@ -205,6 +207,6 @@ mod tests {
         assert_eq!(pass().0, []);
         fs::remove_file(procfs.path().join("diskstats")).unwrap();
         assert_eq!(pass(), (vec![], vec![first.to_owned(), second.to_owned()]));
-        assert_eq!(own.read_errors.with_label_values(&["diskstats", "malformed"]).get(), 1);
+        assert_eq!(self_metrics.read_errors.with_label_values(&["diskstats", "malformed"]).get(), 1);
     }
 }

@@ -13,7 +13,7 @@ use super::kernel_copy::KernelCopy;
 use super::record::fill_devices;
 use super::sources::Source;
 use super::stat_index::StatIndex;
-use crate::ebpf::Obstacle;
+use crate::ebpf::Unsupported;
 use crate::metrics::{Dimension, FamilySet};
 use crate::read::container::{Container, holders};
 use crate::read::plan::PlannedFile;
@@ -30,12 +30,13 @@ impl Reader {
     ///
     /// # Errors
     /// What this host lacks for that.
-    pub fn start_snapshots(&mut self) -> Result<(), Obstacle> {
-        let nobody = || Obstacle::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
+    pub fn start_snapshots(&mut self) -> Result<(), Unsupported> {
+        let nobody = || Unsupported::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
         let probes = self.probes.as_mut().ok_or_else(nobody)?;
         let containers = &self.containers;
         probes.announce(holders(containers), Instant::now());
-        let mut copy = KernelCopy::start(&self.plan, &self.hierarchy, containers.len(), probes, self.own.clone())?;
+        let mut copy =
+            KernelCopy::start(&self.plan, &self.hierarchy, containers.len(), probes, self.self_metrics.clone())?;
         copy.try_set_containers(containers)?;
         copy.record_outcome(Ok(()));
         self.kernel_copy = Some(copy);
@@ -66,7 +67,7 @@ impl Reader {
             }
         }
         let entries = i64::try_from(copy.reader.entries()).unwrap_or(i64::MAX);
-        copy.own.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
+        copy.self_metrics.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
         // It is for all whose files it serves for, each to an equal part.
         timing.share_time_among(served);
         self.kernel_copy = Some(copy);
@@ -112,7 +113,7 @@ impl Reader {
             }
             let outcome = self.compare_file(copy, container, index, before, after);
             if let Some(file) = self.plan.files.get(index).filter(|_| outcome != Outcome::Unclear) {
-                copy.record_evidence(index, file, outcome, container.life);
+                copy.record_evidence(index, file, outcome, container.generation);
             }
         }
     }
@@ -147,7 +148,7 @@ impl KernelCopy {
     /// The containers that are compared in this scrape, by their indices.
     fn sample_containers(&mut self, containers: &[Container]) -> Vec<usize> {
         let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
-        let index_of = |life: u64| containers.iter().position(|container| container.life == life);
+        let index_of = |generation: u64| containers.iter().position(|container| container.generation == generation);
         // Alone, so that others that agree do not hide a mismatch that stays.
         if let Some(index) = recheck.and_then(index_of) {
             return vec![index];
@@ -184,12 +185,12 @@ impl KernelCopy {
     }
 
     /// Takes in what comparing a file of a container has shown.
-    fn record_evidence(&mut self, index: usize, file: &PlannedFile, outcome: Outcome, life: u64) {
+    fn record_evidence(&mut self, index: usize, file: &PlannedFile, outcome: Outcome, generation: u64) {
         let Some(source) = self.sources.get_mut(index) else { return };
         let Source::Copy { evidence, .. } = source else { return };
         let is_given_up = evidence.record(outcome);
         let Outcome::Differs(mismatch) = outcome else { return };
-        self.recheck = Some(life);
+        self.recheck = Some(generation);
         if is_given_up {
             warn!(
                 file = &*file.name,
@@ -200,7 +201,7 @@ impl KernelCopy {
                 kernel = %rustix::system::uname().release().to_string_lossy(),
                 "a snapshot does not say what the file says: the file is read from now on, which costs more (please report this line)"
             );
-            self.own.count_read_error(&file.name, "snapshot_differs");
+            self.self_metrics.count_read_error(&file.name, "snapshot_differs");
             *source = Source::File;
         }
     }

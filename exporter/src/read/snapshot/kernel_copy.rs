@@ -12,8 +12,8 @@ use super::record::{ContainerRecord, Values, fill_devices};
 use super::sources::{Source, choose, has_local_events, parents};
 use super::stat_index::StatIndex;
 use crate::discover::{Hierarchy, cgroup};
-use crate::ebpf::{IterReader, Number, Obstacle, Probes, TreeRequest, counted};
-use crate::metrics::{CollectorSet, FamilySet, Own};
+use crate::ebpf::{IterReader, Number, Probes, TreeRequest, Unsupported, counted};
+use crate::metrics::{CollectorSet, FamilySet, SelfMetrics};
 use crate::read::container::Container;
 use crate::read::plan::Plan;
 use crate::read::sample::devices::Devices;
@@ -43,7 +43,7 @@ pub struct KernelCopy {
     pub(super) was_unresolved: bool,
     /// Comparisons of containers by turn.
     pub(super) turn: usize,
-    pub(super) own: Own,
+    pub(super) self_metrics: SelfMetrics,
 }
 
 /// Cgroups with the same controllers: they have the same files, with the same keys.
@@ -66,8 +66,8 @@ impl KernelCopy {
         hierarchy: &Hierarchy,
         containers: usize,
         probes: &mut Probes,
-        own: Own,
-    ) -> Result<Self, Obstacle> {
+        self_metrics: SelfMetrics,
+    ) -> Result<Self, Unsupported> {
         let (mut requests, mut stat_keys) = (Vec::new(), Vec::new());
         let trees = counted(hierarchy);
         let local_events = has_local_events(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default());
@@ -97,19 +97,19 @@ impl KernelCopy {
             unresolved: None,
             was_unresolved: false,
             turn: 0,
-            own,
+            self_metrics,
         })
     }
 
     /// Has the next copy show these containers.
     pub(crate) fn set_containers(&mut self, containers: &[Container]) {
-        if let Err(obstacle) = self.try_set_containers(containers) {
-            self.record_outcome(Err(obstacle));
+        if let Err(unsupported) = self.try_set_containers(containers) {
+            self.record_outcome(Err(unsupported));
         }
     }
 
     /// Their parents are iterated over. Containers directly below the root have none that would do.
-    pub(super) fn try_set_containers(&mut self, containers: &[Container]) -> Result<(), Obstacle> {
+    pub(super) fn try_set_containers(&mut self, containers: &[Container]) -> Result<(), Unsupported> {
         let paths = containers.iter().map(|container| container.path.as_str());
         self.reader.set_roots(parents(paths), containers.len())
     }
@@ -119,7 +119,7 @@ impl KernelCopy {
         let taken = self.reader.take();
         self.is_fresh = taken.is_ok();
         if self.reader.overflows() {
-            self.own.count_read_error("snapshot", "too_many");
+            self.self_metrics.count_read_error("snapshot", "too_many");
             let cgroups = self.reader.entries();
             if self.overflow.replace(cgroups).is_none() {
                 warn!(
@@ -133,16 +133,16 @@ impl KernelCopy {
     }
 
     /// Logs the first failure and the first success after one.
-    pub(super) fn record_outcome(&mut self, taken: Result<(), Obstacle>) {
+    pub(super) fn record_outcome(&mut self, taken: Result<(), Unsupported>) {
         let had_failed = std::mem::replace(&mut self.has_failed, taken.is_err());
-        self.own.ebpf_program_loaded.with_label_values(&["snapshot"]).set(i64::from(!self.has_failed));
+        self.self_metrics.ebpf_program_loaded.with_label_values(&["snapshot"]).set(i64::from(!self.has_failed));
         match taken {
             Ok(()) if had_failed => info!("snapshots are taken again"),
             Ok(()) => {}
-            Err(obstacle) => {
-                self.own.count_read_error("snapshot", "failed");
+            Err(unsupported) => {
+                self.self_metrics.count_read_error("snapshot", "failed");
                 if !had_failed {
-                    warn!(%obstacle, "no snapshot could be taken: files are read, which costs more and tells the same, until one can");
+                    warn!(%unsupported, "no snapshot could be taken: files are read, which costs more and tells the same, until one can");
                 }
             }
         }
@@ -201,7 +201,7 @@ impl KernelCopy {
         labels: &mut Labels,
         devices: &mut Devices,
     ) -> bool {
-        let Container { record: known, sample, life, .. } = container;
+        let Container { record: known, sample, generation, .. } = container;
         let Some(Source::Copy { tree, keys, evidence }) = self.sources.get(file) else { return false };
         if !self.is_fresh || !evidence.is_enough() {
             return false;
@@ -213,7 +213,7 @@ impl KernelCopy {
         }
         let is_filled = self.values().fill(&record, keys, present_keys, sample);
         if !is_filled && matches!(keys.first(), Some((_, Derivation::Stat(_)))) {
-            self.unresolved = self.unresolved.or(Some(*life));
+            self.unresolved = self.unresolved.or(Some(*generation));
         }
         is_filled
     }
@@ -243,8 +243,13 @@ impl KernelCopy {
 ///
 /// # Errors
 /// What it lacks, or what the kernel refused.
-pub fn can_copy(plan: &Plan, hierarchy: &Hierarchy, probes: &mut Probes, own: Own) -> Result<(), Obstacle> {
-    KernelCopy::start(plan, hierarchy, 0, probes, own).map(drop)
+pub fn can_copy(
+    plan: &Plan,
+    hierarchy: &Hierarchy,
+    probes: &mut Probes,
+    self_metrics: SelfMetrics,
+) -> Result<(), Unsupported> {
+    KernelCopy::start(plan, hierarchy, 0, probes, self_metrics).map(drop)
 }
 
 /// A bit for each key that a sample has.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::discover::{Discovery, Hierarchy, NoEngine};
-use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet, Own};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet, SelfMetrics};
 use crate::name::Names;
 use crate::read::plan::Value;
 use crate::read::{Pass, Reader, Row, for_cgroups};
@@ -37,7 +37,7 @@ impl Host {
         let collectors = CollectorSet::EMPTY.with(Collector::Blkio);
         let (plan, rows) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, collectors));
         let discovery = Discovery::new(hierarchy.searched(), &root.path().join("proc"), false, true);
-        let reader = Reader::new(plan, hierarchy, &root.path().join("proc"), false, Own::new().unwrap(), None);
+        let reader = Reader::new(plan, hierarchy, &root.path().join("proc"), false, SelfMetrics::new().unwrap(), None);
         Self { root, reader, discovery, rows }
     }
 

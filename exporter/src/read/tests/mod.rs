@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use crate::discover::{Discovery, Hierarchy, IdFilter, NoEngine};
-use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet, Limit, Own};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet, Limit, SelfMetrics};
 use crate::name::Names;
 use crate::read::plan::Value;
 use crate::read::{Pass, Reader, Row, Sample, for_cgroups};
@@ -18,12 +18,12 @@ const B: &str = "2f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d
 /// A made-up v2 host.
 struct Host {
     root: tempfile::TempDir,
-    own: Own,
+    self_metrics: SelfMetrics,
 }
 
 impl Host {
     fn new() -> Self {
-        let host = Self { root: tempfile::tempdir().unwrap(), own: Own::new().unwrap() };
+        let host = Self { root: tempfile::tempdir().unwrap(), self_metrics: SelfMetrics::new().unwrap() };
         host.write("cgroup/cgroup.controllers", "cpu io memory pids\n");
         host.write("proc/diskstats", "   8       0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
         host.process(1, "/init.scope", 1, "eth0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0");
@@ -68,12 +68,13 @@ impl Host {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
         let trees = hierarchy.searched().to_vec();
         let (plan, rows) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, CollectorSet::defaults()));
-        let reader = Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.own.clone(), None);
+        let reader =
+            Reader::new(plan, hierarchy, &self.root.path().join("proc"), live, self.self_metrics.clone(), None);
         (reader, Discovery::new(&trees, &self.root.path().join("proc"), live, true), rows)
     }
 
     fn errors(&self, file: &str, reason: &str) -> u64 {
-        self.own.read_errors.with_label_values(&[file, reason]).get()
+        self.self_metrics.read_errors.with_label_values(&[file, reason]).get()
     }
 }
 
@@ -123,7 +124,7 @@ fn values_are_exact_and_what_is_not_there_is_absent() {
 
 #[test]
 fn a_container_gets_what_the_trees_have_that_it_is_in() {
-    let host = Host { root: tempfile::tempdir().unwrap(), own: Own::new().unwrap() };
+    let host = Host { root: tempfile::tempdir().unwrap(), self_metrics: SelfMetrics::new().unwrap() };
     host.write("cgroup/unified/cgroup.controllers", "memory\n");
     host.write("cgroup/unified/system.slice/memory.current", "1\n");
     host.write(&format!("cgroup/cpu,cpuacct/docker/{A}/cpuacct.usage"), "7000000000\n");
@@ -140,7 +141,7 @@ fn a_container_gets_what_the_trees_have_that_it_is_in() {
 
 #[test]
 fn a_container_that_is_seen_while_its_cgroups_are_made_has_all_values_in_the_next_pass() {
-    let host = Host { root: tempfile::tempdir().unwrap(), own: Own::new().unwrap() };
+    let host = Host { root: tempfile::tempdir().unwrap(), self_metrics: SelfMetrics::new().unwrap() };
     fs::create_dir_all(host.root.path().join("cgroup/cpuacct")).unwrap();
     host.write("cgroup/cpuacct/tasks", "");
     host.write(&format!("cgroup/memory/docker/{A}/memory.usage_in_bytes"), "4096\n");
@@ -404,7 +405,7 @@ fn a_process_that_leaves_the_host_s_network_namespace_is_noticed_after_a_few_pas
     let host = Host::new();
     host.container(A, 30, 7);
     let [of_host, of_container] = [1, 30].map(|pid| host.root.path().join(format!("proc/{pid}/net/dev")));
-    let own = fs::read(&of_container).unwrap();
+    let self_metrics = fs::read(&of_container).unwrap();
     fs::remove_file(&of_container).unwrap();
     // The namespace of a live process is the inode of its file.
     fs::hard_link(&of_host, &of_container).unwrap();
@@ -416,7 +417,7 @@ fn a_process_that_leaves_the_host_s_network_namespace_is_noticed_after_a_few_pas
     assert_eq!([(); 20].map(|()| received()), [None; 20]);
 
     fs::remove_file(&of_container).unwrap();
-    fs::write(&of_container, own).unwrap();
+    fs::write(&of_container, self_metrics).unwrap();
     let after = [(); 16].map(|()| received());
     let unnoticed = after.iter().take_while(|value| value.is_none()).count();
     assert!(unnoticed > 0, "the file is opened in each pass");

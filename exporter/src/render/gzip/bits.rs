@@ -31,8 +31,8 @@ impl Bits {
     #[inline]
     pub(super) fn put(&mut self, bits: u64, count: u32) {
         let (word, used) = (self.word | bits << self.used, self.used + count);
-        if let Some(place) = self.bytes.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
-            *place = word.to_le_bytes();
+        if let Some(slot) = self.bytes.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            *slot = word.to_le_bytes();
         }
         self.at += (used / 8) as usize;
         self.word = word >> (used / 8 * 8);

@@ -2,24 +2,24 @@
 //!
 //! An exposition says the same label sets once per family, each next to the same neighbours, and only the digits between them are
 //! new. So the bits of what a label set does not share with the one before it are made once and kept from scrape to
-//! scrape ([`joint`]); what stands between two label sets is most often a copy from the line before but for the number; and the
+//! scrape ([`repeated_span`]); what stands between two label sets is most often a copy from the line before but for the number; and the
 //! rest (help texts, whatever is odd) goes through a plain search for repetitions. The codes are fixed ([`codes`]), as bits could
 //! not be kept otherwise. What comes out is one ordinary deflate block: every inflater reads it.
 
-mod alike;
 mod bits;
 mod codes;
-mod joint;
-mod pen;
+mod prefix_match;
+mod repeated_span;
+mod symbol_writer;
 #[cfg(test)]
 mod tests;
 
-use alike::{Seen, common_prefix, common_suffix, hash_of_four};
 use bits::Bits;
 use codes::{Codes, open_block};
 use crc32fast::Hasher;
-use joint::{Joint, unlikeness};
-use pen::{Pen, SHORTEST, WINDOW};
+use prefix_match::{HashTable, common_prefix, common_suffix, hash_of_four};
+use repeated_span::{RepeatedSpan, unlikeness};
+use symbol_writer::{SHORTEST, SymbolWriter, WINDOW};
 
 /// No name, no time, no system: bytes are all there is.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -38,7 +38,7 @@ const ROWS: usize = 16;
 
 /// A label set in a text: a hint only, the text is complete without it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
+pub(super) struct LabelSpan {
     /// Where it begins.
     pub(super) at: usize,
     /// Its length in bytes.
@@ -46,7 +46,7 @@ pub(super) struct Mark {
     /// Which one it is. The same number always stands for the same text.
     pub(super) set: u64,
     /// A small number that is most often the same one for the same set.
-    pub(super) place: usize,
+    pub(super) index: usize,
     /// Which of the lines that its container has in the family.
     pub(super) row: usize,
 }
@@ -61,42 +61,42 @@ pub(super) struct Gzip {
     written: usize,
     /// Number of this stream.
     stream: u64,
-    /// The places of the last label sets, each once; the latest at the end.
+    /// The slots of the last label sets, each once; the latest at the end.
     recent: Recent,
-    /// What stood before the last label set of each row, back to the one before: its place in the stream, and its length.
+    /// What stood before the last label set of each row, back to the one before: its position in the stream, and its length.
     between: [(usize, usize); ROWS],
-    places: Vec<Place>,
-    words: Seen,
-    pairs: Seen,
+    slots: Vec<Slot>,
+    words: HashTable,
+    pairs: HashTable,
 }
 
-/// What is kept of the label set at one place.
+/// What is kept of the label set in one slot.
 #[derive(Debug, Default)]
-struct Place {
+struct Slot {
     set: u64,
     /// The stream that it was last in, and where.
     stream: u64,
     at: usize,
     length: usize,
-    /// The sets, and their places, that it is known to be like: most families have the same ones, some leave one out.
+    /// The sets, and their slots, that it is known to be like: most families have the same ones, some leave one out.
     known: [Option<(u64, usize)>; 2],
-    joints: [Joint; 2],
+    repeated_spans: [RepeatedSpan; 2],
 }
 
-/// The places of the last label sets that differ.
+/// The slots of the last label sets that differ.
 #[derive(Debug, Default)]
 struct Recent {
-    places: [usize; MODELS],
+    slots: [usize; MODELS],
     count: usize,
 }
 
 impl Recent {
-    fn note(&mut self, place: usize) {
-        if self.count > 0 && self.places.get((self.count - 1) % MODELS) == Some(&place) {
+    fn note(&mut self, index: usize) {
+        if self.count > 0 && self.slots.get((self.count - 1) % MODELS) == Some(&index) {
             return;
         }
-        if let Some(slot) = self.places.get_mut(self.count % MODELS) {
-            *slot = place;
+        if let Some(recent) = self.slots.get_mut(self.count % MODELS) {
+            *recent = index;
         }
         self.count += 1;
     }
@@ -104,7 +104,7 @@ impl Recent {
     /// From the latest on.
     fn iter(&self) -> impl Iterator<Item = usize> {
         let first = self.count.saturating_sub(MODELS);
-        (first..self.count).rev().filter_map(|at| self.places.get(at % MODELS).copied())
+        (first..self.count).rev().filter_map(|at| self.slots.get(at % MODELS).copied())
     }
 }
 
@@ -118,9 +118,9 @@ impl Gzip {
             stream: 0,
             recent: Recent::default(),
             between: [(0, 0); ROWS],
-            places: Vec::new(),
-            words: Seen::new(),
-            pairs: Seen::new(),
+            slots: Vec::new(),
+            words: HashTable::new(),
+            pairs: HashTable::new(),
         }
     }
 
@@ -140,22 +140,22 @@ impl Gzip {
     }
 
     /// Appends what stands in `text` from `from` on. Before that is what was appended last, [`HISTORY`] bytes of it or all.
-    /// `marks` are those of what is new, in order, and do not overlap.
-    pub(super) fn write(&mut self, text: &[u8], from: usize, marks: &[Mark]) {
+    /// `label_spans` are those of what is new, in order, and do not overlap.
+    pub(super) fn write(&mut self, text: &[u8], from: usize, label_spans: &[LabelSpan]) {
         let new = text.get(from..).unwrap_or_default();
         self.crc.update(new);
         self.bits.make_room(new.len() * 2 + ENDS);
         let before = self.written - from;
         self.written += new.len();
-        let Self { codes, bits, stream, recent, between, places, words, pairs, .. } = self;
-        let pen = Pen::new(text, from, codes, bits);
-        let mut piece = Piece { pen, codes, before, stream: *stream, recent, between, places, words, pairs };
-        for mark in marks {
-            piece.between(mark.at, mark.row);
-            piece.set(*mark);
+        let Self { codes, bits, stream, recent, between, slots, words, pairs, .. } = self;
+        let symbol_writer = SymbolWriter::new(text, from, codes, bits);
+        let mut chunk = Chunk { symbol_writer, codes, before, stream: *stream, recent, between, slots, words, pairs };
+        for label_span in label_spans {
+            chunk.between(label_span.at, label_span.row);
+            chunk.set(*label_span);
         }
-        piece.search(text.len());
-        piece.pen.flush();
+        chunk.search(text.len());
+        chunk.symbol_writer.flush();
     }
 
     /// Ends the stream.
@@ -172,30 +172,30 @@ impl Gzip {
 }
 
 /// A piece on its way.
-struct Piece<'a> {
-    pen: Pen<'a>,
+struct Chunk<'a> {
+    symbol_writer: SymbolWriter<'a>,
     codes: &'a Codes,
     /// Where in the stream the text begins.
     before: usize,
     stream: u64,
     recent: &'a mut Recent,
     between: &'a mut [(usize, usize); ROWS],
-    places: &'a mut Vec<Place>,
-    words: &'a mut Seen,
-    pairs: &'a mut Seen,
+    slots: &'a mut Vec<Slot>,
+    words: &'a mut HashTable,
+    pairs: &'a mut HashTable,
 }
 
-impl<'a> Piece<'a> {
-    /// A part of the text by its place in the stream; nothing where that is not in the text any more.
+impl<'a> Chunk<'a> {
+    /// A part of the text by its position in the stream; nothing where that is not in the text any more.
     fn text(&self, at: usize, length: usize) -> &'a [u8] {
-        let text = |from: usize| self.pen.text.get(from..from + length);
+        let text = |from: usize| self.symbol_writer.text.get(from..from + length);
         at.checked_sub(self.before).and_then(text).unwrap_or_default()
     }
 
     /// Writes what stands before a label set: the number and the end of one line, the beginning of the next.
     fn between(&mut self, to: usize, row: usize) {
-        let from = self.pen.at;
-        let new = self.pen.text.get(from..to).unwrap_or_default();
+        let from = self.symbol_writer.at;
+        let new = self.symbol_writer.text.get(from..to).unwrap_or_default();
         let Some(between) = self.between.get_mut(row % ROWS) else { return };
         let (model_at, model_length) = std::mem::replace(between, (self.before + from, new.len()));
         let model = self.text(model_at, model_length);
@@ -206,113 +206,117 @@ impl<'a> Piece<'a> {
         }
         let far = self.before + from - model_at;
         let begin = common_prefix(model, new.get(..new.len() - end).unwrap_or_default());
-        if begin > 0 && far <= WINDOW && (begin >= SHORTEST || self.pen.continues(far)) {
-            self.pen.copy(far, begin);
+        if begin > 0 && far <= WINDOW && (begin >= SHORTEST || self.symbol_writer.continues(far)) {
+            self.symbol_writer.copy(far, begin);
         }
-        if to - end - self.pen.at > NUMBER {
+        if to - end - self.symbol_writer.at > NUMBER {
             self.search(to - end);
-        } else if to - end > self.pen.at {
-            self.pen.literals(to - end);
+        } else if to - end > self.symbol_writer.at {
+            self.symbol_writer.literals(to - end);
         }
-        self.pen.copy(distance, end);
+        self.symbol_writer.copy(distance, end);
     }
 
     /// Writes a label set.
-    fn set(&mut self, mark: Mark) {
-        if self.places.len() <= mark.place {
-            self.places.resize_with(mark.place + 1, Place::default);
+    fn set(&mut self, label_span: LabelSpan) {
+        if self.slots.len() <= label_span.index {
+            self.slots.resize_with(label_span.index + 1, Slot::default);
         }
-        let mut places = std::mem::take(self.places);
-        self.set_among(&mut places, mark);
-        *self.places = places;
-        self.recent.note(mark.place);
+        let mut slots = std::mem::take(self.slots);
+        self.set_among(&mut slots, label_span);
+        *self.slots = slots;
+        self.recent.note(label_span.index);
     }
 
-    fn set_among(&mut self, places: &mut [Place], mark: Mark) {
-        let at = self.before + mark.at;
-        let end = mark.at + mark.length;
-        let Some(place) = places.get_mut(mark.place) else { return self.search(end) };
-        if let Some(before) = place.replace(mark, self.stream, at).filter(|before| at - before <= WINDOW) {
-            return self.pen.copy(at - before, mark.length);
+    fn set_among(&mut self, slots: &mut [Slot], label_span: LabelSpan) {
+        let at = self.before + label_span.at;
+        let end = label_span.at + label_span.length;
+        let Some(slot) = slots.get_mut(label_span.index) else { return self.search(end) };
+        if let Some(before) = slot.replace(label_span, self.stream, at).filter(|before| at - before <= WINDOW) {
+            return self.symbol_writer.copy(at - before, label_span.length);
         }
-        if mark.length > WINDOW {
+        if label_span.length > WINDOW {
             return self.search(end);
         }
-        let Some(place) = places.get(mark.place) else { return };
-        let known = place.known.iter().zip(&place.joints).find_map(|(known, joint)| {
-            let distance = at - self.place_of(places, (*known)?)?;
-            joint.is_near(distance).then_some((joint, distance))
+        let Some(slot) = slots.get(label_span.index) else { return };
+        let known = slot.known.iter().zip(&slot.repeated_spans).find_map(|(known, repeated_span)| {
+            let distance = at - self.position_of(slots, (*known)?)?;
+            repeated_span.is_near(distance).then_some((repeated_span, distance))
         });
-        if let Some((joint, distance)) = known {
-            return self.joint(joint, distance);
+        if let Some((repeated_span, distance)) = known {
+            return self.repeated_span(repeated_span, distance);
         }
-        let Some((model, model_at)) = self.model(places, mark) else { return self.search(end) };
-        let (text, set) = (self.text(model_at, model.length), self.text(at, mark.length));
-        let Some(place) = places.get_mut(mark.place) else { return };
-        let joint = place.learn((model.set, model.place), text, set, self.codes);
-        if joint.is_near(at - model_at) { self.joint(joint, at - model_at) } else { self.search(end) }
+        let Some((model, model_at)) = self.model(slots, label_span) else { return self.search(end) };
+        let (text, set) = (self.text(model_at, model.length), self.text(at, label_span.length));
+        let Some(slot) = slots.get_mut(label_span.index) else { return };
+        let repeated_span = slot.learn((model.set, model.index), text, set, self.codes);
+        if repeated_span.is_near(at - model_at) {
+            self.repeated_span(repeated_span, at - model_at);
+        } else {
+            self.search(end);
+        }
     }
 
     /// Where in this stream a set was last.
-    fn place_of(&self, places: &[Place], (set, place): (u64, usize)) -> Option<usize> {
-        places.get(place).filter(|place| place.set == set && place.stream == self.stream).map(|place| place.at)
+    fn position_of(&self, slots: &[Slot], (set, index): (u64, usize)) -> Option<usize> {
+        slots.get(index).filter(|slot| slot.set == set && slot.stream == self.stream).map(|slot| slot.at)
     }
 
     /// The set before that is most like this one, and where it was last. Of equally good ones the nearest.
-    fn model(&self, places: &[Place], mark: Mark) -> Option<(Mark, usize)> {
-        let at = self.before + mark.at;
-        let set = self.text(at, mark.length);
+    fn model(&self, slots: &[Slot], label_span: LabelSpan) -> Option<(LabelSpan, usize)> {
+        let at = self.before + label_span.at;
+        let set = self.text(at, label_span.length);
         let models = self.recent.iter().filter_map(|index| {
-            let place = places.get(index).filter(|place| place.stream == self.stream && index != mark.place)?;
-            let near = at - place.at <= WINDOW && place.length <= WINDOW;
-            let model = Mark { at: place.at, length: place.length, set: place.set, place: index, row: 0 };
-            near.then(|| (model, self.text(place.at, place.length))).filter(|(_, text)| !text.is_empty())
+            let slot = slots.get(index).filter(|slot| slot.stream == self.stream && index != label_span.index)?;
+            let near = at - slot.at <= WINDOW && slot.length <= WINDOW;
+            let model = LabelSpan { at: slot.at, length: slot.length, set: slot.set, index, row: 0 };
+            near.then(|| (model, self.text(slot.at, slot.length))).filter(|(_, text)| !text.is_empty())
         });
         models.min_by_key(|(_, text)| unlikeness(text, set)).map(|(model, _)| (model, model.at))
     }
 
     /// Writes a label set that follows another, which began `distance` before.
-    fn joint(&mut self, joint: &Joint, distance: usize) {
-        for (part, words) in joint.parts() {
+    fn repeated_span(&mut self, repeated_span: &RepeatedSpan, distance: usize) {
+        for (part, words) in repeated_span.parts() {
             if part.hash().is_some_and(|hash| self.again(hash, part.length())) {
                 continue;
             }
             let ([begin, end], (own, bits)) = (part.copied(distance), part.own());
             if begin.0 > 0 {
-                self.pen.copy(begin.1, begin.0);
+                self.symbol_writer.copy(begin.1, begin.0);
             }
             if own > 0 {
-                self.pen.coded(words, bits, own);
+                self.symbol_writer.coded(words, bits, own);
             }
             if end.0 > 0 {
-                self.pen.copy(end.1, end.0);
+                self.symbol_writer.copy(end.1, end.0);
             }
         }
     }
 
     /// Writes a label pair as a copy from where it was last, if that is near.
     fn again(&mut self, hash: u32, length: usize) -> bool {
-        let at = self.before + self.pen.at;
+        let at = self.before + self.symbol_writer.at;
         let Some(found) = self.pairs.replace(hash, at).filter(|found| at - found <= WINDOW) else { return false };
         let again = !self.text(found, length).is_empty() && self.text(found, length) == self.text(at, length);
         if again {
-            self.pen.copy(at - found, length);
+            self.symbol_writer.copy(at - found, length);
         }
         again
     }
 
     /// Writes everything up to `to`, with the repetitions that a search finds.
     fn search(&mut self, to: usize) {
-        let text = self.pen.text.get(..to).unwrap_or_default();
-        let mut at = self.pen.at;
+        let text = self.symbol_writer.text.get(..to).unwrap_or_default();
+        let mut at = self.symbol_writer.at;
         while at < to {
             let here = text.get(at..).unwrap_or_default();
             let length = match self.seen_before(here, at) {
                 Some((from, length)) if length >= WORTH => {
-                    if self.pen.at < at {
-                        self.pen.literals(at);
+                    if self.symbol_writer.at < at {
+                        self.symbol_writer.literals(at);
                     }
-                    self.pen.copy(at - from, length);
+                    self.symbol_writer.copy(at - from, length);
                     for at in at + 1..at + length {
                         self.note(text.get(at..).unwrap_or_default(), at);
                     }
@@ -322,15 +326,15 @@ impl<'a> Piece<'a> {
             };
             at += length;
         }
-        if self.pen.at < to {
-            self.pen.literals(to);
+        if self.symbol_writer.at < to {
+            self.symbol_writer.literals(to);
         }
     }
 
     /// Where in the text something like `here` begins, and how much of it is alike.
     fn seen_before(&mut self, here: &[u8], at: usize) -> Option<(usize, usize)> {
         let found = self.note(here, at)?.checked_sub(self.before)?;
-        let there = self.pen.text.get(found..)?;
+        let there = self.symbol_writer.text.get(found..)?;
         (at - found <= WINDOW).then(|| (found, common_prefix(there, here)))
     }
 
@@ -340,11 +344,11 @@ impl<'a> Piece<'a> {
     }
 }
 
-impl Place {
+impl Slot {
     /// Notes that a set is at `at` of a stream. Where it was before in the same stream, if it was.
-    fn replace(&mut self, mark: Mark, stream: u64, at: usize) -> Option<usize> {
-        if self.set != mark.set {
-            (self.set, self.length, self.known) = (mark.set, mark.length, [None; 2]);
+    fn replace(&mut self, label_span: LabelSpan, stream: u64, at: usize) -> Option<usize> {
+        if self.set != label_span.set {
+            (self.set, self.length, self.known) = (label_span.set, label_span.length, [None; 2]);
         } else if self.stream == stream {
             return Some(std::mem::replace(&mut self.at, at));
         }
@@ -353,12 +357,12 @@ impl Place {
     }
 
     /// Finds out how it follows another set.
-    fn learn(&mut self, model: (u64, usize), text: &[u8], set: &[u8], codes: &Codes) -> &Joint {
+    fn learn(&mut self, model: (u64, usize), text: &[u8], set: &[u8], codes: &Codes) -> &RepeatedSpan {
         self.known.reverse();
-        self.joints.reverse();
-        let ([known, _], [joint, _]) = (&mut self.known, &mut self.joints);
+        self.repeated_spans.reverse();
+        let ([known, _], [repeated_span, _]) = (&mut self.known, &mut self.repeated_spans);
         *known = Some(model);
-        joint.make(text, set, codes);
-        joint
+        repeated_span.make(text, set, codes);
+        repeated_span
     }
 }

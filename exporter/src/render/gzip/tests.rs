@@ -2,8 +2,8 @@
 
 use std::io::Read as _;
 
-use super::alike::{common_prefix, common_suffix};
-use super::{Gzip, HISTORY, Mark};
+use super::prefix_match::{common_prefix, common_suffix};
+use super::{Gzip, HISTORY, LabelSpan};
 
 fn inflated(zipped: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
@@ -12,15 +12,21 @@ fn inflated(zipped: &[u8]) -> Vec<u8> {
 }
 
 /// Compresses a text in pieces of this size, with these label sets.
-fn zipped(gzip: &mut Gzip, text: &[u8], piece: usize, marks: &[Mark]) -> Vec<u8> {
+fn zipped(gzip: &mut Gzip, text: &[u8], chunk: usize, label_spans: &[LabelSpan]) -> Vec<u8> {
     gzip.begin(Vec::new());
     let mut from = 0;
     while from < text.len() {
-        let inside = |mark: &&Mark| mark.at + mark.length > from + piece && mark.at < from + piece;
-        let to = marks.iter().find(inside).map_or(from + piece, |mark| mark.at + mark.length).min(text.len());
+        let inside =
+            |label_span: &&LabelSpan| label_span.at + label_span.length > from + chunk && label_span.at < from + chunk;
+        let to = label_spans
+            .iter()
+            .find(inside)
+            .map_or(from + chunk, |label_span| label_span.at + label_span.length)
+            .min(text.len());
         let start = from.saturating_sub(HISTORY);
-        let new = marks.iter().filter(|mark| mark.at >= from && mark.at < to);
-        let new: Vec<Mark> = new.map(|mark| Mark { at: mark.at - start, ..*mark }).collect();
+        let new = label_spans.iter().filter(|label_span| label_span.at >= from && label_span.at < to);
+        let new: Vec<LabelSpan> =
+            new.map(|label_span| LabelSpan { at: label_span.at - start, ..*label_span }).collect();
         gzip.write(&text[start..to], from - start, &new);
         from = to;
     }
@@ -54,26 +60,32 @@ fn every_distance_of_a_copy_is_written() {
 }
 
 /// Lines as an exposition has them, each with a label set of two pairs.
-fn lines(count: usize, seed: usize) -> (Vec<u8>, Vec<Mark>) {
-    let (mut text, mut marks) = (Vec::new(), Vec::new());
+fn lines(count: usize, seed: usize) -> (Vec<u8>, Vec<LabelSpan>) {
+    let (mut text, mut label_spans) = (Vec::new(), Vec::new());
     for line in 0..count {
-        let place = (line * seed) % 90;
+        let index = (line * seed) % 90;
         text.extend_from_slice(format!("family_{}{{", line / 90).as_bytes());
-        let labels = format!(r#"id="/docker/{:032x}",name="{}""#, place * 0x1234_5678_9abc, "web-".repeat(place % 40));
-        marks.push(Mark { at: text.len(), length: labels.len(), set: place as u64 + 1, place, row: line % 3 });
+        let labels = format!(r#"id="/docker/{:032x}",name="{}""#, index * 0x1234_5678_9abc, "web-".repeat(index % 40));
+        label_spans.push(LabelSpan {
+            at: text.len(),
+            length: labels.len(),
+            set: index as u64 + 1,
+            index,
+            row: line % 3,
+        });
         text.extend_from_slice(labels.as_bytes());
         text.extend_from_slice(format!("}} {}\n", line * line % 1000).as_bytes());
     }
-    (text, marks)
+    (text, label_spans)
 }
 
 #[test]
 fn label_sets_are_known_again_in_any_order_and_piece() {
     let mut gzip = Gzip::new();
-    for (count, seed, piece) in [(600, 1, 1 << 20), (600, 1, 1000), (600, 7, 333), (90, 89, 50), (600, 1, 70_000)] {
-        let (text, marks) = lines(count, seed);
-        let zipped = zipped(&mut gzip, &text, piece, &marks);
-        assert_eq!(inflated(&zipped), text, "{count} {seed} {piece}");
+    for (count, seed, chunk) in [(600, 1, 1 << 20), (600, 1, 1000), (600, 7, 333), (90, 89, 50), (600, 1, 70_000)] {
+        let (text, label_spans) = lines(count, seed);
+        let zipped = zipped(&mut gzip, &text, chunk, &label_spans);
+        assert_eq!(inflated(&zipped), text, "{count} {seed} {chunk}");
         assert!(zipped.len() * 6 < text.len() || count == 90, "{} of {}", zipped.len(), text.len());
     }
 }
@@ -81,13 +93,13 @@ fn label_sets_are_known_again_in_any_order_and_piece() {
 #[test]
 fn a_set_longer_than_the_window_is_written_too() {
     let long = "0123456789abcdefXYZ".repeat(5000);
-    let (mut text, mut marks) = (Vec::new(), Vec::new());
+    let (mut text, mut label_spans) = (Vec::new(), Vec::new());
     for number in 0..6 {
-        marks.push(Mark { at: text.len(), length: long.len(), set: 1 + number % 2, place: 0, row: 0 });
+        label_spans.push(LabelSpan { at: text.len(), length: long.len(), set: 1 + number % 2, index: 0, row: 0 });
         text.extend_from_slice(long.as_bytes());
         text.extend_from_slice(b"} 1\n");
     }
-    assert_eq!(inflated(&zipped(&mut Gzip::new(), &text, 1000, &marks)), text);
+    assert_eq!(inflated(&zipped(&mut Gzip::new(), &text, 1000, &label_spans)), text);
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub(super) use histogram::{Buckets, histogram};
 use wire::{bytes, encode_pairs, low_bits, tag, varint, write_time};
 
 use super::header::{Type, has_suffix};
-use super::labels::Set;
+use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
 use crate::metrics::Unit;
@@ -40,7 +40,7 @@ pub(super) enum Start {
 pub(super) struct SampleLabels<'a> {
     pub(super) row: &'a str,
     pub(super) dimension: &'a str,
-    pub(super) set: Set<'a>,
+    pub(super) set: LabelSet<'a>,
 }
 
 /// What is remembered between the samples of an exposition.

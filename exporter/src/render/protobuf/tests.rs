@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::super::tests::{body, meta, plan};
-use super::super::{Format, Output, Pool};
+use super::super::tests::{body, info, plan};
+use super::super::{BufferPool, Format, Output};
 use super::{Buckets, SampleLabels, Start, histogram};
 use crate::metrics::Unit;
 use crate::read::{Histogram, Row, Sample};
 use crate::render::header::Type;
-use crate::render::labels::Set;
+use crate::render::labels::LabelSet;
 use crate::render::number::Number;
 
 /// The messages of `io/prometheus/client/metrics.proto`.
@@ -170,14 +170,14 @@ fn filled() -> (Sample, Vec<Row>) {
 #[test]
 fn the_samples_are_those_of_the_text() {
     let (sample, rows) = filled();
-    let running = meta(|meta| {
-        meta.started_ns = Some(1_795_398_284_751_604_307);
-        meta.created_ns = Some(1_795_398_284_000_000_001);
-        meta.restarts = Some(3);
+    let running = info(|info| {
+        info.started_ns = Some(1_795_398_284_751_604_307);
+        info.created_ns = Some(1_795_398_284_000_000_001);
+        info.restarts = Some(3);
     });
-    for meta in [Some(&running), None] {
-        let text = String::from_utf8(body(meta, Some(&sample), &rows, Format::Text)).unwrap();
-        let families = decoded(&body(meta, Some(&sample), &rows, PROTOBUF));
+    for info in [Some(&running), None] {
+        let text = String::from_utf8(body(info, Some(&sample), &rows, Format::Text)).unwrap();
+        let families = decoded(&body(info, Some(&sample), &rows, PROTOBUF));
         let (expected, found) = (samples_of_text(&text), samples_of(&families));
         assert!(expected.len() > 15, "{text}");
         assert_eq!(found, expected);
@@ -194,13 +194,13 @@ fn the_samples_are_those_of_the_text() {
 #[test]
 fn counters_tell_since_when_they_count() {
     let (sample, rows) = filled();
-    let running = meta(|meta| {
-        meta.started_ns = Some(1_795_398_284_751_604_307);
-        meta.created_ns = Some(1_795_398_000_000_000_000);
-        meta.restarts = Some(3);
+    let running = info(|info| {
+        info.started_ns = Some(1_795_398_284_751_604_307);
+        info.created_ns = Some(1_795_398_000_000_000_000);
+        info.restarts = Some(3);
     });
-    let starts = |meta: Option<&Arc<_>>| {
-        let families = decoded(&body(meta, Some(&sample), &rows, PROTOBUF));
+    let starts = |info: Option<&Arc<_>>| {
+        let families = decoded(&body(info, Some(&sample), &rows, PROTOBUF));
         let counters = families.into_iter().flat_map(|family| {
             family.metrics.into_iter().filter_map(move |metric| Some((family.name.clone(), metric.counter?.start)))
         });
@@ -224,23 +224,23 @@ fn counters_tell_since_when_they_count() {
 #[test]
 fn hostile_names_are_what_they_are() {
     let name = "a\"b\\c\nd,e=\"f\\\\\"";
-    let hostile = meta(|meta| name.clone_into(&mut meta.name));
+    let hostile = info(|info| name.clone_into(&mut info.name));
     let families = decoded(&body(Some(&hostile), None, &plan().1, PROTOBUF));
     let names: Vec<_> = families.iter().flat_map(|family| &family.metrics).flat_map(|metric| &metric.labels).collect();
     assert!(names.iter().any(|pair| pair.name == "name" && pair.value == name), "{names:?}");
 }
 
 /// One histogram of block latencies.
-fn told(counts: &[(usize, u64)], native: bool, start: Start) -> Buckets7 {
+fn histogram_of(counts: &[(usize, u64)], native: bool, start: Start) -> Buckets7 {
     let mut latencies = Histogram { sum_ns: 1_500_000_000, ..Histogram::default() };
     for (index, count) in counts {
         latencies.buckets[*index] = *count;
     }
-    let mut out = Output::new(Format::Protobuf { native }, false, &Pool::default());
+    let mut out = Output::new(Format::Protobuf { native }, false, &BufferPool::default());
     out.begin_family("latency_seconds", "Help.", Type::Histogram, Unit::Seconds);
     let sum = Number::Decimal { value: latencies.sum_ns, exponent: 9, unit: 0 };
     let buckets = Buckets { counts: &latencies.buckets, first_power: -16, sum };
-    let labels = SampleLabels { row: "operation=\"read\"", dimension: "", set: Set::fixed("id=\"/\"") };
+    let labels = SampleLabels { row: "operation=\"read\"", dimension: "", set: LabelSet::fixed("id=\"/\"") };
     histogram(labels, buckets, native, start, &mut out);
     let families = decoded(&out.finish());
     let [Family { kind: 4, metrics, unit, .. }] = &*families else { panic!("{families:?}") };
@@ -266,7 +266,7 @@ fn native_buckets(histogram: &Buckets7) -> Vec<(i32, i64)> {
 
 #[test]
 fn classic_buckets_are_every_second_bound() {
-    let histogram = told(&[(0, 3), (1, 1), (2, 4), (20, 5), (21, 1)], false, Start::At(1_000_000_007));
+    let histogram = histogram_of(&[(0, 3), (1, 1), (2, 4), (20, 5), (21, 1)], false, Start::At(1_000_000_007));
     assert_eq!((histogram.count, histogram.sum.to_bits()), (14, 1.5_f64.to_bits()));
     let bounds: Vec<u64> = histogram.buckets.iter().map(|bucket| bucket.bound.to_bits()).collect();
     assert_eq!(bounds, (-16..=4).step_by(2).map(|power| 2_f64.powi(power).to_bits()).collect::<Vec<_>>());
@@ -287,7 +287,7 @@ fn native_buckets_hold_every_observation() {
         &[(0, 1), (2, 1), (4, 1), (6, 1)],
     ];
     for counts in tables {
-        let histogram = told(counts, true, Start::Unknown);
+        let histogram = histogram_of(counts, true, Start::Unknown);
         let expected: Vec<(i32, i64)> = counts
             .iter()
             .filter(|(index, _)| *index > 0)

@@ -19,8 +19,8 @@ async fn serves_until_told_to_end() {
     // The test harness captures what is printed otherwise.
     std::io::Write::write_all(&mut std::io::stdout(), format!("\n{ANNOUNCEMENT}{}\n", server.address).as_bytes())
         .unwrap();
-    let told = || std::io::stdin().read_to_end(&mut Vec::new());
-    tokio::task::spawn_blocking(told).await.unwrap().unwrap();
+    let signal = || std::io::stdin().read_to_end(&mut Vec::new());
+    tokio::task::spawn_blocking(signal).await.unwrap().unwrap();
     server.end().await;
 }
 

@@ -104,8 +104,8 @@ fn own() -> Root {
 fn pass(measure: &Measure, roots: Vec<(u64, Root)>) -> Vec<Result<u64, ErrorKind>> {
     measure.begin();
     let mut came: Vec<Result<u64, ErrorKind>> = roots.iter().map(|_| Err(ErrorKind::NotFound)).collect();
-    for (index, (life, root)) in roots.into_iter().enumerate() {
-        if !measure.ask(Question { index, life, root }, false) {
+    for (index, (generation, root)) in roots.into_iter().enumerate() {
+        if !measure.ask(Question { index, generation, root }, false) {
             came[index] = Err(ErrorKind::WouldBlock);
         }
     }
@@ -146,7 +146,8 @@ fn many_that_hang_take_a_bounded_number_of_threads_and_of_time() {
     let measure = Measure::default();
     for _ in 0..10 {
         let started = Instant::now();
-        let mut roots: Vec<(u64, Root)> = (10..).zip(&all).map(|(life, fuse)| (life, fuse.root())).collect();
+        let mut roots: Vec<(u64, Root)> =
+            (10..).zip(&all).map(|(generation, fuse)| (generation, fuse.root())).collect();
         roots.push((1, own()));
         let came = pass(&measure, roots);
         assert!(came.iter().rev().skip(1).all(Result::is_err), "{came:?}");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{MIN_CONTAINERS, State, VethPeers};
-use crate::metrics::Own;
+use crate::metrics::SelfMetrics;
 use crate::read::network::host_netns::Host;
 use crate::read::network::host_netns::LinkError;
 use crate::read::network::interfaces::{BUSY_AGE, Difference, IDLE_AGE, Interfaces, PeerMap, ifindices};
@@ -168,11 +168,11 @@ fn interfaces_are_distinguished_from_groups() {
 
 #[test]
 fn a_capture_and_a_host_of_few_containers_have_no_sockets() {
-    let own = Own::new().unwrap();
-    let mut capture = VethPeers::new("/proc".as_ref(), false, own.clone());
+    let self_metrics = SelfMetrics::new().unwrap();
+    let mut capture = VethPeers::new("/proc".as_ref(), false, self_metrics.clone());
     capture.begin(1000, Instant::now());
     assert!(matches!(capture.state, State::Off));
-    let mut few = VethPeers::new("/proc".as_ref(), true, own);
+    let mut few = VethPeers::new("/proc".as_ref(), true, self_metrics);
     few.begin(MIN_CONTAINERS - 1, Instant::now());
     assert!(matches!(few.state, State::Closed { until: None, .. }));
 }
@@ -181,15 +181,15 @@ fn a_capture_and_a_host_of_few_containers_have_no_sockets() {
 fn a_procfs_that_is_not_the_host_s_is_refused_and_counted_once_in_a_while() {
     let procfs = tempfile::tempdir().unwrap();
     assert!(matches!(Host::open(procfs.path()), Err(LinkError::NotHost { .. })));
-    let own = Own::new().unwrap();
-    let mut links = VethPeers::new(procfs.path(), true, own.clone());
+    let self_metrics = SelfMetrics::new().unwrap();
+    let mut links = VethPeers::new(procfs.path(), true, self_metrics.clone());
     let now = Instant::now();
     for seconds in [0, 1, 2] {
         links.begin(1000, now + Duration::from_secs(seconds));
     }
-    assert_eq!(own.read_errors.with_label_values(&["rtnetlink", "foreign"]).get(), 1);
+    assert_eq!(self_metrics.read_errors.with_label_values(&["rtnetlink", "foreign"]).get(), 1);
     links.end(false);
-    assert_eq!(own.read_path.with_label_values(&["network", "links"]).get(), 0);
+    assert_eq!(self_metrics.read_path.with_label_values(&["network", "links"]).get(), 0);
 }
 
 #[test]

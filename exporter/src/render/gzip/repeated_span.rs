@@ -3,10 +3,10 @@
 //! Containers stand in the same order in every family, so this is found out once for two neighbours and used for as long as
 //! both keep their labels. It is kept small: with many containers, what it costs is mostly to fetch it from memory.
 
-use super::alike::{common_prefix, common_suffix, hash};
 use super::bits::MOST;
 use super::codes::Codes;
-use super::pen::WINDOW;
+use super::prefix_match::{common_prefix, common_suffix, hash};
+use super::symbol_writer::WINDOW;
 
 /// Literals that cost no more than a copy from elsewhere does.
 const FEW: usize = 4;
@@ -16,7 +16,7 @@ const LITERAL_BITS: usize = 6;
 
 /// A label set, as to be written after another one.
 #[derive(Debug, Default)]
-pub(super) struct Joint {
+pub(super) struct RepeatedSpan {
     parts: Vec<Part>,
     /// The bits of what is not in the other one, each part beginning a word.
     words: Vec<u64>,
@@ -77,7 +77,7 @@ impl Part {
     }
 }
 
-impl Joint {
+impl RepeatedSpan {
     /// Whether every copy is from within the window, where the beginnings are this far apart.
     #[inline]
     pub(super) fn is_near(&self, distance: usize) -> bool {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::interest::Interest;
-use super::{Meta, Moment, State};
+use super::{ContainerInfo, Moment, State};
 use crate::discover::ContainerId;
 
 /// Greatest number of containers that are known at a time, so that a faulty engine cannot fill the memory.
@@ -18,7 +18,7 @@ pub const MAX_CONTAINERS: usize = 20_000;
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Every known container, live, stopped, or lingering after its removal.
-    pub containers: HashMap<ContainerId, Arc<Meta>>,
+    pub containers: HashMap<ContainerId, Arc<ContainerInfo>>,
     /// Sizes of the running containers' writable layers in bytes, as far as they were asked for.
     pub sizes: Arc<HashMap<ContainerId, u64>>,
     /// Differs from view to view: nothing derived from an equal generation has to be made anew.
@@ -40,7 +40,7 @@ pub enum Stored {
 ///
 /// Copy on write: a snapshot never changes, and while nobody holds one a change costs no copy.
 #[derive(Debug)]
-pub struct Directory {
+pub struct ContainerStore {
     names: RwLock<Arc<Names>>,
     linger: Duration,
     updated: Mutex<HashSet<ContainerId>>,
@@ -48,8 +48,8 @@ pub struct Directory {
     interest: Mutex<Interest>,
 }
 
-impl Directory {
-    /// An empty directory that forgets a removed container after `linger`.
+impl ContainerStore {
+    /// An empty store that forgets a removed container after `linger`.
     #[must_use]
     pub fn new(linger: Duration) -> Self {
         Self {
@@ -111,10 +111,10 @@ impl Directory {
     }
 
     /// Stores what is known of a container.
-    pub fn upsert(&self, meta: Meta) -> Stored {
+    pub fn upsert(&self, info: ContainerInfo) -> Stored {
         let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        let known = guard.containers.get(&meta.id);
-        if known.is_some_and(|known| **known == meta) {
+        let known = guard.containers.get(&info.id);
+        if known.is_some_and(|known| **known == info) {
             return Stored::Same;
         }
         let room = known.is_some() || guard.containers.len() < MAX_CONTAINERS;
@@ -126,29 +126,29 @@ impl Directory {
         if let Some(oldest) = oldest {
             names.containers.remove(&oldest);
         }
-        names.containers.insert(meta.id, Arc::new(meta));
+        names.containers.insert(info.id, Arc::new(info));
         names.generation += 1;
         Stored::Changed
     }
 
     /// Changes what is known of a container; tells whether anything differs now. Does nothing for an unknown one.
-    pub fn change(&self, id: ContainerId, change: impl FnOnce(&mut Meta)) -> bool {
+    pub fn change(&self, id: ContainerId, change: impl FnOnce(&mut ContainerInfo)) -> bool {
         let Some(known) = self.names().containers.get(&id).map(Arc::clone) else { return false };
-        let mut meta = Meta::clone(&known);
-        change(&mut meta);
+        let mut info = ContainerInfo::clone(&known);
+        change(&mut info);
         drop(known);
-        self.upsert(meta) == Stored::Changed
+        self.upsert(info) == Stored::Changed
     }
 
     /// A container is gone since `now`. It stays for the linger time, with its exit code and the state `exited`; one
     /// whose end was not seen is said to be `removing`.
     pub fn remove(&self, id: ContainerId, now: Moment) -> bool {
-        self.change(id, |meta| {
-            meta.removed = meta.removed.or(Some(now));
-            meta.pid = None;
-            meta.state = match meta.state {
-                State::Dead | State::Created => meta.state,
-                _ if meta.exit_code.is_some() => State::Exited,
+        self.change(id, |info| {
+            info.removed = info.removed.or(Some(now));
+            info.pid = None;
+            info.state = match info.state {
+                State::Dead | State::Created => info.state,
+                _ if info.exit_code.is_some() => State::Exited,
                 _ => State::Removing,
             };
         })
@@ -156,12 +156,14 @@ impl Directory {
 
     /// Forgets what has been gone for longer than the linger time; tells what was forgotten.
     pub fn prune(&self, now: Instant) -> Vec<ContainerId> {
-        let over = |meta: &Meta| meta.removed.is_some_and(|gone| now.saturating_duration_since(gone.at) >= self.linger);
-        let gone: Vec<_> = self.names().containers.values().filter(|meta| over(meta)).map(|meta| meta.id).collect();
+        let over = |info: &ContainerInfo| {
+            info.removed.is_some_and(|gone| now.saturating_duration_since(gone.at) >= self.linger)
+        };
+        let gone: Vec<_> = self.names().containers.values().filter(|info| over(info)).map(|info| info.id).collect();
         if !gone.is_empty() {
             let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
             let names = Arc::make_mut(&mut guard);
-            names.containers.retain(|_, meta| !over(meta));
+            names.containers.retain(|_, info| !over(info));
             names.generation += 1;
         }
         gone
@@ -169,7 +171,7 @@ impl Directory {
 }
 
 fn oldest_removed(names: &Names) -> Option<ContainerId> {
-    let removed = names.containers.values().filter_map(|meta| Some((meta.removed?.at, meta.id)));
+    let removed = names.containers.values().filter_map(|info| Some((info.removed?.at, info.id)));
     removed.min().map(|(_, id)| id)
 }
 

@@ -7,7 +7,7 @@ use super::{ContainerFilter, FixedMatch, MAX_IMAGE, MAX_NAME};
 
 /// The user's settings about names.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
+pub struct NamingPolicy {
     /// Which labels become metric labels.
     pub labels: LabelPolicy,
     /// Which containers are exposed.
@@ -21,9 +21,9 @@ pub struct Identity {
     pub name: String,
     /// Image as it was given.
     pub image: String,
-    /// See [`super::Meta::labels`].
+    /// See [`super::ContainerInfo::labels`].
     pub labels: Vec<(String, String)>,
-    /// See [`super::Meta::selected`].
+    /// See [`super::ContainerInfo::selected`].
     pub selected: bool,
     /// What image and labels contribute to `selected`.
     pub fixed: FixedMatch,
@@ -31,7 +31,7 @@ pub struct Identity {
     pub dropped: Dropped,
 }
 
-impl Rules {
+impl NamingPolicy {
     /// Applies the rules to what an engine says. The filter sees everything uncut.
     #[must_use]
     pub fn identify(&self, name: &str, image: &str, mut labels: Vec<(&str, &str)>) -> Identity {
@@ -52,15 +52,15 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::Rules;
+    use super::NamingPolicy;
     use crate::name::{ContainerFilter, MAX_IMAGE, MAX_NAME};
 
     #[test]
     fn names_are_cut_after_the_filter_has_seen_them() {
         let filter = ContainerFilter::new(&["*-tail"], &[]).unwrap();
-        let rules = Rules { filter, ..Rules::default() };
+        let naming = NamingPolicy { filter, ..NamingPolicy::default() };
         let name = format!("/{}-tail", "n".repeat(1000));
-        let identity = rules.identify(&name, &"i".repeat(1000), vec![]);
+        let identity = naming.identify(&name, &"i".repeat(1000), vec![]);
         assert!(identity.selected);
         assert_eq!((identity.name.len(), identity.image.len()), (MAX_NAME, MAX_IMAGE));
         assert_eq!((identity.dropped.name_length, identity.dropped.image_length), (1, 1));
@@ -68,8 +68,9 @@ mod tests {
 
     #[test]
     fn the_filter_sees_labels_that_are_no_metric_labels() {
-        let rules = Rules { filter: ContainerFilter::new(&[], &["label:z=1"]).unwrap(), ..Rules::default() };
-        let identity = rules.identify("web", "nginx", vec![("z", "1"), ("a", "2")]);
+        let naming =
+            NamingPolicy { filter: ContainerFilter::new(&[], &["label:z=1"]).unwrap(), ..NamingPolicy::default() };
+        let identity = naming.identify("web", "nginx", vec![("z", "1"), ("a", "2")]);
         assert!(!identity.selected && identity.labels.is_empty());
     }
 }

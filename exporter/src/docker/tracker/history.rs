@@ -5,9 +5,9 @@ use crate::name::{FixedMatch, OomEvents};
 
 /// The history of one container, as far as it matters.
 #[derive(Debug, Default)]
-pub(super) struct Track {
+pub(super) struct ContainerHistory {
     /// The clock at its last event.
-    pub(super) touched: u64,
+    pub(super) last_event: u64,
     pub(super) inspected: bool,
     pub(super) retries: u8,
     /// What had to be cut has been counted.
@@ -27,7 +27,7 @@ pub(super) struct Track {
     die_ns: u64,
 }
 
-impl Track {
+impl ContainerHistory {
     /// Notes an event; returns whether it came after one that it preceded: a `start` after the `die` of the same run, or
     /// the end of a run after the start of the next.
     pub(super) fn is_late(&mut self, event: &Event) -> bool {

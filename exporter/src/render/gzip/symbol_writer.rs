@@ -10,7 +10,7 @@ pub(super) const SHORTEST: usize = 3;
 
 /// Where writing stands in a piece.
 #[derive(Debug)]
-pub(super) struct Pen<'a> {
+pub(super) struct SymbolWriter<'a> {
     pub(super) text: &'a [u8],
     pub(super) at: usize,
     codes: &'a Codes,
@@ -20,7 +20,7 @@ pub(super) struct Pen<'a> {
     distance: usize,
 }
 
-impl<'a> Pen<'a> {
+impl<'a> SymbolWriter<'a> {
     pub(super) fn new(text: &'a [u8], at: usize, codes: &'a Codes, bits: &'a mut Bits) -> Self {
         Self { text, at, codes, bits, copied_from: at, distance: 0 }
     }

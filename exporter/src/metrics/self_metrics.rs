@@ -8,9 +8,9 @@ use super::self_process::ProcessMetrics;
 
 /// The exporter's own counters. Cloning shares them.
 #[derive(Clone, Debug)]
-pub struct Own {
+pub struct SelfMetrics {
     registry: Registry,
-    /// Whether [`Own::gather`] gives anything.
+    /// Whether [`SelfMetrics::gather`] gives anything.
     is_exposed: bool,
     /// `docker_stats_exporter_scrape_collector_duration_seconds{collector}`.
     pub collector_duration: GaugeVec,
@@ -48,14 +48,14 @@ pub struct Own {
     pub sandbox: IntGaugeVec,
 }
 
-impl Own {
+impl SelfMetrics {
     /// Registers everything, the standard `process_*` metrics included.
     ///
     /// # Errors
     /// A name that is registered twice or not valid: a mistake in this file.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let own = Self {
+        let self_metrics = Self {
             collector_duration: GaugeVec::new(
                 opts("scrape_collector_duration_seconds", "Time that a collector took in this scrape."),
                 &["collector"],
@@ -126,28 +126,28 @@ impl Own {
             &["version", "revision", "rustc"],
         )?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1);
-        own.register([
+        self_metrics.register([
             Box::new(build_info) as Box<dyn prometheus::core::Collector>,
-            Box::new(own.collector_duration.clone()),
-            Box::new(own.collector_success.clone()),
-            Box::new(own.containers.clone()),
-            Box::new(own.cgroups_refused.clone()),
-            Box::new(own.docker_up.clone()),
-            Box::new(own.docker_requests.clone()),
-            Box::new(own.docker_events.clone()),
-            Box::new(own.read_errors.clone()),
-            Box::new(own.ebpf_program_loaded.clone()),
-            Box::new(own.ebpf_program_runs.clone()),
-            Box::new(own.ebpf_program_seconds.clone()),
-            Box::new(own.ebpf_map_entries.clone()),
-            Box::new(own.ebpf_refused.clone()),
-            Box::new(own.read_path.clone()),
-            Box::new(own.series_dropped.clone()),
-            Box::new(own.web_config_reload.clone()),
-            Box::new(own.sandbox.clone()),
+            Box::new(self_metrics.collector_duration.clone()),
+            Box::new(self_metrics.collector_success.clone()),
+            Box::new(self_metrics.containers.clone()),
+            Box::new(self_metrics.cgroups_refused.clone()),
+            Box::new(self_metrics.docker_up.clone()),
+            Box::new(self_metrics.docker_requests.clone()),
+            Box::new(self_metrics.docker_events.clone()),
+            Box::new(self_metrics.read_errors.clone()),
+            Box::new(self_metrics.ebpf_program_loaded.clone()),
+            Box::new(self_metrics.ebpf_program_runs.clone()),
+            Box::new(self_metrics.ebpf_program_seconds.clone()),
+            Box::new(self_metrics.ebpf_map_entries.clone()),
+            Box::new(self_metrics.ebpf_refused.clone()),
+            Box::new(self_metrics.read_path.clone()),
+            Box::new(self_metrics.series_dropped.clone()),
+            Box::new(self_metrics.web_config_reload.clone()),
+            Box::new(self_metrics.sandbox.clone()),
             Box::new(ProcessMetrics::new()?),
         ])?;
-        Ok(own)
+        Ok(self_metrics)
     }
 
     /// Counts as before, but exposes none of it (`--web.disable-exporter-metrics`).

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Live, Roster};
+use super::{ExposedSet, LiveContainer};
 use crate::discover::{ContainerId, IdFilter};
-use crate::name::{ContainerFilter, Meta, Moment, Names, OomEvents, State};
+use crate::name::{ContainerFilter, ContainerInfo, Moment, Names, OomEvents, State};
 use crate::read::{Limits, Sample};
 
 const LINGER: Duration = Duration::from_mins(5);
@@ -16,34 +16,34 @@ fn id(letter: char) -> ContainerId {
     ContainerId::parse(letter.to_string().repeat(64).as_bytes()).unwrap()
 }
 
-fn running(letter: char, name: &str) -> Meta {
-    Meta { name: name.to_owned(), state: State::Running, ..Meta::unknown(id(letter)) }
+fn running(letter: char, name: &str) -> ContainerInfo {
+    ContainerInfo { name: name.to_owned(), state: State::Running, ..ContainerInfo::unknown(id(letter)) }
 }
 
-/// A roster, what the engine says, and a clock that only the test moves.
+/// An exposed set, what the engine says, and a clock that only the test moves.
 struct Bench {
-    roster: Roster,
+    exposed_set: ExposedSet,
     names: Names,
     now: Moment,
     in_tree: bool,
-    life: u64,
+    generation: u64,
     oom_kills: Option<u64>,
 }
 
 impl Bench {
     fn new() -> Self {
         Self {
-            roster: Roster::new(Arc::new(ContainerFilter::default()), LINGER, true),
+            exposed_set: ExposedSet::new(Arc::new(ContainerFilter::default()), LINGER, true),
             names: Names::default(),
             now: Moment { wall_ns: 2 * YEAR_NS, ..Moment::now() },
             in_tree: true,
-            life: 1,
+            generation: 1,
             oom_kills: None,
         }
     }
 
-    fn knows(&mut self, meta: Meta) {
-        self.names.containers.insert(meta.id, Arc::new(meta));
+    fn knows(&mut self, info: ContainerInfo) {
+        self.names.containers.insert(info.id, Arc::new(info));
     }
 
     fn later(&mut self, seconds: u64) {
@@ -56,22 +56,22 @@ impl Bench {
         let (sample, limits) = (Sample::default(), Limits::default());
         let paths: Vec<_> = live.iter().map(|letter| (*letter, format!("/docker/{}", id(*letter)))).collect();
         let all = || {
-            paths.iter().map(|(letter, path)| Live {
+            paths.iter().map(|(letter, path)| LiveContainer {
                 id: id(*letter),
                 path,
                 named: true,
                 sample: &sample,
                 limits: &limits,
-                life: self.life,
+                generation: self.generation,
                 oom_kills: self.oom_kills,
             })
         };
-        self.roster.update(all(), &self.names, self.now, self.in_tree);
+        self.exposed_set.update(all(), &self.names, self.now, self.in_tree);
         let letter = |text: &str| text.chars().next().unwrap();
-        let exposed = self.roster.exposed(all(), &self.names, IdFilter::all());
+        let exposed = self.exposed_set.exposed(all(), &self.names, IdFilter::all());
         let described = exposed.iter().map(|one| {
-            let id = one.meta.map_or_else(|| "unnamed".to_owned(), |meta| meta.id.to_string());
-            let label = one.sets.predecessor().trim_start_matches("container=\"").trim_end_matches('"').to_owned();
+            let id = one.info.map_or_else(|| "unnamed".to_owned(), |info| info.id.to_string());
+            let label = one.sets.docker_stats().trim_start_matches("container=\"").trim_end_matches('"').to_owned();
             (letter(&id), (one.last_seen_ms.map(|ms| ms / 1000), label))
         });
         described.collect()
@@ -80,9 +80,9 @@ impl Bench {
     /// A pass; returns the kills of container `a` over all runs.
     fn oom_kills(&mut self, live: &[char]) -> Option<u64> {
         self.pass(live);
-        let meta = self.names.containers.get(&id('a')).map(|meta| &**meta);
-        let entry = self.roster.entries.get(&id('a')).filter(|entry| entry.shown == self.roster.pass)?;
-        entry.oom_kills(meta, entry.ran == self.roster.pass)
+        let info = self.names.containers.get(&id('a')).map(|info| &**info);
+        let entry = self.exposed_set.entries.get(&id('a')).filter(|entry| entry.shown == self.exposed_set.pass)?;
+        entry.oom_kills(info, entry.ran == self.exposed_set.pass)
     }
 
     fn label(&mut self, live: &[char], letter: char) -> String {
@@ -97,8 +97,8 @@ fn the_wall_clock_neither_ends_nor_prolongs_the_linger_time() {
         bench.knows(running('a', "web"));
         bench.pass(&['a']);
         let gone = Some(bench.now);
-        let ended = Meta { state: State::Exited, finished: gone, ..running('a', "web") };
-        bench.knows(Meta { removed: gone.filter(|_| removed), ..ended });
+        let ended = ContainerInfo { state: State::Exited, finished: gone, ..running('a', "web") };
+        bench.knows(ContainerInfo { removed: gone.filter(|_| removed), ..ended });
         bench.now.wall_ns = if forward { 3 * YEAR_NS } else { YEAR_NS };
         bench.later(299);
         assert_eq!(bench.pass(&[]).len(), 1, "removed: {removed}, forward: {forward}");
@@ -125,14 +125,14 @@ fn an_end_before_our_start_lingers_by_its_age() {
     let mut bench = Bench::new();
     let finished =
         |bench: &Bench, seconds: u64| Some(Moment::at_wall(bench.now.wall_ns - seconds * 1_000_000_000, bench.now));
-    let ended = |letter, finished| Meta { state: State::Exited, finished, ..running(letter, "job") };
+    let ended = |letter, finished| ContainerInfo { state: State::Exited, finished, ..running(letter, "job") };
     bench.knows(ended('a', finished(&bench, 200)));
     bench.knows(ended('b', finished(&bench, 400)));
     let to_come = Some(Moment::at_wall(bench.now.wall_ns + YEAR_NS, bench.now));
     bench.knows(ended('c', to_come));
     assert_eq!(bench.pass(&[]).into_keys().collect::<String>(), "ac");
     // Its removal does not bring it back.
-    bench.knows(Meta { removed: Some(bench.now), ..ended('b', finished(&bench, 400)) });
+    bench.knows(ContainerInfo { removed: Some(bench.now), ..ended('b', finished(&bench, 400)) });
     bench.later(101);
     assert_eq!(bench.pass(&[]).into_keys().collect::<String>(), "c");
     bench.later(200);
@@ -174,8 +174,11 @@ fn a_running_container_without_a_cgroup_is_seen_only_where_cgroups_of_the_engine
 #[test]
 fn a_name_has_one_series_in_the_predecessor_s_schema() {
     let mut bench = Bench::new();
-    let removed =
-        |letter, bench: &Bench| Meta { state: State::Exited, removed: Some(bench.now), ..running(letter, "web") };
+    let removed = |letter, bench: &Bench| ContainerInfo {
+        state: State::Exited,
+        removed: Some(bench.now),
+        ..running(letter, "web")
+    };
     bench.knows(removed('a', &bench));
     assert_eq!(bench.label(&[], 'a'), "web", "nobody else has it");
     bench.later(1);
@@ -193,9 +196,9 @@ fn a_name_has_one_series_in_the_predecessor_s_schema() {
 #[test]
 fn containers_that_exist_and_share_a_name_are_labelled_by_id() {
     let mut bench = Bench::new();
-    bench.knows(Meta { state: State::Exited, finished: Some(bench.now), ..running('a', "web") });
+    bench.knows(ContainerInfo { state: State::Exited, finished: Some(bench.now), ..running('a', "web") });
     bench.knows(running('b', "web"));
-    bench.knows(Meta { started_ns: Some(5), ..running('c', "web") });
+    bench.knows(ContainerInfo { started_ns: Some(5), ..running('c', "web") });
     let labels = bench.pass(&['b', 'c']);
     assert_eq!(
         [&labels[&'a'].1, &labels[&'b'].1, &labels[&'c'].1],
@@ -219,8 +222,8 @@ fn a_name_that_is_an_id_is_nobody_s_label() {
 #[test]
 fn a_container_that_is_filtered_out_has_no_claim_to_a_name() {
     let mut bench = Bench::new();
-    bench.knows(Meta { selected: false, ..running('a', "web") });
-    bench.knows(Meta { state: State::Exited, removed: Some(bench.now), ..running('b', "web") });
+    bench.knows(ContainerInfo { selected: false, ..running('a', "web") });
+    bench.knows(ContainerInfo { state: State::Exited, removed: Some(bench.now), ..running('b', "web") });
     let exposed = bench.pass(&['a']);
     assert_eq!((exposed.len(), exposed[&'b'].1.as_str()), (1, "web"));
 }
@@ -235,24 +238,24 @@ fn oom_kills_are_exposed_while_a_container_runs_or_waits_for_its_restart() {
     assert_eq!(bench.oom_kills(&['a']), Some(0));
     bench.oom_kills = Some(1);
     assert_eq!(bench.oom_kills(&['a']), Some(1));
-    bench.knows(Meta { state: State::Restarting, oom_events: events(0, 0, 0, 1), ..running('a', "web") });
+    bench.knows(ContainerInfo { state: State::Restarting, oom_events: events(0, 0, 0, 1), ..running('a', "web") });
     assert_eq!(bench.oom_kills(&[]), Some(1));
-    bench.knows(Meta { oom_events: events(2, 2, 1, 0), ..running('a', "web") });
-    (bench.life, bench.oom_kills) = (3, Some(0));
+    bench.knows(ContainerInfo { oom_events: events(2, 2, 1, 0), ..running('a', "web") });
+    (bench.generation, bench.oom_kills) = (3, Some(0));
     assert_eq!(bench.oom_kills(&['a']), Some(2));
     // Stopped for longer than it lingers: not exposed, but not forgotten while it exists.
-    let stopped = Meta { state: State::Exited, oom_events: events(2, 2, 1, 0), ..running('a', "web") };
-    bench.knows(Meta { finished: Some(bench.now), ..stopped });
+    let stopped = ContainerInfo { state: State::Exited, oom_events: events(2, 2, 1, 0), ..running('a', "web") };
+    bench.knows(ContainerInfo { finished: Some(bench.now), ..stopped });
     assert_eq!(bench.oom_kills(&[]), None);
     bench.later(301);
     assert_eq!(bench.pass(&[]).len(), 0);
-    bench.knows(Meta { oom_events: events(3, 2, 0, 0), ..running('a', "web") });
-    (bench.life, bench.oom_kills) = (4, Some(1));
+    bench.knows(ContainerInfo { oom_events: events(3, 2, 0, 0), ..running('a', "web") });
+    (bench.generation, bench.oom_kills) = (4, Some(1));
     assert_eq!(bench.oom_kills(&['a']), Some(3));
     bench.names.containers.clear();
     bench.later(301);
     assert_eq!(bench.oom_kills(&[]), None);
-    assert_eq!(bench.roster.entries.len(), 0, "gone for good");
+    assert_eq!(bench.exposed_set.entries.len(), 0, "gone for good");
 }
 
 #[test]
@@ -261,9 +264,9 @@ fn an_engine_alone_counts_oom_kills_by_its_events() {
     bench.in_tree = false;
     bench.knows(running('a', "web"));
     assert_eq!(bench.oom_kills(&['a']), None, "its events are refused");
-    bench.knows(Meta { oom_events: Some(OomEvents::default()), ..running('a', "web") });
+    bench.knows(ContainerInfo { oom_events: Some(OomEvents::default()), ..running('a', "web") });
     assert_eq!(bench.oom_kills(&['a']), Some(0));
-    bench.knows(Meta {
+    bench.knows(ContainerInfo {
         oom_events: Some(OomEvents { runs: 1, earlier: 1, previous: 1, current: 2 }),
         ..running('a', "web")
     });

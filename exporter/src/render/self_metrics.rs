@@ -4,14 +4,14 @@ use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::Format;
 use super::header::Type;
-use super::labels::Set;
+use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
 use super::protobuf::{self, SampleLabels, Start};
 use crate::metrics::{Unit, escape_label};
 
 /// Appends every family of a registry.
-pub(super) fn own(families: &[MetricFamily], output: &mut Output) {
+pub(super) fn self_metrics(families: &[MetricFamily], output: &mut Output) {
     let mut labels = std::mem::take(&mut output.scratch);
     for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
         let kind = match family.get_field_type() {
@@ -56,7 +56,7 @@ fn pairs(metric: &Metric, labels: &mut String) {
 
 fn sample(name: &str, kind: Type, labels: &str, value: Number, output: &mut Output) {
     if let Format::Protobuf { .. } = output.format {
-        let labels = SampleLabels { row: labels, dimension: "", set: Set::fixed("") };
+        let labels = SampleLabels { row: labels, dimension: "", set: LabelSet::fixed("") };
         protobuf::number(kind, labels, value, Start::Unknown, output);
         return;
     }

@@ -40,12 +40,12 @@ pub(super) fn common_suffix(one: &[u8], other: &[u8]) -> usize {
 
 /// Where in a stream each text has been last, by its hash. What is found is a guess: it has to be compared.
 #[derive(Debug)]
-pub(super) struct Seen(Vec<u32>);
+pub(super) struct HashTable(Vec<u32>);
 
 const PLACES_LOG2: u32 = 12;
 const NEVER: u32 = u32::MAX;
 
-impl Seen {
+impl HashTable {
     pub(super) fn new() -> Self {
         Self(vec![NEVER; 1 << PLACES_LOG2])
     }
@@ -57,8 +57,8 @@ impl Seen {
     /// Where a text with this hash has been; from now on it is at `at`.
     #[inline]
     pub(super) fn replace(&mut self, hash: u32, at: usize) -> Option<usize> {
-        let place = self.0.get_mut((hash >> (32 - PLACES_LOG2)) as usize)?;
-        let found = std::mem::replace(place, u32::try_from(at).unwrap_or(NEVER));
+        let slot = self.0.get_mut((hash >> (32 - PLACES_LOG2)) as usize)?;
+        let found = std::mem::replace(slot, u32::try_from(at).unwrap_or(NEVER));
         usize::try_from(found).ok().filter(|_| found != NEVER)
     }
 }

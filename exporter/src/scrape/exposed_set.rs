@@ -9,13 +9,13 @@ use super::names::NameOwners;
 use super::oom::OomKills;
 use crate::discover::{ContainerId, IdFilter};
 use crate::docker::Seen;
-use crate::name::{ContainerFilter, Meta, Moment, Names, State};
+use crate::name::{ContainerFilter, ContainerInfo, Moment, Names, State};
 use crate::read::{Limits, Sample};
 use crate::render::{Exposed, LabelSets};
 
 /// One running container as its source gives it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Live<'a> {
+pub(super) struct LiveContainer<'a> {
     pub(super) id: ContainerId,
     /// Cgroup path with a leading slash.
     pub(super) path: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Live<'a> {
     pub(super) sample: &'a Sample,
     pub(super) limits: &'a Limits,
     /// Which of its cgroups this is: no other one has the number.
-    pub(super) life: u64,
+    pub(super) generation: u64,
     /// Kills for lack of memory that the kernel has counted in its cgroup.
     pub(super) oom_kills: Option<u64>,
 }
@@ -35,7 +35,7 @@ pub(super) struct Live<'a> {
 /// word; values are the cgroup's; `container_last_seen` moves on while the cgroup is there. It goes by the engine's word
 /// alone only where the engine's containers are not in the tree that is read.
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(super) struct ExposedSet {
     filter: Arc<ContainerFilter>,
     linger: Duration,
     /// Boxed, as a map is half empty at times.
@@ -70,7 +70,7 @@ struct Entry {
     nameless: bool,
 }
 
-impl Roster {
+impl ExposedSet {
     /// `by_name` where the predecessor's schema is exposed, whose series have a name and no id.
     pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration, by_name: bool) -> Self {
         let names = by_name.then(NameOwners::default);
@@ -81,7 +81,7 @@ impl Roster {
     /// `live` is what is in a cgroup tree, and not what the engine says.
     pub(super) fn update<'a>(
         &mut self,
-        live: impl Iterator<Item = Live<'a>>,
+        live: impl Iterator<Item = LiveContainer<'a>>,
         names: &Names,
         now: Moment,
         in_tree: bool,
@@ -91,20 +91,20 @@ impl Roster {
         for container in live {
             let pass = self.pass;
             // An engine does not know what another one made inside a container.
-            let meta = names.containers.get(&container.id);
-            if meta.map_or(container.named, |meta| !meta.state.is_alive()) {
+            let info = names.containers.get(&container.id);
+            if info.map_or(container.named, |info| !info.state.is_alive()) {
                 self.doubts.push((container.id, Seen::Running));
             }
             self.tree_is_engine_s |= in_tree && container.named && names.containers.contains_key(&container.id);
-            let entry = self.see(container.id, Some((container.path, container.named)), names);
+            let entry = self.observe(container.id, Some((container.path, container.named)), names);
             entry.seen = Some(now);
             entry.ran = pass;
-            let meta = names.containers.get(&container.id);
-            let meta = meta.filter(|_| container.named).map(|meta| &**meta);
-            entry.count_oom_kills(meta, in_tree.then_some((container.life, container.oom_kills)));
+            let info = names.containers.get(&container.id);
+            let info = info.filter(|_| container.named).map(|info| &**info);
+            entry.count_oom_kills(info, in_tree.then_some((container.generation, container.oom_kills)));
         }
-        for meta in names.containers.values() {
-            self.look_at(meta, names, now);
+        for info in names.containers.values() {
+            self.merge_engine_state(info, names, now);
         }
         let (pass, linger) = (self.pass, self.linger);
         self.entries.retain(|id, entry| {
@@ -116,24 +116,24 @@ impl Roster {
     }
 
     /// A container as the engine tells of it, where it does not run.
-    fn look_at(&mut self, meta: &Meta, names: &Names, now: Moment) {
-        let known = self.entries.get(&meta.id);
+    fn merge_engine_state(&mut self, info: &ContainerInfo, names: &Names, now: Moment) {
+        let known = self.entries.get(&info.id);
         if known.is_some_and(|entry| entry.ran == self.pass) {
             return;
         }
-        if meta.state.is_alive() && known.is_some_and(|entry| entry.ran + 1 == self.pass) {
-            self.doubts.push((meta.id, Seen::Ended));
+        if info.state.is_alive() && known.is_some_and(|entry| entry.ran + 1 == self.pass) {
+            self.doubts.push((info.id, Seen::Ended));
         }
-        if let Some(entry) = self.entries.get_mut(&meta.id) {
-            entry.count_oom_kills(Some(meta), None);
+        if let Some(entry) = self.entries.get_mut(&info.id) {
+            entry.count_oom_kills(Some(info), None);
         }
-        let known = self.entries.get(&meta.id);
-        let seen = later(known.and_then(|entry| entry.seen), meta.finished.or(meta.removed));
-        let ended = meta.removed.is_some() || matches!(meta.state, State::Exited | State::Dead | State::Removing);
+        let known = self.entries.get(&info.id);
+        let seen = later(known.and_then(|entry| entry.seen), info.finished.or(info.removed));
+        let ended = info.removed.is_some() || matches!(info.state, State::Exited | State::Dead | State::Removing);
         let lingers = seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < self.linger);
         if !ended || lingers {
-            let by_word = meta.state.is_alive() && !ended && !self.tree_is_engine_s;
-            self.see(meta.id, None, names).seen = if by_word { Some(now) } else { seen };
+            let by_word = info.state.is_alive() && !ended && !self.tree_is_engine_s;
+            self.observe(info.id, None, names).seen = if by_word { Some(now) } else { seen };
         }
     }
 
@@ -142,22 +142,22 @@ impl Roster {
         let Some(owners) = &mut self.names else { return };
         owners.begin();
         for (id, entry) in &self.entries {
-            if let Some(meta) = names.containers.get(id).filter(|meta| entry.named && meta.selected) {
-                owners.claim(meta, entry.ran == self.pass);
+            if let Some(info) = names.containers.get(id).filter(|info| entry.named && info.selected) {
+                owners.claim(info, entry.ran == self.pass);
             }
         }
         for (id, entry) in &mut self.entries {
-            let Some(meta) = names.containers.get(id).filter(|_| entry.named) else { continue };
-            let nameless = !owners.owns(meta);
+            let Some(info) = names.containers.get(id).filter(|_| entry.named) else { continue };
+            let nameless = !owners.owns(info);
             if nameless == entry.nameless {
                 continue;
             }
             entry.nameless = nameless;
             if nameless {
-                let exists = entry.ran == self.pass || meta.removed.is_none();
+                let exists = entry.ran == self.pass || info.removed.is_none();
                 entry.sets.give_up_name(exists.then_some(*id));
             } else {
-                entry.sets = LabelSets::new(Some(*id), &entry.path, Some(meta));
+                entry.sets = LabelSets::new(Some(*id), &entry.path, Some(info));
             }
         }
     }
@@ -168,21 +168,21 @@ impl Roster {
     }
 
     /// `running` is the path of one that runs, and whether it is named.
-    fn see(&mut self, id: ContainerId, running: Option<(&str, bool)>, names: &Names) -> &mut Entry {
+    fn observe(&mut self, id: ContainerId, running: Option<(&str, bool)>, names: &Names) -> &mut Entry {
         let pass = self.pass;
         let entry = self.entries.entry(id).or_default();
         // The cgroup of a container without a name may be that of another one with its id.
         let known = (entry.named && !entry.path.is_empty()).then_some(entry.path.as_str());
         let (path, is_told) = running.map_or((known, true), |(path, named)| (Some(path), named));
-        let meta = names.containers.get(&id).filter(|_| is_told);
+        let info = names.containers.get(&id).filter(|_| is_told);
         entry.named = is_told;
         let moved = path != Some(entry.path.as_str());
         if moved {
-            let expected = || meta.map_or_else(|| format!("/docker/{id}"), |meta| cgroup_path(meta, false));
+            let expected = || info.map_or_else(|| format!("/docker/{id}"), |info| cgroup_path(info, false));
             entry.path = path.map_or_else(expected, str::to_owned);
         }
-        if moved || !entry.sets.is_current(meta) {
-            entry.sets = LabelSets::new(Some(id), &entry.path, meta);
+        if moved || !entry.sets.is_current(info) {
+            entry.sets = LabelSets::new(Some(id), &entry.path, info);
             entry.nameless = false;
         }
         entry.shown = pass;
@@ -192,7 +192,7 @@ impl Roster {
     /// Everything to be exposed: running containers in the order given, then the others by path.
     pub(super) fn exposed<'a>(
         &'a self,
-        live: impl Iterator<Item = Live<'a>>,
+        live: impl Iterator<Item = LiveContainer<'a>>,
         names: &'a Names,
         ids: &IdFilter,
     ) -> Vec<Exposed<'a>> {
@@ -213,14 +213,14 @@ impl Roster {
 
     /// None where the user's filter leaves the container out.
     fn expose<'a>(&self, id: ContainerId, entry: &'a Entry, names: &'a Names) -> Option<Exposed<'a>> {
-        let meta = names.containers.get(&id).filter(|_| entry.named).map(|meta| &**meta);
-        let selected = meta.map_or_else(|| self.filter.selects_unknown(), |meta| meta.selected);
+        let info = names.containers.get(&id).filter(|_| entry.named).map(|info| &**info);
+        let selected = info.map_or_else(|| self.filter.selects_unknown(), |info| info.selected);
         selected.then_some(Exposed {
             sets: &entry.sets,
             sample: None,
             limits: None,
-            meta,
-            oom_kills: entry.oom_kills(meta, entry.ran == self.pass),
+            info,
+            oom_kills: entry.oom_kills(info, entry.ran == self.pass),
             last_seen_ms: entry.seen.map(Moment::wall_ms),
             oom_since_ns: entry.oom_since_ns,
         })
@@ -228,17 +228,17 @@ impl Roster {
 }
 
 impl Entry {
-    fn count_oom_kills(&mut self, meta: Option<&Meta>, cgroup: Option<(u64, Option<u64>)>) {
-        let events = meta.and_then(|meta| meta.oom_events);
-        self.oom_since_ns = self.oom_since_ns.or(meta.and_then(|meta| meta.started_ns));
+    fn count_oom_kills(&mut self, info: Option<&ContainerInfo>, cgroup: Option<(u64, Option<u64>)>) {
+        let events = info.and_then(|info| info.oom_events);
+        self.oom_since_ns = self.oom_since_ns.or(info.and_then(|info| info.started_ns));
         self.oom.observe(events.unwrap_or_default(), cgroup);
         self.oom_known = events.is_some() && cgroup.is_none() || cgroup.is_some_and(|(_, count)| count.is_some());
     }
 
     /// None where nobody tells of them, or the container neither runs nor is about to.
-    fn oom_kills(&self, meta: Option<&Meta>, runs: bool) -> Option<u64> {
+    fn oom_kills(&self, info: Option<&ContainerInfo>, runs: bool) -> Option<u64> {
         let total = self.oom.total();
-        let restarts = meta.is_some_and(|meta| meta.state == State::Restarting) && total > 0;
+        let restarts = info.is_some_and(|info| info.state == State::Restarting) && total > 0;
         ((runs && (self.oom_known || total > 0)) || restarts).then_some(total)
     }
 }
