@@ -2,7 +2,7 @@
 //!
 //! A scrape calls [`Discovery::refresh`]: it drains inotify events, looks into those containers where something happened,
 //! and walks all trees only at the start, after an overflow, and once in [`WALK_INTERVAL`] to heal what was missed.
-//! Which cgroups are containers is decided in [`identity`].
+//! Which cgroups are containers is decided in `identity`.
 
 mod candidates;
 pub(crate) mod cgroup;
