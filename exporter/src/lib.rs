@@ -17,10 +17,11 @@
 //! | [`serve`] | HTTP |
 //! | [`sandbox`] | gives up what serving does not need: capabilities, files, ports, system calls |
 //! | [`app`] | puts them together and runs until a signal ends it |
-//! | [`doctor`] | says what works on this host, what does not, and what hints it |
+//! | [`doctor`] | says what works on this host, what does not, and what helps |
 //! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
 //! | [`top`] | shows the containers of a running exporter in a terminal |
 //! | [`log`] | the log on stderr |
+//! | `fuzz` | tests only: the fuzz targets |
 
 pub mod app;
 pub mod config;
@@ -28,6 +29,8 @@ pub mod discover;
 pub mod docker;
 pub mod doctor;
 pub mod ebpf;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod log;
 pub mod metrics;
 pub mod name;

@@ -8,6 +8,7 @@ mod capture;
 mod ci;
 mod docs;
 mod ebpf;
+mod fuzz;
 mod image;
 mod setup;
 mod sh;
@@ -27,6 +28,9 @@ usage: cargo xtask COMMAND
   ci [STEP...]    everything CI runs, in order, or only these steps
   docs [--check]  writes the generated docs (docs/METRICS.md, docs/FLAGS.md, the bounds in SECURITY.md), or only compares them
   ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
+  fuzz [--time SECONDS] [TARGET...]
+                  drives every parser of what others write, or only these, by libFuzzer (default: 60 seconds each;
+                  needs a C++ compiler)
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
   image           the container image, around a static binary built here
@@ -63,6 +67,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["docs", "--check"] => docs::run(true),
         ["ebpf"] => ebpf::run(false),
         ["ebpf", "--check"] => ebpf::run(true),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bless"] => bless::run(),
         ["capture", rest @ ..] => capture::run(rest),
         ["image"] => image::run(),

@@ -30,7 +30,7 @@ pub use hierarchy::{Error, Hierarchy, Kind, Tree, Version};
 pub use id::ContainerId;
 pub use id_filter::IdFilter;
 pub use identity::{Engine, EngineRecord, NoEngine};
-pub(crate) use mounts::host_v2;
+pub(crate) use mounts::{host_v2, unescape};
 use tracing::warn;
 use walk::{BELOW_CONTAINER, Bounds, HOST, Missed, Next, Visited, walk};
 use watch::{Event, Watch};

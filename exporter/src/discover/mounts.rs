@@ -34,7 +34,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let (major, minor) = std::str::from_utf8(fields.nth(2)?).ok()?.split_once(':')?;
     let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
-    let point = unescape(fields.nth(1)?);
+    let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
     let mut file_system = fields.skip_while(|field| *field != b"-").skip(1);
     let version = match file_system.next()? {
         b"cgroup" => Version::V1,
@@ -49,17 +49,17 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount { device, point, version, controllers })
 }
 
-/// Spaces, tabs, newlines and backslashes of a path are written as `\ooo`.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
+/// Undoes the octal escapes of a field of `mountinfo`: blank, tab, newline and backslash are written as `\ooo`.
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let octal = (*first == b'\\').then(|| after.first_chunk::<3>()).flatten();
+        let octal = after.first_chunk::<3>().filter(|digits| *first == b'\\' && digits.iter().all(u8::is_ascii_digit));
         let code = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(code.unwrap_or(*first));
+        plain.push(code.unwrap_or(*first));
         rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
     }
-    PathBuf::from(OsString::from_vec(bytes))
+    plain
 }
 
 /// The root of the host's v2 hierarchy, wherever it is mounted. Every other cgroup has a `cgroup.type`.

@@ -50,7 +50,7 @@ impl Engine {
     /// Asks the engine who it is, and agrees on a version of the API.
     ///
     /// # Errors
-    /// Why the engine cannot be used, with what hints it.
+    /// Why the engine cannot be used, with what helps.
     pub(super) async fn connect(&self) -> Result<Arc<Session>, Error> {
         let session =
             Arc::new(Session::open(&self.shared.endpoint, &self.shared.self_metrics, self.shared.timing).await?);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::json::{flag, health, integer, map, network_mode, positive, state, text};
+use super::json::{flag, health, integer, map, network_mode, positive, short_text, state, text};
 use super::time::parse_ns;
 use crate::discover::ContainerId;
 use crate::name::{
@@ -33,7 +33,7 @@ pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> 
     let info = ContainerInfo {
         name: identity.name,
         image: identity.image,
-        image_id: text(value, "/Image").to_owned(),
+        image_id: short_text(value, "/Image").to_owned(),
         labels: identity.labels,
         selected: identity.selected,
         state,
@@ -44,9 +44,9 @@ pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> 
         created_ns: parse_ns(text(value, "/Created")),
         started_ns: parse_ns(text(value, "/State/StartedAt")),
         finished,
-        network_mode: network_mode(text(value, "/HostConfig/NetworkMode"), names),
+        network_mode: network_mode(short_text(value, "/HostConfig/NetworkMode"), names),
         pid: positive(value, "/State/Pid").filter(|_| alive).and_then(|pid| u32::try_from(pid).ok()),
-        cgroup_parent: text(value, "/HostConfig/CgroupParent").to_owned(),
+        cgroup_parent: short_text(value, "/HostConfig/CgroupParent").to_owned(),
         restart_policy: restart_policy(value).to_owned(),
         limits: limits(value),
         ..ContainerInfo::unknown(id)
@@ -79,7 +79,7 @@ fn health_check(value: &Value) -> Option<Health> {
 
 /// Docker's API gives `no` as either `no` or nothing.
 fn restart_policy(value: &Value) -> &str {
-    let name = text(value, "/HostConfig/RestartPolicy/Name");
+    let name = short_text(value, "/HostConfig/RestartPolicy/Name");
     if name.is_empty() && value.pointer("/HostConfig/RestartPolicy").is_some() { "no" } else { name }
 }
 

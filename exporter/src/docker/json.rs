@@ -10,6 +10,9 @@ use crate::name::{HealthStatus, Names, NetworkMode, State};
 /// Most commas in an object, and so about the most values: parsed, they take many times their size.
 const MAX_COMMAS: usize = 500_000;
 
+/// Longest text that is stored uncut, in bytes: `PATH_MAX`.
+pub(super) const MAX_SHORT: usize = 4096;
+
 /// Parses one object; bytes that are not UTF-8 become replacement characters. None for what is no JSON, is nested deeper
 /// than 128 levels, or has more values than the largest container.
 pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
@@ -22,6 +25,11 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
 /// The text at `pointer`; empty where there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The text at `pointer`; empty where there is none, or one that is longer than any path: no engine means that.
+pub(super) fn short_text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    Some(text(value, pointer)).filter(|text| text.len() <= MAX_SHORT).unwrap_or_default()
 }
 
 /// The whole number at `pointer`, also where it is written as text.
@@ -90,7 +98,7 @@ pub(super) fn network_mode(text: &str, names: &Names) -> NetworkMode {
         "host" => NetworkMode::Host,
         // Podman: somebody else's namespace, whose we cannot tell.
         path if path.starts_with("ns:") => NetworkMode::Unknown,
-        network => NetworkMode::SelfMetrics(network.to_owned()),
+        network => NetworkMode::Named(network.to_owned()),
     }
 }
 
@@ -133,7 +141,7 @@ mod tests {
         }
         assert_eq!(network_mode("container:stranger", &names), NetworkMode::Unknown);
         assert_eq!(network_mode("host", &names), NetworkMode::Host);
-        assert_eq!(network_mode("shop_default", &names), NetworkMode::SelfMetrics("shop_default".to_owned()));
+        assert_eq!(network_mode("shop_default", &names), NetworkMode::Named("shop_default".to_owned()));
         assert_eq!(network_mode("ns:/proc/1/ns/net", &names), NetworkMode::Unknown);
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::json::{health, integer, map, network_mode, state, text};
+use super::json::{health, integer, map, network_mode, short_text, state, text};
 use crate::discover::ContainerId;
 use crate::name::{ContainerInfo, HealthStatus, Identity, Names, NamingPolicy, NetworkMode, State};
 
@@ -38,14 +38,14 @@ impl ListEntry {
             identity: naming.identify(name(value), text(value, "/Image"), map(value, "/Labels")),
             state: state(text(value, "/State")),
             status: Status::parse(text(value, "/Status")),
-            image_id: text(value, "/ImageID").to_owned(),
+            image_id: short_text(value, "/ImageID").to_owned(),
             created_ns: created.and_then(|seconds| seconds.checked_mul(1_000_000_000)),
-            network_mode: network_mode(text(value, "/HostConfig/NetworkMode"), names),
+            network_mode: network_mode(short_text(value, "/HostConfig/NetworkMode"), names),
         })
     }
 
     /// What is known of a container that is seen for the first time.
-    pub(super) fn into_meta(self) -> ContainerInfo {
+    pub(super) fn into_info(self) -> ContainerInfo {
         let state = self.state.unwrap_or(State::Created);
         ContainerInfo {
             name: self.identity.name,
@@ -153,7 +153,7 @@ mod tests {
             let value = json!({"Id": "a".repeat(64), "Names": names, "State": "stopping", "Created": "12"});
             let listed = ListEntry::parse(&value, &NamingPolicy::default(), &Names::default()).unwrap();
             assert_eq!(listed.identity.name, expected);
-            let info = listed.into_meta();
+            let info = listed.into_info();
             assert_eq!((info.state, info.created_ns), (State::Running, Some(12_000_000_000)));
         }
     }

@@ -6,7 +6,7 @@
 //! | `client` | where the engine is, and the session with it |
 //! | `http` | one request on a connection of its own |
 //! | `session`, `version` | the version that is spoken; counted, bounded, timed requests |
-//! | `error` | what can go wrong, and what hints it |
+//! | `error` | what can go wrong, and what helps |
 //! | `split`, `json`, `time` | an engine's answers, cut and read leniently |
 //! | `list`, `inspect`, `events` | what the three kinds of answers say of a container |
 //! | `tracker` | merges them into the container store, and knows which container has to be inspected |
@@ -29,6 +29,8 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod http;
 mod inspect;

@@ -207,7 +207,7 @@ impl Tracker {
         let labels_unknown = history.fixed.is_none();
         let fixed = *history.fixed.get_or_insert(listed.identity.fixed);
         let Some(known) = names.containers.get(&id).filter(|info| info.removed.is_none()) else {
-            if self.store(listed.into_meta()) {
+            if self.store(listed.into_info()) {
                 self.enqueue(id);
             }
             return true;

@@ -32,7 +32,7 @@ pub struct Line {
     pub what: String,
     /// What was found.
     pub found: String,
-    /// The mount, capability, flag or command that hints it; empty where nothing is ill.
+    /// The mount, capability, flag or command that helps; empty where nothing is ill.
     pub hint: String,
 }
 

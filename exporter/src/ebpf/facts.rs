@@ -33,12 +33,12 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_BPF: u64 = 1 << 39;
 
-/// Why a program cannot run, and what would hint it.
+/// Why a program cannot run, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     /// What is missing.
     pub missing: String,
-    /// What hints it.
+    /// What helps.
     pub hint: String,
 }
 

@@ -1,5 +1,5 @@
 //! From an object to loaded programs. What goes wrong comes back as an [`Unsupported`]: what was tried, what the kernel
-//! said, what hints it.
+//! said, what helps.
 
 use std::io;
 use std::path::Path;

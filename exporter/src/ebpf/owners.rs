@@ -191,11 +191,11 @@ impl CgroupOwners {
         if containers.clone().count() < self.held.len() {
             let alive: HashSet<ContainerId> = containers.clone().map(|container| container.id).collect();
             self.held.retain(|container, held| {
-                let generations = alive.contains(container);
-                if !generations {
+                let is_alive = alive.contains(container);
+                if !is_alive {
                     ended.extend(held.ids.drain(..));
                 }
-                generations
+                is_alive
             });
         }
         if !ended.is_empty() {

@@ -172,7 +172,7 @@ pub enum NetworkMode {
     /// That of another container.
     Container(ContainerId),
     /// Its own, on the network of this name (`bridge`, `none`, a user's network).
-    SelfMetrics(String),
+    Named(String),
     /// Not told.
     Unknown,
 }

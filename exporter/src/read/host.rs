@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::machine_id::machine_labels;
+use crate::discover::unescape;
 use crate::metrics::{HostFact, MachineFact, SelfMetrics};
 use crate::read::files::format::psi;
 use crate::read::files::open_files::reason;
-use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors, unescape};
+use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors};
 
 /// Facts that do not change while the program runs.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,8 @@ mod disk;
 mod ebpf_values;
 mod engine_stats;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod machine_id;
 mod network;

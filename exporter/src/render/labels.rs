@@ -76,6 +76,12 @@ impl LabelSets {
         self.encoded = Default::default();
     }
 
+    /// The labels on every sample, as text.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn text(&self) -> &str {
+        &self.base
+    }
+
     /// The labels in the predecessor's schema; empty where the container has no series there.
     #[must_use]
     pub fn docker_stats(&self) -> &str {
@@ -138,7 +144,7 @@ fn network_mode(mode: &NetworkMode) -> String {
     match mode {
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container(id) => format!("container:{id}"),
-        NetworkMode::SelfMetrics(name) => name.clone(),
+        NetworkMode::Named(name) => name.clone(),
         NetworkMode::Unknown => String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! Listen addresses → listening sockets. Every address that cannot be had is named at once, with what hints it.
+//! Listen addresses → listening sockets. Every address that cannot be had is named at once, with what helps.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -54,7 +54,7 @@ pub struct LinkError {
 /// resolves to that this host has. The sockets do not block.
 ///
 /// # Errors
-/// All addresses that cannot be had, each with the system's reason and what hints it.
+/// All addresses that cannot be had, each with the system's reason and what helps.
 pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     let mut refused = Vec::new();

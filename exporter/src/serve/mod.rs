@@ -5,7 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `bind` | listen addresses → listening sockets, with errors that say what hints them |
+//! | `bind` | listen addresses → listening sockets, with errors that say what helps |
 //! | `systemd` | the sockets that systemd passes |
 //! | `listener` | a listening socket, TCP or Unix, and what it accepts |
 //! | `accept` | takes connections from a listening socket, whatever `accept` says |
@@ -32,6 +32,8 @@ mod bounds;
 mod connection;
 mod connections;
 mod deadline;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod limits;
 mod listener;
 mod page;

@@ -14,7 +14,7 @@ pub(super) fn each_sample<'a>(text: &'a str, mut visit: impl FnMut(&'a str, &'a 
 }
 
 /// Returns the labels of `a="b",c="d"` with the escapes of the text format undone.
-pub(super) fn labels(text: &str) -> Vec<(&str, String)> {
+pub(crate) fn labels(text: &str) -> Vec<(&str, String)> {
     let mut labels = Vec::new();
     let mut rest = text;
     while let Some((name, value)) = rest.split_once("=\"") {

@@ -20,6 +20,8 @@ mod detail;
 mod draw;
 mod exposition;
 mod families;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod model;
 mod numbers;
 mod terminal;

@@ -126,7 +126,7 @@ fn is_usable_now(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
 }
 
 /// The names in a certificate, written as Go writes them.
-fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
     let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| match name {

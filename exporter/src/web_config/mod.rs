@@ -19,6 +19,8 @@
 mod client_certificates;
 mod document;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hashing;
 mod passwords;
 mod problem;

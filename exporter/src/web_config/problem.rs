@@ -29,6 +29,14 @@ impl fmt::Display for Problem {
 #[derive(Debug, Default)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problem {
+    /// Line in the file, from 1; 0 where the error concerns the file as a whole.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+}
+
 impl Problems {
     /// Adds an error.
     pub(super) fn add(&mut self, line: u64, key: impl Into<String>, what: impl Into<String>) {

@@ -11,7 +11,7 @@ pub(super) fn can_run() -> anyhow::Result<()> {
     let processor = std::env::consts::ARCH;
     ensure!(
         processor == "x86_64",
-        "guests have x86_64 processors and run programs built here, and this machine's is {processor}; what hints it: \
+        "guests have x86_64 processors and run programs built here, and this machine's is {processor}; what helps: \
          leave the steps guest and guests out (cargo xtask ci fmt clippy unit docs tidy host)"
     );
     setup::require(Purpose::Guests)

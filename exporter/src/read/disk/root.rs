@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, StatVfs, fstatvfs, makedev, openat, stat, statvfs};
 
+use crate::discover::unescape;
 use crate::metrics::{DiskFact, SelfMetrics};
 use crate::read::files::format::Device;
-use crate::read::files::proc_text::{Mount, mounts, unescape};
+use crate::read::files::proc_text::{Mount, mounts};
 use crate::read::process::Process;
 
 /// The device of a container's root.

@@ -155,22 +155,10 @@ pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u6
     malformed
 }
 
-/// Undoes the octal escapes of a field of `mountinfo`: blank, tab, newline and backslash.
-pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = after.first_chunk::<3>().filter(|_| *first == b'\\');
-        let code = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        plain.push(code.unwrap_or(*first));
-        rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Device, Processors, cpu_ticks, disks, meminfo, mounts, online_cpus, processors, unescape};
+    use super::{Device, Processors, cpu_ticks, disks, meminfo, mounts, online_cpus, processors};
+    use crate::discover::unescape;
 
     #[test]
     fn cpu_time_takes_the_words_that_are_there() {

@@ -1,9 +1,9 @@
 //! The parsers over random texts, made of what the kernel writes and of what it never would. Every value is a number of the text, and
 //! nothing hides a good line.
 
-use std::collections::BTreeSet;
-
-use super::{Single, flat, interfaces, list, nested, nodes, number, operations, psi, single};
+use super::number;
+use crate::fuzz::tests::Random;
+use crate::read::fuzz::{cgroup_files, values};
 
 const TEXTS: u64 = 20_000;
 const PIECES: [&[u8]; 36] = [
@@ -45,17 +45,7 @@ const PIECES: [&[u8]; 36] = [
     b"\r",
 ];
 
-/// Numbers that look random, the same in each run (`splitmix64`).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ mixed >> 31) % end as u64).unwrap()
-    }
-
     fn text(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         for _ in 0..self.below(40) {
@@ -66,45 +56,14 @@ impl Random {
     }
 }
 
-/// The numbers of a text: its runs of digits.
-fn numbers(text: &[u8]) -> BTreeSet<String> {
-    let runs = text.split(|byte| !byte.is_ascii_digit()).filter(|run| !run.is_empty());
-    let plain = |run: &[u8]| String::from_utf8_lossy(run).trim_start_matches('0').to_owned();
-    runs.map(plain).map(|run| if run.is_empty() { "0".to_owned() } else { run }).collect()
-}
-
-/// What each parser finds, by the parser's place.
-fn found(text: &[u8]) -> [Vec<u64>; 7] {
-    let mut found: [Vec<u64>; 7] = Default::default();
-    let [of_flat, of_psi, of_nested, of_operations, of_nodes, of_list, of_interfaces] = &mut found;
-    flat(text, &["user", "system"], |_, value| of_flat.push(value));
-    psi(text, &["some", "full"], |_, value| of_psi.push(value));
-    nested(text, &["rbytes", "wbytes"], |_, _, value| of_nested.push(value));
-    operations(text, &["Read", "Write"], |_, _, value| of_operations.push(value));
-    nodes(text, &["user", "system"], |_, _, value| of_nodes.push(value));
-    list(text, |_, value| of_list.push(value));
-    interfaces(text, |_| true, |_, counters| of_interfaces.extend(counters));
-    found
-}
-
 #[test]
 fn every_value_is_a_number_of_the_text() {
     let mut random = Random(1);
     let mut seen = [0; 7];
     for _ in 0..TEXTS {
         let text = random.text();
-        let numbers = numbers(&text);
-        for (values, seen) in found(&text).into_iter().zip(&mut seen) {
-            *seen += values.len();
-            assert!(
-                values.iter().all(|value| numbers.contains(&value.to_string())),
-                "{values:?} of {:?}",
-                text.escape_ascii()
-            );
-        }
-        if let Single::Value(value) = single(&text) {
-            assert!(numbers.contains(&value.to_string()) && numbers.len() == 1, "{value} of {:?}", text.escape_ascii());
-        }
+        cgroup_files(&text);
+        values(&text).iter().zip(&mut seen).for_each(|(values, seen)| *seen += values.len());
     }
     // Sixteen numbers in a row are not made by chance.
     assert!(seen.iter().take(6).all(|seen| *seen > 100), "{seen:?}");
@@ -123,10 +82,10 @@ fn a_good_line_is_found_whatever_stands_around_it() {
     ];
     let mut random = Random(2);
     for _ in 0..TEXTS / 10 {
-        for (place, line) in GOOD.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+        for (index, line) in GOOD.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
             // Two lines of `net/dev` are a head.
             let text = [b"head\nhead\n", &*random.text(), b"\n", line.as_bytes(), b"\n", &*random.text()].concat();
-            let values = &found(&text)[place];
+            let values = &values(&text)[index];
             assert!(values.contains(&4711), "{line}: {values:?} of {:?}", text.escape_ascii());
         }
     }

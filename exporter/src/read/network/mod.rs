@@ -4,7 +4,7 @@ pub(super) mod host_netns;
 pub(super) mod interfaces;
 mod link_table;
 pub(super) mod namespaces;
-mod netlink;
+pub(super) mod netlink;
 mod read_sockets;
 pub(super) mod real_interfaces;
 mod report;

@@ -3,6 +3,8 @@
 //!
 //! It knows messages and sockets, and nothing of containers. `veth_peers` is its only caller.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod message;
 mod socket;
 
