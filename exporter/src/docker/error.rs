@@ -1,9 +1,11 @@
-//! Why an engine could not be asked, in words that name the hint.
+//! Why an engine could not be asked, with a hint.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
+
+use tokio_rustls::rustls;
 
 use super::http::Cause;
 use crate::config::DockerEndpoint;
@@ -115,6 +117,28 @@ pub enum Error {
         /// What was expected.
         expected: &'static str,
     },
+    /// The engine does not accept our certificate.
+    #[error(
+        "{engine} refused this client: {reason}; cert.pem and key.pem in DOCKER_CERT_PATH have to be signed by the CA \
+         that the engine trusts (dockerd --tlscacert)"
+    )]
+    ClientRefused {
+        /// The engine.
+        engine: String,
+        /// The alert that it sent.
+        reason: String,
+    },
+    /// The engine's certificate is not accepted.
+    #[error(
+        "the certificate of {engine} is not accepted: {reason}; ca.pem in DOCKER_CERT_PATH has to be the CA that signed it, \
+         for this host name"
+    )]
+    Untrusted {
+        /// The engine.
+        engine: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
     /// A TLS file cannot be used.
     #[error("{file} cannot be used: {reason}; DOCKER_CERT_PATH names the directory of ca.pem, cert.pem and key.pem")]
     Certificate {
@@ -131,6 +155,15 @@ impl Error {
         // A query says nothing to people, and that of `/events` is long.
         let request = request.split('?').next().unwrap_or(request).to_owned();
         let engine = address(endpoint);
+        match tls_error(cause) {
+            Some(error @ rustls::Error::AlertReceived(_)) => {
+                return Self::ClientRefused { engine, reason: error.to_string() };
+            }
+            Some(error @ rustls::Error::InvalidCertificate(_)) => {
+                return Self::Untrusted { engine, reason: error.to_string() };
+            }
+            _ => {}
+        }
         let kind = io_kind(cause);
         match kind {
             Some(io::ErrorKind::NotFound) => Self::NoSocket { engine },
@@ -155,8 +188,10 @@ impl Error {
 
     /// Whether there was no connection.
     pub(super) fn is_unconnected(&self) -> bool {
-        let unheard = matches!(self, Self::NoSocket { .. } | Self::Denied { .. } | Self::Certificate { .. });
-        unheard || matches!(self, Self::Refused { .. } | Self::Stale { .. })
+        let unheard =
+            matches!(self, Self::NoSocket { .. } | Self::Denied { .. } | Self::Refused { .. } | Self::Stale { .. });
+        let tls = matches!(self, Self::Certificate { .. } | Self::ClientRefused { .. } | Self::Untrusted { .. });
+        unheard || tls
     }
 
     /// Whether what there is does not speak HTTP.
@@ -198,13 +233,22 @@ fn was_closed(cause: &Cause, kind: Option<io::ErrorKind>) -> bool {
 }
 
 fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
+    io_error(cause).map(io::Error::kind)
+}
+
+/// What rustls says of the connection; `io::Error` holds it, and its `source` leaves it out.
+fn tls_error(cause: &Cause) -> Option<&rustls::Error> {
+    io_error(cause)?.get_ref()?.downcast_ref()
+}
+
+fn io_error(cause: &Cause) -> Option<&io::Error> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = match cause {
-        Cause::Connect(error) => return Some(error.kind()),
+        Cause::Connect(error) => return Some(error),
         Cause::Http(error) => Some(error),
     };
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
+            return Some(error);
         }
         source = error.source();
     }

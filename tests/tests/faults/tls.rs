@@ -118,9 +118,9 @@ fn an_engine_with_a_certificate_of_somebody_else_is_not_believed() {
     let (engine, own, others) = (FakeEngine::captured(&fixture.docker()).unwrap(), certificates(), certificates());
     let server = Server::start(own.path(), &engine);
     let exporter = exporter(&fixture, &format!("https://localhost:{}", server.port), others.path());
-    wait::eventually(SOON, "a word on certificates", || {
+    wait::eventually(SOON, "a hint on the engine's certificate", || {
         let log = exporter.stderr();
-        ensure!(log.contains("ertificate"), "{log}");
+        ensure!(log.contains("is not accepted") && log.contains("ca.pem in DOCKER_CERT_PATH"), "{log}");
         Ok(())
     })
     .unwrap();
@@ -129,4 +129,24 @@ fn an_engine_with_a_certificate_of_somebody_else_is_not_believed() {
     assert!(exposition.samples().all(|sample| sample.label("name").is_empty()));
     exporter.stop().unwrap();
     assert!(engine.requests().is_empty());
+}
+
+#[test]
+fn an_engine_that_refuses_our_certificate_is_told_apart() {
+    let fixture = Fixture::open("debian13-v2-systemd").unwrap();
+    let (engine, own, others) = (FakeEngine::captured(&fixture.docker()).unwrap(), certificates(), certificates());
+    let server = Server::start(own.path(), &engine);
+    // The engine's CA is known, and the client's certificate is of another one.
+    std::fs::copy(own.path().join("ca.pem"), others.path().join("ca.pem")).unwrap();
+    let exporter = exporter(&fixture, &format!("https://localhost:{}", server.port), others.path());
+    wait::eventually(SOON, "a hint on the client's certificate", || {
+        let log = exporter.stderr();
+        ensure!(
+            log.contains("refused this client") && log.contains("cert.pem and key.pem in DOCKER_CERT_PATH"),
+            "{log}"
+        );
+        Ok(())
+    })
+    .unwrap();
+    exporter.stop().unwrap();
 }
