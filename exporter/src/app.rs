@@ -17,6 +17,7 @@ use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 use crate::name::{ContainerStore, NamingPolicy};
+use crate::notify::{self, ServiceManager};
 use crate::sandbox::{Needs, Sandbox};
 use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
 use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
@@ -64,6 +65,8 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         Some(sockets) => Bound::Passed(sockets),
         None => Bound::Ours(bind(&config.listen)?),
     };
+    let manager = ServiceManager::connect(std::env::var_os(notify::VARIABLE).as_deref())
+        .with_context(|| format!("the service manager's socket ({}) cannot be reached", notify::VARIABLE))?;
     let sandbox = Sandbox::enter(config.sandbox, &needs)?;
     info!(%sandbox, "what serving does not need has been given up");
     for reason in sandbox.reasons() {
@@ -75,7 +78,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, prepared, listeners, engine, store, self_metrics));
+    let served = runtime.block_on(serve(config, prepared, listeners, &manager, engine, store, self_metrics));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
 }
@@ -131,6 +134,7 @@ async fn serve(
     config: Config,
     prepared: Prepared,
     listeners: Bound,
+    manager: &ServiceManager,
     engine: Engine,
     store: Arc<ContainerStore>,
     self_metrics: SelfMetrics,
@@ -156,7 +160,13 @@ async fn serve(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         web: config.web,
     };
-    Server::new(scraper, settings).run(listeners, terminated()?).await;
+    let terminated = terminated()?;
+    manager.ready();
+    let stopping = async {
+        terminated.await;
+        manager.stopping();
+    };
+    Server::new(scraper, settings).run(listeners, stopping).await;
     stop.send_replace(true);
     follower.await.context("the engine's follower failed (a bug)")?;
     info!("stopped");

@@ -16,6 +16,7 @@
 //! | [`web_config`] | `--web.config.file`: TLS, client certificates, passwords, headers |
 //! | [`serve`] | HTTP |
 //! | [`sandbox`] | gives up what serving does not need: capabilities, files, ports, system calls |
+//! | [`notify`] | tells systemd that scrapes are served |
 //! | [`app`] | puts them together and runs until a signal ends it |
 //! | [`doctor`] | says what works on this host, what does not, and what helps |
 //! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
@@ -34,6 +35,7 @@ pub mod fuzz;
 pub mod log;
 pub mod metrics;
 pub mod name;
+pub mod notify;
 pub mod probe;
 pub mod read;
 pub mod render;

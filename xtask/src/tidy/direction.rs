@@ -23,6 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render", "ebpf"]),
     ("serve", &["config", "metrics", "scrape", "web_config"]),
     ("log", &["config"]),
+    ("notify", &[]),
     ("probe", &["config", "web_config"]),
     ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf", "sandbox"]),
 ];
