@@ -65,8 +65,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         Some(sockets) => Bound::Passed(sockets),
         None => Bound::Ours(bind(&config.listen)?),
     };
-    let manager = ServiceManager::connect(std::env::var_os(notify::VARIABLE).as_deref())
-        .with_context(|| format!("the service manager's socket ({}) cannot be reached", notify::VARIABLE))?;
+    let manager = ServiceManager::connect(std::env::var_os(notify::VARIABLE).as_deref());
     let sandbox = Sandbox::enter(config.sandbox, &needs)?;
     info!(%sandbox, "what serving does not need has been given up");
     for reason in sandbox.reasons() {

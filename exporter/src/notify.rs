@@ -16,21 +16,13 @@ pub const VARIABLE: &str = "NOTIFY_SOCKET";
 pub struct ServiceManager(Option<UnixDatagram>);
 
 impl ServiceManager {
-    /// Connects to the socket with this address. Nothing is sent without one.
-    ///
-    /// # Errors
-    /// The address cannot be used.
-    pub fn connect(address: Option<&OsStr>) -> io::Result<Self> {
-        let Some(address) = address.filter(|address| !address.is_empty()) else { return Ok(Self(None)) };
-        let address = match address.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(address)?,
-        };
-        let socket = UnixDatagram::unbound()?;
-        socket.connect_addr(&address)?;
-        // A manager that does not read must not keep us from serving.
-        socket.set_nonblocking(true)?;
-        Ok(Self(Some(socket)))
+    /// Connects to the socket with this address. Without one, or where it cannot be reached, nothing is sent.
+    #[must_use]
+    pub fn connect(address: Option<&OsStr>) -> Self {
+        let address = address.filter(|address| !address.is_empty());
+        let Some(connected) = address.map(open) else { return Self(None) };
+        let failed = |error: &io::Error| tracing::warn!(?address, %error, "{VARIABLE}: the service manager cannot be reached");
+        Self(connected.inspect_err(failed).ok())
     }
 
     /// Reports that scrapes are served from now on.
@@ -51,6 +43,18 @@ impl ServiceManager {
     }
 }
 
+fn open(address: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    // A manager that does not read must not keep us from serving.
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,7 +73,7 @@ mod tests {
         let by_path = UnixDatagram::bind(&path).unwrap();
         let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         for (address, socket) in [(path.into_os_string(), by_path), (format!("@{name}").into(), by_name)] {
-            let manager = ServiceManager::connect(Some(&address)).unwrap();
+            let manager = ServiceManager::connect(Some(&address));
             manager.ready();
             manager.stopping();
             assert_eq!(received(&socket), "READY=1");
@@ -79,13 +83,13 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_sent_and_a_manager_that_is_gone_is_no_failure() {
-        ServiceManager::connect(None).unwrap().ready();
-        ServiceManager::connect(Some(OsStr::new(""))).unwrap().ready();
+        ServiceManager::connect(None).ready();
+        ServiceManager::connect(Some(OsStr::new(""))).ready();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
-        assert!(ServiceManager::connect(Some(path.as_os_str())).is_err());
+        ServiceManager::connect(Some(path.as_os_str())).ready();
         let socket = UnixDatagram::bind(&path).unwrap();
-        let manager = ServiceManager::connect(Some(path.as_os_str())).unwrap();
+        let manager = ServiceManager::connect(Some(path.as_os_str()));
         drop(socket);
         manager.ready();
     }

@@ -50,6 +50,11 @@ pub fn markdown_table() -> String {
     text
 }
 
+/// Returns the commands beside serving, each with what it does.
+pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMMANDS.iter().map(|(name, _, about)| (*name, *about))
+}
+
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');

@@ -34,7 +34,7 @@ use std::ffi::OsString;
 
 pub use error::{Error, Errors, Origin, Reason};
 pub use flag::{Flag, Group};
-pub use help::markdown_table;
+pub use help::{commands, markdown_table};
 pub use table::FLAGS;
 pub use types::{Command, Config, DockerEndpoint, EbpfMode, ListenAddress, LogFormat, Schema, SourceMode};
 

@@ -1,6 +1,9 @@
-//! `cargo xtask docs [--check]`: the parts of the documentation that are written by the code.
+//! `cargo xtask docs [--check]`: the parts of the documentation that are written by the code, manual page and completions included.
 //!
 //! One function, [`settle`], compares what is on disk with what the code says; it rewrites the file or fails.
+
+mod completions;
+mod manual;
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +27,13 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let path = workspace::root().join("SECURITY.md");
     let [begin, end] = BOUNDS;
     let bounds = bounds();
-    settle(check, &path, &with_block(&read(&path)?, begin, end, &bounds).with_context(|| path.display().to_string())?)
+    settle(check, &path, &with_block(&read(&path)?, begin, end, &bounds).with_context(|| path.display().to_string())?)?;
+    let packages = workspace::root().join("deploy/package");
+    settle(check, &packages.join("docker-stats-exporter.1"), &manual::page())?;
+    let completions = packages.join("completions");
+    settle(check, &completions.join("docker-stats-exporter.bash"), &completions::bash())?;
+    settle(check, &completions.join("_docker-stats-exporter"), &completions::zsh())?;
+    settle(check, &completions.join("docker-stats-exporter.fish"), &completions::fish())
 }
 
 /// What bounds clients and engines, as a table.
