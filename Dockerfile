@@ -31,7 +31,7 @@ FROM rust:1.95 AS build
 ARG REVISION=unknown
 WORKDIR /src
 COPY . .
-RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
+RUN target="$(rustc --print host-tuple)" \
     && BUILD_REVISION="${REVISION}" RUSTFLAGS="-C target-feature=+crt-static" \
        cargo build --locked --profile dist --package docker-stats-exporter --target "${target}" \
     && install -D "target/${target}/dist/docker-stats-exporter" /out/docker-stats-exporter

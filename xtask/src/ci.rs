@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::sh::{self, say};
-use crate::{docs, ebpf, setup, tidy, vm};
+use crate::{bundles, dist, docs, ebpf, setup, tidy, vm};
 
 /// One thing that is checked.
 struct Step {
@@ -94,6 +94,30 @@ static STEPS: &[Step] = &[
         name: "machines",
         work: Work::Commands(&["cargo test --locked --package xtask --test machines -- --ignored --test-threads=1"]),
         repair: "the failed test says what it saw of its guest",
+        in_test: false,
+    },
+    Step {
+        name: "bundles",
+        work: Work::Own(bundles::check),
+        repair: "cargo xtask setup dist installs the tools; each failed check stands above with its command",
+        in_test: false,
+    },
+    Step {
+        name: "reproducible",
+        work: Work::Own(|| dist::run(&["--twice"])),
+        repair: "build both by hand (`cargo xtask dist --program ARCH` in each directory) and compare them by diffoscope",
+        in_test: false,
+    },
+    Step {
+        name: "dist",
+        work: Work::Own(|| dist::run(&[])),
+        repair: "cargo xtask setup dist installs compilers and tools",
+        in_test: false,
+    },
+    Step {
+        name: "packages",
+        work: Work::Own(dist::packages::check),
+        repair: "the guest's last lines say what was not as it should be; the script is xtask/src/vm/guest/packages.sh",
         in_test: false,
     },
     Step {

@@ -4,8 +4,10 @@
 
 mod bench;
 mod bless;
+mod bundles;
 mod capture;
 mod ci;
+mod dist;
 mod docs;
 mod ebpf;
 mod fuzz;
@@ -24,7 +26,7 @@ usage: cargo xtask COMMAND
   test            what a change must pass: setup, fmt, clippy, unit tests, generated docs, tidy, and the tests against
                   the containers of a virtual machine and of this host (as root, by sudo if need be; uses the running
                   Docker engine or starts its own)
-  setup [WHAT...] installs what is missing on Debian, Ubuntu and alike; WHAT: tests, guests (both are the default), ebpf
+  setup [WHAT...] installs what is missing on Debian, Ubuntu and alike; WHAT: tests, guests (both are the default), ebpf, dist
   ci [STEP...]    everything CI runs, in order, or only these steps
   docs [--check]  writes the generated docs (docs/METRICS.md, docs/FLAGS.md, the bounds in SECURITY.md), or only compares them
   ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
@@ -34,6 +36,8 @@ usage: cargo xtask COMMAND
   bless           rewrites the golden files in tests/golden from what the exporter says now
   capture ...     copies containers of this host into a fixture
   image           the container image, around a static binary built here
+  dist            what a release ships, for both architectures: programs, packages, image, list of crates, checksums;
+                  --twice compares with a build in another directory
   vm ...          a Debian host with cgroup v2, systemd and Docker, in QEMU: its tests, a command, a shell
   tidy            rules that no compiler checks: module directions, file sizes, leftovers
   bench           what a scrape costs
@@ -71,6 +75,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["bless"] => bless::run(),
         ["capture", rest @ ..] => capture::run(rest),
         ["image"] => image::run(),
+        ["dist", rest @ ..] => dist::run(rest),
         ["tidy"] => tidy::run(),
         ["vm", rest @ ..] => vm::run(rest),
         ["bench", rest @ ..] => bench::run(rest),

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 
 use crate::sh::{self, Sh, say};
-use crate::workspace;
+use crate::{dist, workspace};
 
 /// What something is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Guests,
     /// Building the objects of exporter-ebpf.
     Ebpf,
+    /// Building what a release ships, and checking `deploy/`.
+    Dist,
 }
 
 /// A program, or a package without one.
@@ -36,7 +38,7 @@ const fn need(purpose: Purpose, program: &'static str, packages: &'static str) -
     Need { purpose, program, packages }
 }
 
-use Purpose::{Ebpf, Guests, Tests};
+use Purpose::{Dist, Ebpf, Guests, Tests};
 
 const NEEDS: &[Need] = &[
     need(Tests, "dockerd", "docker.io"),
@@ -76,6 +78,21 @@ const NEEDS: &[Need] = &[
     need(Ebpf, "", "libzstd-dev"),
     need(Ebpf, "", "zlib1g-dev"),
     need(Ebpf, "", "libffi-dev"),
+    // A compiler for the C code of ring, and the C library, of the other architecture.
+    #[cfg(target_arch = "x86_64")]
+    need(Dist, "aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    #[cfg(target_arch = "x86_64")]
+    need(Dist, "", "libc6-dev-arm64-cross"),
+    #[cfg(target_arch = "aarch64")]
+    need(Dist, "x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
+    #[cfg(target_arch = "aarch64")]
+    need(Dist, "", "libc6-dev-amd64-cross"),
+    need(Dist, "tar", "tar"),
+    need(Dist, "git", "git"),
+    need(Dist, "/usr/bin/amtool", "prometheus-alertmanager"),
+    need(Dist, "mandoc", "mandoc"),
+    need(Dist, "promtool", "prometheus"),
+    need(Dist, "systemd-analyze", "systemd"),
 ];
 
 /// Where Debian puts programs for root; a user's `PATH` may lack it.
@@ -112,7 +129,7 @@ echo "apt-get install$packages"
 apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $packages >/dev/null
 "#;
 
-const USAGE: &str = "usage: cargo xtask setup [tests] [guests] [ebpf]     (default: tests guests)";
+const USAGE: &str = "usage: cargo xtask setup [tests] [guests] [ebpf] [dist]     (default: tests guests)";
 
 /// Installs what is missing for these purposes.
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
@@ -133,6 +150,9 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     }
     if purposes.contains(&Ebpf) {
         linker()?;
+    }
+    if purposes.contains(&Dist) {
+        dist::tools::install()?;
     }
     say("what is needed is there");
     Ok(())
@@ -173,6 +193,7 @@ fn purpose(word: &str) -> anyhow::Result<Purpose> {
         "tests" => Ok(Tests),
         "guests" => Ok(Guests),
         "ebpf" => Ok(Ebpf),
+        "dist" => Ok(Dist),
         other => bail!("`{other}` is not known\n\n{USAGE}"),
     }
 }
@@ -234,13 +255,23 @@ fn judge() -> anyhow::Result<()> {
         return Ok(());
     }
     say(&format!("no prometheus_client for Python: installing it into {}", directory.display()));
-    let ours = directory.display().to_string();
+    make_venv(&directory)?;
+    Sh { variables: &[], words: &[&format!("{}/bin/pip", directory.display()), "install", "--quiet", JUDGE] }.run()
+}
+
+/// Makes a directory for packages of Python.
+pub(crate) fn make_venv(directory: &Path) -> anyhow::Result<()> {
     if !succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
         become_root(&["setup"])?;
         install(&[&need(Tests, "", "python3-venv")])?;
     }
-    Sh { variables: &[], words: &["python3", "-m", "venv", &ours] }.run()?;
-    Sh { variables: &[], words: &[&format!("{ours}/bin/pip"), "install", "--quiet", JUDGE] }.run()
+    Sh { variables: &[], words: &["python3", "-m", "venv", &directory.display().to_string()] }.run()
+}
+
+/// Installs one package for its program, if that is missing.
+pub(crate) fn install_package(program: &'static str, package: &'static str) -> anyhow::Result<()> {
+    let need = need(Dist, program, package);
+    if need.is_there() { Ok(()) } else { install(&[&need]) }
 }
 
 fn linker() -> anyhow::Result<()> {
@@ -276,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_need_has_a_purpose_that_can_be_named_and_a_package() {
-        let named: Vec<_> = ["tests", "guests", "ebpf"].map(|word| purpose(word).unwrap()).into();
+        let named: Vec<_> = ["tests", "guests", "ebpf", "dist"].map(|word| purpose(word).unwrap()).into();
         assert!(NEEDS.iter().all(|need| named.contains(&need.purpose) && !need.packages.is_empty()));
         assert!(missing(&[]).is_empty());
         assert!(purpose("everything").unwrap_err().to_string().contains("tests"));

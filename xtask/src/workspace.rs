@@ -30,6 +30,54 @@ pub(crate) fn python() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("python"))
 }
 
+/// Where `cargo xtask setup dist` unpacks the standard library of another architecture, where rustup has none.
+pub(crate) fn standard_library() -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("rust-std"))
+}
+
+/// Where `cargo xtask setup dist` unpacks Docker Compose, where this machine has none.
+pub(crate) fn unpacked_compose() -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("compose"))
+}
+
+/// The program of Docker Compose 2: where distributions and Docker put the plugin of the client, or what was unpacked.
+pub(crate) fn compose() -> anyhow::Result<PathBuf> {
+    let plugin = |root: &str| PathBuf::from(root).join("docker/cli-plugins/docker-compose");
+    let roots = ["/usr/libexec", "/usr/lib", "/usr/local/lib", "/usr/local/libexec"];
+    let unpacked = unpacked_compose()?.join("usr/libexec/docker/cli-plugins/docker-compose");
+    let found = roots.map(plugin).into_iter().chain([unpacked]).find(|program| program.is_file());
+    found.context("Docker Compose 2 is missing: run `cargo xtask setup dist`")
+}
+
+/// A tool from `PATH`, or from the directory of Python packages.
+pub(crate) fn tool(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories = std::env::split_paths(&path).chain([python()?.join("bin")]);
+    let found = directories.find_map(|directory| Some(directory.join(name)).filter(|file| file.is_file()));
+    found.with_context(|| format!("`{name}` is missing: run `cargo xtask setup dist`"))
+}
+
+/// The commit that is checked out, or `unknown`.
+pub(crate) fn revision() -> String {
+    git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// `SOURCE_DATE_EPOCH`, or when the commit was made that is checked out: the time of all that is built from it.
+pub(crate) fn commit_time() -> anyhow::Result<u64> {
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let time = given.or_else(|| git(&["log", "-1", "--format=%ct"]));
+    let time = time.context("git does not know the time of the commit: set SOURCE_DATE_EPOCH")?;
+    time.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {time:?}, and seconds since 1970 are expected"))
+}
+
+/// What git answers, if it does.
+fn git(arguments: &[&str]) -> Option<String> {
+    let answer =
+        Command::new("git").args(["-c", "safe.directory=*"]).args(arguments).current_dir(root()).output().ok()?;
+    let text = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+    (answer.status.success() && !text.is_empty()).then_some(text)
+}
+
 /// A file of the project.
 #[derive(Debug)]
 pub(crate) struct File {

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 
 use super::fixtures::CGROUPS;
 use super::target::Target;
-use crate::image;
+use crate::dist::compiler;
 
 /// A socket at which nobody listens: names are not what is measured.
 const NO_ENGINE: &str = "unix:///nonexistent/docker-stats-bench.sock";
@@ -47,7 +47,7 @@ impl Exporter {
         let limit = setup.descriptors.map_or_else(|| "own".to_owned(), |limit| limit.to_string());
         let process = Command::new(own)
             .args(["bench", "bound", &limit])
-            .arg(image::program()?)
+            .arg(compiler::program_here()?)
             .args(["--log.level=error", "--source=cgroup", "--path.cgroup", CGROUPS])
             .args(setup.read_path)
             .args(setup.flags)

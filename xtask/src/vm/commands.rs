@@ -1,4 +1,4 @@
-//! What a guest is for: the end-to-end tests of this workspace, a fixture, a terminal, a command.
+//! What a guest is for: the end-to-end tests of this workspace, packages, a fixture, a terminal, a command.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -55,6 +55,13 @@ pub(super) fn soak(options: &Options, arguments: &[&str]) -> anyhow::Result<()> 
     let environment = "EXPORTER_BIN=/in/bin/docker-stats-exporter PATIENCE=10 JUDGES=none";
     let script = format!("uname -sr; {environment} /in/bin/soak {}", words.join(" "));
     session::run(options, &Job { input: Some(input.path().to_owned()), script, ..Job::default() })
+}
+
+/// `packages`: installs, upgrades and removes the packages in a directory, whose `next` has a later version.
+pub(super) fn packages(options: &Options, directory: &Path) -> anyhow::Result<()> {
+    host::can_run()?;
+    let script = include_str!("guest/packages.sh").to_owned();
+    session::run(options, &Job { input: Some(directory.to_owned()), script, ..Job::default() })
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {

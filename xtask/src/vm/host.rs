@@ -34,7 +34,7 @@ pub(super) fn contained(program: &str) -> Command {
 }
 
 /// The archive that apt takes this machine's own suite from. None where this machine is no Debian: mmdebstrap has its own then.
-pub(super) fn mirror() -> anyhow::Result<Option<String>> {
+pub(crate) fn mirror() -> anyhow::Result<Option<String>> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let fact =
         |name: &str| release.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_matches('"');

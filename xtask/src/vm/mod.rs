@@ -10,7 +10,7 @@ mod binaries;
 mod cache;
 mod commands;
 mod emulator;
-mod host;
+pub(crate) mod host;
 mod image;
 mod machine;
 mod options;
@@ -30,6 +30,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["build"] => state::prepare(&options).map(drop),
         ["test", filters @ ..] => commands::test(&options, filters),
         ["soak", arguments @ ..] => commands::soak(&options, arguments),
+        ["packages", directory] => commands::packages(&options, directory.as_ref()),
         ["capture"] => commands::capture(&options),
         ["shell"] => commands::shell(&options),
         ["run", rest @ ..] => commands::run(&options, rest),

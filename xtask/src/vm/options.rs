@@ -13,6 +13,7 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
   build             makes the image, and the saved state where there is no KVM
   test [FILTER...]  the end-to-end tests in the guest; with words, only tests whose names hold one of them
   soak ARGUMENT...  what `cargo xtask soak` does, in the guest
+  packages DIR      installs, upgrades and removes the packages in DIR, a later version of which is in DIR/next
   capture           the guest's fixture in tests/fixtures, with containers made for it
   shell             a terminal in the guest
   run [--in DIR] [--out DIR] -- COMMAND...

@@ -48,6 +48,7 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "podman",
     "procps",
+    "rpm",
     "systemd",
     "systemd-sysv",
     "udev",

@@ -1,0 +1,138 @@
+//! Builds the program for an architecture, static, with the same bytes in any directory.
+//!
+//! The compiler is rustup's where it has the standard library of the target (`rustup target add`), else Debian's `rustc-web`,
+//! for which `cargo xtask setup dist` unpacks the library of the other architecture.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+
+use super::{ARCHITECTURES, Architecture, NAME};
+use crate::sh::say;
+use crate::workspace;
+
+/// Debian's compiler, which has packages of the standard library for other architectures.
+const DEBIAN: &str = "/usr/bin/rustc";
+
+/// A compiler, and where the target's standard library is if not where the compiler has its own.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    program: PathBuf,
+    sysroot: Option<PathBuf>,
+}
+
+/// The architecture of this machine.
+pub(super) fn host() -> anyhow::Result<&'static Architecture> {
+    let found = ARCHITECTURES.iter().find(|architecture| architecture.name == std::env::consts::ARCH);
+    found.with_context(|| format!("nothing is built for {} processors", std::env::consts::ARCH))
+}
+
+/// Builds the program as it is shipped, and returns its path.
+pub(super) fn build(architecture: &Architecture) -> anyhow::Result<PathBuf> {
+    run(architecture, &["auditable", "build"])
+}
+
+/// The same for this machine, without the list of crates in it, for which another tool is needed.
+pub(crate) fn build_here() -> anyhow::Result<PathBuf> {
+    run(host()?, &["build"])
+}
+
+fn run(architecture: &Architecture, command: &[&str]) -> anyhow::Result<PathBuf> {
+    let target = architecture.target;
+    let compiler = find(architecture)?;
+    let flags = flags(&compiler, architecture)?;
+    let linker = linker(architecture)?;
+    let variable = |prefix: &str| format!("{prefix}_{}", target.replace('-', "_"));
+    // In the C code of ring, paths stand in debug information alone, of which there is none; this keeps it so.
+    let prefix = format!("-ffile-prefix-map={}=/src", workspace::root().display());
+    let words = command.join(" ");
+    say(&format!("$ RUSTC={} cargo {words} --profile dist --target {target}", compiler.program.display()));
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(command)
+        .args(["--locked", "--profile", "dist", "--package", NAME, "--target", target])
+        .env("RUSTC", &compiler.program)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env(variable("CARGO_TARGET").to_uppercase() + "_LINKER", linker)
+        .env(variable("CC"), linker)
+        .env(variable("CFLAGS"), prefix)
+        .env("BUILD_REVISION", workspace::revision())
+        .env("SOURCE_DATE_EPOCH", workspace::commit_time()?.to_string())
+        .current_dir(workspace::root())
+        .stdin(Stdio::null())
+        .status()
+        .context("cargo does not start")?;
+    ensure!(status.success(), "the program for {} could not be built: {status}", architecture.name);
+    Ok(program(architecture))
+}
+
+/// Where [`build_here`] puts the program.
+pub(crate) fn program_here() -> anyhow::Result<PathBuf> {
+    Ok(program(host()?))
+}
+
+/// Where [`build`] puts the program.
+pub(super) fn program(architecture: &Architecture) -> PathBuf {
+    workspace::target().join(architecture.target).join("dist").join(NAME)
+}
+
+/// What makes the program static, and independent of where it is built.
+fn flags(compiler: &Compiler, architecture: &Architecture) -> anyhow::Result<Vec<String>> {
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Clink-arg=-Wl,--build-id=none".to_owned()];
+    for (from, to) in [(workspace::root().to_owned(), "/src"), (cargo_home()?, "/cargo")] {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    }
+    if let Some(sysroot) = &compiler.sysroot {
+        flags.push(format!("--sysroot={}", sysroot.display()));
+    }
+    flags.push(format!("-Clinker={}", linker(architecture)?));
+    flags.extend(small(&compiler.program)?);
+    Ok(flags)
+}
+
+/// LLVM's linker, where the compiler has it, puts functions of the same code together.
+fn small(program: &Path) -> anyhow::Result<Vec<String>> {
+    let tools = sysroot(program)?.join("lib/rustlib").join(host()?.target).join("bin/gcc-ld");
+    if !tools.is_dir() {
+        return Ok(Vec::new());
+    }
+    let directory = format!("-Clink-arg=-B{}", tools.display());
+    Ok(vec![directory, "-Clink-arg=-fuse-ld=lld".to_owned(), "-Clink-arg=-Wl,--icf=all".to_owned()])
+}
+
+fn cargo_home() -> anyhow::Result<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    home.context("neither HOME nor CARGO_HOME is set")
+}
+
+fn linker(architecture: &Architecture) -> anyhow::Result<&'static str> {
+    Ok(if host()? == architecture { "cc" } else { architecture.cross_compiler })
+}
+
+/// The first compiler that has the standard library of the architecture.
+pub(super) fn find(architecture: &Architecture) -> anyhow::Result<Compiler> {
+    let target = architecture.target;
+    let has = |sysroot: &Path| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
+    for program in ["rustc", DEBIAN].map(PathBuf::from) {
+        if let Ok(sysroot) = sysroot(&program)
+            && has(&sysroot)
+        {
+            return Ok(Compiler { program, sysroot: None });
+        }
+    }
+    let unpacked = workspace::standard_library()?.join("usr");
+    if has(&unpacked) && Path::new(DEBIAN).exists() {
+        return Ok(Compiler { program: DEBIAN.into(), sysroot: Some(unpacked) });
+    }
+    bail!(
+        "no compiler here has the standard library of {target}: run `rustup target add {target}`, or on Debian \
+         `cargo xtask setup dist`"
+    )
+}
+
+fn sysroot(program: &Path) -> anyhow::Result<PathBuf> {
+    let answer = Command::new(program).args(["--print", "sysroot"]).current_dir(workspace::root()).output()?;
+    ensure!(answer.status.success(), "{} --print sysroot: {}", program.display(), answer.status);
+    Ok(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()))
+}
