@@ -4,10 +4,12 @@
 //! | rule | file |
 //! |---|---|
 //! | which module may use which, and which crate lives in which module | [`direction`] |
+//! | links between pages, and the book's contents | [`links`] |
 //! | size and opening of source files; leftovers, machine paths and mirrors in any file | [`text`] |
 
 mod direction;
 mod finding;
+mod links;
 mod text;
 
 use anyhow::ensure;
@@ -33,6 +35,7 @@ fn check(files: &[File], private: &text::Private) -> Vec<Finding> {
         .iter()
         .filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)))
         .flat_map(|(path, content)| [text::check(path, content, private), direction::check(path, content)].concat())
+        .chain(links::check(files))
         .collect()
 }
 
