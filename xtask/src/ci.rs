@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::sh::{self, say};
-use crate::{bundles, dist, docs, ebpf, setup, tidy, vm};
+use crate::{bundles, deploy, dist, docs, ebpf, setup, tidy, vm};
 
 /// One thing that is checked.
 struct Step {
@@ -57,6 +57,12 @@ static STEPS: &[Step] = &[
         in_test: true,
     },
     Step { name: "docs", work: Work::Own(|| docs::run(true)), repair: "cargo xtask docs", in_test: true },
+    Step {
+        name: "deploy",
+        work: Work::Own(|| deploy::run(true)),
+        repair: "cargo xtask deploy; sources are in deploy/source, and promtool comes with the package prometheus",
+        in_test: true,
+    },
     Step { name: "tidy", work: Work::Own(tidy::run), repair: "each finding above has a hint", in_test: true },
     Step {
         name: "ebpf",

@@ -7,6 +7,7 @@ mod bless;
 mod bundles;
 mod capture;
 mod ci;
+mod deploy;
 mod dist;
 mod docs;
 mod ebpf;
@@ -29,6 +30,7 @@ usage: cargo xtask COMMAND
   setup [WHAT...] installs what is missing on Debian, Ubuntu and alike; WHAT: tests, guests (both are the default), ebpf, dist
   ci [STEP...]    everything CI runs, in order, or only these steps
   docs [--check]  writes the generated docs (docs/METRICS.md, docs/FLAGS.md, the bounds in SECURITY.md), or only compares them
+  deploy [--check] writes rules and dashboards from deploy/source, or only compares them; lints them and runs the alerts' tests
   ebpf [--check]  builds the eBPF objects in exporter-ebpf/prebuilt, or only compares them with their sources
   fuzz [--time SECONDS] [TARGET...]
                   drives every parser of what others write, or only these, by libFuzzer (default: 60 seconds each;
@@ -69,6 +71,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["setup", what @ ..] => setup::run(what),
         ["docs"] => docs::run(false),
         ["docs", "--check"] => docs::run(true),
+        ["deploy"] => deploy::run(false),
+        ["deploy", "--check"] => deploy::run(true),
         ["ebpf"] => ebpf::run(false),
         ["ebpf", "--check"] => ebpf::run(true),
         ["fuzz", rest @ ..] => fuzz::run(rest),

@@ -10,6 +10,8 @@ use super::self_process::ProcessMetrics;
 #[derive(Clone, Debug)]
 pub struct SelfMetrics {
     registry: Registry,
+    /// See [`SelfMetrics::names`].
+    names: Vec<String>,
     /// Whether [`SelfMetrics::gather`] gives anything.
     is_exposed: bool,
     /// `docker_stats_exporter_scrape_collector_duration_seconds{collector}`.
@@ -55,7 +57,7 @@ impl SelfMetrics {
     /// A name that is registered twice or not valid: a mistake in this file.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let self_metrics = Self {
+        let mut self_metrics = Self {
             collector_duration: GaugeVec::new(
                 opts("scrape_collector_duration_seconds", "Time that a collector took in this scrape."),
                 &["collector"],
@@ -119,6 +121,7 @@ impl SelfMetrics {
                 &["part"],
             )?,
             registry,
+            names: Vec::new(),
             is_exposed: true,
         };
         let build_info = IntGaugeVec::new(
@@ -156,11 +159,21 @@ impl SelfMetrics {
         Self { is_exposed: false, ..self }
     }
 
+    /// The name of every family, those included that have no sample yet.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     fn register(
-        &self,
+        &mut self,
         collectors: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
     ) -> Result<(), prometheus::Error> {
-        collectors.into_iter().try_for_each(|collector| self.registry.register(collector))
+        for collector in collectors {
+            self.names.extend(collector.desc().iter().map(|description| description.fq_name.clone()));
+            self.registry.register(collector)?;
+        }
+        Ok(())
     }
 
     /// Everything as families of the client library, for the renderer.

@@ -43,8 +43,12 @@ fn bounds() -> String {
     ["| what | at most |".to_owned(), "|---|---|".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
-/// Makes the file say `expected`, or fails where it does not.
 fn settle(check: bool, path: &Path, expected: &str) -> anyhow::Result<()> {
+    settle_by("cargo xtask docs", check, path, expected)
+}
+
+/// Makes the file say `expected`, or fails where it does not, with the command that writes it.
+pub(crate) fn settle_by(command: &str, check: bool, path: &Path, expected: &str) -> anyhow::Result<()> {
     let found = if path.exists() { read(path)? } else { String::new() };
     if found == expected {
         return Ok(());
@@ -52,10 +56,11 @@ fn settle(check: bool, path: &Path, expected: &str) -> anyhow::Result<()> {
     let name = path.strip_prefix(workspace::root()).unwrap_or(path).display();
     ensure!(
         !check,
-        "{name} is not what the code says, first at {}; run `cargo xtask docs` and commit the file",
+        "{name} is not what the code says, first at {}; run `{command}` and commit the file",
         first_difference(&found, expected)
     );
     say(&format!("writing {name}"));
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
     fs::write(path, expected).with_context(|| format!("cannot write {name}"))
 }
 
