@@ -2,6 +2,9 @@
 //! answers, and the series of a removed container end at once.
 
 #[cfg(test)]
+#[path = "prometheus/deploy.rs"]
+mod deploy;
+#[cfg(test)]
 #[path = "prometheus/formats.rs"]
 mod formats;
 #[cfg(test)]

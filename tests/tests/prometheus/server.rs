@@ -28,8 +28,25 @@ impl Prometheus {
     /// Starts a program with these features and jobs, each a name and what its configuration has beside the target, and waits until
     /// each has scraped once.
     pub(crate) fn with(program: &str, features: &str, target: SocketAddr, jobs: &[(&str, &str)]) -> Result<Self> {
+        Self::with_rules(program, features, target, jobs, &[])
+    }
+
+    /// As [`Prometheus::with`], with the rules of these texts, which are evaluated every two seconds.
+    pub(crate) fn with_rules(
+        program: &str,
+        features: &str,
+        target: SocketAddr,
+        jobs: &[(&str, &str)],
+        rules: &[String],
+    ) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let mut configuration = vec!["global: {scrape_interval: 2s, scrape_timeout: 2s}\nscrape_configs:".to_owned()];
+        for (number, text) in rules.iter().enumerate() {
+            fs::write(directory.path().join(format!("rules{number}.yml")), text)?;
+        }
+        let mut configuration =
+            vec!["global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}".to_owned()];
+        configuration.extend((!rules.is_empty()).then(|| "rule_files: ['rules*.yml']".to_owned()));
+        configuration.push("scrape_configs:".to_owned());
         for (name, settings) in jobs {
             configuration.push(format!("- job_name: '{name}'\n  static_configs: [{{targets: ['{target}']}}]"));
             configuration.extend(settings.lines().map(|line| format!("  {line}")));
@@ -62,6 +79,13 @@ impl Prometheus {
         let answer = self.get(&format!("/api/v1/query?query={}", encode(query)))?;
         let result = answer.pointer("/data/result").and_then(Value::as_array);
         result.cloned().with_context(|| answer.to_string())
+    }
+
+    /// Every rule, as Prometheus tells of it.
+    pub(crate) fn rules(&self) -> Result<Vec<Value>> {
+        let answer = self.get("/api/v1/rules")?;
+        let groups = answer.pointer("/data/groups").and_then(Value::as_array).with_context(|| answer.to_string())?;
+        Ok(groups.iter().filter_map(|group| group["rules"].as_array()).flatten().cloned().collect())
     }
 
     /// What Prometheus says of the last scrape of each job.
