@@ -21,7 +21,8 @@ impl ServiceManager {
     pub fn connect(address: Option<&OsStr>) -> Self {
         let address = address.filter(|address| !address.is_empty());
         let Some(connected) = address.map(open) else { return Self(None) };
-        let failed = |error: &io::Error| tracing::warn!(?address, %error, "{VARIABLE}: the service manager cannot be reached");
+        let failed =
+            |error: &io::Error| tracing::warn!(?address, %error, "{VARIABLE}: the service manager cannot be reached");
         Self(connected.inspect_err(failed).ok())
     }
 

@@ -91,12 +91,27 @@ fn unit(root: &Path) -> anyhow::Result<()> {
         fs::copy(workspace::root().join("deploy/systemd").join(unit), units.join(unit))?;
     }
     // What units of every system are.
-    for target in ["sysinit.target", "basic.target", "sockets.target", "network-online.target", "multi-user.target", "shutdown.target"] {
+    for target in [
+        "sysinit.target",
+        "basic.target",
+        "sockets.target",
+        "network-online.target",
+        "multi-user.target",
+        "shutdown.target",
+    ] {
         fs::write(units.join(target), "[Unit]\n")?;
     }
     let root = format!("--root={}", root.display());
-    run("systemd-analyze", ".", &["verify", "--man=no", &root, "docker-stats-exporter.service", "docker-stats-exporter.socket"])?;
-    run("systemd-analyze", ".", &["security", "--offline=true", SCORE, "--no-pager", &root, "docker-stats-exporter.service"])
+    run(
+        "systemd-analyze",
+        ".",
+        &["verify", "--man=no", &root, "docker-stats-exporter.service", "docker-stats-exporter.socket"],
+    )?;
+    run(
+        "systemd-analyze",
+        ".",
+        &["security", "--offline=true", SCORE, "--no-pager", &root, "docker-stats-exporter.service"],
+    )
 }
 
 /// Paths beside a compose file that it mounts or makes configurations of.

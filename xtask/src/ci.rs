@@ -121,6 +121,12 @@ static STEPS: &[Step] = &[
         in_test: false,
     },
     Step {
+        name: "emulated",
+        work: Work::Own(dist::emulated::check),
+        repair: "run the program under qemu-user by hand, with the flags in xtask/src/dist/emulated.rs",
+        in_test: false,
+    },
+    Step {
         name: "packages",
         work: Work::Own(dist::packages::check),
         repair: "the guest's last lines say what was not as it should be; the script is xtask/src/vm/guest/packages.sh",

@@ -87,6 +87,8 @@ const NEEDS: &[Need] = &[
     need(Dist, "x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
     #[cfg(target_arch = "aarch64")]
     need(Dist, "", "libc6-dev-amd64-cross"),
+    need(Dist, "qemu-aarch64-static", "qemu-user-static qemu-user"),
+    need(Dist, "curl", "curl"),
     need(Dist, "tar", "tar"),
     need(Dist, "git", "git"),
     need(Dist, "/usr/bin/amtool", "prometheus-alertmanager"),

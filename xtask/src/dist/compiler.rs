@@ -30,22 +30,27 @@ pub(super) fn host() -> anyhow::Result<&'static Architecture> {
 
 /// Builds the program as it is shipped, and returns its path.
 pub(super) fn build(architecture: &Architecture) -> anyhow::Result<PathBuf> {
-    run(architecture, &["auditable", "build"])
+    build_in(workspace::root(), &workspace::target(), architecture)
+}
+
+/// The same from a checkout elsewhere.
+pub(super) fn build_in(root: &Path, built: &Path, architecture: &Architecture) -> anyhow::Result<PathBuf> {
+    run(root, built, architecture, &["auditable", "build"])
 }
 
 /// The same for this machine, without the list of crates in it, for which another tool is needed.
 pub(crate) fn build_here() -> anyhow::Result<PathBuf> {
-    run(host()?, &["build"])
+    run(workspace::root(), &workspace::target(), host()?, &["build"])
 }
 
-fn run(architecture: &Architecture, command: &[&str]) -> anyhow::Result<PathBuf> {
+fn run(root: &Path, built: &Path, architecture: &Architecture, command: &[&str]) -> anyhow::Result<PathBuf> {
     let target = architecture.target;
     let compiler = find(architecture)?;
-    let flags = flags(&compiler, architecture)?;
+    let flags = flags(root, &compiler, architecture)?;
     let linker = linker(architecture)?;
     let variable = |prefix: &str| format!("{prefix}_{}", target.replace('-', "_"));
     // In the C code of ring, paths stand in debug information alone, of which there is none; this keeps it so.
-    let prefix = format!("-ffile-prefix-map={}=/src", workspace::root().display());
+    let prefix = format!("-ffile-prefix-map={}=/src", root.display());
     let words = command.join(" ");
     say(&format!("$ RUSTC={} cargo {words} --profile dist --target {target}", compiler.program.display()));
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -56,14 +61,15 @@ fn run(architecture: &Architecture, command: &[&str]) -> anyhow::Result<PathBuf>
         .env(variable("CARGO_TARGET").to_uppercase() + "_LINKER", linker)
         .env(variable("CC"), linker)
         .env(variable("CFLAGS"), prefix)
+        .env("CARGO_TARGET_DIR", built)
         .env("BUILD_REVISION", workspace::revision())
         .env("SOURCE_DATE_EPOCH", workspace::commit_time()?.to_string())
-        .current_dir(workspace::root())
+        .current_dir(root)
         .stdin(Stdio::null())
         .status()
         .context("cargo does not start")?;
     ensure!(status.success(), "the program for {} could not be built: {status}", architecture.name);
-    Ok(program(architecture))
+    Ok(built.join(target).join("dist").join(NAME))
 }
 
 /// Where [`build_here`] puts the program.
@@ -77,9 +83,9 @@ pub(super) fn program(architecture: &Architecture) -> PathBuf {
 }
 
 /// What makes the program static, and independent of where it is built.
-fn flags(compiler: &Compiler, architecture: &Architecture) -> anyhow::Result<Vec<String>> {
+fn flags(root: &Path, compiler: &Compiler, architecture: &Architecture) -> anyhow::Result<Vec<String>> {
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Clink-arg=-Wl,--build-id=none".to_owned()];
-    for (from, to) in [(workspace::root().to_owned(), "/src"), (cargo_home()?, "/cargo")] {
+    for (from, to) in [(root.to_owned(), "/src"), (cargo_home()?, "/cargo")] {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     }
     if let Some(sysroot) = &compiler.sysroot {

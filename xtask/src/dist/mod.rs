@@ -7,12 +7,14 @@
 //! | `archive` | tar archives that depend on their content alone |
 //! | `oci` | the image: an OCI layout of all architectures, and archives for `docker load` |
 //! | `packages` | .deb and .rpm |
+//! | `emulated` | compares what the programs of all architectures say of one captured host |
 //! | `tools` | installs what these need |
 //! | `twice` | builds a clone in another directory and compares |
 
 mod archive;
 mod bill;
 pub(crate) mod compiler;
+pub(crate) mod emulated;
 mod oci;
 pub(crate) mod packages;
 pub(crate) mod tools;
@@ -165,7 +167,7 @@ fn write_checksums(directory: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         say(&format!("{:>10} bytes  {name}", bytes.len()));
-        lines.push_str(&format!("{}  {name}\n", digest(&bytes)));
+        lines.extend([digest(&bytes).as_str(), "  ", &name, "\n"]);
     }
     fs::write(directory.join("sha256sums.txt"), lines).context("sha256sums.txt")
 }
@@ -185,7 +187,8 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// SHA-256 in hexadecimal digits.
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let halves = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
 }
 
 #[cfg(test)]

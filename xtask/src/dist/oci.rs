@@ -42,8 +42,7 @@ pub(super) fn write_layout(builds: &[Build], time: u64, directory: &Path) -> any
         "annotations": annotations(time),
     });
     let index = index.to_string().into_bytes();
-    let mut entry = descriptor(INDEX, &index);
-    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": VERSION });
+    let entry = with(descriptor(INDEX, &index), "annotations", json!({ "org.opencontainers.image.ref.name": VERSION }));
     let top = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).with_context(|| blobs.display().to_string())?;
@@ -60,11 +59,11 @@ pub(super) fn write_layout(builds: &[Build], time: u64, directory: &Path) -> any
 /// Writes one architecture's image as an archive: a layout, and the file that older engines' `docker load` reads.
 pub(super) fn write_loadable(build: &Build, time: u64, directory: &Path) -> anyhow::Result<()> {
     let image = image(build, time)?;
-    let mut entry = image.descriptor.clone();
-    entry["annotations"] = json!({
+    let names = json!({
         "io.containerd.image.name": format!("docker.io/library/{NAME}:{VERSION}"),
         "org.opencontainers.image.ref.name": VERSION,
     });
+    let entry = with(image.descriptor.clone(), "annotations", names);
     let top = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
     let blob = |name: &str| format!("blobs/sha256/{name}");
     let docker = json!([{
@@ -98,8 +97,7 @@ fn image(build: &Build, time: u64) -> anyhow::Result<Image> {
     });
     let manifest = manifest.to_string().into_bytes();
     say(&format!("image for {}: {} bytes compressed", build.architecture.go, layer.len()));
-    let mut descriptor = descriptor(MANIFEST, &manifest);
-    descriptor["platform"] = platform(build);
+    let descriptor = with(descriptor(MANIFEST, &manifest), "platform", platform(build));
     let names = [digest(&manifest), digest(&config), digest(&layer)];
     let [_, config_name, layer_name] = names.clone();
     let blobs = names.into_iter().zip([manifest, config, layer]).collect();
@@ -111,18 +109,16 @@ fn descriptor(kind: &str, bytes: &[u8]) -> Value {
 }
 
 fn platform(build: &Build) -> Value {
-    let mut platform = json!({ "architecture": build.architecture.go, "os": "linux" });
-    if let Some(variant) = build.architecture.variant {
-        platform["variant"] = json!(variant);
+    let platform = json!({ "architecture": build.architecture.go, "os": "linux" });
+    match build.architecture.variant {
+        Some(variant) => with(platform, "variant", json!(variant)),
+        None => platform,
     }
-    platform
 }
 
 fn config(build: &Build, time: u64, diff: &str) -> Value {
     let created = created(time);
-    let mut config = platform(build);
-    config["created"] = json!(created);
-    config["config"] = json!({
+    let run = json!({
         "Entrypoint": [format!("/{NAME}")],
         "ExposedPorts": { "8081/tcp": {} },
         "Healthcheck": {
@@ -133,9 +129,18 @@ fn config(build: &Build, time: u64, diff: &str) -> Value {
         },
         "Labels": annotations(time),
     });
-    config["rootfs"] = json!({ "type": "layers", "diff_ids": [format!("sha256:{diff}")] });
-    config["history"] = json!([{ "created": created, "created_by": "cargo xtask dist" }]);
-    config
+    let config = with(platform(build), "config", run);
+    let config = with(config, "rootfs", json!({ "type": "layers", "diff_ids": [format!("sha256:{diff}")] }));
+    let config = with(config, "history", json!([{ "created": created, "created_by": "cargo xtask dist" }]));
+    with(config, "created", json!(created))
+}
+
+/// An object with one more field.
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+    object
 }
 
 /// The labels of the image, which its manifest and index have as annotations.
@@ -213,7 +218,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&builds(directory.path())[0], 0, "0");
         // BuildKit sets the time by itself.
-        for (name, value) in config["config"]["Labels"].as_object().unwrap().iter().filter(|(name, _)| !name.ends_with("created")) {
+        for (name, value) in
+            config["config"]["Labels"].as_object().unwrap().iter().filter(|(name, _)| !name.ends_with("created"))
+        {
             let value = match name.rsplit('.').next().unwrap() {
                 "version" => "${VERSION}",
                 "revision" => "${REVISION}",

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 
@@ -68,37 +69,40 @@ fn write_later(build: &Build, directory: &Path) -> anyhow::Result<()> {
     let root = workspace::root();
     let environment = directory.join("environment");
     fs::write(&environment, fs::read_to_string(root.join(ENVIRONMENT))? + "\n# Of a later version.\n")?;
-    let description = fs::read_to_string(root.join(DESCRIPTION))?;
-    let changed = directory.join("nfpm.yaml");
-    fs::write(&changed, description.replace(ENVIRONMENT, &environment.display().to_string()))?;
-    package(build, LATER, &changed, workspace::commit_time()?, directory)
+    let description =
+        fs::read_to_string(root.join(DESCRIPTION))?.replace(ENVIRONMENT, &environment.display().to_string());
+    package(build, LATER, &description, workspace::commit_time()?, directory)
 }
 
 /// Writes both packages of one architecture into a directory.
 pub(super) fn write(build: &Build, time: u64, directory: &Path) -> anyhow::Result<()> {
-    package(build, VERSION, Path::new(DESCRIPTION), time, directory)
+    let path = workspace::root().join(DESCRIPTION);
+    let description = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    package(build, VERSION, &description, time, directory)
 }
 
-fn package(build: &Build, version: &str, description: &Path, time: u64, directory: &Path) -> anyhow::Result<()> {
+fn package(build: &Build, version: &str, description: &str, time: u64, directory: &Path) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
-    let (manual, changes) = (scratch.path().join("manual.gz"), scratch.path().join("changelog.yaml"));
+    let [manual, changes, config] = ["manual.gz", "changelog.yaml", "nfpm.yaml"].map(|name| scratch.path().join(name));
     fs::write(&manual, gzip(&fs::read(workspace::root().join(MANUAL))?)?)?;
     fs::write(&changes, changelog(version, time))?;
+    let paths = [("PROGRAM", &build.program), ("MANUAL", &manual), ("BILL", &build.bill), ("CHANGELOG", &changes)];
+    let paths = paths.map(|(name, path)| (name, path.display().to_string()));
+    let words = [("ARCH", build.architecture.go), ("VERSION", version), ("TIME", &date(time))];
+    let words = words.map(|(name, word)| (name, word.to_owned()));
+    let values = paths.into_iter().chain(words);
+    let filled =
+        values.fold(description.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), &value));
+    fs::write(&config, filled)?;
     for format in ["deb", "rpm"] {
         let name = file_name(format, version, build);
         say(&format!("$ nfpm package --packager {format} --target {name}"));
         let answer = Command::new(workspace::tool("nfpm")?)
             .arg("package")
             .arg("--config")
-            .arg(description)
+            .arg(&config)
             .args(["--packager", format, "--target"])
             .arg(directory.join(&name))
-            .env("PROGRAM", &build.program)
-            .env("MANUAL", &manual)
-            .env("BILL", &build.bill)
-            .env("CHANGELOG", &changes)
-            .env("ARCH", build.architecture.go)
-            .env("VERSION", version)
             .env("SOURCE_DATE_EPOCH", time.to_string())
             .current_dir(workspace::root())
             .stdin(Stdio::null())
@@ -112,13 +116,17 @@ fn package(build: &Build, version: &str, description: &Path, time: u64, director
 
 /// What the package managers show: the version; CHANGELOG.md has the rest.
 fn changelog(version: &str, time: u64) -> String {
-    let date = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_secs(time));
+    let date = date(time);
     let repository = env!("CARGO_PKG_REPOSITORY");
     format!(
         "- semver: {version}\n  date: {date}\n  packager: The {NAME} developers <{NAME}@users.noreply.github.com>\n  \
          deb:\n    urgency: medium\n    distributions: [stable]\n  changes:\n    \
          - note: \"{version}, see {repository}/blob/v{version}/CHANGELOG.md\"\n"
     )
+}
+
+fn date(time: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time)).to_string()
 }
 
 /// As the format's own tools would name it; a version before a release sorts below it by `~`.

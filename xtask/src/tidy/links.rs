@@ -43,7 +43,8 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
                 && !fragment.is_empty()
                 && !anchors(other).contains(fragment)
             {
-                findings.push(Finding::new(position, format!("links to #{fragment}, and {target} has no such heading")));
+                findings
+                    .push(Finding::new(position, format!("links to #{fragment}, and {target} has no such heading")));
             }
         }
     }
@@ -128,7 +129,12 @@ mod tests {
 
     #[test]
     fn the_book_is_whole_and_links_within_itself() {
-        let files = [("docs/SUMMARY.md", "[b](B.md)"), ("docs/B.md", "[r](../README.md)"), ("docs/D.md", ""), ("README.md", "")];
+        let files = [
+            ("docs/SUMMARY.md", "[b](B.md)"),
+            ("docs/B.md", "[r](../README.md)"),
+            ("docs/D.md", ""),
+            ("README.md", ""),
+        ];
         let found = findings(&files);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("docs/B.md:1: links to README.md, which is not in the book"), "{found:?}");
