@@ -4,6 +4,7 @@
 
 mod completions;
 mod manual;
+mod cadvisor;
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +21,9 @@ const FLAGS_END: &str = "<!-- flags:end -->";
 /// Writes every generated file, or only compares it.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     settle(check, &workspace::root().join("docs/METRICS.md"), &docker_stats_exporter::metrics::markdown())?;
+    let list = workspace::root().join("tests/cadvisor/families.tsv");
+    let page = cadvisor::page(&read(&list)?).with_context(|| list.display().to_string())?;
+    settle(check, &workspace::root().join("docs/CADVISOR.md"), &page)?;
     let path = workspace::root().join("docs/FLAGS.md");
     let table = docker_stats_exporter::config::markdown_table();
     let page = with_block(&read(&path)?, FLAGS_BEGIN, FLAGS_END, &table).with_context(|| path.display().to_string())?;
