@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{Config, EbpfMode, SourceMode};
-use crate::docker::{Engine, SIZES_INTERVAL, follow, measure};
+use crate::docker::{Engines, Member, SIZES_INTERVAL, follow, measure};
 use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
-use crate::name::{ContainerStore, NamingPolicy};
+use crate::name::NamingPolicy;
 use crate::notify::{self, ServiceManager};
 use crate::sandbox::{Needs, Sandbox};
 use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
@@ -43,16 +43,16 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
     let probes = start_probes(&mut config)?;
-    let self_metrics = SelfMetrics::new().context("our own metrics do not fit together (a bug)")?;
+    let self_metrics =
+        SelfMetrics::of_engines(config.docker.len()).context("our self_metrics metrics do not fit together (a bug)")?;
     let self_metrics = if config.hides_own_metrics { self_metrics.hidden() } else { self_metrics };
     let parts = Parts {
-        store: Arc::new(ContainerStore::new(config.linger)),
-        engine: Engine::new(config.docker.clone(), self_metrics.clone()),
+        engines: Engines::new(&config.docker, config.linger, &self_metrics),
         filter: Arc::new(config.filter.clone()),
         self_metrics,
         probes,
     };
-    let (store, engine, self_metrics) = (Arc::clone(&parts.store), parts.engine.clone(), parts.self_metrics.clone());
+    let (engines, self_metrics) = (parts.engines.clone(), parts.self_metrics.clone());
     let needs = Needs::of(&config, parts.probes.is_some());
     let prepared = Scraper::prepare(&config, parts)?;
     if config.source != SourceMode::DockerApi {
@@ -77,7 +77,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(config, prepared, listeners, &manager, engine, store, self_metrics));
+    let served = runtime.block_on(serve(config, prepared, listeners, &manager, engines, self_metrics));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
 }
@@ -134,17 +134,20 @@ async fn serve(
     prepared: Prepared,
     listeners: Bound,
     manager: &ServiceManager,
-    engine: Engine,
-    store: Arc<ContainerStore>,
+    engines: Engines,
     self_metrics: SelfMetrics,
 ) -> anyhow::Result<()> {
     let listeners = listeners.watched().context("the runtime cannot watch the listening sockets")?;
     let (stop, stopped) = watch::channel(false);
     let naming = NamingPolicy { labels: config.labels.clone(), filter: config.filter.clone() };
-    if config.collectors.has(Collector::Disk) {
-        tokio::spawn(measure(engine.clone(), Arc::clone(&store), SIZES_INTERVAL, is_set(stopped.clone())));
+    let mut followers = Vec::new();
+    for Member { engine, store } in engines.members().cloned() {
+        if config.collectors.has(Collector::Disk) {
+            tokio::spawn(measure(engine.clone(), Arc::clone(&store), SIZES_INTERVAL, is_set(stopped.clone())));
+        }
+        let (naming, stopped) = (naming.clone(), is_set(stopped.clone()));
+        followers.push(tokio::spawn(follow(engine, store, naming, config.resync_interval, stopped)));
     }
-    let follower = tokio::spawn(follow(engine, store, naming, config.resync_interval, is_set(stopped.clone())));
     let scraper = Arc::new(Scraper::start(&config, prepared, &Handle::current())?);
     give_memory_back();
     if let Some(web) = &config.web {
@@ -167,7 +170,9 @@ async fn serve(
     };
     Server::new(scraper, settings).run(listeners, stopping).await;
     stop.send_replace(true);
-    follower.await.context("the engine's follower failed (a bug)")?;
+    for follower in followers {
+        follower.await.context("an engine's follower failed (a bug)")?;
+    }
     info!("stopped");
     Ok(())
 }

@@ -15,6 +15,7 @@
 //! | [`http`] | an HTTP client that can misbehave |
 //! | [`exposition`] | a strict parser of the exposition formats and questions to its result |
 //! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition |
+//! | [`podman`] | Podman with storage of its own, and its API |
 //! | [`proxy`] | a proxy before a real engine that cuts its event streams |
 //! | [`random`] | random numbers of a fixed sequence |
 //! | [`wait`] | waiting for a condition, with a message that says what was seen last |
@@ -29,6 +30,7 @@ pub mod fixture;
 pub mod http;
 pub mod judges;
 pub mod kernel;
+pub mod podman;
 pub mod proxy;
 pub mod random;
 pub mod wait;

@@ -10,6 +10,9 @@ mod cpu;
 #[path = "docker/details.rs"]
 mod details;
 #[cfg(test)]
+#[path = "docker/engines.rs"]
+mod engines;
+#[cfg(test)]
 #[path = "docker/health.rs"]
 mod health;
 #[cfg(test)]

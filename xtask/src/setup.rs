@@ -47,6 +47,7 @@ const NEEDS: &[Need] = &[
     need(Tests, "apparmor_parser", "apparmor"),
     // The tests put busybox alone into an image, so it must be the static one.
     need(Tests, "", "busybox-static"),
+    need(Tests, "podman", "podman"),
     need(Tests, "prometheus", "prometheus"),
     need(Tests, "bpftool", "bpftool linux-tools-UNAME linux-tools-generic"),
     need(Tests, "fio", "fio"),

@@ -1,8 +1,10 @@
-//! Parses `--docker.url` in every form of Docker's clients and of the predecessor, and checks the certificates of TLS.
+//! Parses `--docker.url` in every form of Docker's clients and of the predecessor, checks the certificates of TLS, and counts the
+//! same engine once.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::Reason;
@@ -11,6 +13,9 @@ use super::values::bare_host;
 
 /// The files that Docker's clients keep in `DOCKER_CERT_PATH`.
 const CERTIFICATES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
+
+/// Greatest number of engines: a host has a rootful and perhaps a few rootless ones, and each costs an event stream.
+pub(super) const MAX_ENGINES: usize = 16;
 
 /// A Docker URL whose certificates are not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +28,18 @@ pub(super) enum Url {
     Http { host: String, port: Option<u16> },
     /// `https://`.
     Https { host: String, port: Option<u16> },
+}
+
+/// Parses URLs with commas between them. A comma that no scheme follows is part of a path.
+pub(super) fn parse_list(text: &str) -> Result<Vec<Url>, Reason> {
+    let mut items: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match items.last_mut().filter(|_| !part.contains("://")) {
+            Some(last) => last.extend([",", part]),
+            None => items.push(part.trim().to_owned()),
+        }
+    }
+    items.iter().map(|item| parse(item)).collect()
 }
 
 /// Parses a URL.
@@ -87,6 +104,47 @@ impl Url {
             Self::Https { host, port } => tls(address(&host, port, 443), certificates),
         }
     }
+}
+
+/// Keeps the first of those that lead to the same socket: by another path, by a link, or written twice.
+pub(super) fn distinct(endpoints: Vec<DockerEndpoint>) -> Vec<DockerEndpoint> {
+    let mut kept: Vec<(DockerEndpoint, Identity)> = Vec::new();
+    for endpoint in endpoints {
+        let identity = Identity::of(&endpoint);
+        if !kept.iter().any(|(other, known)| *other == endpoint || *known == identity) {
+            kept.push((endpoint, identity));
+        }
+    }
+    kept.into_iter().map(|(endpoint, _)| endpoint).collect()
+}
+
+/// What tells an engine from others.
+#[derive(PartialEq, Eq)]
+enum Identity {
+    /// Device and inode of a socket.
+    Inode(u64, u64),
+    /// Where a socket will be, the links in its directory followed.
+    Path(PathBuf),
+    /// `HOST:PORT`.
+    Address(String),
+}
+
+impl Identity {
+    fn of(endpoint: &DockerEndpoint) -> Self {
+        match endpoint {
+            DockerEndpoint::Unix(path) => fs::metadata(path).map_or_else(
+                |_none_yet| Self::Path(resolved(path)),
+                |metadata| Self::Inode(metadata.dev(), metadata.ino()),
+            ),
+            DockerEndpoint::Tcp(address) | DockerEndpoint::Tls { address, .. } => Self::Address(address.clone()),
+        }
+    }
+}
+
+/// Returns the path with the links in its directory followed.
+fn resolved(path: &Path) -> PathBuf {
+    let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
+    directory.zip(path.file_name()).map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name))
 }
 
 fn address(host: &str, port: Option<u16>, default: u16) -> String {

@@ -108,6 +108,9 @@ pub enum Reason {
     /// A URL with more than an address.
     #[error("holds more than an address (user, path or query)")]
     MoreThanAddress,
+    /// More engines than are followed.
+    #[error("is one engine too many: {} are followed", super::docker_url::MAX_ENGINES)]
+    Engines,
     /// A `unix://` URL without a path.
     #[error("names no socket")]
     NoSocket,

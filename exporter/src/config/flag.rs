@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::docker_url::Url;
 use super::error::{Error, Reason};
 use super::top_flags::Top;
-use super::types::{Config, DockerEndpoint, EbpfMode, LogFormat, Schema, SourceMode};
+use super::types::{Config, EbpfMode, LogFormat, Schema, SourceMode};
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 
@@ -130,7 +130,7 @@ pub(super) struct Partial {
     /// `USE_PSEUDO_FILES`, which `--source` overrules.
     pub(super) pseudo_files: Option<SourceMode>,
     pub(super) web_config: Option<PathBuf>,
-    pub(super) docker_url: Url,
+    pub(super) docker_urls: Vec<Url>,
     pub(super) tls_verify: bool,
     pub(super) certificates: Option<PathBuf>,
     /// None where nothing was given; empty where no label is wanted.
@@ -168,7 +168,7 @@ impl Partial {
             source: SourceMode::Auto,
             cgroup_root: PathBuf::new(),
             procfs_root: PathBuf::new(),
-            docker: DockerEndpoint::Unix(PathBuf::new()),
+            docker: Vec::new(),
             resync_interval: Duration::ZERO,
             min_interval: Duration::ZERO,
             labels: LabelPolicy::default(),
@@ -188,7 +188,7 @@ impl Partial {
             source: None,
             pseudo_files: None,
             web_config: None,
-            docker_url: Url::Unix(PathBuf::new()),
+            docker_urls: Vec::new(),
             tls_verify: false,
             certificates: None,
             labels: None,

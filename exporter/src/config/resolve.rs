@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{Args, CommandName, GivenFlag};
+use super::docker_url::{self, Url};
 use super::error::{Error, Errors, Origin, Reason};
 use super::flag::{Apply, Flag, Group, Partial, Print};
 use super::table::FLAGS;
@@ -160,8 +161,9 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
         errors.extend(row("read.snapshot").map(|row| row.error(reason)));
     }
     let certificates = partial.certificates.or_else(|| default_certificates(env));
-    match partial.docker_url.endpoint(partial.tls_verify, certificates) {
-        Ok(docker) => config.docker = docker,
+    let endpoint = |url: Url| url.endpoint(partial.tls_verify, certificates.clone());
+    match partial.docker_urls.into_iter().map(endpoint).collect::<Result<Vec<_>, _>>() {
+        Ok(endpoints) => config.docker = docker_url::distinct(endpoints),
         Err((directory, reason)) => errors.extend(certificates_error(&directory, reason, env)),
     }
     config

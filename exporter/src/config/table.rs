@@ -186,9 +186,10 @@ const FIXED: &[Flag] = &[
         value: "URL",
         default: "unix:///var/run/docker.sock",
         group: Group::Docker,
-        help: "the Docker engine, asked for names and states: unix://, tcp://, http:// or https://",
-        accepts: "unix:///PATH, or tcp://, http:// or https:// with HOST:PORT",
-        apply: Apply::Text(|partial, text| set(&mut partial.docker_url, docker_url::parse(text))),
+        help: "engine that is asked for names and states: unix://, tcp://, http:// or https://; repeatable",
+        accepts: "unix:///PATH, or tcp://, http:// or https:// with HOST:PORT; comma-separated in the variable",
+        repeatable: true,
+        apply: Apply::Text(docker_urls),
         ..VALUE
     },
     Flag {
@@ -409,6 +410,13 @@ fn listen(partial: &mut Partial, text: &str) -> Result<(), Reason> {
         }
     }
     Ok(())
+}
+
+fn docker_urls(partial: &mut Partial, text: &str) -> Result<(), Reason> {
+    for url in docker_url::parse_list(text)? {
+        partial.docker_urls.push(url);
+    }
+    if partial.docker_urls.len() > docker_url::MAX_ENGINES { Err(Reason::Engines) } else { Ok(()) }
 }
 
 /// Refuses less than a second: lists without a pause would load the engine, and events bring what is new.

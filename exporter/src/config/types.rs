@@ -55,8 +55,8 @@ pub struct Config {
     pub cgroup_root: PathBuf,
     /// Root of procfs.
     pub procfs_root: PathBuf,
-    /// The Docker engine.
-    pub docker: DockerEndpoint,
+    /// The engines, at least one; no two of them by the same socket.
+    pub docker: Vec<DockerEndpoint>,
     /// Time between two full lists of the engine's containers.
     pub resync_interval: Duration,
     /// Scrapes closer together than this share one collection.

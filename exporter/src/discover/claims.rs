@@ -24,8 +24,8 @@ pub(super) struct Claims {
     left: VecDeque<ContainerId>,
     /// Number of cgroups, and of those that are accepted.
     counts: (usize, usize),
-    /// Generation and presence of the engine when the last decisions were made.
-    heard: (u64, bool),
+    /// What the engines said, and which of them answered, when the last decisions were made.
+    heard: (u64, u64),
     order: u64,
     /// The order from which on cgroups are new in this refresh.
     new_from: u64,
@@ -83,7 +83,7 @@ impl Claims {
             contested: HashSet::new(),
             left: VecDeque::new(),
             counts: (0, 0),
-            heard: (0, false),
+            heard: (0, 0),
             order: 0,
             new_from: 0,
         }
@@ -167,15 +167,16 @@ impl Claims {
     /// Decides what has to be decided anew: what has changed, what the engine may say otherwise, and, where `all`, whatever the
     /// engine does not run.
     pub(super) fn decide(&mut self, engine: &dyn Engine, all: bool, changes: &mut Changes) {
-        let heard = (engine.generation(), engine.answers());
+        let heard = (engine.generation(), engine.answering());
         if heard != self.heard {
             self.undecided.extend(&self.contested);
             let runs = |id: &&ContainerId| engine.container(**id).is_some_and(|record| record.runs);
-            self.undecided.extend(self.left.iter().filter(|id| !engine.answers() || runs(id)));
+            self.undecided.extend(self.left.iter().filter(|id| !engine.answers(**id) || runs(id)));
         }
-        if engine.answers() && (all || !self.heard.1) {
+        let is_back = engine.answering() & !self.heard.1 != 0;
+        if all || is_back {
             let runs = |id: &ContainerId| engine.container(*id).is_some_and(|record| record.runs);
-            self.undecided.extend(self.by_id.keys().filter(|id| !runs(id)));
+            self.undecided.extend(self.by_id.keys().filter(|id| engine.answers(**id) && !runs(id)));
         }
         self.heard = heard;
         for _ in 0..LOOKED_AT_AGAIN.min(self.left.len()) {

@@ -20,10 +20,12 @@ use std::path::Path;
 
 use super::ContainerId;
 
-/// What the engine says, as far as identity needs it.
+/// What the engines say, as far as identity needs it.
 pub trait Engine {
-    /// Whether it answers, and has told of all its containers.
-    fn answers(&self) -> bool;
+    /// Whether the engine that made this container answers, and has told of all its containers; of an id that none knows, all engines.
+    fn answers(&self, id: ContainerId) -> bool;
+    /// Which engines answer, one bit each.
+    fn answering(&self) -> u64;
     /// Differs whenever the engine may say something else of any container.
     fn generation(&self) -> u64;
     /// What it says of a container; none for an id that it does not know.
@@ -55,8 +57,12 @@ impl EngineRecord<'_> {
 pub struct NoEngine;
 
 impl Engine for NoEngine {
-    fn answers(&self) -> bool {
+    fn answers(&self, _: ContainerId) -> bool {
         false
+    }
+
+    fn answering(&self) -> u64 {
+        0
     }
 
     fn generation(&self) -> u64 {
@@ -101,7 +107,7 @@ pub(super) fn decide<'a>(
     let has_process = |path: &str| {
         record.and_then(|record| record.pid).and_then(&process).is_some_and(|text| is_at_or_below(&text, path))
     };
-    let may_be_left = engine.answers() && record.is_none_or(|record| record.removed || !record.runs);
+    let may_be_left = engine.answers(id) && record.is_none_or(|record| record.removed || !record.runs);
     let mut eligible: Vec<(Accepted, Claim<'a>, bool)> = claims
         .enumerate()
         .filter_map(|(index, claim)| {
@@ -148,7 +154,7 @@ fn accept_nested(
     }
     let engine_is_outside = enclosing(path).any(|outer| engine.container(outer).is_some());
     // Its own process is there, or the name would only be a claim: an event may have been lost.
-    (!engine_is_outside).then(|| engine.answers() && has_process(path))
+    (!engine_is_outside).then(|| engine.answers(id) && has_process(path))
 }
 
 /// Whether a container's cgroup is above this one.
@@ -202,8 +208,11 @@ mod tests {
     struct Fake(HashMap<ContainerId, EngineRecord<'static>>, bool);
 
     impl Engine for Fake {
-        fn answers(&self) -> bool {
+        fn answers(&self, _: ContainerId) -> bool {
             self.1
+        }
+        fn answering(&self) -> u64 {
+            self.1.into()
         }
         fn generation(&self) -> u64 {
             0

@@ -4,11 +4,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Error;
 use super::doubts::Doubts;
+use super::error::address;
 use super::host::Host;
 use super::session::Session;
 use super::timing::Timing;
 use crate::config::DockerEndpoint;
-use crate::metrics::SelfMetrics;
+use crate::metrics::{EngineUp, SelfMetrics};
 
 /// What an engine says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Engine {
 struct Shared {
     endpoint: DockerEndpoint,
     self_metrics: SelfMetrics,
+    /// 1 while it answers.
+    up: EngineUp,
     timing: Timing,
     session: RwLock<Option<Arc<Session>>>,
     host: Host,
@@ -44,7 +47,8 @@ impl Engine {
 
     pub(super) fn with_timing(endpoint: DockerEndpoint, self_metrics: SelfMetrics, timing: Timing) -> Self {
         let (session, host, doubts) = (RwLock::default(), Host::default(), Doubts::default());
-        Self { shared: Arc::new(Shared { endpoint, self_metrics, timing, session, host, doubts }) }
+        let up = self_metrics.engine_up(&address(&endpoint));
+        Self { shared: Arc::new(Shared { endpoint, self_metrics, up, timing, session, host, doubts }) }
     }
 
     /// Asks the engine who it is, and agrees on a version of the API.
@@ -62,6 +66,21 @@ impl Engine {
     #[must_use]
     pub fn about(&self) -> Option<About> {
         self.session().map(|session| session.about.clone())
+    }
+
+    /// Whether it answers, and has listed its containers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.shared.up.get()
+    }
+
+    pub(super) fn set_up(&self, is_up: bool) {
+        self.shared.up.set(is_up);
+    }
+
+    /// Where it is, for the log.
+    pub(super) fn address(&self) -> String {
+        address(&self.shared.endpoint)
     }
 
     /// What scrapes saw that the engine has not told.

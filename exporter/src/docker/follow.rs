@@ -368,21 +368,22 @@ impl Follower {
         if live.lists != 1 {
             return;
         }
-        self.engine.self_metrics().docker_up.set(1);
+        self.engine.set_up(true);
         let outage = self.outage.take();
         let about = self.engine.about();
+        let engine = self.engine.address();
         let (version, api) = about.map(|about| (about.version, about.api)).unwrap_or_default();
         if let Some(outage) = outage.filter(|_| self.seen_up) {
-            tracing::info!(version, api, after = ?outage.elapsed(), "the Docker engine answers again");
+            tracing::info!(engine, version, api, after = ?outage.elapsed(), "the Docker engine answers again");
         } else if !self.seen_up {
-            tracing::info!(version, api, "following the Docker engine");
+            tracing::info!(engine, version, api, "following the Docker engine");
         }
         self.seen_up = true;
     }
 
     /// The engine does not answer: each cause is logged once per outage.
     fn down(&mut self, error: &Error) {
-        self.engine.self_metrics().docker_up.set(0);
+        self.engine.set_up(false);
         self.engine.disconnect();
         self.tracker.settle();
         let outage = self.outage.get_or_insert_with(Outage::new);

@@ -1,9 +1,10 @@
-//! The Docker engine: fills [`crate::name`] from its list and events, and reads its stats API where no cgroup tree can
+//! Docker engines: fills [`crate::name`] from its list and events, and reads its stats API where no cgroup tree can
 //! be read.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `client` | where the engine is, and the session with it |
+//! | `engines` | all engines, and one view of what they say |
+//! | `client` | where an engine is, and the session with it |
 //! | `http` | one request on a connection of its own |
 //! | `session`, `version` | the version that is spoken; counted, bounded, timed requests |
 //! | `error` | what can go wrong, and what helps |
@@ -24,6 +25,7 @@
 mod backoff;
 mod client;
 mod doubts;
+mod engines;
 mod error;
 mod events;
 #[cfg(test)]
@@ -49,6 +51,7 @@ mod version;
 
 pub use client::{About, Engine};
 pub use doubts::{Doubts, Seen};
+pub use engines::{Engines, Member};
 pub use error::{Error, is_unlinked};
 pub use follow::follow;
 pub use session::bounds;

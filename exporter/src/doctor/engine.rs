@@ -13,8 +13,16 @@ const MOUNT: &str = "docker run -v /var/run/docker.sock:/var/run/docker.sock:ro,
 /// The oldest API that we can work with.
 const OLDEST_API: (u32, u32) = (1, 40);
 
+/// A line for each engine, and whether any of them can be used: while one can, none that cannot is worse than a warning.
+pub(super) fn check_all(endpoints: &[DockerEndpoint], verdict: Verdict) -> (Vec<Line>, bool) {
+    let checked: Vec<_> = endpoints.iter().map(|endpoint| check(endpoint, verdict)).collect();
+    let answers = checked.iter().any(|(_, answers)| *answers);
+    let as_bad = |(line, is_used): (Line, bool)| if answers && !is_used { line.with(Verdict::Warn) } else { line };
+    (checked.into_iter().map(as_bad).collect(), answers)
+}
+
 /// The line, and whether the engine can be used; what cannot be used is as bad as `verdict` says.
-pub(super) fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
+fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
     let line = match endpoint {
         DockerEndpoint::Unix(path) => over(&Target::Unix(path.clone()), endpoint),
         DockerEndpoint::Tcp(address) => over(&Target::Tcp(address.clone()), endpoint),

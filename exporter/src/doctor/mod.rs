@@ -28,7 +28,7 @@ pub fn run(config: &Config) -> Report {
     let has_tree = detected.is_ok() && config.source != SourceMode::DockerApi;
     // Without a tree the engine is where values come from; with one it gives only names.
     let needs_engine = !has_tree && config.source != SourceMode::Cgroup;
-    let (engine, engine_answers) = engine::check(&config.docker, bad_if(needs_engine));
+    let (engines, engine_answers) = engine::check_all(&config.docker, bad_if(needs_engine));
     // Where no container can be seen, an engine that answers still serves.
     let blind = bad_if(!(config.source == SourceMode::Auto && engine_answers));
 
@@ -46,7 +46,7 @@ pub fn run(config: &Config) -> Report {
         lines.push(limits::open_files(found.len()));
         lines.push(limits::inotify(&config.procfs_root));
     }
-    lines.push(engine);
+    lines.extend(engines);
     lines.extend(config.listen.iter().map(web::check));
     lines.extend(ebpf::check(config));
     // Last: this very process hides itself from others.

@@ -37,7 +37,7 @@ pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use family_set::FamilySet;
 pub use markdown::markdown;
-pub use self_metrics::SelfMetrics;
+pub use self_metrics::{EngineUp, SelfMetrics};
 pub use source::{
     Controller, Dimension, DiskFact, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact, SocketCount, Source,
 };

@@ -22,8 +22,10 @@ pub struct SelfMetrics {
     pub containers: IntGauge,
     /// `docker_stats_exporter_cgroups_refused{reason}`: cgroups that are named as containers are and are none.
     pub cgroups_refused: IntGaugeVec,
-    /// `docker_stats_exporter_docker_up`: 1 while the engine answers.
-    pub docker_up: IntGauge,
+    /// `docker_stats_exporter_docker_up`, with the label `engine` where there are several.
+    docker_up: IntGaugeVec,
+    /// Whether there are several engines.
+    names_engines: bool,
     /// `docker_stats_exporter_docker_requests_total{endpoint,code}`; `code` is the HTTP status, `timeout` or `error`.
     pub docker_requests: IntCounterVec,
     /// `docker_stats_exporter_docker_events_total{action}`.
@@ -50,12 +52,38 @@ pub struct SelfMetrics {
     pub sandbox: IntGaugeVec,
 }
 
+/// Whether one engine answers. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct EngineUp(IntGauge);
+
+impl EngineUp {
+    /// Whether it answers.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.get() == 1
+    }
+
+    /// It answers from now on, or does not.
+    pub fn set(&self, is_up: bool) {
+        self.0.set(is_up.into());
+    }
+}
+
 impl SelfMetrics {
-    /// Registers everything, the standard `process_*` metrics included.
+    /// Registers everything, the standard `process_*` metrics included, for one engine.
     ///
     /// # Errors
     /// A name that is registered twice or not valid: a mistake in this file.
     pub fn new() -> Result<Self, prometheus::Error> {
+        Self::of_engines(1)
+    }
+
+    /// The same for so many engines.
+    ///
+    /// # Errors
+    /// As [`SelfMetrics::new`].
+    pub fn of_engines(count: usize) -> Result<Self, prometheus::Error> {
+        let names_engines = count > 1;
         let registry = Registry::new();
         let mut self_metrics = Self {
             collector_duration: GaugeVec::new(
@@ -68,7 +96,11 @@ impl SelfMetrics {
                 opts("cgroups_refused", "Cgroups that are named as containers are, and are not exposed as such."),
                 &["reason"],
             )?,
-            docker_up: IntGauge::with_opts(opts("docker_up", "Whether the Docker engine answers."))?,
+            docker_up: IntGaugeVec::new(
+                opts("docker_up", "Whether the Docker engine answers."),
+                if names_engines { &["engine"] } else { &[] },
+            )?,
+            names_engines,
             docker_requests: IntCounterVec::new(
                 opts("docker_requests_total", "Requests to the Docker engine by endpoint and outcome."),
                 &["endpoint", "code"],
@@ -193,6 +225,13 @@ impl SelfMetrics {
         let success = collector_success()?;
         collectors.iter().for_each(|collector| success.with_label_values(&[collector.name()]).set(0));
         Ok(prometheus::core::Collector::collect(&success))
+    }
+
+    /// Returns the sample of `docker_up` of this engine; 0 until it is set.
+    #[must_use]
+    pub fn engine_up(&self, engine: &str) -> EngineUp {
+        let labels: &[&str] = if self.names_engines { &[engine] } else { &[] };
+        EngineUp(self.docker_up.with_label_values(labels))
     }
 
     /// The file of `--web.config.file` was read.

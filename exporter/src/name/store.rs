@@ -21,8 +21,19 @@ pub struct Names {
     pub containers: HashMap<ContainerId, Arc<ContainerInfo>>,
     /// Sizes of the running containers' writable layers in bytes, as far as they were asked for.
     pub sizes: Arc<HashMap<ContainerId, u64>>,
+    /// Which of several engines told of a container, by its index; empty where there is one engine.
+    pub engines: HashMap<ContainerId, u8>,
     /// Differs from view to view: nothing derived from an equal generation has to be made anew.
     pub generation: u64,
+}
+
+impl Names {
+    /// Returns the index of the engine that told of a container; none for an unknown container.
+    #[must_use]
+    pub fn engine_of(&self, id: ContainerId) -> Option<usize> {
+        let known = || self.containers.contains_key(&id).then_some(0);
+        self.engines.get(&id).map_or_else(known, |index| Some(usize::from(*index)))
+    }
 }
 
 /// What became of a value that was to be stored.

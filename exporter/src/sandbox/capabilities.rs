@@ -61,7 +61,7 @@ fn lacks(needs: &Needs) -> [bool; 4] {
     let is_denied = |path: &Path, access| rustix::fs::access(path, access) == Err(Errno::ACCESS);
     [
         readable.iter().any(|path| is_denied(path, Access::READ_OK)),
-        needs.socket.as_deref().is_some_and(|socket| is_denied(socket, Access::WRITE_OK)),
+        needs.sockets.iter().any(|socket| is_denied(socket, Access::WRITE_OK)),
         processes && !sees_processes(&needs.procfs),
         needs.bpf && !may_ask_the_kernel(),
     ]

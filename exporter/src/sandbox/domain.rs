@@ -67,7 +67,7 @@ fn restrict(needs: &Needs, roots: Vec<Root>) -> Result<RestrictionStatus, Rulese
     });
     let ruleset = ruleset.add_rules(rules)?;
     let names = needs.resolver.then_some(DOMAIN_NAMES);
-    let ports = needs.port.into_iter().chain(names);
+    let ports = needs.ports.iter().copied().chain(names);
     let ports = ports.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
     ruleset.add_rules(ports)?.restrict_self()
 }

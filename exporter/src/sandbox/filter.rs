@@ -121,7 +121,7 @@ fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
 fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
     let [unix, inet, inet6, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(flag);
     let mut families = vec![unix, netlink];
-    if needs.port.is_some() {
+    if !needs.ports.is_empty() {
         families.extend([inet, inet6]);
     }
     let mut rules = none_of(0, &families)?;

@@ -16,11 +16,11 @@ pub struct Needs {
     /// The same, where only those who may trace its first process see them: of the host, from inside a container.
     pub(super) traced: Vec<PathBuf>,
     pub(super) procfs: PathBuf,
-    /// The engine's socket, where it has a path.
-    pub(super) socket: Option<PathBuf>,
-    /// The engine's port, where it has one.
-    pub(super) port: Option<u16>,
-    /// The engine's name has to be looked up at each connection.
+    /// The engines' sockets that have a path.
+    pub(super) sockets: Vec<PathBuf>,
+    /// The engines' ports.
+    pub(super) ports: Vec<u16>,
+    /// An engine's name has to be looked up at each connection.
     pub(super) resolver: bool,
     /// Descriptors of other processes are looked at, which the right to trace them allows.
     pub(super) descriptors: bool,
@@ -38,18 +38,21 @@ impl Needs {
         // What the host's interfaces are.
         let traced = ["1/root/sys/class", "1/root/sys/devices"].map(|path| config.procfs_root.join(path)).to_vec();
         read.extend(config.web.iter().flat_map(|web| web.directories()));
-        let (mut socket, mut address) = (None, None);
-        match &config.docker {
-            DockerEndpoint::Unix(path) => socket = Some(path.clone()),
-            DockerEndpoint::Tcp(tcp) => address = Some(tcp),
-            DockerEndpoint::Tls { address: tls, certificates } => {
-                address = Some(tls);
-                read.push(certificates.clone());
+        let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+        for engine in &config.docker {
+            match engine {
+                DockerEndpoint::Unix(path) => sockets.push(path.clone()),
+                DockerEndpoint::Tcp(tcp) => addresses.push(tcp),
+                DockerEndpoint::Tls { address: tls, certificates } => {
+                    addresses.push(tls);
+                    read.push(certificates.clone());
+                }
             }
         }
-        let (host, port) = address.and_then(|address| address.rsplit_once(':')).unzip();
-        let is_name = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err();
-        let resolver = host.is_some_and(is_name);
+        let (hosts, ports): (Vec<_>, Vec<_>) =
+            addresses.into_iter().filter_map(|address| address.rsplit_once(':')).unzip();
+        let is_name = |host: &&str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err();
+        let resolver = hosts.iter().any(is_name);
         if resolver {
             read.extend(["/etc", "/run/systemd/resolve"].map(PathBuf::from));
         }
@@ -57,8 +60,8 @@ impl Needs {
             read,
             traced,
             procfs: config.procfs_root.clone(),
-            socket,
-            port: port.and_then(|port| port.parse().ok()),
+            sockets,
+            ports: ports.into_iter().filter_map(|port| port.parse().ok()).collect(),
             resolver,
             descriptors: config.collectors.has(Collector::Process),
             bpf,

@@ -123,7 +123,7 @@ fn an_engine_with_a_port_is_connected_to_and_nothing_else() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let [engine, foreign] = [&listener, &other].map(|listener| listener.local_addr().unwrap());
-    let config = Config { docker: DockerEndpoint::Tcp(engine.to_string()), ..config() };
+    let config = Config { docker: vec![DockerEndpoint::Tcp(engine.to_string())], ..config() };
     let (engine, foreign, datagram, mptcp, text) = inside(&config, move |sandbox| {
         let mptcp = socket(AddressFamily::INET, SocketType::STREAM, Protocol::from_raw(262.try_into().unwrap()).into());
         let connect = |address| TcpStream::connect(address).map(drop);
@@ -138,7 +138,7 @@ fn an_engine_with_a_port_is_connected_to_and_nothing_else() {
     engine.unwrap();
     assert!(datagram && mptcp);
     assert!(foreign.is_err() || !text.contains("tcp"), "{text}");
-    let named = Config { docker: DockerEndpoint::Tcp("engine.example:2375".to_owned()), ..config };
+    let named = Config { docker: vec![DockerEndpoint::Tcp("engine.example:2375".to_owned())], ..config };
     let found = inside(&named, |_| UdpSocket::bind("127.0.0.1:0").map(drop));
     found.unwrap();
 }

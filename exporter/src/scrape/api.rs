@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use super::exposed_set::LiveContainer;
 use crate::discover::ContainerId;
-use crate::docker::{Stats, Sweeping};
+use crate::docker::{Stats, Sweep, Sweeping};
 use crate::metrics::{Collector, CollectorSet, Dimension, FamilySet, SelfMetrics};
-use crate::name::{ContainerInfo, NetworkMode};
+use crate::name::{ContainerInfo, Names, NetworkMode};
 use crate::read::{Labels, Limits, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
 /// Time for a sweep where the scraper does not say how long it waits: Prometheus' default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// The running containers of an engine, by its stats answers.
+/// The running containers of the engines, by their stats answers.
 #[derive(Debug)]
 pub(super) struct Api {
-    stats: Stats,
+    /// One for each engine.
+    stats: Vec<Stats>,
     runtime: Handle,
     plan: Plan,
     rows: Vec<Row>,
@@ -34,7 +36,8 @@ pub(super) struct Api {
 /// A pass that is under way.
 #[derive(Debug)]
 pub(super) struct Progress {
-    sweeping: Sweeping,
+    /// One for each engine.
+    sweeping: Vec<Sweeping>,
     running: Vec<ContainerId>,
     /// The samples of the pass before, for their memory.
     before: HashMap<ContainerId, Sample>,
@@ -52,7 +55,7 @@ struct Reading {
 
 impl Api {
     pub(super) fn new(
-        stats: Stats,
+        stats: Vec<Stats>,
         runtime: Handle,
         procfs: Option<&Path>,
         families: FamilySet,
@@ -97,7 +100,9 @@ impl Api {
         self.containers = kept;
         let before = before.into_iter().map(|reading| (reading.id, reading.sample)).collect();
         let deadline = pass.deadline.unwrap_or(now + DEFAULT_TIMEOUT);
-        Progress { sweeping: self.stats.begin(asked, deadline), running, before, start: now, deadline }
+        let of = |engine| asked.iter().copied().filter(move |id| pass.names.engine_of(*id) == Some(engine)).collect();
+        let sweeping = self.stats.iter().enumerate().map(|(engine, stats)| stats.begin(of(engine), deadline));
+        Progress { sweeping: sweeping.collect(), running, before, start: now, deadline }
     }
 
     /// Those of the running containers that a pass asks for.
@@ -105,9 +110,8 @@ impl Api {
         if pass.ids.is_all() {
             return running.to_vec();
         }
-        let systemd = self.stats.uses_systemd();
         let is_asked = |id: &ContainerId| {
-            let path = pass.names.containers.get(id).map(|info| cgroup_path(info, systemd));
+            let path = pass.names.containers.get(id).map(|info| self.path(info, pass.names));
             pass.ids.has(Some(*id), path.as_deref().unwrap_or_default())
         };
         running.iter().copied().filter(is_asked).collect()
@@ -115,9 +119,11 @@ impl Api {
 
     /// Takes in what the engine answers until `pass.deadline`. Returns whether it has answered all.
     pub(super) fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
-        let is_done = self.runtime.block_on(progress.sweeping.advance(pass.deadline.unwrap_or(progress.deadline)));
-        let systemd = self.stats.uses_systemd();
-        for (id, stats) in progress.sweeping.readings() {
+        let until = pass.deadline.unwrap_or(progress.deadline);
+        let all = join_all(progress.sweeping.iter_mut().map(|sweeping| sweeping.advance(until)));
+        let is_done = self.runtime.block_on(all).into_iter().all(|is_done| is_done);
+        let readings: Vec<_> = progress.sweeping.iter_mut().flat_map(Sweeping::readings).collect();
+        for (id, stats) in readings {
             let Some(info) = pass.names.containers.get(&id) else { continue };
             let new = || Sample::new(self.plan.slots, self.plan.columns);
             let mut sample = progress.before.remove(&id).unwrap_or_else(new);
@@ -129,17 +135,25 @@ impl Api {
                 sample.table_mut(Dimension::Interface).clear();
             }
             let limits = Limits::of_engine(&info.limits);
-            self.containers.push(Reading { id, path: cgroup_path(info, systemd), sample, limits });
+            let path = self.path(info, pass.names);
+            self.containers.push(Reading { id, path, sample, limits });
         }
         self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         is_done
+    }
+
+    /// The cgroup path that its engine gives a container.
+    fn path(&self, info: &ContainerInfo, names: &Names) -> String {
+        let stats = names.engine_of(info.id).and_then(|engine| self.stats.get(engine));
+        cgroup_path(info, stats.is_some_and(Stats::uses_systemd))
     }
 
     /// Ends a pass. Returns when it was cut, too, if the time that it was given was too short.
     pub(super) fn finish(&mut self, mut progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
         // Calls that run out of time at this moment say so.
         self.advance(&mut progress, Pass { deadline: Some(Instant::now() + Duration::from_millis(1)), ..pass });
-        let is_complete = self.stats.end(progress.sweeping).is_complete();
+        let sweeps: Vec<_> = self.stats.iter().zip(progress.sweeping).map(|(stats, one)| stats.end(one)).collect();
+        let is_complete = sweeps.iter().all(Sweep::is_complete);
         let is_late = !is_complete && Instant::now() >= progress.deadline;
         (timing(pass.collectors, progress.start.elapsed(), is_complete), is_late.then_some(progress.deadline))
     }

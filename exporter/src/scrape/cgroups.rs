@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::exposed_set::LiveContainer;
 use crate::discover::{ContainerId, Discovery, Engine, EngineRecord, Error, Hierarchy, NoEngine, find_all};
+use crate::docker::Engines;
 use crate::ebpf::{Probes, Unsupported};
 use crate::metrics::{Controller, FamilySet, SelfMetrics};
 use crate::name::{MAX_CONTAINERS, Names};
@@ -26,6 +27,7 @@ pub(super) struct Setup {
     pub(super) procfs: PathBuf,
     pub(super) families: FamilySet,
     pub(super) self_metrics: SelfMetrics,
+    pub(super) engines: Engines,
 }
 
 impl Cgroups {
@@ -91,13 +93,12 @@ impl Cgroups {
         for ended in self.reader.drop_ended() {
             self.discovery.forget(ended);
         }
-        let engine = Known { names: pass.names, answers: self.setup.self_metrics.docker_up.get() == 1 };
-        if engine.answers() {
-            let empty = self.reader.containers().iter().filter(|container| container.seems_empty());
-            let is_known = |id: &ContainerId| engine.container(*id).is_some_and(|record| record.runs);
-            for id in empty.filter_map(|container| container.id).filter(|id| !is_known(id)) {
-                self.discovery.suspect(id);
-            }
+        let engines = &self.setup.engines;
+        let engine = Known { names: pass.names, answering: engines.answering(), count: engines.members().len() };
+        let empty = self.reader.containers().iter().filter(|container| container.seems_empty());
+        let is_known = |id: &ContainerId| engine.container(*id).is_some_and(|record| record.runs);
+        for id in empty.filter_map(|container| container.id).filter(|id| engine.answers(*id) && !is_known(id)) {
+            self.discovery.suspect(id);
         }
         self.refresh(now, &engine);
         self.reader.begin(pass, now)
@@ -156,16 +157,27 @@ impl Cgroups {
     }
 }
 
-/// What the engine has told so far.
+/// What the engines have told so far.
 pub(super) struct Known<'a> {
     pub(super) names: &'a Names,
-    pub(super) answers: bool,
+    /// Which of them answer, one bit each.
+    pub(super) answering: u64,
+    pub(super) count: usize,
 }
 
 impl Engine for Known<'_> {
-    /// A directory that is full may lack what the engine knows.
-    fn answers(&self) -> bool {
-        self.answers && self.names.containers.len() < MAX_CONTAINERS
+    /// A directory that is full may lack what its engine knows.
+    fn answers(&self, id: ContainerId) -> bool {
+        let has_room = self.names.containers.len() < MAX_CONTAINERS;
+        let answers = match self.names.engine_of(id) {
+            Some(engine) => self.answering >> engine & 1 == 1,
+            None => self.answering.count_ones() as usize == self.count,
+        };
+        has_room && answers
+    }
+
+    fn answering(&self) -> u64 {
+        self.answering
     }
 
     fn generation(&self) -> u64 {

@@ -43,8 +43,8 @@ pub(super) struct ExposedSet {
     pass: u64,
     /// What this pass saw that the engine has not told.
     doubts: Vec<(ContainerId, Seen)>,
-    /// Whether a container that the engine has named was ever found in the tree: then all of its containers can be.
-    tree_is_engine_s: bool,
+    /// Engines of which a named container was ever found in the tree, one bit each: then all of their containers can be.
+    in_tree: u64,
     /// Who has which name in the predecessor's schema; none where that is not exposed.
     names: Option<NameOwners>,
 }
@@ -74,7 +74,7 @@ impl ExposedSet {
     /// `by_name` where the predecessor's schema is exposed, whose series have a name and no id.
     pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration, by_name: bool) -> Self {
         let names = by_name.then(NameOwners::default);
-        Self { filter, linger, entries: HashMap::new(), pass: 0, doubts: Vec::new(), tree_is_engine_s: false, names }
+        Self { filter, linger, entries: HashMap::new(), pass: 0, doubts: Vec::new(), in_tree: 0, names }
     }
 
     /// A pass: brings label sets and times up to date; what is neither there nor lingering is forgotten. `in_tree` where
@@ -95,7 +95,9 @@ impl ExposedSet {
             if info.map_or(container.named, |info| !info.state.is_alive()) {
                 self.doubts.push((container.id, Seen::Running));
             }
-            self.tree_is_engine_s |= in_tree && container.named && names.containers.contains_key(&container.id);
+            if let Some(engine) = names.engine_of(container.id).filter(|_| in_tree && container.named) {
+                self.in_tree |= 1 << engine;
+            }
             let entry = self.observe(container.id, Some((container.path, container.named)), names);
             entry.seen = Some(now);
             entry.ran = pass;
@@ -132,7 +134,8 @@ impl ExposedSet {
         let ended = info.removed.is_some() || matches!(info.state, State::Exited | State::Dead | State::Removing);
         let lingers = seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < self.linger);
         if !ended || lingers {
-            let by_word = info.state.is_alive() && !ended && !self.tree_is_engine_s;
+            let is_in_tree = names.engine_of(info.id).is_some_and(|engine| self.in_tree >> engine & 1 == 1);
+            let by_word = info.state.is_alive() && !ended && !is_in_tree;
             self.observe(info.id, None, names).seen = if by_word { Some(now) } else { seen };
         }
     }
@@ -163,8 +166,8 @@ impl ExposedSet {
     }
 
     /// What the last pass saw that the engine has not told: reason to ask it.
-    pub(super) fn doubts(&self) -> impl Iterator<Item = (ContainerId, Seen)> {
-        self.doubts.iter().copied()
+    pub(super) fn doubts(&self) -> &[(ContainerId, Seen)] {
+        &self.doubts
     }
 
     /// `running` is the path of one that runs, and whether it is named.

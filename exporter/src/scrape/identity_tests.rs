@@ -299,7 +299,7 @@ impl World {
                 self.discovery.suspect(added.id);
             }
         }
-        let engine = Known { names: &names, answers: self.answers };
+        let engine = Known { names: &names, answering: self.answers.into(), count: 1 };
         let changes = self.discovery.refresh(self.now, &engine);
         self.running.retain(|_, added| !changes.removed.contains(&added.id));
         for added in changes.added {

@@ -24,10 +24,10 @@ use super::unread::{Overhead, Unread};
 use super::worker::Worker;
 use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
 use crate::discover;
-use crate::docker::{DEFAULT_CONCURRENCY, Engine, Stats};
+use crate::docker::{DEFAULT_CONCURRENCY, Engines, Member, Stats};
 use crate::ebpf::{Probes, Unsupported};
 use crate::metrics::SelfMetrics;
-use crate::name::{ContainerFilter, ContainerStore};
+use crate::name::ContainerFilter;
 use crate::read::{HostFacts, Machine};
 use crate::render::BufferPool;
 
@@ -41,10 +41,8 @@ const FIRST_LIST: Duration = Duration::from_secs(2);
 /// What the scraping side is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Names, kept true by somebody else.
-    pub store: Arc<ContainerStore>,
-    /// The engine, for its version and its stats.
-    pub engine: Engine,
+    /// The engines, for names, kept true by somebody else, versions and stats.
+    pub engines: Engines,
     /// Which containers are exposed.
     pub filter: Arc<ContainerFilter>,
     /// Our own metrics.
@@ -124,7 +122,8 @@ impl Scraper {
         let source = match chosen {
             Chosen::Cgroups(cgroups) => Source::Cgroups(cgroups),
             Chosen::Api(procfs) => {
-                let stats = Stats::new(parts.engine.clone(), DEFAULT_CONCURRENCY);
+                let stats = |member: &Member| Stats::new(member.engine.clone(), DEFAULT_CONCURRENCY);
+                let stats = parts.engines.members().map(stats).collect();
                 let families = Families::of(config).named;
                 Source::Api(Box::new(Api::new(
                     stats,
@@ -147,8 +146,7 @@ impl Scraper {
             unread: Arc::clone(&unread),
             source,
             exposed_set: ExposedSet::new(parts.filter, config.linger, config.schema != Schema::Cadvisor),
-            store: Arc::clone(&parts.store),
-            engine: parts.engine,
+            engines: parts.engines.clone(),
             machine,
             facts,
             probed_since_ns,
@@ -164,7 +162,7 @@ impl Scraper {
         let thread = std::thread::Builder::new().name("scrape".to_owned());
         thread.spawn(move || worker.run(Queue::new(queue))).map_err(StartError::Thread)?;
         let is_ready = Arc::new(AtomicBool::new(false));
-        runtime.spawn(announce(Arc::clone(&is_ready), parts.store));
+        runtime.spawn(announce(Arc::clone(&is_ready), parts.engines));
         Ok(Self { jobs, overhead, unread, findings, is_ready })
     }
 }
@@ -177,9 +175,9 @@ fn last_moment(deadline: Instant) -> Instant {
 }
 
 /// Ready means found and, within reason, named: the engine gets a moment for its first list.
-async fn announce(is_ready: Arc<AtomicBool>, store: Arc<ContainerStore>) {
+async fn announce(is_ready: Arc<AtomicBool>, engines: Engines) {
     let listed = async {
-        while !store.is_settled() {
+        while !engines.are_settled() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -198,6 +196,7 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
         procfs: config.procfs_root.clone(),
         families: Families::of(config).named,
         self_metrics: parts.self_metrics.clone(),
+        engines: parts.engines.clone(),
     };
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),
@@ -217,21 +216,21 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
     if config.source == SourceMode::Auto {
         warn!(%why, "values come from the engine's stats API, which costs far more than kernel files");
     }
-    let procfs = is_local(&config.docker).then(|| config.procfs_root.clone());
+    let procfs = are_local(&config.docker).then(|| config.procfs_root.clone());
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
-    let standby = (config.source == SourceMode::Auto && is_local(&config.docker)).then_some(setup);
+    let standby = (config.source == SourceMode::Auto && are_local(&config.docker)).then_some(setup);
     Ok((Chosen::Api(procfs), found, standby))
 }
 
 /// Where the host's own values are read, if this is the containers' host: an engine behind a network address may be on
 /// another one, whose numbers must not be mixed with ours.
 fn host_procfs(config: &Config, chosen: &Chosen) -> Option<PathBuf> {
-    let same_host = matches!(chosen, Chosen::Cgroups(_)) || is_local(&config.docker);
+    let same_host = matches!(chosen, Chosen::Cgroups(_)) || are_local(&config.docker);
     same_host.then(|| config.procfs_root.clone())
 }
 
-fn is_local(engine: &DockerEndpoint) -> bool {
-    matches!(engine, DockerEndpoint::Unix(_))
+fn are_local(engines: &[DockerEndpoint]) -> bool {
+    engines.iter().all(|engine| matches!(engine, DockerEndpoint::Unix(_)))
 }
 
 /// Kernel files, and snapshots in their place where this host allows it.

@@ -6,8 +6,9 @@ use super::api::{self, Api};
 use super::cgroups::Cgroups;
 use super::exposed_set::ExposedSet;
 use crate::discover::IdFilter;
+use crate::docker::Engines;
 use crate::metrics::CollectorSet;
-use crate::name::{ContainerStore, Moment, Names};
+use crate::name::{Moment, Names};
 use crate::read::{self, Labels, Pass, Row, Sample, Timing};
 use crate::render::Exposed;
 
@@ -23,17 +24,17 @@ pub(super) enum Source {
 /// A pass that is under way.
 #[derive(Debug)]
 pub(super) enum Progress {
-    Cgroups(read::Progress),
+    Cgroups(Box<read::Progress>),
     Api(api::Progress),
 }
 
 impl Source {
     /// Begins a pass. `pass.deadline` is when the last of those who wait for it will have gone.
-    pub(super) fn begin(&mut self, pass: Pass<'_>, store: &ContainerStore, now: Instant) -> Progress {
+    pub(super) fn begin(&mut self, pass: Pass<'_>, engines: &Engines, now: Instant) -> Progress {
         match self {
             Self::Cgroups(cgroups) => {
-                cgroups.limits_changed(pass.names, &store.take_updated());
-                Progress::Cgroups(cgroups.begin(pass, now))
+                cgroups.limits_changed(pass.names, &engines.take_updated());
+                Progress::Cgroups(Box::new(cgroups.begin(pass, now)))
             }
             Self::Api(api) => Progress::Api(api.begin(pass, now)),
         }

@@ -21,10 +21,10 @@ use super::selection::Selection;
 use super::source::Source;
 use super::standby::Standby;
 use super::unread::{Overhead, Unread};
-use crate::docker::Engine;
+use crate::docker::Engines;
 use crate::ebpf::give_memory_back;
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
-use crate::name::{ContainerStore, MetricFilter, Moment, Names};
+use crate::name::{MetricFilter, Moment, Names};
 use crate::read::{HostFacts, HostFiles, Machine, Pass, Timing, Value};
 use crate::render::{BufferPool, View, render};
 
@@ -40,8 +40,7 @@ const ANSWERS_AFTER_A_PASS: usize = 8;
 pub(super) struct Worker {
     pub(super) source: Source,
     pub(super) exposed_set: ExposedSet,
-    pub(super) store: Arc<ContainerStore>,
-    pub(super) engine: Engine,
+    pub(super) engines: Engines,
     pub(super) self_metrics: SelfMetrics,
     pub(super) machine: Machine,
     /// When eBPF programs began to count, in nanoseconds since the epoch.
@@ -137,12 +136,12 @@ impl Worker {
     fn collect(&mut self, queue: &mut Queue, selection: &Selection) {
         let at = Instant::now();
         self.reconsider_source();
-        self.store.scraped(at);
-        let names = self.store.names();
+        self.engines.scraped(at);
+        let names = self.engines.names();
         let Selection { collectors, families, ids, .. } = selection;
         let mut pass =
             Pass { collectors: *collectors, families: *families, ids, names: &names, deadline: queue.last_deadline() };
-        let mut progress = self.source.begin(pass, &self.store, at);
+        let mut progress = self.source.begin(pass, &self.engines, at);
         self.overhead.record(at.elapsed(), at);
         let (mut cut, mut answers) = (None, ANSWERS_DURING_A_PASS);
         loop {
@@ -200,7 +199,7 @@ impl Worker {
         let state_from = Instant::now();
         let live = self.source.live_count();
         self.source.update(&mut self.exposed_set, &collection.names, Moment::now());
-        self.engine.doubts().raise(self.exposed_set.doubts());
+        self.engines.raise_doubts(self.exposed_set.doubts(), &collection.names);
         collection.timing.add(Collector::State, state_from.elapsed());
         let machine_from = Instant::now();
         self.facts.refresh(self.host_files(&collection.selection), &self.self_metrics);
@@ -259,7 +258,7 @@ impl Worker {
         let selection = &request.selection;
         let Some(last) = &self.last else { return Err(Error::Panicked) };
         self.publish(&last.timing, selection.collectors);
-        let about = self.engine.about();
+        let about = self.engines.about();
         let exposed = self.source.exposed(&self.exposed_set, &last.names, &selection.ids);
         let view = View {
             rows: self.source.rows(),

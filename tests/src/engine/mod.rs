@@ -183,7 +183,7 @@ fn command(host: &str) -> Command {
 }
 
 /// Runs a command and gives its stdout without the last newline.
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = match command.output() {
         Ok(output) => output,

@@ -60,7 +60,11 @@ pub(super) fn page(list: &str) -> anyhow::Result<String> {
             (_, differs) => ("corrected", 1, differs),
         };
         ensure!(count != 2 || !why.is_empty(), "{}: we do not have it, and no reason is given for that", theirs.name);
-        ensure!(count != 0 || is_same(&theirs, &ours), "{}: type or labels differ, and no reason is given", theirs.name);
+        ensure!(
+            count != 0 || is_same(&theirs, &ours),
+            "{}: type or labels differ, and no reason is given",
+            theirs.name
+        );
         if let Some(number) = counts.get_mut(count) {
             *number += 1;
         }
@@ -110,7 +114,8 @@ fn labels(family: &Family) -> BTreeSet<&'static str> {
         let fixed = series.labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
         let sources = [series.v2, series.v1, series.api];
         let pages = sources.iter().any(|source| matches!(source, Source::HugePages(..))).then_some("pagesize");
-        let dimension = sources.iter().find_map(Source::dimension).map(docker_stats_exporter::metrics::Dimension::label);
+        let dimension =
+            sources.iter().find_map(Source::dimension).map(docker_stats_exporter::metrics::Dimension::label);
         fixed.chain(pages).chain(dimension).collect::<Vec<_>>()
     };
     family.series.iter().flat_map(of_series).collect()

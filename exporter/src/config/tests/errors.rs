@@ -45,6 +45,7 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("--docker.url", "tcp://host:99999", "no usable port"),
     ("--docker.url", "tcp://::1", "in brackets"),
     ("--docker.url", "http://host:1/v1.41", "more than an address"),
+    ("DOCKER_CLIENT_URL", "unix:///a.sock,tcp://", "no usable host"),
     ("--docker.resync-interval", "0", "too short"),
     ("CONTAINER_REFRESH_INTERVAL", "999ms", "too short"),
     ("--scrape.min-interval", "-1", "negative"),

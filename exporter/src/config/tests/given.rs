@@ -10,7 +10,7 @@ use crate::name::Dropped;
 
 #[test]
 fn a_flag_beats_its_variable_and_the_first_variable_the_second() {
-    let docker = |args: &[&str], env: &[(&str, &str)]| config(args, env).docker.to_string();
+    let docker = |args: &[&str], env: &[(&str, &str)]| config(args, env).docker[0].to_string();
     let env = [("DOCKER_HOST", "unix:///host"), ("DOCKER_CLIENT_URL", "unix:///client")];
     assert_eq!(docker(&["--docker.url=unix:///flag"], &env), "unix:///flag");
     assert_eq!(docker(&[], &env), "unix:///client");
@@ -80,7 +80,7 @@ fn the_predecessor_s_other_variables_mean_what_they_meant() {
         ],
     );
     assert_eq!((config.cgroup_root.to_str(), config.procfs_root.to_str()), (Some(directory), Some(directory)));
-    assert_eq!(config.docker, DockerEndpoint::Unix("/var/run/docker.sock".into()));
+    assert_eq!(config.docker, [DockerEndpoint::Unix("/var/run/docker.sock".into())]);
     assert_eq!((config.resync_interval.as_secs(), config.min_interval.as_secs()), (30, 60));
 }
 
@@ -95,15 +95,37 @@ fn docker_urls_of_every_form() {
         ("http://proxy", "http://proxy:80"),
         ("http://proxy:2375/", "http://proxy:2375"),
     ] {
-        assert_eq!(config(&["--docker.url", url], &[]).docker.to_string(), endpoint, "{url}");
+        assert_eq!(config(&["--docker.url", url], &[]).docker[0].to_string(), endpoint, "{url}");
     }
     // Plain HTTP stays plain, and an empty DOCKER_TLS_VERIFY is none, as with Docker's own client.
     let env = [("DOCKER_TLS_VERIFY", "1")];
-    assert_eq!(config(&["--docker.url=http://proxy:1"], &env).docker, DockerEndpoint::Tcp("proxy:1".to_owned()));
+    assert_eq!(config(&["--docker.url=http://proxy:1"], &env).docker, [DockerEndpoint::Tcp("proxy:1".to_owned())]);
     assert_eq!(
-        config(&["--docker.url=tcp://proxy:1"], &[("DOCKER_TLS_VERIFY", "")]).docker.to_string(),
+        config(&["--docker.url=tcp://proxy:1"], &[("DOCKER_TLS_VERIFY", "")]).docker[0].to_string(),
         "http://proxy:1"
     );
+}
+
+#[test]
+fn several_engines_are_followed_and_one_that_is_given_twice_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let url = |name: &str| format!("unix://{}", at(name).display());
+    std::os::unix::net::UnixListener::bind(at("docker.sock")).unwrap();
+    std::os::unix::fs::symlink("docker.sock", at("link.sock")).unwrap();
+    std::os::unix::fs::symlink(".", at("again")).unwrap();
+    let urls = [url("docker.sock"), url("link.sock"), url("later.sock"), url("again/later.sock"), url("other.sock")];
+    let shown = |urls: &[&str], env: &[(&str, &str)]| {
+        let flags: Vec<String> = urls.iter().map(|url| format!("--docker.url={url}")).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        config(&flags, env).docker.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let expected = [url("docker.sock"), url("later.sock"), url("other.sock")];
+    assert_eq!(shown(&urls.iter().map(String::as_str).collect::<Vec<_>>(), &[]), expected);
+    let variable = urls.join(", ");
+    assert_eq!(shown(&[], &[("DOCKER_CLIENT_URL", &variable)]), expected);
+    assert_eq!(shown(&["tcp://a:1", "http://a:1", "tcp://b:1"], &[]), ["http://a:1", "http://b:1"]);
+    assert_eq!(shown(&["unix:///with,comma"], &[]), ["unix:///with,comma"]);
 }
 
 #[test]
@@ -117,10 +139,10 @@ fn tls_takes_its_certificates_from_the_variable_or_from_home() {
     let by_home = ("HOME", home.path().to_str().unwrap());
     let by_variable = ("DOCKER_CERT_PATH", certificates.to_str().unwrap());
     let tls = |address: &str| DockerEndpoint::Tls { address: address.to_owned(), certificates: certificates.clone() };
-    assert_eq!(config(&["--docker.url=https://engine"], &[by_home]).docker, tls("engine:443"));
-    assert_eq!(config(&["--docker.url=https://engine:7"], &[by_variable]).docker, tls("engine:7"));
+    assert_eq!(config(&["--docker.url=https://engine"], &[by_home]).docker, [tls("engine:443")]);
+    assert_eq!(config(&["--docker.url=https://engine:7"], &[by_variable]).docker, [tls("engine:7")]);
     let verify = ("DOCKER_TLS_VERIFY", "0");
-    assert_eq!(config(&["--docker.url=tcp://engine"], &[by_variable, verify]).docker, tls("engine:2376"));
+    assert_eq!(config(&["--docker.url=tcp://engine"], &[by_variable, verify]).docker, [tls("engine:2376")]);
 }
 
 #[test]

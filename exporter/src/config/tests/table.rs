@@ -107,7 +107,7 @@ fn nothing_given_is_the_table_s_defaults() {
     assert_eq!(format!("{:?}", config.listen), "[Any(8081)]");
     assert_eq!((config.telemetry_path.as_str(), config.max_requests), ("/metrics", 40));
     assert_eq!(config.cgroup_root.to_str(), Some("/sys/fs/cgroup"));
-    assert_eq!(config.docker.to_string(), "unix:///var/run/docker.sock");
+    assert_eq!(config.docker[0].to_string(), "unix:///var/run/docker.sock");
     assert_eq!((config.resync_interval.as_secs(), config.linger.as_secs()), (120, 300));
     assert!(config.min_interval.is_zero());
 }

@@ -42,7 +42,7 @@ impl Following {
     }
 
     pub(super) fn up(&self) -> bool {
-        self.self_metrics.docker_up.get() == 1
+        self.self_metrics.engine_up("").get()
     }
 
     /// Waits for the inspection of a container too.
