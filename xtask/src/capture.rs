@@ -48,6 +48,7 @@ const HOST_FILES: &[(&str, Reduce)] = &[
     ("diskstats", str::to_owned),
     ("meminfo", str::to_owned),
     ("stat", stat),
+    ("vmstat", str::to_owned),
     ("pressure/cpu", str::to_owned),
     ("pressure/io", str::to_owned),
     ("pressure/memory", str::to_owned),

@@ -5,8 +5,9 @@
 //! count only on devices on which some cgroup has a limit; the eBPF program of `ebpf_blkio` fills in.
 
 use super::BlockOperation::{Discard, Read, Write};
+use super::DiskField::{BytesDiscarded, BytesRead, BytesWritten, Discards, Reads, Writes};
 use super::Source::{JsonDevice, Nested, Operation};
-use super::{BlockCount, BlockOperation, Collector, Controller, Family, File, Probed, Series};
+use super::{BlockCount, BlockOperation, Collector, Controller, DiskField, Family, File, HostFact, Probed, Series};
 
 const IO_STAT: File = File::new(Controller::Io, "io.stat");
 
@@ -25,14 +26,16 @@ macro_rules! v1_files {
 const BYTES: &[File] = v1_files!("io_service_bytes");
 const OPERATIONS: &[File] = v1_files!("io_serviced");
 
-const fn bytes(v2: &'static str, v1: &'static str, operation: BlockOperation) -> Series {
+const fn bytes(v2: &'static str, v1: &'static str, operation: BlockOperation, host: DiskField) -> Series {
     Series::new(Nested(IO_STAT, v2), Operation(BYTES, v1), JsonDevice("/blkio_stats/io_service_bytes_recursive", v1))
         .filled(Probed::Block(BlockCount::Bytes, operation))
+        .host(HostFact::Disk(host))
 }
 
-const fn operations(v2: &'static str, v1: &'static str, operation: BlockOperation) -> Series {
+const fn operations(v2: &'static str, v1: &'static str, operation: BlockOperation, host: DiskField) -> Series {
     Series::new(Nested(IO_STAT, v2), Operation(OPERATIONS, v1), JsonDevice("/blkio_stats/io_serviced_recursive", v1))
         .filled(Probed::Block(BlockCount::Operations, operation))
+        .host(HostFact::Disk(host))
 }
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -40,39 +43,39 @@ pub(super) const FAMILIES: &[Family] = &[
         Collector::Blkio,
         "container_fs_reads_bytes_total",
         "Bytes read from the block device, the page cache's hits not counted.",
-        &[bytes("rbytes", "Read", Read)],
+        &[bytes("rbytes", "Read", Read, BytesRead)],
     )
     .bytes(),
     Family::counter(
         Collector::Blkio,
         "container_fs_writes_bytes_total",
         "Bytes written to the block device. On cgroup v1 without buffered writes.",
-        &[bytes("wbytes", "Write", Write)],
+        &[bytes("wbytes", "Write", Write, BytesWritten)],
     )
     .bytes(),
     Family::counter(
         Collector::Blkio,
         "container_fs_reads_total",
         "Read operations on the block device.",
-        &[operations("rios", "Read", Read)],
+        &[operations("rios", "Read", Read, Reads)],
     ),
     Family::counter(
         Collector::Blkio,
         "container_fs_writes_total",
         "Write operations on the block device. On cgroup v1 without buffered writes.",
-        &[operations("wios", "Write", Write)],
+        &[operations("wios", "Write", Write, Writes)],
     ),
     Family::counter(
         Collector::Blkio,
         "container_fs_discards_bytes_total",
         "Bytes discarded on the block device, from the first discard on.",
-        &[bytes("dbytes", "Discard", Discard).omit_zero()],
+        &[bytes("dbytes", "Discard", Discard, BytesDiscarded).omit_zero()],
     )
     .bytes(),
     Family::counter(
         Collector::Blkio,
         "container_fs_discards_total",
         "Discard operations on the block device, from the first discard on.",
-        &[operations("dios", "Discard", Discard).omit_zero()],
+        &[operations("dios", "Discard", Discard, Discards).omit_zero()],
     ),
 ];

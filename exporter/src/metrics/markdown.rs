@@ -239,5 +239,12 @@ fn host(fact: HostFact) -> String {
         HostFact::Meminfo(key) => format!("root cgroup, else `/proc/meminfo` {key}"),
         HostFact::Pressure(file, line) => format!("root cgroup, else `/proc/pressure/{file}` {line}"),
         HostFact::Interface(_) => "`/proc/1/net/dev`".to_owned(),
+        HostFact::Vmstat(keys) => format!("`/proc/vmstat` {}", keys.join(" + ")),
+        HostFact::KernelMemory => {
+            "root cgroup, else `/proc/meminfo` KernelStack + PageTables + Percpu + Slab".to_owned()
+        }
+        HostFact::Disk(_) => "`/proc/diskstats`".to_owned(),
+        HostFact::Boot => "`/proc/stat` btime".to_owned(),
+        HostFact::Now => "time of the scrape".to_owned(),
     }
 }

@@ -93,20 +93,20 @@ pub(super) const FAMILIES: &[Family] = &[
         "container_memory_kernel_usage",
         "Kernel memory in bytes. On cgroup v2 before Linux 5.18 the sum of those parts that the kernel shows: stacks, slab, \
          per-CPU data (5.9) and page tables (5.11).",
-        &[Series::new(KERNEL, KMEM_USAGE, Json("/memory_stats/stats/kernel"))],
+        &[Series::new(KERNEL, KMEM_USAGE, Json("/memory_stats/stats/kernel")).host(HostFact::KernelMemory)],
     ),
     Family::gauge(
         Collector::Memory,
         "container_memory_max_usage_bytes",
         "Highest memory usage so far. On cgroup v2 since Linux 5.19.",
-        &[Series::new(PEAK, MAX_USAGE, Json("/memory_stats/max_usage"))],
+        &[Series::new(PEAK, MAX_USAGE, Json("/memory_stats/max_usage")).host(HostFact::Cgroup)],
     )
     .bytes(),
     Family::counter(
         Collector::Memory,
         "container_memory_failcnt",
         "Times that usage hit the memory limit.",
-        &[Series::new(Flat(EVENTS, "max"), FAILCNT, Json("/memory_stats/failcnt"))],
+        &[Series::new(Flat(EVENTS, "max"), FAILCNT, Json("/memory_stats/failcnt")).host(HostFact::Cgroup)],
     ),
     Family::counter(
         Collector::Memory,
@@ -114,9 +114,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "Page faults of the container and the cgroups below it.",
         &[
             stat("pgfault", "total_pgfault", either!("pgfault", "total_pgfault"))
-                .labels(r#"failure_type="pgfault",scope="hierarchy""#),
+                .labels(r#"failure_type="pgfault",scope="hierarchy""#)
+                .host(HostFact::Vmstat(&["pgfault"])),
             stat("pgmajfault", "total_pgmajfault", either!("pgmajfault", "total_pgmajfault"))
-                .labels(r#"failure_type="pgmajfault",scope="hierarchy""#),
+                .labels(r#"failure_type="pgmajfault",scope="hierarchy""#)
+                .host(HostFact::Vmstat(&["pgmajfault"])),
         ],
     ),
     Family::counter(
@@ -142,20 +144,21 @@ pub(super) const FAMILIES: &[Family] = &[
             OomKills(&Flat(EVENTS, "oom_kill")),
             OomKills(&Flat(OOM_CONTROL, "oom_kill")),
             OomKills(&Absent),
-        )],
+        )
+        .host(HostFact::Vmstat(&["oom_kill"]))],
     ),
     Family::gauge(
         Collector::Memory,
         "container_spec_memory_limit_bytes",
-        "Memory limit; 0 where not limited.",
-        &[limit(Limit::Memory)],
+        "Memory limit; 0 where not limited. Of the host its memory.",
+        &[limit(Limit::Memory).host(HostFact::Meminfo("MemTotal"))],
     )
     .bytes(),
     Family::gauge(
         Collector::Memory,
         "container_spec_memory_swap_limit_bytes",
-        "Swap limit, memory not included; 0 where not limited or no swap is allowed.",
-        &[limit(Limit::Swap)],
+        "Swap limit, memory not included; 0 where not limited or no swap is allowed. Of the host its swap.",
+        &[limit(Limit::Swap).host(HostFact::Meminfo("SwapTotal"))],
     )
     .bytes(),
     Family::gauge(

@@ -12,6 +12,7 @@ mod ebpf;
 mod escape;
 mod family;
 mod family_set;
+mod host;
 mod hugetlb;
 mod machine;
 mod markdown;
@@ -39,7 +40,8 @@ pub use family_set::FamilySet;
 pub use markdown::markdown;
 pub use self_metrics::{EngineUp, SelfMetrics};
 pub use source::{
-    Controller, Dimension, DiskFact, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact, SocketCount, Source,
+    Controller, Dimension, DiskFact, DiskField, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact,
+    SocketCount, Source,
 };
 
 /// Every family of the cAdvisor-compatible schema, in the order of the exposition.
@@ -60,6 +62,7 @@ pub const FAMILIES: &[&[Family]] = &[
     process::FAMILIES,
     state::FAMILIES,
     machine::FAMILIES,
+    host::FAMILIES, // shares names with the rows of containers: rows of one name are one family in the exposition
 ];
 
 /// Every family of the predecessor's `docker_stats_*` schema.

@@ -287,6 +287,59 @@ pub enum HostFact {
     Pressure(&'static str, &'static str),
     /// A column of `/proc/1/net/dev`, per physical interface.
     Interface(usize),
+    /// The sum of those of these keys of `/proc/vmstat` that the kernel has.
+    Vmstat(&'static [&'static str]),
+    /// Memory of the kernel: `KernelStack`, `PageTables`, `Percpu` and `Slab` of `/proc/meminfo`.
+    KernelMemory,
+    /// A counter of `/proc/diskstats`, per disk.
+    Disk(DiskField),
+    /// When the host was started: `btime` of `/proc/stat`, in seconds since the epoch.
+    Boot,
+    /// The time of the scrape, in milliseconds since the epoch.
+    Now,
+}
+
+impl HostFact {
+    /// Whether `/proc` has all of it, so that the root cgroup, which counts for some kernels and not for others, is not asked.
+    #[must_use]
+    pub const fn is_of_procfs(self) -> bool {
+        matches!(self, Self::Vmstat(_) | Self::Disk(_) | Self::Boot | Self::Now)
+    }
+}
+
+/// What `/proc/diskstats` counts of a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskField {
+    /// Reads completed.
+    Reads,
+    /// Reads merged.
+    ReadsMerged,
+    /// Sectors of 512 bytes read.
+    SectorsRead,
+    /// The same in bytes.
+    BytesRead,
+    /// Time of all reads in milliseconds.
+    ReadTime,
+    /// Writes completed.
+    Writes,
+    /// Writes merged.
+    WritesMerged,
+    /// Sectors of 512 bytes written.
+    SectorsWritten,
+    /// The same in bytes.
+    BytesWritten,
+    /// Time of all writes in milliseconds.
+    WriteTime,
+    /// Operations under way.
+    InFlight,
+    /// Time in which there was one, in milliseconds.
+    BusyTime,
+    /// That time by the number of operations, in milliseconds.
+    WeightedTime,
+    /// Discards completed (Linux 4.18).
+    Discards,
+    /// Bytes discarded.
+    BytesDiscarded,
 }
 
 /// What is counted of a socket table.

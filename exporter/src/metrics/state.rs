@@ -1,6 +1,6 @@
 //! Life cycle: what the engine says of a container, from its list and its events.
 
-use super::{Collector, EngineFact, Family, Series, Source};
+use super::{Collector, EngineFact, Family, HostFact, Series, Source};
 
 const fn fact(fact: EngineFact) -> Series {
     Series::everywhere(Source::Engine(fact))
@@ -16,21 +16,21 @@ pub(super) const FAMILIES: &[Family] = &[
         Collector::State,
         "container_last_seen",
         "When the container was last seen, in seconds since the epoch; stands still once its cgroup is gone.",
-        &[fact(EngineFact::LastSeen).exponents(3, 3, 3)],
+        &[fact(EngineFact::LastSeen).exponents(3, 3, 3).host(HostFact::Now)],
     )
     .seconds(),
     Family::gauge(
         Collector::State,
         "container_start_time_seconds",
-        "When the container was last started, in seconds since the epoch.",
-        &[time(EngineFact::Started)],
+        "When the container was last started, in seconds since the epoch; of the host when it was.",
+        &[time(EngineFact::Started).host(HostFact::Boot)],
     )
     .seconds(),
     Family::gauge(
         Collector::State,
         "container_creation_time_seconds",
-        "When the container was created, in seconds since the epoch.",
-        &[time(EngineFact::Created)],
+        "When the container was created, in seconds since the epoch; of the host when it was started.",
+        &[time(EngineFact::Created).host(HostFact::Boot)],
     )
     .seconds(),
     Family::gauge(

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::host_disks::HostDisks;
 use super::machine_id::machine_labels;
 use crate::discover::unescape;
-use crate::metrics::{HostFact, MachineFact, SelfMetrics};
-use crate::read::files::format::psi;
+use crate::metrics::{DiskField, HostFact, MachineFact, SelfMetrics};
+use crate::name::Moment;
+use crate::read::files::format::{lines, number, psi, words};
 use crate::read::files::open_files::reason;
 use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors};
 
@@ -75,24 +77,31 @@ fn pretty_name(release: &str) -> String {
 
 /// Which files of procfs are wanted of the host.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each file")]
 pub struct HostFiles {
     stat: bool,
     meminfo: bool,
+    vmstat: bool,
+    diskstats: bool,
 }
 
 impl HostFiles {
     /// All of them.
-    pub const ALL: Self = Self { stat: true, meminfo: true };
+    pub const ALL: Self = Self { stat: true, meminfo: true, vmstat: true, diskstats: true };
 
     /// Returns these files and the one of a fact.
     #[must_use]
     pub fn with(mut self, fact: HostFact) -> Self {
         match fact {
-            HostFact::CpuBusy | HostFact::CpuUser | HostFact::CpuSystem => self.stat = true,
-            HostFact::MemoryUsed | HostFact::MemoryWorkingSet | HostFact::SwapUsed | HostFact::Meminfo(_) => {
-                self.meminfo = true;
-            }
-            HostFact::None | HostFact::Cgroup | HostFact::Pressure(..) | HostFact::Interface(_) => {}
+            HostFact::CpuBusy | HostFact::CpuUser | HostFact::CpuSystem | HostFact::Boot => self.stat = true,
+            HostFact::MemoryUsed
+            | HostFact::MemoryWorkingSet
+            | HostFact::SwapUsed
+            | HostFact::KernelMemory
+            | HostFact::Meminfo(_) => self.meminfo = true,
+            HostFact::Vmstat(_) => self.vmstat = true,
+            HostFact::Disk(_) => self.diskstats = true,
+            HostFact::None | HostFact::Now | HostFact::Cgroup | HostFact::Pressure(..) | HostFact::Interface(_) => {}
         }
         self
     }
@@ -112,6 +121,11 @@ pub struct HostFacts {
     procfs: Option<PathBuf>,
     cpu: CpuTime,
     memory: HashMap<String, u64>,
+    /// Text of `/proc/vmstat`, of which a few keys are wanted.
+    vmstat: Vec<u8>,
+    disks: HostDisks,
+    boot: Option<u64>,
+    now_ms: Option<u64>,
 }
 
 /// Busy time of all CPUs in ticks, as of the last reading.
@@ -165,9 +179,20 @@ impl HostFacts {
     pub fn refresh(&mut self, files: HostFiles, self_metrics: &SelfMetrics) {
         let Some(procfs) = &self.procfs else { return };
         if files.stat {
-            let (ticks, malformed) = cpu_ticks(&read(procfs, "stat", self_metrics));
+            let text = read(procfs, "stat", self_metrics);
+            self.boot = lines(&text).find_map(|line| line.strip_prefix(b"btime ")).and_then(number);
+            let (ticks, malformed) = cpu_ticks(&text);
             count_malformed("stat", malformed, self_metrics);
             self.cpu.update(ticks);
+        }
+        self.now_ms = Some(Moment::now().wall_ms());
+        self.vmstat.clear();
+        if files.vmstat {
+            self.vmstat = read(procfs, "vmstat", self_metrics);
+        }
+        if files.diskstats {
+            let malformed = self.disks.update(&read(procfs, "diskstats", self_metrics), self_metrics);
+            count_malformed("diskstats", malformed, self_metrics);
         }
         if !files.meminfo {
             return;
@@ -190,7 +215,14 @@ impl HostFacts {
     #[must_use]
     pub fn get(&self, fact: HostFact) -> Option<(u64, u8)> {
         match fact {
-            HostFact::None | HostFact::Cgroup | HostFact::Interface(_) => None,
+            HostFact::None | HostFact::Cgroup | HostFact::Interface(_) | HostFact::Disk(_) => None,
+            HostFact::Vmstat(keys) => Some((self.vmstat(keys)?, 0)),
+            HostFact::KernelMemory => {
+                let parts = ["KernelStack", "PageTables", "Percpu", "Slab"].map(|key| self.memory(key));
+                Some((parts.into_iter().flatten().reduce(u64::saturating_add)?, 0))
+            }
+            HostFact::Boot => Some((self.boot?, 0)),
+            HostFact::Now => Some((self.now_ms?, 3)),
             HostFact::CpuUser => Some((self.cpu.user()?, 2)),
             HostFact::CpuSystem => Some((self.cpu.system()?, 2)),
             HostFact::CpuBusy => Some((self.cpu.busy()?, 2)),
@@ -202,6 +234,20 @@ impl HostFacts {
             HostFact::Meminfo(key) => Some((self.memory(key)?, 0)),
             HostFact::Pressure(file, line) => self.pressure(file, line).map(|total| (total, 6)),
         }
+    }
+
+    /// A counter of each disk, with the disk's label and its decimal exponent.
+    pub fn disks(&self, field: DiskField) -> impl Iterator<Item = (&str, u64, u8)> {
+        self.disks.values(field)
+    }
+
+    fn vmstat(&self, keys: &[&str]) -> Option<u64> {
+        let value = |line: &[u8]| {
+            let mut words = words(line);
+            let key = words.next()?;
+            keys.iter().any(|wanted| wanted.as_bytes() == key).then(|| words.next().and_then(number))?
+        };
+        lines(&self.vmstat).filter_map(value).reduce(u64::saturating_add)
     }
 
     fn memory(&self, key: &str) -> Option<u64> {

@@ -12,6 +12,7 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host;
+mod host_disks;
 mod machine_id;
 mod network;
 mod plan;

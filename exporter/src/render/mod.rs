@@ -145,7 +145,6 @@ fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
         out.begin_row(row.family, index);
         match &row.value {
             Value::Machine(fact) => write_machine(view, row, *fact, out),
-            Value::Engine(_) | Value::OomKills(_) => {}
             _ => write_host(view, row, out),
         }
     }
@@ -297,15 +296,29 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
     let Some(host) = view.host.filter(|_| row.series.host != HostFact::None && row.family.kind != Kind::Untyped) else {
         return;
     };
+    if let HostFact::Disk(field) = row.series.host {
+        for (device, value, exponent) in view.facts.disks(field) {
+            write_of_procfs(row, device, value, exponent, out);
+        }
+        return;
+    }
     let before = out.samples;
     let host = Of { sample: host, limits: None, labels: LabelSet::fixed(HOST_LABELS), start: Start::Unknown };
-    write_value(view, row, &row.value, host, out);
+    if !row.series.host.is_of_procfs() {
+        write_value(view, row, &row.value, host, out);
+    }
     if out.samples > before {
         return;
     }
     if let Some((value, exponent)) = view.facts.get(row.series.host) {
+        write_of_procfs(row, "", value, exponent, out);
+    }
+}
+
+fn write_of_procfs(row: &Row, dimension: &str, value: u64, exponent: u8, out: &mut Output) {
+    if value > 0 || row.series.zero == Zero::Keep {
         let number = Number::Decimal { value, exponent, unit: row.family.unit.exponent() };
-        write_sample(row, "", LabelSet::fixed(HOST_LABELS), number, Start::Unknown, out);
+        write_sample(row, dimension, LabelSet::fixed(HOST_LABELS), number, Start::Unknown, out);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Rows without a source on this host are left out. Later stages do not distinguish cgroup versions.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::discover::{Hierarchy, Version};
@@ -52,6 +53,10 @@ impl Builder<'_> {
                 self.add(family, series, &mut rows);
             }
         }
+        // Rows of one name are one family in the exposition, whichever collectors they belong to.
+        let mut first = HashMap::new();
+        rows.iter().zip(0..).for_each(|(row, index)| _ = first.entry(row.family.name).or_insert(index));
+        rows.sort_by_key(|row| first.get(row.family.name).copied().unwrap_or(usize::MAX));
         (self.plan, rows)
     }
 
