@@ -46,6 +46,9 @@ mod network;
 #[path = "docker/oom.rs"]
 mod oom;
 #[cfg(test)]
+#[path = "docker/others.rs"]
+mod others;
+#[cfg(test)]
 #[path = "docker/pids.rs"]
 mod pids;
 #[cfg(test)]

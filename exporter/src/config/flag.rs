@@ -8,6 +8,7 @@ use super::docker_url::Url;
 use super::error::{Error, Reason};
 use super::top_flags::Top;
 use super::types::{Config, EbpfMode, LogFormat, Schema, SourceMode};
+use crate::discover::CgroupFilter;
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 
@@ -137,6 +138,8 @@ pub(super) struct Partial {
     pub(super) labels: Option<Vec<String>>,
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
+    /// `--cgroups.include`.
+    pub(super) cgroups: Vec<String>,
     /// `--metrics.include`.
     pub(super) include_metrics: Vec<String>,
     /// `--metrics.exclude`.
@@ -173,6 +176,7 @@ impl Partial {
             min_interval: Duration::ZERO,
             labels: LabelPolicy::default(),
             filter: ContainerFilter::default(),
+            cgroups: CgroupFilter::default(),
             linger: Duration::ZERO,
             schema: Schema::Cadvisor,
             metrics: MetricFilter::default(),
@@ -194,6 +198,7 @@ impl Partial {
             labels: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            cgroups: Vec::new(),
             include_metrics: Vec::new(),
             exclude_metrics: Vec::new(),
             disable_defaults: false,

@@ -152,6 +152,10 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
         Ok(filter) => config.filter = filter,
         Err(globs) => errors.extend(row("containers.include").map(|row| row.error(Reason::Glob(globs)))),
     }
+    match values::cgroup_filter(&borrowed(&partial.cgroups)) {
+        Ok(cgroups) => config.cgroups = cgroups,
+        Err(globs) => errors.extend(row("cgroups.include").map(|row| row.error(Reason::Glob(globs)))),
+    }
     match MetricFilter::new(&borrowed(&partial.include_metrics), &borrowed(&partial.exclude_metrics)) {
         Ok(filter) => config.metrics = filter,
         Err(globs) => errors.extend(row("metrics.include").map(|row| row.error(Reason::Glob(globs)))),

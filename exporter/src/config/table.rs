@@ -257,6 +257,17 @@ const FIXED: &[Flag] = &[
         ..ROW
     },
     Flag {
+        name: Cow::Borrowed("cgroups.include"),
+        value: "GLOBS",
+        default: "none",
+        group: Group::Exposition,
+        help: "cgroups that are no containers and get rows, by path (/system.slice/*, ** for all levels); repeatable",
+        accepts: "comma-separated globs of paths (/system.slice/*.service, /user.slice)",
+        repeatable: true,
+        apply: Apply::Text(|partial, text| extend(&mut partial.cgroups, values::cgroup_globs(text))),
+        ..ROW
+    },
+    Flag {
         name: Cow::Borrowed("containers.linger"),
         value: "DURATION",
         default: "5m",

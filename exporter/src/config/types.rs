@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::discover::CgroupFilter;
 use crate::metrics::CollectorSet;
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 use crate::top::Options as TopOptions;
@@ -65,6 +66,8 @@ pub struct Config {
     pub labels: LabelPolicy,
     /// Which containers are exposed.
     pub filter: ContainerFilter,
+    /// Which cgroups that are no containers get rows.
+    pub cgroups: CgroupFilter,
     /// How long the state of a stopped container is exposed.
     pub linger: Duration,
     /// Which metric names are exposed.

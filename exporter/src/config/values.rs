@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::Reason;
 use super::types::ListenAddress;
+use crate::discover::CgroupFilter;
 use crate::name::{ContainerFilter, GlobError, LabelPolicy, MetricFilter};
 
 /// Longer durations are typing errors, and overflow some clocks.
@@ -132,6 +133,20 @@ pub(super) fn container_globs(text: &str) -> Result<Vec<String>, Reason> {
 /// Parses globs of metric names.
 pub(super) fn metric_globs(text: &str) -> Result<Vec<String>, Reason> {
     globs(text, |globs| MetricFilter::new(globs, &[]).map(drop))
+}
+
+/// Parses globs of cgroup paths.
+pub(super) fn cgroup_globs(text: &str) -> Result<Vec<String>, Reason> {
+    globs(text, |globs| cgroup_filter(globs).map(drop))
+}
+
+/// Compiles globs of cgroup paths.
+pub(super) fn cgroup_filter(globs: &[&str]) -> Result<CgroupFilter, Vec<GlobError>> {
+    let is_absolute = |glob: &&&str| glob.starts_with(['/', '{', '*', '[']);
+    if let Some(relative) = globs.iter().find(|glob| !is_absolute(glob)) {
+        return Err(vec![GlobError::of_relative(relative)]);
+    }
+    CgroupFilter::new(globs).map_err(|errors| errors.iter().map(|(glob, error)| GlobError::new(glob, error)).collect())
 }
 
 fn globs(text: &str, compile: impl Fn(&[&str]) -> Result<(), Vec<GlobError>>) -> Result<Vec<String>, Reason> {

@@ -13,6 +13,7 @@ mod id;
 mod id_filter;
 pub(crate) mod identity;
 mod mounts;
+mod others;
 pub(crate) mod walk;
 mod watch;
 
@@ -31,6 +32,8 @@ pub use id::ContainerId;
 pub use id_filter::IdFilter;
 pub use identity::{Engine, EngineRecord, NoEngine};
 pub(crate) use mounts::{host_v2, unescape};
+use others::Others;
+pub use others::{CgroupFilter, MAX_OTHERS, OtherChanges};
 use tracing::warn;
 use walk::{BELOW_CONTAINER, Bounds, HOST, Missed, Next, Visited, walk};
 use watch::{Event, Watch};
@@ -49,6 +52,7 @@ pub struct Discovery {
     /// None where inotify cannot be had, or where the trees are captures: then every refresh walks.
     watch: Option<Watch>,
     claims: Claims,
+    others: Others,
     /// What is below each container that is below no other one; none for one that has nothing below it.
     below: HashMap<Arc<str>, Below>,
     /// Containers to look into: something happened there, or they are not watched.
@@ -112,6 +116,7 @@ impl Discovery {
             roots: trees.iter().map(|tree| tree.path.clone()).collect(),
             watch: if live { start_watch() } else { None },
             claims: Claims::new(Trees::new(trees, lists_all), procfs),
+            others: Others::default(),
             below: HashMap::new(),
             touched: HashSet::new(),
             walked: None,
@@ -121,6 +126,24 @@ impl Discovery {
             missed: Missed::default(),
             logged: [false; 2],
         }
+    }
+
+    /// Follows the cgroups that this filter selects, too, as far as they are no containers.
+    #[must_use]
+    pub fn with_others(mut self, filter: CgroupFilter) -> Self {
+        self.others.set_filter(filter);
+        self
+    }
+
+    /// What has changed of the cgroups that are no containers since the last call.
+    #[must_use]
+    pub fn take_other_changes(&mut self) -> OtherChanges {
+        self.others.take_changes()
+    }
+
+    /// A reader saw that the files of a cgroup that is no container are gone.
+    pub fn forget_other(&mut self, path: &str) {
+        self.others.remove(path);
     }
 
     /// Number of containers known.
@@ -194,6 +217,8 @@ impl Discovery {
                 self.touched.insert(Arc::from(path));
             } else if let (Some(tree), Event::Created(path)) = (tree, &event) {
                 self.walk_from(tree, path);
+            } else if let Some(path) = tree.and_then(|tree| self.path_in(tree, path)) {
+                self.remove_other(&path);
             }
         }
         self.touched.extend(happened.touched);
@@ -214,6 +239,9 @@ impl Discovery {
                 self.below.remove(path.as_str());
             }
         }
+        for path in self.others.unseen(self.walks) {
+            self.remove_other(&path);
+        }
         self.walked = Some(now);
         self.unarmed = false;
     }
@@ -223,6 +251,9 @@ impl Discovery {
         let missed = walk(start, HOST, |visited| {
             let Some((id, path)) = self.claim(tree, visited.path) else {
                 self.watch_directory(visited.path);
+                if let Some(path) = self.path_in(tree, visited.path) {
+                    self.others.see(&path, self.walks);
+                }
                 return Next::Descend;
             };
             if !self.claims.is_seen(id, &path, tree, self.walks) {
@@ -341,11 +372,23 @@ impl Discovery {
         home
     }
 
+    /// The path of a cgroup that is not the root of its tree.
+    fn path_in(&self, tree: usize, directory: &Path) -> Option<String> {
+        let below = directory.strip_prefix(self.roots.get(tree)?).ok().filter(|below| !below.as_os_str().is_empty())?;
+        Some(Path::new("/").join(below).to_string_lossy().into_owned())
+    }
+
+    /// A cgroup that is no container may be gone: from the last tree that had it.
+    fn remove_other(&mut self, path: &str) {
+        if self.others.has(path) && self.home(path).is_none() {
+            self.others.remove(path);
+        }
+    }
+
     /// The id that a directory's name claims, and the path of the cgroup.
     fn claim(&self, tree: usize, directory: &Path) -> Option<(ContainerId, String)> {
-        let below = directory.strip_prefix(self.roots.get(tree)?).ok().filter(|below| !below.as_os_str().is_empty())?;
-        let path = Path::new("/").join(below);
-        Some((ContainerId::from_cgroup_path(&path)?, path.to_string_lossy().into_owned()))
+        let path = self.path_in(tree, directory)?;
+        Some((ContainerId::from_cgroup_path(Path::new(&path))?, path))
     }
 
     /// Watches a directory of a container; true also where nothing is watched, as all is walked.

@@ -308,3 +308,28 @@ fn more_than_the_kernel_queues_is_one_walk_and_nothing_is_missing() {
     assert_eq!(host.discovery.walks, 2);
     assert!(host.added().is_empty());
 }
+
+#[test]
+fn cgroups_that_are_named_are_followed_and_nothing_inside_a_container_is_one() {
+    for live in [true, false] {
+        let mut host = Host::new(live);
+        host.discovery = std::mem::replace(&mut host.discovery, Discovery::new(&[], Path::new("/"), false, true))
+            .with_others(super::CgroupFilter::new(&["/**"]).unwrap());
+        let changes = |host: &mut Host| {
+            host.added();
+            let mut changes = host.discovery.take_other_changes();
+            changes.added.sort_unstable();
+            (changes.added, changes.removed)
+        };
+        host.make(&format!("system.slice/docker-{ID}.scope/init.scope/inner"));
+        assert_eq!(changes(&mut host), (vec!["/system.slice".to_owned()], Vec::new()), "{live}");
+        host.make(&format!("system.slice/docker-{ID}.scope/system.slice/ssh.service"));
+        host.make("system.slice/ssh.service/below");
+        let service = ["/system.slice/ssh.service", "/system.slice/ssh.service/below"].map(str::to_owned);
+        assert_eq!(changes(&mut host), (service.to_vec(), Vec::new()), "{live}");
+        host.remove("system.slice/ssh.service/below");
+        assert_eq!(changes(&mut host), (Vec::new(), service[1..].to_vec()), "{live}");
+        host.discovery.forget_other(&service[0]);
+        assert_eq!(changes(&mut host).1, service[..1], "{live}");
+    }
+}

@@ -13,7 +13,8 @@ const INTRODUCTION: &str = "\
 Generated from the table in `exporter/src/metrics/` by `cargo xtask docs`; do not edit by hand.
 
 Every `container_*` sample carries `id` (cgroup path), `name`, `image` and the allow-listed `container_label_*`; `id=\"/\"` is the
-host as a whole, where the column *host* gives its source. A value that the kernel does not give makes no sample. `+` marks
+host as a whole, where the column *host* gives its source. Cgroups that are no containers (`--cgroups.include`) have `id` alone, and what
+their files count. A value that the kernel does not give makes no sample. `+` marks
 collectors that are on by default. Limits (`container_spec_*`, `container_threads_max`) are read when a container is found, half a minute
 later, when the engine tells of an update, and otherwise every five minutes. On hosts with many containers, drops and errors
 of an interface that is an end of a veth pair are read when the host's end counts one, else every two minutes under traffic and every five

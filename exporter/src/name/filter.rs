@@ -15,8 +15,16 @@ pub struct GlobError {
 }
 
 impl GlobError {
-    pub(super) fn new(glob: &str, error: &globset::Error) -> Self {
+    /// The error of a glob that cannot be compiled.
+    #[must_use]
+    pub fn new(glob: &str, error: &globset::Error) -> Self {
         Self { glob: glob.to_owned(), reason: error.kind().to_string() }
+    }
+
+    /// The error of a glob on paths that no path can match.
+    #[must_use]
+    pub fn of_relative(glob: &str) -> Self {
+        Self { glob: glob.to_owned(), reason: "a path begins with /".to_owned() }
     }
 }
 

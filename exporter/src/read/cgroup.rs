@@ -82,7 +82,7 @@ impl Reader {
             if !file.families.intersects(&wanted) {
                 continue;
             }
-            if container.id.is_some() && self.idle_alternatives.get(index).copied().unwrap_or(false) {
+            if !container.is_host() && self.idle_alternatives.get(index).copied().unwrap_or(false) {
                 if let Some(state) = states.get_mut(index) {
                     state.close();
                 }
@@ -123,7 +123,7 @@ impl Reader {
             match outcome {
                 Outcome::Text(text) => {
                     taken.read(file.collectors, state);
-                    if file.is_alternative && container.id.is_none() && !counts_anything(text) {
+                    if file.is_alternative && container.is_host() && !counts_anything(text) {
                         // The recursive file, not the one that counts the root cgroup alone.
                         container.file_path(&file.tree, &file.name, &mut self.path);
                         self.idle_alternatives.resize(self.plan.files.len(), false);

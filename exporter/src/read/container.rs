@@ -21,7 +21,7 @@ use crate::read::snapshot::record::ContainerRecord;
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
 pub struct Container {
-    /// Its id; none for the host as a whole.
+    /// Its id; none for the host as a whole, and for a cgroup that is no container.
     pub id: Option<ContainerId>,
     /// Whether what the engine says of the id is about this cgroup.
     pub named: bool,
@@ -101,6 +101,11 @@ impl Container {
         path.push(tree);
         path.push(self.path.trim_start_matches('/'));
         path.push(name);
+    }
+
+    /// Whether it is the host as a whole, whose files are those of the root cgroup.
+    pub(super) fn is_host(&self) -> bool {
+        self.id.is_none() && self.path == "/"
     }
 
     /// Whether there are cgroups below its own, by its directory's link count, where the file system has one.

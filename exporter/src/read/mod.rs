@@ -15,6 +15,7 @@ mod host;
 mod host_disks;
 mod machine_id;
 mod network;
+mod others;
 mod plan;
 mod process;
 mod reader;

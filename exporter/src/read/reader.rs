@@ -32,8 +32,10 @@ pub struct Reader {
     pub(super) labels: Labels,
     pub(super) devices: Devices,
     pub(super) containers: Vec<Container>,
+    /// Cgroups that are no containers.
+    pub(super) others: Vec<Container>,
     /// Containers added so far.
-    generations: u64,
+    pub(super) generations: u64,
     host: Container,
     pub(super) self_metrics: SelfMetrics,
     pub(super) probes: Option<Probes>,
@@ -96,6 +98,8 @@ pub struct Progress {
     now: Instant,
     /// Index of the next container.
     next: usize,
+    /// Index of the next cgroup that is no container.
+    next_other: usize,
     /// Whether the filesystems are measured.
     disks: bool,
     sockets: SocketTurns,
@@ -123,6 +127,7 @@ impl Reader {
             labels: Labels::default(),
             devices: Devices::new(Some(procfs), self_metrics.clone()),
             containers: Vec::new(),
+            others: Vec::new(),
             generations: 0,
             links: VethPeers::new(procfs, live, self_metrics.clone()),
             sockets: Sockets::default(),
@@ -242,13 +247,13 @@ impl Reader {
         self.copy_counters(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
         self.containers = containers;
-        Progress { now, next: 0, disks: false, sockets: SocketTurns::default(), timing }
+        Progress { now, next: 0, next_other: 0, disks: false, sockets: SocketTurns::default(), timing }
     }
 
     /// Reads the next containers until the pass's deadline. Returns whether all are read.
     pub fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
         let mut containers = std::mem::take(&mut self.containers);
-        let Progress { now, next, disks, sockets, timing } = progress;
+        let Progress { now, next, next_other, disks, sockets, timing } = progress;
         timing.resume();
         while *next < containers.len() && pass.deadline.is_none_or(|deadline| timing.last() < deadline) {
             if containers.get(*next).is_some_and(|container| pass.wants(container)) {
@@ -257,7 +262,7 @@ impl Reader {
             *next += 1;
         }
         self.containers = containers;
-        if *next < self.containers.len() {
+        if *next < self.containers.len() || !self.advance_others(next_other, pass, *now, timing) {
             return false;
         }
         if !std::mem::replace(disks, true) {
@@ -276,6 +281,9 @@ impl Reader {
         }
         for container in unread {
             container.sample.clear();
+        }
+        if self.clear_unread_others(progress.next_other) {
+            timing.fail(pass.collectors);
         }
         self.host.sample.clear();
         if progress.sockets.lacks(self.containers.len()) {

@@ -65,6 +65,14 @@ impl LabelSets {
         sets
     }
 
+    /// The sets of a cgroup that is no container: it has no series in the predecessor's schema.
+    #[must_use]
+    pub fn of_cgroup(path: &str) -> Self {
+        let mut sets = Self::new(None, path, None);
+        sets.give_up_name(None);
+        sets
+    }
+
     /// Labels the container with its id in the predecessor's schema, where its name belongs to another one; without an
     /// id it has no series there.
     pub fn give_up_name(&mut self, id: Option<ContainerId>) {

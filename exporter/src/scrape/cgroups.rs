@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::exposed_set::LiveContainer;
-use crate::discover::{ContainerId, Discovery, Engine, EngineRecord, Error, Hierarchy, NoEngine, find_all};
+use crate::discover::{
+    CgroupFilter, ContainerId, Discovery, Engine, EngineRecord, Error, Hierarchy, IdFilter, NoEngine, find_all,
+};
 use crate::docker::Engines;
 use crate::ebpf::{Probes, Unsupported};
 use crate::metrics::{Controller, FamilySet, SelfMetrics};
-use crate::name::{MAX_CONTAINERS, Names};
+use crate::name::{MAX_CONTAINERS, Moment, Names};
 use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
+use crate::render::{Exposed, LabelSets};
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -18,6 +21,10 @@ pub(super) struct Cgroups {
     discovery: Discovery,
     reader: Reader,
     rows: Vec<Row>,
+    /// Label sets of the cgroups that are no containers, in the reader's order.
+    other_sets: Vec<LabelSets>,
+    /// When the last pass began.
+    seen: Moment,
 }
 
 /// What it takes to begin, and to begin again.
@@ -28,6 +35,8 @@ pub(super) struct Setup {
     pub(super) families: FamilySet,
     pub(super) self_metrics: SelfMetrics,
     pub(super) engines: Engines,
+    /// Which cgroups that are no containers get rows.
+    pub(super) others: CgroupFilter,
 }
 
 impl Cgroups {
@@ -42,7 +51,8 @@ impl Cgroups {
             .with_kernel_copy(copy);
         let searched = reader.hierarchy().searched();
         let discovery = Discovery::new(searched, &setup.procfs, live, reader.lists_all());
-        let mut cgroups = Self { setup, discovery, reader, rows };
+        let discovery = discovery.with_others(setup.others.clone());
+        let mut cgroups = Self { setup, discovery, reader, rows, other_sets: Vec::new(), seen: Moment::now() };
         cgroups.refresh(Instant::now(), &NoEngine);
         Ok(cgroups)
     }
@@ -81,6 +91,12 @@ impl Cgroups {
             self.setup.self_metrics.count_read_error("cgroup", reason);
         }
         self.reader.apply(changes);
+        let others = self.discovery.take_other_changes();
+        self.setup.self_metrics.series_dropped.with_label_values(&["cgroup_limit"]).inc_by(others.dropped);
+        if !others.added.is_empty() || !others.removed.is_empty() {
+            self.reader.apply_others(others);
+            self.other_sets = self.reader.others().iter().map(|other| LabelSets::of_cgroup(&other.path)).collect();
+        }
         let (refused, left) = self.discovery.refused();
         for (reason, count) in [("empty", left), ("foreign", refused.saturating_sub(left))] {
             let gauge = self.setup.self_metrics.cgroups_refused.with_label_values(&[reason]);
@@ -93,6 +109,10 @@ impl Cgroups {
         for ended in self.reader.drop_ended() {
             self.discovery.forget(ended);
         }
+        for path in self.reader.drop_ended_others() {
+            self.discovery.forget_other(&path);
+        }
+        self.seen = Moment::now();
         let engines = &self.setup.engines;
         let engine = Known { names: pass.names, answering: engines.answering(), count: engines.members().len() };
         let empty = self.reader.containers().iter().filter(|container| container.seems_empty());
@@ -109,10 +129,7 @@ impl Cgroups {
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = LiveContainer<'_>> + Clone {
-        let oom_slot = self.rows.iter().find_map(|row| match row.value {
-            Value::OomKills(slot) => slot,
-            _ => None,
-        });
+        let oom_slot = self.oom_slot();
         self.reader.containers().iter().filter(|container| container.alive).filter_map(move |container| {
             Some(LiveContainer {
                 id: container.id?,
@@ -123,6 +140,28 @@ impl Cgroups {
                 generation: container.generation,
                 oom_kills: oom_slot.and_then(|slot| container.sample.get(slot)),
             })
+        })
+    }
+
+    /// The cgroups that are no containers, with the label `id` alone.
+    pub(super) fn others<'a>(&'a self, ids: &'a IdFilter) -> impl Iterator<Item = Exposed<'a>> {
+        let oom_slot = self.oom_slot();
+        let others = self.reader.others().iter().zip(&self.other_sets);
+        others.filter(|(other, _)| other.alive && ids.has(None, &other.path)).map(move |(other, sets)| Exposed {
+            sets,
+            sample: Some(&other.sample),
+            limits: Some(&other.limits),
+            info: None,
+            oom_kills: oom_slot.and_then(|slot| other.sample.get(slot)),
+            last_seen_ms: Some(self.seen.wall_ms()),
+            oom_since_ns: None,
+        })
+    }
+
+    fn oom_slot(&self) -> Option<u16> {
+        self.rows.iter().find_map(|row| match row.value {
+            Value::OomKills(slot) => slot,
+            _ => None,
         })
     }
 

@@ -197,6 +197,7 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
         families: Families::of(config).named,
         self_metrics: parts.self_metrics.clone(),
         engines: parts.engines.clone(),
+        others: config.cgroups.clone(),
     };
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),

@@ -80,10 +80,14 @@ impl Source {
         &'a self,
         exposed_set: &'a ExposedSet,
         names: &'a Names,
-        ids: &IdFilter,
+        ids: &'a IdFilter,
     ) -> Vec<Exposed<'a>> {
         match self {
-            Self::Cgroups(cgroups) => exposed_set.exposed(cgroups.live(), names, ids),
+            Self::Cgroups(cgroups) => {
+                let mut exposed = exposed_set.exposed(cgroups.live(), names, ids);
+                exposed.extend(cgroups.others(ids));
+                exposed
+            }
             Self::Api(api) => exposed_set.exposed(api.live(), names, ids),
         }
     }

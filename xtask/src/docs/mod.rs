@@ -42,7 +42,9 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 
 /// What bounds clients and engines, as a table.
 fn bounds() -> String {
+    let others = ("cgroups that are no containers", docker_stats_exporter::discover::MAX_OTHERS.to_string());
     let rows = docker_stats_exporter::serve::bounds().into_iter().chain(docker_stats_exporter::docker::bounds());
+    let rows = rows.chain([others]);
     let lines = rows.map(|(what, number)| format!("| {what} | {number} |"));
     ["| what | at most |".to_owned(), "|---|---|".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }

@@ -54,6 +54,8 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
     ("REFRESH_INTERVAL", "1e3", "not a duration"),
     ("REFRESH_INTERVAL", "1.2.3", "not a duration"),
     ("REFRESH_INTERVAL", ".", "not a duration"),
+    ("--cgroups.include", "/system.slice/[", "is not a glob"),
+    ("--cgroups.include", "system.slice", "a path begins with /"),
     ("--containers.linger", "366d", "too long"),
     ("--containers.linger", "99999999999999999999999999", "too long"),
     ("--containers.linger", "99999999999999999999999999h", "too long"),

@@ -28,6 +28,7 @@ fn every_flag_of_the_contract_is_there_with_its_variables_and_default() {
         ("containers.labels", &["CONTAINER_LABELS"], "compose and swarm labels"),
         ("containers.include", &[], "all"),
         ("containers.exclude", &[], "none"),
+        ("cgroups.include", &[], "none"),
         ("containers.linger", &[], "5m"),
         ("metrics.schema", &[], "cadvisor"),
         ("metrics.include", &[], "all"),
