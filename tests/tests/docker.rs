@@ -4,6 +4,9 @@
 #[path = "docker/blkio.rs"]
 mod blkio;
 #[cfg(test)]
+#[path = "docker/cadvisor.rs"]
+mod cadvisor;
+#[cfg(test)]
 #[path = "docker/cpu.rs"]
 mod cpu;
 #[cfg(test)]
