@@ -42,7 +42,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
             fs::create_dir_all(workspace::root().join(directory))?;
         }
         let (time, prefix) = (format!("-max_total_time={seconds}"), format!("-artifact_prefix={findings}"));
-        let limits = ["-max_len=65536", "-timeout=5", "-rss_limit_mb=512", "-print_final_stats=1", "-verbosity=0"];
+        let limits = ["-max_len=65536", "-timeout=5", "-rss_limit_mb=512", "-print_final_stats=1", "-print_funcs=0"];
         let seeds = format!("exporter/fuzz/seeds/{target}");
         let words = [&[program.as_str(), &time, &prefix][..], &limits, &[&corpus, &seeds]].concat();
         if (Sh { variables: &[("FUZZ_TARGET", target)], words: &words }).run().is_err() {
