@@ -43,7 +43,7 @@ pub(crate) mod tests {
     use std::path::Path;
     use std::time::{Duration, Instant};
 
-    use super::TARGETS;
+    use crate::fuzz::TARGETS;
 
     /// How long each target is driven.
     const TIME: Duration = Duration::from_millis(300);

@@ -8,7 +8,7 @@ use exporter_tests::exporter::{binary, free_address};
 use exporter_tests::http;
 
 /// Longer than any start takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn received(socket: &UnixDatagram) -> String {
     let mut bytes = [0; 64];

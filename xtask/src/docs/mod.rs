@@ -2,9 +2,9 @@
 //!
 //! One function, [`settle`], compares what is on disk with what the code says; it rewrites the file or fails.
 
+mod cadvisor;
 mod completions;
 mod manual;
-mod cadvisor;
 
 use std::fs;
 use std::path::Path;

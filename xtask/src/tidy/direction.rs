@@ -29,7 +29,7 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// These see everything: they wire the modules together.
-const WIRING: [&str; 3] = ["app", "lib", "main"];
+const WIRING: [&str; 4] = ["app", "fuzz", "lib", "main"];
 
 /// Each foreign crate that is kept to some modules.
 const CRATES: &[(&str, &[&str])] = &[
