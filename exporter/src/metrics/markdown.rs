@@ -79,11 +79,44 @@ fn row(out: &mut String, family: &Family, series: &Series) {
     );
 }
 
-#[derive(Clone, Copy)]
-enum Column {
+/// The column of the table that applies to a row on one host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Column {
+    /// cgroup v2.
     V2,
+    /// cgroup v1.
     V1,
+    /// The engine's stats API.
     Api,
+}
+
+/// The help of a family as it is exposed: what it is, its unit, and what it is read from on this host. `sources` are those of its series,
+/// each with its column; none for a series that only the host has.
+#[must_use]
+pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Option<Column>)>) -> String {
+    let mut described = Vec::new();
+    for (series, column) in sources {
+        let source = match column {
+            Some(Column::V2) => filled(series, Column::V2),
+            Some(Column::V1) => filled(series, Column::V1),
+            Some(Column::Api) => source(&series.api, Column::Api),
+            None => host(series.host),
+        };
+        let source = source.replace('`', "");
+        if !described.contains(&source) {
+            described.push(source);
+        }
+    }
+    // Many keys of one file: the file alone.
+    if described.len() > 2 {
+        described.iter_mut().for_each(|source| source.truncate(source.find(' ').unwrap_or(source.len())));
+        described.dedup();
+    }
+    let unit = match unit(family.unit) {
+        "" => String::new(),
+        unit => format!(" Unit: {unit}."),
+    };
+    format!("{}{unit} Source: {}.", family.help, described.join("; "))
 }
 
 fn kind(kind: Kind) -> &'static str {

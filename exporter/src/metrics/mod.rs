@@ -37,7 +37,7 @@ pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TrafficCoun
 pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use family_set::FamilySet;
-pub use markdown::markdown;
+pub use markdown::{Column, help, markdown};
 pub use self_metrics::{EngineUp, SelfMetrics};
 pub use source::{
     Controller, Dimension, DiskFact, DiskField, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact,

@@ -83,7 +83,16 @@ mod tests {
         let (family, series) = series.next().unwrap();
         let Source::Probe(what) = series.v1 else { panic!("{series:?}") };
         let labels = Cow::Borrowed(series.labels);
-        let row = Row { family, number: 0, series, labels, value: Value::Slot(0), exponent: 0 };
+        let row = Row {
+            family,
+            number: 0,
+            series,
+            labels,
+            value: Value::Slot(0),
+            exponent: 0,
+            column: None,
+            help: std::sync::Arc::default(),
+        };
         let mut histogram = Histogram { sum_ns: 21_000_000_500, ..Histogram::default() };
         (histogram.buckets[0], histogram.buckets[1], histogram.buckets[2]) = (3, 1, 4);
         (histogram.buckets[20], histogram.buckets[21]) = (5, 1);

@@ -14,6 +14,8 @@ mod self_metrics;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use header::Type;
 use labels::LabelSet;
@@ -134,15 +136,15 @@ fn kind(kind: Kind) -> Type {
 fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     let wanted = || rows.iter().filter(|row| view.families.has(row.number));
     let Some(first) = wanted().next() else { return };
-    out.family = Some(first.family);
+    out.family = Some((first.family, Arc::clone(&first.help)));
     for (position, container) in view.containers.iter().enumerate() {
         for (index, row) in wanted().enumerate() {
-            out.begin_row(row.family, index);
+            out.begin_row(row, index);
             write_of_container(view, row, container, position, out);
         }
     }
     for (index, row) in wanted().enumerate() {
-        out.begin_row(row.family, index);
+        out.begin_row(row, index);
         match &row.value {
             Value::Machine(fact) => write_machine(view, row, *fact, out),
             _ => write_host(view, row, out),

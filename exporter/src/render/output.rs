@@ -10,6 +10,7 @@ use super::labels::LabelSet;
 use super::protobuf::Encoder;
 use super::{Format, kind};
 use crate::metrics::{Family, Unit};
+use crate::read::Row;
 
 /// The text is compressed whenever this much of it has gathered: little enough to be in the processor's cache still.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -91,7 +92,7 @@ pub(super) struct Output {
     /// Memory for a text on the side.
     pub(super) scratch: String,
     /// The family of the next sample, where that is its first one: a family without samples is not mentioned.
-    pub(super) family: Option<&'static Family>,
+    pub(super) family: Option<(&'static Family, Arc<str>)>,
     /// Which of its family's rows is being written.
     row: usize,
     /// How many samples have been begun.
@@ -126,10 +127,10 @@ impl Output {
 
     /// To be called before each row. Two families may share a name: the first one that has a sample is the one that is described.
     #[inline]
-    pub(super) fn begin_row(&mut self, family: &'static Family, index: usize) {
+    pub(super) fn begin_row(&mut self, row: &Row, index: usize) {
         self.row = index;
         if self.family.is_some() {
-            self.family = Some(family);
+            self.family = Some((row.family, Arc::clone(&row.help)));
         }
     }
 
@@ -137,8 +138,8 @@ impl Output {
     #[inline]
     pub(super) fn open(&mut self) {
         self.samples += 1;
-        if let Some(family) = self.family.take() {
-            self.begin_family(family.name, family.help, kind(family.kind), family.unit);
+        if let Some((family, help)) = self.family.take() {
+            self.begin_family(family.name, &help, kind(family.kind), family.unit);
         }
         if !self.encoder.has_family() {
             self.pass_on();

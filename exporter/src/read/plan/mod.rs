@@ -4,10 +4,11 @@ pub(super) mod planner;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::metrics::{
-    BlockCount, BlockOperation, Bounds, Collector, CollectorSet, Dimension, DiskFact, EngineFact, Family, FamilySet,
-    Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
+    BlockCount, BlockOperation, Bounds, Collector, CollectorSet, Column, Dimension, DiskFact, EngineFact, Family,
+    FamilySet, Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
 };
 
 /// What to read, and what to make of it.
@@ -121,6 +122,10 @@ pub struct Row {
     pub value: Value,
     /// Decimal digits of the value after the point.
     pub exponent: u8,
+    /// The column of the table that the value comes from; none where only the host has it.
+    pub column: Option<Column>,
+    /// The family's help with its unit and its sources.
+    pub help: Arc<str>,
 }
 
 /// Where a value is found once everything has been read.

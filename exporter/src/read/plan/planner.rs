@@ -5,21 +5,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::discover::{Hierarchy, Version};
 use crate::metrics::{
-    Collector, Controller, Dimension, DiskFact, Family, FamilySet, File, HostFact, Probed, Series, Source,
+    Collector, Column, Controller, Dimension, DiskFact, Family, FamilySet, File, HostFact, Probed, Series, Source, help,
 };
 use crate::read::plan::PlannedValue;
 use crate::read::plan::{Format, Plan, Row, Value};
-
-/// The column of the table that applies.
-#[derive(Clone, Copy, Debug)]
-enum Column {
-    V2,
-    V1,
-    Api,
-}
 
 /// Builds the plan and its rows for a host whose kernel files can be read.
 #[must_use]
@@ -45,6 +38,7 @@ impl Builder<'_> {
     fn build(mut self, families: FamilySet) -> (Plan, Vec<Row>) {
         let mut rows = Vec::new();
         for family in families.families() {
+            let first = rows.len();
             self.family = family.number();
             if family.given.is_some() {
                 self.plan.needs.limits.insert(self.family);
@@ -52,6 +46,9 @@ impl Builder<'_> {
             for series in family.series {
                 self.add(family, series, &mut rows);
             }
+            let added = rows.get(first..).unwrap_or_default();
+            let help: Arc<str> = help(family, added.iter().map(|row| (row.series, row.column))).into();
+            rows.iter_mut().skip(first).for_each(|row| row.help = Arc::clone(&help));
         }
         // Rows of one name are one family in the exposition, whichever collectors they belong to.
         let mut first = HashMap::new();
@@ -76,14 +73,34 @@ impl Builder<'_> {
                 self.add_fill(series, &value);
                 self.add_needs(&value);
                 let labels = Cow::Borrowed(series.labels);
-                rows.push(Row { family, number: self.family, series, labels, value, exponent });
+                let column = Some(column);
+                rows.push(Row {
+                    family,
+                    number: self.family,
+                    series,
+                    labels,
+                    value,
+                    exponent,
+                    column,
+                    help: Arc::default(),
+                });
                 return;
             }
         }
         if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
             // No file has it for containers, but `/proc` has it for the host.
             let (labels, value) = (Cow::Borrowed(series.labels), Value::FirstOf(Vec::new()));
-            rows.push(Row { family, number: self.family, series, labels, value, exponent: 0 });
+            let row = Row {
+                family,
+                number: self.family,
+                series,
+                labels,
+                value,
+                exponent: 0,
+                column: None,
+                help: Arc::default(),
+            };
+            rows.push(row);
         }
     }
 
@@ -146,7 +163,9 @@ impl Builder<'_> {
             let slot = self.plan.request(&wanted, family.collector);
             let labels = Cow::Owned(format!("pagesize=\"{size}\""));
             let value = Value::Slot(slot);
-            rows.push(Row { family, number: self.family, series, labels, value, exponent: 0 });
+            let column = Some(column);
+            let help = Arc::default();
+            rows.push(Row { family, number: self.family, series, labels, value, exponent: 0, column, help });
         }
     }
 
