@@ -23,4 +23,5 @@ mod plain;
 pub mod sched;
 pub mod slots;
 pub mod snapshot;
+pub mod tasks;
 pub mod tcp;

@@ -1,6 +1,6 @@
 //! The promise to aya that the records are plain data: any bytes are a value, and no byte is left undefined.
 
-use crate::{block, cgroup, latency, network, owners, sched, slots, snapshot, tcp};
+use crate::{block, cgroup, latency, network, owners, sched, slots, snapshot, tasks, tcp};
 
 macro_rules! plain {
     ($($record:ty)*) => {
@@ -21,5 +21,6 @@ plain! {
     slots::Layout
     snapshot::Plan
     cgroup::Way
+    tasks::Offsets
     tcp::Offsets
 }

@@ -85,7 +85,10 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
 /// Starts the eBPF programs that are wanted and can run, and switches the collectors of the others off.
 fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     let decision = Decision::of(config);
-    let files_only: CollectorSet = config.collectors.iter().filter(|collector| !collector.is_probed()).collect();
+    let named = config.named_collectors;
+    let has_files =
+        |collector: &Collector| !collector.is_probed() || (collector.has_costly_files() && named.has(*collector));
+    let files_only: CollectorSet = config.collectors.iter().filter(has_files).collect();
     config.collectors = files_only;
     let (wanted, hierarchy) = match decision {
         Decision::Start(wanted, hierarchy) => (wanted, hierarchy),

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::kernel::Kernel;
+use crate::wait::eventually;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -132,13 +134,33 @@ impl BareContainers {
     /// # Errors
     /// It does not start or fails.
     pub fn run(&self, id: &str, command: &[&str]) -> Result<String> {
+        let output = self.command(id, command).output()?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts a command inside one of them, which ends with the value. It runs there when this returns.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(&mut self, id: &str, command: &[&str]) -> Result<u32> {
+        let process = self.command(id, command).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let pid = process.id();
+        self.processes.push(process);
+        let line: String = command.iter().flat_map(|word| [word, "\0"]).collect();
+        eventually(Duration::from_secs(10), &format!("{command:?} to run in {id}"), || {
+            ensure!(fs::read(format!("/proc/{pid}/cmdline"))? == line.as_bytes(), "it does not run yet");
+            Ok(())
+        })?;
+        Ok(pid)
+    }
+
+    fn command(&self, id: &str, command: &[&str]) -> Command {
         let files = self.parents.iter().map(|parent| parent.join(id).join("cgroup.procs"));
         let enter: Vec<String> = files.map(|file| format!("echo $$ >'{}' && ", file.display())).collect();
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{}exec \"$@\"", enter.concat()), "sh"]).args(command);
-        let output = shell.stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        shell.args(["-c", &format!("{}exec \"$@\"", enter.concat()), "sh"]).args(command).stdin(Stdio::null());
+        shell
     }
 }
 

@@ -37,6 +37,9 @@ mod snapshot;
 #[path = "ebpf/talk.rs"]
 mod talk;
 #[cfg(test)]
+#[path = "ebpf/tasks.rs"]
+mod tasks;
+#[cfg(test)]
 #[path = "ebpf/throttled.rs"]
 mod throttled;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::sh::{Sh, say};
 use crate::workspace;
 
 /// One object per hook family: the names of the binaries of exporter-ebpf.
-const OBJECTS: &[&str] = &["block", "empty", "network", "sched", "snapshot", "tcp"];
+const OBJECTS: &[&str] = &["block", "empty", "network", "sched", "snapshot", "tasks", "tcp"];
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
 

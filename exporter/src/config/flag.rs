@@ -181,6 +181,7 @@ impl Partial {
             schema: Schema::Cadvisor,
             metrics: MetricFilter::default(),
             collectors: CollectorSet::EMPTY,
+            named_collectors: CollectorSet::EMPTY,
             ebpf: EbpfMode::Auto,
             snapshot: EbpfMode::Auto,
             sandbox: EbpfMode::Auto,

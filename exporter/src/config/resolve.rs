@@ -139,10 +139,12 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
     let mut config = partial.config;
     config.source = partial.source.or(partial.pseudo_files).unwrap_or(config.source);
     let start = if partial.disable_defaults { CollectorSet::EMPTY } else { CollectorSet::defaults() };
-    config.collectors = partial
-        .collectors
-        .iter()
-        .fold(start, |set, &(collector, on)| if on { set.with(collector) } else { set.without(collector) });
+    let switched = |start: CollectorSet| {
+        let switch =
+            |set: CollectorSet, &(collector, on)| if on { set.with(collector) } else { set.without(collector) };
+        partial.collectors.iter().fold(start, switch)
+    };
+    (config.collectors, config.named_collectors) = (switched(start), switched(CollectorSet::EMPTY));
     let labels = partial.labels.as_deref().map_or_else(|| DEFAULT_LABELS.to_vec(), borrowed);
     match LabelPolicy::new(&labels) {
         Ok(labels) => config.labels = labels,

@@ -76,6 +76,8 @@ pub struct Config {
     pub metrics: MetricFilter,
     /// Collectors that are switched on.
     pub collectors: CollectorSet,
+    /// Those of them that are switched on by name.
+    pub named_collectors: CollectorSet,
     /// Whether eBPF programs are loaded.
     pub ebpf: EbpfMode,
     /// Whether snapshots are taken by an eBPF iterator.

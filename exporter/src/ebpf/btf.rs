@@ -175,7 +175,12 @@ impl Types {
     /// The offset in bytes of a member such as `sk_cgrp_data.cgroup` of a structure; members of unnamed structures and
     /// unions count as their holder's.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u32> {
-        self.walk(structure, path).map(|(offset, _)| offset)
+        self.walk(structure, path).map(|(bits, _)| bits / 8)
+    }
+
+    /// Returns the byte that a member of one bit is in, and the mask of its bit there.
+    pub(super) fn bit(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
+        self.walk(structure, path).map(|(bits, _)| (bits / 8, 1 << (bits % 8)))
     }
 
     /// The number that a name has in an enumeration.
@@ -194,7 +199,7 @@ impl Types {
         }
     }
 
-    /// Offset and type of a member of a member.
+    /// Offset in bits and type of a member of a member.
     fn walk(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
         path.split('.').try_fold((0, self.id(Kind::Struct, structure)?), |(total, id), name| {
             let (offset, member) = self.member(self.plain(id)?, name.as_bytes(), DEPTH)?;
@@ -202,7 +207,7 @@ impl Types {
         })
     }
 
-    /// Offset and type of a member.
+    /// Offset in bits and type of a member.
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         let offset = self.record_offset(id)?;
         let (kind, members) = self.info(offset)?;
@@ -213,7 +218,7 @@ impl Types {
         let mask = if self.records.word(offset + 4)? >> 31 == 0 { u32::MAX } else { 0x00ff_ffff };
         (0..members).map(|member| offset + COMMON + 12 * member).find_map(|member| {
             let (unnamed, member_type) = (self.records.word(member)? == 0, self.records.word(member + 4)?);
-            let offset = (self.records.word(member + 8)? & mask) / 8;
+            let offset = self.records.word(member + 8)? & mask;
             if unnamed {
                 let (inner, found) = self.member(self.plain(member_type)?, name, depth - 1)?;
                 return Some((offset + inner, found));

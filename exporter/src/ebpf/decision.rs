@@ -80,7 +80,13 @@ mod tests {
 
     #[test]
     fn what_nobody_wants_is_off_wherever_it_is() {
-        let nothing = ["--ebpf=on", "--read.snapshot=off", "--no-collector.ebpf_network", "--no-collector.ebpf_blkio"];
+        let nothing = [
+            "--ebpf=on",
+            "--read.snapshot=off",
+            "--no-collector.tasks",
+            "--no-collector.ebpf_network",
+            "--no-collector.ebpf_blkio",
+        ];
         for args in [&["--ebpf=off"][..], &nothing] {
             assert!(matches!(Decision::of(&config(args)), Decision::Off), "{args:?}");
         }

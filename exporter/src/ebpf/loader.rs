@@ -58,12 +58,15 @@ impl Loader {
     /// There is no such member, or nothing tells.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, Unsupported> {
         let types = self.types()?;
-        types.offset(structure, path).ok_or_else(|| {
-            Unsupported::new(
-                format!("this kernel has no {structure}.{path}"),
-                "please report it with the kernel's version",
-            )
-        })
+        types.offset(structure, path).ok_or_else(|| lacks(structure, path))
+    }
+
+    /// The byte that a member of one bit is in, and the mask of its bit there.
+    ///
+    /// # Errors
+    /// As [`Loader::offset`].
+    pub(super) fn bit(&self, structure: &str, path: &str) -> Result<(u32, u32), Unsupported> {
+        self.types()?.bit(structure, path).ok_or_else(|| lacks(structure, path))
     }
 
     /// The way from a cgroup to its id.
@@ -120,12 +123,36 @@ impl Loader {
     pub(super) fn iterate(&self, object: &mut Ebpf, program: &str) -> Result<ProgramFd, Unsupported> {
         let none = || Unsupported::new("this kernel has no iterators over cgroups", "Linux 6.1 or newer");
         let id = self.iterator.ok_or_else(|| self.types().err().unwrap_or_else(none))?;
-        let only = only(id, ITERATOR, Kind::Function).map_err(|error| Unsupported::new(error.to_string(), REPORT))?;
-        let iterator: &mut Iter = program_of(object, program)?;
-        iterator.load("cgroup", &only).map_err(|error| refused(program, &error))?;
-        let loaded = iterator.fd().map_err(|error| refused(program, &error))?;
-        loaded.try_clone().map_err(|error| refused(program, &error))
+        load_iterator(object, program, ("cgroup", id, ITERATOR))
     }
+
+    /// Loads a program that runs for each thread, and returns it: it stays when its object goes.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(super) fn iterate_tasks(&self, object: &mut Ebpf, program: &str) -> Result<ProgramFd, Unsupported> {
+        const ITERATOR: &str = "bpf_iter_task";
+        let none = || Unsupported::new("this kernel has no iterators over threads", "Linux 6.1 or newer");
+        let id = self.types()?.id(Kind::Function, ITERATOR).ok_or_else(none)?;
+        load_iterator(object, program, ("task", id, ITERATOR))
+    }
+}
+
+/// Loads a program for an iterator over such objects: number and name of the kernel's type of it.
+fn load_iterator(
+    object: &mut Ebpf,
+    program: &str,
+    (over, id, name): (&str, u32, &str),
+) -> Result<ProgramFd, Unsupported> {
+    let only = only(id, name, Kind::Function).map_err(|error| Unsupported::new(error.to_string(), REPORT))?;
+    let iterator: &mut Iter = program_of(object, program)?;
+    iterator.load(over, &only).map_err(|error| refused(program, &error))?;
+    let loaded = iterator.fd().map_err(|error| refused(program, &error))?;
+    loaded.try_clone().map_err(|error| refused(program, &error))
+}
+
+fn lacks(structure: &str, path: &str) -> Unsupported {
+    Unsupported::new(format!("this kernel has no {structure}.{path}"), REPORT)
 }
 
 /// The kernel's type of iterators over cgroups.

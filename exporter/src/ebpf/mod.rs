@@ -13,6 +13,7 @@ mod denial;
 mod entries;
 mod facts;
 mod heap;
+mod load;
 mod loader;
 mod mapped;
 mod network;
@@ -22,6 +23,7 @@ mod sched;
 mod share;
 mod slots;
 mod snapshot;
+mod tasks;
 mod tcp;
 
 pub use block::BlockUse;
@@ -30,11 +32,13 @@ pub(crate) use denial::may_ask_the_kernel;
 pub use exporter_ebpf::latency::Histogram;
 pub use facts::Unsupported;
 pub use heap::give_memory_back;
+pub use load::LoadAverage;
 pub use owners::ContainerRef;
 pub use probes::{Probes, Report, Sizes};
 pub use share::ContainerCounters;
 pub use snapshot::BareSnapshots;
 pub(crate) use snapshot::{DeviceUse, IterReader, Number, Record, TreeRequest, counted};
+pub use tasks::Threads;
 
 use crate::metrics::Collector;
 
@@ -82,5 +86,6 @@ programs! {
     NetworkTransmit "network_transmit" EbpfNetwork false true "Packets that a cgroup's sockets send.";
     BlockComplete "block_complete" EbpfBlkio true false "Requests that block devices have completed.";
     SchedLatency "sched_latency" EbpfSched true true "Switches from one task to the next.";
+    TaskStates "task_states" Tasks true true "All threads, each time that their states are counted.";
     TcpRetransmit "tcp_retransmit" EbpfNetwork true true "TCP segments that are sent again.";
 }

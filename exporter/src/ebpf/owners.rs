@@ -84,6 +84,11 @@ impl CgroupOwners {
         }
     }
 
+    /// Returns the id of a container's own cgroup.
+    pub(super) fn own_cgroup(&self, container: ContainerId) -> Option<u64> {
+        self.held.get(&container).and_then(|held| held.ids.first().copied())
+    }
+
     /// What programs are told of.
     pub(super) fn published(&self) -> &HashMap<u64, u64> {
         &self.published

@@ -16,6 +16,7 @@ use super::owners::{CgroupOwners, ContainerRef};
 use super::sched::Sched;
 use super::share::ContainerCounters;
 use super::snapshot::{IterReader, TreeRequest};
+use super::tasks::{Tasks, Threads};
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
 use crate::metrics::{BlockOperation, Collector, CollectorSet, Probed, SelfMetrics};
@@ -27,6 +28,7 @@ pub struct Probes {
     network: Option<Network>,
     tcp: Option<Tcp>,
     sched: Option<Sched>,
+    tasks: Option<Tasks>,
     /// Block I/O has ids of the tree that its controller is in.
     block_owners: CgroupOwners,
     block: Option<Block>,
@@ -99,7 +101,7 @@ impl Probes {
             Program::ALL.iter().copied().filter(|program| wanted.has(program.collector())).collect();
         let allowed = |program: &Program| facts.allow(*program);
         let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
-        let (mut network, mut tcp, mut block, mut sched) = (None, None, None, None);
+        let (mut network, mut tcp, mut block, mut sched, mut tasks) = (None, None, None, None, None);
         // Reading the kernel's types takes a while: not for nothing.
         let mut loader = (snapshots || !report.running().is_empty()).then(|| Loader::new(facts));
         if let Some(loader) = &mut loader {
@@ -109,9 +111,10 @@ impl Probes {
             tcp = report.try_start(&[Program::TcpRetransmit], loader, Tcp::start);
             block = report.try_start(&[Program::BlockComplete], loader, Block::start);
             sched = report.try_start(&[Program::SchedLatency], loader, Sched::start);
+            tasks = report.try_start(&[Program::TaskStates], loader, Tasks::start);
         }
         let loader = loader.filter(|_| snapshots);
-        Self { report, owners, network, tcp, sched, block_owners, block, loader, since }
+        Self { report, owners, network, tcp, sched, tasks, block_owners, block, loader, since }
     }
 
     /// When they began to count, in nanoseconds since the epoch.
@@ -168,14 +171,18 @@ impl Probes {
         self.let_go(containers, now);
         let single_id = self.network.is_none() && self.tcp.is_none();
         done(if single_id { Collector::EbpfSched } else { Collector::EbpfNetwork });
+        if let Some(tasks) = self.tasks.as_mut().filter(|_| wants(Program::TaskStates)) {
+            tasks.read();
+            done(Collector::Tasks);
+        }
     }
 
     /// Gives the entries of ended cgroups back.
     fn let_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
-        if self.network.is_none() && self.tcp.is_none() && self.sched.is_none() {
+        if [self.network.is_none(), self.tcp.is_none(), self.sched.is_none(), self.tasks.is_none()] == [true; 4] {
             return;
         }
-        let Self { owners, network, tcp, sched, .. } = self;
+        let Self { owners, network, tcp, sched, tasks, .. } = self;
         let mut gone = owners.update(containers.clone());
         let is_news = owners.take_news();
         if is_news {
@@ -187,6 +194,9 @@ impl Probes {
             }
             if let Some(sched) = sched {
                 sched.publish(owners);
+            }
+            if let Some(tasks) = tasks {
+                tasks.publish(owners, containers.clone());
             }
         }
         let counted = network.iter().flat_map(Network::cgroups);
@@ -250,6 +260,25 @@ impl Probes {
             self.block_owners.ids(index, container),
             (self.network.as_ref(), self.tcp.as_ref(), self.block.as_ref(), self.sched.as_ref()),
         )
+        .with_threads(self.owners.own_cgroup(container).and_then(|cgroup| self.tasks.as_ref()?.counted(cgroup)))
+    }
+
+    /// Whether the states of threads are counted by a program.
+    #[must_use]
+    pub fn counts_threads(&self) -> bool {
+        self.tasks.is_some()
+    }
+
+    /// Whether they were counted in the last [`Probes::read`] that wanted them.
+    #[must_use]
+    pub fn has_counted_threads(&self) -> bool {
+        self.tasks.as_ref().is_some_and(Tasks::succeeded)
+    }
+
+    /// The threads of the whole host.
+    #[must_use]
+    pub fn host_threads(&self) -> Option<Threads> {
+        self.tasks.as_ref()?.host()
     }
 
     /// One value of a container, cgroups below its own included; none where nothing was counted.
@@ -284,13 +313,17 @@ impl Probes {
         if let Some(sched) = &self.sched {
             entries("sched", sched.entries(), sched.refused());
         }
+        if let Some(tasks) = &self.tasks {
+            entries("tasks", tasks.entries(), 0);
+        }
     }
 
     fn objects(&self) -> impl Iterator<Item = &Ebpf> {
         let network = self.network.iter().map(|network| &network.object);
         let network = network.chain(self.tcp.iter().map(|tcp| &tcp.object));
         let block = self.block.iter().map(|block| &block.object);
-        network.chain(block).chain(self.sched.iter().map(|sched| &sched.object))
+        let tasks = self.tasks.iter().map(|tasks| &tasks.object);
+        network.chain(block).chain(self.sched.iter().map(|sched| &sched.object)).chain(tasks)
     }
 }
 

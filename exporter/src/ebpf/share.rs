@@ -9,6 +9,7 @@ use super::block::{Block, BlockUse};
 use super::network::{Network, add};
 use super::probes::operation_of;
 use super::sched::Sched;
+use super::tasks::Threads;
 use super::tcp::Tcp;
 use crate::metrics::{IpFamily, Probed, TrafficCount};
 
@@ -16,6 +17,7 @@ use crate::metrics::{IpFamily, Probed, TrafficCount};
 pub struct ContainerCounters<'a> {
     traffic: [Option<Counters>; Family::ALL.len()],
     retransmits: Option<u64>,
+    threads: Option<Threads>,
     /// Its cgroups.
     ids: &'a [u64],
     sched: Option<&'a Sched>,
@@ -43,7 +45,12 @@ impl<'a> ContainerCounters<'a> {
             counted.next().map(|first| counted.fold(first, |total, more| total + more))
         });
         let block = block.filter(|block| block_ids.iter().any(|id| !block.counted(*id).is_empty()));
-        Self { traffic, retransmits, ids, sched, block_ids, block }
+        Self { traffic, retransmits, threads: None, ids, sched, block_ids, block }
+    }
+
+    /// The same with the states of its threads.
+    pub(super) fn with_threads(self, threads: Option<Threads>) -> Self {
+        Self { threads, ..self }
     }
 
     /// Whether it has used any disk.
@@ -67,6 +74,8 @@ impl<'a> ContainerCounters<'a> {
                 })
             }
             Probed::Retransmits => self.retransmits,
+            Probed::Threads(state) => self.threads.map(|threads| threads.count(state)),
+            Probed::Load => self.threads?.load,
             Probed::Block(..) | Probed::BlockLatency(_) | Probed::RunQueueLatency => None,
         }
     }
@@ -86,7 +95,7 @@ impl<'a> ContainerCounters<'a> {
                 let sched = self.sched?;
                 self.ids.iter().filter_map(|id| sched.counted(*id)).for_each(|more| total.add(more));
             }
-            Probed::Traffic(..) | Probed::Retransmits | Probed::Block(..) => {}
+            Probed::Traffic(..) | Probed::Retransmits | Probed::Block(..) | Probed::Threads(_) | Probed::Load => {}
         }
         (total.count() > 0).then_some(total)
     }

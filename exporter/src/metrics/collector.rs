@@ -50,6 +50,7 @@ collectors! {
     Tcp "tcp" false "TCP and UDP sockets per state; costs milliseconds per container";
     Process "process" false "open files and sockets; costs a directory walk per process";
     Disk "disk" false "size of the writable layer and its filesystem, refreshed every 5 minutes";
+    Tasks "tasks" true "threads by state, and load (by eBPF; from /proc if switched on by name)";
     EbpfNetwork "ebpf_network" true "bytes and packets of every container, host network included (needs eBPF)";
     EbpfBlkio "ebpf_blkio" true "bytes, operations and latency of block I/O as devices complete it (needs eBPF)";
     EbpfSched "ebpf_sched" false "run-queue latency histogram (needs eBPF)";
@@ -65,7 +66,13 @@ impl Collector {
     /// Whether its values come from eBPF programs.
     #[must_use]
     pub const fn is_probed(self) -> bool {
-        matches!(self, Self::EbpfNetwork | Self::EbpfBlkio | Self::EbpfSched)
+        matches!(self, Self::Tasks | Self::EbpfNetwork | Self::EbpfBlkio | Self::EbpfSched)
+    }
+
+    /// Whether its values can be read from files, too, at a price that is paid only where it is switched on by name.
+    #[must_use]
+    pub const fn has_costly_files(self) -> bool {
+        matches!(self, Self::Tasks)
     }
 
     /// Its place among [`Collector::ALL`], for tables indexed by collector.

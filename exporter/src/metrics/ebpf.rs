@@ -16,6 +16,25 @@ pub enum Probed {
     BlockLatency(BlockOperation),
     /// How long tasks were ready to run before they did.
     RunQueueLatency,
+    /// Threads in one state.
+    Threads(TaskState),
+    /// Runnable threads, averaged over ten seconds, in thousandths.
+    Load,
+}
+
+/// What a thread does, as cAdvisor names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskState {
+    /// Waits for an event, and any signal wakes it.
+    Sleeping,
+    /// Has a CPU or waits for one.
+    Running,
+    /// Stopped by a signal or a debugger.
+    Stopped,
+    /// Waits for what no ordinary signal interrupts, but for I/O.
+    Uninterruptible,
+    /// The same, for I/O.
+    IoWaiting,
 }
 
 /// What is counted of block I/O.
@@ -105,7 +124,7 @@ impl Probed {
         match self {
             Self::BlockLatency(_) => Some(&DISK),
             Self::RunQueueLatency => Some(&RUN_QUEUE),
-            Self::Traffic(..) | Self::Retransmits | Self::Block(..) => None,
+            Self::Traffic(..) | Self::Retransmits | Self::Block(..) | Self::Threads(_) | Self::Load => None,
         }
     }
 }

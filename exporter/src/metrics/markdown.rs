@@ -249,6 +249,7 @@ fn probed(what: Probed) -> &'static str {
         Probed::Retransmits => "eBPF: `tcp_retransmit_skb`",
         Probed::Block(..) | Probed::BlockLatency(_) => "eBPF: `block_rq_complete`",
         Probed::RunQueueLatency => "eBPF: `sched_switch`",
+        Probed::Threads(_) | Probed::Load => "eBPF: iterator over tasks; else `/proc/PID/task/TID/stat`",
     }
 }
 
@@ -272,6 +273,7 @@ fn host(fact: HostFact) -> String {
         }
         HostFact::Meminfo(key) => format!("root cgroup, else `/proc/meminfo` {key}"),
         HostFact::Pressure(file, line) => format!("root cgroup, else `/proc/pressure/{file}` {line}"),
+        HostFact::Threads => "eBPF: all threads".to_owned(),
         HostFact::Interface(_) => "`/proc/1/net/dev`".to_owned(),
         HostFact::Vmstat(keys) => format!("`/proc/vmstat` {}", keys.join(" + ")),
         HostFact::KernelMemory => {

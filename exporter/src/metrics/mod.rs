@@ -28,12 +28,13 @@ mod self_metrics;
 mod self_process;
 mod source;
 mod state;
+mod tasks;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
 pub use collector::{Collector, CollectorSet};
-pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TrafficCount};
+pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TaskState, TrafficCount};
 pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use family_set::FamilySet;
@@ -59,6 +60,7 @@ pub const FAMILIES: &[&[Family]] = &[
     ebpf::FAMILIES,
     tcp::FAMILIES,
     pids::FAMILIES,
+    tasks::FAMILIES,
     process::FAMILIES,
     state::FAMILIES,
     machine::FAMILIES,

@@ -285,6 +285,8 @@ pub enum HostFact {
     SwapUsed,
     /// A line of `/proc/pressure/<file>`: file and line.
     Pressure(&'static str, &'static str),
+    /// All threads of the host, as the eBPF program counts them.
+    Threads,
     /// A column of `/proc/1/net/dev`, per physical interface.
     Interface(usize),
     /// The sum of those of these keys of `/proc/vmstat` that the kernel has.

@@ -14,7 +14,7 @@ use crate::read::files::open_files::{FdPermit, FileState, Files};
 use crate::read::network::interfaces::Interfaces;
 use crate::read::network::sockets::SocketState;
 use crate::read::plan::Plan;
-use crate::read::process::Process;
+use crate::read::process::{Load, Process};
 use crate::read::sample::Sample;
 use crate::read::snapshot::record::ContainerRecord;
 
@@ -64,6 +64,8 @@ pub struct Container {
     pub(super) record: ContainerRecord,
     /// Its number of tasks when its processes were last listed, and when they are listed again at the latest.
     pub(super) listed: Option<(u64, Instant)>,
+    /// Its load, where threads are counted by files.
+    pub(super) load: Load,
 }
 
 impl Container {
@@ -92,6 +94,7 @@ impl Container {
             probe_fed: Vec::new(),
             record: ContainerRecord::default(),
             listed: None,
+            load: Load::default(),
         }
     }
 

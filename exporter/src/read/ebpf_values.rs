@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::discover::Version;
-use crate::ebpf::BlockUse;
-use crate::metrics::{BlockCount, Collector, Controller, Dimension, Probed};
+use crate::ebpf::{BlockUse, Probes};
+use crate::metrics::{BlockCount, Collector, CollectorSet, Controller, Dimension, Probed};
 use crate::read::container::{Container, holders};
 use crate::read::files::format::Device;
 use crate::read::plan::{Format, Plan};
@@ -23,6 +23,30 @@ impl Reader {
         });
         probes.publish(&self.self_metrics);
         timing.attribute_time_to(last);
+        if pass.collectors.has(Collector::Tasks) && probes.counts_threads() && !probes.has_counted_threads() {
+            self.self_metrics.count_read_error("task", "ebpf");
+            timing.fail(CollectorSet::EMPTY.with(Collector::Tasks));
+        }
+    }
+
+    /// Whether threads are counted by procfs, as no program does.
+    pub(super) fn counts_threads_by_files(&self, collectors: CollectorSet) -> bool {
+        collectors.has(Collector::Tasks) && !self.probes.as_ref().is_some_and(Probes::counts_threads)
+    }
+
+    /// Fills the states of the host's threads into its sample.
+    pub(super) fn fill_host_threads(&self, host: &mut Container) {
+        let Some(threads) = self.probes.as_ref().and_then(Probes::host_threads) else { return };
+        for (what, slot) in &self.plan.probes {
+            let value = match *what {
+                Probed::Threads(state) => Some(threads.count(state)),
+                Probed::Load => threads.load,
+                _ => None,
+            };
+            if let Some(value) = value {
+                host.sample.set(*slot, value);
+            }
+        }
     }
 
     /// Begins a pass over the devices. What was counted of a disk that is gone is not counted for the next of its number.

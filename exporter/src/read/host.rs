@@ -101,7 +101,12 @@ impl HostFiles {
             | HostFact::Meminfo(_) => self.meminfo = true,
             HostFact::Vmstat(_) => self.vmstat = true,
             HostFact::Disk(_) => self.diskstats = true,
-            HostFact::None | HostFact::Now | HostFact::Cgroup | HostFact::Pressure(..) | HostFact::Interface(_) => {}
+            HostFact::None
+            | HostFact::Now
+            | HostFact::Cgroup
+            | HostFact::Pressure(..)
+            | HostFact::Threads
+            | HostFact::Interface(_) => {}
         }
         self
     }
@@ -215,7 +220,7 @@ impl HostFacts {
     #[must_use]
     pub fn get(&self, fact: HostFact) -> Option<(u64, u8)> {
         match fact {
-            HostFact::None | HostFact::Cgroup | HostFact::Interface(_) | HostFact::Disk(_) => None,
+            HostFact::None | HostFact::Cgroup | HostFact::Threads | HostFact::Interface(_) | HostFact::Disk(_) => None,
             HostFact::Vmstat(keys) => Some((self.vmstat(keys)?, 0)),
             HostFact::KernelMemory => {
                 let parts = ["KernelStack", "PageTables", "Percpu", "Slab"].map(|key| self.memory(key));

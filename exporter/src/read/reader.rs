@@ -335,7 +335,9 @@ impl Reader {
         self.fill_ebpf_values(index, container, timing);
         let wants = |collector| pass.collectors.has(collector);
         let by_process = [Collector::Network, Collector::Tcp, Collector::Process, Collector::Disk];
-        let lists = pass.families.intersects(&self.plan.needs.processes) || by_process.into_iter().any(wants);
+        let by_thread = self.counts_threads_by_files(pass.collectors);
+        let lists =
+            by_thread || pass.families.intersects(&self.plan.needs.processes) || by_process.into_iter().any(wants);
         if container.alive && lists {
             self.list_processes(container, pass, tasks, now);
             timing.attribute_time_to(Collector::Pids);
@@ -344,6 +346,10 @@ impl Reader {
                 timing.attribute_time_to(Collector::Network);
             }
             let Some(container) = containers.get_mut(index) else { return };
+            if by_thread {
+                self.read_threads(container, now, timing);
+                timing.attribute_time_to(Collector::Tasks);
+            }
             if wants(Collector::Process) {
                 self.read_descriptors(container, timing);
                 timing.attribute_time_to(Collector::Process);
@@ -379,6 +385,7 @@ impl Reader {
             self.read_host_network(&mut host, now);
             timing.attribute_time_to(Collector::Network);
         }
+        self.fill_host_threads(&mut host);
         host.alive = true;
         self.host = host;
     }

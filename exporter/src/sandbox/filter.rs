@@ -19,11 +19,12 @@ use super::syscalls::{NOT_YET, REFUSED, REFUSED_HERE, USED, USED_HERE};
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// `enum bpf_cmd`: what is done with tables and iterators that are there.
-const BPF_COMMANDS: [u64; 10] = [
+const BPF_COMMANDS: [u64; 11] = [
     1,  // MAP_LOOKUP_ELEM
     2,  // MAP_UPDATE_ELEM
     3,  // MAP_DELETE_ELEM
     4,  // MAP_GET_NEXT_KEY
+    10, // PROG_TEST_RUN
     15, // OBJ_GET_INFO_BY_FD
     21, // MAP_LOOKUP_AND_DELETE_ELEM
     24, // MAP_LOOKUP_BATCH

@@ -14,7 +14,7 @@ const DOCKERFILE: &str = include_str!("../../../Dockerfile");
 const NAME: &str = "docker-stats-exporter";
 
 /// For families that take a privilege which not every line gives.
-const PRIVILEGED: &[&str] = &["container_ebpf_", "container_blkio_latency_"];
+const PRIVILEGED: &[&str] = &["container_ebpf_", "container_blkio_latency_", "container_tasks_", "container_cpu_load_"];
 
 /// The README's command lines that start the exporter.
 fn lines() -> Vec<String> {

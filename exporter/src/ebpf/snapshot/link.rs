@@ -1,4 +1,5 @@
-//! The two system calls that aya does not make: creating an iterator over the cgroups below one, and running it.
+//! The system calls that aya does not make: creating an iterator over the cgroups below one and running it, and running a program
+//! that is attached to nothing.
 //!
 //! aya attaches iterators without saying over what, which the kernel refuses of those over cgroups.
 
@@ -12,7 +13,8 @@ use aya::include_bytes_aligned;
 pub(super) const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/snapshot.o"));
 
-/// `BPF_LINK_CREATE` and `BPF_ITER_CREATE` (`enum bpf_cmd`).
+/// `BPF_PROG_TEST_RUN`, `BPF_LINK_CREATE` and `BPF_ITER_CREATE` (`enum bpf_cmd`).
+const PROG_TEST_RUN: libc::c_long = 10;
 const LINK_CREATE: libc::c_long = 28;
 const ITER_CREATE: libc::c_long = 33;
 /// `BPF_TRACE_ITER` (`enum bpf_attach_type`).
@@ -55,9 +57,31 @@ struct IterCreate {
     flags: u32,
 }
 
-/// A program's iterator over the cgroups below one. It ends with this.
+/// The part that `BPF_PROG_TEST_RUN` takes.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_sizes: [u32; 2],
+    data: [u64; 2],
+    /// Repetitions, duration, sizes of contexts.
+    rest: [u32; 4],
+    contexts: [u64; 2],
+}
+
+/// Runs a program that is made to be run by nothing else, on this CPU and to its end. Linux 5.10.
+///
+/// # Errors
+/// What the kernel said.
+pub(in crate::ebpf) fn run_once(program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut request = TestRun { prog_fd: fd(program.as_raw_fd()), ..TestRun::default() };
+    call(PROG_TEST_RUN, &mut request).map(drop)
+}
+
+/// A program's iterator over the cgroups below one, or over all threads. It ends with this.
 #[derive(Debug)]
-pub(super) struct Link(OwnedFd);
+pub(in crate::ebpf) struct Link(OwnedFd);
 
 impl Link {
     /// Makes it. Linux 6.1.
@@ -66,23 +90,36 @@ impl Link {
     /// What the kernel said.
     pub(super) fn new(program: BorrowedFd<'_>, cgroup: &File, order: Order) -> io::Result<Self> {
         let target = IterTarget { order: order as u32, cgroup_fd: fd(cgroup.as_raw_fd()), cgroup_id: 0 };
+        let info_len = u32::try_from(size_of::<IterTarget>()).unwrap_or(0);
+        Self::create(program, (&raw const target) as u64, info_len)
+    }
+
+    /// Makes one over all threads that our pid namespace shows. Linux 5.8.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(in crate::ebpf) fn over_tasks(program: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::create(program, 0, 0)
+    }
+
+    fn create(program: BorrowedFd<'_>, iter_info: u64, iter_info_len: u32) -> io::Result<Self> {
         let mut request = LinkCreate {
             prog_fd: fd(program.as_raw_fd()),
             target_fd: 0,
             attach_type: TRACE_ITER,
             flags: 0,
-            iter_info: (&raw const target) as u64,
-            iter_info_len: u32::try_from(size_of::<IterTarget>()).unwrap_or(0),
+            iter_info,
+            iter_info_len,
             rest: 0,
         };
         bpf(LINK_CREATE, &mut request).map(Self)
     }
 
-    /// Runs the program once for each of the cgroups.
+    /// Runs the program once for each of the cgroups or threads.
     ///
     /// # Errors
     /// What the kernel said.
-    pub(super) fn run(&self) -> io::Result<()> {
+    pub(in crate::ebpf) fn run(&self) -> io::Result<()> {
         let mut request = IterCreate { link_fd: fd(self.0.as_raw_fd()), flags: 0 };
         let mut run = File::from(bpf(ITER_CREATE, &mut request)?);
         // The program says nothing here: the first read goes through all cgroups and ends.
@@ -108,11 +145,16 @@ fn fd(descriptor: i32) -> u32 {
 /// A command that answers with a descriptor.
 #[expect(unsafe_code, reason = "bpf(2) has no safe form")]
 fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: `request` is the part of the attributes that the command reads, of the size that is told; what it points to
-    // outlives the call.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>()) };
-    let descriptor = i32::try_from(answer).ok().filter(|descriptor| *descriptor >= 0);
-    let descriptor = descriptor.ok_or_else(io::Error::last_os_error)?;
+    let descriptor = call(command, request)?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// A command that answers with a number, which is not negative.
+#[expect(unsafe_code, reason = "bpf(2) has no safe form")]
+fn call<T>(command: libc::c_long, request: &mut T) -> io::Result<i32> {
+    // SAFETY: `request` is the part of the attributes that the command reads, of the size that is passed; what it points to
+    // outlives the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>()) };
+    i32::try_from(answer).ok().filter(|answer| *answer >= 0).ok_or_else(io::Error::last_os_error)
 }

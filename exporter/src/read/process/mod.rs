@@ -1,6 +1,7 @@
 //! A live process of a container, through which its network namespace and its open files are read.
 
 mod listing;
+mod threads;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -13,6 +14,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use crate::metrics::ProcessFact;
 use crate::read::files::format::{lines, number, words};
 use crate::read::files::open_files::FdPermit;
+pub(crate) use threads::Load;
 
 /// A process, held by its directory in procfs. Once it is dead nothing can be read through that, even if its number is reused.
 #[derive(Debug)]
