@@ -35,7 +35,7 @@ pub struct Counters {
     pub bytes: u64,
     /// From the device's start of a request to its end.
     pub latency: Histogram,
-    /// Requests without a latency: the kernel takes no times on a queue whose `iostats` are switched off.
+    /// Requests without a latency: the kernel keeps no statistics of a queue whose `iostats` are switched off.
     pub untimed: u64,
 }
 
@@ -128,6 +128,10 @@ pub struct Offsets {
     pub request_queue: u32,
     /// `request.cmd_flags`
     pub request_flags: u32,
+    /// `request.rq_flags`
+    pub request_state: u32,
+    /// The bit of it that a request has of which the kernel keeps statistics, and so its times (`RQF_IO_STAT`).
+    pub request_timed: u32,
     /// `request.__data_len`
     pub request_length: u32,
     /// `request.bio`
@@ -158,7 +162,7 @@ const _: () = {
     assert!(size_of::<Slot>() == 256 && offset_of!(Slot, counters) == 16, "Slot is part of a kernel map's layout");
     assert!(offset_of!(Slot, cgroup) == 216);
     assert!(size_of::<Counters>() == 200 && offset_of!(Counters, untimed) == 192);
-    assert!(size_of::<Key>() == 16 && size_of::<Offsets>() == 60);
+    assert!(size_of::<Key>() == 16 && size_of::<Offsets>() == 68);
 };
 
 #[cfg(test)]

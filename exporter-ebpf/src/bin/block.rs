@@ -37,6 +37,8 @@ static BLOCK_LAYOUT: Layout = Layout { parts: 1, set_bits: 1 };
 static BLOCK_OFFSETS: Offsets = Offsets {
     request_queue: 0,
     request_flags: 0,
+    request_state: 0,
+    request_timed: 0,
     request_length: 0,
     request_bio: 0,
     request_made: 0,
@@ -84,7 +86,7 @@ const OPERATION_MASK: u32 = 0xff;
 /// The latency of a request of which a part is still to come. A number and no [`Option`]: half of that would be undefined,
 /// which the verifier does not let pass to another function.
 const UNFINISHED: u64 = u64::MAX;
-/// The latency of a request of which the kernel took no times.
+/// The latency of a request of which the kernel keeps no statistics.
 const UNTIMED: u64 = u64::MAX - 1;
 
 /// A cgroup has entries for each device and operation: as many are a container's as of so many parts of other tables.
@@ -237,13 +239,18 @@ unsafe fn cgroup(blkcg: *const u8) -> u64 {
     }
 }
 
-/// Nanoseconds since the device got the request; since it was made, where it never got it (a flush of nothing).
+/// Nanoseconds since the device got the request; since it was made, where it never got it (a flush of nothing). Without
+/// statistics one of the two times may be there all the same, as for an I/O scheduler: whoever switched them off wants none.
 ///
 /// # Safety
 /// `request` is the kernel's.
 #[inline(always)]
 unsafe fn age(request: *const u8) -> u64 {
     // SAFETY: as the caller promises; the verifier checks each step.
+    if unsafe { kernel::load::<u32>(request, offset!(request_state)) & offset!(request_timed) } == 0 {
+        return UNTIMED;
+    }
+    // SAFETY: as above.
     let (started, made): (u64, u64) =
         unsafe { (kernel::load(request, offset!(request_started)), kernel::load(request, offset!(request_made))) };
     let from = if started == 0 { made } else { started };

@@ -47,11 +47,14 @@ pub(super) struct Block {
 /// What had been counted under a device's number when another disk took it over.
 type Bases = HashMap<Key, Counts>;
 
-/// Bytes, operations and nanoseconds of one entry.
-type Counts = [u64; 3];
+/// Bytes, operations, nanoseconds and operations of which the time is known, of one entry.
+type Counts = [u64; 4];
+
+/// The bit of `request.rq_flags` before the kernel's types had its name (Linux 6.11 and older).
+const RQF_IO_STAT: i64 = 13;
 
 fn counts(counters: &Counters) -> Counts {
-    [counters.bytes, counters.operations(), counters.latency.sum_ns]
+    [counters.bytes, counters.operations(), counters.latency.sum_ns, counters.latency.count()]
 }
 
 impl Block {
@@ -141,6 +144,8 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
     Ok(Offsets {
         request_queue: loader.offset("request", "q")?,
         request_flags: loader.offset("request", "cmd_flags")?,
+        request_state: loader.offset("request", "rq_flags")?,
+        request_timed: 1 << loader.types()?.enumerator("rqf_flags", "__RQF_IO_STAT").unwrap_or(RQF_IO_STAT),
         request_length: loader.offset("request", "__data_len")?,
         request_bio: loader.offset("request", "bio")?,
         request_made: loader.offset("request", "start_time_ns")?,
@@ -187,8 +192,8 @@ pub struct BlockUse {
     pub bytes: u64,
     /// Requests completed.
     pub operations: u64,
-    /// Time that they took, in nanoseconds.
-    pub time_ns: u64,
+    /// Time that they took, in nanoseconds; none where the kernel keeps no statistics of the disk (`queue/iostats`).
+    pub time_ns: Option<u64>,
 }
 
 fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mut Bases) {
@@ -206,7 +211,8 @@ fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>
         if let Some(base) = bases.get(key) {
             counted.iter_mut().zip(base).for_each(|(count, base)| *count = count.saturating_sub(*base));
         }
-        let [bytes, operations, time_ns] = counted;
+        let [bytes, operations, time_ns, timed] = counted;
+        let time_ns = (timed > 0).then_some(time_ns);
         if operations == 0 && bases.contains_key(key) {
             continue;
         }
@@ -214,7 +220,7 @@ fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>
             Some(known) => {
                 known.bytes += bytes;
                 known.operations += operations;
-                known.time_ns += time_ns;
+                known.time_ns = known.time_ns.into_iter().chain(time_ns).reduce(|one, other| one + other);
             }
             None => uses.push(BlockUse { major, minor, operation, bytes, operations, time_ns }),
         }
@@ -256,7 +262,7 @@ mod tests {
         add_uses(&entries[..1], &Bases::new(), &mut uses);
         add_uses(&entries[1..], &Bases::new(), &mut uses);
         let seen: Vec<_> = uses.iter().map(|one| (one.operation, one.bytes, one.operations, one.time_ns)).collect();
-        assert_eq!(seen, [(BlockOperation::Write, 60, 6, 2000), (BlockOperation::Read, 40, 6, 2000)]);
+        assert_eq!(seen, [(BlockOperation::Write, 60, 6, Some(2000)), (BlockOperation::Read, 40, 6, Some(2000))]);
         assert_eq!((uses[0].major, uses[0].minor), (254, 1));
     }
 

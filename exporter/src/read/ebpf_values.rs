@@ -150,11 +150,13 @@ fn fill(
         let mut set = |columns: &[(BlockCount, _, u16)]| {
             for (count, _, column) in columns.iter().filter(|(_, operation, _)| *operation == one.operation) {
                 let value = match count {
-                    BlockCount::Bytes => one.bytes,
-                    BlockCount::Operations => one.operations,
+                    BlockCount::Bytes => Some(one.bytes),
+                    BlockCount::Operations => Some(one.operations),
                     BlockCount::Time => one.time_ns,
                 };
-                table.set(key, *column, value);
+                if let Some(value) = value {
+                    table.set(key, *column, value);
+                }
             }
         };
         set(&plan.blocks);
@@ -181,7 +183,7 @@ mod tests {
 
     fn read(device: Device, bytes: u64) -> BlockUse {
         let (major, minor, operation) = (device.major, device.minor, BlockOperation::Read);
-        BlockUse { major, minor, operation, bytes, operations: 1, time_ns: 0 }
+        BlockUse { major, minor, operation, bytes, operations: 1, time_ns: None }
     }
 
     /// One pass: what the files have, and what the probe has counted. Returns the three columns of a device.

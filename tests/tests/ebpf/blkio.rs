@@ -132,6 +132,42 @@ fn the_families_of_files_are_filled_where_the_files_are_silent() {
 }
 
 #[test]
+fn a_disk_without_statistics_has_operations_and_no_times() {
+    let mut disk = Loop::make(1 << 20).unwrap();
+    disk.set("iostats", "0").unwrap();
+    // A scheduler has the kernel take times of requests all the same. A kernel may be built without this one.
+    _ = disk.set("scheduler", "mq-deadline");
+    let bare = BareContainers::make(1).unwrap();
+    let id = bare.ids[0].as_str();
+    let exporter = Exporter::builder().start().unwrap();
+    let path = bare.path(id);
+    let device = disk.device.clone();
+    let words = read(&device, 100);
+    let run = || bare.run(id, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let labels = [("id", path.as_str()), ("device", device.as_str())];
+    let count = |exposition: &Exposition| {
+        exposition.integer(OPERATIONS, &[labels[0], labels[1], ("operation", "read")]).unwrap_or(0)
+    };
+    run();
+    let exposition = exporter.scrape().unwrap();
+    assert!((1..=100).contains(&count(&exposition)), "{} reads", count(&exposition));
+    assert!(!exposition.has("container_fs_read_seconds_total", &labels), "no time is no 0");
+    // The disk below is another one's I/O: what the container itself has done is on this disk alone.
+    let on_others = exposition.select(OPERATIONS, &labels[..1]).len() > 1;
+    assert!(on_others || !exposition.has(&format!("{LATENCY}_count"), &labels[..1]), "a latency of nothing");
+
+    disk.set("iostats", "1").unwrap();
+    run();
+    let seen = exporter.scrape_until(super::SOON, "times with statistics", |exposition| {
+        run();
+        Ok((exposition.value("container_fs_read_seconds_total", &labels)?, count(exposition)))
+    });
+    let (seconds, reads) = seen.unwrap();
+    assert!(seconds > 0.0 && reads > 1, "{seconds} s in {reads} reads");
+    exporter.stop().unwrap();
+}
+
+#[test]
 fn a_request_that_completes_in_parts_is_one_operation_with_all_its_bytes() {
     let disk = Loop::make(64 << 10).unwrap();
     let bare = BareContainers::make(1).unwrap();

@@ -14,6 +14,8 @@ pub(crate) struct Loop {
     pub(crate) device: String,
     /// What it shows.
     pub(crate) file: PathBuf,
+    /// Attributes of its queue that were changed, and what they were.
+    before: Vec<(PathBuf, String)>,
     _directory: TempDir,
 }
 
@@ -36,7 +38,7 @@ impl Loop {
         let output = command.args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;
         ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
         let device = String::from_utf8(output.stdout)?.trim().to_owned();
-        let disk = Self { device, file, _directory: directory };
+        let disk = Self { device, file, before: Vec::new(), _directory: directory };
         // A loop device keeps the settings of whoever had it before.
         fs::write(disk.attributes()?.join("queue/iostats"), "1")?;
         Ok(disk)
@@ -44,6 +46,17 @@ impl Loop {
 
     fn attributes(&self) -> Result<PathBuf> {
         Ok(Path::new("/sys/block").join(Path::new(&self.device).file_name().context("a device has a name")?))
+    }
+
+    /// Changes an attribute of its queue until the end.
+    pub(crate) fn set(&mut self, attribute: &str, value: &str) -> Result<()> {
+        let path = self.attributes()?.join("queue").join(attribute);
+        let text = fs::read_to_string(&path)?;
+        // Of several the chosen one stands in brackets.
+        let chosen =
+            text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(&*text, |(chosen, _)| chosen);
+        self.before.push((path.clone(), chosen.trim().to_owned()));
+        fs::write(&path, value).with_context(|| format!("{value} to {}", path.display()))
     }
 
     /// As in `7:0`.
@@ -73,6 +86,9 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
+        for (path, value) in self.before.iter().rev() {
+            fs::write(path, value).unwrap_or_default();
+        }
         Command::new("losetup").args(["--detach", &self.device]).output().map(drop).unwrap_or_default();
     }
 }
