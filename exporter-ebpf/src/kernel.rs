@@ -13,7 +13,7 @@ use aya_ebpf::maps::{Array, HashMap};
 
 use crate::cgroup::Way;
 use crate::latency::{Histogram, Scale};
-use crate::owners::{Ancestors, LEVELS, STRANGERS, Search, bound};
+use crate::owners::{Ancestors, LEVELS, STRANGERS, Search, bound, own_bound};
 use crate::slots::{CPUS, ELSEWHERE, MADE, Parts, REFUSED, WAYS};
 
 /// Adds to a map value that others may be adding to.
@@ -100,6 +100,8 @@ pub struct Owners<'a> {
     pub members: &'a HashMap<u64, u64>,
     /// Parts of the table.
     pub parts: u32,
+    /// Whether a container's own cgroup may have any number of entries, as for each device that it makes.
+    pub has_many: bool,
 }
 
 impl Owners<'_> {
@@ -121,13 +123,41 @@ impl Owners<'_> {
         search
     }
 
+    /// Charges an entry of a container's own cgroup, unless it has so many.
+    #[inline(always)]
+    pub fn pay_own(&self, container: u64, payer: u64) -> bool {
+        match payer {
+            STRANGERS => self.pay(STRANGERS, bound(STRANGERS, self.parts)),
+            payer => self.pay(container, own_bound(container, payer, self.parts)),
+        }
+    }
+
+    /// Charges an entry to an account, unless that has so many. User space makes the account with the entry of the container.
+    #[inline(always)]
+    fn pay(&self, account: u64, bound: u64) -> bool {
+        let Some(paid) = self.paid.get_ptr_mut(&account) else { return true };
+        // SAFETY: a map value, valid while the program runs.
+        unsafe {
+            let is_in_bound = paid.read_volatile() < bound;
+            if is_in_bound {
+                add(paid, 1);
+            }
+            is_in_bound
+        }
+    }
+
     /// The cgroup in whose name a new entry for `leaf` is made, paid for: itself, or its owner. 0 where there is no room.
     #[inline(always)]
     pub fn admit(&self, leaf: u64, search: Search) -> u64 {
         let Search { owner, payer, .. } = search;
         let is_own = owner == 0 || owner == leaf;
         if is_own && payer != STRANGERS {
-            return leaf;
+            if !self.has_many || self.pay_own(leaf, payer) {
+                return leaf;
+            }
+            if leaf == payer {
+                return 0;
+            }
         }
         let otherwise = if is_own { 0 } else { owner };
         // User space makes the entry with that of the payer, and the strangers' once it has attached the program.

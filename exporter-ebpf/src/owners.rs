@@ -22,6 +22,19 @@ pub const MOST: u64 = 2048;
 /// Entries that strangers take of a table.
 pub const MOST_STRANGERS: u64 = 4096;
 
+/// Entries that a container's own cgroup takes, where it may have any number of them, when the cgroups below have taken all of theirs.
+pub const OWN: u64 = 256;
+/// Entries of the own cgroup of a container in another one that this one does not pay for.
+pub const NESTED_OWN: u64 = 16;
+
+/// Entries that an account has when a container's own cgroup may still get one: that of the container itself, where it has
+/// one for each device. `payer` is the outermost container that it is in.
+#[must_use]
+#[inline]
+pub const fn own_bound(container: u64, payer: u64, parts: u32) -> u64 {
+    if container == payer { bound(payer, parts) + OWN } else { NESTED_OWN }
+}
+
 /// Entries that a payer may have in a table of so many parts.
 #[must_use]
 #[inline]
@@ -86,7 +99,7 @@ const _: () = assert!(size_of::<Ancestors>() == 8);
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_STRANGERS, PARENT, STRANGERS, Search, bound};
+    use super::{MOST_STRANGERS, NESTED_OWN, OWN, PARENT, STRANGERS, Search, bound, own_bound};
 
     /// The outcome of ids from the first level on, each with what is told of it.
     fn search(path: &[(u64, u64)]) -> (u64, u64) {
@@ -113,5 +126,11 @@ mod tests {
     #[test]
     fn no_payer_takes_a_table_whole() {
         assert_eq!([bound(7, 4), bound(7, 1024), bound(STRANGERS, 4)], [128, 2048, MOST_STRANGERS]);
+    }
+
+    #[test]
+    fn a_container_itself_gets_entries_when_cgroups_below_have_taken_theirs() {
+        assert_eq!(own_bound(7, 7, 16), bound(7, 16) + OWN);
+        assert_eq!(own_bound(8, 7, 16), NESTED_OWN);
     }
 }

@@ -162,7 +162,13 @@ fn without_slot(blkcg: *const u8, subject: Subject, bytes: u32, latency: u64) {
     };
     let mut key = Key { cgroup: id, subject };
     if BLOCK_OVERFLOW.get_ptr(&key).is_none() {
-        let owners = kernel::Owners { owners: &BLOCK_OWNERS, paid: &BLOCK_PAID, members: &BLOCK_MEMBERS, parts: PARTS };
+        let owners = kernel::Owners {
+            owners: &BLOCK_OWNERS,
+            paid: &BLOCK_PAID,
+            members: &BLOCK_MEMBERS,
+            parts: PARTS,
+            has_many: true,
+        };
         // SAFETY: the kernel's own object, and its offsets.
         let search = owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) });
         key.cgroup = owners.admit(id, search);
@@ -171,7 +177,12 @@ fn without_slot(blkcg: *const u8, subject: Subject, bytes: u32, latency: u64) {
             return;
         }
         // What counts for its owner has no serial number of that here: it goes to the overflow map.
-        if key.cgroup == id {
+        if key.cgroup != id {
+            if BLOCK_OVERFLOW.get_ptr(&key).is_none() && !owners.pay_own(key.cgroup, search.payer) {
+                kernel::refuse(&BLOCK_COUNTS);
+                return;
+            }
+        } else {
             // SAFETY: the kernel's own object, and a helper without conditions.
             let (serial, cpu): (u64, u32) =
                 unsafe { (kernel::load(blkcg, offset!(blkcg_serial)), bpf_get_smp_processor_id()) };

@@ -112,8 +112,13 @@ fn without_slot(packet: *mut __sk_buff, cgroup: u64, part: u32, family: Family) 
     }
     // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
     let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
-    let owners =
-        kernel::Owners { owners: &NETWORK_OWNERS, paid: &NETWORK_PAID, members: &NETWORK_MEMBERS, parts: layout.parts };
+    let owners = kernel::Owners {
+        owners: &NETWORK_OWNERS,
+        paid: &NETWORK_PAID,
+        members: &NETWORK_MEMBERS,
+        parts: layout.parts,
+        has_many: false,
+    };
     // SAFETY: the packet that the program was called with.
     let search = owners.search(|level| unsafe { bpf_skb_ancestor_cgroup_id(packet, level as i32) });
     let name = owners.admit(cgroup, search);

@@ -110,8 +110,13 @@ fn without_slot(cgroup: *const u8, id: u64, part: u32, latency: u64) {
             );
             (addr_of!(SCHED_LAYOUT).read_volatile(), addr_of!(SCHED_ANCESTORS).read_volatile(), Way { kn, kn_id })
         };
-        let owners =
-            kernel::Owners { owners: &SCHED_OWNERS, paid: &SCHED_PAID, members: &SCHED_MEMBERS, parts: layout.parts };
+        let owners = kernel::Owners {
+            owners: &SCHED_OWNERS,
+            paid: &SCHED_PAID,
+            members: &SCHED_MEMBERS,
+            parts: layout.parts,
+            has_many: false,
+        };
         // SAFETY: the kernel's own object, and its offsets.
         name = owners.admit(id, owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) }));
         if name == 0 {

@@ -61,7 +61,13 @@ fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
     if RETRANSMITS.get_ptr(&id).is_none() {
         // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
         let at = unsafe { addr_of!(TCP_ANCESTORS).read_volatile() };
-        let owners = kernel::Owners { owners: &TCP_OWNERS, paid: &TCP_PAID, members: &TCP_MEMBERS, parts: PARTS };
+        let owners = kernel::Owners {
+            owners: &TCP_OWNERS,
+            paid: &TCP_PAID,
+            members: &TCP_MEMBERS,
+            parts: PARTS,
+            has_many: false,
+        };
         // SAFETY: the kernel's own object, and its offsets.
         name = owners.admit(id, owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) }));
         if name == 0 {

@@ -1,14 +1,20 @@
-//! A container that makes cgroups without end takes no more of the shared tables than its bound, and nothing is lost.
+//! A container that makes cgroups or devices without end takes no more of the shared tables than its bound.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use docker_stats_exporter::discover::{ContainerId, Hierarchy};
-use docker_stats_exporter::ebpf::{ContainerRef, Probes, Sizes};
-use docker_stats_exporter::metrics::{Collector, CollectorSet, IpFamily, Probed, SelfMetrics, TrafficCount};
+use docker_stats_exporter::ebpf::{BlockUse, ContainerRef, Probes, Sizes};
+use docker_stats_exporter::metrics::{
+    BlockOperation, Collector, CollectorSet, IpFamily, Probed, SelfMetrics, TrafficCount,
+};
 use exporter_tests::bare::BareContainers;
 
+use super::disk::Loop;
 use super::ping_from;
 
 const BYTES: Probed = Probed::Traffic(TrafficCount::SentBytes, IpFamily::V4);
@@ -72,4 +78,79 @@ fn who_makes_cgroups_without_end_leaves_room_for_others_and_loses_nothing() {
     assert_eq!(self_metrics.ebpf_refused.with_label_values(&["network"]).get(), 0);
     let entries = self_metrics.ebpf_map_entries.with_label_values(&["network"]).get();
     assert!(entries < 2_500, "{entries} entries");
+}
+
+/// Devices that a container uses, more than it has entries for.
+const DEVICES: usize = 420;
+
+/// Reads from and writes to each of the devices that it is given.
+const USE_EACH: &str = r#"
+for my $device (@ARGV) {
+    system("busybox dd if=$device of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null") == 0 or die "$device: read";
+    system("busybox dd if=/dev/zero of=$device bs=4k count=1 oflag=direct conv=notrunc 2>/dev/null") == 0 or die "$device: write";
+}
+"#;
+
+#[test]
+fn who_makes_devices_without_end_leaves_room_for_others() {
+    let wanted = CollectorSet::EMPTY.with(Collector::EbpfBlkio);
+    let hierarchy = Hierarchy::detect(Path::new("/sys/fs/cgroup")).unwrap();
+    let mut probes = Probes::start(wanted, false, &hierarchy, Sizes::default());
+    assert!(probes.report().unsupported().is_empty(), "{:?}", probes.report());
+    let bare = BareContainers::make(2).unwrap();
+    let paths: Vec<String> = bare.ids.iter().map(|id| bare.path(id)).collect();
+    let ids: Vec<ContainerId> = bare.ids.iter().map(|id| ContainerId::parse(id.as_bytes()).unwrap()).collect();
+    let holders = || ids.iter().zip(&paths).map(|(id, path)| ContainerRef { id: *id, generation: 1, path });
+    probes.read(wanted, holders(), Instant::now(), drop);
+    let disks = Disks::make(DEVICES);
+    let mut command = vec!["perl", "-e", USE_EACH];
+    command.extend(disks.made.iter().map(|disk| disk.device.as_str()));
+    bare.run(&bare.ids[0], &command).unwrap();
+    // Who comes later finds room.
+    let read = format!("busybox dd if={} of=/dev/null bs=4k count=1 iflag=direct", disks.made[0].device);
+    bare.run(&bare.ids[1], &read.split(' ').collect::<Vec<_>>()).unwrap();
+    probes.read(wanted, holders(), Instant::now(), drop);
+
+    let mut uses = Vec::new();
+    probes.share(0, ids[0]).block_uses(&mut uses);
+    // Twice as many were made. The disk that their files lie on is among those counted.
+    assert!((700..=768).contains(&uses.len()), "{} devices and operations", uses.len());
+    let own = SelfMetrics::new().unwrap();
+    probes.publish(&own);
+    assert!(own.ebpf_refused.with_label_values(&["block"]).get() >= 40, "what was dropped is counted");
+    probes.share(1, ids[1]).block_uses(&mut uses);
+    let (minor, read) = (disks.made[0].number().unwrap(), BlockOperation::Read);
+    let of_disk = |one: &&BlockUse| format!("{}:{}", one.major, one.minor) == minor && one.operation == read;
+    let seen = uses.iter().find(of_disk).map(|one| (one.operations, one.bytes));
+    assert_eq!(seen, Some((1, 4096)), "{uses:?}");
+}
+
+/// Many devices, whose numbers are given back, too: a kernel keeps those of loop devices.
+struct Disks {
+    made: Vec<Loop>,
+    before: HashSet<OsString>,
+}
+
+impl Disks {
+    fn make(count: usize) -> Self {
+        let mut disks = Self { made: Vec::new(), before: names() };
+        disks.made.extend((0..count).map(|_| Loop::make(4 << 10).unwrap()));
+        disks
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        self.made.clear();
+        let remove = r#"open(my $all, "+<", "/dev/loop-control") or die; ioctl($all, 0x4c81, $_ + 0) for @ARGV"#;
+        let new = names().into_iter().filter(|name| !self.before.contains(name));
+        let numbers = new.filter_map(|name| name.to_str()?.strip_prefix("loop").map(str::to_owned));
+        Command::new("perl").args(["-e", remove]).args(numbers).status().map(drop).unwrap_or_default();
+    }
+}
+
+/// Names of all block devices.
+fn names() -> HashSet<OsString> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().filter_map(Result::ok);
+    devices.map(|device| device.file_name()).collect()
 }
