@@ -112,7 +112,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         (running, why) if why.is_empty() => info!(%running, "eBPF programs"),
         (running, why) => info!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
     }
-    config.collectors = files_only.union(report.collectors());
+    config.collectors = files_only.union(report.collectors().intersection(wanted));
     Ok(Some(probes))
 }
 

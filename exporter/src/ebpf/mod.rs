@@ -40,7 +40,7 @@ pub use snapshot::BareSnapshots;
 pub(crate) use snapshot::{DeviceUse, IterReader, Number, Record, TreeRequest, counted};
 pub use tasks::Threads;
 
-use crate::metrics::Collector;
+use crate::metrics::{Collector, CollectorSet};
 
 macro_rules! programs {
     ($($variant:ident $name:literal $collector:ident $tracing:literal $cgroup2:literal $about:literal;)*) => {
@@ -62,6 +62,13 @@ macro_rules! programs {
             #[must_use]
             pub const fn collector(self) -> Collector {
                 match self { $(Self::$variant => Collector::$collector,)* }
+            }
+
+            /// All collectors whose values it counts.
+            #[must_use]
+            pub const fn collectors(self) -> CollectorSet {
+                let first = CollectorSet::EMPTY.with(self.collector());
+                if matches!(self, Self::BlockComplete) { first.with(Collector::BlkioDetail) } else { first }
             }
 
             /// What it needs of the host.

@@ -84,7 +84,7 @@ impl Report {
     #[must_use]
     pub fn collectors(&self) -> CollectorSet {
         let running = self.programs.iter().filter(|(_, outcome)| outcome.is_ok());
-        running.map(|(program, _)| program.collector()).collect()
+        running.fold(CollectorSet::EMPTY, |set, (program, _)| set.union(program.collectors()))
     }
 }
 
@@ -97,8 +97,11 @@ impl Probes {
         let facts = Facts::gather(hierarchy);
         let owners = CgroupOwners::new(facts.cgroup2.clone().unwrap_or_default());
         let block_owners = CgroupOwners::new(facts.io.clone().unwrap_or_default());
-        let wanted: Vec<Program> =
-            Program::ALL.iter().copied().filter(|program| wanted.has(program.collector())).collect();
+        let wanted: Vec<Program> = Program::ALL
+            .iter()
+            .copied()
+            .filter(|program| !wanted.intersection(program.collectors()).is_empty())
+            .collect();
         let allowed = |program: &Program| facts.allow(*program);
         let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
         let (mut network, mut tcp, mut block, mut sched, mut tasks) = (None, None, None, None, None);
@@ -150,10 +153,10 @@ impl Probes {
         now: Instant,
         mut done: impl FnMut(Collector),
     ) {
-        let wants = |program: Program| wanted.has(program.collector());
+        let wants = |program: Program| !wanted.intersection(program.collectors()).is_empty();
         // The families of files are filled from it where the files are empty.
         let block_for = if wants(Program::BlockComplete) { Collector::EbpfBlkio } else { Collector::Blkio };
-        if let Some(block) = self.block.as_mut().filter(|_| wanted.has(block_for)) {
+        if let Some(block) = self.block.as_mut().filter(|_| wants(Program::BlockComplete) || wanted.has(block_for)) {
             block.read();
         }
         self.let_block_go(containers.clone(), now);

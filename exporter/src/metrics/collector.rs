@@ -53,6 +53,7 @@ collectors! {
     Tasks "tasks" true "threads by state, and load (by eBPF; from /proc if switched on by name)";
     EbpfNetwork "ebpf_network" true "bytes and packets of every container, host network included (needs eBPF)";
     EbpfBlkio "ebpf_blkio" true "bytes, operations and latency of block I/O as devices complete it (needs eBPF)";
+    BlkioDetail "blkio_detail" false "sectors and weighted I/O time per block device (needs eBPF)";
     EbpfSched "ebpf_sched" false "run-queue latency histogram (needs eBPF)";
 }
 
@@ -66,7 +67,7 @@ impl Collector {
     /// Whether its values come from eBPF programs.
     #[must_use]
     pub const fn is_probed(self) -> bool {
-        matches!(self, Self::Tasks | Self::EbpfNetwork | Self::EbpfBlkio | Self::EbpfSched)
+        matches!(self, Self::Tasks | Self::EbpfNetwork | Self::EbpfBlkio | Self::BlkioDetail | Self::EbpfSched)
     }
 
     /// Whether its values can be read from files, too, at a price that is paid only where it is switched on by name.

@@ -44,8 +44,12 @@ pub enum BlockCount {
     Bytes,
     /// Requests.
     Operations,
+    /// Bytes in units of 512.
+    Sectors,
     /// Time from handing requests to the device to their completion, in nanoseconds.
     Time,
+    /// The same of all operations, whichever is named beside it.
+    TimeOfAll,
 }
 
 /// What a request of block I/O does.
@@ -172,8 +176,8 @@ const fn block(count: BlockCount, operation: BlockOperation) -> Series {
 }
 
 /// Under cAdvisor's name, which has the operation in it.
-const fn block_time(operation: BlockOperation) -> Series {
-    probed(Probed::Block(BlockCount::Time, operation)).exponents(9, 9, 9)
+const fn block_time(operation: BlockOperation, count: BlockCount) -> Series {
+    probed(Probed::Block(count, operation)).exponents(9, 9, 9)
 }
 
 const fn latency(operation: BlockOperation) -> Series {
@@ -243,14 +247,33 @@ pub(super) const FAMILIES: &[Family] = &[
         Collector::EbpfBlkio,
         "container_fs_read_seconds_total",
         "Time that the device took for the container's reads, all together.",
-        &[block_time(BlockOperation::Read)],
+        &[block_time(BlockOperation::Read, BlockCount::Time)],
     )
     .seconds(),
     Family::counter(
         Collector::EbpfBlkio,
         "container_fs_write_seconds_total",
         "Time that the device took for the container's writes, all together.",
-        &[block_time(BlockOperation::Write)],
+        &[block_time(BlockOperation::Write, BlockCount::Time)],
+    )
+    .seconds(),
+    Family::counter(
+        Collector::BlkioDetail,
+        "container_fs_sector_reads_total",
+        "Sectors of 512 bytes that the device has read for the container, from the first one on.",
+        &[probed(Probed::Block(BlockCount::Sectors, BlockOperation::Read))],
+    ),
+    Family::counter(
+        Collector::BlkioDetail,
+        "container_fs_sector_writes_total",
+        "Sectors of 512 bytes that the device has written for the container, from the first one on.",
+        &[probed(Probed::Block(BlockCount::Sectors, BlockOperation::Write))],
+    ),
+    Family::counter(
+        Collector::BlkioDetail,
+        "container_fs_io_time_weighted_seconds_total",
+        "Time that the device took for all requests of the container, all together, as the kernel weights I/O time since Linux 5.0.",
+        &[block_time(BlockOperation::Read, BlockCount::TimeOfAll)],
     )
     .seconds(),
     Family::histogram(

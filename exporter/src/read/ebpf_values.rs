@@ -147,12 +147,20 @@ fn fill(
     for one in uses {
         let device = Device { major: one.major, minor: one.minor };
         let key = label(device);
+        let of_all = plan.blocks.iter().filter(|(count, ..)| *count == BlockCount::TimeOfAll);
+        for ((.., column), time) in of_all.zip(one.time_ns) {
+            let before = table.get(key, *column).unwrap_or(0);
+            table.set(key, *column, before + time);
+        }
         let mut set = |columns: &[(BlockCount, _, u16)]| {
             for (count, _, column) in columns.iter().filter(|(_, operation, _)| *operation == one.operation) {
                 let value = match count {
                     BlockCount::Bytes => Some(one.bytes),
                     BlockCount::Operations => Some(one.operations),
+                    BlockCount::Sectors => Some(one.bytes / 512),
                     BlockCount::Time => one.time_ns,
+                    // Added up above.
+                    BlockCount::TimeOfAll => None,
                 };
                 if let Some(value) = value {
                     table.set(key, *column, value);
@@ -206,6 +214,29 @@ mod tests {
         fill(&plan(), uses, one_tree, fed, table, &mut label);
         let key = label(asked);
         [0, 1, 2].map(|column| table.get(key, column))
+    }
+
+    #[test]
+    fn times_of_all_operations_are_added_up_and_bytes_are_sectors() {
+        let plan = Plan {
+            blocks: vec![
+                (BlockCount::TimeOfAll, BlockOperation::Read, 0),
+                (BlockCount::Sectors, BlockOperation::Write, 1),
+                (BlockCount::Time, BlockOperation::Flush, 2),
+            ],
+            ..Plan::default()
+        };
+        let done = |operation, bytes, time_ns| BlockUse { operation, bytes, time_ns, ..read(DISK, 0) };
+        let uses = [
+            done(BlockOperation::Read, 512, Some(5)),
+            done(BlockOperation::Write, 2048, Some(7)),
+            done(BlockOperation::Flush, 0, None),
+        ];
+        let (mut labels, mut sample) = (Labels::default(), Sample::new(0, [3, 0, 0, 0, 0]));
+        let key = labels.of_mut(Dimension::Device).label(b"254:0");
+        let table = sample.table_mut(Dimension::Device);
+        fill(&plan, &uses, false, &mut Vec::new(), table, |_| key);
+        assert_eq!([0, 1, 2].map(|column| table.get(key, column)), [Some(12), Some(4), None]);
     }
 
     #[test]

@@ -106,6 +106,37 @@ fn known_bytes_and_operations_are_counted_for_their_container_and_no_other() {
 }
 
 #[test]
+fn details_agree_with_what_the_other_families_say() {
+    let disk = Loop::make(1 << 20).unwrap();
+    let bare = BareContainers::make(1).unwrap();
+    let id = bare.ids[0].as_str();
+    let path = bare.path(id);
+    let flags = ["--collector.blkio_detail", "--no-collector.ebpf_blkio"];
+    let details = Exporter::builder().flag(flags[0]).flag(flags[1]).start().unwrap();
+    let both = Exporter::builder().flag(flags[0]).start().unwrap();
+    let usual = Exporter::builder().start().unwrap();
+    let words = read(&disk.device, 100);
+    bare.run(id, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let labels = [("id", path.as_str()), ("device", disk.device.as_str())];
+    let sectors = "container_fs_sector_reads_total";
+    let weighted = "container_fs_io_time_weighted_seconds_total";
+
+    let exposition = both.scrape().unwrap();
+    let bytes = exposition.integer(BYTES, &[labels[0], labels[1], ("operation", "read")]).unwrap();
+    assert!(bytes > 0 && exposition.integer(sectors, &labels).unwrap() * 512 == bytes, "{bytes} bytes");
+    let seconds = exposition.value("container_fs_read_seconds_total", &labels).unwrap();
+    // Nothing but reads.
+    assert!(seconds > 0.0 && (exposition.value(weighted, &labels).unwrap() - seconds).abs() < 1e-9, "{seconds} s");
+
+    let exposition = details.scrape().unwrap();
+    assert!(exposition.integer(sectors, &labels).unwrap() > 0 && exposition.family(BYTES).is_none());
+    assert!(usual.scrape().unwrap().family(sectors).is_none(), "opt-in");
+    for exporter in [details, both, usual] {
+        exporter.stop().unwrap();
+    }
+}
+
+#[test]
 fn the_families_of_files_are_filled_where_the_files_are_silent() {
     let disk = Loop::make(1 << 20).unwrap();
     let bare = BareContainers::make(1).unwrap();
