@@ -20,6 +20,7 @@
 //! | [`app`] | puts them together and runs until a signal ends it |
 //! | [`doctor`] | says what works on this host, what does not, and what helps |
 //! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
+//! | [`walker`] | a process of its own that sums up what directories hold on disk |
 //! | [`top`] | shows the containers of a running exporter in a terminal |
 //! | [`log`] | the log on stderr |
 //! | `fuzz` | tests only: the fuzz targets |
@@ -43,4 +44,5 @@ pub mod sandbox;
 pub mod scrape;
 pub mod serve;
 pub mod top;
+pub mod walker;
 pub mod web_config;

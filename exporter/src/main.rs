@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done or healthy, 1 failed or unhealthy, 2 errors in flags or environment.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
@@ -9,9 +10,13 @@ use std::thread;
 
 use docker_stats_exporter::config::{Command, Config, EbpfMode, ListenAddress};
 use docker_stats_exporter::probe::Running;
-use docker_stats_exporter::{app, doctor, log, probe, top};
+use docker_stats_exporter::{app, doctor, log, probe, top, walker};
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == walker::SUBCOMMAND) {
+        return walk(arguments);
+    }
     match Config::from(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Command::Serve(config)) => serve(*config),
         Ok(Command::Doctor(config)) => check(&config),
@@ -41,6 +46,17 @@ fn serve(config: Config) -> ExitCode {
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "cannot serve");
             if app::is_config_error(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Sums up what directories hold, for the exporter that has started this process.
+fn walk(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match walker::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("docker-stats-exporter: {}: {error}", walker::SUBCOMMAND));
+            ExitCode::FAILURE
         }
     }
 }

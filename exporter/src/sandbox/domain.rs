@@ -13,7 +13,7 @@ use landlock::{
 use super::Needs;
 
 /// The newest version of the interface that this is tested with.
-const TESTED: ABI = ABI::V6;
+pub(super) const TESTED: ABI = ABI::V6;
 /// Answers of a name server that are too long for a datagram come over TCP.
 const DOMAIN_NAMES: u16 = 53;
 

@@ -16,7 +16,7 @@ use super::Needs;
 use super::syscalls::{NOT_YET, REFUSED, REFUSED_HERE, USED, USED_HERE};
 
 /// Rules by call. No rule means whatever the arguments.
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// `enum bpf_cmd`: what is done with tables and iterators that are there.
 const BPF_COMMANDS: [u64; 11] = [
@@ -33,7 +33,7 @@ const BPF_COMMANDS: [u64; 11] = [
     33, // ITER_CREATE
 ];
 /// `PR_SET_NAME`, `PR_GET_NAME`, `PR_GET_DUMPABLE`, `PR_CAPBSET_READ`, `PR_SET_VMA`, `PR_GET_AUXV`.
-const PRCTL_OPTIONS: [u64; 6] = [15, 16, 3, 23, 0x5356_4d41, 0x4155_5856];
+pub(super) const PRCTL_OPTIONS: [u64; 6] = [15, 16, 3, 23, 0x5356_4d41, 0x4155_5856];
 /// `TCGETS`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`.
 const IOCTL_REQUESTS: [u64; 5] = [0x5401, 0x5413, 0x541b, 0x5421, 0x5451];
 /// `MSG_FASTOPEN` connects without `connect`.
@@ -63,11 +63,11 @@ fn install(needs: &Needs, arch: TargetArch) -> Result<usize, Error> {
     Ok(count)
 }
 
-fn errno(number: i32) -> u32 {
+pub(super) fn errno(number: i32) -> u32 {
     number.unsigned_abs()
 }
 
-fn program(
+pub(super) fn program(
     rules: Rules,
     otherwise: SeccompAction,
     matched: SeccompAction,
@@ -76,7 +76,7 @@ fn program(
     Ok(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?)
 }
 
-fn whatever(call: c_long) -> (i64, Vec<SeccompRule>) {
+pub(super) fn whatever(call: c_long) -> (i64, Vec<SeccompRule>) {
     (call, Vec::new())
 }
 
@@ -87,15 +87,13 @@ fn refused(needs: &Needs) -> Result<Rules, Error> {
         // The sockets that listen are bound, and those of netlink.
         rules.insert(libc::SYS_bind, Vec::new());
     }
+    rules.extend(executable_memory()?);
     let mut refuse = |call: c_long, when: Vec<SeccompRule>| {
         rules.insert(call, when);
     };
     refuse(libc::SYS_openat, writes(2)?);
     #[cfg(target_arch = "x86_64")]
     refuse(libc::SYS_open, writes(1)?);
-    let executable = || has_bits(2, flag(libc::PROT_EXEC)).and_then(|has| Ok(vec![all([has])?]));
-    refuse(libc::SYS_mmap, executable()?);
-    refuse(libc::SYS_mprotect, executable()?);
     refuse(libc::SYS_clone, vec![all([lacks_bits(0, flag(libc::CLONE_THREAD))?])?]);
     for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
         refuse(call, vec![all([has_bits(flags, FAST_OPEN)?])?]);
@@ -110,8 +108,14 @@ fn refused(needs: &Needs) -> Result<Rules, Error> {
     Ok(rules)
 }
 
+/// Memory that would be code.
+pub(super) fn executable_memory() -> Result<Rules, Error> {
+    let executable = || has_bits(2, flag(libc::PROT_EXEC)).and_then(|has| Ok(vec![all([has])?]));
+    Ok(BTreeMap::from([(libc::SYS_mmap, executable()?), (libc::SYS_mprotect, executable()?)]))
+}
+
 /// A file that would be written to, made or cut. `O_TMPFILE` is for writing, too.
-fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
+pub(super) fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
     let mode = |mode: i32| masked(argument, flag(libc::O_ACCMODE), flag(mode));
     let modes = [libc::O_WRONLY, libc::O_RDWR, libc::O_ACCMODE].map(mode);
     let makes = [libc::O_CREAT, libc::O_TRUNC].map(|bits| has_bits(argument, flag(bits)));
@@ -141,15 +145,15 @@ fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
     Ok(rules)
 }
 
-fn flag(bits: i32) -> u64 {
+pub(super) fn flag(bits: i32) -> u64 {
     u64::from(bits.unsigned_abs())
 }
 
-fn all<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, Error> {
+pub(super) fn all<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, Error> {
     Ok(SeccompRule::new(conditions.into())?)
 }
 
-fn none_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
+pub(super) fn none_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
     let conditions: Result<Vec<_>, Error> = values.iter().map(|value| differs(argument, *value)).collect();
     Ok(vec![SeccompRule::new(conditions?)?])
 }
@@ -166,10 +170,10 @@ fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Error
     Ok(SeccompCondition::new(argument, Length::Dword, Op::MaskedEq(mask), value)?)
 }
 
-fn has_bits(argument: u8, bits: u64) -> Result<SeccompCondition, Error> {
+pub(super) fn has_bits(argument: u8, bits: u64) -> Result<SeccompCondition, Error> {
     masked(argument, bits, bits)
 }
 
-fn lacks_bits(argument: u8, bits: u64) -> Result<SeccompCondition, Error> {
+pub(super) fn lacks_bits(argument: u8, bits: u64) -> Result<SeccompCondition, Error> {
     masked(argument, bits, 0)
 }

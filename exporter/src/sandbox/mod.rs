@@ -7,6 +7,7 @@
 //! | `capabilities` | which capabilities are given up, and which of them are missed |
 //! | `domain` | Landlock: which files, ports and processes can be reached |
 //! | `filter`, `syscalls` | seccomp: which system calls there are |
+//! | `walker` | all of it for the process that lists layers |
 //!
 //! All of it holds for the thread that enters, and for those that it starts later. So it is entered before there is any other.
 //! Nothing of it kills: what is refused gets an error, so that a call that nobody has thought of costs a value and not the program.
@@ -17,6 +18,7 @@ mod domain;
 mod filter;
 mod needs;
 mod syscalls;
+mod walker;
 
 use std::fmt;
 
@@ -26,6 +28,7 @@ use rustix::thread::{CapabilitySet, set_no_new_privs};
 use crate::config::EbpfMode;
 use crate::metrics::SelfMetrics;
 pub use needs::Needs;
+pub use walker::{Confinement, confine_walker};
 
 /// Why `--sandbox=on` cannot be entered.
 #[derive(Debug, thiserror::Error)]

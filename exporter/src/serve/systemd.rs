@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 
 use listenfd::ListenFd;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -84,6 +85,8 @@ fn take_one(descriptors: &mut ListenFd, index: usize) -> Result<Passed, SystemdE
         Passed::Tcp(socket) => socket.as_fd(),
         Passed::Unix(socket) => socket.as_fd(),
     };
+    // Not for a program that is run: it would go on to listen.
+    fcntl_setfd(descriptor, FdFlags::CLOEXEC).map_err(|error| wrong(error.into()))?;
     if sockopt::socket_acceptconn(descriptor).map_err(|error| wrong(error.into()))? {
         Ok(taken)
     } else {

@@ -16,16 +16,17 @@ const MODULES: &[(&str, &[&str])] = &[
     ("web_config", &[]),
     ("config", &["metrics", "discover", "name", "top", "web_config"]),
     ("ebpf", &["config", "metrics", "discover"]),
-    ("read", &["metrics", "discover", "name", "ebpf"]),
+    ("walker", &["sandbox"]),
+    ("read", &["metrics", "discover", "name", "ebpf", "walker"]),
     ("docker", &["config", "metrics", "discover", "name", "read"]),
     ("render", &["config", "metrics", "discover", "name", "read"]),
     ("sandbox", &["config", "metrics", "ebpf", "web_config"]),
-    ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render", "ebpf"]),
+    ("scrape", &["config", "metrics", "discover", "name", "read", "docker", "render", "ebpf", "walker"]),
     ("serve", &["config", "metrics", "scrape", "web_config"]),
     ("log", &["config"]),
     ("notify", &[]),
     ("probe", &["config", "web_config"]),
-    ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf", "sandbox"]),
+    ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf", "sandbox", "walker"]),
 ];
 
 /// These see everything: they wire the modules together.

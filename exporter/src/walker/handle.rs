@@ -1,0 +1,72 @@
+//! The exporter's end of the walker: starts the process before the sandbox, and passes messages without ever waiting.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+
+use super::SUBCOMMAND;
+use super::protocol::{Event, MAX_MESSAGE, decode_events};
+
+/// A walker that has been started. Cloning shares it; it ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Walker(Arc<Started>);
+
+#[derive(Debug)]
+struct Started {
+    socket: OwnedFd,
+    guard: u32,
+}
+
+impl Walker {
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// There is none to be had, or this program cannot be run again.
+    pub fn start(procfs: &Path, engine: Option<&Path>) -> io::Result<Self> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("docker-stats-exporter").arg(SUBCOMMAND).arg(procfs).args(engine);
+        // Not one variable more than it needs, which is none.
+        command.env_clear().current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        let guard = command.spawn()?.id();
+        Ok(Self(Arc::new(Started { socket: ours, guard })))
+    }
+
+    /// Process id of the guard.
+    #[must_use]
+    pub fn guard(&self) -> u32 {
+        self.0.guard
+    }
+
+    /// Sends a message. Returns false where there is no room for it now.
+    ///
+    /// # Errors
+    /// The walker is gone.
+    pub fn send(&self, message: &[u8]) -> io::Result<bool> {
+        match send(&self.0.socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The events of the next message, where one has come; none that are not valid.
+    ///
+    /// # Errors
+    /// The walker is gone.
+    pub fn receive(&self) -> io::Result<Option<Vec<Event>>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        match recv(&self.0.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Ok((_, length)) => Ok(Some(buffer.get(..length).and_then(decode_events).unwrap_or_default())),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Which walk is next.
+//!
+//! A walk begins among the small ones. One that takes more than they may is given up and begins anew, in its turn, among the larger
+//! ones: it has lost a tenth at most, and neither holds up the small ones nor takes memory while it waits. Each level has one walk under way;
+//! first walks go before all others, which take turns.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::protocol::{Failure, Request};
+use super::roots::Roots;
+use super::walk::Walk;
+
+/// Requests that wait at most, first ones and others each.
+const MAX_WAITING: usize = 4096;
+/// What a walk may take at each level: first ones, small, larger and all others.
+const LIMITS: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(250), Duration::from_millis(2500), Duration::MAX];
+/// The level of first walks.
+const FIRST: usize = 0;
+
+/// What is to be walked.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    levels: [Level; LIMITS.len()],
+    /// The level that had the last slice.
+    last: usize,
+}
+
+#[derive(Debug, Default)]
+struct Level {
+    waiting: VecDeque<Request>,
+    active: Option<Active>,
+}
+
+#[derive(Debug)]
+struct Active {
+    request: Request,
+    /// How many of its paths are summed up.
+    done: usize,
+    walk: Option<Walk>,
+    bytes: u64,
+    spent: Duration,
+}
+
+impl Queue {
+    /// Takes a request in; gives it back where too many wait.
+    pub(super) fn push(&mut self, request: Request) -> Result<(), Request> {
+        let [first, small, ..] = &mut self.levels;
+        let level = if request.is_first { first } else { small };
+        if level.waiting.len() >= MAX_WAITING {
+            return Err(request);
+        }
+        level.waiting.push_back(request);
+        Ok(())
+    }
+
+    /// Whether the next slice is a first walk's; none where there is nothing to do.
+    pub(super) fn next_is_first(&self) -> Option<bool> {
+        self.next().map(|level| level == FIRST)
+    }
+
+    fn next(&self) -> Option<usize> {
+        let is_busy = |level: &usize| {
+            self.levels.get(*level).is_some_and(|level| level.active.is_some() || !level.waiting.is_empty())
+        };
+        let count = self.levels.len();
+        let turns = (1..=count).map(|step| (self.last + step) % count).filter(|level| *level != FIRST);
+        std::iter::once(FIRST).chain(turns).find(is_busy)
+    }
+
+    /// Walks until `time` says that the slice is over; `time` tells the CPU time since the slice began. Returns the answer of a walk that ends.
+    pub(super) fn advance(
+        &mut self,
+        roots: &Roots,
+        slice: Duration,
+        time: impl Fn() -> Duration,
+    ) -> Option<(u64, Result<u64, Failure>)> {
+        let number = self.next()?;
+        self.last = number;
+        let limit = *LIMITS.get(number)?;
+        let level = self.levels.get_mut(number)?;
+        let mut active = level.active.take().or_else(|| level.waiting.pop_front().map(Active::new))?;
+        loop {
+            match active.step(roots) {
+                Ok(None) if time() < slice => {}
+                Ok(None) => break,
+                Ok(Some(bytes)) => return Some((active.request.ticket, Ok(bytes))),
+                Err(failure) => return Some((active.request.ticket, Err(failure))),
+            }
+        }
+        active.spent += time();
+        if active.spent < limit {
+            level.active = Some(active);
+            return None;
+        }
+        let ticket = active.request.ticket;
+        // A first walk that is large has had its chance among the small ones.
+        let larger = self.levels.get_mut((number + 1).max(FIRST + 2))?;
+        if larger.waiting.len() >= MAX_WAITING {
+            return Some((ticket, Err(Failure::Busy)));
+        }
+        larger.waiting.push_back(active.request);
+        None
+    }
+}
+
+impl Active {
+    fn new(request: Request) -> Self {
+        Self { request, done: 0, walk: None, bytes: 0, spent: Duration::ZERO }
+    }
+
+    /// Goes one step further. Returns the sum of all paths at the end.
+    fn step(&mut self, roots: &Roots) -> Result<Option<u64>, Failure> {
+        if let Some(walk) = &mut self.walk {
+            if let Some(bytes) = walk.step()? {
+                self.bytes = self.bytes.saturating_add(bytes);
+                (self.walk, self.done) = (None, self.done + 1);
+            }
+            return Ok(None);
+        }
+        let Some(path) = self.request.paths.get(self.done) else { return Ok(Some(self.bytes)) };
+        match roots.find(path) {
+            Ok(found) => match found.quota_usage {
+                Some(bytes) => {
+                    self.bytes = self.bytes.saturating_add(bytes);
+                    self.done += 1;
+                }
+                None => self.walk = Some(Walk::begin(found.directory)?),
+            },
+            // Not every container has a directory of logs.
+            Err(Failure::NotVisible) if self.done > 0 => self.done += 1,
+            Err(failure) => return Err(failure),
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn request(ticket: u64, is_first: bool, path: &Path) -> Request {
+        Request { ticket, is_first, paths: vec![path.to_owned(), path.join("no-logs")] }
+    }
+
+    /// Walks everything, with a clock that goes on by a millisecond whenever it is read. Returns the tickets in the order of the answers.
+    fn run(queue: &mut Queue, roots: &Roots) -> Vec<(u64, Result<u64, Failure>)> {
+        let mut answers = Vec::new();
+        while queue.next_is_first().is_some() {
+            let clock = Cell::new(Duration::ZERO);
+            let time = || {
+                clock.set(clock.get() + Duration::from_millis(1));
+                clock.get()
+            };
+            answers.extend(queue.advance(roots, Duration::from_millis(2), time));
+        }
+        answers
+    }
+
+    #[test]
+    fn a_large_tree_holds_up_no_small_one_and_is_summed_up_in_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("data");
+        for number in 0..3000 {
+            fs::create_dir_all(root.join("large").join(number.to_string())).unwrap();
+        }
+        for name in ["small", "again"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+            fs::write(root.join(name).join("file"), vec![1; 10_000]).unwrap();
+        }
+        let roots = Roots::open(std::slice::from_ref(&root));
+        let mut queue = Queue::default();
+        queue.push(request(1, true, &root.join("large"))).unwrap();
+        queue.push(request(2, false, &root.join("large"))).unwrap();
+        queue.push(request(3, false, &root.join("again"))).unwrap();
+        queue.push(request(4, true, &root.join("small"))).unwrap();
+        queue.push(request(5, true, &root.join("absent"))).unwrap();
+        let answers = run(&mut queue, &roots);
+        let order: Vec<u64> = answers.iter().map(|(ticket, _)| *ticket).collect();
+        assert_eq!(order[..2], [4, 5], "first walks, but for the large one: {order:?}");
+        assert_eq!(order[2], 3, "then the small one: {order:?}");
+        let of = |ticket| answers.iter().find(|(number, _)| *number == ticket).unwrap().1;
+        assert_eq!(of(1), of(2));
+        assert!(of(1).unwrap() > 0 && of(4) == of(3) && of(4).unwrap() >= 10_000);
+        assert_eq!(of(5), Err(Failure::NotVisible));
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for() {
+        let mut queue = Queue::default();
+        for ticket in 0..MAX_WAITING as u64 {
+            queue.push(request(ticket, true, "/a/b".as_ref())).unwrap();
+        }
+        let refused = queue.push(request(9, true, "/a/b".as_ref())).unwrap_err();
+        assert_eq!(refused.ticket, 9);
+        queue.push(request(9, false, "/a/b".as_ref())).unwrap();
+    }
+}
