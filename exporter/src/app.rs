@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::{Config, EbpfMode, SourceMode};
-use crate::docker::{Engines, Member, SIZES_INTERVAL, follow, measure};
+use crate::config::{Config, DockerEndpoint, EbpfMode, SourceMode};
+use crate::docker::{Engines, Member, follow};
 use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
@@ -21,6 +21,7 @@ use crate::notify::{self, ServiceManager};
 use crate::sandbox::{Needs, Sandbox};
 use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
 use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
+use crate::walker::Walker;
 
 /// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
 const WORKER_THREADS: usize = 2;
@@ -42,6 +43,8 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 /// What kept it from starting.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
+    // The first, as it needs a right, and nothing that is opened here.
+    let walker = start_walker(&config);
     let probes = start_probes(&mut config)?;
     let self_metrics =
         SelfMetrics::of_engines(config.docker.len()).context("our self_metrics metrics do not fit together (a bug)")?;
@@ -51,6 +54,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         filter: Arc::new(config.filter.clone()),
         self_metrics,
         probes,
+        walker,
     };
     let (engines, self_metrics) = (parts.engines.clone(), parts.self_metrics.clone());
     let needs = Needs::of(&config, parts.probes.is_some());
@@ -80,6 +84,16 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     let served = runtime.block_on(serve(config, prepared, listeners, &manager, engines, self_metrics));
     runtime.shutdown_timeout(LAST_MOMENTS);
     served
+}
+
+/// Starts the process that sums up layers, where they are wanted and kernel files may tell where they are.
+fn start_walker(config: &Config) -> Option<Walker> {
+    if !config.collectors.has(Collector::Disk) || config.source == SourceMode::DockerApi {
+        return None;
+    }
+    let sockets = config.docker.iter().filter_map(DockerEndpoint::socket);
+    let started = Walker::start(&config.procfs_root, sockets);
+    started.inspect_err(|error| warn!(%error, "no disk walker: container_fs_usage_bytes is left out")).ok()
 }
 
 /// Starts the eBPF programs that are wanted and can run, and switches the collectors of the others off.
@@ -145,9 +159,6 @@ async fn serve(
     let naming = NamingPolicy { labels: config.labels.clone(), filter: config.filter.clone() };
     let mut followers = Vec::new();
     for Member { engine, store } in engines.members().cloned() {
-        if config.collectors.has(Collector::Disk) {
-            tokio::spawn(measure(engine.clone(), Arc::clone(&store), SIZES_INTERVAL, is_set(stopped.clone())));
-        }
         let (naming, stopped) = (naming.clone(), is_set(stopped.clone()));
         followers.push(tokio::spawn(follow(engine, store, naming, config.resync_interval, stopped)));
     }

@@ -13,6 +13,9 @@ mod cpu;
 #[path = "docker/details.rs"]
 mod details;
 #[cfg(test)]
+#[path = "docker/disk.rs"]
+mod disk;
+#[cfg(test)]
 #[path = "docker/engines.rs"]
 mod engines;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The configuration as plain data: no parsing, no errors.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +176,17 @@ impl fmt::Display for ListenAddress {
             Self::Any(port) => write!(f, ":{port}"),
             Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl DockerEndpoint {
+    /// The path of its socket, where it has one.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(path) => Some(path),
+            Self::Tcp(_) | Self::Tls { .. } => None,
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Engines {
 /// What several engines say, and of which of their views it was made.
 #[derive(Debug, Default)]
 struct View {
-    made_of: Vec<(u64, Arc<HashMap<ContainerId, u64>>)>,
+    made_of: Vec<u64>,
     names: Arc<Names>,
 }
 
@@ -63,11 +63,9 @@ impl Engines {
         let all: Vec<Arc<Names>> = self.members.iter().map(|member| member.store.names()).collect();
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = view.made_of.len() == all.len()
-            && view.made_of.iter().zip(&all).all(|((generation, sizes), names)| {
-                *generation == names.generation && Arc::ptr_eq(sizes, &names.sizes)
-            });
+            && view.made_of.iter().zip(&all).all(|(generation, names)| *generation == names.generation);
         if !is_same {
-            view.made_of = all.iter().map(|names| (names.generation, Arc::clone(&names.sizes))).collect();
+            view.made_of = all.iter().map(|names| names.generation).collect();
             view.names = Arc::new(merge(&all, view.names.generation + 1));
         }
         Arc::clone(&view.names)
@@ -128,10 +126,6 @@ fn merge(all: &[Arc<Names>], generation: u64) -> Names {
             merged.engines.insert(*id, engine);
         }
     }
-    let sizes =
-        all.iter().zip(0..).flat_map(|(names, engine): (_, u8)| names.sizes.iter().map(move |size| (engine, size)));
-    let its = sizes.filter(|(engine, (id, _))| merged.engines.get(id) == Some(engine));
-    merged.sizes = Arc::new(its.map(|(_, (id, bytes))| (*id, *bytes)).collect());
     merged
 }
 
@@ -178,8 +172,6 @@ mod tests {
         assert!(std::sync::Arc::ptr_eq(&before, &engines.names()));
         tell(&engines, 1, id('b'), "db");
         assert!(engines.names().generation > before.generation);
-        engines.members[1].store.set_sizes([(id('b'), 7), (id('a'), 9)].into());
-        assert_eq!(*engines.names().sizes, [(id('b'), 7)].into(), "of its own containers alone");
     }
 
     #[test]

@@ -72,7 +72,6 @@ pub(super) fn quick() -> Timing {
     Timing {
         call: Duration::from_millis(800),
         list: Duration::from_secs(1),
-        sizes: Duration::from_secs(5),
         whole: Duration::from_millis(1500),
         heartbeat: Duration::from_millis(100),
         info: Duration::from_millis(50),

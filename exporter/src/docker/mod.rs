@@ -17,7 +17,6 @@
 //! | `backoff` | how long to wait before that |
 //! | `host` | what the engine says of its host |
 //! | `stats` | readings of the stats API |
-//! | `sizes` | sizes of the writable layers, every few minutes, where they are wanted |
 //!
 //! Works with Docker from API 1.40 on, with Podman's compatible socket, and behind
 //! a proxy that allows only `GET` on `/version`, `/events`, `/containers/json` and `/containers/ID/json`.
@@ -41,7 +40,6 @@ mod list;
 mod live;
 mod outage;
 mod session;
-mod sizes;
 mod split;
 mod stats;
 mod time;
@@ -55,5 +53,4 @@ pub use engines::{Engines, Member};
 pub use error::{Error, is_unlinked};
 pub use follow::follow;
 pub use session::bounds;
-pub use sizes::{SIZES_INTERVAL, measure};
 pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep, Sweeping};

@@ -193,11 +193,6 @@ impl Session {
         self.array("list", "/containers/json?all=1", self.timing.list, take).await
     }
 
-    /// Every running container with the size of its writable layer. The engine walks their files for it before it answers.
-    pub(super) async fn sizes(&self, take: impl FnMut(Value)) -> Result<Read, Error> {
-        self.array("sizes", "/containers/json?size=1", self.timing.sizes, take).await
-    }
-
     /// A sign of life, and the container that was made last: the cheapest request that a read-only proxy allows
     /// (`/version` makes Docker fork).
     pub(super) async fn newest(&self) -> Result<Option<ContainerId>, Error> {

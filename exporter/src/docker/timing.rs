@@ -9,8 +9,6 @@ pub(super) struct Timing {
     pub(super) call: Duration,
     /// For the first byte of the full list, which takes an engine with thousands of containers seconds to make.
     pub(super) list: Duration,
-    /// For the first byte of the list with sizes, which takes an engine a walk over every container's files.
-    pub(super) sizes: Duration,
     /// For an answer as a whole, from its head to its end.
     pub(super) whole: Duration,
     /// Silence after which the engine is asked for a sign of life.
@@ -33,7 +31,6 @@ impl Default for Timing {
         Self {
             call: Duration::from_secs(5),
             list: Duration::from_secs(20),
-            sizes: Duration::from_mins(4),
             whole: Duration::from_mins(1),
             heartbeat: Duration::from_secs(3),
             info: Duration::from_secs(1),

@@ -4,6 +4,7 @@
 //! values come from. It changes nothing, and asks only this host and its Docker engine. `main` prints the report.
 
 mod cgroup;
+mod disk;
 mod ebpf;
 mod engine;
 mod limits;
@@ -20,6 +21,7 @@ pub use report::{Line, Report, Verdict};
 
 use crate::config::{Config, SourceMode};
 use crate::discover::Hierarchy;
+use crate::metrics::Collector;
 
 /// Makes every check that applies to this configuration.
 #[must_use]
@@ -45,6 +47,10 @@ pub fn run(config: &Config) -> Report {
         lines.extend(kernel(hierarchy, &found, config));
         lines.push(limits::open_files(found.len()));
         lines.push(limits::inotify(&config.procfs_root));
+        // Of a captured tree this machine's files say nothing.
+        if hierarchy.is_live() && config.collectors.has(Collector::Disk) {
+            lines.push(disk::check(&config.procfs_root, &config.docker));
+        }
     }
     lines.extend(engines);
     lines.extend(config.listen.iter().map(web::check));

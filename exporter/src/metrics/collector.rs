@@ -49,7 +49,7 @@ collectors! {
     Percpu "percpu" false "CPU time per core (cgroup v1 only); replaces cpu=\"total\"";
     Tcp "tcp" false "TCP and UDP sockets per state; costs milliseconds per container";
     Process "process" false "open files and sockets; costs a directory walk per process";
-    Disk "disk" false "size of the writable layer and its filesystem, refreshed every 5 minutes";
+    Disk "disk" true "bytes of the writable layer and the log, size and inodes of filesystems";
     Tasks "tasks" true "threads by state, and load (by eBPF; from /proc if switched on by name)";
     EbpfNetwork "ebpf_network" true "bytes and packets of every container, host network included (needs eBPF)";
     EbpfBlkio "ebpf_blkio" true "bytes, operations and latency of block I/O as devices complete it (needs eBPF)";

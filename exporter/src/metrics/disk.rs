@@ -1,25 +1,25 @@
-//! Size of the writable layer (as the engine counts it) and of the filesystem below it. Off by default: the engine walks the
-//! layer's files for it, so it is asked at most every five minutes.
+//! What a container has written, and the filesystem below it; and the host's filesystems.
 
-use super::{Collector, DiskFact, Family, Series, Source};
+use super::{Collector, DiskFact, Family, HostFact, Series, Source};
 
 const fn filesystem(fact: DiskFact) -> Series {
     let source = Source::Disk(fact);
-    Series::new(source, source, Source::Absent)
+    Series::new(source, source, Source::Absent).host(HostFact::Cgroup)
 }
 
 pub(super) const FAMILIES: &[Family] = &[
     Family::gauge(
         Collector::Disk,
         "container_fs_usage_bytes",
-        "Size of the container's writable layer, up to five minutes old. Not before the engine has measured it.",
-        &[Series::everywhere(Source::Disk(DiskFact::Usage))],
+        "Bytes on disk of the container's writable layer and of its log, as du counts them, a minute old or more where there are many files. \
+         Of the host (id=\"/\"): what is not free, per block device or pool.",
+        &[filesystem(DiskFact::Usage)],
     )
     .bytes(),
     Family::gauge(
         Collector::Disk,
         "container_fs_limit_bytes",
-        "Size of the filesystem that holds the container's root.",
+        "Size of the filesystem that holds the container's root, or its quota.",
         &[filesystem(DiskFact::Limit)],
     )
     .bytes(),

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Collector, DOCKER_STATS_FAMILIES, Dimension, EngineFact, FAMILIES, Family, File, HostFact, Kind, MachineFact,
-    Probed, Series, Source, Unit, Zero,
+    Collector, DOCKER_STATS_FAMILIES, Dimension, DiskFact, EngineFact, FAMILIES, Family, File, HostFact, Kind,
+    MachineFact, Probed, Series, Source, Unit, Zero,
 };
 
 const INTRODUCTION: &str = "\
@@ -195,7 +195,8 @@ fn source(source: &Source, column: Column) -> String {
         Source::Machine(fact) => machine(fact).to_owned(),
         Source::Sockets(file, _) => format!("`/proc/PID/net/{file}`"),
         Source::Process(_) => "`/proc/PID/fd`, `/proc/PID/limits`".to_owned(),
-        Source::Disk(_) => "engine (`size`), `statvfs`".to_owned(),
+        Source::Disk(DiskFact::Usage) => "`statx` of its files, or its quota".to_owned(),
+        Source::Disk(_) => "`statvfs`".to_owned(),
         Source::Json(pointer) | Source::JsonPerCpu(pointer) | Source::JsonPerCore(pointer) => format!("`{pointer}`"),
         Source::JsonDevice(list, operation) => format!("`{list}` {operation}"),
         Source::JsonInterface(field) => format!("`/networks/IF/{field}`"),

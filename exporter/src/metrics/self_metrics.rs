@@ -5,6 +5,7 @@ use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opt
 
 use super::CollectorSet;
 use super::self_process::ProcessMetrics;
+use super::walker_metrics::WalkerMetrics;
 
 /// The exporter's own counters. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct SelfMetrics {
     pub read_path: IntGaugeVec,
     /// `docker_stats_exporter_web_config_last_reload_successful`: 1 or 0; absent without a file.
     pub web_config_reload: IntGaugeVec,
+    /// Of the process that sums up layers.
+    pub walker: WalkerMetrics,
     /// `docker_stats_exporter_series_dropped_total{reason}`.
     pub series_dropped: IntCounterVec,
     /// `docker_stats_exporter_sandbox{part}`: 1 or 0 for `capabilities`, `landlock` and `seccomp`.
@@ -144,6 +147,7 @@ impl SelfMetrics {
                 ),
                 &[],
             )?,
+            walker: WalkerMetrics::new()?,
             series_dropped: IntCounterVec::new(
                 opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
                 &["reason"],
@@ -182,6 +186,7 @@ impl SelfMetrics {
             Box::new(self_metrics.sandbox.clone()),
             Box::new(ProcessMetrics::new()?),
         ])?;
+        self_metrics.register(self_metrics.walker.collectors())?;
         Ok(self_metrics)
     }
 
@@ -250,6 +255,6 @@ fn collector_success() -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(opts("scrape_collector_success", help), &["collector"])
 }
 
-fn opts(name: &str, help: &str) -> Opts {
+pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("docker_stats_exporter_{name}"), help)
 }

@@ -368,10 +368,10 @@ pub enum ProcessFact {
     OpenFilesLimit,
 }
 
-/// Sizes of a container's writable layer and of the filesystem that holds it.
+/// Sizes of a container's writable layer and of the filesystem that holds it, or of the host's filesystems.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskFact {
-    /// Bytes in the writable layer, as the engine counts them.
+    /// Bytes on disk: of the writable layer and the log of a container, of all that is on a filesystem of the host.
     Usage,
     /// Size of the filesystem in bytes.
     Limit,

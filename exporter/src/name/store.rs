@@ -19,8 +19,6 @@ pub const MAX_CONTAINERS: usize = 20_000;
 pub struct Names {
     /// Every known container, live, stopped, or lingering after its removal.
     pub containers: HashMap<ContainerId, Arc<ContainerInfo>>,
-    /// Sizes of the running containers' writable layers in bytes, as far as they were asked for.
-    pub sizes: Arc<HashMap<ContainerId, u64>>,
     /// Which of several engines told of a container, by its index; empty where there is one engine.
     pub engines: HashMap<ContainerId, u8>,
     /// Differs from view to view: nothing derived from an equal generation has to be made anew.
@@ -98,12 +96,6 @@ impl ContainerStore {
     #[must_use]
     pub fn is_scraped(&self, now: Instant) -> bool {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner).lasts(now)
-    }
-
-    /// The engine has measured the writable layers.
-    pub fn set_sizes(&self, sizes: HashMap<ContainerId, u64>) {
-        let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut guard).sizes = Arc::new(sizes);
     }
 
     /// Containers whose limits somebody changed (`docker update`) since the last call: their limit files are to be

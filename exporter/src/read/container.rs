@@ -50,7 +50,7 @@ pub struct Container {
     /// Its interfaces, as last read.
     pub(super) interfaces: Interfaces,
     pub(super) sockets: SocketState,
-    /// The device of its root; found once.
+    /// Its root: the device, and what has been written to it. Found once.
     pub(super) disk: Option<RootDevice>,
     /// Whether its filesystem ever failed to answer in time.
     pub(super) disk_has_hung: bool,

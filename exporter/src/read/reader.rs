@@ -9,7 +9,10 @@ use crate::ebpf::{BlockUse, Probes};
 use crate::metrics::{Collector, CollectorSet, FamilySet, SelfMetrics};
 use crate::name::Names;
 use crate::read::container::Container;
+use crate::read::disk::host::HostFilesystems;
+use crate::read::disk::layers::LayerSizes;
 use crate::read::disk::measure::Measure;
+use crate::read::disk::size::DiskPass;
 use crate::read::files::open_files::Files;
 use crate::read::network::namespaces::{HostInterfaces, Namespaces};
 use crate::read::network::real_interfaces::RealInterfaces;
@@ -20,6 +23,7 @@ use crate::read::sample::Labels;
 use crate::read::sample::devices::Devices;
 use crate::read::snapshot::KernelCopy;
 use crate::read::timing::{ReadPaths, Timing};
+use crate::walker::Walker;
 
 /// Reads the containers of one host.
 #[derive(Debug)]
@@ -49,6 +53,9 @@ pub struct Reader {
     pub(super) links: VethPeers,
     pub(super) sockets: Sockets,
     pub(super) measure: Measure,
+    pub(super) layers: LayerSizes,
+    pub(super) host_filesystems: HostFilesystems,
+    pub(super) disk_pass: DiskPass,
     pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
@@ -132,6 +139,9 @@ impl Reader {
             links: VethPeers::new(procfs, live, self_metrics.clone()),
             sockets: Sockets::default(),
             measure: Measure::default(),
+            layers: LayerSizes::new(None, self_metrics.clone()),
+            host_filesystems: HostFilesystems::default(),
+            disk_pass: DiskPass::default(),
             host_interfaces: None,
             real_interfaces: RealInterfaces::new(procfs),
             self_metrics,
@@ -238,7 +248,7 @@ impl Reader {
         let wants_network = pass.collectors.has(Collector::Network) || pass.collectors.has(Collector::Tcp);
         self.namespaces.begin(wants_network.then_some(&*self.procfs), self.live, self.containers.len());
         self.namespaces.is_partial = !pass.ids.is_all();
-        self.measure.begin();
+        self.begin_disks(pass, now, &mut timing);
         self.read_ebpf_maps(pass, now, &mut timing);
         if pass.families.intersects(&self.plan.needs.devices) {
             self.begin_devices();
@@ -266,7 +276,7 @@ impl Reader {
             return false;
         }
         if !std::mem::replace(disks, true) {
-            self.end_disks(pass, timing);
+            self.end_disks(pass, *now, timing);
         }
         self.advance_sockets(sockets, pass, timing)
     }
@@ -354,8 +364,8 @@ impl Reader {
                 self.read_descriptors(container, timing);
                 timing.attribute_time_to(Collector::Process);
             }
-            if wants(Collector::Disk) {
-                self.begin_disk(container, index, pass.names, timing);
+            if self.wants_disk(pass) {
+                self.begin_disk(container, index, now, timing);
                 timing.attribute_time_to(Collector::Disk);
             }
             container.process.take_if(|process| process.permit.is_none());
@@ -373,6 +383,12 @@ impl Reader {
         Self { kernel_copy, ..self }
     }
 
+    /// Sums up layers by this walker.
+    #[must_use]
+    pub fn with_walker(self, walker: Option<Walker>) -> Self {
+        Self { layers: LayerSizes::new(walker, self.self_metrics.clone()), ..self }
+    }
+
     /// The root cgroup's own files, and the host's interfaces.
     fn read_host(&mut self, pass: Pass<'_>, no_host_pidns: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
@@ -386,6 +402,7 @@ impl Reader {
             timing.attribute_time_to(Collector::Network);
         }
         self.fill_host_threads(&mut host);
+        self.fill_host_disks(&mut host);
         host.alive = true;
         self.host = host;
     }

@@ -128,9 +128,6 @@ impl Api {
             let new = || Sample::new(self.plan.slots, self.plan.columns);
             let mut sample = progress.before.remove(&id).unwrap_or_else(new);
             fill_from_stats(&self.plan, &stats, &mut sample, &mut self.labels, &mut self.devices);
-            if let (Some(slot), Some(bytes)) = (self.plan.layer_size, pass.names.sizes.get(&id)) {
-                sample.set(slot, *bytes);
-            }
             if borrows_network(info, &progress.running) {
                 sample.table_mut(Dimension::Interface).clear();
             }

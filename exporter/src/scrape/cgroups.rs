@@ -13,6 +13,7 @@ use crate::metrics::{Controller, FamilySet, SelfMetrics};
 use crate::name::{MAX_CONTAINERS, Moment, Names};
 use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
 use crate::render::{Exposed, LabelSets};
+use crate::walker::Walker;
 
 /// Discovery and reader of one host.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Setup {
     pub(super) engines: Engines,
     /// Which cgroups that are no containers get rows.
     pub(super) others: CgroupFilter,
+    /// Sums up layers, where it could be started.
+    pub(super) walker: Option<Walker>,
 }
 
 impl Cgroups {
@@ -48,7 +51,8 @@ impl Cgroups {
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, setup.families);
         let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.self_metrics.clone(), probes)
-            .with_kernel_copy(copy);
+            .with_kernel_copy(copy)
+            .with_walker(setup.walker.clone());
         let searched = reader.hierarchy().searched();
         let discovery = Discovery::new(searched, &setup.procfs, live, reader.lists_all());
         let discovery = discovery.with_others(setup.others.clone());

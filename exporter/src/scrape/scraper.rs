@@ -30,6 +30,7 @@ use crate::metrics::SelfMetrics;
 use crate::name::ContainerFilter;
 use crate::read::{HostFacts, Machine};
 use crate::render::BufferPool;
+use crate::walker::Walker;
 
 /// Scrapes that may wait for the thread; HTTP's own limit is below it.
 const QUEUE: usize = 1024;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub self_metrics: SelfMetrics,
     /// The eBPF programs, where any run.
     pub probes: Option<Probes>,
+    /// Sums up layers, where it could be started.
+    pub walker: Option<Walker>,
 }
 
 /// Why scraping cannot start.
@@ -198,6 +201,7 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
         self_metrics: parts.self_metrics.clone(),
         engines: parts.engines.clone(),
         others: config.cgroups.clone(),
+        walker: parts.walker.take(),
     };
     let why = match config.source {
         SourceMode::DockerApi => "as --source or USE_PSEUDO_FILES says".to_owned(),

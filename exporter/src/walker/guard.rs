@@ -26,8 +26,8 @@ const MAX_FILES: u64 = 1024;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
 
-/// Walks for the exporter at the other end of standard input, until that is gone. The arguments are the path of procfs and, where it has
-/// one, of the engine's socket.
+/// Walks for the exporter at the other end of standard input, until that is gone. The arguments are the paths of procfs and of
+/// the engines' sockets.
 ///
 /// # Errors
 /// Nobody is at the other end, or there is no process to be had.
@@ -38,7 +38,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     }
     let mut paths = arguments.into_iter().map(PathBuf::from);
     let procfs = paths.next().unwrap_or_else(|| "/proc".into());
-    let roots = Roots::open(&data_roots(&procfs, paths.next().as_deref()));
+    let sockets: Vec<PathBuf> = paths.collect();
+    let roots = Roots::open(&data_roots(&procfs, &sockets));
     lower_limit(Resource::Data, MAX_DATA);
     lower_limit(Resource::Nofile, MAX_FILES);
     _ = set_name(c"disk-walker");

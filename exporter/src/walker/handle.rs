@@ -24,14 +24,14 @@ struct Started {
 }
 
 impl Walker {
-    /// Starts the process.
+    /// Starts the process. The engines behind these sockets are asked where their data is.
     ///
     /// # Errors
     /// There is none to be had, or this program cannot be run again.
-    pub fn start(procfs: &Path, engine: Option<&Path>) -> io::Result<Self> {
+    pub fn start<'a>(procfs: &Path, engines: impl Iterator<Item = &'a Path>) -> io::Result<Self> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("docker-stats-exporter").arg(SUBCOMMAND).arg(procfs).args(engine);
+        command.arg0("docker-stats-exporter").arg(SUBCOMMAND).arg(procfs).args(engines);
         // Not one variable more than it needs, which is none.
         command.env_clear().current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let guard = command.spawn()?.id();

@@ -20,15 +20,15 @@ const USUAL: [&str; 3] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/co
 const PREFIXES: [&str; 3] = ["", "/rootfs", "/proc/1/root"];
 /// Data roots that are held at most, each of them where it was found.
 const MAX_ROOTS: usize = 16;
-/// For the engine's answer.
+/// For an engine's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// Returns the names of the data roots, as far as they can be found now: by the engine behind this socket and by the host's mounts,
+/// Returns the names of the data roots, as far as they can be found now: by the engines behind these sockets and by the host's mounts,
 /// beside the usual ones.
-pub(super) fn data_roots(procfs: &Path, engine: Option<&Path>) -> Vec<PathBuf> {
+pub(super) fn data_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let mounts = ["1/mountinfo", "self/mountinfo"].iter().find_map(|name| std::fs::read(procfs.join(name)).ok());
-    let mut roots: Vec<PathBuf> = engine.and_then(ask).into_iter().collect();
+    let mut roots: Vec<PathBuf> = engines.iter().filter_map(|socket| ask(socket.as_ref())).collect();
     roots.extend(USUAL.iter().map(PathBuf::from));
     roots.extend(of_mounts(&mounts.unwrap_or_default()));
     roots.retain(|root| is_narrow(root));
@@ -95,9 +95,9 @@ fn of_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
 
 /// Returns those of the data roots that are seen here.
 #[must_use]
-pub fn visible_roots(procfs: &Path, engine: Option<&Path>) -> Vec<PathBuf> {
+pub fn visible_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let mut visible: Vec<PathBuf> =
-        Roots::open(&data_roots(procfs, engine)).0.into_iter().map(|root| root.path).collect();
+        Roots::open(&data_roots(procfs, engines)).0.into_iter().map(|root| root.path).collect();
     visible.dedup();
     visible
 }
@@ -213,7 +213,7 @@ mod tests {
         for wide in ["/", "/var", "relative/a/b", "/a/../b/c"] {
             assert!(!is_narrow(wide.as_ref()), "{wide}");
         }
-        assert_eq!(data_roots("/nonexistent".as_ref(), Some("/nonexistent/socket".as_ref())).len(), USUAL.len());
+        assert_eq!(data_roots("/nonexistent".as_ref(), &["/nonexistent/socket"]).len(), USUAL.len());
     }
 
     #[test]

@@ -1,15 +1,11 @@
-//! The collectors that walk directories or ask for sizes, and are off by default: open files, and the writable layer.
+//! A collector that walks directories and is off by default: open files.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use exporter_tests::{Container, Engine, Exporter};
-
-use super::{close, named};
-
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// Open files of all processes of the container, and how many of them are sockets, as `/proc` tells them.
 fn descriptors(container: &Container<'_>) -> Result<(i128, i128)> {
@@ -49,38 +45,5 @@ fn open_files_and_sockets_are_those_of_all_processes() {
             Ok(())
         })
         .unwrap();
-    exporter.stop().unwrap();
-}
-
-#[test]
-fn the_writable_layer_and_its_filesystem_have_their_sizes() {
-    let engine = Engine::shared().unwrap();
-    let container = Container::sleeping(engine, "layer", &[]).unwrap();
-    container.exec(&["dd", "if=/dev/zero", "of=/filled", "bs=1M", "count=5", "conv=fsync"]).unwrap();
-    // The engine is asked at the start, and then not for minutes.
-    let exporter = Exporter::builder().docker(engine).flag("--collector.disk").start().unwrap();
-    named(&exporter, &container).unwrap();
-    let mine = [("name", container.name.as_str())];
-    let exposition = exporter
-        .scrape_until(Duration::from_secs(20), "the layer's size", |exposition| {
-            exposition.one("container_fs_usage_bytes", &mine)?;
-            Ok(exposition.clone())
-        })
-        .unwrap();
-    let reported = container.docker("inspect", &["--size", "--format", "{{.SizeRw}}"]).unwrap();
-    let usage = exposition.value("container_fs_usage_bytes", &mine).unwrap();
-    close("usage", usage, reported.parse().context(reported).unwrap(), 0.0, 0.1 * MIB).unwrap();
-    close("usage", usage, 5.0 * MIB, 0.0, MIB).unwrap();
-
-    let root = format!("/proc/{}/root", container.pid().unwrap());
-    let figures = rustix::fs::statvfs(root.as_str()).unwrap();
-    let integer = |name: &str| exposition.integer(name, &mine).unwrap();
-    assert_eq!(integer("container_fs_limit_bytes"), i128::from(figures.f_blocks) * i128::from(figures.f_frsize));
-    assert_eq!(integer("container_fs_inodes_total"), i128::from(figures.f_files));
-    // Others make and remove files meanwhile.
-    let apart = (integer("container_fs_inodes_free") - i128::from(figures.f_ffree)).abs();
-    assert!(apart < 100_000, "{apart} inodes apart");
-    let sample = exposition.one("container_fs_limit_bytes", &mine).unwrap();
-    assert!(sample.label("device").starts_with("/dev/"), "{sample:?}");
     exporter.stop().unwrap();
 }

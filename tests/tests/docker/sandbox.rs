@@ -11,7 +11,7 @@ use super::named;
 const METRIC: &str = "docker_stats_exporter_sandbox";
 
 /// Every collector but `process`, whose sockets nobody inside a whole sandbox can look at, and `percpu`, which reads one file more.
-const COLLECTORS: [&str; 3] = ["ebpf_sched", "disk", "tcp"];
+const COLLECTORS: [&str; 2] = ["ebpf_sched", "tcp"];
 
 /// The exporter with more collectors than by default.
 fn started(engine: &Engine, sandbox: &str, collectors: &[&str]) -> Exporter {
@@ -142,11 +142,12 @@ fn nobody_without_a_capability_reads_every_file() {
     named(&root, &container).unwrap();
     let inside = named(&nobody, &container).unwrap();
     let outside = root.scrape().unwrap();
-    let of_programs = ["_ebpf_", "blkio_latency", "container_tasks_state", "container_cpu_load_average"];
-    let is_of_programs = |series: &String| of_programs.iter().any(|part| series.contains(part));
+    let beyond =
+        ["_ebpf_", "blkio_latency", "container_tasks_state", "container_cpu_load_average", "container_fs_usage_bytes"];
+    let takes_more = |series: &String| beyond.iter().any(|part| series.contains(part));
     let lost: Vec<_> = series(&outside, &[&container])
         .difference(&series(&inside, &[&container]))
-        .filter(|series| !is_of_programs(series))
+        .filter(|series| !takes_more(series))
         .cloned()
         .collect();
     assert!(lost.is_empty(), "{lost:?}");
@@ -203,4 +204,31 @@ fn nobody_counts_descriptors_and_needs_two_capabilities_for_sockets() {
         let log = exporter.stop().unwrap();
         assert!(sockets || log.contains("CAP_DAC_READ_SEARCH"), "{log}");
     }
+}
+
+#[test]
+fn nobody_needs_one_capability_for_layers() {
+    let engine = Engine::shared().unwrap();
+    let container = Container::sleeping(engine, "layered", &[]).unwrap();
+    let mine = [("name", container.name.as_str())];
+    let limit = std::time::Duration::from_mins(1);
+    let without = nobody(engine, &[], &[]);
+    let denied = [("file", "layer"), ("reason", "denied")];
+    let errors = "docker_stats_exporter_read_errors_total";
+    let exposition = without
+        .scrape_until(limit, "the reason", |exposition| {
+            exposition.integer(errors, &denied)?;
+            Ok(exposition.clone())
+        })
+        .unwrap();
+    assert!(!exposition.has("container_fs_usage_bytes", &mine));
+    assert!(exposition.has("container_fs_usage_bytes", &[("id", "/")]), "the host's need no right");
+    // It is logged with the next reading.
+    without.scrape().unwrap();
+    assert!(without.stop().unwrap().contains("--cap-add=DAC_READ_SEARCH"));
+    let with = nobody(engine, &["dac_read_search"], &[]);
+    with.scrape_until(limit, "the layer", |exposition| exposition.integer("container_fs_usage_bytes", &mine)).unwrap();
+    let nothing = "CapEff:\t0000000000000000".to_owned();
+    assert_eq!(threads(with.pid(), &["CapEff:"]), BTreeSet::from([nothing]), "the exporter itself keeps none");
+    with.stop().unwrap();
 }

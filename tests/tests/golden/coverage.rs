@@ -21,7 +21,7 @@ enum On {
 const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("container_hugetlb_", On::V1, "no captured v1 host has the hugetlb controller"),
     ("container_cpu_cfs_burst_", On::V1, "no captured container has bursted"),
-    ("container_fs_usage_bytes", On::Both, "asked from the engine at most every five minutes (collector disk)"),
+    ("container_fs_usage_bytes", On::Both, "what layers hold is not captured (collector disk)"),
     ("container_fs_limit_bytes", On::Both, "a fact of the machine that the tests run on (collector disk)"),
     ("container_fs_inodes_", On::Both, "a fact of the machine that the tests run on (collector disk)"),
     ("container_file_descriptors", On::Both, "/proc/PID/fd is not captured: it names files of the container"),

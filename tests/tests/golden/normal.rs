@@ -18,11 +18,12 @@ pub(crate) fn normal(text: &str) -> String {
     text.lines().filter(|line| !is_of_this_machine(line)).map(|line| normal_line(line) + "\n").collect()
 }
 
-/// How often the engine was asked is a matter of milliseconds, and what the sandbox holds one of this kernel.
+/// How often the engine was asked is a matter of milliseconds, what the sandbox holds one of this kernel, and whether the disk walker
+/// is up one of both.
 fn is_of_this_machine(line: &str) -> bool {
-    let series = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+    let series = ["# HELP ", "# TYPE ", "# UNIT "].iter().fold(line, |rest, word| rest.trim_start_matches(word));
     line.starts_with("docker_stats_exporter_docker_requests_total{")
-        || series.starts_with("docker_stats_exporter_sandbox")
+        || ["docker_stats_exporter_sandbox", "docker_stats_exporter_disk_"].iter().any(|name| series.starts_with(name))
 }
 
 fn normal_line(line: &str) -> String {

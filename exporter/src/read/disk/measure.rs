@@ -6,9 +6,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::statvfs;
 
 use crate::read::disk::root::{Figures, Root};
 
@@ -19,13 +22,32 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a scrape waits for all of them.
 const TIME: Duration = Duration::from_millis(300);
 
-/// A container's filesystem that is to be measured.
+/// A filesystem that is to be measured.
 #[derive(Debug)]
 pub(crate) struct Question {
-    /// Index of the container in this pass.
+    /// Index of the container in this pass, or what stands for one.
     pub(crate) index: usize,
+    /// A number that it has from pass to pass.
     pub(crate) generation: u64,
-    pub(crate) root: Root,
+    pub(crate) target: Target,
+}
+
+/// What is measured.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// The root of a container.
+    Root(Root),
+    /// A directory of ours.
+    Path(PathBuf),
+}
+
+impl Target {
+    fn measure(&self) -> io::Result<Figures> {
+        match self {
+            Self::Root(root) => root.measure(),
+            Self::Path(path) => Ok(Figures::of(&statvfs(path)?)),
+        }
+    }
 }
 
 /// The threads and their questions. They end with the program, even if some hang. Cloning shares them.
@@ -42,7 +64,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     questions: VecDeque<Question>,
-    /// Filesystems that a thread is at, by the life of the container.
+    /// Filesystems that a thread is at, by the generation of the container.
     running: HashMap<u64, Running>,
     answers: Vec<(usize, io::Result<Figures>)>,
     threads: usize,
@@ -141,11 +163,11 @@ impl Shared {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            if let Some(Question { index, generation, root }) = state.questions.pop_front() {
+            if let Some(Question { index, generation, target }) = state.questions.pop_front() {
                 state.idle -= 1;
                 state.running.insert(generation, Running { index, since: Instant::now(), is_given_up: false });
                 drop(state);
-                let answer = root.measure();
+                let answer = target.measure();
                 state = self.state();
                 state.idle += 1;
                 if state.running.remove(&generation).is_some_and(|running| !running.is_given_up) {

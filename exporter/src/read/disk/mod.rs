@@ -1,5 +1,8 @@
-//! The filesystem of a container: its device, its size, the size of its writable layer.
+//! Sizes on disk: of what containers have written, of the filesystems below them, and of the host's.
 
+pub(super) mod host;
+pub(super) mod layers;
 pub(super) mod measure;
+pub(super) mod mounts;
 pub(super) mod root;
-mod size;
+pub(super) mod size;

@@ -1,52 +1,173 @@
 //! Size and use of the containers' filesystems.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
-use crate::name::Names;
 use crate::read::container::Container;
-use crate::read::disk::measure::Question;
-use crate::read::disk::root::RootDevice;
+use crate::read::disk::host::FIRST_INDEX;
+use crate::read::disk::measure::{Question, Target};
+use crate::read::disk::mounts::HostMounts;
+use crate::read::disk::root::{Figures, RootDevice};
+use crate::read::files::format::Device;
 use crate::read::files::open_files::reason;
 use crate::read::reader::{Pass, Reader};
 use crate::read::timing::Timing;
+use crate::walker::Failure;
+
+const DISK: CollectorSet = CollectorSet::EMPTY.with(Collector::Disk);
+
+/// A process that is about to become a container's first one still has the host's mounts: they are read again.
+const YOUTH: Duration = Duration::from_secs(10);
+
+/// Of a pass: the mounts of the host, once they were needed, and the containers whose filesystem another one's answer tells the size of.
+#[derive(Debug, Default)]
+pub(crate) struct DiskPass {
+    mounts: Option<HostMounts>,
+    sharing: HashMap<Device, Vec<usize>>,
+}
 
 impl Reader {
-    /// Fills the size of the writable layer, as the engine reported it, and asks for that of its filesystem.
-    pub(crate) fn begin_disk(&mut self, container: &mut Container, index: usize, names: &Names, timing: &mut Timing) {
-        if let (None, Some(process)) = (&container.disk, &container.process) {
-            container.disk = Some(RootDevice::find(process, &self.procfs, &self.self_metrics));
-        }
-        if let Some(size) = container.id.filter(|_| container.named).and_then(|id| names.sizes.get(&id)).copied() {
-            self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
-        }
-        let (Some(process), Some(root)) = (container.process.as_ref().filter(|_| self.live), &container.disk) else {
+    /// Begins a pass.
+    pub(crate) fn begin_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        self.measure.begin();
+        self.disk_pass = DiskPass::default();
+        if !self.wants_disk(pass) {
             return;
-        };
-        let question = Question { index, generation: container.generation, root: root.open_by(process) };
-        if !self.measure.ask(question, container.disk_has_hung) {
+        }
+        self.layers.receive(now);
+        if self.live && pass.ids.has_host() {
+            self.begin_host_disks(now, timing);
+        }
+    }
+
+    pub(crate) fn wants_disk(&self, pass: Pass<'_>) -> bool {
+        pass.collectors.has(Collector::Disk) && pass.families.intersects(&self.plan.needs.disks)
+    }
+
+    /// Asks for the size of a container's layer, and for that of its filesystem.
+    pub(crate) fn begin_disk(&mut self, container: &mut Container, index: usize, now: Instant, timing: &mut Timing) {
+        // Another cgroup has no layer, nor a filesystem of its own.
+        if container.id.is_none() {
+            return;
+        }
+        let is_young = container.first_seen.is_none_or(|seen| now.saturating_duration_since(seen) < YOUTH);
+        let is_known = container.disk.as_ref().is_some_and(|disk| !disk.paths().is_empty() || !is_young);
+        if let (false, Some(process)) = (is_known, &container.process) {
+            let mounts = self.disk_pass.mounts.get_or_insert_with(|| {
+                let (mounts, malformed) = HostMounts::read(&self.procfs);
+                (0..malformed).for_each(|_| self.self_metrics.count_read_error("mountinfo", "malformed"));
+                mounts
+            });
+            container.disk = Some(RootDevice::find(process, container.id, mounts, &self.self_metrics));
+        }
+        if !self.live {
+            return;
+        }
+        let Some(disk) = &container.disk else { return };
+        if !disk.paths().is_empty() {
+            match self.layers.get(container.generation, disk.paths(), now) {
+                Ok(_) if self.layers.is_served() => {}
+                Ok(_) => timing.fail(DISK),
+                Err(failure) => {
+                    timing.fail(DISK);
+                    self.log_layer(failure, container, disk);
+                }
+            }
+        }
+        if container.process.is_none() {
+            return;
+        }
+        if let Some(device) = disk.shared() {
+            match self.disk_pass.sharing.entry(device) {
+                Entry::Occupied(mut others) => return others.get_mut().push(index),
+                Entry::Vacant(first) => drop(first.insert(Vec::new())),
+            }
+        }
+        self.ask_disk(container, index, timing);
+    }
+
+    fn ask_disk(&mut self, container: &mut Container, index: usize, timing: &mut Timing) {
+        let Some(disk) = &container.disk else { return };
+        let target = Target::Root(disk.open_by(container.process.as_ref()));
+        if !self.measure.ask(Question { index, generation: container.generation, target }, container.disk_has_hung) {
             self.lacks_disk(container, &io::ErrorKind::TimedOut.into(), timing);
         }
     }
 
-    /// Fills the sizes of the filesystems that answered in time.
-    pub(crate) fn end_disks(&mut self, pass: Pass<'_>, timing: &mut Timing) {
-        if !pass.collectors.has(Collector::Disk) || self.plan.disks.is_empty() {
+    /// Fills the sizes of the layers that are known, and of the filesystems that answered in time.
+    pub(crate) fn end_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        if !self.wants_disk(pass) || self.plan.disks.is_empty() {
             return;
         }
+        self.layers.send();
         let mut containers = std::mem::take(&mut self.containers);
         let measure = self.measure.clone();
-        measure.answers(|index, answer| {
-            let Some(container) = containers.get_mut(index) else { return };
-            match answer {
-                Ok(figures) => self.fill_disk(container, |fact| figures.get(fact)),
-                Err(error) => self.lacks_disk(container, &error, timing),
+        loop {
+            let mut answers = Vec::new();
+            measure.answers(|index, answer| answers.push((index, answer)));
+            if answers.is_empty() {
+                break;
             }
-        });
+            for (index, answer) in answers {
+                self.end_disk(&mut containers, index, answer, timing);
+            }
+        }
+        self.layers.receive(now);
+        for container in containers.iter_mut().filter(|container| pass.wants(container)) {
+            if let Some(size) = self.layers.known(container.generation) {
+                self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
+            }
+        }
+        let generations = || containers.iter().map(|container| container.generation).collect();
+        self.layers.finish(generations, containers.len(), now);
         self.containers = containers;
         timing.attribute_time_to(Collector::Disk);
+    }
+
+    /// Takes an answer in, for the container that it is of and for those that share its filesystem.
+    fn end_disk(
+        &mut self,
+        containers: &mut [Container],
+        index: usize,
+        answer: io::Result<Figures>,
+        timing: &mut Timing,
+    ) {
+        if index >= FIRST_INDEX {
+            return self.end_host_disk(index, answer, timing);
+        }
+        let Some(container) = containers.get_mut(index) else { return };
+        let device = container.disk.as_ref().and_then(RootDevice::shared);
+        let mut sharing = device.and_then(|device| self.disk_pass.sharing.remove(&device)).unwrap_or_default();
+        let error = match answer {
+            Ok(figures) => {
+                for index in sharing.into_iter().chain([index]) {
+                    if let Some(container) = containers.get_mut(index) {
+                        self.fill_disk(container, |fact| figures.get(fact).filter(|_| fact != DiskFact::Usage));
+                    }
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        self.lacks_disk(container, &error, timing);
+        if error.kind() == io::ErrorKind::TimedOut {
+            for index in sharing {
+                if let Some(container) = containers.get_mut(index) {
+                    self.lacks_disk(container, &error, timing);
+                }
+            }
+        } else if let (Some(device), Some(next)) = (device, sharing.pop()) {
+            // It may be this container alone whose root cannot be reached.
+            self.disk_pass.sharing.insert(device, sharing);
+            if let Some(container) = containers.get_mut(next) {
+                self.ask_disk(container, next, timing);
+            }
+        }
     }
 
     fn fill_disk(&mut self, container: &mut Container, value: impl Fn(DiskFact) -> Option<u64>) {
@@ -60,10 +181,30 @@ impl Reader {
         }
     }
 
+    fn log_layer(&mut self, failure: Failure, container: &Container, disk: &RootDevice) {
+        if !self.layers.is_first(failure) {
+            return;
+        }
+        let hint = match failure {
+            Failure::NotVisible => {
+                "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
+                 restart the exporter: data roots are looked for at start"
+            }
+            Failure::Denied => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
+            Failure::TooLarge => "it has more files, or directories within each other, than are walked",
+            Failure::Io | Failure::Busy => "the kernel's log may say more",
+        };
+        let layer = disk.paths().first().map(|path| path.display().to_string());
+        warn!(
+            reason = failure.name(), container = %container.path, layer, hint,
+            "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
+        );
+    }
+
     fn lacks_disk(&mut self, container: &mut Container, error: &io::Error, timing: &mut Timing) {
         let hangs = error.kind() == io::ErrorKind::TimedOut;
         self.self_metrics.count_read_error("root", if hangs { "hangs" } else { reason(error) });
-        timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        timing.fail(DISK);
         if hangs && !std::mem::replace(&mut container.disk_has_hung, true) {
             warn!(
                 container = %container.path,

@@ -5,7 +5,11 @@
 //! file would take, such as `procs_blocked 18446744073709551615`.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
+use crate::discover::unescape;
 use crate::read::files::format::{Device, lines, number, split_once, words};
 
 /// Words of the `cpu` line that make up the time for which CPUs were busy: user, nice, system, irq and softirq. Neither idle
@@ -116,7 +120,11 @@ pub(crate) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &'t [u8]))
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount<'t> {
     pub(crate) device: Device,
+    /// The directory of its filesystem that is mounted.
+    pub(crate) root: &'t [u8],
     pub(crate) point: &'t [u8],
+    /// Of its filesystem (`ext4`).
+    pub(crate) kind: &'t [u8],
     pub(crate) source: &'t [u8],
     options: &'t [u8],
 }
@@ -142,10 +150,10 @@ pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u6
         let parsed = || {
             let mut words = words(line).skip(2);
             let device = Device::parse(words.next()?)?;
-            let point = words.nth(1)?;
+            let (root, point) = (words.next()?, words.next()?);
             words.find(|word| *word == b"-")?;
-            let source = words.nth(1)?;
-            Some(Mount { device, point, source, options: words.next().unwrap_or_default() })
+            let (kind, source) = (words.next()?, words.next()?);
+            Some(Mount { device, root, point, kind, source, options: words.next().unwrap_or_default() })
         };
         match parsed() {
             Some(mount) => found(mount),
@@ -153,6 +161,11 @@ pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u6
         }
     }
     malformed
+}
+
+/// A path as a field of `mountinfo` has it.
+pub(crate) fn path(field: &[u8]) -> PathBuf {
+    OsString::from_vec(unescape(field)).into()
 }
 
 #[cfg(test)]

@@ -32,8 +32,6 @@ pub struct Plan {
     pub processes: Vec<(ProcessFact, u16)>,
     /// Sizes of layers and filesystems: columns of the device table.
     pub disks: Vec<(DiskFact, u16)>,
-    /// Slot of the size of the writable layer, where its device is not known.
-    pub layer_size: Option<u16>,
     /// What eBPF programs count: slots.
     pub probes: Vec<(Probed, u16)>,
     /// Histograms that eBPF programs make: their indices in a sample.
@@ -61,6 +59,8 @@ pub struct Needs {
     pub limits: FamilySet,
     /// Names of devices.
     pub devices: FamilySet,
+    /// Layers and filesystems.
+    pub disks: FamilySet,
 }
 
 /// One file of each container's cgroup.

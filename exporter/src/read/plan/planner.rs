@@ -261,19 +261,13 @@ impl Builder<'_> {
         Value::Slot(slot)
     }
 
-    /// Without files the engine reports the size of the layer, and nothing of the filesystem.
+    /// An engine tells another quantity, and walks the layer for it.
     fn disk(&mut self, fact: DiskFact) -> Option<Value> {
-        if self.hierarchy.is_some() {
-            let column = self.plan.column(Dimension::Device);
-            self.plan.disks.push((fact, column));
-            return Some(Value::Column(Dimension::Device, column));
-        }
-        if fact != DiskFact::Usage {
-            return None;
-        }
-        let slot = self.plan.layer_size.unwrap_or_else(|| self.plan.slot());
-        self.plan.layer_size = Some(slot);
-        Some(Value::Slot(slot))
+        self.hierarchy?;
+        let column = self.plan.column(Dimension::Device);
+        self.plan.disks.push((fact, column));
+        self.plan.needs.disks.insert(self.family);
+        Some(Value::Column(Dimension::Device, column))
     }
 
     fn json(&mut self, pointer: &'static str) -> u16 {

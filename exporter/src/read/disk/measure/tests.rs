@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{MAX_THREADS, Measure, Question};
+use super::{MAX_THREADS, Measure, Question, Target};
 use crate::read::disk::root::Root;
 
-/// Mounts a FUSE filesystem and lives in it. It answers until its input says `hang`, and again after `answer`.
+/// Mounts a FUSE filesystem and generations in it. It answers until its input says `hang`, and again after `answer`.
 const SERVER: &str = r"
 import ctypes, os, struct, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
@@ -93,19 +93,19 @@ impl Drop for Fuse {
 }
 
 fn root(pid: u32) -> Root {
-    Root { directory: Arc::new(File::open(format!("/proc/{pid}")).unwrap()), layer: None, device: None }
+    Root { directory: Some(Arc::new(File::open(format!("/proc/{pid}")).unwrap())), layer: None, device: None }
 }
 
 fn own() -> Root {
     root(std::process::id())
 }
 
-/// One pass: asks for these, by life, and gives for each whether it was asked for and what came.
+/// One pass: asks for these, by generation, and gives for each whether it was asked for and what came.
 fn pass(measure: &Measure, roots: Vec<(u64, Root)>) -> Vec<Result<u64, ErrorKind>> {
     measure.begin();
     let mut came: Vec<Result<u64, ErrorKind>> = roots.iter().map(|_| Err(ErrorKind::NotFound)).collect();
     for (index, (generation, root)) in roots.into_iter().enumerate() {
-        if !measure.ask(Question { index, generation, root }, false) {
+        if !measure.ask(Question { index, generation, target: Target::Root(root) }, false) {
             came[index] = Err(ErrorKind::WouldBlock);
         }
     }

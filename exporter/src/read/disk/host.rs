@@ -1,0 +1,164 @@
+//! The filesystems of the host: one for each block device or pool that the exporter sees mounted.
+//!
+//! Neither those in memory nor overlays, which hold no bytes of their own; nor images that are always full.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::metrics::{Collector, CollectorSet, Dimension, SelfMetrics};
+use crate::read::container::Container;
+use crate::read::disk::measure::{Question, Target};
+use crate::read::disk::mounts::HostMounts;
+use crate::read::disk::root::Figures;
+use crate::read::files::format::Device;
+use crate::read::reader::Reader;
+use crate::read::timing::Timing;
+
+/// How long the list of mounts is taken to be true: it is long where containers are many.
+const REFRESH: Duration = Duration::from_mins(1);
+/// Filesystems at most.
+const MAX_FILESYSTEMS: usize = 256;
+/// They are measured beside the containers', whose generations count from 1.
+const FIRST_GENERATION: u64 = 1 << 48;
+/// Filesystems that nobody can write to.
+const IMAGES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"erofs", b"cramfs"];
+
+/// The filesystems of the host, with what was last measured of them.
+#[derive(Debug, Default)]
+pub(crate) struct HostFilesystems {
+    all: Vec<HostFilesystem>,
+    read: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq)]
+struct HostFilesystem {
+    device: Device,
+    /// The block device, or the pool.
+    source: String,
+    point: PathBuf,
+    figures: Option<Figures>,
+    has_hung: bool,
+}
+
+impl HostFilesystems {
+    fn refresh(&mut self, now: Instant, self_metrics: &SelfMetrics) {
+        if self.read.is_some_and(|read| now.saturating_duration_since(read) < REFRESH) {
+            return;
+        }
+        self.read = Some(now);
+        // What this process sees, and so can measure: in a container the mounts that it was given.
+        let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return };
+        let (mounts, malformed) = HostMounts::of(&text);
+        (0..malformed).for_each(|_| self_metrics.count_read_error("mountinfo", "malformed"));
+        let mut fresh = filesystems(&mounts);
+        for filesystem in &mut fresh {
+            filesystem.has_hung = self.all.iter().any(|known| known.point == filesystem.point && known.has_hung);
+        }
+        self.all = fresh;
+    }
+}
+
+fn filesystems(mounts: &HostMounts) -> Vec<HostFilesystem> {
+    let mut found: Vec<HostFilesystem> = Vec::new();
+    for mount in mounts.iter() {
+        let has_room = found.len() < MAX_FILESYSTEMS;
+        let is_pool = *mount.kind == *b"zfs";
+        if !is_pool && !mount.source.starts_with("/dev/") || IMAGES.contains(&&*mount.kind) {
+            continue;
+        }
+        let source = if is_pool { mount.source.split('/').next().unwrap_or_default() } else { &mount.source };
+        let known = found.iter_mut().find(|known| known.source == source);
+        match known {
+            // The shortest path is the least likely to be a part of it.
+            Some(known) if mount.point.as_os_str().len() < known.point.as_os_str().len() => {
+                (known.point, known.device) = (mount.point.clone(), mount.device);
+            }
+            Some(_) => {}
+            None if !has_room => {}
+            None => found.push(HostFilesystem {
+                device: mount.device,
+                source: source.to_owned(),
+                point: mount.point.clone(),
+                figures: None,
+                has_hung: false,
+            }),
+        }
+    }
+    found
+}
+
+/// The number of the first filesystem of the host among the questions of a pass.
+pub(super) const FIRST_INDEX: usize = usize::MAX / 2;
+
+impl Reader {
+    /// Asks for the host's filesystems.
+    pub(crate) fn begin_host_disks(&mut self, now: Instant, timing: &mut Timing) {
+        self.host_filesystems.refresh(now, &self.self_metrics);
+        let mut all = std::mem::take(&mut self.host_filesystems.all);
+        for (number, filesystem) in all.iter_mut().enumerate() {
+            filesystem.figures = None;
+            let generation = FIRST_GENERATION + number as u64;
+            let target = Target::Path(filesystem.point.clone());
+            if !self.measure.ask(Question { index: FIRST_INDEX + number, generation, target }, filesystem.has_hung) {
+                timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+            }
+        }
+        self.host_filesystems.all = all;
+    }
+
+    /// Takes an answer in.
+    pub(super) fn end_host_disk(&mut self, index: usize, answer: std::io::Result<Figures>, timing: &mut Timing) {
+        let Some(filesystem) = self.host_filesystems.all.get_mut(index - FIRST_INDEX) else { return };
+        match answer {
+            Ok(figures) => filesystem.figures = Some(figures),
+            Err(error) => {
+                let hangs = error.kind() == std::io::ErrorKind::TimedOut;
+                let reason = if hangs { "hangs" } else { crate::read::files::open_files::reason(&error) };
+                self.self_metrics.count_read_error("filesystem", reason);
+                timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+                if hangs && !std::mem::replace(&mut filesystem.has_hung, true) {
+                    let point = Path::display(&filesystem.point);
+                    tracing::warn!(%point, "this filesystem does not answer statfs: its size is left out until it does");
+                }
+            }
+        }
+    }
+
+    /// Fills what was measured into the host's sample.
+    pub(crate) fn fill_host_disks(&mut self, host: &mut Container) {
+        for filesystem in &self.host_filesystems.all {
+            let Some(figures) = filesystem.figures else { continue };
+            let (device, source) = (Some(filesystem.device), Some(&*filesystem.source));
+            let key = self.devices.filesystem_label(device, source, self.labels.of_mut(Dimension::Device));
+            for (fact, column) in &self.plan.disks {
+                if let Some(value) = figures.get(*fact) {
+                    host.sample.table_mut(Dimension::Device).set(key, *column, value);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostMounts, filesystems};
+
+    #[test]
+    fn each_device_and_pool_is_one_filesystem() {
+        let text = b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            22 21 8:1 /x /var/lib/docker rw - ext4 /dev/sda1 rw\n\
+            23 21 0:30 / /dev/shm rw - tmpfs tmpfs rw\n\
+            24 21 0:31 / /var/lib/docker/overlay2/a/merged rw - overlay overlay rw,upperdir=/u\n\
+            25 21 0:32 /@home /mnt/long/path rw - btrfs /dev/sdb rw\n\
+            26 21 0:32 /@ /data rw - btrfs /dev/sdb rw\n\
+            27 21 0:50 / /tank/a rw - zfs tank/a rw\n\
+            28 21 0:51 / /tank rw - zfs tank rw\n\
+            29 21 7:1 / /snap/core/1 ro - squashfs /dev/loop1 ro\n\
+            30 21 0:60 / /net rw - nfs4 server:/export rw\n";
+        let (mounts, _) = HostMounts::of(text);
+        let found = filesystems(&mounts);
+        let found: Vec<_> =
+            found.iter().map(|one| (&*one.source, one.point.to_str().unwrap(), one.device.minor)).collect();
+        assert_eq!(found, [("/dev/sda1", "/", 1), ("/dev/sdb", "/data", 32), ("tank", "/tank", 51)]);
+    }
+}
