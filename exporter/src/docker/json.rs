@@ -135,7 +135,7 @@ mod tests {
     fn a_shared_network_is_found_by_id_or_name() {
         let id = ContainerId::parse(&[b'a'; 64]).unwrap();
         let info = ContainerInfo { name: "owner".to_owned(), ..ContainerInfo::unknown(id) };
-        let names = Names { containers: [(id, Arc::new(info))].into(), generation: 1 };
+        let names = Names { containers: [(id, Arc::new(info))].into(), generation: 1, ..Names::default() };
         for peer in [format!("container:{id}"), "container:owner".to_owned()] {
             assert_eq!(network_mode(&peer, &names), NetworkMode::Container(id), "{peer}");
         }

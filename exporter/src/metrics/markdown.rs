@@ -109,7 +109,9 @@ pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Opti
     }
     // Many keys of one file: the file alone.
     if described.len() > 2 {
-        described.iter_mut().for_each(|source| source.truncate(source.find(' ').unwrap_or(source.len())));
+        for source in &mut described {
+            source.truncate(source.find(' ').unwrap_or(source.len()));
+        }
         described.dedup();
     }
     let unit = match unit(family.unit) {

@@ -95,99 +95,107 @@ impl SelfMetrics {
             )?,
             collector_success: collector_success()?,
             containers: IntGauge::with_opts(opts("containers", "Containers found on this host with live processes."))?,
-            cgroups_refused: IntGaugeVec::new(
-                opts("cgroups_refused", "Cgroups that are named as containers are, and are not exposed as such."),
+            cgroups_refused: gauges(
+                "cgroups_refused",
+                "Cgroups that are named as containers are, and are not exposed as such.",
                 &["reason"],
             )?,
-            docker_up: IntGaugeVec::new(
-                opts("docker_up", "Whether the Docker engine answers."),
+            docker_up: gauges(
+                "docker_up",
+                "Whether the Docker engine answers.",
                 if names_engines { &["engine"] } else { &[] },
             )?,
             names_engines,
-            docker_requests: IntCounterVec::new(
-                opts("docker_requests_total", "Requests to the Docker engine by endpoint and outcome."),
+            docker_requests: counters(
+                "docker_requests_total",
+                "Requests to the Docker engine by endpoint and outcome.",
                 &["endpoint", "code"],
             )?,
-            docker_events: IntCounterVec::new(
-                opts("docker_events_total", "Container events received from the Docker engine."),
+            docker_events: counters(
+                "docker_events_total",
+                "Container events received from the Docker engine.",
                 &["action"],
             )?,
-            read_errors: IntCounterVec::new(
-                opts("read_errors_total", "Values left out because a kernel file could not be read or understood."),
+            read_errors: counters(
+                "read_errors_total",
+                "Values left out because a kernel file could not be read or understood.",
                 &["file", "reason"],
             )?,
-            ebpf_program_loaded: IntGaugeVec::new(
-                opts("ebpf_program_loaded", "Whether an eBPF program that is wanted runs in the kernel."),
+            ebpf_program_loaded: gauges(
+                "ebpf_program_loaded",
+                "Whether an eBPF program that is wanted runs in the kernel.",
                 &["program"],
             )?,
-            ebpf_program_runs: IntCounterVec::new(
-                opts("ebpf_program_runs_total", "Runs of an eBPF program, while kernel.bpf_stats_enabled is 1."),
+            ebpf_program_runs: counters(
+                "ebpf_program_runs_total",
+                "Runs of an eBPF program, while kernel.bpf_stats_enabled is 1.",
                 &["program"],
             )?,
             ebpf_program_seconds: CounterVec::new(
                 opts("ebpf_program_run_seconds_total", "Time in an eBPF program, while kernel.bpf_stats_enabled is 1."),
                 &["program"],
             )?,
-            ebpf_map_entries: IntGaugeVec::new(
-                opts("ebpf_map_entries", "Entries of an eBPF map that are in use."),
+            ebpf_map_entries: gauges("ebpf_map_entries", "Entries of an eBPF map that are in use.", &["map"])?,
+            ebpf_refused: counters(
+                "ebpf_entries_refused_total",
+                "Events that were not counted, as an eBPF map was full.",
                 &["map"],
             )?,
-            ebpf_refused: IntCounterVec::new(
-                opts("ebpf_entries_refused_total", "Events that were not counted, as an eBPF map was full."),
-                &["map"],
-            )?,
-            read_path: IntGaugeVec::new(
-                opts("read_path", "Containers that were read by this path in the last scrape, by collector."),
+            read_path: gauges(
+                "read_path",
+                "Containers that were read by this path in the last scrape, by collector.",
                 &["collector", "path"],
             )?,
-            web_config_reload: IntGaugeVec::new(
-                opts(
-                    "web_config_last_reload_successful",
-                    "Whether the file of --web.config.file was good when it was last read.",
-                ),
+            web_config_reload: gauges(
+                "web_config_last_reload_successful",
+                "Whether the file of --web.config.file was good when it was last read.",
                 &[],
             )?,
             walker: WalkerMetrics::new()?,
-            series_dropped: IntCounterVec::new(
-                opts("series_dropped_total", "Series or labels left out or cut to keep the exposition bounded."),
+            series_dropped: counters(
+                "series_dropped_total",
+                "Series or labels left out or cut to keep the exposition bounded.",
                 &["reason"],
             )?,
-            sandbox: IntGaugeVec::new(
-                opts("sandbox", "Whether a part of the sandbox holds: capabilities is 1 where none is left."),
+            sandbox: gauges(
+                "sandbox",
+                "Whether a part of the sandbox holds: capabilities is 1 where none is left.",
                 &["part"],
             )?,
             registry,
             names: Vec::new(),
             is_exposed: true,
         };
-        let build_info = IntGaugeVec::new(
-            opts("build_info", "Version of this program; the value is always 1."),
-            &["version", "revision", "rustc"],
-        )?;
+        self_metrics.register_all()?;
+        Ok(self_metrics)
+    }
+
+    fn register_all(&mut self) -> Result<(), prometheus::Error> {
+        let build_info =
+            gauges("build_info", "Version of this program; the value is always 1.", &["version", "revision", "rustc"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1);
-        self_metrics.register([
+        self.register([
             Box::new(build_info) as Box<dyn prometheus::core::Collector>,
-            Box::new(self_metrics.collector_duration.clone()),
-            Box::new(self_metrics.collector_success.clone()),
-            Box::new(self_metrics.containers.clone()),
-            Box::new(self_metrics.cgroups_refused.clone()),
-            Box::new(self_metrics.docker_up.clone()),
-            Box::new(self_metrics.docker_requests.clone()),
-            Box::new(self_metrics.docker_events.clone()),
-            Box::new(self_metrics.read_errors.clone()),
-            Box::new(self_metrics.ebpf_program_loaded.clone()),
-            Box::new(self_metrics.ebpf_program_runs.clone()),
-            Box::new(self_metrics.ebpf_program_seconds.clone()),
-            Box::new(self_metrics.ebpf_map_entries.clone()),
-            Box::new(self_metrics.ebpf_refused.clone()),
-            Box::new(self_metrics.read_path.clone()),
-            Box::new(self_metrics.series_dropped.clone()),
-            Box::new(self_metrics.web_config_reload.clone()),
-            Box::new(self_metrics.sandbox.clone()),
+            Box::new(self.collector_duration.clone()),
+            Box::new(self.collector_success.clone()),
+            Box::new(self.containers.clone()),
+            Box::new(self.cgroups_refused.clone()),
+            Box::new(self.docker_up.clone()),
+            Box::new(self.docker_requests.clone()),
+            Box::new(self.docker_events.clone()),
+            Box::new(self.read_errors.clone()),
+            Box::new(self.ebpf_program_loaded.clone()),
+            Box::new(self.ebpf_program_runs.clone()),
+            Box::new(self.ebpf_program_seconds.clone()),
+            Box::new(self.ebpf_map_entries.clone()),
+            Box::new(self.ebpf_refused.clone()),
+            Box::new(self.read_path.clone()),
+            Box::new(self.series_dropped.clone()),
+            Box::new(self.web_config_reload.clone()),
+            Box::new(self.sandbox.clone()),
             Box::new(ProcessMetrics::new()?),
         ])?;
-        self_metrics.register(self_metrics.walker.collectors())?;
-        Ok(self_metrics)
+        self.register(self.walker.collectors())
     }
 
     /// Counts as before, but exposes none of it (`--web.disable-exporter-metrics`).
@@ -248,6 +256,14 @@ impl SelfMetrics {
     pub fn count_read_error(&self, file: &str, reason: &str) {
         self.read_errors.with_label_values(&[file, reason]).inc();
     }
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(opts(name, help), labels)
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(opts(name, help), labels)
 }
 
 fn collector_success() -> Result<IntGaugeVec, prometheus::Error> {
