@@ -96,7 +96,9 @@ impl Cgroups {
         }
         self.reader.apply(changes);
         let others = self.discovery.take_other_changes();
-        self.setup.self_metrics.series_dropped.with_label_values(&["cgroup_limit"]).inc_by(others.dropped);
+        if others.dropped > 0 {
+            self.setup.self_metrics.series_dropped.with_label_values(&["cgroup_limit"]).inc_by(others.dropped);
+        }
         if !others.added.is_empty() || !others.removed.is_empty() {
             self.reader.apply_others(others);
             self.other_sets = self.reader.others().iter().map(|other| LabelSets::of_cgroup(&other.path)).collect();
