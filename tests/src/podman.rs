@@ -17,6 +17,7 @@ use crate::wait::eventually;
 pub struct Podman {
     service: Child,
     directory: TempDir,
+    /// Ids: a test may rename them.
     containers: Vec<String>,
 }
 
@@ -54,12 +55,13 @@ impl Podman {
     /// # Errors
     /// What Podman said.
     pub fn sleeping(&mut self, name: &str, engine: &Engine) -> Result<String> {
-        self.containers.push(name.to_owned());
         // Podman's own limits take a right that a confined machine lacks.
         let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
         let words =
             [&["run", "--detach", "--network=none", "--name", name][..], &limits, &[engine.image(), "sleep", "1d"]];
-        self.podman(&words.concat())
+        let id = self.podman(&words.concat())?;
+        self.containers.push(id.clone());
+        Ok(id)
     }
 
     /// Runs the CLI.
@@ -82,8 +84,8 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        for name in &self.containers {
-            self.podman(&["rm", "--force", "--time=0", name]).map(drop).unwrap_or_default();
+        for id in &self.containers {
+            self.podman(&["rm", "--force", "--time=0", id]).map(drop).unwrap_or_default();
         }
         self.service.kill().unwrap_or_default();
         self.service.wait().map(drop).unwrap_or_default();
