@@ -15,8 +15,9 @@ inventory() {
     find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /in -o -path /out -o -path /data -o -path /root \
         -o -path /var/log -o -path /var/cache -o -path /var/lib/docker -o -path /var/lib/containerd -o -path /var/lib/dpkg \
         -o -path /var/lib/rpm -o -path /var/tmp -o -path /var/lib/systemd \) -prune -o -print
-    # systemd makes this directory at the first service with a dynamic user.
-    systemctl list-unit-files --no-legend --no-pager | awk '{print "unit " $1 " " $2}'
+    # On a busy machine systemd may answer too late.
+    until systemctl list-unit-files --no-legend --no-pager >/tmp/units; do sleep 1; done
+    awk '{print "unit " $1 " " $2}' /tmp/units
     getent passwd
     getent group
 }
