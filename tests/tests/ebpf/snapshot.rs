@@ -42,13 +42,14 @@ const GAUGES: [&str; 9] = [
     "container_processes",
 ];
 /// What is not read from files that snapshots stand in for, or is told by the clock.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "container_last_seen",
     "container_network_",
     "container_ebpf_",
     "container_blkio_",
     "container_tcp_",
     "container_tasks_",
+    "container_cpu_load_",
 ];
 
 /// Without the program that counts block I/O: where files have no devices, two of them would differ by what came between their starts.
