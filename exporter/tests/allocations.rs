@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use docker_stats_exporter::discover::{Discovery, Hierarchy, NoEngine, Tree, find_all};
-use docker_stats_exporter::metrics::{CollectorSet, Controller, FAMILIES, FamilySet, SelfMetrics};
+use docker_stats_exporter::metrics::{Collector, CollectorSet, Controller, FAMILIES, FamilySet, SelfMetrics};
 use docker_stats_exporter::name::Names;
 use docker_stats_exporter::read::{HostFacts, HostFiles, Machine, Pass, Plan, Reader, Row, for_cgroups};
 use docker_stats_exporter::render::{BufferPool, Exposed, LabelSets, View, render};
@@ -71,7 +71,8 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
     let mut discovery = Discovery::new(host.hierarchy.searched(), &procfs, true, true);
     let mut reader = Reader::new(host.plan, host.hierarchy, &procfs, true, self_metrics.clone(), None);
     let names = Names::default();
-    let collectors = CollectorSet::defaults();
+    // Without eBPF threads are counted from /proc, and only where that is asked for.
+    let collectors = CollectorSet::defaults().without(Collector::Tasks);
     let mut pass = |now| {
         reader.apply(discovery.refresh(now, &NoEngine));
         assert!(reader.drop_ended().is_empty(), "a container has vanished");

@@ -1,6 +1,6 @@
 //! Sizes of the containers' layers, as the walker finds them: asked for with the scrapes, and filled in as they come.
 //!
-//! No scrape waits for it. A figure stays until the next one is there, however long that takes and whether or not the walker generations on.
+//! No scrape waits for it. A figure stays until the next one is there, however long that takes and whether or not the walker lives on.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;

@@ -81,7 +81,7 @@ impl RootDevice {
         (Self { device: Some(device), source, paths: paths.flatten().collect(), has_quotas }, malformed)
     }
 
-    /// The root to be measured, by a process that generations in it.
+    /// The root to be measured, by a process that lives in it.
     pub(crate) fn open_by(&self, process: Option<&Process>) -> Root {
         let directory = process.map(|process| Arc::clone(process.directory()));
         Root { directory, layer: self.paths.first().cloned(), device: self.shared() }

@@ -1,7 +1,6 @@
 //! Size and use of the containers' filesystems.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -24,18 +23,45 @@ const DISK: CollectorSet = CollectorSet::EMPTY.with(Collector::Disk);
 /// A process that is about to become a container's first one still has the host's mounts: they are read again.
 const YOUTH: Duration = Duration::from_secs(10);
 
-/// Of a pass: the mounts of the host, once they were needed, and the containers whose filesystem another one's answer tells the size of.
+/// Filesystems that are remembered as shared: those of more devices are forgotten at the next pass.
+const MAX_SHARED: usize = 1024;
+
+/// State of a pass. Its maps keep their memory from pass to pass.
 #[derive(Debug, Default)]
 pub(crate) struct DiskPass {
+    /// The mounts of the host, once they were needed.
     mounts: Option<HostMounts>,
-    sharing: HashMap<Device, Vec<usize>>,
+    /// Filesystems on which all directories are of one size.
+    shared: HashMap<Device, Shared>,
+    answers: Vec<(usize, io::Result<Figures>)>,
+}
+
+/// A filesystem that one container asks for.
+#[derive(Debug, Default)]
+struct Shared {
+    is_asked: bool,
+    /// The other containers on it.
+    others: Vec<usize>,
+}
+
+impl DiskPass {
+    fn begin(&mut self) {
+        self.mounts = None;
+        if self.shared.len() > MAX_SHARED {
+            self.shared.clear();
+        }
+        for shared in self.shared.values_mut() {
+            shared.is_asked = false;
+            shared.others.clear();
+        }
+    }
 }
 
 impl Reader {
     /// Begins a pass.
     pub(crate) fn begin_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         self.measure.begin();
-        self.disk_pass = DiskPass::default();
+        self.disk_pass.begin();
         if !self.wants_disk(pass) {
             return;
         }
@@ -82,11 +108,15 @@ impl Reader {
         if container.process.is_none() {
             return;
         }
+        if disk.device.is_none() {
+            return timing.fail(DISK);
+        }
         if let Some(device) = disk.shared() {
-            match self.disk_pass.sharing.entry(device) {
-                Entry::Occupied(mut others) => return others.get_mut().push(index),
-                Entry::Vacant(first) => drop(first.insert(Vec::new())),
+            let shared = self.disk_pass.shared.entry(device).or_default();
+            if shared.is_asked {
+                return shared.others.push(index);
             }
+            shared.is_asked = true;
         }
         self.ask_disk(container, index, timing);
     }
@@ -107,16 +137,17 @@ impl Reader {
         self.layers.send();
         let mut containers = std::mem::take(&mut self.containers);
         let measure = self.measure.clone();
+        let mut answers = std::mem::take(&mut self.disk_pass.answers);
         loop {
-            let mut answers = Vec::new();
             measure.answers(|index, answer| answers.push((index, answer)));
             if answers.is_empty() {
                 break;
             }
-            for (index, answer) in answers {
+            for (index, answer) in answers.drain(..) {
                 self.end_disk(&mut containers, index, answer, timing);
             }
         }
+        self.disk_pass.answers = answers;
         self.layers.receive(now);
         for container in containers.iter_mut().filter(|container| pass.wants(container)) {
             if let Some(size) = self.layers.known(container.generation) {
@@ -142,31 +173,37 @@ impl Reader {
         }
         let Some(container) = containers.get_mut(index) else { return };
         let device = container.disk.as_ref().and_then(RootDevice::shared);
-        let mut sharing = device.and_then(|device| self.disk_pass.sharing.remove(&device)).unwrap_or_default();
-        let error = match answer {
+        let mut others = device
+            .and_then(|device| self.disk_pass.shared.get_mut(&device))
+            .map(|shared| std::mem::take(&mut shared.others))
+            .unwrap_or_default();
+        match answer {
             Ok(figures) => {
-                for index in sharing.into_iter().chain([index]) {
+                for index in others.drain(..).chain([index]) {
                     if let Some(container) = containers.get_mut(index) {
                         self.fill_disk(container, |fact| figures.get(fact).filter(|_| fact != DiskFact::Usage));
                     }
                 }
-                return;
             }
-            Err(error) => error,
-        };
-        self.lacks_disk(container, &error, timing);
-        if error.kind() == io::ErrorKind::TimedOut {
-            for index in sharing {
-                if let Some(container) = containers.get_mut(index) {
-                    self.lacks_disk(container, &error, timing);
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                for index in others.drain(..).chain([index]) {
+                    if let Some(container) = containers.get_mut(index) {
+                        self.lacks_disk(container, &error, timing);
+                    }
                 }
             }
-        } else if let (Some(device), Some(next)) = (device, sharing.pop()) {
-            // It may be this container alone whose root cannot be reached.
-            self.disk_pass.sharing.insert(device, sharing);
-            if let Some(container) = containers.get_mut(next) {
-                self.ask_disk(container, next, timing);
+            Err(error) => {
+                self.lacks_disk(container, &error, timing);
+                // It may be this container alone whose root cannot be reached.
+                if let Some(next) = others.pop()
+                    && let Some(container) = containers.get_mut(next)
+                {
+                    self.ask_disk(container, next, timing);
+                }
             }
+        }
+        if let Some(shared) = device.and_then(|device| self.disk_pass.shared.get_mut(&device)) {
+            shared.others = others;
         }
     }
 

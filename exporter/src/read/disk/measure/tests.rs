@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{MAX_THREADS, Measure, Question, Target};
 use crate::read::disk::root::Root;
 
-/// Mounts a FUSE filesystem and generations in it. It answers until its input says `hang`, and again after `answer`.
+/// Mounts a FUSE filesystem and lives in it. It answers until its input says `hang`, and again after `answer`.
 const SERVER: &str = r"
 import ctypes, os, struct, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
