@@ -28,7 +28,7 @@ const WORKER_THREADS: usize = 2;
 /// What is still running after the server has ended gets this long.
 const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
-/// Whether what kept us from starting is a mistake in flags or environment that only the start itself could find.
+/// Whether the failure of the start is an error in flags or environment that only the start itself could find.
 #[must_use]
 pub fn is_config_error(error: &anyhow::Error) -> bool {
     let no_tree = matches!(error.downcast_ref(), Some(StartError::Cgroups(_)));
@@ -40,7 +40,7 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 /// Whatever needs a right of this process comes first, before any other thread is there: capabilities are a thread's own.
 ///
 /// # Errors
-/// What kept it from starting.
+/// Why the start failed.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
     // The first, as it needs a right, and nothing that is opened here.

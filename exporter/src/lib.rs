@@ -4,7 +4,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`] | flags and environment, validated into one typed value; every mistake reported at once |
+//! | [`config`] | flags and environment, validated into one typed value; every error reported at once |
 //! | [`metrics`] | the table: each metric once, with its name, help, type, unit and source; knows nothing else |
 //! | [`discover`] | finds the container cgroups of this host and follows their coming and going |
 //! | [`ebpf`] | programs in the kernel that count what no file tells |

@@ -115,7 +115,7 @@ fn print(text: &str) {
     drop(io::stdout().lock().write_all(text.as_bytes()));
 }
 
-/// With stderr closed nobody is left to be told.
+/// With stderr closed nobody reads it.
 fn complain(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -35,7 +35,7 @@ const CHECKS: &[(&str, &str, &str)] = &[
     ("mandoc", "deploy/package", "-T lint -W error docker-stats-exporter.1"),
 ];
 
-/// Compose files, whose mounts of this repository are looked up.
+/// Compose files, whose mounts of this repository are checked.
 const COMPOSE: [&str; 2] = ["deploy/compose.yaml", "deploy/swarm/stack.yaml"];
 
 /// Runs all checks and says at the end which failed.

@@ -18,7 +18,7 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |target| root().join(target))
 }
 
-/// What is kept between runs, outside every checkout: `$XDG_CACHE_HOME/docker-stats-exporter`, in `~/.cache` by default.
+/// The cache between runs, outside every checkout: `$XDG_CACHE_HOME/docker-stats-exporter`, in `~/.cache` by default.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));

@@ -175,7 +175,7 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
     config
 }
 
-/// Reads the file of `--web.config.file`, so that its errors are told with all others.
+/// Reads the file of `--web.config.file`, so that its errors are reported with all others.
 fn load_web_config(path: &Path, flags: &[GivenFlag], env: Env<'_>, errors: &mut Vec<Error>) -> Option<Arc<WebConfig>> {
     let row = row("web.config.file")?;
     let given = given(row, flags, env).pop()?;

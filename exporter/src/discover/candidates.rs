@@ -23,7 +23,7 @@ const READ: [&str; 6] = ["memory", "cpuacct", "cpu", "pids", "blkio", "hugetlb"]
 /// Directory names of other v1 trees: containers may be in them.
 const OTHERS: [&str; 9] =
     ["systemd", "devices", "freezer", "cpuset", "perf_event", "net_cls", "net_prio", "rdma", "misc"];
-/// Directories of a captured tree in which files are looked at.
+/// Directories of a captured tree in which files are read.
 const SAMPLED: usize = 256;
 
 /// Finds the trees: `root` itself, or what is below it.

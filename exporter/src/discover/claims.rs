@@ -7,7 +7,7 @@ use super::empty::Trees;
 use super::identity::{self, Claim, Engine};
 use super::{Added, Changes, ContainerId};
 
-/// Cgroups that were left behind and are looked at again in one refresh: a process may have come.
+/// Cgroups that were left behind and are checked again in one refresh: a process may have come.
 const LOOKED_AT_AGAIN: usize = 256;
 
 /// All claims of one tree.
@@ -20,7 +20,7 @@ pub(super) struct Claims {
     undecided: HashSet<ContainerId>,
     /// What the engine says of these may decide anew.
     contested: HashSet<ContainerId>,
-    /// Ids whose cgroups were left behind, in the order in which they are looked at again.
+    /// Ids whose cgroups were left behind, in the order in which they are checked again.
     left: VecDeque<ContainerId>,
     /// Number of cgroups, and of those that are accepted.
     counts: (usize, usize),

@@ -1,4 +1,4 @@
-//! Which cgroup trees this host has, told by their content, so that a captured tree serves as well as a live one.
+//! Which cgroup trees this host has, detected by their content, so that a captured tree serves as well as a live one.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};

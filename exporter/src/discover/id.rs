@@ -44,7 +44,7 @@ impl ContainerId {
         (!is_helper(before, after)).then_some(id)
     }
 
-    /// As [`ContainerId::from_cgroup_name`], with a look at the parent: an id below `kata_overhead` or `buildkit` is
+    /// As [`ContainerId::from_cgroup_name`], with respect to the parent: an id below `kata_overhead` or `buildkit` is
     /// that of a helper.
     #[must_use]
     pub fn from_cgroup_path(path: &Path) -> Option<Self> {

@@ -4,7 +4,7 @@
 //!   a cgroup can make that claim below it.
 //! - What lies below a container belongs to that container, whatever it is called. The exception is what an engine made there:
 //!   a cgroup with an id that our engine does not know (Docker in Docker) is a container under its real path, without a
-//!   name. One with an id that our engine knows is that container only if the engine was told to make it there
+//!   name. One with an id that our engine knows is that container only if the engine was asked to make it there
 //!   (`--cgroup-parent`), or if the engine's process is in it and the engine does not know what is around it: it runs in there
 //!   itself.
 //! - Of several cgroups with one id the container is the one that the engine made. In this order: the one below the
@@ -22,7 +22,7 @@ use super::ContainerId;
 
 /// What the engines say, as far as identity needs it.
 pub trait Engine {
-    /// Whether the engine that made this container answers, and has told of all its containers; of an id that none knows, all engines.
+    /// Whether the engine that made this container answers, and has listed all its containers; of an id that none knows, all engines.
     fn answers(&self, id: ContainerId) -> bool;
     /// Which engines answer, one bit each.
     fn answering(&self) -> u64;
@@ -185,7 +185,7 @@ fn is_below_parent(path: &str, given: &str) -> bool {
 
 /// Whether the text of a `/proc/PID/cgroup` says that the process is in the cgroup at `path` or below it, in any tree.
 ///
-/// Seen from a cgroup namespace below the host's root, paths begin with `/..`: then they are told only up to what both share.
+/// Seen from a cgroup namespace below the host's root, paths begin with `/..`: then they are known only up to what both share.
 fn is_at_or_below(text: &str, path: &str) -> bool {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|of_process| {
         let from_here = of_process.trim_start_matches("/..");
@@ -294,7 +294,7 @@ mod tests {
         let engine = Fake([(id('a'), record), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, true)));
         assert_eq!(accepted(&engine, 'a', &["/docker/b/docker/a"]), None, "another place below it");
-        assert_eq!(accepted(&engine, 'a', &["/docker/a", "/docker/b/a"]), Some((1, true)), "the told parent decides");
+        assert_eq!(accepted(&engine, 'a', &["/docker/a", "/docker/b/a"]), Some((1, true)), "the parent that the engine names decides");
         let stopped = EngineRecord { runs: false, pid: None, ..record };
         let engine = Fake([(id('a'), stopped), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, false)), "not named while it is said not to run");

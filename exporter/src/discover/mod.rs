@@ -1,6 +1,6 @@
 //! Finds the container cgroups of this host and follows their coming and going.
 //!
-//! A scrape calls [`Discovery::refresh`]: it drains inotify events, looks into those containers where something happened,
+//! A scrape calls [`Discovery::refresh`]: it drains inotify events, reads those containers where something happened,
 //! and walks all trees only at the start, after an overflow, and once in [`WALK_INTERVAL`] to heal what was missed.
 //! Which cgroups are containers is decided in `identity`.
 
@@ -40,7 +40,7 @@ use watch::{Event, Watch};
 
 /// How often a walk over all trees heals what events have missed.
 pub const WALK_INTERVAL: Duration = Duration::from_mins(1);
-/// Directories below containers that one refresh looks at, besides a walk over everything.
+/// Directories below containers that one refresh reads, besides a walk over everything.
 const BELOW_PER_REFRESH: usize = 4096;
 
 /// Follows the containers of all cgroup trees of a host. One that is in several trees is one container.
@@ -55,7 +55,7 @@ pub struct Discovery {
     others: Others,
     /// What is below each container that is below no other one; none for one that has nothing below it.
     below: HashMap<Arc<str>, Below>,
-    /// Containers to look into: something happened there, or they are not watched.
+    /// Containers to read: something happened there, or they are not watched.
     touched: HashSet<Arc<str>>,
     walked: Option<Instant>,
     walks: u64,
@@ -178,7 +178,7 @@ impl Discovery {
         changes
     }
 
-    /// A reader saw that the container's files are gone before any event told so.
+    /// A reader saw that the container's files are gone before any event.
     pub fn forget(&mut self, id: ContainerId) {
         let Some(path) = self.claims.dropped(id) else { return };
         if self.home(&path).is_none() {
@@ -273,7 +273,7 @@ impl Discovery {
         }
         let seen = Seen { path, at: (tree, metadata.ino()), child: None, walk: self.walks };
         if self.claims.see(id, seen) || self.unarmed {
-            // To be watched, and to be looked into once more after that.
+            // To be watched, and to be read once more after that.
             self.touched.insert(Arc::from(path));
         }
     }
@@ -291,7 +291,7 @@ impl Discovery {
 
     /// Sees a container and what is below it in the first tree that has it. Gives the number of directories below it.
     ///
-    /// One with more below it than a walk sees is looked into by walks over everything (`thoroughly`) alone.
+    /// One with more below it than a walk sees is read by walks over everything (`thoroughly`) alone.
     fn look_into(&mut self, container: &Arc<str>, thoroughly: bool) -> usize {
         let Some((tree, inode)) = self.home(container) else {
             self.remove(container);

@@ -256,7 +256,7 @@ fn a_container_with_cgroups_without_end_costs_the_others_nothing() {
     host.make(&format!("docker/{OTHER}"));
     let changes = host.discovery.refresh(host.now, &NoEngine);
     assert_eq!((changes.added.len(), changes.missed), (2, vec!["too_many"]));
-    // It makes more and more, and is not looked at for it before the next walk.
+    // It makes more and more, and is not read again before the next walk.
     host.make(&format!("{hostile}/more"));
     host.make(&format!("docker/{OTHER}/docker/{}", numbered(1)));
     let changes = host.discovery.refresh(host.now, &NoEngine);

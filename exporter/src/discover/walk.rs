@@ -27,7 +27,7 @@ pub(crate) const BELOW_CONTAINER: Bounds = Bounds { depth: 32, directories: 1024
 /// Bounds for the rest of a host.
 pub(crate) const HOST: Bounds = Bounds { depth: 64, directories: 250_000 };
 
-/// Whether to look below a directory.
+/// Whether to descend into a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
     Descend,

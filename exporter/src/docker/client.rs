@@ -83,7 +83,7 @@ impl Engine {
         address(&self.shared.endpoint)
     }
 
-    /// What scrapes saw that the engine has not told.
+    /// What scrapes saw that the engine has not reported.
     #[must_use]
     pub fn doubts(&self) -> &Doubts {
         &self.shared.doubts

@@ -1,4 +1,4 @@
-//! What scrapes, and signs of life, show of containers that the engine has not told: reason to list them.
+//! What scrapes, and signs of life, show of containers that the engine has not reported: reason to list them.
 //!
 //! A scrape raises a doubt and goes on; the follower asks the engine once it has lasted. An event stream that is open
 //! and silent is noticed by that. A doubt that a list did not settle is not raised again while it lasts, so that ids
@@ -29,7 +29,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Whether the engine has told the same by now.
+    /// Whether the engine has reported the same by now.
     fn is_known(self, id: ContainerId, names: &Names) -> bool {
         let info = names.containers.get(&id);
         let runs = info.is_some_and(|info| info.state.is_alive() && info.removed.is_none());
@@ -101,7 +101,7 @@ impl Doubts {
         }
     }
 
-    /// Forgets what the engine has told meanwhile; tells whether any doubt is left.
+    /// Forgets what the engine has reported meanwhile; returns whether any doubt is left.
     pub(super) fn are_left(&self, names: &Names) -> bool {
         let mut state = self.lock();
         state.doubts.retain(|id, doubt| doubt.answered || !doubt.seen.is_known(*id, names));

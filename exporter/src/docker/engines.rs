@@ -14,7 +14,7 @@ use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 use crate::name::{ContainerStore, Names};
 
-/// An engine and what it has told of its containers. Cloning shares both.
+/// An engine and what it has reported of its containers. Cloning shares both.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The engine.
@@ -100,7 +100,7 @@ impl Engines {
         self.members.iter().flat_map(|member| member.store.take_updated()).collect()
     }
 
-    /// Raises doubts with the engine that told of a container; about an unknown one with each.
+    /// Raises doubts with the engine that knows a container; about an unknown one with each.
     pub fn raise_doubts(&self, seen: &[(ContainerId, Seen)], names: &Names) {
         for (index, member) in self.members.iter().enumerate() {
             let is_its = |id: &ContainerId| names.engine_of(*id).is_none_or(|engine| engine == index);
@@ -183,7 +183,7 @@ mod tests {
             |engine: usize| engines.members[engine].engine.doubts().are_left(&engines.members[engine].store.names());
         assert!(open(0) && !open(1));
         engines.raise_doubts(&[(id('b'), Seen::Running)], &engines.names());
-        assert!(open(1), "nobody has told of it");
+        assert!(open(1), "no engine has reported it");
         engines.scraped(Instant::now());
         assert!(engines.members().all(|member| member.store.is_scraped(Instant::now())));
     }

@@ -27,13 +27,13 @@ use crate::name::{ContainerStore, MAX_CONTAINERS, NamingPolicy};
 const INSPECTIONS: usize = 8;
 /// A session that lived shorter than this was no good one: wait before the next.
 const STABLE: Duration = Duration::from_secs(5);
-/// An event stream that lived shorter than this and told nothing was no good one.
+/// An event stream that lived shorter than this and had no event has failed.
 const STABLE_STREAM: Duration = Duration::from_secs(1);
-/// Event streams in a row that told nothing and were short, before that is logged.
+/// Event streams in a row that had no event and were short, before that is logged.
 const FRUITLESS: u32 = 4;
 /// Pieces of the event stream that are read at once, so that a flood does not keep the rest waiting.
 const BURST: usize = 64;
-/// How long after a subscription events may be repeated that were told before.
+/// How long after a subscription earlier events may be repeated.
 const REPEATED: Duration = Duration::from_secs(2);
 /// Longest time between two lists that nobody but a scrape gave reason for.
 const LONGEST_GAP: Duration = Duration::from_mins(1);
@@ -80,7 +80,7 @@ struct Follower {
     timing: Timing,
     resync: Duration,
     backoff: Backoff,
-    /// Waits before the next subscription, and how many in a row told nothing.
+    /// Waits before the next subscription, and how many in a row had no event.
     resubscribe: Backoff,
     fruitless: u32,
     last_event: Option<Mark>,
@@ -155,7 +155,7 @@ impl Follower {
                 () = sleep_until(live.next_list), if live.list.is_none() => self.start_list(&mut live),
                 () = doubts, if live.list.is_none() => {
                     if self.engine.doubts().are_left(&self.tracker.names()) {
-                        tracing::debug!("a container was seen that the engine has not told of");
+                        tracing::debug!("a container was seen that the engine has not reported");
                         self.start_list(&mut live);
                         live.list_of_doubt = true;
                     }

@@ -172,7 +172,7 @@ where
     Ok((response, connection))
 }
 
-/// Moves bytes. How the connection ends is also told by the answer, so it is not looked at here.
+/// Moves bytes. The answer also shows how the connection ends, so that is not checked here.
 fn drive(connection: &mut Option<Connection>, cx: &mut std::task::Context<'_>) {
     if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
         *connection = None;

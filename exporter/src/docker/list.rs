@@ -1,4 +1,4 @@
-//! One entry of `/containers/json` → what can be told from it before the container is inspected, and the signs by
+//! One entry of `/containers/json` → what it shows before the container is inspected, and the signs by
 //! which a later list shows that something has changed.
 
 use serde_json::Value;

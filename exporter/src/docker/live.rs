@@ -50,7 +50,7 @@ impl Mark {
 pub(super) enum Events {
     /// The engine has not accepted the subscription yet.
     Opening(Answer<Result<http::Answer, Error>>),
-    /// What happens is told from `since` on.
+    /// Events are sent from `since` on.
     Open { answer: Box<http::Answer>, since: Instant },
     /// None until then, as the last one ended or was refused.
     Waiting(Instant),
@@ -71,7 +71,7 @@ pub(super) enum SessionEvent {
 pub(super) struct LiveSession {
     pub(super) session: Arc<Session>,
     pub(super) events: Events,
-    /// The last event that was told before; the engine may repeat it.
+    /// The last event of the session before; the engine may repeat it.
     pub(super) since: Option<Mark>,
     pub(super) objects: Objects,
     /// Events since the subscription stands.
@@ -126,7 +126,7 @@ impl LiveSession {
         self.info = Some(Box::pin(async move { session.info().await }));
     }
 
-    /// Subscribes to what happens, and to what has happened since the last event that was told.
+    /// Subscribes to what happens, and to what has happened since the last event.
     pub(super) fn subscribe(&mut self, since: Option<Mark>) {
         self.events = opening(&self.session, since);
         self.since = since;
@@ -148,7 +148,7 @@ impl LiveSession {
         }
     }
 
-    /// Whether what happened while the last list was made has been, or will be, told.
+    /// Whether what happened while the last list was made has been, or will be, reported.
     pub(super) fn watched_list(&self) -> bool {
         self.subscribed().is_some_and(|since| since <= self.list_asked)
     }

@@ -12,7 +12,7 @@
 //! | `list`, `inspect`, `events` | what the three kinds of answers say of a container |
 //! | `tracker` | merges them into the container store, and knows which container has to be inspected |
 //! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
-//! | `doubts` | what scrapes saw that the engine has not told |
+//! | `doubts` | what scrapes saw that the engine has not reported |
 //! | `outage` | what is logged while the engine is away |
 //! | `backoff` | how long to wait before that |
 //! | `host` | what the engine says of its host |

@@ -4,7 +4,7 @@
 //! Serves both shapes that an engine streams: an array of objects (`/containers/json`) and objects one after the
 //! other (`/events`). Does not parse the objects.
 
-/// Room that is kept for the next object.
+/// Capacity that is left for the next object.
 const KEPT: usize = 64 << 10;
 
 /// Takes bytes, gives objects.

@@ -16,7 +16,7 @@ use super::session::Session;
 use super::{Engine, Error};
 use crate::discover::ContainerId;
 
-/// Containers that are asked for at a time unless told otherwise.
+/// Containers that are asked for at a time by default.
 pub const DEFAULT_CONCURRENCY: usize = 32;
 
 /// Docker 20.10 answers even a one-shot reading only with its next collection, up to a second later. So that a thousand containers still fit into a scrape, more are asked for at a time when there are many: as many

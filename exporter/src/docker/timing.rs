@@ -19,7 +19,7 @@ pub(super) struct Timing {
     pub(super) subscribe: Duration,
     /// Time between two lists while no subscription stands.
     pub(super) poll: Duration,
-    /// How long a scrape may know more than the engine has told before the engine is asked, and the shortest time
+    /// How long a scrape may know more than the engine has reported before the engine is asked, and the shortest time
     /// between two lists for that reason.
     pub(super) doubt: (Duration, Duration),
     /// Shortest and longest wait before the next attempt to reach an engine that is down.

@@ -55,7 +55,7 @@ pub(super) struct Tracker {
     interrupted: bool,
     /// Rounds of inspections for health so far.
     health_round: u64,
-    /// Whether the engine has told its events in this session or an earlier one.
+    /// Whether the engine has sent its events in this session or an earlier one.
     subscribed: bool,
 }
 
@@ -162,7 +162,7 @@ impl Tracker {
     }
 
     /// Takes over the full list that was asked for at `asked`. Tells whether it held a change that events should
-    /// have told of. What a list lacks that is not `complete` may still exist.
+    /// have reported. What a list lacks that is not `complete` may still exist.
     pub(super) fn on_list(&mut self, list: Vec<ListEntry>, asked: u64, complete: bool) -> bool {
         let names = self.names();
         let existing: HashSet<_> = list.iter().map(|listed| listed.id).collect();

@@ -1,6 +1,6 @@
 //! `docker-stats-exporter doctor`: checks this host and says, line by line, what works, what does not, and what helps.
 //!
-//! Each file looks at one thing and gives lines; here it is decided how bad a missing thing is, which depends on where
+//! Each file checks one thing and returns lines; here it is decided how bad a missing thing is, which depends on where
 //! values come from. It changes nothing, and asks only this host and its Docker engine. `main` prints the report.
 
 mod cgroup;

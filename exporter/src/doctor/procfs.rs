@@ -64,7 +64,7 @@ fn can_read_any<'p>(procfs: &Path, pids: &mut impl Iterator<Item = &'p u32>) -> 
     pids.any(|pid| fs::read(procfs.join(pid.to_string()).join("net/dev")).is_ok())
 }
 
-/// With no container to look for, the pid namespace itself tells.
+/// Without a container to look for, the pid namespace itself decides.
 fn without_containers(procfs: &Path) -> Line {
     let root = procfs.display();
     match fs::read_link(procfs.join("self/ns/pid")) {

@@ -1,4 +1,4 @@
-//! The containers in the trees, as the other checks look at them.
+//! The containers in the trees, as the other checks use them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(super) fn containers(hierarchy: &Hierarchy) -> Vec<Found> {
 /// Pids in a container's cgroup, or in those below it (a container that runs systemd has none in its own).
 pub(super) fn pids(cgroup: &Path) -> Vec<u32> {
     let mut pids = Vec::new();
-    // What is not looked at is no matter here: a few processes will do.
+    // A few processes will do: the rest does not matter here.
     let _missed = walk(cgroup, BELOW_CONTAINER, |visited| {
         let text = fs::read(visited.path.join("cgroup.procs")).unwrap_or_default();
         pids.extend(words(&text).iter().filter_map(|word| word.parse::<u32>().ok()));

@@ -79,7 +79,7 @@ impl Block {
         Ok(Self { object, table, totals: Vec::new(), bases: Bases::new() })
     }
 
-    /// Takes what every cgroup has counted so far: one look at each slot, and at what overflowed.
+    /// Takes what every cgroup has counted so far: one read of each slot, and of what overflowed.
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();
@@ -119,7 +119,7 @@ impl Block {
         self.bases.retain(|key, _| !ended.contains(&key.cgroup));
     }
 
-    /// Counts the uses of a device from 0. Histograms, which are not told by device, go on.
+    /// Counts the uses of a device from 0. Histograms, which are not per device, go on.
     pub(super) fn restart_device(&mut self, major: u32, minor: u32) {
         restart_device(&self.totals, major, minor, &mut self.bases);
     }

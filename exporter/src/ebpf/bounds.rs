@@ -1,4 +1,4 @@
-//! The maps by which the programs share a table out among containers, so that none takes it whole. The rules are told in
+//! The maps by which the programs share a table out among containers, so that none takes it whole. The rules stand in
 //! `exporter-ebpf/src/owners.rs`.
 
 use std::collections::{HashMap, HashSet};
@@ -39,7 +39,7 @@ pub(super) struct Bounds {
     owners: Map,
     paid: Map,
     members: Map,
-    /// What the programs were told.
+    /// What is in the programs' map.
     written: HashMap<u64, u64>,
 }
 
@@ -63,7 +63,7 @@ impl Bounds {
             _ = self.paid.remove(id);
         }
         for (id, written) in owners.iter().filter(|(id, written)| self.written.get(id) != Some(written)) {
-            // Who is told of already keeps what it has paid.
+            // What is in the map already keeps what it has paid.
             _ = self.paid.insert(id, 0, BPF_NOEXIST);
             _ = self.owners.insert(id, written, 0);
         }

@@ -1,7 +1,7 @@
 //! CPUs as the kernel lists them in `/sys/devices/system/cpu`, and which part of a table each of them counts in.
 //!
 //! Tables have a part for each CPU that is online when they are made, however many the firmware announces: virtual machines
-//! announce hundreds that are never plugged in. What a CPU counts that comes online later is told by [`Late`].
+//! announce hundreds that are never plugged in. [`Late`] is what a CPU counts that comes online later.
 
 use std::fs::{self, File};
 use std::ops::RangeInclusive;

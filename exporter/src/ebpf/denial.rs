@@ -1,4 +1,4 @@
-//! Why the kernel refuses `bpf(2)` to this process: told by evidence from `/proc`, and by a call that is refused only where
+//! Why the kernel refuses `bpf(2)` to this process: found by evidence from `/proc`, and by a call that is refused only where
 //! every call is.
 
 use std::{fmt, fs, io};
@@ -186,7 +186,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The mapping of user ids where it is not the host's namespace: told by its number, and where that cannot be read by the mapping.
+/// The mapping of user ids where it is not the host's namespace: recognised by its number, and where that cannot be read by the mapping.
 fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     let lines: Vec<Vec<&str>> = uid_map.lines().map(|line| line.split_whitespace().collect()).collect();
     let is_initial = match link {

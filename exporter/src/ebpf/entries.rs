@@ -1,6 +1,6 @@
 //! A hash map that programs make entries in, and the counts that they keep of it.
 //!
-//! Going through such a map has the kernel look at all of its index, a megabyte of it, whatever there is in it. Most often
+//! Going through such a map has the kernel read all of its index, a megabyte of it, whatever there is in it. Most often
 //! there is nothing, which the counts tell.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ impl<K: Pod, V: Pod> Entries<K, V> {
         Ok(Self { map: map(object, entries)?, counts: mapped(object, counts, COUNTS as usize)?, removed: 0 })
     }
 
-    /// What is in it. An entry that goes while we look ends the walk early; it is only a removal of our own that does that.
+    /// What is in it. An entry that goes meanwhile ends the walk early; it is only a removal of our own that does that.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> {
         let map = (self.total(MADE) > self.removed).then_some(&self.map);
         map.into_iter().flat_map(|map| map.iter().filter_map(Result::ok))

@@ -162,7 +162,7 @@ const REPORT: &str = "please report it with the kernel's version";
 /// A program of an object, as the type that it has there.
 ///
 /// # Errors
-/// It is not in the object, or another type: a mistake in this program.
+/// It is not in the object, or another type: a bug in this program.
 pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Unsupported>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
@@ -175,7 +175,7 @@ where
 /// A map of an object, as the type that it has there.
 ///
 /// # Errors
-/// It is not in the object, or another type: a mistake in this program.
+/// It is not in the object, or another type: a bug in this program.
 pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<T, Unsupported> {
     take(object, name)?.try_into().map_err(|error: MapError| Unsupported::new(describe("an odd map", &error), REPORT))
 }
@@ -183,7 +183,7 @@ pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &s
 /// An array of an object in our own memory, as words.
 ///
 /// # Errors
-/// The kernel refuses, or it is no array: a mistake in this program.
+/// The kernel refuses, or it is no array: a bug in this program.
 pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'static [AtomicU64], Unsupported> {
     share(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
 }

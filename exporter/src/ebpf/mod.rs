@@ -1,6 +1,6 @@
 //! Probes: eBPF programs that count in the kernel what no file tells, per cgroup.
 //!
-//! Started once, before the first scrape; what cannot run here is told with its hint and costs only its own metrics.
+//! Started once, before the first scrape; what cannot run here is logged with a hint and costs only its own metrics.
 //! The programs' side is the crate `exporter-ebpf`; here is loading, and reading what they have counted. Everything that
 //! is loaded belongs to this process: it is gone when the process is, however it ends.
 

@@ -59,7 +59,7 @@ impl Network {
         Ok(Self { object, layout: shape.layout, table, totals: HashMap::new() })
     }
 
-    /// Adds up what every cgroup has counted so far: one look at each slot, and at what overflowed.
+    /// Adds up what every cgroup has counted so far: one read of each slot, and of what overflowed.
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();

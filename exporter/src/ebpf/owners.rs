@@ -23,7 +23,7 @@ const MOST_NESTED: usize = 1000;
 /// Cgroups below containers that a walk visits: their number is these containers' to choose.
 const MOST_BELOW: usize = 10_000;
 
-/// A container as an owner is told of.
+/// A container as an owner of cgroups.
 #[derive(Clone, Copy, Debug)]
 pub struct ContainerRef<'a> {
     /// Its id.
@@ -47,9 +47,9 @@ pub(super) struct CgroupOwners {
     last: Vec<(ContainerId, u64)>,
     /// The id that each of these holds; 0 where it holds several.
     single_id: Vec<u64>,
-    /// What programs are told of: containers with the outermost one that each is in, and the cgroups that these are in.
+    /// What the programs know: containers with the outermost one that each is in, and the cgroups that these are in.
     published: HashMap<u64, u64>,
-    /// Containers have come or gone since programs were last told.
+    /// Containers have come or gone since the programs' maps were last written.
     is_news: bool,
 }
 
@@ -75,7 +75,7 @@ impl CgroupOwners {
     }
 
     /// The ids whose counts are a container's. `index` is where it is among the containers of the last update: most often
-    /// that tells without a look at the table.
+    /// that is known without a search in the table.
     pub(super) fn ids(&self, index: usize, container: ContainerId) -> &[u64] {
         let is_it = self.last.get(index).is_some_and(|(id, _)| *id == container);
         match self.single_id.get(index).filter(|id| is_it && **id != 0) {
@@ -89,12 +89,12 @@ impl CgroupOwners {
         self.held.get(&container).and_then(|held| held.ids.first().copied())
     }
 
-    /// What programs are told of.
+    /// What the programs know.
     pub(super) fn published(&self) -> &HashMap<u64, u64> {
         &self.published
     }
 
-    /// Whether programs have to be told again: once each time that it is so.
+    /// Returns once after each change whether the programs' maps have to be written again.
     pub(super) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.is_news)
     }
@@ -104,7 +104,7 @@ impl CgroupOwners {
         self.known.get(&id).is_some_and(Option::is_some)
     }
 
-    /// Makes what programs are told of anew.
+    /// Makes what the programs know anew.
     fn list_owners<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>>) {
         let own =
             |container: &ContainerRef<'_>| self.held.get(&container.id).and_then(|held| held.ids.first().copied());
@@ -171,7 +171,7 @@ impl CgroupOwners {
     /// Takes containers in that are new, and lets go of those that have ended. Gives the ids that ended with them.
     pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone) -> HashSet<u64> {
         let generations = containers.clone().map(|container| (container.id, container.generation));
-        // Most often nobody has come or gone: that is told without a look at the table for each.
+        // Most often nobody has come or gone: that is seen without a search in the table for each.
         if self.last.len() == self.held.len() && generations.clone().eq(self.last.iter().copied()) {
             return HashSet::new();
         }

@@ -287,7 +287,7 @@ impl Probes {
     /// One value of a container, cgroups below its own included; none where nothing was counted.
     #[must_use]
     pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
-        // Wherever it is: the table is looked at.
+        // Wherever it is: the table is searched.
         self.share(usize::MAX, container).value(what)
     }
 

@@ -1,7 +1,7 @@
 //! A program's table of slots, and the map that takes what finds no slot: who holds what, and the two steps in which a slot
 //! is given back. Looking at the table takes no system call.
 //!
-//! The programs' side of this is told in `exporter-ebpf/src/slots.rs`.
+//! The programs' side of this is in `exporter-ebpf/src/slots.rs`.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,7 +123,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.bounds.owner(cgroup)
     }
 
-    /// Gives the entries of ended cgroups back. What an event makes later is found by the next look for cgroups that are gone.
+    /// Gives the entries of ended cgroups back. What an event makes later is found by the next search for cgroups that are gone.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners, cgroup_of: impl Fn(&K) -> u64) {
         self.slots.retire(ended);
         self.overflow.remove(|key| ended.contains(&cgroup_of(key)));

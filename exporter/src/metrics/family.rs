@@ -30,7 +30,7 @@ pub enum Kind {
     Gauge,
     /// How often a value was within each of some bounds, and the sum of all.
     Histogram,
-    /// Not told: the predecessor's values, which mix both.
+    /// Unknown: the predecessor's values, which mix both.
     Untyped,
 }
 

@@ -76,7 +76,7 @@ impl SelfMetrics {
     /// Registers everything, the standard `process_*` metrics included, for one engine.
     ///
     /// # Errors
-    /// A name that is registered twice or not valid: a mistake in this file.
+    /// A name that is registered twice or not valid: a bug in this file.
     pub fn new() -> Result<Self, prometheus::Error> {
         Self::of_engines(1)
     }
@@ -230,7 +230,7 @@ impl SelfMetrics {
     /// Our own metrics of a scrape for which nothing was read: no collector succeeded.
     ///
     /// # Errors
-    /// A name that is not valid: a mistake in this file.
+    /// A name that is not valid: a bug in this file.
     pub fn of_nothing_read(&self, collectors: CollectorSet) -> Result<Vec<MetricFamily>, prometheus::Error> {
         if !self.is_exposed {
             return Ok(Vec::new());

@@ -173,11 +173,11 @@ pub enum NetworkMode {
     Container(ContainerId),
     /// Its own, on the network of this name (`bridge`, `none`, a user's network).
     Named(String),
-    /// Not told.
+    /// Unknown.
     Unknown,
 }
 
-/// Limits in the engine's own configuration; none means not limited or not told.
+/// Limits in the engine's own configuration; none means not limited or unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// CFS quota in microseconds per period (from `CpuQuota` or `NanoCpus`).

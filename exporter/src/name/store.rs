@@ -1,4 +1,4 @@
-//! The containers an engine has told of, by id.
+//! The containers that an engine knows, by id.
 //!
 //! Written by the follower in [`crate::docker`]; a scrape takes one snapshot and never waits for an engine.
 
@@ -19,14 +19,14 @@ pub const MAX_CONTAINERS: usize = 20_000;
 pub struct Names {
     /// Every known container, live, stopped, or lingering after its removal.
     pub containers: HashMap<ContainerId, Arc<ContainerInfo>>,
-    /// Which of several engines told of a container, by its index; empty where there is one engine.
+    /// Which of several engines knows a container, by its index; empty where there is one engine.
     pub engines: HashMap<ContainerId, u8>,
     /// Differs from view to view: nothing derived from an equal generation has to be made anew.
     pub generation: u64,
 }
 
 impl Names {
-    /// Returns the index of the engine that told of a container; none for an unknown container.
+    /// Returns the index of the engine that knows a container; none for an unknown container.
     #[must_use]
     pub fn engine_of(&self, id: ContainerId) -> Option<usize> {
         let known = || self.containers.contains_key(&id).then_some(0);

@@ -62,7 +62,7 @@ fn server_of(process: &Path) -> Option<Running> {
     }
 }
 
-/// Compares the executable files; where the other one may not be looked at, their names.
+/// Compares the executable files; where the other one may not be read, their names.
 fn is_this_program(process: &Path) -> bool {
     let file = |path: PathBuf| fs::metadata(path).map(|file| (file.dev(), file.ino()));
     if let (Ok(theirs), Ok(ours)) = (file(process.join("exe")), file(PathBuf::from("/proc/self/exe"))) {

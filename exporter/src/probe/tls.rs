@@ -1,4 +1,4 @@
-//! One request over TLS to the server that runs beside us. It is told by its certificate, not by a name or an authority; where
+//! One request over TLS to the server that runs beside us. It is recognised by its certificate, not by a name or an authority; where
 //! it wants a certificate of the client, its refusal is the sign that it lives.
 
 use std::io::{self, Read, Write};

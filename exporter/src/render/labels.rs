@@ -31,7 +31,7 @@ pub struct LabelSets {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelSet<'a> {
     pub(super) text: &'a str,
-    /// Which one it is: the same number always stands for the same text. 0 for one that is not told from others.
+    /// Which one it is: the same number always stands for the same text. 0 for one that is not distinguished from others.
     pub(super) number: u64,
     /// Its container's place in the view.
     pub(super) index: usize,

@@ -14,7 +14,7 @@ use crate::read::Row;
 
 /// The text is compressed whenever this much of it has gathered: little enough to be in the processor's cache still.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Bodies kept for the next scrapes.
+/// Bodies in the pool at most.
 const POOLED: usize = 2;
 /// Bodies one after the other that need less than half of their memory, after which the rest of it is given back: somebody has once
 /// asked for an uncompressed answer, ten times as large as those that Prometheus asks for.
@@ -36,7 +36,7 @@ struct PoolState {
 }
 
 impl BufferPool {
-    /// Uses what is kept. Not for long: a client's connection may want to give a body back.
+    /// Locks the pool and calls `use_it`, which must be quick: a client's connection may return a body meanwhile.
     fn with<T>(&self, use_it: impl FnOnce(&mut PoolState) -> T) -> T {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,6 +1,6 @@
 //! Which capabilities are missed while serving, and giving up all others.
 //!
-//! What is missed is tried: a thread without any looks at what the configuration needs, and ends.
+//! What is missed is tried: a thread without any capability tries what the configuration needs, and ends.
 
 use std::fs::File;
 use std::path::Path;

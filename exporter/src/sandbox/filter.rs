@@ -133,7 +133,7 @@ fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
     rules.push(all([equals(0, netlink)?, differs(2, 0)?])?);
     let (tcp, udp) = (flag(libc::IPPROTO_TCP), flag(libc::IPPROTO_UDP));
     for family in [inet, inet6] {
-        // Not MPTCP, whose ports nobody looks at.
+        // Not MPTCP, whose ports Landlock does not check.
         rules.push(all([equals(0, family)?, differs(2, 0)?, differs(2, tcp)?, differs(2, udp)?])?);
         for kind in 1..=KIND_OF_SOCKET {
             let is_needed = kind == flag(libc::SOCK_STREAM) || needs.resolver && kind == flag(libc::SOCK_DGRAM);

@@ -68,7 +68,7 @@ impl Sandbox {
         let roots = domain::roots(needs);
         // Read once, by whoever asks first: a process that hides may not open the file itself, unless it is root's.
         _ = rustix::param::page_size();
-        // Not even another process of the same user may look into our memory.
+        // Not even another process of the same user may read our memory.
         let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let privileges = set_no_new_privs(true);
         let dropped = capabilities::keep(kept);

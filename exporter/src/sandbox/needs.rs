@@ -22,7 +22,7 @@ pub struct Needs {
     pub(super) ports: Vec<u16>,
     /// An engine's name has to be looked up at each connection.
     pub(super) resolver: bool,
-    /// Descriptors of other processes are looked at, which the right to trace them allows.
+    /// Descriptors of other processes are listed, which takes the right to trace them.
     pub(super) descriptors: bool,
     /// Programs run in the kernel whose tables are read.
     pub(super) bpf: bool,

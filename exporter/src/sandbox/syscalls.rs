@@ -1,7 +1,7 @@
 //! The table of system calls: those that serving uses, and those that are refused by name.
 //!
-//! What is in neither list does not exist for this process. C libraries try newer calls first and take older ones where they are
-//! told so.
+//! What is in neither list does not exist for this process. C libraries try newer calls first and fall back to older ones where the
+//! kernel reports them as unknown.
 
 use libc::c_long;
 
@@ -138,7 +138,7 @@ pub(super) const USED_HERE: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const USED_HERE: &[c_long] = &[];
 
-/// Newer forms whose arguments a filter cannot look at, or that were not there when the table was made: C libraries go on with the
+/// Newer forms whose arguments a filter cannot check, or that were not there when the table was made: C libraries go on with the
 /// older ones.
 pub(super) const NOT_YET: &[c_long] =
     &[libc::SYS_clone3, libc::SYS_epoll_pwait2, libc::SYS_faccessat2, libc::SYS_openat2];

@@ -202,7 +202,7 @@ impl Cgroups {
     }
 }
 
-/// What the engines have told so far.
+/// What the engines have reported so far.
 pub(super) struct Known<'a> {
     pub(super) names: &'a Names,
     /// Which of them answer, one bit each.

@@ -41,7 +41,7 @@ pub(super) struct ExposedSet {
     /// Boxed, as a map is half empty at times.
     entries: HashMap<ContainerId, Box<Entry>>,
     pass: u64,
-    /// What this pass saw that the engine has not told.
+    /// What this pass saw that the engine has not reported.
     doubts: Vec<(ContainerId, Seen)>,
     /// Engines of which a named container was ever found in the tree, one bit each: then all of their containers can be.
     in_tree: u64,
@@ -55,7 +55,7 @@ struct Entry {
     path: String,
     /// Whether what the engine says of the id is about it.
     named: bool,
-    /// None for a container that has never run while we looked, and of which the engine does not say either.
+    /// None for a container that never ran in a pass, and of which the engine knows no end.
     seen: Option<Moment>,
     /// The last pass in which it is to be exposed.
     shown: u64,
@@ -64,7 +64,7 @@ struct Entry {
     oom: OomKills,
     /// The start of the first run that `oom` counts, in nanoseconds since the epoch.
     oom_since_ns: Option<u64>,
-    /// Whether the kernel, or the engine's events, have told `oom`.
+    /// Whether the kernel, or the engine's events, have counted `oom`.
     oom_known: bool,
     /// Whether `sets` do without its name, as that belongs to another container.
     nameless: bool,
@@ -165,7 +165,7 @@ impl ExposedSet {
         }
     }
 
-    /// What the last pass saw that the engine has not told: reason to ask it.
+    /// What the last pass saw that the engine has not reported: reason to ask it.
     pub(super) fn doubts(&self) -> &[(ContainerId, Seen)] {
         &self.doubts
     }

@@ -18,7 +18,7 @@ pub(super) struct OomKills {
     count: u64,
     /// The part of it that belongs to earlier runs.
     base: u64,
-    /// 1 where the cgroup is newer than the last start that the engine has told of, -1 where it is older.
+    /// 1 where the cgroup is newer than the last start that the engine has reported, -1 where it is older.
     ahead: i8,
     events: OomEvents,
     /// Events of the current run beyond the kernel's count of it, when that was last read.
@@ -41,12 +41,12 @@ impl OomKills {
         self.carried + self.events.earlier.saturating_sub(self.earlier_surplus) + current
     }
 
-    /// Takes in what the engine has told by now, and the kernel's count of the cgroup `generation`, where there is one.
+    /// Takes in what the engine has reported by now, and the kernel's count of the cgroup `generation`, where there is one.
     pub(super) fn observe(&mut self, events: OomEvents, cgroup: Option<(u64, Option<u64>)>) {
         let before = self.total();
         let starts = events.runs.saturating_sub(self.events.runs);
         let moved = self.generation != 0 && cgroup.is_some_and(|(generation, _)| generation != self.generation);
-        // Events of the run before that came after its kills were carried. No event of a run is told before its start.
+        // Events of the run before that came after its kills were carried. No event of a run is reported before its start.
         let late = match (starts, self.ahead > 0) {
             (0, false) => events.previous.saturating_sub(self.events.previous),
             (0, true) => events.current.saturating_sub(self.events.current),

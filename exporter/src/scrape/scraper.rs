@@ -42,7 +42,7 @@ const FIRST_LIST: Duration = Duration::from_secs(2);
 /// What the scraping side is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// The engines, for names, kept true by somebody else, versions and stats.
+    /// The engines, for names, which their followers keep up to date, versions and stats.
     pub engines: Engines,
     /// Which containers are exposed.
     pub filter: Arc<ContainerFilter>,

@@ -50,7 +50,7 @@ impl<S: Scrape> Acceptor<S> {
                     self.take(socket, client).await;
                 }
                 Err(error) if is_of_one_connection(&error) => {}
-                // The kernel takes a descriptor first, and looks for a client then.
+                // The kernel takes a descriptor before it looks for a client.
                 Err(error) if is_out_of_descriptors(&error) && !is_awaited(&listener) => {
                     tokio::time::sleep(PAUSES.0).await;
                 }

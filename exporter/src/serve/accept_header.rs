@@ -10,7 +10,7 @@ use crate::scrape::Format;
 type Weight = u16;
 
 /// The first release of Prometheus that is known to read the classic buckets of a histogram that has native ones, too, where it was not
-/// told to take the native ones. Older ones drop such a histogram when they ask for protobuf for the sake of start timestamps.
+/// configured to take the native ones. Older ones drop such a histogram when they ask for protobuf for the sake of start timestamps.
 const SAFE_WITH_NATIVE: (u32, u32) = (3, 14);
 
 /// One element of a comma-separated header: a value, its parameters and its weight.

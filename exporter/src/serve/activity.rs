@@ -107,7 +107,7 @@ impl Connection {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is known, and has deadlines looked at anew.
+    /// Changes what is known, and has deadlines checked again.
     fn change<T>(&self, change: impl FnOnce(&mut Activity) -> T) -> T {
         let outcome = change(&mut self.activity());
         self.changed.notify_one();

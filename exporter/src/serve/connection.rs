@@ -145,7 +145,7 @@ async fn answer<S: Scrape>(
     let exchange = shared.connection.handling();
     let (head, body) = request.into_parts();
     let (mut response, is_last) = shared.access.answer(&shared.routes, &head).await;
-    // A body is never read, so what follows the header cannot be told from the next request.
+    // A body is never read, so what follows the header cannot be distinguished from the next request.
     if !shared.is_http2 && (is_last || !body.is_end_stream()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     } else if is_last {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// The header's name.
 pub(super) const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// Most that is kept back of the time a scraper gives, for rendering, sending and parsing.
+/// Most that is reserved of the time a scraper gives, for rendering, sending and parsing.
 const MOST_KEPT_BACK: Duration = Duration::from_millis(500);
 
 /// When reading must end so that the answer is there in time. Headers that make no sense, or of which there are several,

@@ -70,7 +70,7 @@ impl Http2 {
     pub(super) const STREAM_WINDOW: u32 = 64 << 10;
     /// The same for all streams together.
     pub(super) const CONNECTION_WINDOW: u32 = 256 << 10;
-    /// Streams that the client has reset before we looked at them; above it the connection ends (rapid reset).
+    /// Streams that the client has reset before they were handled; above it the connection ends (rapid reset).
     pub(super) const PENDING_RESETS: usize = 20;
     /// Streams that we have reset for errors of the client; above it the connection ends.
     pub(super) const LOCAL_RESETS: usize = 128;

@@ -62,7 +62,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Who has connected, as far as one client is told from another: an IPv4 address, the /64 network of an IPv6 address (one host
+/// Who has connected, as far as clients are distinguished: an IPv4 address, the /64 network of an IPv6 address (one host
 /// has a whole one), or nobody in particular on a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client(pub(super) IpAddr);

@@ -51,7 +51,7 @@ pub(super) fn wants_native(query: Option<&str>) -> bool {
     pairs(query.unwrap_or_default()).any(|(name, value)| name == "native" && value == "1")
 }
 
-/// All named collectors, or every mistake in one error.
+/// All named collectors, or every error in one.
 fn known(wanted: &[Cow<'_, str>], enabled: CollectorSet) -> Result<CollectorSet, Error> {
     let mut found = CollectorSet::EMPTY;
     let mut problems = Vec::new();

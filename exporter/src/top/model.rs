@@ -76,7 +76,7 @@ pub(super) struct Model {
     time: Option<f64>,
 }
 
-/// Labels that the views use; others are not kept.
+/// Labels that the views use; others are dropped.
 const LABELS: [&str; 8] = [
     "id",
     "name",

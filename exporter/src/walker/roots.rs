@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket, so
 use super::protocol::Failure;
 use super::walk::failure;
 
-/// Those that engines have unless they are told otherwise: Docker, containerd, Podman.
+/// Those that engines have by default: Docker, containerd, Podman.
 const USUAL: [&str; 3] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers/storage"];
 /// Where the host's files may be: here, where cAdvisor's mount has them, behind the host's first process (which takes
 /// `CAP_SYS_PTRACE`).

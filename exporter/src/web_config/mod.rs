@@ -68,7 +68,7 @@ impl Loaded {
     }
 }
 
-/// Is told after each reading of changed files whether they were good.
+/// Called after each reading of changed files, with whether they were good.
 type Report = Box<dyn Fn(bool) + Send + Sync>;
 
 /// The file, its present state, and what outlives its changes.
@@ -201,7 +201,7 @@ impl WebConfig {
     }
 }
 
-/// Reads and checks everything. The files that were looked at are told also where they are faulty.
+/// Reads and checks everything. Returns the files that were read also where they are faulty.
 fn read(path: &Path, before: Option<&Loaded>) -> (Files, Result<Loaded, Problems>) {
     let (mut files, mut problems) = (Files::default(), Problems::default());
     let loaded = load(path, before, &mut files, &mut problems);
@@ -230,7 +230,7 @@ fn load(path: &Path, before: Option<&Loaded>, files: &mut Files, problems: &mut 
     let slow = document.users.slow();
     if !slow.is_empty() {
         warnings.push(format!(
-            "bcrypt costs above 14 take seconds for each new password, and can be told from unknown users by the time: {}",
+            "bcrypt costs above 14 take seconds for each new password, and can be distinguished from unknown users by the time: {}",
             slow.join(", ")
         ));
     }

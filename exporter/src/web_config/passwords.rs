@@ -41,7 +41,7 @@ pub(super) struct Passwords {
     draw: RandomState,
 }
 
-/// What was compared before. Passwords are not kept, only keyed digests of them.
+/// What was compared before. Holds no passwords, only keyed digests of them.
 #[derive(Debug)]
 pub(super) struct Known {
     key: hmac::Key,

@@ -159,7 +159,7 @@ fn make_parent(tree: &Path) -> anyhow::Result<()> {
     if !parent.join("cpuset.cpus").is_file() {
         return Ok(());
     }
-    // A v1 cpuset takes no process before it has been told its CPUs and memory nodes.
+    // A v1 cpuset takes no process before its CPUs and memory nodes are set.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let inherited = fs::read(tree.join(file)).with_context(|| file.to_owned())?;
         fs::write(parent.join(file), inherited).with_context(|| file.to_owned())?;

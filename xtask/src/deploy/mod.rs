@@ -6,7 +6,7 @@
 //! | [`rules`] | `deploy/prometheus/rules/*.yml` |
 //! | [`dashboards`] | `deploy/grafana/dashboards/*.json` |
 //! | [`pages`] | `docs/ALERTS.md`, `docs/DASHBOARDS.md`; every alert has its runbook |
-//! | [`lint`], [`promql`] | mistakes that Prometheus takes without a word |
+//! | [`lint`], [`promql`] | errors that Prometheus accepts silently |
 //! | [`model`] | what Grafana needs of a dashboard |
 //! | [`alert_tests`] | `promtool check rules`, `promtool test rules` |
 

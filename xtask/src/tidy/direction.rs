@@ -32,7 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// These see everything: they wire the modules together.
 const WIRING: [&str; 4] = ["app", "fuzz", "lib", "main"];
 
-/// Each foreign crate that is kept to some modules.
+/// Each foreign crate that only some modules may use.
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
     ("bollard", &["docker"]),

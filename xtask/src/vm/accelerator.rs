@@ -17,7 +17,7 @@ const PROBE: Duration = Duration::from_secs(20);
 /// What the initrd says when it was asked.
 const PROOF: &str = "user space runs";
 
-/// What was asked for, else what works. The answer is kept until the next boot of this machine.
+/// What was asked for, else what works. The answer is cached until the next boot of this machine.
 pub(super) fn choose(options: &Options, emulator: &Emulator, image: &Image) -> anyhow::Result<Accelerator> {
     if options.accelerator.is_some() || fs::OpenOptions::new().write(true).open("/dev/kvm").is_err() {
         return Ok(options.accelerator.unwrap_or(Accelerator::Tcg));

@@ -13,7 +13,7 @@ use super::{binaries, cache, host, state};
 use crate::sh::{quoted, say};
 use crate::workspace;
 
-/// The tests that look at real containers. The others compare with captured hosts or files: they say the same anywhere.
+/// The tests that read real containers. The others compare with captured hosts or files: they say the same anywhere.
 /// `guest` is for a host of one's own alone.
 const TESTS: &[&str] = &["harness", "docker", "faults", "ebpf", "guest"];
 

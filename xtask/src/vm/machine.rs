@@ -31,7 +31,7 @@ const KERNEL: &str = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off no
 const IN: u64 = 1 << 30;
 const OUT: u64 = 2 << 30;
 
-/// How often a running machine is looked at.
+/// How often a running machine is polled.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A machine's parts, before it runs.
@@ -43,7 +43,7 @@ pub(super) struct Machine<'a> {
     pub(super) directory: &'a Path,
     /// The file system of its root.
     pub(super) root: PathBuf,
-    /// Whether what it writes to its root is kept.
+    /// Whether writes to its root persist.
     pub(super) keep: bool,
     /// Whether hvc0 is this terminal.
     pub(super) terminal: bool,

@@ -12,11 +12,11 @@ pub(super) struct ContainerHistory {
     pub(super) retries: u8,
     /// What had to be cut has been counted.
     pub(super) counted: bool,
-    /// Age in the last list: a smaller one shows a restart that no event told of.
+    /// Age in the last list: a smaller one shows a restart without an event.
     pub(super) age: Option<u64>,
     /// An `oom` event since the last start.
     pub(super) oom: bool,
-    /// What image and labels contribute to the filter, once a list or an inspection has told all labels.
+    /// What image and labels contribute to the filter, once a list or an inspection has shown all labels.
     pub(super) fixed: Option<FixedMatch>,
     pub(super) oom_events: OomEvents,
     /// The round in which it was last inspected for its health.

@@ -33,7 +33,7 @@ fn the_running_kernel_s_types_have_names_numbers_and_lengths() {
     assert!(types.id(Kind::Struct, "task_struct").is_some());
     assert_ne!(types.id(Kind::Struct, "cgroup"), types.id(Kind::Enumeration, "cgroup_subsys_id"));
     assert_eq!(types.id(Kind::Function, "btf_trace_sched_switch"), None);
-    // Not one of those that are kept.
+    // Not one of those that are indexed.
     assert_eq!(types.id(Kind::Typedef, "size_t"), None);
 
     assert_eq!(types.enumerator("bpf_map_type", "BPF_MAP_TYPE_UNSPEC"), Some(0));

@@ -1,4 +1,4 @@
-//! The Huffman codes: fixed once for expositions, so that the bits of a text can be kept from scrape to scrape.
+//! The Huffman codes: fixed once for expositions, so that the bits of a text can be cached from scrape to scrape.
 //!
 //! Deflate lets every stream bring its own codes. Ours always brings these, the lengths of which come from the symbols of
 //! expositions of 100 and of 1,000 containers: ids and numbers are what their repetitions leave, so digits are short, and copies are from

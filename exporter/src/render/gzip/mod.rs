@@ -1,10 +1,10 @@
 //! Gzip for expositions: a deflate encoder that knows where the label sets stand.
 //!
 //! An exposition says the same label sets once per family, each next to the same neighbours, and only the digits between them are
-//! new. So the bits of what a label set does not share with the one before it are made once and kept from scrape to
+//! new. So the bits of what a label set does not share with the one before it are made once and cached from scrape to
 //! scrape ([`repeated_span`]); what stands between two label sets is most often a copy from the line before but for the number; and the
 //! rest (help texts, whatever is odd) goes through a plain search for repetitions. The codes are fixed ([`codes`]), as bits could
-//! not be kept otherwise. What comes out is one ordinary deflate block: every inflater reads it.
+//! not be cached otherwise. What comes out is one ordinary deflate block: every inflater reads it.
 
 mod bits;
 mod codes;
@@ -31,9 +31,9 @@ const NUMBER: usize = 32;
 pub(super) const HISTORY: usize = WINDOW;
 /// A copy that does not lengthen another one has to be worth its own bits.
 const WORTH: usize = 5;
-/// How many of the label sets before are looked at for one that is most like a new one: containers of a project take turns.
+/// How many earlier label sets are compared to find the one most like a new one: containers of a project take turns.
 const MODELS: usize = 8;
-/// Rows of one family whose lines are told apart: those of a container stand together.
+/// Rows of one family whose lines are distinguished: those of a container stand together.
 const ROWS: usize = 16;
 
 /// A label set in a text: a hint only, the text is complete without it.
@@ -70,7 +70,7 @@ pub(super) struct Gzip {
     pairs: HashTable,
 }
 
-/// What is kept of the label set in one slot.
+/// What is cached of the label set in one slot.
 #[derive(Debug, Default)]
 struct Slot {
     set: u64,

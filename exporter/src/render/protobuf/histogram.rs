@@ -86,7 +86,7 @@ fn write_native(counts: &[u64], first_power: i32, out: &mut Vec<u8>) {
         }
         next = Some(index + 1);
     }
-    // A native histogram without observations is told by one empty span.
+    // A native histogram without observations is recognised by one empty span.
     write_span(span, out);
     if next.is_none() {
         return;

@@ -154,7 +154,7 @@ impl Head {
         head
     }
 
-    /// Of a counter. The start stands before the value, so that it can be kept with the labels.
+    /// Of a counter. The start stands before the value, so that it can be cached with the labels.
     fn counter(start_ns: Option<u64>) -> Self {
         let Some(start) = start_ns else { return Self::plain(tag::METRIC_COUNTER) };
         let mut time = Self { bytes: [0; HEAD_BYTES], length: 0 };
@@ -201,7 +201,7 @@ pub(super) fn number(kind: Type, labels: SampleLabels<'_>, value: Number, start:
     output.text.extend_from_slice(&value.to_le_bytes());
 }
 
-/// Appends a metric's labels, after which so many bytes are to follow. `block` is the encoded set, where it is kept.
+/// Appends a metric's labels, after which so many bytes are to follow. `block` is the encoded set, where it is cached.
 fn metric(labels: SampleLabels<'_>, block: Option<&[u8]>, with_start: bool, rest: usize, output: &mut Output) {
     let Output { encoder, text: out, .. } = &mut *output;
     let [row, dimension, fixed] = &mut encoder.pairs;

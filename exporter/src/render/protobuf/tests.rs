@@ -297,7 +297,7 @@ fn native_buckets_hold_every_observation() {
         assert_eq!((histogram.schema, histogram.zero_threshold.to_bits()), (0, 2_f64.powi(-16).to_bits()));
         let held = histogram.zero_count + expected.iter().map(|(_, count)| count.unsigned_abs()).sum::<u64>();
         assert_eq!(held, histogram.count, "{counts:?}");
-        assert!(!histogram.spans.is_empty(), "a native histogram is told by its spans");
+        assert!(!histogram.spans.is_empty(), "a native histogram is recognised by its spans");
         assert_eq!(histogram.buckets.len(), 11, "the classic ones are there, too");
     }
 }

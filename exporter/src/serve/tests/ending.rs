@@ -1,4 +1,4 @@
-//! What happens to connections when the server is told to end.
+//! What happens to connections when the server stops.
 
 use std::time::{Duration, Instant};
 
