@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
     page::build(Path::new("page"))
 }
 
-/// The program does not compile with stale objects. The library does, or `cargo xtask ebpf`, which mends it, would not.
+/// The program does not compile with stale objects. The library does, or `cargo xtask ebpf`, which repairs it, would not.
 fn check_objects(folder: &Path) {
     for part in ["Cargo.toml", "src", provenance::PREBUILT, "provenance.rs"] {
         println!("cargo::rerun-if-changed={}", folder.join(part).display());

@@ -39,7 +39,7 @@ static STEPS: &[Step] = &[
         work: Work::Commands(&[
             "cargo clippy --locked --workspace --all-targets --features exporter-tests/guest -- -D warnings",
         ]),
-        repair: "mend what clippy names; #[expect(lint, reason = \"...\")] where it is wrong",
+        repair: "fix what clippy names; #[expect(lint, reason = \"...\")] where it is wrong",
         in_test: true,
     },
     Step {
@@ -47,13 +47,13 @@ static STEPS: &[Step] = &[
         work: Work::Commands(&[
             "env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps --document-private-items",
         ]),
-        repair: "mend the doc comments that rustdoc names",
+        repair: "fix the doc comments that rustdoc names",
         in_test: false,
     },
     Step {
         name: "unit",
         work: Work::Commands(&["cargo test --locked --workspace --exclude exporter-tests --no-fail-fast"]),
-        repair: "mend the code or the test; golden files are rewritten by `cargo xtask bless`",
+        repair: "fix the code or the test; golden files are rewritten by `cargo xtask bless`",
         in_test: true,
     },
     Step { name: "docs", work: Work::Own(|| docs::run(true)), repair: "cargo xtask docs", in_test: true },

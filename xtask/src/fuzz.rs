@@ -46,7 +46,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         let seeds = format!("exporter/fuzz/seeds/{target}");
         let words = [&[program.as_str(), &time, &prefix][..], &limits, &[&corpus, &seeds]].concat();
         if (Sh { variables: &[("FUZZ_TARGET", target)], words: &words }).run().is_err() {
-            say(&format!("{target} failed: copy the input from {findings} to {seeds}/ and mend the parser"));
+            say(&format!("{target} failed: copy the input from {findings} to {seeds}/ and fix the parser"));
             failed.push(target.as_str());
         }
     }
