@@ -47,7 +47,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     let walker = start_walker(&config);
     let probes = start_probes(&mut config)?;
     let self_metrics =
-        SelfMetrics::of_engines(config.docker.len()).context("our self_metrics metrics do not fit together (a bug)")?;
+        SelfMetrics::of_engines(config.docker.len()).context("our own metrics do not fit together (a bug)")?;
     let self_metrics = if config.hides_own_metrics { self_metrics.hidden() } else { self_metrics };
     let parts = Parts {
         engines: Engines::new(&config.docker, config.linger, &self_metrics),

@@ -294,7 +294,11 @@ mod tests {
         let engine = Fake([(id('a'), record), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, true)));
         assert_eq!(accepted(&engine, 'a', &["/docker/b/docker/a"]), None, "another place below it");
-        assert_eq!(accepted(&engine, 'a', &["/docker/a", "/docker/b/a"]), Some((1, true)), "the parent that the engine names decides");
+        assert_eq!(
+            accepted(&engine, 'a', &["/docker/a", "/docker/b/a"]),
+            Some((1, true)),
+            "the parent that the engine names decides"
+        );
         let stopped = EngineRecord { runs: false, pid: None, ..record };
         let engine = Fake([(id('a'), stopped), (id('b'), running(2))].into(), true);
         assert_eq!(accepted(&engine, 'a', &["/docker/b/a"]), Some((0, false)), "not named while it is said not to run");

@@ -251,7 +251,11 @@ impl Discovery {
         let missed = walk(start, HOST, |visited| {
             let Some((id, path)) = self.claim(tree, visited.path) else {
                 self.watch_directory(visited.path);
-                if let Some(path) = self.path_in(tree, visited.path) {
+                // The directory may be gone by now.
+                if let Some(path) = self.path_in(tree, visited.path)
+                    && self.others.selects(&path)
+                    && visited.metadata().is_some()
+                {
                     self.others.see(&path, self.walks);
                 }
                 return Next::Descend;

@@ -65,11 +65,13 @@ impl Others {
         self.filter = filter;
     }
 
-    /// Takes in a cgroup that is there and that is no container's.
+    /// Whether a cgroup of this path is to have rows.
+    pub(super) fn selects(&self, path: &str) -> bool {
+        self.filter.selects(path)
+    }
+
+    /// Takes in a cgroup that is selected, that is there and that is no container's.
     pub(super) fn see(&mut self, path: &str, walk: u64) {
-        if !self.filter.selects(path) {
-            return;
-        }
         if let Some(seen) = self.known.get_mut(path) {
             *seen = walk;
         } else if self.known.len() < MAX_OTHERS {
@@ -89,7 +91,11 @@ impl Others {
     /// A cgroup is gone.
     pub(super) fn remove(&mut self, path: &str) {
         if self.known.remove(path).is_some() {
-            self.changes.removed.push(path.to_owned());
+            let added = self.changes.added.len();
+            self.changes.added.retain(|added| added != path);
+            if self.changes.added.len() == added {
+                self.changes.removed.push(path.to_owned());
+            }
         }
     }
 

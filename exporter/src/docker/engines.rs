@@ -12,7 +12,7 @@ use super::{About, Engine, Seen};
 use crate::config::DockerEndpoint;
 use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
-use crate::name::{ContainerStore, Names};
+use crate::name::{ContainerStore, MAX_CONTAINERS, Names};
 
 /// An engine and what it has reported of its containers. Cloning shares both.
 #[derive(Clone, Debug)]
@@ -77,10 +77,11 @@ impl Engines {
         self.members.iter().find_map(|member| member.engine.about())
     }
 
-    /// Which engines answer: one bit for each, the first one's lowest.
+    /// Which engines answer, and have no more containers than are stored: one bit for each, the first one's lowest.
     #[must_use]
     pub fn answering(&self) -> u64 {
-        self.members.iter().rev().fold(0, |bits, member| bits << 1 | u64::from(member.engine.is_up()))
+        let answers = |member: &Member| member.engine.is_up() && member.store.names().containers.len() < MAX_CONTAINERS;
+        self.members.iter().rev().fold(0, |bits, member| bits << 1 | u64::from(answers(member)))
     }
 
     /// Whether each engine has listed its containers, or could not be had.

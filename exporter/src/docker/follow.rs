@@ -388,7 +388,7 @@ impl Follower {
         self.tracker.settle();
         let outage = self.outage.get_or_insert_with(Outage::new);
         let known = outage.is_known();
-        match outage.is_news(error) {
+        match outage.is_first(error) {
             true if known => {
                 tracing::warn!(%error, after = ?outage.elapsed(), "the Docker engine still does not answer, now for another reason; asking again");
             }

@@ -21,7 +21,7 @@ impl Outage {
     }
 
     /// Whether this cause is to be logged: the first one, or one that was seen twice in a row and not logged yet.
-    pub(super) fn is_news(&mut self, error: &Error) -> bool {
+    pub(super) fn is_first(&mut self, error: &Error) -> bool {
         let kind = (discriminant(error), error.status());
         let lasts = self.logged.is_empty() || self.last == Some(kind);
         self.last = Some(kind);
@@ -71,7 +71,7 @@ mod tests {
         let mut outage = Outage::new();
         let causes =
             [&closed, &refused, &closed, &refused, &refused, &refused, &status(502), &status(503), &status(503)];
-        let logged = causes.map(|cause| outage.is_news(cause));
+        let logged = causes.map(|cause| outage.is_first(cause));
         assert_eq!(logged, [true, false, false, false, true, false, false, false, true]);
     }
 }

@@ -28,7 +28,7 @@ const MOST_BELOW: usize = 10_000;
 pub struct ContainerRef<'a> {
     /// Its id.
     pub id: ContainerId,
-    /// Which of its lives: a container that is started again has its id, and another cgroup.
+    /// Which of its generations: a container that is started again has its id, and another cgroup.
     pub generation: u64,
     /// The path of its cgroup, with a leading slash.
     pub path: &'a str,
@@ -43,17 +43,17 @@ pub(super) struct CgroupOwners {
     /// The ids of each container.
     held: HashMap<ContainerId, ContainerCgroups>,
     walked: Option<Instant>,
-    /// The containers of the last [`CgroupOwners::update`] that found the cgroup of each, and their lives.
+    /// The containers of the last [`CgroupOwners::update`] that found the cgroup of each, and their generations.
     last: Vec<(ContainerId, u64)>,
     /// The id that each of these holds; 0 where it holds several.
     single_id: Vec<u64>,
     /// What the programs know: containers with the outermost one that each is in, and the cgroups that these are in.
     published: HashMap<u64, u64>,
     /// Containers have come or gone since the programs' maps were last written.
-    is_news: bool,
+    is_changed: bool,
 }
 
-/// What a container holds in its present life: its own cgroup first.
+/// What a container holds in its present generation: its own cgroup first.
 #[derive(Debug)]
 struct ContainerCgroups {
     generation: u64,
@@ -70,7 +70,7 @@ impl CgroupOwners {
             last: Vec::new(),
             single_id: Vec::new(),
             published: HashMap::new(),
-            is_news: false,
+            is_changed: false,
         }
     }
 
@@ -95,8 +95,8 @@ impl CgroupOwners {
     }
 
     /// Returns once after each change whether the programs' maps have to be written again.
-    pub(super) fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.is_news)
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// Whether what this cgroup counts is a container's.
@@ -129,7 +129,7 @@ impl CgroupOwners {
             let id_of = |parent| *parents.entry(parent).or_insert_with(|| cgroup::id(&self.root, parent));
             published.extend(parent.and_then(id_of).map(|parent| (parent, PARENT)));
         }
-        self.is_news |= published != self.published;
+        self.is_changed |= published != self.published;
         self.published = published;
     }
 

@@ -187,8 +187,8 @@ impl Probes {
         }
         let Self { owners, network, tcp, sched, tasks, .. } = self;
         let mut gone = owners.update(containers.clone());
-        let is_news = owners.take_news();
-        if is_news {
+        let is_changed = owners.take_changed();
+        if is_changed {
             if let Some(network) = network {
                 network.publish(owners);
             }
@@ -212,7 +212,7 @@ impl Probes {
         };
         let is_any_unknown = owners.attribute(counted.clone(), owner);
         gone.extend(owners.resolve_unknown(counted, is_any_unknown, containers, now));
-        if is_news || !gone.is_empty() {
+        if is_changed || !gone.is_empty() {
             if let Some(network) = network {
                 network.retire(&gone, owners);
             }
@@ -230,13 +230,13 @@ impl Probes {
         if let Some(block) = &mut self.block {
             let owners = &mut self.block_owners;
             let mut gone = owners.update(containers.clone());
-            let is_news = owners.take_news();
-            if is_news {
+            let is_changed = owners.take_changed();
+            if is_changed {
                 block.publish(owners);
             }
             let is_any_unknown = owners.attribute(block.cgroups(), |id| block.owner(id));
             gone.extend(owners.resolve_unknown(block.cgroups(), is_any_unknown, containers, now));
-            if is_news || !gone.is_empty() {
+            if is_changed || !gone.is_empty() {
                 block.retire(&gone, owners);
             }
         }
@@ -255,7 +255,7 @@ impl Probes {
         self.let_go(containers, now);
     }
 
-    /// What of it is a container's, which was at this place among those of the last [`Probes::read`].
+    /// What of it is a container's, which was at this index among those of the last [`Probes::read`].
     #[must_use]
     pub fn share(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
         ContainerCounters::new(

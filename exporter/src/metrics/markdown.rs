@@ -108,11 +108,12 @@ pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Opti
         }
     }
     // Many keys of one file: the file alone.
-    if described.len() > 2 {
-        for source in &mut described {
-            source.truncate(source.find(' ').unwrap_or(source.len()));
-        }
-        described.dedup();
+    let file = |source: &String| source.split(' ').next().unwrap_or_default().to_owned();
+    if described.len() > 2
+        && let Some(first) =
+            described.first().map(file).filter(|first| described.iter().all(|source| file(source) == *first))
+    {
+        described = vec![first];
     }
     let unit = match unit(family.unit) {
         "" => String::new(),

@@ -148,7 +148,7 @@ impl Reader {
                     // the parent no longer enables: then the file is tried again, and so are the limits that went with it.
                     container.alive = !self.live || self.path.is_dir();
                     if self.live && container.alive {
-                        *state = FileState::Absent;
+                        *state = FileState::New;
                         container.limits_version = None;
                     }
                 }

@@ -43,7 +43,7 @@ pub struct Reader {
     host: Container,
     pub(super) self_metrics: SelfMetrics,
     pub(super) probes: Option<Probes>,
-    /// Serves in index of files, where this host allows it.
+    /// Serves in place of files, where this host allows it.
     pub(super) kernel_copy: Option<KernelCopy>,
     /// Of each planned file whether it is an alternative that counted nothing for the root cgroup, and so for no container.
     pub(super) idle_alternatives: Vec<bool>,
@@ -310,8 +310,8 @@ impl Reader {
             self.namespaces.unsettle();
         }
         self.end_sockets(&progress.sockets, pass);
-        let self_metrics = std::process::id();
-        let others = || self.containers.iter().any(|container| !container.pids.contains(&self_metrics));
+        let pid = std::process::id();
+        let others = || self.containers.iter().any(|container| !container.pids.contains(&pid));
         let no_host_pidns = !self.is_host_pidns && !self.namespaces.host_pidns_visible && others();
         if pass.collectors.has(Collector::Network) {
             self.links.end(no_host_pidns);

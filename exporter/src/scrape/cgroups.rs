@@ -10,7 +10,7 @@ use crate::discover::{
 use crate::docker::Engines;
 use crate::ebpf::{Probes, Unsupported};
 use crate::metrics::{Controller, FamilySet, SelfMetrics};
-use crate::name::{MAX_CONTAINERS, Moment, Names};
+use crate::name::{Moment, Names};
 use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
 use crate::render::{Exposed, LabelSets};
 use crate::walker::Walker;
@@ -205,20 +205,17 @@ impl Cgroups {
 /// What the engines have reported so far.
 pub(super) struct Known<'a> {
     pub(super) names: &'a Names,
-    /// Which of them answer, one bit each.
+    /// Which of them answer and are known as a whole, one bit each.
     pub(super) answering: u64,
     pub(super) count: usize,
 }
 
 impl Engine for Known<'_> {
-    /// A directory that is full may lack what its engine knows.
     fn answers(&self, id: ContainerId) -> bool {
-        let has_room = self.names.containers.len() < MAX_CONTAINERS;
-        let answers = match self.names.engine_of(id) {
+        match self.names.engine_of(id) {
             Some(engine) => self.answering >> engine & 1 == 1,
             None => self.answering.count_ones() as usize == self.count,
-        };
-        has_room && answers
+        }
     }
 
     fn answering(&self) -> u64 {

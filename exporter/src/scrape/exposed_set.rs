@@ -146,7 +146,7 @@ impl ExposedSet {
         owners.begin();
         for (id, entry) in &self.entries {
             if let Some(info) = names.containers.get(id).filter(|info| entry.named && info.selected) {
-                owners.claim(info, entry.ran == self.pass);
+                owners.claim(info, names.engine_of(*id).unwrap_or_default(), entry.ran == self.pass);
             }
         }
         for (id, entry) in &mut self.entries {

@@ -3,6 +3,7 @@
 //! Names are unique among the containers of one engine, but a removed container lingers beside the one that has taken its
 //! name, events of a rename may be on their way, and long names are cut.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
@@ -17,11 +18,12 @@ pub(super) struct NameOwners {
     owners: HashMap<u64, Claim>,
 }
 
-/// What decides, the most important first: who runs, who exists, who came last.
+/// What decides, the most important first: who runs, who exists, who belongs to the first engine, who came last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     runs: bool,
     exists: bool,
+    engine: Reverse<usize>,
     removed: Option<Instant>,
     started_ns: Option<u64>,
     created_ns: Option<u64>,
@@ -34,11 +36,12 @@ impl NameOwners {
         self.owners.clear();
     }
 
-    /// Enters a container for its name.
-    pub(super) fn claim(&mut self, info: &ContainerInfo, runs: bool) {
+    /// Enters a container of an engine, given by its index, for the container's name.
+    pub(super) fn claim(&mut self, info: &ContainerInfo, engine: usize, runs: bool) {
         let claim = Claim {
             runs,
             exists: info.removed.is_none(),
+            engine: Reverse(engine),
             removed: info.removed.map(|moment| moment.at),
             started_ns: info.started_ns,
             created_ns: info.created_ns,

@@ -71,6 +71,8 @@ impl OomKills {
             (self.count, self.base) = (0, 0);
         }
         self.ahead = match (moved, starts) {
+            // The first cgroup that is seen is that of the last start.
+            _ if self.generation == 0 => 0,
             (true, 1) => 0,
             (true, 0) => (self.ahead + 1).min(1),
             (false, 0) => self.ahead,
@@ -181,6 +183,11 @@ mod tests {
     fn a_new_cgroup_may_be_seen_before_its_start_is_told() {
         assert_eq!(totals(&[Seen(1, 1), Oom, Seen(2, 0), Start, Seen(2, 0), Seen(2, 1)]), [1, 1, 1, 2]);
         assert_eq!(totals(&[Seen(1, 0), Start, Seen(1, 0), Seen(1, 1), Oom, Seen(1, 1)]), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn the_first_cgroup_that_is_seen_is_that_of_the_start_that_was_reported() {
+        assert_eq!(totals(&[Start, Seen(1, 0), Oom, Seen(2, 0), Start, Seen(2, 0)]), [0, 1, 1]);
     }
 
     #[test]
