@@ -124,10 +124,7 @@ pub(super) fn decide<'a>(
             (!is_below_parent(claim.path, parent), *nested || !has_process(claim.path), *nested, depth, claim.order)
         });
     }
-    eligible
-        .into_iter()
-        .find(|(accepted, _, nested)| *nested || !may_be_left || !is_empty(accepted.index))
-        .map(|(accepted, ..)| accepted)
+    eligible.into_iter().find(|(accepted, ..)| !may_be_left || !is_empty(accepted.index)).map(|(accepted, ..)| accepted)
 }
 
 /// Whether a cgroup below a container is accepted, and if so whether the engine's word is about it.
@@ -331,8 +328,9 @@ mod tests {
         assert_eq!(accepted_with(&answering, 'a', &["/docker/a"], "", &[0]), None);
         assert_eq!(accepted_with(&answering, 'a', &["/docker/a"], "", &[]), Some((0, true)));
         assert_eq!(accepted_with(&answering, 'a', &["/docker/a", "/other/x/a"], "", &[0]), Some((1, true)));
+        assert_eq!(accepted_with(&answering, 'a', &["/docker/b/docker/a"], "", &[0]), None, "a container made it");
         assert_eq!(
-            accepted_with(&answering, 'a', &["/docker/b/docker/a"], "", &[0]),
+            accepted_with(&answering, 'a', &["/docker/b/docker/a"], "", &[]),
             Some((0, false)),
             "another engine's"
         );

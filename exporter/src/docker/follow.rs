@@ -372,7 +372,8 @@ impl Follower {
         let outage = self.outage.take();
         let about = self.engine.about();
         let engine = self.engine.address();
-        let (version, api) = about.map(|about| (about.version, about.api)).unwrap_or_default();
+        let version = about.as_ref().map(|about| about.version.as_str());
+        let api = about.as_ref().map(|about| about.api.as_str());
         if let Some(outage) = outage.filter(|_| self.seen_up) {
             tracing::info!(engine, version, api, after = ?outage.elapsed(), "the Docker engine answers again");
         } else if !self.seen_up {

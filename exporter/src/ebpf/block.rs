@@ -14,6 +14,7 @@ use exporter_ebpf::slots::Layout;
 
 use super::Program;
 use super::bounds::ancestors;
+use super::btf::Types;
 use super::cpus;
 use super::facts::Unsupported;
 use super::loader::Loader;
@@ -50,8 +51,14 @@ type Bases = HashMap<Key, Counts>;
 /// Bytes, operations, nanoseconds and operations of which the time is known, of one entry.
 type Counts = [u64; 4];
 
-/// The bit of `request.rq_flags` before the kernel's types had its name (Linux 6.11 and older).
+/// `RQF_IO_STAT` before it was an enumerator (Linux 6.10 and older).
 const RQF_IO_STAT: i64 = 13;
+
+/// The bit of `request.rq_flags` that a request has of which the kernel takes times. Its enumeration has no name in Linux 6.12.
+fn timed_bit(types: &Types) -> i64 {
+    let named = types.enumerator("rqf_flags", "__RQF_IO_STAT");
+    named.or_else(|| types.unnamed_enumerator("__RQF_STARTED", "__RQF_IO_STAT")).unwrap_or(RQF_IO_STAT)
+}
 
 fn counts(counters: &Counters) -> Counts {
     [counters.bytes, counters.operations(), counters.latency.sum_ns, counters.latency.count()]
@@ -145,7 +152,7 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
         request_queue: loader.offset("request", "q")?,
         request_flags: loader.offset("request", "cmd_flags")?,
         request_state: loader.offset("request", "rq_flags")?,
-        request_timed: 1 << loader.types()?.enumerator("rqf_flags", "__RQF_IO_STAT").unwrap_or(RQF_IO_STAT),
+        request_timed: 1 << timed_bit(loader.types()?),
         request_length: loader.offset("request", "__data_len")?,
         request_bio: loader.offset("request", "bio")?,
         request_made: loader.offset("request", "start_time_ns")?,

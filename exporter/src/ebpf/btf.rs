@@ -185,7 +185,26 @@ impl Types {
 
     /// The number that a name has in an enumeration.
     pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
-        let offset = self.record_offset(self.id(Kind::Enumeration, enumeration)?)?;
+        self.number(self.record_offset(self.id(Kind::Enumeration, enumeration)?)?, name)
+    }
+
+    /// The number that a name has in an unnamed enumeration, which is recognised by its first name.
+    pub(super) fn unnamed_enumerator(&self, first: &str, name: &str) -> Option<i64> {
+        let mut offset = 0;
+        while offset < self.records.length {
+            let (kind, members) = self.info(offset)?;
+            let is_enumeration = kind == Kind::Enumeration as u32 || kind == ENUMERATION_64;
+            let is_unnamed = is_enumeration && members > 0 && self.records.word(offset)? == 0;
+            if is_unnamed && self.is_named(offset + COMMON, first.as_bytes()) {
+                return self.number(offset, name);
+            }
+            offset = offset.checked_add(COMMON + extra(kind, members))?;
+        }
+        None
+    }
+
+    /// The number of a name in the enumeration whose record is at `offset`.
+    fn number(&self, offset: u32, name: &str) -> Option<i64> {
         let (kind, members) = self.info(offset)?;
         let signed = self.records.word(offset + 4)? >> 31 == 1;
         let size = if kind == ENUMERATION_64 { 12 } else { 8 };

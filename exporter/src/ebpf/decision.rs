@@ -27,7 +27,10 @@ impl Decision {
         }
         let useless = |missing: String, hint: &str| Self::Useless(Unsupported::new(missing, hint));
         if config.source == SourceMode::DockerApi {
-            return useless("values come from the Docker API, as asked for".to_owned(), "--source=auto");
+            return useless(
+                "values come from the Docker API, as asked for".to_owned(),
+                "with --source=auto they run where the files are read",
+            );
         }
         let root = config.cgroup_root.display();
         match Hierarchy::detect(&config.cgroup_root) {

@@ -124,13 +124,13 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::Memory,
         "container_memory_events_total",
-        "Memory events of the container and the cgroups below it, by kind; low and oom_group_kill from the first one on. \
+        "Memory events of the container and the cgroups below it, by kind; each but oom_kill from the first one on. \
          On cgroup v1 only oom_kill.",
         &[
             event(r#"event="low""#, "low", Absent).omit_zero(),
-            event(r#"event="high""#, "high", Absent),
-            event(r#"event="max""#, "max", Absent),
-            event(r#"event="oom""#, "oom", Absent),
+            event(r#"event="high""#, "high", Absent).omit_zero(),
+            event(r#"event="max""#, "max", Absent).omit_zero(),
+            event(r#"event="oom""#, "oom", Absent).omit_zero(),
             event(r#"event="oom_kill""#, "oom_kill", Flat(OOM_CONTROL, "oom_kill")),
             event(r#"event="oom_group_kill""#, "oom_group_kill", Absent).omit_zero(),
         ],

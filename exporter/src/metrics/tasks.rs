@@ -17,13 +17,13 @@ pub(super) const FAMILIES: &[Family] = &[
         "container_tasks_state",
         "Threads of the container by what they do now, those in cgroups below it included. Each is in one state: iowaiting ones are not \
          uninterruptible, traced ones are stopped, idle kernel threads sleep, and threads that have ended are in none. Read from /proc, \
-         iowaiting is absent and in uninterruptible.",
+         iowaiting is absent and in uninterruptible. iowaiting, stopped and uninterruptible are left out where they are 0.",
         &[
-            threads(TaskState::IoWaiting, "state=\"iowaiting\""),
+            threads(TaskState::IoWaiting, "state=\"iowaiting\"").omit_zero(),
             threads(TaskState::Running, "state=\"running\""),
             threads(TaskState::Sleeping, "state=\"sleeping\""),
-            threads(TaskState::Stopped, "state=\"stopped\""),
-            threads(TaskState::Uninterruptible, "state=\"uninterruptible\""),
+            threads(TaskState::Stopped, "state=\"stopped\"").omit_zero(),
+            threads(TaskState::Uninterruptible, "state=\"uninterruptible\"").omit_zero(),
         ],
     ),
     Family::gauge(

@@ -42,7 +42,7 @@ const GAUGES: [&str; 9] = [
     "container_processes",
 ];
 /// What is not read from files that snapshots stand in for, or is told by the clock.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 10] = [
     "container_last_seen",
     "container_network_",
     "container_ebpf_",
@@ -50,6 +50,9 @@ const OTHERS: [&str; 7] = [
     "container_tcp_",
     "container_tasks_",
     "container_cpu_load_",
+    "container_fs_inodes_",
+    "container_fs_limit_",
+    "container_fs_usage_",
 ];
 
 /// Without the program that counts block I/O: where files have no devices, two of them would differ by what came between their starts.

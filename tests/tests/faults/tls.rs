@@ -134,8 +134,22 @@ fn an_engine_with_a_certificate_of_somebody_else_is_not_believed() {
 #[test]
 fn an_engine_that_refuses_our_certificate_is_told_apart() {
     let fixture = Fixture::open("debian13-v2-systemd").unwrap();
-    let (engine, own, others) = (FakeEngine::captured(&fixture.docker()).unwrap(), certificates(), certificates());
-    let server = Server::start(own.path(), &engine);
+    let (own, others) = (certificates(), certificates());
+    // OpenSSL sends the alert that an engine sends; Python's server closes the connection without one.
+    let mut command = Command::new("openssl");
+    command.current_dir(own.path()).args([
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-Verify",
+        "1",
+        "-verify_return_error",
+    ]);
+    command.args(["-cert", "server.pem", "-key", "server-key.pem", "-CAfile", "ca.pem"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(std::io::Result::ok);
+    let mut ports = lines.filter_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok());
+    let server = Server { port: ports.next().unwrap(), child };
     // The engine's CA is known, and the client's certificate is of another one.
     std::fs::copy(own.path().join("ca.pem"), others.path().join("ca.pem")).unwrap();
     let exporter = exporter(&fixture, &format!("https://localhost:{}", server.port), others.path());

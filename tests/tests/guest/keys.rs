@@ -99,8 +99,10 @@ const DONE: &[(&str, &str)] = &[
     ("cpu.pressure", "some"),
 ];
 
-/// Only from the first one on.
-const FROM_ONE_ON: &[&str] = &["nr_bursts", "burst_usec", "low", "oom_group_kill"];
+/// Whether a sample is only there from the first event on.
+fn is_from_one_on(family: &str, key: &str) -> bool {
+    ["nr_bursts", "burst_usec"].contains(&key) || (family == "container_memory_events_total" && key != "oom_kill")
+}
 
 /// What follows the key: the last word of its line, after an `=` where there is one. None where there is no such line.
 fn figure(text: &str, key: &str) -> Option<i128> {
@@ -133,7 +135,7 @@ fn wrong(
         let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("name", name)]).collect();
         let ours = exposition.has(family, &labels).then(|| exposition.value(family, &labels)).transpose()?;
         let ours = ours.map(|value| units(value, *per_one));
-        let theirs = kernel[&(*file, *key)].filter(|value| *value != 0 || !FROM_ONE_ON.contains(key));
+        let theirs = kernel[&(*file, *key)].filter(|value| *value != 0 || !is_from_one_on(family, key));
         if ours != theirs {
             wrong.push(format!("{family}{labels:?}: ours {ours:?}, {file} {key} {theirs:?}"));
         }

@@ -72,7 +72,7 @@ fn damaged_types_are_refused_and_never_a_panic() {
 /// Structures in one file, made by hand: what a kernel has none of, or not every kernel.
 #[test]
 fn negative_and_long_numbers_and_types_that_hold_themselves() {
-    let strings = b"\0many\0LEAST\0wide\0MOST\0ring\0";
+    let strings = b"\0many\0LEAST\0wide\0MOST\0FIRST\0ring\0";
     let offset =
         |name: &[u8]| u32::try_from(strings.windows(name.len()).position(|found| found == name).unwrap()).unwrap();
     let types: Vec<u32> = [
@@ -80,6 +80,8 @@ fn negative_and_long_numbers_and_types_that_hold_themselves() {
         [offset(b"many"), (1 << 31) | (6 << 24) | 1, 4, offset(b"LEAST"), (-7_i32).cast_unsigned()].as_slice(),
         // One of 64 bits.
         &[offset(b"wide"), (19 << 24) | 1, 8, offset(b"MOST"), 5, 1],
+        // One without a name.
+        &[0, (6 << 24) | 1, 4, offset(b"FIRST"), 8],
         // A structure whose only member is itself, without a name; and a typedef of itself.
         &[offset(b"ring"), (4 << 24) | 1, 8, 0, 3, 0],
         &[offset(b"ring"), 8 << 24, 4],
@@ -97,5 +99,7 @@ fn negative_and_long_numbers_and_types_that_hold_themselves() {
     let types = Types::read(&path).unwrap();
     assert_eq!(types.enumerator("many", "LEAST"), Some(-7));
     assert_eq!(types.enumerator("wide", "MOST"), Some(0x1_0000_0005));
+    assert_eq!(types.unnamed_enumerator("FIRST", "FIRST"), Some(8));
+    assert_eq!(types.unnamed_enumerator("LEAST", "LEAST"), None, "it has a name");
     assert_eq!(types.offset("ring", "member"), None);
 }
