@@ -35,7 +35,7 @@ mod worker;
 
 pub use guard::run;
 pub use handle::Walker;
-pub use protocol::{Event, Failure, Request, encode_requests};
+pub use protocol::{Event, Failure, Request, are_valid, encode_requests};
 pub use roots::visible_roots;
 
 /// The word on the command line that makes a process a walker.

@@ -87,14 +87,16 @@ pub fn encode_requests(requests: &[Request]) -> (Vec<u8>, usize) {
     let mut message = Vec::new();
     let mut count = 0;
     for request in requests {
+        // Before its length: one that fits into no message would end each of them, and never be passed.
+        if !are_valid(&request.paths) {
+            count += 1;
+            continue;
+        }
         let length = 10 + request.paths.iter().map(|path| 2 + path.as_os_str().len()).sum::<usize>();
         if message.len() + length > MAX_MESSAGE {
             break;
         }
         count += 1;
-        if !is_valid(request) {
-            continue;
-        }
         message.extend(request.ticket.to_le_bytes());
         message.push(request.is_first.into());
         message.extend(u8::try_from(request.paths.len()));
@@ -107,9 +109,11 @@ pub fn encode_requests(requests: &[Request]) -> (Vec<u8>, usize) {
     (message, count)
 }
 
-fn is_valid(request: &Request) -> bool {
+/// Whether a request for these paths can be sent: others are never answered.
+#[must_use]
+pub fn are_valid(paths: &[PathBuf]) -> bool {
     let is_path = |path: &PathBuf| path.as_os_str().len() <= MAX_PATH && is_plain(path);
-    (1..=MAX_PATHS).contains(&request.paths.len()) && request.paths.iter().all(is_path)
+    (1..=MAX_PATHS).contains(&paths.len()) && paths.iter().all(is_path)
 }
 
 /// Whether a path is absolute and leads nowhere but downwards.
@@ -133,7 +137,7 @@ pub(super) fn decode_requests(message: &[u8]) -> Option<Vec<Request>> {
             after = behind;
         }
         let request = Request { ticket: u64::from_le_bytes(*ticket), is_first: *is_first == 1, paths };
-        requests.push(Some(request).filter(is_valid)?);
+        requests.push(Some(request).filter(|request| are_valid(&request.paths))?);
         rest = after;
     }
     Some(requests)
@@ -226,6 +230,19 @@ mod tests {
         }
         assert_eq!(encode_requests(&[request(2, &[])]), (Vec::new(), 1));
         assert_eq!(encode_requests(&[request(2, &["/a"; 5])]), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn a_request_that_fits_into_no_message_is_passed_over() {
+        let long = format!("/{}", "x".repeat(super::MAX_MESSAGE));
+        let requests = [request(1, &["/a"]), request(2, &[&long]), request(3, &["/b"])];
+        let (message, count) = encode_requests(&requests);
+        let tickets: Vec<u64> = decode_requests(&message).unwrap().iter().map(|request| request.ticket).collect();
+        assert_eq!((count, tickets), (3, vec![1, 3]));
+        // The longest that is valid fits.
+        let longest = format!("/{}", "x".repeat(super::MAX_PATH - 1));
+        let (message, count) = encode_requests(&[request(1, &[&*longest; super::MAX_PATHS])]);
+        assert_eq!((count, decode_requests(&message).unwrap().len()), (1, 1));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use procfs::process::Process;
 use tracing::{info, warn};
 
 use crate::metrics::SelfMetrics;
-use crate::walker::{Event, Failure, Request, Walker, encode_requests};
+use crate::walker::{Event, Failure, Request, Walker, are_valid, encode_requests};
 
 /// How old a figure gets before it is asked for anew.
 const REPEAT: Duration = Duration::from_mins(1);
@@ -140,6 +140,11 @@ impl LayerSizes {
         });
         let is_due = known.at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT);
         if is_due && !known.is_asked && self.walker.is_some() && self.asked.len() + self.wanted.len() < MAX_ASKED {
+            if !are_valid(paths) {
+                (known.at, known.failure) = (Some(now), Some(Failure::NotVisible));
+                self.self_metrics.count_read_error("layer", Failure::NotVisible.name());
+                return Err(Failure::NotVisible);
+            }
             let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
             self.wanted.push((generation, Request { ticket, is_first: known.at.is_none(), paths: paths.to_vec() }));
         }
