@@ -1,7 +1,7 @@
 //! How much CPU time walking may take: a hundredth of one CPU, with room for what was saved up.
 //!
-//! Half of what is saved up is for walks of which nothing is known yet: so a new container of ordinary size has its figure at once,
-//! whatever else is walked.
+//! Half of what is saved up is for the time when there are walks of which nothing is known yet: so a new container of ordinary size has
+//! its figure at once, whatever else is walked.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const SHARE: u32 = 100;
 /// What can be saved up: enough for 1,000 containers of 50 files.
 const CAPACITY: Duration = Duration::from_millis(500);
-/// What of it is for first walks alone: enough for one of 20,000 files, several times.
+/// What of it is kept for when there are first walks: enough for one of 20,000 files, several times.
 const RESERVE: Duration = Duration::from_millis(250);
 
 /// A bucket of CPU time. What was taken too much is owed.
@@ -27,12 +27,12 @@ impl Pace {
     }
 
     /// How long a walk has to wait for its next slice.
-    pub(super) fn wait(&mut self, is_first: bool, now: Instant) -> Duration {
+    pub(super) fn wait(&mut self, has_first: bool, now: Instant) -> Duration {
         let gained = now.saturating_duration_since(self.filled) / SHARE;
         self.filled = now;
         self.saved = (self.saved + gained.saturating_sub(self.owed)).min(CAPACITY);
         self.owed = self.owed.saturating_sub(gained);
-        let floor = if is_first { Duration::ZERO } else { RESERVE };
+        let floor = if has_first { Duration::ZERO } else { RESERVE };
         if self.saved > floor {
             Duration::ZERO
         } else {

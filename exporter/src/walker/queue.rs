@@ -2,7 +2,8 @@
 //!
 //! A walk begins among the small ones. One that takes more than they may is given up and begins anew, in its turn, among the larger
 //! ones: it has lost a tenth at most, and neither holds up the small ones nor takes memory while it waits. Each level has one walk under way;
-//! first walks go before all others, which take turns.
+//! first walks have at least every second slice, and the other levels take turns with the rest: containers that are created without an
+//! end hold up nobody.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,8 +24,10 @@ const FIRST: usize = 0;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     levels: [Level; LIMITS.len()],
-    /// The level that had the last slice.
+    /// The level that had the last slice of those that were no first walk's.
     last: usize,
+    /// Whether the last slice was a first walk's.
+    was_first: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,18 +58,21 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether the next slice is a first walk's; none where there is nothing to do.
-    pub(super) fn next_is_first(&self) -> Option<bool> {
-        self.next().map(|level| level == FIRST)
+    /// Whether there are first walks; none where there is nothing to do.
+    pub(super) fn has_first(&self) -> Option<bool> {
+        self.next().map(|_| self.is_busy(FIRST))
+    }
+
+    fn is_busy(&self, level: usize) -> bool {
+        self.levels.get(level).is_some_and(|level| level.active.is_some() || !level.waiting.is_empty())
     }
 
     fn next(&self) -> Option<usize> {
-        let is_busy = |level: &usize| {
-            self.levels.get(*level).is_some_and(|level| level.active.is_some() || !level.waiting.is_empty())
-        };
         let count = self.levels.len();
-        let turns = (1..=count).map(|step| (self.last + step) % count).filter(|level| *level != FIRST);
-        std::iter::once(FIRST).chain(turns).find(is_busy)
+        let mut turns = (1..=count).map(|step| (self.last + step) % count).filter(|level| *level != FIRST);
+        let other = turns.find(|level| self.is_busy(*level));
+        let first = self.is_busy(FIRST).then_some(FIRST);
+        if self.was_first { other.or(first) } else { first.or(other) }
     }
 
     /// Walks until `time` says that the slice is over; `time` tells the CPU time since the slice began. Returns the answer of a walk that ends.
@@ -77,7 +83,10 @@ impl Queue {
         time: impl Fn() -> Duration,
     ) -> Option<(u64, Result<u64, Failure>)> {
         let number = self.next()?;
-        self.last = number;
+        self.was_first = number == FIRST;
+        if !self.was_first {
+            self.last = number;
+        }
         let limit = *LIMITS.get(number)?;
         let level = self.levels.get_mut(number)?;
         let mut active = level.active.take().or_else(|| level.waiting.pop_front().map(Active::new))?;
@@ -151,7 +160,7 @@ mod tests {
     /// Walks everything, with a clock that goes on by a millisecond whenever it is read. Returns the tickets in the order of the answers.
     fn run(queue: &mut Queue, roots: &Roots) -> Vec<(u64, Result<u64, Failure>)> {
         let mut answers = Vec::new();
-        while queue.next_is_first().is_some() {
+        while queue.has_first().is_some() {
             let clock = Cell::new(Duration::ZERO);
             let time = || {
                 clock.set(clock.get() + Duration::from_millis(1));
@@ -188,6 +197,36 @@ mod tests {
         assert_eq!(of(1), of(2));
         assert!(of(1).unwrap() > 0 && of(4) == of(3) && of(4).unwrap() >= 10_000);
         assert_eq!(of(5), Err(Failure::NotVisible));
+    }
+
+    #[test]
+    fn first_walks_without_an_end_hold_up_no_other_level() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("data");
+        for number in 0..200 {
+            fs::create_dir_all(root.join("large").join(number.to_string())).unwrap();
+        }
+        fs::create_dir_all(root.join("new")).unwrap();
+        let roots = Roots::open(std::slice::from_ref(&root));
+        let mut queue = Queue::default();
+        queue.push(request(1, false, &root.join("large"))).unwrap();
+        queue.push(request(2, false, &root.join("large"))).unwrap();
+        // One walk at a larger level, where a first one may get to, beside one at the small level.
+        let larger = queue.levels[1].waiting.pop_back().unwrap();
+        queue.levels[3].waiting.push_back(larger);
+        let mut answered = Vec::new();
+        for ticket in 10..2000 {
+            queue.push(request(ticket, true, &root.join("new"))).unwrap();
+            let turn = Cell::new(0);
+            let time = || {
+                turn.set(turn.get() + 1);
+                Duration::from_millis(turn.get())
+            };
+            answered.extend(queue.advance(&roots, Duration::from_millis(8), time).map(|(ticket, _)| ticket));
+        }
+        assert!(answered.contains(&1) && answered.contains(&2), "{} others", answered.len());
+        let first = answered.iter().filter(|ticket| **ticket >= 10).count();
+        assert!(first >= 990, "{first} of first walks: they have every second slice");
     }
 
     #[test]

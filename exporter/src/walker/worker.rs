@@ -37,7 +37,7 @@ pub(super) fn work(exporter: BorrowedFd<'_>, guard: BorrowedFd<'_>, roots: &Root
         let now = cpu_time();
         pace.take(now.saturating_sub(charged));
         charged = now;
-        let wait = queue.next_is_first().map(|is_first| pace.wait(is_first, Instant::now()));
+        let wait = queue.has_first().map(|has_first| pace.wait(has_first, Instant::now()));
         if let Some(ended) = wait_for(exporter, guard, wait, !answers.is_empty()) {
             return ended;
         }
