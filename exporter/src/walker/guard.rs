@@ -30,7 +30,7 @@ const LONGEST_DELAY: Duration = Duration::from_mins(1);
 /// the engines' sockets.
 ///
 /// # Errors
-/// Nobody is at the other end, or there is no process to be had.
+/// Nobody is at the other end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let exporter = io::stdin().as_fd().try_clone_to_owned()?;
     if sockopt::socket_type(&exporter).ok() != Some(SocketType::SEQPACKET) {
@@ -48,7 +48,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let directories: Vec<_> = roots.descriptors().collect();
     let confinement = confine_walker(&directories);
     drop(directories);
-    keep_working(exporter.as_fd(), &roots, confinement)
+    keep_working(exporter.as_fd(), &roots, confinement);
+    Ok(())
 }
 
 fn lower_limit(resource: Resource, limit: u64) {
@@ -57,29 +58,34 @@ fn lower_limit(resource: Resource, limit: u64) {
     _ = setrlimit(resource, Rlimit { current: limit, maximum: limit });
 }
 
-/// Forks a worker whenever there is none.
-fn keep_working(exporter: BorrowedFd<'_>, roots: &Roots, confinement: Confinement) -> io::Result<()> {
+/// Forks a worker whenever there is none, until the exporter is gone.
+fn keep_working(exporter: BorrowedFd<'_>, roots: &Roots, confinement: Confinement) {
     let mut delay = FIRST_DELAY;
     loop {
-        // Whoever ends closes one end of it.
-        let (ours, theirs) = UnixStream::pair()?;
         let start = Instant::now();
-        let Some(worker) = fork()? else {
-            drop(ours);
-            match work(exporter, theirs.as_fd(), roots, began(roots, confinement)) {
-                Ended::Exporter => return Ok(()),
-                // From now on this is the guard.
-                Ended::Guard => continue,
+        // Whoever ends closes one end of it.
+        match UnixStream::pair().and_then(|ends| Ok((ends, fork()?))) {
+            Ok(((ours, theirs), None)) => {
+                drop(ours);
+                match work(exporter, theirs.as_fd(), roots, began(roots, confinement)) {
+                    Ended::Exporter => return,
+                    // From now on this is the guard.
+                    Ended::Guard => continue,
+                }
             }
-        };
-        drop(theirs);
-        if is_exporter_gone(exporter, Some(ours.as_fd()), None) {
-            return Ok(());
+            Ok(((ours, theirs), Some(worker))) => {
+                drop(theirs);
+                if is_exporter_gone(exporter, Some(ours.as_fd()), None) {
+                    return;
+                }
+                reap(worker);
+            }
+            // The host has no process or memory to spare now, as when a worker has ended for want of it.
+            Err(_) => {}
         }
-        reap(worker);
         delay = if start.elapsed() > LONGEST_DELAY { FIRST_DELAY } else { delay };
         if is_exporter_gone(exporter, None, Some(delay)) {
-            return Ok(());
+            return;
         }
         delay = (delay * 2).min(LONGEST_DELAY);
     }
