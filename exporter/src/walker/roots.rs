@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, fstatvfs, openat};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, fstatfs, fstatvfs, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket, sockopt};
 
 use super::protocol::Failure;
@@ -20,6 +20,9 @@ const USUAL: [&str; 3] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/co
 const PREFIXES: [&str; 3] = ["", "/rootfs", "/proc/1/root"];
 /// Data roots that are held at most, each of them where it was found.
 const MAX_ROOTS: usize = 16;
+/// Filesystems with project quotas, as `statfs` names them.
+const XFS: FsWord = 0x5846_5342;
+const EXT4: FsWord = 0xef53;
 /// For an engine's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_ANSWER: u64 = 1 << 20;
@@ -29,6 +32,8 @@ const MAX_ANSWER: u64 = 1 << 20;
 pub(super) fn data_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let mounts = ["1/mountinfo", "self/mountinfo"].iter().find_map(|name| std::fs::read(procfs.join(name)).ok());
     let mut roots: Vec<PathBuf> = engines.iter().filter_map(|socket| ask(socket.as_ref())).collect();
+    // Whoever listens there may name any directory.
+    roots.retain(|root| holds_one_of(root, &LAYER_STORE));
     roots.extend(USUAL.iter().map(PathBuf::from));
     roots.extend(of_mounts(&mounts.unwrap_or_default()));
     roots.retain(|root| is_narrow(root));
@@ -72,6 +77,19 @@ fn root_of(answer: &[u8]) -> Option<PathBuf> {
     (!root.contains('\\')).then(|| root.into())
 }
 
+/// What an engine has in its data root beside `overlay`, `overlay2` or another store of layers.
+const LAYER_STORE: [&str; 3] = ["containers", "overlay-containers", "image"];
+
+/// Whether a directory of the host has one of these directories.
+fn holds_one_of(root: &Path, marks: &[&str]) -> bool {
+    PREFIXES.iter().any(|prefix| {
+        let mut seen = PathBuf::from(prefix).into_os_string();
+        seen.push(root);
+        let seen = PathBuf::from(seen);
+        marks.iter().any(|mark| seen.join(mark).is_dir())
+    })
+}
+
 /// By the writable layers of overlays that are mounted: `ROOT/overlay2/LAYER/diff`, or `ROOT/snapshots/NUMBER/fs`.
 fn of_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
     let options = mountinfo.split(|byte| matches!(byte, b',' | b' ' | b'\n'));
@@ -79,10 +97,9 @@ fn of_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
     let roots = layers.filter_map(|layer| {
         let layer = PathBuf::from(std::ffi::OsString::from_vec(layer.to_vec()));
         let root = layer.ancestors().nth(3)?;
-        let is_of_engine = |marks: &[&str]| marks.iter().any(|mark| root.join(mark).is_dir());
         let is_root = match layer.file_name()?.as_bytes() {
-            b"diff" => is_of_engine(&["containers", "overlay-containers", "image"]),
-            b"fs" => is_of_engine(&["snapshots"]),
+            b"diff" => holds_one_of(root, &LAYER_STORE),
+            b"fs" => holds_one_of(root, &["snapshots"]),
             _ => false,
         };
         is_root.then(|| root.to_owned())
@@ -181,9 +198,13 @@ impl Root {
         Ok(Found { directory, quota_usage })
     }
 
-    /// XFS and ext4 tell the limit of a project quota as the size of the filesystem, to whoever asks at a directory of the project: it
+    /// Only XFS and ext4 tell the limit of a project quota as the size of the filesystem, to whoever asks at a directory of the project: it
     /// has one where that size is another than at the data root. (Asking for the quota itself takes `CAP_SYS_ADMIN`.)
     fn quota_usage(&self, directory: &OwnedFd) -> Option<u64> {
+        // The size of others, such as a ZFS pool, changes with what is free.
+        if !matches!(fstatfs(directory).ok()?.f_type, XFS | EXT4) {
+            return None;
+        }
         let (whole, part) = (fstatvfs(&self.directory).ok()?, fstatvfs(directory).ok()?);
         let has_quota = whole.f_fsid == part.f_fsid && part.f_blocks < whole.f_blocks;
         has_quota.then(|| part.f_blocks.saturating_sub(part.f_bfree).saturating_mul(part.f_frsize))
@@ -209,7 +230,22 @@ mod tests {
         assert_eq!(of_mounts(mounts.as_bytes()), std::slice::from_ref(&root));
         let answer =
             format!("HTTP/1.0 200 OK\r\n\r\n{{\"ID\":\"x\",\"DockerRootDir\":\"{}\",\"A\":1}}", root.display());
-        assert_eq!(root_of(answer.as_bytes()), Some(root));
+        assert_eq!(root_of(answer.as_bytes()).as_deref(), Some(&*root));
+        // A directory of a user is none, whoever names it.
+        let socket = directory.path().join("engine");
+        let engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let named = |root: &Path| {
+            let answer = format!("HTTP/1.0 200 OK\r\n\r\n{{\"DockerRootDir\":\"{}\"}}", root.display());
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = engine.accept().unwrap();
+                    assert!(stream.read(&mut [0; 256]).unwrap() > 0);
+                    stream.write_all(answer.as_bytes()).unwrap();
+                });
+                data_roots("/nonexistent".as_ref(), &[&socket]).contains(&root.to_owned())
+            })
+        };
+        assert!(named(&root) && !named(&root.join("containers")));
         for wide in ["/", "/var", "relative/a/b", "/a/../b/c"] {
             assert!(!is_narrow(wide.as_ref()), "{wide}");
         }
