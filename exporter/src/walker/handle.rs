@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
@@ -21,6 +22,8 @@ pub struct Walker(Arc<Started>);
 struct Started {
     socket: OwnedFd,
     guard: u32,
+    /// Process id of the worker that has begun last; 0 before the first one.
+    worker: AtomicU32,
 }
 
 impl Walker {
@@ -35,13 +38,24 @@ impl Walker {
         // Not one variable more than it needs, which is none.
         command.env_clear().current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let guard = command.spawn()?.id();
-        Ok(Self(Arc::new(Started { socket: ours, guard })))
+        Ok(Self::of(ours, guard))
+    }
+
+    /// That of a process at the other end of this socket.
+    pub(crate) fn of(socket: OwnedFd, guard: u32) -> Self {
+        Self(Arc::new(Started { socket, guard, worker: AtomicU32::new(0) }))
     }
 
     /// Process id of the guard.
     #[must_use]
     pub fn guard(&self) -> u32 {
         self.0.guard
+    }
+
+    /// Process id of the worker that has begun last, whoever has received that it did.
+    #[must_use]
+    pub fn worker(&self) -> Option<u32> {
+        Some(self.0.worker.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// Sends a message. Returns false where there is no room for it now.
@@ -64,7 +78,15 @@ impl Walker {
         let mut buffer = vec![0; MAX_MESSAGE];
         match recv(&self.0.socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Err(io::ErrorKind::BrokenPipe.into()),
-            Ok((_, length)) => Ok(Some(buffer.get(..length).and_then(decode_events).unwrap_or_default())),
+            Ok((_, length)) => {
+                let events = buffer.get(..length).and_then(decode_events).unwrap_or_default();
+                for event in &events {
+                    if let Event::Began { pid, .. } = event {
+                        self.0.worker.store(*pid, Ordering::Relaxed);
+                    }
+                }
+                Ok(Some(events))
+            }
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }

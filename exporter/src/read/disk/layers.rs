@@ -1,17 +1,19 @@
 //! Sizes of the containers' layers, as the walker finds them: asked for with the scrapes, and filled in as they come.
 //!
 //! No scrape waits for it. A figure stays until the next one is there, however long that takes and whether or not the walker lives on.
+//! It is kept by the layer's path: a container that is started again has its figure at once, and does not have it walked again.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 use tracing::{info, warn};
 
 use crate::metrics::SelfMetrics;
-use crate::walker::{Event, Failure, Request, Walker, are_valid, encode_requests};
+use crate::read::disk::root::RootDevice;
+use crate::walker::{Event, Failure, Request, SUBCOMMAND, Walker, are_valid, encode_requests};
 
 /// How old a figure gets before it is asked for anew.
 const REPEAT: Duration = Duration::from_mins(1);
@@ -22,21 +24,23 @@ const MAX_MESSAGES: usize = 1024;
 /// The next request's number. Never given twice, by no reader: an answer that is late is nobody else's.
 static TICKETS: AtomicU64 = AtomicU64::new(1);
 
-/// What is known of the layers of all containers, by generation.
+/// What is known of the layers of all containers, by path.
 #[derive(Debug)]
 pub(crate) struct LayerSizes {
     /// None where it could not be started, and once it is gone.
     walker: Option<Walker>,
     self_metrics: SelfMetrics,
-    known: HashMap<u64, Known>,
-    /// Requests that were sent and are not answered: ticket and generation.
-    asked: HashMap<u64, u64>,
-    wanted: Vec<(u64, Request)>,
+    known: HashMap<PathBuf, Known>,
+    /// Requests that were sent and are not answered: ticket and layer.
+    asked: HashMap<u64, PathBuf>,
+    wanted: Vec<Request>,
+    /// Number of this pass.
+    pass: u64,
     logged: HashSet<Failure>,
     worker: Option<Worker>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     bytes: Option<u64>,
     /// When the last answer came; none while there is no answer.
@@ -45,6 +49,33 @@ struct Known {
     measured: Option<Instant>,
     failure: Option<Failure>,
     is_asked: bool,
+    /// The generation of the container that has named it last; 0 where none has.
+    owner: u64,
+    /// The pass in which that was.
+    pass: u64,
+    /// Whether the host's mounts say that it is the owner's.
+    is_confirmed: bool,
+    /// Whether several name it, and the host's mounts have none of them.
+    is_disputed: bool,
+}
+
+impl Known {
+    /// Notes that a container names it as its own. Returns whether that is believed.
+    fn claim(&mut self, generation: u64, is_confirmed: bool, pass: u64) -> bool {
+        let is_rival = self.owner != generation;
+        if is_rival && self.is_confirmed && !is_confirmed {
+            return false;
+        }
+        // The container before it, which is gone, has not named it in this pass.
+        let is_disputed = if is_rival {
+            self.is_disputed || self.owner != 0 && self.pass == pass
+        } else {
+            self.is_disputed && self.pass == pass
+        };
+        self.is_disputed = is_disputed && !is_confirmed;
+        (self.owner, self.is_confirmed, self.pass) = (generation, is_confirmed, pass);
+        !self.is_disputed
+    }
 }
 
 /// The worker that has begun last.
@@ -57,24 +88,33 @@ struct Worker {
 
 impl LayerSizes {
     pub(crate) fn new(walker: Option<Walker>, self_metrics: SelfMetrics) -> Self {
-        let fresh = Self {
+        // A reader before this one may have received that it has begun, and counted its time so far.
+        let worker = walker.as_ref().and_then(Walker::worker);
+        let worker = worker.map(|pid| Worker { pid, ticks: stat(pid).map_or(0, |stat| ticks(&stat)) });
+        if walker.is_some() {
+            self_metrics.walker.set_up(worker.is_some());
+        }
+        Self {
             walker,
             self_metrics,
             known: HashMap::new(),
             asked: HashMap::new(),
             wanted: Vec::new(),
+            pass: 0,
             logged: HashSet::new(),
-            worker: None,
-        };
-        if fresh.walker.is_some() {
-            fresh.self_metrics.walker.set_up(false);
+            worker,
         }
-        fresh
     }
 
     /// Whether there is anybody to ask.
     pub(crate) fn is_served(&self) -> bool {
         self.walker.is_some()
+    }
+
+    /// Begins a pass. What one that was cut did not send is asked for again.
+    pub(crate) fn begin(&mut self) {
+        self.pass += 1;
+        self.wanted.clear();
     }
 
     /// Takes in what the walker has said.
@@ -104,8 +144,8 @@ impl LayerSizes {
                 self.known.values_mut().for_each(|known| known.is_asked = false);
             }
             Event::Measured { ticket, bytes } => {
-                let Some(generation) = self.asked.remove(&ticket) else { return };
-                let Some(known) = self.known.get_mut(&generation) else { return };
+                let Some(layer) = self.asked.remove(&ticket) else { return };
+                let Some(known) = self.known.get_mut(&layer) else { return };
                 (known.is_asked, known.at, known.failure) = (false, Some(now), bytes.err());
                 match bytes {
                     Ok(bytes) => (known.bytes, known.measured) = (Some(bytes), Some(now)),
@@ -130,14 +170,16 @@ impl LayerSizes {
     }
 
     /// The size of a container's layer, as far as it is known; asks for it where that is due.
-    pub(crate) fn get(&mut self, generation: u64, paths: &[PathBuf], now: Instant) -> Result<Option<u64>, Failure> {
-        let known = self.known.entry(generation).or_insert(Known {
-            bytes: None,
-            at: None,
-            measured: None,
-            failure: None,
-            is_asked: false,
-        });
+    pub(crate) fn get(&mut self, generation: u64, disk: &RootDevice, now: Instant) -> Result<Option<u64>, Failure> {
+        let paths = disk.paths();
+        let Some(layer) = paths.first() else { return Ok(None) };
+        let known = match self.known.get_mut(layer) {
+            Some(known) => known,
+            None => self.known.entry(layer.clone()).or_default(),
+        };
+        if !known.claim(generation, disk.is_confirmed(), self.pass) {
+            return Err(Failure::NotVisible);
+        }
         let is_due = known.at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT);
         if is_due && !known.is_asked && self.walker.is_some() && self.asked.len() + self.wanted.len() < MAX_ASKED {
             if !are_valid(paths) {
@@ -146,48 +188,50 @@ impl LayerSizes {
                 return Err(Failure::NotVisible);
             }
             let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
-            self.wanted.push((generation, Request { ticket, is_first: known.at.is_none(), paths: paths.to_vec() }));
+            self.wanted.push(Request { ticket, is_first: known.at.is_none(), paths: paths.to_vec() });
         }
         known.failure.filter(|_| known.bytes.is_none()).map_or(Ok(known.bytes), Err)
     }
 
     /// The size of a container's layer, as far as it has come by now.
-    pub(crate) fn known(&self, generation: u64) -> Option<u64> {
-        self.known.get(&generation)?.bytes
+    pub(crate) fn known(&self, generation: u64, disk: &RootDevice) -> Option<u64> {
+        let known = self.known.get(disk.paths().first()?)?;
+        known.bytes.filter(|_| known.owner == generation && !known.is_disputed)
     }
 
     /// Sends what was asked for. What there is no room for is asked for again by the next pass.
     pub(crate) fn send(&mut self) {
         let wanted = std::mem::take(&mut self.wanted);
         let Some(walker) = &self.walker else { return };
-        let (generations, requests): (Vec<u64>, Vec<Request>) = wanted.into_iter().unzip();
-        let (mut requests, mut generations) = (&*requests, &*generations);
+        let mut requests = &*wanted;
         while !requests.is_empty() {
             let (message, count) = encode_requests(requests);
             let (sent, rest) = requests.split_at(count);
-            let (theirs, others) = generations.split_at(count);
             match if message.is_empty() { Ok(true) } else { walker.send(&message) } {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(_) => return self.end(),
             }
-            for (request, generation) in sent.iter().zip(theirs) {
-                self.asked.insert(request.ticket, *generation);
-                if let Some(known) = self.known.get_mut(generation) {
+            for (request, layer) in sent.iter().filter_map(|request| Some((request, request.paths.first()?))) {
+                self.asked.insert(request.ticket, layer.clone());
+                if let Some(known) = self.known.get_mut(layer) {
                     known.is_asked = true;
                 }
             }
-            (requests, generations) = (rest, others);
+            requests = rest;
         }
     }
 
-    /// Forgets containers that are gone, and says of the walker what can be said.
-    pub(crate) fn finish(&mut self, generations: impl Fn() -> HashSet<u64>, containers: usize, now: Instant) {
-        if self.known.len() > containers + containers / 8 + 8 {
-            let generations = generations();
-            self.known.retain(|generation, _| generations.contains(generation));
+    /// Forgets layers that are no container's any more, and says of the walker what can be said.
+    pub(crate) fn finish<'p>(&mut self, layers: impl Iterator<Item = &'p Path> + Clone, now: Instant) {
+        let count = layers.clone().count();
+        if self.known.len() > count + count / 8 + 8 {
+            let layers: HashSet<&Path> = layers.clone().collect();
+            self.known.retain(|layer, _| layers.contains(&**layer));
+            self.asked.retain(|_, layer| self.known.contains_key(layer));
         }
-        let oldest = self.known.values().filter_map(|known| known.measured).min();
+        // Those of containers that have ended are not exposed.
+        let oldest = layers.filter_map(|layer| self.known.get(layer)?.measured).min();
         let age = oldest.map(|oldest| now.saturating_duration_since(oldest).as_secs());
         self.self_metrics.walker.set_oldest(age);
         self.publish();
@@ -195,14 +239,13 @@ impl LayerSizes {
 
     fn publish(&mut self) {
         let (Some(walker), Some(worker)) = (&self.walker, &mut self.worker) else { return };
-        let stat = |pid: u32| Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok();
         let [guard, work] = [walker.guard(), worker.pid].map(stat);
         // Where the guard was killed, both are one.
         let guard = guard.filter(|_| walker.guard() != worker.pid);
         let pages: u64 = [&guard, &work].into_iter().flatten().map(|stat| stat.rss).sum();
         self.self_metrics.walker.set_memory(pages * procfs::page_size());
         if let Some(stat) = work {
-            let ticks = stat.utime + stat.stime;
+            let ticks = ticks(&stat);
             let more = u32::try_from(ticks.saturating_sub(worker.ticks)).unwrap_or(0);
             worker.ticks = ticks.max(worker.ticks);
             let per_second = u32::try_from(procfs::ticks_per_second()).unwrap_or(100);
@@ -215,3 +258,17 @@ impl LayerSizes {
         self.logged.insert(failure)
     }
 }
+
+/// What the kernel says of a process of the walker; none where that has ended, and its number is another one's.
+fn stat(pid: u32) -> Option<Stat> {
+    let stat = Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
+    (stat.comm == SUBCOMMAND).then_some(stat)
+}
+
+/// CPU ticks that it has taken.
+fn ticks(stat: &Stat) -> u64 {
+    stat.utime + stat.stime
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ pub(crate) struct HostMount {
     root: PathBuf,
     pub(crate) point: PathBuf,
     pub(crate) has_quotas: bool,
+    /// The writable layer of an overlay.
+    upper: Option<PathBuf>,
 }
 
 impl HostMounts {
@@ -59,6 +61,11 @@ impl HostMounts {
         holding.max_by_key(|mount| mount.point.as_os_str().len())
     }
 
+    /// Whether the host has this very overlay mounted, with this writable layer. Others of the same text are of other devices.
+    pub(super) fn has_overlay(&self, device: Device, upper: &Path) -> bool {
+        self.0.iter().any(|mount| mount.device == device && mount.upper.as_deref() == Some(upper))
+    }
+
     /// Where the host has a directory of this filesystem.
     pub(super) fn path_of(&self, device: Device, directory: &Path) -> Option<PathBuf> {
         let of_device = self.0.iter().filter(|mount| mount.device == device);
@@ -77,6 +84,7 @@ impl HostMount {
             root: path(mount.root),
             point: path(mount.point),
             has_quotas: mount.has_quotas(),
+            upper: mount.option("upperdir").map(path),
         }
     }
 }

@@ -5,7 +5,12 @@
 //! layer's own directory, which is there where the exporter runs on the host; else of something on the same filesystem: in a container, of
 //! a file that the engine has mounted into it out of its data root. What is written: the upper directory of an overlay, else the
 //! directory that is mounted as the root (vfs, btrfs: with the image); and the engine's directory of the container, which its log is in.
+//!
+//! What an overlay's options say is the text of whoever has mounted it, and a container may have mounted its root itself. So its writable
+//! layer is that of an overlay that the host has, too; where an engine mounts out of the host's sight (without root), it is at least
+//! where engines have layers, and only one container names it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -30,6 +35,8 @@ pub(crate) struct RootDevice {
     pub(crate) source: Option<String>,
     /// The directories that hold what it has written, as the host names them: its layer, and where its log may be.
     paths: Vec<PathBuf>,
+    /// Whether the host's mounts have the same layer.
+    is_confirmed: bool,
     /// Whether its directories may have quotas: then no other one tells its size.
     has_quotas: bool,
 }
@@ -68,6 +75,8 @@ impl RootDevice {
         });
         let Some(root) = root else { return (Self::default(), malformed) };
         let upper = root.option("upperdir").map(path);
+        let is_confirmed = upper.as_deref().is_some_and(|upper| host.has_overlay(root.device, upper));
+        let upper = upper.filter(|upper| is_confirmed || is_layer(upper));
         let below = upper.as_deref().and_then(|upper| host.holding(upper));
         let (device, has_quotas) =
             below.map_or((root.device, root.has_quotas()), |mount| (mount.device, mount.has_quotas));
@@ -78,7 +87,8 @@ impl RootDevice {
             upper.or_else(|| host.path_of(root.device, &path(root.root))).filter(|layer| layer.parent().is_some());
         let of_podman = layer.as_deref().zip(id.as_deref()).and_then(|(layer, id)| podman_directory(layer, id));
         let paths = layer.into_iter().flat_map(|layer| [Some(layer), of_engine.clone(), of_podman.clone()]);
-        (Self { device: Some(device), source, paths: paths.flatten().collect(), has_quotas }, malformed)
+        let paths = paths.flatten().collect();
+        (Self { device: Some(device), source, paths, is_confirmed, has_quotas }, malformed)
     }
 
     /// The root to be measured, by a process that lives in it.
@@ -96,6 +106,24 @@ impl RootDevice {
     pub(crate) fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
+
+    /// One of which only the layer is known.
+    #[cfg(test)]
+    pub(super) fn of_layer(layer: PathBuf, is_confirmed: bool) -> Self {
+        Self { paths: vec![layer], is_confirmed, ..Self::default() }
+    }
+
+    /// Whether the host's mounts have the same layer; else its mounts alone say that it is its own.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
+}
+
+/// Whether an engine may have a writable layer there: `overlay2/LAYER/diff`, or `snapshots/NUMBER/fs`.
+fn is_layer(path: &Path) -> bool {
+    let store = path.ancestors().nth(2).and_then(Path::file_name).and_then(OsStr::to_str);
+    let name = path.file_name().and_then(OsStr::to_str);
+    matches!((store, name), (Some("overlay" | "overlay2"), Some("diff")) | (Some("snapshots"), Some("fs")))
 }
 
 /// Podman keeps a container's log beside its layers: `ROOT/overlay-containers/ID`.
@@ -188,7 +216,9 @@ mod tests {
             b"21 1 8:1 / / rw - ext4 /dev/root rw\n\
             22 21 259:3 / /var/lib/docker rw - xfs /dev/nvme0n1p3 rw\n\
             23 21 8:17 / /var/lib/docker-other rw - ext4 /dev/sdb1 rw\n\
-            24 21 0:33 / /pool rw - btrfs /dev/sda2 rw\n",
+            24 21 0:33 / /pool rw - btrfs /dev/sda2 rw\n\
+            25 22 0:48 / /var/lib/docker/overlay2/ab/merged rw - overlay overlay rw,upperdir=/var/lib/docker/overlay2/ab/diff\n\
+            26 21 0:49 / /run/task/rootfs rw - overlay overlay rw,upperdir=/srv/layer\n",
         );
         RootDevice::of(process.as_bytes(), ContainerId::parse(ID.as_bytes()), &host)
     }
@@ -210,6 +240,24 @@ mod tests {
         let (podman, _) = of("31 29 0:48 / / rw - overlay overlay rw,upperdir=/var/lib/docker/overlay/ab/diff\n");
         let log = format!("/var/lib/docker/overlay-containers/{ID}");
         assert_eq!(podman.paths, [Path::new("/var/lib/docker/overlay/ab/diff"), Path::new(&log)]);
+    }
+
+    #[test]
+    fn a_layer_is_one_that_the_host_has_mounted_or_that_is_where_layers_are() {
+        let layer = |device: &str, upper: &str| {
+            let (found, _) = of(&format!("31 29 {device} / / rw - overlay overlay rw,upperdir={upper},workdir=/w\n"));
+            (found.is_confirmed, found.paths.first().and_then(|path| path.to_str().map(str::to_owned)))
+        };
+        let own = "/var/lib/docker/overlay2/ab/diff";
+        assert_eq!(layer("0:48", own), (true, Some(own.to_owned())));
+        assert_eq!(layer("0:49", "/srv/layer"), (true, Some("/srv/layer".to_owned())));
+        // An overlay that the container has mounted itself, after another one's.
+        assert_eq!(layer("0:77", own), (false, Some(own.to_owned())));
+        let rootless = "/home/me/.local/share/containers/storage/overlay/ab/diff";
+        assert_eq!(layer("0:77", rootless), (false, Some(rootless.to_owned())));
+        for other in ["/srv/layer", "/var/lib/docker", "/var/lib/docker/overlay2", "/var/lib/docker/overlay2/ab"] {
+            assert_eq!(layer("0:77", other), (false, None), "{other}");
+        }
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Reader {
     pub(crate) fn begin_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         self.measure.begin();
         self.disk_pass.begin();
+        self.layers.begin();
         if !self.wants_disk(pass) {
             return;
         }
@@ -96,7 +97,7 @@ impl Reader {
         }
         let Some(disk) = &container.disk else { return };
         if !disk.paths().is_empty() {
-            match self.layers.get(container.generation, disk.paths(), now) {
+            match self.layers.get(container.generation, disk, now) {
                 Ok(_) if self.layers.is_served() => {}
                 Ok(_) => timing.fail(DISK),
                 Err(failure) => {
@@ -150,12 +151,13 @@ impl Reader {
         self.disk_pass.answers = answers;
         self.layers.receive(now);
         for container in containers.iter_mut().filter(|container| pass.wants(container)) {
-            if let Some(size) = self.layers.known(container.generation) {
+            let disk = container.disk.as_ref();
+            if let Some(size) = disk.and_then(|disk| self.layers.known(container.generation, disk)) {
                 self.fill_disk(container, |fact| (fact == DiskFact::Usage).then_some(size));
             }
         }
-        let generations = || containers.iter().map(|container| container.generation).collect();
-        self.layers.finish(generations, containers.len(), now);
+        let layers = containers.iter().filter_map(|container| Some(&**container.disk.as_ref()?.paths().first()?));
+        self.layers.finish(layers, now);
         self.containers = containers;
         timing.attribute_time_to(Collector::Disk);
     }
