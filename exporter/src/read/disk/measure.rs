@@ -104,6 +104,18 @@ impl Measure {
         true
     }
 
+    /// Whether a thread is at this filesystem.
+    pub(crate) fn is_running(&self, generation: u64) -> bool {
+        self.0.state().running.contains_key(&generation)
+    }
+
+    /// Has a thread that never comes back be at this filesystem.
+    #[cfg(test)]
+    pub(super) fn hang(&self, generation: u64) {
+        let running = Running { index: 0, since: Instant::now(), is_given_up: true };
+        self.0.state().running.insert(generation, running);
+    }
+
     /// Waits for the answers to all questions, for a bounded time. Those that are not there by then are `TimedOut`.
     pub(crate) fn answers(&self, mut found: impl FnMut(usize, io::Result<Figures>)) {
         let mut state = self.0.state();

@@ -1,9 +1,11 @@
 //! The filesystem below a container's root: which device it is on, how large it is, and which directories hold what the container has written.
 //!
 //! Device: the process' `mountinfo`; where the root is an overlay, the host's mount that holds its writable layer. Size: `statvfs`
-//! of `/proc/PID/root`, which takes `CAP_SYS_PTRACE` for foreign processes and is refused inside the sandbox; else of the writable
-//! layer's own directory, which is there where the exporter runs on the host; else of something on the same filesystem: in a container, of
-//! a file that the engine has mounted into it out of its data root. What is written: the upper directory of an overlay, else the
+//! of the writable layer's own directory, which is there where the exporter runs on the host; else of something on the same filesystem: in
+//! a container, of a file that the engine has mounted into it out of its data root; else of `/proc/PID/root`, which takes
+//! `CAP_SYS_PTRACE` for foreign processes and is refused inside the sandbox. That comes last, as the process may change its root to
+//! whatever filesystem it likes, and the size is that of other containers, too; but first where directories may have quotas, which is the
+//! container's own affair. What is written: the upper directory of an overlay, else the
 //! directory that is mounted as the root (vfs, btrfs: with the image); and the engine's directory of the container, which its log is in.
 //!
 //! What an overlay's options say is the text of whoever has mounted it, and a container may have mounted its root itself. So its writable
@@ -148,14 +150,21 @@ impl Root {
     /// # Errors
     /// The system's: `EACCES` without the right to read the process' root.
     pub(crate) fn measure(&self) -> io::Result<Figures> {
-        let root = self.directory.as_ref().ok_or(Errno::NOENT);
-        let root = root.and_then(|process| openat(process, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
-        let of_layer = |error| match &self.layer {
-            Some(layer) => statvfs(layer).map_err(|_also| error),
-            None => Err(error),
+        let statistics = if self.device.is_some() {
+            self.of_layer().or_else(|| self.neighbour()).map_or_else(|| self.of_process(), Ok)
+        } else {
+            self.of_process().or_else(|error| self.of_layer().ok_or(error))
         };
-        let statistics = root.and_then(fstatvfs).or_else(of_layer).or_else(|error| self.neighbour().ok_or(error))?;
-        Ok(Figures::of(&statistics))
+        Ok(Figures::of(&statistics?))
+    }
+
+    fn of_process(&self) -> Result<StatVfs, Errno> {
+        let process = self.directory.as_ref().ok_or(Errno::NOENT)?;
+        fstatvfs(openat(process, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    fn of_layer(&self) -> Option<StatVfs> {
+        statvfs(self.layer.as_ref()?).ok()
     }
 
     /// The filesystem by a file that we see on the same device.
@@ -207,7 +216,7 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use super::{ContainerId, Device, DiskFact, Figures, HostMounts, Path, RootDevice, StatVfs};
+    use super::{Arc, ContainerId, Device, DiskFact, Figures, HostMounts, Path, Root, RootDevice, StatVfs};
 
     const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -258,6 +267,21 @@ mod tests {
         for other in ["/srv/layer", "/var/lib/docker", "/var/lib/docker/overlay2", "/var/lib/docker/overlay2/ab"] {
             assert_eq!(layer("0:77", other), (false, None), "{other}");
         }
+    }
+
+    #[test]
+    fn a_process_that_has_changed_its_root_speaks_for_no_other_container() {
+        let size = |path: &str| Figures::of(&rustix::fs::statvfs(path).unwrap()).bytes;
+        assert_ne!(size("/"), size("/proc"));
+        let root = |device| Root {
+            // Of another filesystem than the layer.
+            directory: Some(Arc::new(std::fs::File::open("/proc/self").unwrap())),
+            layer: Some("/proc".into()),
+            device,
+        };
+        let shared = root(Some(Device { major: 8, minor: 1 })).measure().unwrap();
+        assert_eq!(shared.bytes, size("/proc"), "by the layer");
+        assert_eq!(root(None).measure().unwrap().bytes, size("/"), "its own alone");
     }
 
     #[test]

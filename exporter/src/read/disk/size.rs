@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
 use crate::read::container::Container;
 use crate::read::disk::host::FIRST_INDEX;
-use crate::read::disk::measure::{Question, Target};
+use crate::read::disk::measure::{Measure, Question, Target};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::root::{Figures, RootDevice};
 use crate::read::files::format::Device;
@@ -22,6 +22,9 @@ const DISK: CollectorSet = CollectorSet::EMPTY.with(Collector::Disk);
 
 /// A process that is about to become a container's first one still has the host's mounts: they are read again.
 const YOUTH: Duration = Duration::from_secs(10);
+
+/// Containers that are asked at most for a filesystem that they share, where one after the other does not answer: each holds up a thread.
+const MAX_HUNG: usize = 2;
 
 /// Filesystems that are remembered as shared: those of more devices are forgotten at the next pass.
 const MAX_SHARED: usize = 1024;
@@ -42,26 +45,51 @@ struct Shared {
     is_asked: bool,
     /// The other containers on it.
     others: Vec<usize>,
+    /// How many of those were tried in this pass.
+    tried: usize,
+    /// The containers by which it did not answer in time, by generation, while they hold up a thread.
+    hung: Vec<u64>,
 }
 
 impl DiskPass {
-    fn begin(&mut self) {
+    fn begin(&mut self, measure: &Measure) {
         self.mounts = None;
         if self.shared.len() > MAX_SHARED {
             self.shared.clear();
         }
         for shared in self.shared.values_mut() {
-            shared.is_asked = false;
+            (shared.is_asked, shared.tried) = (false, 0);
             shared.others.clear();
+            shared.hung.retain(|generation| measure.is_running(*generation));
         }
     }
+}
+
+impl Shared {
+    /// Asks for it by the next of the other containers by which that can be done. Returns whether there is one.
+    fn ask_next(&mut self, measure: &Measure, containers: &[Container]) -> bool {
+        while let (true, Some(&index)) = (self.hung.len() < MAX_HUNG, self.others.get(self.tried)) {
+            self.tried += 1;
+            if containers.get(index).is_some_and(|container| ask_disk(measure, container, index)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Asks for the filesystem of a container. Returns false where it has not answered an earlier pass yet.
+fn ask_disk(measure: &Measure, container: &Container, index: usize) -> bool {
+    let Some(disk) = &container.disk else { return false };
+    let target = Target::Root(disk.open_by(container.process.as_ref()));
+    measure.ask(Question { index, generation: container.generation, target }, container.disk_has_hung)
 }
 
 impl Reader {
     /// Begins a pass.
     pub(crate) fn begin_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         self.measure.begin();
-        self.disk_pass.begin();
+        self.disk_pass.begin(&self.measure);
         self.layers.begin();
         if !self.wants_disk(pass) {
             return;
@@ -82,7 +110,7 @@ impl Reader {
         if container.id.is_none() {
             return;
         }
-        let is_young = container.first_seen.is_none_or(|seen| now.saturating_duration_since(seen) < YOUTH);
+        let is_young = now.saturating_duration_since(*container.first_seen.get_or_insert(now)) < YOUTH;
         let is_known = container.disk.as_ref().is_some_and(|disk| !disk.paths().is_empty() || !is_young);
         if let (false, Some(process)) = (is_known, &container.process) {
             let mounts = self.disk_pass.mounts.get_or_insert_with(|| {
@@ -112,21 +140,31 @@ impl Reader {
         if disk.device.is_none() {
             return timing.fail(DISK);
         }
-        if let Some(device) = disk.shared() {
-            let shared = self.disk_pass.shared.entry(device).or_default();
-            if shared.is_asked {
-                return shared.others.push(index);
+        let Some(device) = disk.shared() else {
+            if !ask_disk(&self.measure, container, index) {
+                self.lacks_disk(container, &io::ErrorKind::TimedOut.into(), timing);
             }
+            return;
+        };
+        let shared = self.disk_pass.shared.entry(device).or_default();
+        // One that did not answer before speaks for the others only where none of them can.
+        let may_ask = !shared.is_asked && !container.disk_has_hung && shared.hung.len() < MAX_HUNG;
+        if may_ask && ask_disk(&self.measure, container, index) {
             shared.is_asked = true;
+        } else {
+            shared.others.push(index);
         }
-        self.ask_disk(container, index, timing);
     }
 
-    fn ask_disk(&mut self, container: &mut Container, index: usize, timing: &mut Timing) {
-        let Some(disk) = &container.disk else { return };
-        let target = Target::Root(disk.open_by(container.process.as_ref()));
-        if !self.measure.ask(Question { index, generation: container.generation, target }, container.disk_has_hung) {
-            self.lacks_disk(container, &io::ErrorKind::TimedOut.into(), timing);
+    /// Asks for the shared filesystems that no container was fit to ask for.
+    fn ask_others(&mut self, containers: &[Container], timing: &mut Timing) {
+        for shared in self.disk_pass.shared.values_mut().filter(|shared| !shared.is_asked && !shared.others.is_empty())
+        {
+            shared.is_asked = shared.ask_next(&self.measure, containers);
+            if !shared.is_asked {
+                self.self_metrics.count_read_error("root", "hangs");
+                timing.fail(DISK);
+            }
         }
     }
 
@@ -137,6 +175,7 @@ impl Reader {
         }
         self.layers.send();
         let mut containers = std::mem::take(&mut self.containers);
+        self.ask_others(&containers, timing);
         let measure = self.measure.clone();
         let mut answers = std::mem::take(&mut self.disk_pass.answers);
         loop {
@@ -175,37 +214,28 @@ impl Reader {
         }
         let Some(container) = containers.get_mut(index) else { return };
         let device = container.disk.as_ref().and_then(RootDevice::shared);
-        let mut others = device
-            .and_then(|device| self.disk_pass.shared.get_mut(&device))
-            .map(|shared| std::mem::take(&mut shared.others))
-            .unwrap_or_default();
+        let mut shared = device.and_then(|device| self.disk_pass.shared.get_mut(&device)).map(std::mem::take);
         match answer {
             Ok(figures) => {
-                for index in others.drain(..).chain([index]) {
+                let others = shared.iter_mut().flat_map(|shared| shared.others.drain(..));
+                for index in others.chain([index]) {
                     if let Some(container) = containers.get_mut(index) {
                         self.fill_disk(container, |fact| figures.get(fact).filter(|_| fact != DiskFact::Usage));
                     }
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                for index in others.drain(..).chain([index]) {
-                    if let Some(container) = containers.get_mut(index) {
-                        self.lacks_disk(container, &error, timing);
-                    }
-                }
-            }
             Err(error) => {
                 self.lacks_disk(container, &error, timing);
+                let (generation, hangs) = (container.generation, error.kind() == io::ErrorKind::TimedOut);
                 // It may be this container alone whose root cannot be reached.
-                if let Some(next) = others.pop()
-                    && let Some(container) = containers.get_mut(next)
-                {
-                    self.ask_disk(container, next, timing);
+                if let Some(shared) = &mut shared {
+                    shared.hung.extend(hangs.then_some(generation));
+                    shared.ask_next(&self.measure, containers);
                 }
             }
         }
-        if let Some(shared) = device.and_then(|device| self.disk_pass.shared.get_mut(&device)) {
-            shared.others = others;
+        if let Some(found) = device.and_then(|device| self.disk_pass.shared.get_mut(&device)) {
+            *found = shared.unwrap_or_default();
         }
     }
 
@@ -260,3 +290,6 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
