@@ -28,6 +28,8 @@ const IMAGES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"erofs", b"cramfs"];
 pub(crate) struct HostFilesystems {
     all: Vec<HostFilesystem>,
     read: Option<Instant>,
+    /// How many numbers were given.
+    numbers: u64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -38,6 +40,8 @@ struct HostFilesystem {
     point: PathBuf,
     figures: Option<Figures>,
     has_hung: bool,
+    /// Its point's own for as long as that is mounted: threads that are at it know it by this.
+    number: u64,
 }
 
 impl HostFilesystems {
@@ -50,9 +54,18 @@ impl HostFilesystems {
         let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return };
         let (mounts, malformed) = HostMounts::of(&text);
         (0..malformed).for_each(|_| self_metrics.count_read_error("mountinfo", "malformed"));
-        let mut fresh = filesystems(&mounts);
+        self.replace(filesystems(&mounts));
+    }
+
+    fn replace(&mut self, mut fresh: Vec<HostFilesystem>) {
         for filesystem in &mut fresh {
-            filesystem.has_hung = self.all.iter().any(|known| known.point == filesystem.point && known.has_hung);
+            let known = self.all.iter().find(|known| known.point == filesystem.point);
+            if let Some(known) = known {
+                (filesystem.number, filesystem.has_hung) = (known.number, known.has_hung);
+            } else {
+                self.numbers += 1;
+                filesystem.number = self.numbers;
+            }
         }
         self.all = fresh;
     }
@@ -81,13 +94,14 @@ fn filesystems(mounts: &HostMounts) -> Vec<HostFilesystem> {
                 point: mount.point.clone(),
                 figures: None,
                 has_hung: false,
+                number: 0,
             }),
         }
     }
     found
 }
 
-/// The number of the first filesystem of the host among the questions of a pass.
+/// Index of the first filesystem of the host among the questions of a pass.
 pub(super) const FIRST_INDEX: usize = usize::MAX / 2;
 
 impl Reader {
@@ -95,11 +109,11 @@ impl Reader {
     pub(crate) fn begin_host_disks(&mut self, now: Instant, timing: &mut Timing) {
         self.host_filesystems.refresh(now, &self.self_metrics);
         let mut all = std::mem::take(&mut self.host_filesystems.all);
-        for (number, filesystem) in all.iter_mut().enumerate() {
+        for (position, filesystem) in all.iter_mut().enumerate() {
             filesystem.figures = None;
-            let generation = FIRST_GENERATION + number as u64;
+            let generation = FIRST_GENERATION + filesystem.number;
             let target = Target::Path(filesystem.point.clone());
-            if !self.measure.ask(Question { index: FIRST_INDEX + number, generation, target }, filesystem.has_hung) {
+            if !self.measure.ask(Question { index: FIRST_INDEX + position, generation, target }, filesystem.has_hung) {
                 timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
             }
         }
@@ -141,7 +155,23 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::{HostMounts, filesystems};
+    use super::{HostFilesystems, HostMounts, filesystems};
+
+    #[test]
+    fn a_filesystem_keeps_its_number_when_others_come_and_go() {
+        let mut known = HostFilesystems::default();
+        let mut numbers = |points: &[&str]| -> Vec<u64> {
+            let lines = points
+                .iter()
+                .zip(1..)
+                .map(|(point, minor)| format!("2 1 8:{minor} / {point} rw - ext4 /dev{point} rw\n"));
+            known.replace(filesystems(&HostMounts::of(lines.collect::<String>().as_bytes()).0));
+            known.all.iter().map(|filesystem| filesystem.number).collect()
+        };
+        assert_eq!(numbers(&["/a", "/b", "/c"]), [1, 2, 3]);
+        assert_eq!(numbers(&["/b", "/c", "/d"]), [2, 3, 4]);
+        assert_eq!(numbers(&["/a", "/d"]), [5, 4], "a new one at an old point");
+    }
 
     #[test]
     fn each_device_and_pool_is_one_filesystem() {
