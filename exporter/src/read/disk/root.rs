@@ -43,6 +43,9 @@ pub(crate) struct RootDevice {
     has_quotas: bool,
 }
 
+/// Bytes of a container's `mountinfo` that are read: some 20,000 mounts.
+const MAX_MOUNTINFO: u64 = 4 << 20;
+
 /// What Docker mounts into every container from its data root, `FROM scratch` too.
 const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
@@ -175,9 +178,14 @@ impl Root {
     }
 }
 
-fn read(mut file: File) -> io::Result<Vec<u8>> {
+/// Reads a container's `mountinfo`: its first lines where it has mounted without an end.
+fn read(file: File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
+    file.take(MAX_MOUNTINFO).read_to_end(&mut text)?;
+    if text.len() as u64 == MAX_MOUNTINFO {
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        text.truncate(whole);
+    }
     Ok(text)
 }
 
@@ -282,6 +290,18 @@ mod tests {
         let shared = root(Some(Device { major: 8, minor: 1 })).measure().unwrap();
         assert_eq!(shared.bytes, size("/proc"), "by the layer");
         assert_eq!(root(None).measure().unwrap().bytes, size("/"), "its own alone");
+    }
+
+    #[test]
+    fn a_mountinfo_without_an_end_is_cut_after_a_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = "30 29 0:5 / /proc rw - proc proc rw\n";
+        std::fs::write(file.path(), line.repeat(200_000)).unwrap();
+        let text = super::read(file.reopen().unwrap()).unwrap();
+        let most = usize::try_from(super::MAX_MOUNTINFO).unwrap();
+        assert!(text.len() <= most && text.len() > most - line.len() && text.ends_with(b"\n"), "{}", text.len());
+        std::fs::write(file.path(), line.trim_end()).unwrap();
+        assert_eq!(super::read(file.reopen().unwrap()).unwrap(), line.trim_end().as_bytes());
     }
 
     #[test]
