@@ -36,6 +36,8 @@ pub(crate) struct LayerSizes {
     wanted: Vec<Request>,
     /// Number of this pass.
     pass: u64,
+    /// Whether a layer was ever measured: then the walker sees what it should.
+    has_measured: bool,
     logged: HashSet<Failure>,
     worker: Option<Worker>,
 }
@@ -101,6 +103,7 @@ impl LayerSizes {
             asked: HashMap::new(),
             wanted: Vec::new(),
             pass: 0,
+            has_measured: false,
             logged: HashSet::new(),
             worker,
         }
@@ -115,6 +118,11 @@ impl LayerSizes {
     pub(crate) fn begin(&mut self) {
         self.pass += 1;
         self.wanted.clear();
+    }
+
+    /// Whether a layer was ever measured: one that is not visible is then a container of another kind, and no missing mount.
+    pub(crate) fn has_measured(&self) -> bool {
+        self.has_measured
     }
 
     /// Takes in what the walker has said.
@@ -148,7 +156,10 @@ impl LayerSizes {
                 let Some(known) = self.known.get_mut(&layer) else { return };
                 (known.is_asked, known.at, known.failure) = (false, Some(now), bytes.err());
                 match bytes {
-                    Ok(bytes) => (known.bytes, known.measured) = (Some(bytes), Some(now)),
+                    Ok(bytes) => {
+                        (known.bytes, known.measured) = (Some(bytes), Some(now));
+                        self.has_measured = true;
+                    }
                     // An old figure would look as if it were true.
                     Err(Failure::Busy) => {}
                     Err(failure) => {

@@ -129,7 +129,9 @@ impl Reader {
                 Ok(_) if self.layers.is_served() => {}
                 Ok(_) => timing.fail(DISK),
                 Err(failure) => {
-                    timing.fail(DISK);
+                    if failure != Failure::NotVisible || !self.layers.has_measured() {
+                        timing.fail(DISK);
+                    }
                     self.log_layer(failure, container, disk);
                 }
             }
