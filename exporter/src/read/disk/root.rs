@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(layer("0:49", "/srv/layer"), (true, Some("/srv/layer".to_owned())));
         // An overlay that the container has mounted itself, after another one's.
         assert_eq!(layer("0:77", own), (false, Some(own.to_owned())));
-        let rootless = "/home/me/.local/share/containers/storage/overlay/ab/diff";
+        let rootless = "/srv/me/.local/share/containers/storage/overlay/ab/diff";
         assert_eq!(layer("0:77", rootless), (false, Some(rootless.to_owned())));
         for other in ["/srv/layer", "/var/lib/docker", "/var/lib/docker/overlay2", "/var/lib/docker/overlay2/ab"] {
             assert_eq!(layer("0:77", other), (false, None), "{other}");
