@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use exporter_tests::kernel::Kernel;
 use exporter_tests::{Container, Engine, Exporter};
@@ -32,13 +32,12 @@ impl Inner {
         Self { id, directories }
     }
 
-    /// Runs a line of shell in it.
-    fn run(&self, line: &str) {
+    /// Starts a line of shell in it.
+    fn start(&self, line: &str) -> Child {
         let enter = "for cgroup in \"$@\"; do echo $$ >$cgroup/cgroup.procs || exit 1; done; ";
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{enter}{line}"), "sh"]).args(&self.directories).stdin(Stdio::null());
-        // A limit's signal may end it.
-        command.status().unwrap();
+        command.spawn().unwrap()
     }
 
     fn cpu_seconds(&self, outer: &Kernel) -> f64 {
@@ -62,7 +61,9 @@ fn a_container_in_a_container_has_its_own_series() {
     let outer = Container::sleeping(engine, "outer", &[]).unwrap();
     let kernel = outer.kernel().unwrap();
     let inner = Inner::below(&kernel);
-    inner.run("ulimit -t 1; while :; do :; done");
+    // A limit's signal ends the first one. Without a process it would be no container.
+    inner.start("ulimit -t 1; while :; do :; done").wait().unwrap();
+    let mut sleeper = inner.start("exec sleep 1000");
     let exporter = Exporter::with(engine).unwrap();
     named(&exporter, &outer).unwrap();
 
@@ -77,4 +78,6 @@ fn a_container_in_a_container_has_its_own_series() {
     assert!(of_inner.value > 0.5, "{} s where a second was burnt", of_inner.value);
     assert!(of_outer.value >= of_inner.value, "what the inner one uses, the outer one uses, too");
     exporter.stop().unwrap();
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
 }
