@@ -36,6 +36,8 @@ const ABSENT: &[(About, &str)] = &[
     // The root cgroup of v2 has no such file.
     (Host, "container_memory_failcnt"),
     (Host, "container_memory_max_usage_bytes"),
+    // Not defined for the whole system: the kernel writes 0.
+    (Host, "container_pressure_cpu_stalled_seconds_total"),
     // From the first burst on.
     (OfContainer, "container_cpu_cfs_burst_periods_total"),
     (OfContainer, "container_cpu_cfs_burst_seconds_total"),
