@@ -14,7 +14,14 @@ const DOCKERFILE: &str = include_str!("../../../Dockerfile");
 const NAME: &str = "docker-stats-exporter";
 
 /// For families that take a privilege which not every line gives.
-const PRIVILEGED: &[&str] = &["container_ebpf_", "container_blkio_latency_", "container_tasks_", "container_cpu_load_"];
+const PRIVILEGED: &[&str] = &[
+    "container_ebpf_",
+    "container_blkio_latency_",
+    "container_tasks_",
+    "container_cpu_load_",
+    // Its figure also comes late, once the layer was walked.
+    "container_fs_usage_bytes",
+];
 
 /// The README's command lines that start the exporter.
 fn lines() -> Vec<String> {
