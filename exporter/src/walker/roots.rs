@@ -87,10 +87,11 @@ fn holds_one_of(root: &Path, marks: &[&str]) -> bool {
         let mut seen = PathBuf::from(prefix).into_os_string();
         seen.push(root);
         let seen = PathBuf::from(seen);
-        marks.iter().any(|mark| match seen.join(mark).metadata() {
+        let has = |mark: &&str| match seen.join(mark).metadata() {
             Ok(metadata) => metadata.is_dir(),
             Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-        })
+        };
+        seen.is_dir() && marks.iter().any(has)
     })
 }
 
