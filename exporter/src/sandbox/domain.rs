@@ -7,13 +7,14 @@ use std::path::Path;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, LandlockStatus, NetPort, PathBeneath, PathFd,
-    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
+    Scope,
 };
 
 use super::Needs;
 
 /// The newest version of the interface that this is tested with.
-pub(super) const TESTED: ABI = ABI::V6;
+const TESTED: ABI = ABI::V6;
 /// Answers of a name server that are too long for a datagram come over TCP.
 const DOMAIN_NAMES: u16 = 53;
 
@@ -54,18 +55,22 @@ fn handled(kernel: ABI) -> String {
     format!("{kernel} (files{tcp}{scope})")
 }
 
-fn restrict(needs: &Needs, roots: Vec<Root>) -> Result<RestrictionStatus, RulesetError> {
-    let ruleset = Ruleset::default()
+/// Begins a domain that handles every kind of access that is tested and that this kernel knows, and allows none.
+pub(super) fn handle_all() -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(TESTED))?
         .handle_access(AccessNet::from_all(TESTED))?
         .scope(Scope::from_all(TESTED))?
-        .create()?;
+        .create()
+}
+
+fn restrict(needs: &Needs, roots: Vec<Root>) -> Result<RestrictionStatus, RulesetError> {
     let rules = roots.into_iter().map(|Root { path, is_directory }| {
         let below = if is_directory { AccessFs::ReadFile | AccessFs::ReadDir } else { AccessFs::ReadFile.into() };
         Ok::<_, RulesetError>(PathBeneath::new(path, below))
     });
-    let ruleset = ruleset.add_rules(rules)?;
+    let ruleset = handle_all()?.add_rules(rules)?;
     let names = needs.resolver.then_some(DOMAIN_NAMES);
     let ports = needs.ports.iter().copied().chain(names);
     let ports = ports.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));

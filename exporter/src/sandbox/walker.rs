@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
-use landlock::{
-    Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
-};
+use landlock::{AccessFs, PathBeneath, RulesetCreatedAttr as _, RulesetError, RulesetStatus};
 use libc::c_long;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use seccompiler::{Error, SeccompAction, TargetArch, apply_filter};
 
-use super::domain::TESTED;
+use super::domain::handle_all;
 use super::filter::{
     PRCTL_OPTIONS, all, errno, executable_memory, flag, has_bits, lacks_bits, none_of, program, whatever, writes,
 };
@@ -45,15 +42,9 @@ pub fn confine_walker(directories: &[BorrowedFd<'_>]) -> Confinement {
 }
 
 fn restrict(directories: &[BorrowedFd<'_>]) -> Result<RulesetStatus, RulesetError> {
-    let ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(TESTED))?
-        .handle_access(AccessNet::from_all(TESTED))?
-        .scope(Scope::from_all(TESTED))?
-        .create()?;
     let rules =
         directories.iter().map(|directory| Ok::<_, RulesetError>(PathBeneath::new(directory, AccessFs::ReadDir)));
-    Ok(ruleset.add_rules(rules)?.restrict_self()?.ruleset)
+    Ok(handle_all()?.add_rules(rules)?.restrict_self()?.ruleset)
 }
 
 /// Calls that the walker uses.
