@@ -59,6 +59,10 @@ pub(crate) mod tests {
             usize::try_from((mixed ^ mixed >> 31) % end.max(1) as u64).unwrap()
         }
 
+        pub(crate) fn one_in(&mut self, chances: usize) -> bool {
+            self.below(chances) == 0
+        }
+
         /// Cuts, repeats and overwrites some of the bytes.
         fn mutate(&mut self, bytes: &mut Vec<u8>) {
             for _ in 0..=self.below(4) {

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::cgroups::Known;
 use super::exposed_set::{ExposedSet, LiveContainer};
 use crate::discover::{Added, ContainerId, Discovery, IdFilter, Tree, Version, WALK_INTERVAL};
+use crate::fuzz::tests::Random;
 use crate::name::{ContainerFilter, ContainerInfo, ContainerStore, Moment, State};
 use crate::read::{Limits, Sample};
 
@@ -25,22 +26,6 @@ const OURS: usize = 5;
 const BELOW_FIRST: usize = 4;
 /// Ids of an engine inside a container.
 const FOREIGN: usize = 3;
-
-/// A small generator: sequences must not change with a crate's version.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % 1_000_003).unwrap() % bound
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-}
 
 fn text(number: usize) -> String {
     format!("{:064x}", number + 0xabc0)
@@ -76,8 +61,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let root = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap();
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        random.below(1);
+        let mut random = Random(seed);
         let version = if random.one_in(2) { Version::V1 } else { Version::V2 };
         let names: &[&str] = if version == Version::V1 { &["memory", "pids"] } else { &["unified"] };
         let trees: Vec<Tree> = names.iter().map(|name| Tree { path: root.path().join(name), version }).collect();
