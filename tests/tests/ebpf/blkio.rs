@@ -9,7 +9,7 @@ use exporter_tests::bare::BareContainers;
 use exporter_tests::kernel::Kernel;
 use exporter_tests::{Container, Engine, Exporter, Exposition};
 
-use super::disk::Loop;
+use super::disk::{Loop, alone_with_devices};
 use super::histogram::Latencies;
 use super::{ROUNDS, named};
 
@@ -229,6 +229,7 @@ fn a_request_that_completes_in_parts_is_one_operation_with_all_its_bytes() {
 
 #[test]
 fn entries_go_with_their_cgroups_and_nobody_inherits_io() {
+    let _alone = alone_with_devices();
     let disk = Loop::make(1 << 20).unwrap();
     let exporter = Exporter::builder().start().unwrap();
     let entries = |what: &str, limit: f64| {

@@ -14,7 +14,7 @@ use docker_stats_exporter::metrics::{
 };
 use exporter_tests::bare::BareContainers;
 
-use super::disk::Loop;
+use super::disk::{Loop, alone_with_devices};
 use super::ping_from;
 
 const BYTES: Probed = Probed::Traffic(TrafficCount::SentBytes, IpFamily::V4);
@@ -93,6 +93,7 @@ for my $device (@ARGV) {
 
 #[test]
 fn who_makes_devices_without_end_leaves_room_for_others() {
+    let _alone = alone_with_devices();
     let wanted = CollectorSet::EMPTY.with(Collector::EbpfBlkio);
     let hierarchy = Hierarchy::detect(Path::new("/sys/fs/cgroup")).unwrap();
     let mut probes = Probes::start(wanted, false, &hierarchy, Sizes::default());

@@ -4,9 +4,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+
+/// Keeps a test that counts the entries of all cgroups apart from one that makes many devices: udev reads each device, and
+/// keeps an entry for it.
+pub(crate) fn alone_with_devices() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A block device over a file, given back at the end.
 pub(crate) struct Loop {
