@@ -19,8 +19,10 @@ fn few_descriptors_lose_no_values() {
                 let served = containers.ids.iter().filter(has).count();
                 assert_eq!(served, COUNT, "{family} with at most {limit} open files");
             }
-            let errors = exposition.select("docker_stats_exporter_read_errors_total", &[("reason", "io")]);
-            assert!(errors.is_empty(), "{errors:?}");
+            for label in [("reason", "io"), ("file", "snapshot")] {
+                let errors = exposition.select("docker_stats_exporter_read_errors_total", &[label]);
+                assert!(errors.is_empty(), "{errors:?}");
+            }
         }
         let said = exporter.stop().unwrap();
         let reported = said.lines().filter(|line| line.contains("descriptor limit")).count();

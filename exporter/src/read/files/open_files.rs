@@ -175,9 +175,14 @@ impl Files {
         }
     }
 
+    /// Whether the descriptor limit is not near.
+    pub(crate) fn has_room(&self) -> bool {
+        self.held.load(Ordering::Relaxed) < self.limit
+    }
+
     /// The permit to hold one more descriptor; none near the limit, which is logged once.
     pub(crate) fn permit(&mut self) -> Option<FdPermit> {
-        let room = self.held.load(Ordering::Relaxed) < self.limit;
+        let room = self.has_room();
         if self.may_hold && !room && !self.logged {
             self.logged = true;
             warn!(

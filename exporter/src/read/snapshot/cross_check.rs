@@ -51,7 +51,7 @@ impl Reader {
         // For a few containers their files cost less.
         let is_narrow = pass.is_narrow(containers.len());
         if !served.is_empty() && !is_narrow && copy.reader.has_roots() {
-            let sampled = copy.sample_containers(containers);
+            let sampled = copy.sample_containers(containers, self.files.has_room());
             let files: Vec<_> = sampled
                 .iter()
                 .filter_map(|index| containers.get(*index))
@@ -145,15 +145,16 @@ impl Reader {
 }
 
 impl KernelCopy {
-    /// The containers that are compared in this scrape, by their indices.
-    fn sample_containers(&mut self, containers: &[Container]) -> Vec<usize> {
+    /// The containers that are compared in this scrape, by their indices: one where descriptors are short, as the files of all
+    /// of them are open at once.
+    fn sample_containers(&mut self, containers: &[Container], has_room: bool) -> Vec<usize> {
         let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
         let index_of = |generation: u64| containers.iter().position(|container| container.generation == generation);
         // Alone, so that others that agree do not hide a mismatch that stays.
         if let Some(index) = recheck.and_then(index_of) {
             return vec![index];
         }
-        if !self.sources.iter().any(Source::is_proven) {
+        if has_room && !self.sources.iter().any(Source::is_proven) {
             let step = containers.len().div_ceil(SAMPLED_AT_FIRST).max(1);
             return (0..containers.len()).step_by(step).collect();
         }
