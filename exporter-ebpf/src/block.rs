@@ -2,23 +2,23 @@
 
 use core::mem::{offset_of, size_of};
 
-use crate::cgroup::Way;
+use crate::cgroup::CgroupIdOffsets;
 use crate::latency::Histogram;
 
-/// What one cgroup has done on one device by one kind of operation.
+/// Counts of one cgroup, device and operation.
 ///
-/// The table has a part for all CPUs, or for some of them each: completions are some hundred thousand a second at the most,
-/// and a slot per CPU would be a quarter of a kilobyte for each on a host of many.
+/// All CPUs, or each group of CPUs, share a shard of the table: completions reach a few hundred thousand a second at most, and
+/// a slot takes 256 bytes, which is too much to have one for each CPU of a large host.
 ///
-/// A program looks at no more of it than one cache line, and one more where latencies are above 128 µs.
+/// A program touches one cache line of a slot, and a second one for latencies above 128 µs.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Its state; its holder's name is the serial number of the cgroup in the block controller (`css.serial_nr`): a
+    /// The state of the slot. The key is the serial number of the cgroup in the block controller (`css.serial_nr`): a
     /// request leads to it in fewer steps than to the cgroup's id.
     pub state: u64,
-    /// Which device and operation; 0 until the slot has a holder.
-    pub subject: Subject,
+    /// Device and operation, 0 while the slot is unused.
+    pub device_op: DeviceOp,
     /// What was counted.
     pub counters: Counters,
     /// The id of the cgroup.
@@ -40,7 +40,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Takes another's counts in.
+    /// Adds the counts of another entry.
     pub fn add(&mut self, more: &Self) {
         self.bytes += more.bytes;
         self.latency.add(&more.latency);
@@ -54,13 +54,13 @@ impl Counters {
     }
 }
 
-/// A device and an operation in one number, never 0.
+/// A device and an operation packed into one number, never 0.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Subject(pub u64);
+pub struct DeviceOp(pub u64);
 
-impl Subject {
-    /// That of a disk's number and an operation.
+impl DeviceOp {
+    /// Packs the device number of a disk and an operation.
     #[must_use]
     #[inline]
     pub const fn new(major: u32, minor: u32, operation: Operation) -> Self {
@@ -91,17 +91,17 @@ impl Subject {
     }
 }
 
-/// What a request does. Told apart as the kernel does for `io.stat`, and flushes on their own.
+/// What a request does: the kinds that `io.stat` distinguishes, and flushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Operation {
-    /// From the device.
+    /// Reads from the device.
     Read = 0,
-    /// To the device; also writing of zeroes.
+    /// Writes to the device; also writes zeroes.
     Write = 1,
-    /// The device's cache to its medium.
+    /// Writes the device's cache to its medium.
     Flush = 2,
-    /// Blocks that are no longer used.
+    /// Discards blocks that are no longer used.
     Discard = 3,
 }
 
@@ -110,17 +110,17 @@ impl Operation {
     pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Flush, Self::Discard];
 }
 
-/// Key of the map that takes what found no slot.
+/// Key of the overflow map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The kernel's id of the cgroup in the hierarchy of the block controller: the inode number of its directory.
     pub cgroup: u64,
     /// Device and operation.
-    pub subject: Subject,
+    pub device_op: DeviceOp,
 }
 
-/// Where the running kernel keeps what the program follows: byte offsets, from the kernel's BTF.
+/// Byte offsets of the members that the program reads, from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
@@ -130,7 +130,7 @@ pub struct Offsets {
     pub request_flags: u32,
     /// `request.rq_flags`
     pub request_state: u32,
-    /// The bit of it that a request has of which the kernel keeps statistics, and so its times (`RQF_IO_STAT`).
+    /// `RQF_IO_STAT`: the flag of requests of which the kernel keeps statistics, and so the times.
     pub request_timed: u32,
     /// `request.__data_len`
     pub request_length: u32,
@@ -154,8 +154,8 @@ pub struct Offsets {
     pub blkcg_serial: u32,
     /// `blkcg.css.cgroup`
     pub blkcg_cgroup: u32,
-    /// From the cgroup to its id.
-    pub way: Way,
+    /// Where a cgroup's id is.
+    pub id_offsets: CgroupIdOffsets,
 }
 
 const _: () = {
@@ -167,15 +167,15 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
-    use super::{Operation, Subject};
+    use super::{DeviceOp, Operation};
 
     #[test]
-    fn a_subject_tells_its_parts_and_is_never_0() {
+    fn a_device_op_holds_its_fields_and_is_never_0() {
         for (major, minor) in [(0, 0), (8, 16), (259, 0xf_ffff), (0xfff, 0)] {
             for operation in Operation::ALL {
-                let subject = Subject::new(major, minor, operation);
-                assert_eq!((subject.major(), subject.minor(), subject.operation()), (major, minor, operation));
-                assert_ne!(subject.0, 0);
+                let device_op = DeviceOp::new(major, minor, operation);
+                assert_eq!((device_op.major(), device_op.minor(), device_op.operation()), (major, minor, operation));
+                assert_ne!(device_op.0, 0);
             }
         }
     }

@@ -1,20 +1,20 @@
-//! The way from a cgroup to its id, which is the number of its directory: every program that is not told the id goes it.
+//! Where a program finds the id of a cgroup, which is the inode number of its directory.
 
 use core::mem::size_of;
 
-/// Where the running kernel keeps what is on the way: byte offsets, from the kernel's BTF.
+/// Offsets of the members that lead from a `struct cgroup` to its id, from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct CgroupIdOffsets {
     /// `cgroup.kn`
     pub kn: u32,
     /// `kernfs_node.id`
     pub kn_id: u32,
 }
 
-impl Way {
-    /// Until user space has set it.
+impl CgroupIdOffsets {
+    /// Placeholder until user space sets the offsets.
     pub const UNSET: Self = Self { kn: u32::MAX, kn_id: u32::MAX };
 }
 
-const _: () = assert!(size_of::<Way>() == 8);
+const _: () = assert!(size_of::<CgroupIdOffsets>() == 8);

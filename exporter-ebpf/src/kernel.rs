@@ -1,8 +1,7 @@
-//! What all programs share on the kernel's side: atomic operations, reading of kernel memory, finding of slots and
-//! entries, the licence.
+//! What all programs share: atomic operations, reads of kernel memory, lookups of slots and entries, the licence.
 //!
-//! The compiler offers no atomic read-modify-write for this machine, though it has had the instructions since Linux 5.12;
-//! so they stand here as assembly.
+//! Linux 5.12 added atomic read-modify-write instructions to eBPF, but the compiler does not emit them yet: they are written
+//! as assembly here.
 
 use core::arch::asm;
 use core::mem::size_of;
@@ -11,12 +10,12 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_probe_read_kernel};
 use aya_ebpf::maps::{Array, HashMap};
 
-use crate::cgroup::Way;
+use crate::cgroup::CgroupIdOffsets;
 use crate::latency::{Histogram, Scale};
-use crate::owners::{Ancestors, LEVELS, STRANGERS, Search, bound, own_bound};
-use crate::slots::{CPUS, ELSEWHERE, MADE, Parts, REFUSED, WAYS};
+use crate::owners::{Ancestors, LEVELS, Search, UNOWNED, own_quota, quota};
+use crate::slots::{CPUS, CpuShards, ELSEWHERE, MADE, REFUSED, WAYS};
 
-/// Adds to a map value that others may be adding to.
+/// Adds to a map value atomically.
 ///
 /// # Safety
 /// `counter` is an aligned `u64` of a map value.
@@ -26,21 +25,21 @@ pub unsafe fn add(counter: *mut u64, by: u64) {
     unsafe { asm!("lock *(u64 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) by) }
 }
 
-/// Puts `new` where `old` is, and tells what was there.
+/// Stores `new` where the value is `old`, atomically. Returns the value before.
 ///
 /// # Safety
 /// As [`add`].
 #[inline(always)]
-pub unsafe fn exchange_if(place: *mut u64, old: u64, new: u64) -> u64 {
+pub unsafe fn compare_exchange(target: *mut u64, old: u64, new: u64) -> u64 {
     let seen;
     // SAFETY: as the caller promises; the verifier checks the address.
     unsafe {
-        asm!("r0 = cmpxchg_64({place} + 0, r0, {new})", place = in(reg) place, new = in(reg) new, inout("r0") old => seen);
+        asm!("r0 = cmpxchg_64({target} + 0, r0, {new})", target = in(reg) target, new = in(reg) new, inout("r0") old => seen);
     }
     seen
 }
 
-/// Loads a member of one of the kernel's objects.
+/// Loads a member of a kernel object.
 ///
 /// # Safety
 /// `object` is one that the verifier knows the type of, and a `T` is at `offset` in it.
@@ -50,32 +49,32 @@ pub unsafe fn load<T: Copy>(object: *const u8, offset: u32) -> T {
     unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
 }
 
-/// The id of a cgroup.
+/// Returns the id of a cgroup.
 ///
 /// # Safety
-/// `cgroup` is one that the verifier knows the type of, and `way` is that of the running kernel.
+/// `cgroup` is one that the verifier knows the type of, and `id_offsets` are those of the running kernel.
 #[inline(always)]
-pub unsafe fn id(cgroup: *const u8, way: Way) -> u64 {
+pub unsafe fn id(cgroup: *const u8, id_offsets: CgroupIdOffsets) -> u64 {
     // SAFETY: as the caller promises.
     unsafe {
-        let node: *const u8 = load(cgroup, way.kn);
-        load(node, way.kn_id)
+        let node: *const u8 = load(cgroup, id_offsets.kn);
+        load(node, id_offsets.kn_id)
     }
 }
 
-/// The part of a table that this CPU counts in.
+/// Returns the shard that this CPU counts in.
 #[inline(always)]
-pub fn part(parts: *const Parts) -> u32 {
+pub fn shard(shards: *const CpuShards) -> u32 {
     // SAFETY: a helper without conditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if cpu >= CPUS as u32 {
         return ELSEWHERE.into();
     }
     // SAFETY: read-only data of the object, which has this many. Volatile, as user space has changed it since it was compiled.
-    u32::from(unsafe { parts.cast::<u16>().add(cpu as usize).read_volatile() })
+    u32::from(unsafe { shards.cast::<u16>().add(cpu as usize).read_volatile() })
 }
 
-/// The first slot of a set that `is_mine` accepts.
+/// Returns the first slot of a set that `is_mine` accepts.
 #[inline(always)]
 pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> Option<*mut S> {
     let mut way = 0;
@@ -90,22 +89,22 @@ pub fn slot<S>(table: &Array<S>, set: u32, is_mine: impl Fn(*mut S) -> bool) -> 
     None
 }
 
-/// The maps by which a table is shared out among containers.
+/// The maps that enforce the quotas of a table.
 pub struct Owners<'a> {
     /// By cgroup: see [`crate::owners`].
     pub owners: &'a HashMap<u64, u64>,
-    /// Entries by payer.
-    pub paid: &'a HashMap<u64, u64>,
-    /// The owner of each nested cgroup that has entries, for user space.
+    /// Number of entries charged to each payer.
+    pub charges: &'a HashMap<u64, u64>,
+    /// The owner of each nested cgroup that has entries. User space reads it.
     pub members: &'a HashMap<u64, u64>,
-    /// Parts of the table.
-    pub parts: u32,
-    /// Whether a container's own cgroup may have any number of entries, as for each device that it makes.
+    /// Shards of the table.
+    pub shards: u32,
+    /// Whether a cgroup may have more than one entry, such as one for each device.
     pub has_many: bool,
 }
 
 impl Owners<'_> {
-    /// Goes through a cgroup's ancestors; `ancestor` gives the id of that at a level, 0 where it has none there.
+    /// Searches the ancestors of a cgroup for its owner. `ancestor` returns the id of the ancestor at a level, 0 for none.
     #[inline(always)]
     pub fn search(&self, ancestor: impl Fn(u32) -> u64) -> Search {
         let mut search = Search::BEGIN;
@@ -116,43 +115,45 @@ impl Owners<'_> {
                 break;
             }
             // SAFETY: a map value, valid while the program runs.
-            let told = self.owners.get_ptr(&id).map_or(0, |told| unsafe { told.read_volatile() });
-            search.step(id, told);
+            let value = self.owners.get_ptr(&id).map_or(0, |value| unsafe { value.read_volatile() });
+            search.step(id, value);
             level += 1;
         }
         search
     }
 
-    /// Charges an entry of a container's own cgroup, unless it has so many.
+    /// Charges an entry of a container's own cgroup. Returns whether the quota had room.
     #[inline(always)]
-    pub fn pay_own(&self, container: u64, payer: u64) -> bool {
+    pub fn charge_own(&self, container: u64, payer: u64) -> bool {
         match payer {
-            STRANGERS => self.pay(STRANGERS, bound(STRANGERS, self.parts)),
-            payer => self.pay(container, own_bound(container, payer, self.parts)),
+            UNOWNED => self.charge(UNOWNED, quota(UNOWNED, self.shards)),
+            payer => self.charge(container, own_quota(container, payer, self.shards)),
         }
     }
 
-    /// Charges an entry to an account, unless that has so many. User space makes the account with the entry of the container.
+    /// Charges an entry to a cgroup. Returns whether the quota had room, or the cgroup has none yet: user space creates it when
+    /// it publishes the container.
     #[inline(always)]
-    fn pay(&self, account: u64, bound: u64) -> bool {
-        let Some(paid) = self.paid.get_ptr_mut(&account) else { return true };
+    fn charge(&self, cgroup: u64, quota: u64) -> bool {
+        let Some(charged) = self.charges.get_ptr_mut(&cgroup) else { return true };
         // SAFETY: a map value, valid while the program runs.
         unsafe {
-            let is_in_bound = paid.read_volatile() < bound;
-            if is_in_bound {
-                add(paid, 1);
+            let has_room = charged.read_volatile() < quota;
+            if has_room {
+                add(charged, 1);
             }
-            is_in_bound
+            has_room
         }
     }
 
-    /// The cgroup in whose name a new entry for `leaf` is made, paid for: itself, or its owner. 0 where there is no room.
+    /// Returns the cgroup whose entry counts for `leaf`, and charges a new entry: `leaf` itself, or its owner where the quota is
+    /// used up. 0 where neither may have one.
     #[inline(always)]
     pub fn admit(&self, leaf: u64, search: Search) -> u64 {
         let Search { owner, payer, .. } = search;
         let is_own = owner == 0 || owner == leaf;
-        if is_own && payer != STRANGERS {
-            if !self.has_many || self.pay_own(leaf, payer) {
+        if is_own && payer != UNOWNED {
+            if !self.has_many || self.charge_own(leaf, payer) {
                 return leaf;
             }
             if leaf == payer {
@@ -160,27 +161,27 @@ impl Owners<'_> {
             }
         }
         let otherwise = if is_own { 0 } else { owner };
-        // User space makes the entry with that of the payer, and the strangers' once it has attached the program.
-        let Some(paid) = self.paid.get_ptr_mut(&payer) else { return leaf };
+        // Without a value there is no quota yet: user space creates it when it publishes the payer.
+        let Some(charged) = self.charges.get_ptr_mut(&payer) else { return leaf };
         // SAFETY: a map value, valid while the program runs.
-        if unsafe { paid.read_volatile() } >= bound(payer, self.parts) {
+        if unsafe { charged.read_volatile() } >= quota(payer, self.shards) {
             return otherwise;
         }
         if !is_own && self.members.get_ptr(&leaf).is_none() && self.members.insert(&leaf, &owner, 0).is_err() {
             return otherwise;
         }
         // SAFETY: as above.
-        unsafe { add(paid, 1) };
+        unsafe { add(charged, 1) };
         leaf
     }
 }
 
-/// The id of a cgroup's ancestor at a level; 0 where it has none there.
+/// Returns the id of a cgroup's ancestor at a level, 0 for none.
 ///
 /// # Safety
 /// `cgroup` is the kernel's, and the offsets are those of the running kernel.
 #[inline(always)]
-pub unsafe fn ancestor(cgroup: *const u8, level: u32, at: Ancestors, way: Way) -> u64 {
+pub unsafe fn ancestor(cgroup: *const u8, level: u32, at: Ancestors, id_offsets: CgroupIdOffsets) -> u64 {
     let (mut own_level, mut above, mut node, mut id) = (0_u32, 0_usize, 0_usize, 0_u64);
     let base = cgroup as usize;
     // SAFETY: reads into local variables; a bad address gives an error and zeroes.
@@ -190,8 +191,8 @@ pub unsafe fn ancestor(cgroup: *const u8, level: u32, at: Ancestors, way: Way) -
             return 0;
         }
         read(&raw mut above, base + at.ancestors as usize + 8 * level as usize);
-        read(&raw mut node, above + way.kn as usize);
-        read(&raw mut id, node + way.kn_id as usize);
+        read(&raw mut node, above + id_offsets.kn as usize);
+        read(&raw mut id, node + id_offsets.kn_id as usize);
     }
     id
 }
@@ -211,24 +212,25 @@ pub fn refuse(counts: &Array<u64>) {
     }
 }
 
-/// The entry of a map that all CPUs share; a new one begins as `nothing`. None where the map is full. Both are counted.
+/// Finds the entry of a key, or makes one that begins as `zero`. Returns none where the map is full. Counts new entries and
+/// refused ones.
 #[inline(always)]
-pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V, counts: &Array<u64>) -> Option<*mut V> {
-    // Two CPUs may meet it at once: one of them makes it, both find it.
-    if map.get_ptr_mut(key).is_none() && map.insert(key, nothing, u64::from(BPF_NOEXIST)).is_ok() {
+pub fn entry<K, V>(map: &HashMap<K, V>, key: &K, zero: &V, counts: &Array<u64>) -> Option<*mut V> {
+    // Two CPUs may do this at once: one makes the entry, both find it.
+    if map.get_ptr_mut(key).is_none() && map.insert(key, zero, u64::from(BPF_NOEXIST)).is_ok() {
         if let Some(made) = counts.get_ptr_mut(MADE) {
             // SAFETY: a map value.
             unsafe { add(made, 1) };
         }
     }
-    let found = map.get_ptr_mut(key);
-    if found.is_none() {
+    let entry = map.get_ptr_mut(key);
+    if entry.is_none() {
         refuse(counts);
     }
-    found
+    entry
 }
 
-/// Adds a latency to a histogram that others may be adding to.
+/// Adds a latency to a histogram atomically.
 ///
 /// # Safety
 /// The histogram is aligned, and part of a map value.
@@ -242,7 +244,7 @@ pub unsafe fn observe(histogram: *mut Histogram, scale: Scale, latency_ns: u64) 
     }
 }
 
-/// The kernel lends some of its functions to programs under the GPL only.
+/// The kernel offers some of its functions only to programs under the GPL.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

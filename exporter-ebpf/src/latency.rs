@@ -1,5 +1,5 @@
-//! Latencies as histograms whose bounds double, told by integer arithmetic alone: the kernel's virtual machine has no
-//! floating point, and a division costs more than the rest.
+//! Latency histograms whose bounds double. The bucket is found by integer arithmetic without a division: eBPF has no floating
+//! point, and a division costs more than all the rest.
 
 use core::mem::size_of;
 
@@ -25,7 +25,7 @@ impl Histogram {
         self.buckets.iter().sum()
     }
 
-    /// Takes another's observations in.
+    /// Adds the observations of another histogram.
     pub fn add(&mut self, more: &Self) {
         self.sum_ns += more.sum_ns;
         for (bucket, more) in self.buckets.iter_mut().zip(&more.buckets) {
@@ -37,8 +37,8 @@ impl Histogram {
 /// Where the bounds of a histogram begin: each is twice the one before, and all are powers of two of a second, as native
 /// histograms have them.
 ///
-/// A second is 2^9 · 5^9 ns, so that a bound of 2^(`place` − n) s is 5^9 · 2^`place` steps of 2^(9 − n) ns: the shift that makes
-/// such steps of nanoseconds is all that tells one scale from another, and no comparison is rounded.
+/// A second is 2^9 · 5^9 ns, so that a bound of 2^(`index` − n) s is 5^9 · 2^`index` steps of 2^(9 − n) ns: the shift that makes
+/// such steps of nanoseconds is all that differs between scales, and no comparison is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
     shift: u32,
@@ -46,7 +46,7 @@ pub struct Scale {
 
 /// 5^9.
 const FIRST_BOUND: u64 = 1_953_125;
-/// Thirteen days: what is longer is told from no bound, and must not overflow.
+/// Thirteen days: longer latencies are cut to it, so that the shift cannot overflow. All are above the last bound.
 const LONGEST_NS: u64 = 1 << 50;
 
 impl Scale {
@@ -66,14 +66,14 @@ impl Scale {
     #[inline]
     pub const fn bucket(self, latency_ns: u64) -> usize {
         let latency = if latency_ns < LONGEST_NS { latency_ns } else { LONGEST_NS } << self.shift;
-        // Most latencies are a few steps above the first bound, and a program that is short is a cheap one.
+        // A linear search, because most latencies are only a few steps above the first bound.
         let mut bound = FIRST_BOUND;
-        let mut place = 0;
-        while place < BOUNDS && latency > bound {
+        let mut index = 0;
+        while index < BOUNDS && latency > bound {
             bound *= 2;
-            place += 1;
+            index += 1;
         }
-        place
+        index
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     fn check(scale: Scale, latency: u64) {
         let bucket = scale.bucket(latency);
-        let power = |place: usize| scale.first_power() + i32::try_from(place).unwrap();
+        let power = |index: usize| scale.first_power() + i32::try_from(index).unwrap();
         assert!(bucket == BOUNDS || !is_above(latency, power(bucket)), "{latency} ns in bucket {bucket}");
         assert!(bucket == 0 || is_above(latency, power(bucket - 1)), "{latency} ns in bucket {bucket}");
     }
@@ -105,14 +105,14 @@ mod tests {
     fn buckets_are_those_of_exact_fractions() {
         for scale in [Scale::DISK, Scale::RUN_QUEUE] {
             // Bounds and their neighbours.
-            for place in 0..BOUNDS {
-                let power = scale.first_power() + i32::try_from(place).unwrap();
+            for index in 0..BOUNDS {
+                let power = scale.first_power() + i32::try_from(index).unwrap();
                 let below = match u32::try_from(power) {
                     Ok(power) => NS_PER_SECOND << power,
                     Err(_) => NS_PER_SECOND >> power.unsigned_abs(),
                 };
                 let below = u64::try_from(below).unwrap();
-                assert_eq!((scale.bucket(below), scale.bucket(below + 1)), (place, place + 1), "2^{power} s");
+                assert_eq!((scale.bucket(below), scale.bucket(below + 1)), (index, index + 1), "2^{power} s");
                 (below - 1..=below + 2).for_each(|latency| check(scale, latency));
             }
             // Across all magnitudes.

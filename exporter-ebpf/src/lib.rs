@@ -2,9 +2,9 @@
 //! offsets that user space looks up for the programs.
 //!
 //! A record is written by a program inside the kernel and read by the exporter, so its layout is part of the
-//! interface: `repr(C)`, no padding that nobody names, sizes asserted at compile time on both sides. The library has no
+//! interface: `repr(C)`, no unnamed padding, sizes asserted at compile time on both sides. The library has no
 //! dependency and builds for the host and for the kernel's virtual machine; the programs are in `src/bin/`, one file
-//! (and one object) per hook family, so that what one kernel refuses costs nothing but its own metrics.
+//! (and one object) per hook family, so that a program that a kernel refuses costs only its own metrics.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

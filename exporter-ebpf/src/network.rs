@@ -2,14 +2,14 @@
 
 use core::mem::{offset_of, size_of};
 
-/// A counter of its own cache line: what one CPU has counted for one cgroup in one address family.
+/// Counts of one cgroup in one address family on one CPU, on a cache line of its own.
 ///
-/// Each CPU has a part of the table for each family, in the order of [`part`]. A count is an uncontended atomic addition;
-/// atomic all the same, as an interrupt may come between.
+/// Each CPU has a shard of the table for each family, in the order of [`shard`]. The additions are atomic,
+/// because an interrupt may count in between; they are uncontended.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Its state; its holder's name is the id of the cgroup.
+    /// The state of the slot. The key is the id of the cgroup.
     pub state: u64,
     /// What was counted.
     pub counters: Counters,
@@ -34,7 +34,7 @@ pub struct Counters {
     pub transmit_packets: u64,
 }
 
-/// Key of the map that takes what found no slot.
+/// Key of the overflow map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -54,7 +54,7 @@ impl Key {
     }
 }
 
-/// An address family; its number is its place in the table of slots.
+/// An address family. Its number selects the shard among those of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Family {
@@ -72,10 +72,10 @@ impl Family {
 /// Number of address families.
 pub const FAMILIES: u32 = 2;
 
-/// The part of the table for a family, of those that a CPU has; `cpu` numbers them.
+/// Returns the shard of a CPU for an address family.
 #[must_use]
 #[inline]
-pub const fn part(cpu: u32, family: Family) -> u32 {
+pub const fn shard(cpu: u32, family: Family) -> u32 {
     cpu * FAMILIES + family as u32
 }
 
@@ -87,7 +87,7 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAMILIES, Family, Key, part};
+    use super::{FAMILIES, Family, Key, shard};
 
     #[test]
     fn the_tail_of_a_key_is_zero_so_that_equal_keys_have_equal_bytes() {
@@ -96,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn every_cpu_has_a_part_for_each_family() {
-        let parts = (0..3).flat_map(|cpu| Family::ALL.map(|family| part(cpu, family)));
-        assert!(parts.eq(0..3 * FAMILIES));
+    fn every_cpu_has_a_shard_for_each_family() {
+        let shards = (0..3).flat_map(|cpu| Family::ALL.map(|family| shard(cpu, family)));
+        assert!(shards.eq(0..3 * FAMILIES));
     }
 }

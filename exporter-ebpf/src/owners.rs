@@ -1,79 +1,79 @@
-//! Whose entry a count goes to: cgroups below a container get entries of their own only up to a bound, as a container can make
-//! as many cgroups as it likes. Beyond it their counts go to the container's entry, which is where they are added up in any case.
+//! Decides which cgroup's entry an event counts in. A container can make as many cgroups as it likes, so the cgroups below it
+//! have a quota of entries of their own. Beyond the quota they count in the container's entry, where user space adds them
+//! up in any case.
 //!
-//! User space tells the programs of containers and of the cgroups that these are in (the map of owners). A cgroup of which it
-//! has not told yet is taken for a container where it is directly in one of the latter.
+//! User space writes the containers, and the cgroups that directly hold containers, into the map of owners. A cgroup that is
+//! not in the map, but directly below one that holds containers, is a container that user space has not seen yet.
 
 use core::mem::size_of;
 
-/// Entries of each of the maps by which a table is shared out. They hold memory only for what is in them.
+/// Capacity of each of the maps that enforce the quotas. They take memory only for the entries in use.
 pub const OWNERS: u32 = 16_384;
-/// Levels of the tree at which owners are looked for, from the first below the root.
+/// Levels of the tree that the search for an owner covers, from the first below the root.
 pub const LEVELS: u32 = 10;
-/// In the map of owners: containers are directly in this cgroup. For a container its payer is there: the id of the outermost
-/// container that it is in, or its own.
+/// Value in the map of owners of a cgroup that directly holds containers. A container's value is its payer: the id of the
+/// outermost container that it is in, or its own.
 pub const PARENT: u64 = u64::MAX;
-/// Who pays for entries of cgroups that are no known container's.
-pub const STRANGERS: u64 = 0;
-/// Entries that one payer's nested cgroups take of a table, for each of its parts.
-pub const PER_PART: u64 = 32;
-/// And in all.
-pub const MOST: u64 = 2048;
-/// Entries that strangers take of a table.
-pub const MOST_STRANGERS: u64 = 4096;
+/// Payer of the entries of cgroups that belong to no known container.
+pub const UNOWNED: u64 = 0;
+/// Entries that the nested cgroups of one payer may have for each shard of a table.
+pub const PER_SHARD: u64 = 32;
+/// Entries that the nested cgroups of one payer may have in all shards together.
+pub const MAX_NESTED: u64 = 2048;
+/// Entries of a table that [`UNOWNED`] pays for.
+pub const MAX_UNOWNED: u64 = 4096;
 
-/// Entries that a container's own cgroup takes, where it may have any number of them, when the cgroups below have taken all of theirs.
-pub const OWN: u64 = 256;
-/// Entries of the own cgroup of a container in another one that this one does not pay for.
-pub const NESTED_OWN: u64 = 16;
+/// Entries that remain for a container's own cgroup (one for each device, say) after the cgroups below it have used up theirs.
+pub const MAX_OWN: u64 = 256;
+/// Entries of a nested container's own cgroup that the outer container does not pay for.
+pub const MAX_NESTED_OWN: u64 = 16;
 
-/// Entries that an account has when a container's own cgroup may still get one: that of the container itself, where it has
-/// one for each device. `payer` is the outermost container that it is in.
+/// Entries up to which a container's own cgroup gets another one. `payer` is the outermost container that it is in.
 #[must_use]
 #[inline]
-pub const fn own_bound(container: u64, payer: u64, parts: u32) -> u64 {
-    if container == payer { bound(payer, parts) + OWN } else { NESTED_OWN }
+pub const fn own_quota(container: u64, payer: u64, shards: u32) -> u64 {
+    if container == payer { quota(payer, shards) + MAX_OWN } else { MAX_NESTED_OWN }
 }
 
-/// Entries that a payer may have in a table of so many parts.
+/// Entries that a payer may have in a table of `shards` shards.
 #[must_use]
 #[inline]
-pub const fn bound(payer: u64, parts: u32) -> u64 {
-    let own = parts as u64 * PER_PART;
+pub const fn quota(payer: u64, shards: u32) -> u64 {
+    let own = shards as u64 * PER_SHARD;
     match payer {
-        STRANGERS => MOST_STRANGERS,
-        _ if own < MOST => own,
-        _ => MOST,
+        UNOWNED => MAX_UNOWNED,
+        _ if own < MAX_NESTED => own,
+        _ => MAX_NESTED,
     }
 }
 
-/// The search for the owner of a cgroup, from the root down.
+/// The search for the owner of a cgroup, from the root down to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// The innermost container so far; 0 where there is none.
+    /// The innermost container so far, 0 for none.
     pub owner: u64,
-    /// Who pays for what is below it.
+    /// The payer of cgroups below the owner.
     pub payer: u64,
     is_in_parent: bool,
 }
 
 impl Search {
     /// Above the first level.
-    pub const BEGIN: Self = Self { owner: 0, payer: STRANGERS, is_in_parent: false };
+    pub const BEGIN: Self = Self { owner: 0, payer: UNOWNED, is_in_parent: false };
 
-    /// Takes in the ancestor at the next level, and what the map of owners says of it; 0 where it says nothing.
+    /// Takes the ancestor at the next level and its value in the map of owners, 0 for none.
     #[inline]
-    pub fn step(&mut self, id: u64, told: u64) {
-        if told == PARENT {
+    pub fn step(&mut self, id: u64, value: u64) {
+        if value == PARENT {
             self.is_in_parent = true;
             return;
         }
-        if told != 0 {
+        if value != 0 {
             self.owner = id;
-            self.payer = told;
+            self.payer = value;
         } else if self.is_in_parent {
             self.owner = id;
-            self.payer = STRANGERS;
+            self.payer = UNOWNED;
         }
         self.is_in_parent = false;
     }
@@ -90,8 +90,8 @@ pub struct Ancestors {
 }
 
 impl Ancestors {
-    /// Before user space has set it. Not zero: the compiler keeps equal constants once, and a zero that a program inserts into a
-    /// map would become what user space sets here.
+    /// Placeholder until user space sets the offsets. Not zero: the compiler merges equal constants, so that a zero which a
+    /// program inserts into a map would change along with the offsets.
     pub const UNSET: Self = Self { level: u32::MAX, ancestors: u32::MAX };
 }
 
@@ -99,13 +99,13 @@ const _: () = assert!(size_of::<Ancestors>() == 8);
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_STRANGERS, NESTED_OWN, OWN, PARENT, STRANGERS, Search, bound, own_bound};
+    use super::{MAX_NESTED_OWN, MAX_OWN, MAX_UNOWNED, PARENT, Search, UNOWNED, own_quota, quota};
 
-    /// The outcome of ids from the first level on, each with what is told of it.
+    /// Owner and payer of the last of these ids, which are given from the first level on with their values in the map.
     fn search(path: &[(u64, u64)]) -> (u64, u64) {
         let mut search = Search::BEGIN;
-        for (id, told) in path {
-            search.step(*id, *told);
+        for (id, value) in path {
+            search.step(*id, *value);
         }
         (search.owner, search.payer)
     }
@@ -118,19 +118,19 @@ mod tests {
 
     #[test]
     fn a_cgroup_where_containers_are_is_taken_for_one() {
-        assert_eq!(search(&[(1, PARENT), (30, 0), (31, 0), (32, 0)]), (30, STRANGERS));
-        assert_eq!(search(&[(1, 0), (2, 0)]), (0, STRANGERS));
+        assert_eq!(search(&[(1, PARENT), (30, 0), (31, 0), (32, 0)]), (30, UNOWNED));
+        assert_eq!(search(&[(1, 0), (2, 0)]), (0, UNOWNED));
         assert_eq!(search(&[(1, 0), (2, PARENT), (3, PARENT), (4, 4)]), (4, 4));
     }
 
     #[test]
     fn no_payer_takes_a_table_whole() {
-        assert_eq!([bound(7, 4), bound(7, 1024), bound(STRANGERS, 4)], [128, 2048, MOST_STRANGERS]);
+        assert_eq!([quota(7, 4), quota(7, 1024), quota(UNOWNED, 4)], [128, 2048, MAX_UNOWNED]);
     }
 
     #[test]
     fn a_container_itself_gets_entries_when_cgroups_below_have_taken_theirs() {
-        assert_eq!(own_bound(7, 7, 16), bound(7, 16) + OWN);
-        assert_eq!(own_bound(8, 7, 16), NESTED_OWN);
+        assert_eq!(own_quota(7, 7, 16), quota(7, 16) + MAX_OWN);
+        assert_eq!(own_quota(8, 7, 16), MAX_NESTED_OWN);
     }
 }

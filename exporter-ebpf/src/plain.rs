@@ -20,7 +20,7 @@ plain! {
     sched::Offsets
     slots::Layout
     snapshot::Plan
-    cgroup::Way
+    cgroup::CgroupIdOffsets
     tasks::Offsets
     tcp::Offsets
 }

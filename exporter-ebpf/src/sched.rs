@@ -2,23 +2,23 @@
 
 use core::mem::{offset_of, size_of};
 
-use crate::cgroup::Way;
+use crate::cgroup::CgroupIdOffsets;
 use crate::latency::Histogram;
 
-/// What one CPU has observed for one cgroup.
+/// Latencies of one cgroup on one CPU.
 ///
-/// Each CPU has a part of the table: context switches are too many to share anything. A CPU is the only one that writes to
-/// its slots, and nothing interrupts a switch, so that plain additions do.
+/// Each CPU has a shard of the table: context switches are too many to share anything. A CPU is the only one that writes to
+/// its slots, and nothing interrupts a switch, so that plain additions suffice.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Its state; its holder's name is the id of the cgroup.
+    /// The state of the slot. The key is the id of the cgroup.
     pub state: u64,
-    /// From being runnable to running, each time.
+    /// Times from being runnable to running.
     pub latency: Histogram,
 }
 
-/// Where the running kernel keeps what the program follows: byte offsets, from the kernel's BTF.
+/// Byte offsets of the members that the program reads, from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
@@ -34,8 +34,8 @@ pub struct Offsets {
     pub task_cgroups: u32,
     /// `css_set.dfl_cgrp`
     pub set_cgroup: u32,
-    /// From the cgroup to its id.
-    pub way: Way,
+    /// Where a cgroup's id is.
+    pub id_offsets: CgroupIdOffsets,
 }
 
 const _: () = {

@@ -1,50 +1,50 @@
-//! What the tables of slots have in common: arrays that programs count in without a look-up, and that user space reads
+//! The layout of slot tables: set-associative arrays that programs count in without a map lookup, and that user space reads
 //! without a system call.
 //!
-//! A table has parts: each CPU its own, or some CPUs one together. A part has sets of [`WAYS`] slots. An entry may use the
-//! slots of one set of a part, which its name tells, in their order; what finds both taken goes to a hash map.
+//! A table consists of shards; each CPU, or each group of CPUs, has one. A shard consists of sets of [`WAYS`] slots. The hash
+//! of a key selects the set, and the key may use either slot of it. A key that finds both slots taken goes to a hash map.
 //!
-//! The first word of a slot is its state: [`FREE`], [`TAKEN`], [`RETIRED`], or the name of its holder. Only the kernel takes
-//! a free slot and gives it a name; only user space retires a name and, a scrape later when no program can still be
-//! writing, clears and frees the slot. So nobody ever inherits counts, as long as no name comes back: cgroup ids and
-//! serial numbers are not used again.
+//! The first word of a slot is its state: [`FREE`], [`TAKEN`], [`RETIRED`], or the key that holds it. Only the kernel side
+//! takes a free slot and writes the key; only user space retires a slot. One scrape later, when no program can still be
+//! writing to it, user space clears and frees the slot. No key inherits counts of another, because cgroup ids and serial
+//! numbers are never used twice.
 
 use core::mem::size_of;
 
-/// The state of a slot that is nobody's. No holder has this name.
+/// The state of an unused slot. No key has this value.
 pub const FREE: u64 = 0;
-/// The state of a slot that is being filled in. No holder has this name.
+/// The state of a slot that a program is filling in. No key has this value.
 pub const TAKEN: u64 = u64::MAX - 1;
-/// The state of a slot whose holder is gone. No holder has this name.
+/// The state of a slot whose cgroup is gone. No key has this value.
 pub const RETIRED: u64 = u64::MAX;
 
-/// Which of a hash map's counts: events that found no entry and no room for one.
+/// Index of a count kept beside each hash map: events that found no entry and no room for one.
 pub const REFUSED: u32 = 0;
-/// Entries that were made. With those that user space has removed it tells whether there are any.
+/// Index of a count kept beside each hash map: entries made. User space subtracts those that it removed, to skip empty maps.
 pub const MADE: u32 = 1;
-/// How many counts there are of a hash map.
+/// Number of counts kept beside a hash map.
 pub const COUNTS: u32 = 2;
 
-/// CPUs whose part of a table is told; those with higher numbers count [`ELSEWHERE`].
+/// CPUs that can have a shard; those with higher numbers count [`ELSEWHERE`].
 pub const CPUS: usize = 1024;
-/// The part of each CPU, by its number, told to the programs before they are loaded.
-pub type Parts = [u16; CPUS];
-/// Instead of a part: in no table has it slots, so that what is counted goes to the overflow map.
+/// The shard of each CPU, by CPU number. User space sets it before the programs are loaded.
+pub type CpuShards = [u16; CPUS];
+/// Shard number of CPUs without a shard: no table has slots for it, so that their events go to the overflow map.
 pub const ELSEWHERE: u16 = u16::MAX;
 
-/// Slots of a set.
+/// Slots of a set (its associativity).
 pub const WAYS: u32 = 2;
 
-/// Odd, and its bits look like chance: what is multiplied by it is spread over the upper bits.
+/// 2^64 divided by the golden ratio, for Fibonacci hashing: a product with it is well spread in the upper bits.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Shape of a table, told to the programs before they are loaded.
+/// Shape of a table. User space sets it before the programs are loaded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Number of parts.
-    pub parts: u32,
-    /// Binary logarithm of the number of sets of a part, 1 to 16.
+    /// Number of shards.
+    pub shards: u32,
+    /// Binary logarithm of the number of sets of a shard, 1 to 16.
     pub set_bits: u32,
 }
 
@@ -52,30 +52,31 @@ impl Layout {
     /// Number of slots of the whole table.
     #[must_use]
     pub const fn slots(self) -> u32 {
-        self.parts * self.slots_per_part()
+        self.shards * self.slots_per_shard()
     }
 
-    /// Number of slots of a part.
+    /// Number of slots of a shard.
     #[must_use]
-    pub const fn slots_per_part(self) -> u32 {
+    pub const fn slots_per_shard(self) -> u32 {
         WAYS << self.set_bits
     }
 
-    /// The first slot of an entry's set in a part. `name` is a number that the entry has for itself.
+    /// Index of the first slot of the key's set in a shard.
     ///
-    /// Ids are inode numbers, and each file of a cgroup takes one: their lowest bits alone would use few of the sets.
+    /// The key is hashed because cgroup ids are inode numbers: every file of a cgroup takes one, so that the lowest bits of
+    /// the ids would use only some of the sets.
     #[must_use]
     #[inline]
-    pub const fn set(self, part: u32, name: u64) -> u32 {
-        let hash = (name.wrapping_mul(GOLDEN) >> 48) as u32;
-        ((part << self.set_bits) + (hash >> (16 - self.set_bits))) * WAYS
+    pub const fn set(self, shard: u32, key: u64) -> u32 {
+        let hash = (key.wrapping_mul(GOLDEN) >> 48) as u32;
+        ((shard << self.set_bits) + (hash >> (16 - self.set_bits))) * WAYS
     }
 }
 
-/// One number for two, of which neither comes at irregular distances.
+/// Combines two numbers into one key.
 #[must_use]
 #[inline]
-pub const fn joined(one: u64, other: u64) -> u64 {
+pub const fn hash_combine(one: u64, other: u64) -> u64 {
     one.wrapping_add(other.wrapping_mul(GOLDEN))
 }
 
@@ -83,33 +84,33 @@ const _: () = assert!(size_of::<Layout>() == 8);
 
 #[cfg(test)]
 mod tests {
-    use super::{Layout, WAYS, joined};
+    use super::{Layout, WAYS, hash_combine};
 
     #[test]
-    fn every_set_is_inside_its_part_of_the_table() {
-        let layout = Layout { parts: 6, set_bits: 5 };
-        assert_eq!((layout.slots(), layout.slots_per_part()), (6 * 2 * 32, 2 * 32));
-        for part in 0..6 {
-            let slots = part * layout.slots_per_part()..(part + 1) * layout.slots_per_part();
-            for name in [1, 2, 48, 4_294_967_299, u64::MAX - 2] {
-                let set = layout.set(part, name);
-                assert!(slots.contains(&set) && set.is_multiple_of(WAYS), "{set} of {name} in part {part}");
+    fn every_set_is_inside_its_shard_of_the_table() {
+        let layout = Layout { shards: 6, set_bits: 5 };
+        assert_eq!((layout.slots(), layout.slots_per_shard()), (6 * 2 * 32, 2 * 32));
+        for shard in 0..6 {
+            let slots = shard * layout.slots_per_shard()..(shard + 1) * layout.slots_per_shard();
+            for key in [1, 2, 48, 4_294_967_299, u64::MAX - 2] {
+                let set = layout.set(shard, key);
+                assert!(slots.contains(&set) && set.is_multiple_of(WAYS), "{set} of {key} in shard {shard}");
             }
         }
     }
 
     #[test]
-    fn names_at_regular_distances_use_many_sets() {
-        let layout = Layout { parts: 1, set_bits: 11 };
-        let used = |names: &mut dyn Iterator<Item = u64>| {
+    fn keys_at_regular_distances_use_many_sets() {
+        let layout = Layout { shards: 1, set_bits: 11 };
+        let used = |keys: &mut dyn Iterator<Item = u64>| {
             let mut used = [false; 2048 * WAYS as usize];
-            names.for_each(|name| used[layout.set(0, name) as usize] = true);
+            keys.for_each(|key| used[layout.set(0, key) as usize] = true);
             used.iter().filter(|used| **used).count()
         };
-        assert!(used(&mut (0..1000).map(|place| 4000 + place * 48)) > 700);
+        assert!(used(&mut (0..1000).map(|index| 4000 + index * 48)) > 700);
         // Serial numbers of five trees' cgroups, and two operations on one device.
         let mut pairs =
-            (0..500).flat_map(|place| [0, 1].map(|operation| joined(900 + place * 5, 254 << 40 | operation)));
+            (0..500).flat_map(|index| [0, 1].map(|operation| hash_combine(900 + index * 5, 254 << 40 | operation)));
         assert!(used(&mut pairs) > 700);
     }
 }

@@ -1,65 +1,66 @@
-//! What the counters of every cgroup are at one moment, as `bin/snapshot.rs` copies them: one run of a cgroup iterator in
-//! place of one read per file and container.
+//! The counters of every cgroup at one moment, as `bin/snapshot` copies them: one run of a cgroup iterator replaces one read
+//! per file and container.
 //!
-//! The program knows no counter by name. User space finds out where the running kernel keeps each of them, and hands in a
-//! [`Plan`]: objects that a cgroup points to, and the words to copy of each. So one program serves v1 and v2, and a member that
-//! a kernel lacks costs only itself. Where there are several trees, one is walked, and the cgroups of the others are found
-//! by the processes that are in both: going from cgroup to cgroup costs more than all that is copied of one.
+//! The program knows no counter by name. User space finds out where the running kernel keeps each counter, and passes a
+//! [`Plan`]: objects that a cgroup points to, and the words to copy of each. One program thus serves v1 and v2, and a member
+//! that a kernel lacks costs only its own metric. Where there are several trees, the program iterates over the cgroups of the
+//! primary one and finds those of the other trees by the processes that are in both, because visiting a cgroup costs more
+//! than all that is copied of it.
 
 use core::mem::size_of;
 
-use crate::cgroup::Way;
+use crate::cgroup::CgroupIdOffsets;
 
-/// Trees beside the one whose cgroups are walked.
+/// Trees beside the primary one, over whose cgroups the program iterates.
 pub const TREES: usize = 5;
-/// Objects that hang off a cgroup, of all trees together.
+/// Objects that a cgroup points to, of all trees together.
 pub const OBJECTS: usize = 8;
-/// Runs of words that are looked at, of all objects together.
+/// Runs of words that the program reads, of all objects together.
 pub const SPANS: usize = 32;
-/// Words of a run, at most.
+/// Maximum number of words of a run.
 pub const SPAN_WORDS: usize = 16;
-/// Words that are looked at of what the kernel keeps of processes which are in the same cgroups.
+/// Maximum number of words that the program reads of a `css_set`.
 pub const SET_WORDS: usize = 24;
 /// Words of a record.
 pub const WORDS: usize = 48;
-/// The words of a record: first the cgroup of the tree that is walked, which is the inode number of its directory, and its
-/// serial number, which no other ever has.
+/// Index in a record of the cgroup id in the primary tree, the inode number of its directory. The unique serial number follows.
 pub const ID: usize = 0;
-/// Then a bit per object that this cgroup has, and [`HAS_CPUS`] and its kin: a controller that is not enabled here has none.
+/// Index in a record of a bit per object that this cgroup has, and of [`HAS_CPUS`], [`HAS_DEVICES`] and [`HAS_STATS`]. A
+/// controller that is not enabled has no object.
 pub const HAS: usize = 2;
-/// Then a digest of the members that are limits: another one tells that some limit has changed.
+/// Index in a record of a digest of all limits: it changes when a limit does.
 pub const LIMITS: usize = 3;
-/// Then, as the first two, the cgroups of the other trees in which its processes are, as many as the plan has, 0 where
-/// it has no processes. Then what the plan puts there.
+/// Index in a record of the ids and serial numbers of its processes' cgroups in the other trees, 0 without processes. The words
+/// that the plan copies follow.
 pub const OTHER_IDS: usize = 4;
-/// Words of `memory.stat`'s counters that are copied.
+/// Maximum number of words behind `memory.stat`.
 pub const STATS: usize = 96;
-/// Block devices of a cgroup that are copied; with more of them, the file has to be read.
+/// Maximum number of block devices of a cgroup; with more of them, user space reads the file.
 pub const DEVICES: usize = 4;
-/// CPUs that are added up.
+/// Maximum number of CPUs.
 pub const CPUS: usize = 1024;
-/// Instead of the base of a CPU: there are no more.
+/// Ends the list of CPU bases.
 pub const LAST_CPU: u64 = u64::MAX;
-/// Words of a map's own description, to find where its values are.
+/// Words of `struct bpf_map` to copy, among which is the address of its values.
 pub const MAP_WORDS: usize = 96;
 
-/// In a record's objects: the cgroup has CPU time of v1, block I/O of v2, and the counters behind `memory.stat`.
+/// Bit at [`HAS`]: the cgroup has CPU time of v1.
 pub const HAS_CPUS: u64 = 1 << 61;
-/// See [`HAS_CPUS`].
+/// Bit at [`HAS`]: the cgroup has block I/O of v2.
 pub const HAS_DEVICES: u64 = 1 << 62;
-/// See [`HAS_CPUS`].
+/// Bit at [`HAS`]: the cgroup has the counters behind `memory.stat`.
 pub const HAS_STATS: u64 = 1 << 63;
 
-/// Instead of an offset: it is not wanted, or this kernel does not have it.
+/// Offset of a member that is not needed, or that this kernel does not have.
 pub const NONE: u32 = u32::MAX;
-/// Instead of the offset of a pointer: the cgroup itself.
+/// Offset of a pointer that leads to the cgroup itself.
 pub const ITSELF: u32 = u32::MAX - 1;
 
 /// `struct bpf_iter__cgroup`
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    /// What all iterators are told.
+    /// `struct bpf_iter_meta`.
     pub meta: *const u8,
     /// Null after the last.
     pub cgroup: *const u8,
@@ -68,14 +69,14 @@ pub struct Context {
 /// The counters of one cgroup.
 pub type Record = [u64; WORDS];
 
-/// `memory.stat`'s counters of one cgroup, as they stand in the kernel.
+/// The counters behind `memory.stat` of one cgroup, as the kernel stores them.
 pub type Stats = [u64; STATS];
 
 /// Block I/O of one cgroup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Devices {
-    /// How many devices it has used; above [`DEVICES`] not all of them are here.
+    /// How many devices the cgroup has used. Above [`DEVICES`], some are missing here.
     pub used: u64,
     /// The first of them.
     pub devices: [Device; DEVICES],
@@ -93,7 +94,7 @@ pub struct Device {
     pub operations: [u64; 3],
 }
 
-/// What to copy: set by user space before loading, so that the verifier sees constants.
+/// What to copy. User space sets it before loading, so that the verifier sees constants.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -105,17 +106,17 @@ pub struct Plan {
     pub cgroup: u32,
     /// `cgroup.self`
     pub itself: u32,
-    /// From a cgroup to its id.
-    pub way: Way,
-    /// The way to a cgroup's processes.
+    /// Where a cgroup's id is.
+    pub id_offsets: CgroupIdOffsets,
+    /// Where the `css_set` of a cgroup's processes is.
     pub set: SetPlan,
     /// The other trees.
     pub trees: [Tree; TREES],
     /// The objects.
     pub objects: [Object; OBJECTS],
-    /// Their words, those of the first object first.
+    /// The words of the objects, in the order of the objects.
     pub spans: [Span; SPANS],
-    /// `memory.stat`, of the tree that is walked.
+    /// `memory.stat`, of the primary tree.
     pub stats: StatsPlan,
     /// CPU time of v1.
     pub cpus: CpusPlan,
@@ -123,30 +124,31 @@ pub struct Plan {
     pub devices: DevicesPlan,
 }
 
-/// What the kernel keeps of processes that are in the same cgroups: a `css_set`, from which those of all trees are reached.
+/// Where the `css_set` is: the kernel has one for all processes that are in the same cgroups, and it leads to the cgroups of
+/// all trees.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetPlan {
-    /// `cgroup.cset_links`; [`NONE`] where there is but one tree.
+    /// `cgroup.cset_links`; [`NONE`] where there is only one tree.
     pub links: u32,
     /// `cgrp_cset_link.cset_link`
     pub link: u32,
     /// `cgrp_cset_link.cset`
     pub set: u32,
-    /// Words of `css_set` to look at, at most [`SET_WORDS`].
+    /// Words of `css_set` to read, at most [`SET_WORDS`].
     pub words: u32,
 }
 
-/// Another tree than the one that is walked.
+/// A tree beside the primary one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tree {
-    /// The word of a `css_set` that points to a controller's part of its cgroup (v1), or to the cgroup (v2); [`NONE`] where
-    /// there is no such tree.
+    /// Index of the word of a `css_set` that points to a `cgroup_subsys_state` (v1) or to the cgroup (v2); [`NONE`] where there
+    /// is no such tree.
     pub word: u32,
-    /// Whether it points to the cgroup.
+    /// Whether the word points to the cgroup.
     pub is_cgroup: u16,
-    /// Whether anything is wanted that only the cgroup itself leads to.
+    /// Whether the plan copies anything that only the cgroup itself leads to.
     pub needs_cgroup: u16,
 }
 
@@ -154,15 +156,16 @@ pub struct Tree {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pointer {
-    /// In whose cgroup: 0 in that of the tree that is walked, then those of the other trees; or [`IN_SET`].
+    /// The object that holds the pointer: 0 for the cgroup of the primary tree, the number of another tree for its cgroup, or
+    /// [`IN_SET`].
     pub base: u16,
-    /// Whether it is to a controller's part of a cgroup that may not be enabled there (v2).
-    pub is_part: u16,
-    /// Where in `struct cgroup`, or [`ITSELF`]; or which word of the `css_set`. [`NONE`] where it is not wanted.
+    /// Whether it points to the `cgroup_subsys_state` of a controller that may not be enabled (v2).
+    pub is_css: u16,
+    /// Offset in `struct cgroup`, or [`ITSELF`], or index of a word of the `css_set`. [`NONE`] where it is not needed.
     pub at: u32,
 }
 
-/// The base of a pointer that is in a `css_set`.
+/// Base of a pointer in a `css_set`.
 pub const IN_SET: u16 = u16::MAX;
 
 /// An object that a cgroup points to.
@@ -171,19 +174,19 @@ pub const IN_SET: u16 = u16::MAX;
 pub struct Object {
     /// Where it is.
     pub pointer: Pointer,
-    /// How many runs of words of it are looked at.
+    /// How many runs of its words to read.
     pub spans: u32,
 }
 
-/// Words of an object that lie side by side.
+/// A run of adjacent words of an object.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Where they are.
+    /// Offset in the object.
     pub offset: u32,
-    /// How many, at most [`SPAN_WORDS`].
+    /// Number of words, at most [`SPAN_WORDS`].
     pub words: u16,
-    /// Where in the record they go; 0 for limits, which are folded into the digest instead of being copied.
+    /// Index in the record to copy them to; 0 for limits, which go into the digest instead.
     pub to: u16,
 }
 
@@ -207,9 +210,9 @@ pub struct CpusPlan {
     pub pointer: Pointer,
     /// `cpuacct.cpuusage`
     pub usage: u32,
-    /// How many CPUs there may be, at most [`CPUS`].
+    /// Number of CPUs that there may be, at most [`CPUS`].
     pub count: u32,
-    /// Where in the record the sum goes.
+    /// Index of the sum in the record.
     pub to: u32,
 }
 
@@ -238,10 +241,10 @@ pub struct DevicesPlan {
 }
 
 impl Pointer {
-    /// To nothing.
-    pub const NOWHERE: Self = Self { base: 0, is_part: 0, at: NONE };
+    /// A pointer that is not needed.
+    pub const UNSET: Self = Self { base: 0, is_css: 0, at: NONE };
 
-    /// Whether it is wanted.
+    /// Returns whether the plan needs it.
     #[must_use]
     pub const fn is_wanted(self) -> bool {
         self.at != NONE
@@ -249,21 +252,21 @@ impl Pointer {
 }
 
 impl Plan {
-    /// Copies nothing.
-    pub const NOTHING: Self = Self {
+    /// A plan that copies nothing.
+    pub const EMPTY: Self = Self {
         flags: 0,
         serial: 0,
         cgroup: 0,
         itself: 0,
-        way: Way::UNSET,
+        id_offsets: CgroupIdOffsets::UNSET,
         set: SetPlan { links: NONE, link: 0, set: 0, words: 0 },
         trees: [Tree { word: NONE, is_cgroup: 0, needs_cgroup: 0 }; TREES],
-        objects: [Object { pointer: Pointer::NOWHERE, spans: 0 }; OBJECTS],
+        objects: [Object { pointer: Pointer::UNSET, spans: 0 }; OBJECTS],
         spans: [Span { offset: 0, words: 0, to: 0 }; SPANS],
-        stats: StatsPlan { pointer: Pointer::NOWHERE, vmstats: 0, bytes: 0 },
-        cpus: CpusPlan { pointer: Pointer::NOWHERE, usage: 0, count: 0, to: 0 },
+        stats: StatsPlan { pointer: Pointer::UNSET, vmstats: 0, bytes: 0 },
+        cpus: CpusPlan { pointer: Pointer::UNSET, usage: 0, count: 0, to: 0 },
         devices: DevicesPlan {
-            pointer: Pointer::NOWHERE,
+            pointer: Pointer::UNSET,
             list: 0,
             node: 0,
             online: 0,
@@ -278,6 +281,6 @@ impl Plan {
 
 const _: () = {
     assert!(size_of::<Devices>() == 8 * (1 + 7 * DEVICES), "Devices is part of a kernel map's layout");
-    let parts = 24 + 16 + 8 * TREES + 12 * OBJECTS + 8 * SPANS + 16 + 20 + 40;
-    assert!(size_of::<Plan>() == parts, "no padding that nobody names");
+    let members = 24 + 16 + 8 * TREES + 12 * OBJECTS + 8 * SPANS + 16 + 20 + 40;
+    assert!(size_of::<Plan>() == members, "Plan has no padding");
 };

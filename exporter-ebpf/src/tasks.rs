@@ -1,28 +1,28 @@
-//! The threads of every container by state, as `bin/tasks.rs` counts them: those of the cgroups below a container's own, too.
+//! Threads per container and state, as `bin/tasks.rs` counts them. Threads in cgroups below a container's own count, too.
 //!
-//! User space gives each container a slot. A thread is counted in the slot of the innermost container that it is in; one that is
-//! in none, in slot [`OTHERS`].
+//! User space gives each container a slot. A thread counts in the slot of its innermost container, or in slot [`OTHERS`] where
+//! it is in none.
 
 use core::mem::size_of;
 
-use crate::cgroup::Way;
+use crate::cgroup::CgroupIdOffsets;
 
-/// States that are told apart.
+/// Number of states.
 pub const STATES: usize = 5;
 
-/// What a thread does. The states exclude each other.
+/// The state of a thread. The states exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// Waits for an event, and any signal wakes it; kernel threads that idle, too.
+    /// Waits for an event, and any signal wakes it. Also an idle kernel thread.
     Sleeping = 0,
     /// Has a CPU or waits for one.
     Running = 1,
     /// Stopped by a signal or a debugger.
     Stopped = 2,
-    /// Waits for what no ordinary signal interrupts, but for I/O.
+    /// Waits without reacting to ordinary signals, for something else than I/O.
     Uninterruptible = 3,
-    /// The same, for I/O.
+    /// Waits for I/O without reacting to ordinary signals.
     IoWaiting = 4,
 }
 
@@ -33,29 +33,29 @@ pub type Counts = [u64; STATES];
 pub const SLOTS: u32 = 4096;
 /// The slot of threads that are in no known container.
 pub const OTHERS: u32 = 0;
-/// Cgroups below containers, or in none, whose slot is remembered.
-pub const REMEMBERED: u32 = 2048;
-/// Threads that one walk visits, at most: some fifty milliseconds.
-pub const MOST_THREADS: u64 = 1 << 20;
+/// Capacity of the cache of slots of cgroups that are below a container or in none.
+pub const CACHED_SLOTS: u32 = 2048;
+/// Threads that one walk visits at most, which takes about 50 ms.
+pub const MAX_THREADS: u64 = 1 << 20;
 
-/// The words that user space and the program share: how many threads the walk has visited; user space sets it to 0.
-pub const SEEN: u32 = 0;
-/// Which number user space has given to the present assignment of slots: what was remembered of another is void.
+/// Index of a shared word: number of threads that the walk has visited. User space sets it to 0.
+pub const VISITED: u32 = 0;
+/// Index of a shared word: the number of the present assignment of slots. A cached slot of another assignment is void.
 pub const ASSIGNMENT: u32 = 1;
-/// The cgroup of the last thread, and its slot: most threads are in that of the one before. User space sets the first to 0.
+/// Index of a shared word: the cgroup of the last thread, as most threads are in the same cgroup as the one before. User space
+/// sets it to 0.
 pub const LAST_CGROUP: u32 = 2;
-/// See [`LAST_CGROUP`].
+/// Index of a shared word: the slot of [`LAST_CGROUP`].
 pub const LAST_SLOT: u32 = 3;
-/// How many words there are.
+/// Number of shared words.
 pub const WORDS: u32 = 4;
 
-/// Instead of the numbers of the kernel's functions, which are those of its own types: user space replaces them in the object
-/// before it is loaded. See [`call_of`].
+/// The kernel functions of the task iterator, with placeholders for their BTF ids: user space replaces these in the object
+/// before it loads it. See [`call_of`].
 pub const ITERATOR_FUNCTIONS: [(&str, u32); 3] =
     [("bpf_iter_task_new", 0x7a51_0001), ("bpf_iter_task_next", 0x7a51_0002), ("bpf_iter_task_destroy", 0x7a51_0003)];
 
-/// A call of one of the kernel's functions as an instruction: its class, the kind of function in the source register, and its
-/// number.
+/// Encodes the call of a kernel function as an instruction: class, kind of function in the source register, BTF id.
 #[must_use]
 pub const fn call_of(function: u32) -> u64 {
     (function as u64) << 32 | 0x2085
@@ -70,8 +70,8 @@ const NO_LOAD: u32 = 0x400;
 /// Waits for a lock of a real-time kernel, or is frozen: shown as uninterruptible.
 const LOCK_WAIT_OR_FROZEN: u32 = 0x1000 | 0x8000;
 
-/// The state of a thread that has not ended, as `/proc/PID/status` shows it, but for waiting for I/O, which it does not show;
-/// none for a parked kernel thread.
+/// Returns the state of a thread that has not ended, as `/proc/PID/status` shows it; that file does not show waiting for I/O.
+/// Returns none for a parked kernel thread.
 #[must_use]
 #[inline]
 pub const fn state(bits: u32, in_iowait: bool) -> Option<State> {
@@ -88,7 +88,7 @@ pub const fn state(bits: u32, in_iowait: bool) -> Option<State> {
     if bits & (INTERRUPTIBLE | UNINTERRUPTIBLE) != 0 { Some(State::Sleeping) } else { Some(State::Running) }
 }
 
-/// Where the running kernel keeps what the program follows: byte offsets, from the kernel's BTF.
+/// Byte offsets of the members that the program reads, from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
@@ -98,16 +98,16 @@ pub struct Offsets {
     pub task_state: u32,
     /// `task_struct.exit_state`
     pub task_exit_state: u32,
-    /// The byte that `task_struct.in_iowait` is in.
+    /// The byte that holds `task_struct.in_iowait`.
     pub task_iowait: u32,
-    /// Which bit of it.
+    /// The bit of that byte.
     pub task_iowait_mask: u32,
     /// `task_struct.cgroups`
     pub task_cgroups: u32,
     /// `css_set.dfl_cgrp`
     pub set_cgroup: u32,
-    /// From the cgroup to its id.
-    pub way: Way,
+    /// Where a cgroup's id is.
+    pub id_offsets: CgroupIdOffsets,
 }
 
 const _: () = assert!(size_of::<Counts>() == 40 && size_of::<Offsets>() == 36);

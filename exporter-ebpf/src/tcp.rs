@@ -1,17 +1,17 @@
-//! TCP segments sent again, per cgroup, as `bin/tcp.rs` counts them.
+//! TCP retransmissions per cgroup, as `bin/tcp.rs` counts them.
 
 use core::mem::size_of;
 
-use crate::cgroup::Way;
+use crate::cgroup::CgroupIdOffsets;
 
-/// Where the running kernel keeps what the program follows: byte offsets, from the kernel's BTF.
+/// Byte offsets of the members that the program reads, from the running kernel's BTF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
     /// `sock.sk_cgrp_data.cgroup`
     pub sock_cgroup: u32,
-    /// From the cgroup to its id.
-    pub way: Way,
+    /// Where a cgroup's id is.
+    pub id_offsets: CgroupIdOffsets,
 }
 
 const _: () = assert!(size_of::<Offsets>() == 12);

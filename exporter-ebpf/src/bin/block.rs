@@ -1,15 +1,15 @@
 //! Counts the block I/O of every cgroup at the completion of each request: bytes, operations and latency, by device and
 //! operation.
 //!
-//! The owner is the cgroup that the request's data blocks are charged to: who did direct I/O, who read a page in, and on
-//! cgroup v2 also who made a page dirty that is written back later. A request has one owner: since Linux 5.13 the kernel
-//! merges nothing across cgroups.
+//! A request counts for the cgroup that its data blocks are charged to: the one that did direct I/O, the one that read a page
+//! in, and on cgroup v2 also the one that dirtied a page which is written back later. There is one such cgroup: since Linux
+//! 5.13 the kernel merges no requests across cgroups.
 //!
-//! A request that completes in parts is one operation, at its last part. A flush is counted when the request that asked
-//! for it ends; the kernel's own request to the device, which may serve many of them, has no owner.
+//! A request that completes in parts counts as one operation, at its last part. A flush counts when the request that asked
+//! for it ends; the kernel's own request to the device, which may serve many flushes, belongs to no cgroup.
 //!
-//! Where a count goes: to the entry's slot; where both slots of its set belong to others, to a hash map; where that is
-//! full, nowhere, and this is counted.
+//! A count goes to the slot of its key. Where other keys hold both slots of the set, it goes to a hash map; where that is
+//! full, the event is counted as refused.
 
 #![no_std]
 #![no_main]
@@ -22,16 +22,16 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
-use exporter_ebpf::block::{Counters, Key, Offsets, Operation, Slot, Subject};
-use exporter_ebpf::cgroup::Way;
+use exporter_ebpf::block::{Counters, DeviceOp, Key, Offsets, Operation, Slot};
+use exporter_ebpf::cgroup::CgroupIdOffsets;
 use exporter_ebpf::kernel;
 use exporter_ebpf::latency::{BUCKETS, Histogram, Scale};
 use exporter_ebpf::owners::{Ancestors, OWNERS};
-use exporter_ebpf::slots::{COUNTS, FREE, Layout, TAKEN, joined};
+use exporter_ebpf::slots::{COUNTS, FREE, Layout, TAKEN, hash_combine};
 
-/// Shape of `BLOCK_SLOTS`, set by user space before loading; a power of two parts. The verifier sees constants.
+/// Shape of `BLOCK_SLOTS`, with a power of two of shards. User space sets it before loading; the verifier sees constants.
 #[unsafe(no_mangle)]
-static BLOCK_LAYOUT: Layout = Layout { parts: 1, set_bits: 1 };
+static BLOCK_LAYOUT: Layout = Layout { shards: 1, set_bits: 1 };
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
 static BLOCK_OFFSETS: Offsets = Offsets {
@@ -50,26 +50,26 @@ static BLOCK_OFFSETS: Offsets = Offsets {
     group_blkcg: 0,
     blkcg_serial: 0,
     blkcg_cgroup: 0,
-    way: Way::UNSET,
+    id_offsets: CgroupIdOffsets::UNSET,
 };
 
 /// The table of slots; user space sizes it to `BLOCK_LAYOUT` and maps it into its memory.
 #[map]
 static BLOCK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// What found no slot.
+/// Entries that found no slot.
 #[map]
 static BLOCK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Completions that found the map full, too, and entries of it that were made.
+/// Completions that found the overflow map full, too, and entries made in it.
 #[map]
 static BLOCK_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
-/// Containers and the cgroups that they are in, told by user space.
+/// Containers and the cgroups that hold them, written by user space.
 #[map]
 static BLOCK_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
-/// Entries by who pays for them.
+/// Number of entries charged to each payer.
 #[map]
-static BLOCK_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
-/// Owners of nested cgroups that have entries.
+static BLOCK_CHARGES: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Owners of the nested cgroups that have entries.
 #[map]
 static BLOCK_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 /// Set by user space before loading.
@@ -83,19 +83,19 @@ const DISCARD: u32 = 3;
 const FIRST_OF_DRIVERS: u32 = 32;
 const OPERATION_MASK: u32 = 0xff;
 
-/// The latency of a request of which a part is still to come. A number and no [`Option`]: half of that would be undefined,
-/// which the verifier does not let pass to another function.
+/// Latency of a request that is not complete yet. A number instead of an [`Option`], because half of an empty option is
+/// uninitialised, which the verifier does not let pass to another function.
 const UNFINISHED: u64 = u64::MAX;
-/// The latency of a request of which the kernel keeps no statistics.
+/// Latency of a request that the kernel keeps no statistics of.
 const UNTIMED: u64 = u64::MAX - 1;
 
-/// A cgroup has entries for each device and operation: as many are a container's as of so many parts of other tables.
-const PARTS: u32 = 16;
+/// Factor of the quota: a cgroup has an entry for each device and operation. Other tables pass their number of shards.
+const QUOTA_SHARDS: u32 = 16;
 
-const NOTHING: Counters = Counters { bytes: 0, latency: Histogram { sum_ns: 0, buckets: [0; BUCKETS] }, untimed: 0 };
+const ZERO: Counters = Counters { bytes: 0, latency: Histogram { sum_ns: 0, buckets: [0; BUCKETS] }, untimed: 0 };
 
-/// Where the running kernel has a member. Asked for where it is used: all at once are more than there are registers.
-/// Volatile, as user space has changed this read-only data since it was compiled.
+/// Loads the offset of a member where it is used: all of them together need more registers than there are. Volatile, because
+/// user space changes this read-only data after compilation.
 macro_rules! offset {
     ($($member:tt)+) => {
         (&raw const BLOCK_OFFSETS.$($member)+).read_volatile()
@@ -104,10 +104,10 @@ macro_rules! offset {
 
 /// `block_rq_complete(struct request *rq, blk_status_t error, unsigned int nr_bytes)`
 ///
-/// After tens of microseconds of waiting for a disk, little of what leads from a request to its cgroup is in the cache any
-/// more, and little of this program: the price is that of memory. Hence the order. The way to the cgroup, where each load
-/// needs the one before, comes first, and all else is done beside it; the clock comes last, as reading it waits for every
-/// load before it.
+/// After tens of microseconds of waiting for a disk, most of the data that leads from a request to its cgroup has left the
+/// cache, and so has most of this program: memory access is what it costs. Hence the order: the loads that lead to the
+/// cgroup come first, because each needs the one before, and other loads overlap with them. The clock comes last, because
+/// reading it waits for every load before it.
 #[btf_tracepoint(function = "block_rq_complete")]
 fn block_complete(context: BtfTracePointContext) -> i32 {
     let request: *const u8 = context.arg(0);
@@ -122,63 +122,63 @@ fn block_complete(context: BtfTracePointContext) -> i32 {
     };
     let Some(operation) = operation(flags & OPERATION_MASK, bytes) else { return 0 };
     // SAFETY: as above.
-    let subject = unsafe {
+    let device_op = unsafe {
         let queue: *const u8 = kernel::load(request, offset!(request_queue));
         let disk: *const u8 = kernel::load(queue, offset!(queue_disk));
-        Subject::new(kernel::load(disk, offset!(disk_major)), kernel::load(disk, offset!(disk_minor)), operation)
+        DeviceOp::new(kernel::load(disk, offset!(disk_major)), kernel::load(disk, offset!(disk_minor)), operation)
     };
     if serial == FREE {
         return 0;
     }
     // SAFETY: read-only data of the object, and a helper without conditions.
     let (layout, cpu) = unsafe { (addr_of!(BLOCK_LAYOUT).read_volatile(), bpf_get_smp_processor_id()) };
-    let set = layout.set(cpu & (layout.parts - 1), joined(serial, subject.0));
-    let found = kernel::slot(&BLOCK_SLOTS, set, |slot| is_held(slot, serial, subject));
-    // What is left of the request comes with its next completion, and is no operation of its own.
+    let set = layout.set(cpu & (layout.shards - 1), hash_combine(serial, device_op.0));
+    let slot = kernel::slot(&BLOCK_SLOTS, set, |slot| is_held(slot, serial, device_op));
+    // The rest of the request follows with its next completion, and is not an operation of its own.
     // SAFETY: as above.
     let latency = if bytes < length { UNFINISHED } else { unsafe { age(request) } };
-    match found {
+    match slot {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => add(unsafe { &raw mut (*slot).counters }, bytes, latency),
-        None => without_slot(blkcg, subject, bytes, latency),
+        None => count_without_slot(blkcg, device_op, bytes, latency),
     }
     0
 }
 
-/// Counts for a cgroup that has no slot for this, or none yet.
+/// Counts for a cgroup that has no slot for this device and operation, or none yet.
 #[inline(never)]
-fn without_slot(blkcg: *const u8, subject: Subject, bytes: u32, latency: u64) {
+fn count_without_slot(blkcg: *const u8, device_op: DeviceOp, bytes: u32, latency: u64) {
     // SAFETY: the kernel's own object and its offsets, and read-only data of the object.
-    let (cgroup, id, way, layout, at) = unsafe {
+    let (cgroup, id, id_offsets, layout, at) = unsafe {
         let cgroup: *const u8 = kernel::load(blkcg, offset!(blkcg_cgroup));
-        let way = Way { kn: offset!(way.kn), kn_id: offset!(way.kn_id) };
+        let id_offsets = CgroupIdOffsets { kn: offset!(id_offsets.kn), kn_id: offset!(id_offsets.kn_id) };
         (
             cgroup,
-            kernel::id(cgroup, way),
-            way,
+            kernel::id(cgroup, id_offsets),
+            id_offsets,
             addr_of!(BLOCK_LAYOUT).read_volatile(),
             addr_of!(BLOCK_ANCESTORS).read_volatile(),
         )
     };
-    let mut key = Key { cgroup: id, subject };
+    let mut key = Key { cgroup: id, device_op };
     if BLOCK_OVERFLOW.get_ptr(&key).is_none() {
         let owners = kernel::Owners {
             owners: &BLOCK_OWNERS,
-            paid: &BLOCK_PAID,
+            charges: &BLOCK_CHARGES,
             members: &BLOCK_MEMBERS,
-            parts: PARTS,
+            shards: QUOTA_SHARDS,
             has_many: true,
         };
         // SAFETY: the kernel's own object, and its offsets.
-        let search = owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) });
+        let search = owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, id_offsets) });
         key.cgroup = owners.admit(id, search);
         if key.cgroup == 0 {
             kernel::refuse(&BLOCK_COUNTS);
             return;
         }
-        // What counts for its owner has no serial number of that here: it goes to the overflow map.
+        // The owner's serial number is not at hand here, so its entry goes to the overflow map.
         if key.cgroup != id {
-            if BLOCK_OVERFLOW.get_ptr(&key).is_none() && !owners.pay_own(key.cgroup, search.payer) {
+            if BLOCK_OVERFLOW.get_ptr(&key).is_none() && !owners.charge_own(key.cgroup, search.payer) {
                 kernel::refuse(&BLOCK_COUNTS);
                 return;
             }
@@ -186,29 +186,29 @@ fn without_slot(blkcg: *const u8, subject: Subject, bytes: u32, latency: u64) {
             // SAFETY: the kernel's own object, and a helper without conditions.
             let (serial, cpu): (u64, u32) =
                 unsafe { (kernel::load(blkcg, offset!(blkcg_serial)), bpf_get_smp_processor_id()) };
-            let set = layout.set(cpu & (layout.parts - 1), joined(serial, subject.0));
-            if let Some(slot) = kernel::slot(&BLOCK_SLOTS, set, |slot| is_mine(slot, serial, subject, blkcg)) {
+            let set = layout.set(cpu & (layout.shards - 1), hash_combine(serial, device_op.0));
+            if let Some(slot) = kernel::slot(&BLOCK_SLOTS, set, |slot| is_mine(slot, serial, device_op, blkcg)) {
                 // SAFETY: a map value, valid while the program runs.
                 add(unsafe { &raw mut (*slot).counters }, bytes, latency);
                 return;
             }
         }
     }
-    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, &key, &NOTHING, &BLOCK_COUNTS) {
+    if let Some(counters) = kernel::entry(&BLOCK_OVERFLOW, &key, &ZERO, &BLOCK_COUNTS) {
         add(counters, bytes, latency);
     }
 }
 
-/// Whether the slot counts this.
+/// Returns whether this cgroup, device and operation hold the slot.
 #[inline(always)]
-fn is_held(slot: *mut Slot, serial: u64, subject: Subject) -> bool {
+fn is_held(slot: *mut Slot, serial: u64, device_op: DeviceOp) -> bool {
     // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
     unsafe {
-        (&raw mut (*slot).state).read_volatile() == serial && (&raw mut (*slot).subject).read_volatile() == subject
+        (&raw mut (*slot).state).read_volatile() == serial && (&raw mut (*slot).device_op).read_volatile() == device_op
     }
 }
 
-/// What is counted of it, if anything. A write without data is the end of a flush.
+/// Returns the kind of operation that a request counts as, if any. A write without data is the end of a flush.
 #[inline(always)]
 fn operation(number: u32, bytes: u32) -> Option<Operation> {
     match number {
@@ -222,8 +222,8 @@ fn operation(number: u32, bytes: u32) -> Option<Operation> {
     }
 }
 
-/// The part in the block controller of the cgroup that the first of the request's data blocks are charged to; null
-/// without one. A null pointer on the way reads as null.
+/// Returns the `blkcg` of the cgroup that the request's first data block is charged to, null without one. A null pointer in
+/// between reads as null.
 ///
 /// # Safety
 /// `request` is the kernel's.
@@ -237,7 +237,7 @@ unsafe fn blkcg(request: *const u8) -> *const u8 {
     }
 }
 
-/// The id of its cgroup.
+/// Returns the id of the cgroup of a `blkcg`.
 ///
 /// # Safety
 /// `blkcg` is the kernel's.
@@ -246,12 +246,12 @@ unsafe fn cgroup(blkcg: *const u8) -> u64 {
     // SAFETY: as the caller promises; the verifier checks each step.
     unsafe {
         let cgroup: *const u8 = kernel::load(blkcg, offset!(blkcg_cgroup));
-        kernel::id(cgroup, offset!(way))
+        kernel::id(cgroup, offset!(id_offsets))
     }
 }
 
-/// Nanoseconds since the device got the request; since it was made, where it never got it (a flush of nothing). Without
-/// statistics one of the two times may be there all the same, as for an I/O scheduler: whoever switched them off wants none.
+/// Returns the nanoseconds since the device got the request, or since the request was made where the device never got it (an
+/// empty flush). Where statistics are switched off, an I/O scheduler may still set one of the two times: it is ignored.
 ///
 /// # Safety
 /// `request` is the kernel's.
@@ -273,27 +273,28 @@ unsafe fn age(request: *const u8) -> u64 {
     if now < from { 0 } else { now - from }
 }
 
-/// Whether the slot counts this; a free one does from now on.
+/// Returns whether this cgroup, device and operation hold the slot; takes it where it is free.
 #[inline(always)]
-fn is_mine(slot: *mut Slot, serial: u64, subject: Subject, blkcg: *const u8) -> bool {
+fn is_mine(slot: *mut Slot, serial: u64, device_op: DeviceOp, blkcg: *const u8) -> bool {
     // SAFETY: a map value, valid while the program runs. Volatile, as others change it.
-    let (state, of) = unsafe { ((&raw mut (*slot).state).read_volatile(), (&raw mut (*slot).subject).read_volatile()) };
-    // A subject that another CPU has not yet got to see is 0, which is nobody's.
-    if state == serial { of == subject } else { state == FREE && claim(slot, serial, subject, blkcg) }
+    let (state, holder) =
+        unsafe { ((&raw mut (*slot).state).read_volatile(), (&raw mut (*slot).device_op).read_volatile()) };
+    // While another CPU fills the slot in, this may read 0, which is no device and operation.
+    if state == serial { holder == device_op } else { state == FREE && claim(slot, serial, device_op, blkcg) }
 }
 
-/// Takes a free slot, once for each: apart, so that the way that is always gone is short.
+/// Takes a free slot. Not inlined, because this is rare and the common path stays short.
 #[inline(never)]
-fn claim(slot: *mut Slot, serial: u64, subject: Subject, blkcg: *const u8) -> bool {
+fn claim(slot: *mut Slot, serial: u64, device_op: DeviceOp, blkcg: *const u8) -> bool {
     // SAFETY: parts of a map value, aligned, and the kernel's own object. The exchanges order the writes between them.
     unsafe {
         let state = &raw mut (*slot).state;
-        if kernel::exchange_if(state, FREE, TAKEN) != FREE {
+        if kernel::compare_exchange(state, FREE, TAKEN) != FREE {
             return false;
         }
-        (&raw mut (*slot).subject).write_volatile(subject);
+        (&raw mut (*slot).device_op).write_volatile(device_op);
         (&raw mut (*slot).cgroup).write_volatile(cgroup(blkcg));
-        kernel::exchange_if(state, TAKEN, serial);
+        kernel::compare_exchange(state, TAKEN, serial);
     }
     true
 }

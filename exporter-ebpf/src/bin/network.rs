@@ -1,9 +1,9 @@
 //! Counts the bytes and packets of every cgroup, by address family: `cgroup_skb` at the root of the v2 hierarchy, which
 //! sees each packet of each cgroup below it once, whatever network namespace it is in.
 //!
-//! Where a count goes: to the CPU's own slot of the cgroup; where both slots of its set belong to others, to a hash map
-//! that all CPUs share; where that is full, nowhere, and this is counted. A cgroup below a container, of which there are too many,
-//! counts for the container ([`exporter_ebpf::owners`]).
+//! A count goes to the CPU's own slot of the cgroup. Where other cgroups hold both slots of the set, it goes to a hash map
+//! that all CPUs share; where that is full, the packet is counted as refused. Where a container has too many cgroups below it,
+//! the container's entry counts for them ([`exporter_ebpf::owners`]).
 
 #![no_std]
 #![no_main]
@@ -17,39 +17,39 @@ use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::SkBuffContext;
 use exporter_ebpf::kernel;
-use exporter_ebpf::network::{Counters, Family, Key, Slot, part};
+use exporter_ebpf::network::{Counters, Family, Key, Slot, shard};
 use exporter_ebpf::owners::OWNERS;
-use exporter_ebpf::slots::{COUNTS, CPUS, FREE, Layout, Parts};
+use exporter_ebpf::slots::{COUNTS, CPUS, CpuShards, FREE, Layout};
 
 /// Shape of `NETWORK_SLOTS`, set by user space before loading. The verifier sees constants.
 #[unsafe(no_mangle)]
-static NETWORK_LAYOUT: Layout = Layout { parts: 2, set_bits: 1 };
+static NETWORK_LAYOUT: Layout = Layout { shards: 2, set_bits: 1 };
 
-/// Which part of it is whose, set by user space as well.
+/// The shard of each CPU, set by user space before loading.
 #[unsafe(no_mangle)]
-static NETWORK_PARTS: Parts = [0; CPUS];
+static NETWORK_SHARDS: CpuShards = [0; CPUS];
 
 /// The table of slots; user space sizes it to `NETWORK_LAYOUT` and maps it into its memory.
 #[map]
 static NETWORK_SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// What found no slot.
+/// Entries that found no slot.
 #[map]
 static NETWORK_OVERFLOW: HashMap<Key, Counters> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Packets that found the map full, too, and entries of it that were made.
+/// Packets that found the overflow map full, too, and entries made in it.
 #[map]
 static NETWORK_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
-/// Containers and the cgroups that they are in, told by user space.
+/// Containers and the cgroups that hold them, written by user space.
 #[map]
 static NETWORK_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
-/// Entries by who pays for them.
+/// Number of entries charged to each payer.
 #[map]
-static NETWORK_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
-/// Owners of nested cgroups that have entries.
+static NETWORK_CHARGES: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+/// Owners of the nested cgroups that have entries.
 #[map]
 static NETWORK_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 
-/// The packet goes its way, whatever happens here.
+/// Verdict of the programs: they only observe, and let every packet pass.
 const PASS: i32 = 1;
 
 #[derive(Clone, Copy)]
@@ -92,11 +92,11 @@ fn count(context: &SkBuffContext, direction: Direction) -> i32 {
     let packets = if segments == 0 { 1 } else { segments };
     // SAFETY: read-only data of the object. Volatile, as user space has changed it since it was compiled.
     let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
-    let part = part(kernel::part(addr_of!(NETWORK_PARTS)), family);
-    let counters = match kernel::slot(&NETWORK_SLOTS, layout.set(part, cgroup), |slot| is_held(slot, cgroup)) {
+    let shard = shard(kernel::shard(addr_of!(NETWORK_SHARDS)), family);
+    let counters = match kernel::slot(&NETWORK_SLOTS, layout.set(shard, cgroup), |slot| is_held(slot, cgroup)) {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => unsafe { &raw mut (*slot).counters },
-        None => without_slot(packet, cgroup, part, family),
+        None => count_without_slot(packet, cgroup, shard, family),
     };
     if !counters.is_null() {
         add(counters, direction, bytes, packets);
@@ -106,7 +106,7 @@ fn count(context: &SkBuffContext, direction: Direction) -> i32 {
 
 /// Where a cgroup counts that has no slot, or none yet. Null where there is no room.
 #[inline(never)]
-fn without_slot(packet: *mut __sk_buff, cgroup: u64, part: u32, family: Family) -> *mut Counters {
+fn count_without_slot(packet: *mut __sk_buff, cgroup: u64, shard: u32, family: Family) -> *mut Counters {
     if let Some(counters) = NETWORK_OVERFLOW.get_ptr_mut(Key::new(cgroup, family)) {
         return counters;
     }
@@ -114,9 +114,9 @@ fn without_slot(packet: *mut __sk_buff, cgroup: u64, part: u32, family: Family) 
     let layout = unsafe { addr_of!(NETWORK_LAYOUT).read_volatile() };
     let owners = kernel::Owners {
         owners: &NETWORK_OWNERS,
-        paid: &NETWORK_PAID,
+        charges: &NETWORK_CHARGES,
         members: &NETWORK_MEMBERS,
-        parts: layout.parts,
+        shards: layout.shards,
         has_many: false,
     };
     // SAFETY: the packet that the program was called with.
@@ -126,7 +126,7 @@ fn without_slot(packet: *mut __sk_buff, cgroup: u64, part: u32, family: Family) 
         kernel::refuse(&NETWORK_COUNTS);
         return null_mut();
     }
-    match kernel::slot(&NETWORK_SLOTS, layout.set(part, name), |slot| is_mine(slot, name)) {
+    match kernel::slot(&NETWORK_SLOTS, layout.set(shard, name), |slot| is_mine(slot, name)) {
         // SAFETY: a map value, valid while the program runs.
         Some(slot) => unsafe { &raw mut (*slot).counters },
         None => {
@@ -151,7 +151,7 @@ fn is_mine(slot: *mut Slot, cgroup: u64) -> bool {
     match unsafe { state.read_volatile() } {
         known if known == cgroup => true,
         // SAFETY: part of a map value, aligned.
-        FREE => unsafe { kernel::exchange_if(state, FREE, cgroup) == FREE },
+        FREE => unsafe { kernel::compare_exchange(state, FREE, cgroup) == FREE },
         _ => false,
     }
 }

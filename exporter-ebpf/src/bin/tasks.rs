@@ -1,7 +1,7 @@
-//! Counts the threads of every container by state, once each time that user space asks.
+//! Counts the threads of every container by state, each time that user space asks.
 //!
-//! Two programs that do the same: one goes through all threads by itself, with the kernel's iterator for programs (Linux 6.7);
-//! the other is run by the kernel for each thread that the reader's pid namespace shows, at several times the price.
+//! Two programs do the same: one iterates over all threads itself, with the task iterator for programs (Linux 6.7). The kernel
+//! runs the other one for each thread that the reader's pid namespace shows, which costs several times as much.
 
 #![no_std]
 #![no_main]
@@ -17,12 +17,12 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
-use exporter_ebpf::cgroup::Way;
+use exporter_ebpf::cgroup::CgroupIdOffsets;
 use exporter_ebpf::kernel;
 use exporter_ebpf::owners::{Ancestors, LEVELS, OWNERS};
 use exporter_ebpf::tasks::{
-    ASSIGNMENT, Counts, ITERATOR_FUNCTIONS, LAST_CGROUP, LAST_SLOT, MOST_THREADS, OTHERS, Offsets, REMEMBERED, SEEN,
-    SLOTS, State, WORDS, call_of, state,
+    ASSIGNMENT, CACHED_SLOTS, Counts, ITERATOR_FUNCTIONS, LAST_CGROUP, LAST_SLOT, MAX_THREADS, OTHERS, Offsets, SLOTS,
+    State, VISITED, WORDS, call_of, state,
 };
 
 /// Set by user space before loading.
@@ -35,7 +35,7 @@ static TASKS_OFFSETS: Offsets = Offsets {
     task_iowait_mask: 0,
     task_cgroups: 0,
     set_cgroup: 0,
-    way: Way::UNSET,
+    id_offsets: CgroupIdOffsets::UNSET,
 };
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
@@ -44,34 +44,34 @@ static TASKS_ANCESTORS: Ancestors = Ancestors::UNSET;
 /// Threads by slot. User space clears them before each walk.
 #[map]
 static TASKS_COUNTS: Array<Counts> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
-/// See [`SEEN`] and what follows it.
+/// See [`VISITED`] and what follows it.
 #[map]
 static TASKS_WORDS: Array<u64> = Array::with_max_entries(WORDS, BPF_F_MMAPABLE);
 /// The slot of each container's own cgroup, set by user space.
 #[map]
 static TASKS_CONTAINERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
-/// The slot of other cgroups that were met lately, with the assignment that it belongs to in the upper half.
+/// Cached slots of other cgroups, with the assignment that they belong to in the upper half.
 #[map]
-static TASKS_REMEMBERED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(REMEMBERED, 0);
+static TASKS_CACHED_SLOTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(CACHED_SLOTS, 0);
 
-/// Where the running kernel has a member. Volatile, as user space has changed this read-only data since it was compiled.
+/// Loads the offset of a member. Volatile, because user space changes this read-only data after compilation.
 macro_rules! offset {
     ($($member:tt)+) => {
         (&raw const TASKS_OFFSETS.$($member)+).read_volatile()
     };
 }
 
-/// The kernel's iterator, which nobody but its functions may read.
+/// `struct bpf_iter_task`, which is opaque to programs.
 type Iterator = MaybeUninit<[u64; 3]>;
 /// `BPF_TASK_ITER_ALL_THREADS`
 const ALL_THREADS: u64 = 1;
 
-/// Goes through all threads of the host.
+/// Iterates over all threads of the host.
 #[unsafe(link_section = "raw_tp/task_states")]
 #[unsafe(no_mangle)]
 extern "C" fn task_states(_: *const c_void) -> i32 {
     let mut iterator = Iterator::uninit();
-    // SAFETY: an iterator is made, asked and ended by the functions that it belongs to; the verifier checks it.
+    // SAFETY: the iterator is created, advanced and destroyed by its own functions; the verifier checks it.
     unsafe {
         asm!(
             ".8byte {call}", call = const call_of(ITERATOR_FUNCTIONS[0].1),
@@ -106,7 +106,7 @@ struct Context {
     task: *const u8,
 }
 
-/// For each thread, and once more without one at the end.
+/// Runs for each thread, and at the end once more without one.
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
 extern "C" fn task_states_iter(context: *const Context) -> i32 {
@@ -128,27 +128,27 @@ extern "C" fn task_states_iter(context: *const Context) -> i32 {
 unsafe fn count(task: *const u8) -> bool {
     // SAFETY: as the caller promises; the verifier checks each step.
     unsafe {
-        let Some(seen) = TASKS_WORDS.get_ptr_mut(SEEN) else { return false };
-        // In memory, not in a register: the verifier would follow each number that a register may have.
+        let Some(seen) = TASKS_WORDS.get_ptr_mut(VISITED) else { return false };
+        // In memory, not in a register: the verifier would track every value that a register may have.
         let before = seen.read_volatile();
-        if before >= MOST_THREADS {
+        if before >= MAX_THREADS {
             return false;
         }
         seen.write_volatile(before + 1);
         let pid: u32 = kernel::load(task, offset!(task_pid));
         let exit_state: u32 = kernel::load(task, offset!(task_exit_state));
-        // Threads that have ended, and the first CPU's idle thread.
+        // Skips ended threads and the idle thread of the first CPU.
         if pid == 0 || exit_state != 0 {
             return true;
         }
         let bits: u32 = kernel::load(task, offset!(task_state));
         let iowait: u8 = kernel::load(task, offset!(task_iowait));
         let Some(state) = state(bits, u32::from(iowait) & offset!(task_iowait_mask) != 0) else { return true };
-        // Who counts is awake for that alone.
+        // The thread that runs this walk is only awake because of it.
         let state = if pid == bpf_get_current_pid_tgid() as u32 { State::Sleeping } else { state };
         let set: *const u8 = kernel::load(task, offset!(task_cgroups));
         let cgroup: *const u8 = kernel::load(set, offset!(set_cgroup));
-        let id = kernel::id(cgroup, Way { kn: offset!(way.kn), kn_id: offset!(way.kn_id) });
+        let id = kernel::id(cgroup, CgroupIdOffsets { kn: offset!(id_offsets.kn), kn_id: offset!(id_offsets.kn_id) });
         let (Some(last), Some(last_slot)) = (TASKS_WORDS.get_ptr_mut(LAST_CGROUP), TASKS_WORDS.get_ptr_mut(LAST_SLOT))
         else {
             return false;
@@ -170,35 +170,37 @@ unsafe fn count(task: *const u8) -> bool {
     true
 }
 
-/// The slot of a cgroup that is no container's own.
+/// Returns the slot of a cgroup that is not a container's own.
 #[inline(never)]
 fn slot_of(cgroup: *const u8, id: u64) -> u64 {
     let Some(assignment) = TASKS_WORDS.get_ptr(ASSIGNMENT) else { return OTHERS.into() };
     // SAFETY: map values, valid while the program runs, and read-only data of the object. Volatile, as user space changes them.
     unsafe {
         let assignment = assignment.read_volatile();
-        if let Some(known) = TASKS_REMEMBERED.get_ptr(&id) {
+        if let Some(known) = TASKS_CACHED_SLOTS.get_ptr(&id) {
             let known = known.read_volatile();
             if known >> 32 == assignment {
                 return known & 0xffff_ffff;
             }
         }
-        let (at, way) =
-            ((&raw const TASKS_ANCESTORS).read_volatile(), Way { kn: offset!(way.kn), kn_id: offset!(way.kn_id) });
-        let mut found = u64::from(OTHERS);
+        let (at, id_offsets) = (
+            (&raw const TASKS_ANCESTORS).read_volatile(),
+            CgroupIdOffsets { kn: offset!(id_offsets.kn), kn_id: offset!(id_offsets.kn_id) },
+        );
+        let mut innermost = u64::from(OTHERS);
         let mut level = 1;
         while level <= LEVELS {
-            let ancestor = kernel::ancestor(cgroup, level, at, way);
+            let ancestor = kernel::ancestor(cgroup, level, at, id_offsets);
             if ancestor == 0 {
                 break;
             }
             if let Some(slot) = TASKS_CONTAINERS.get_ptr(&ancestor) {
-                found = slot.read_volatile();
+                innermost = slot.read_volatile();
             }
             level += 1;
         }
-        // Where it is not remembered, it is searched for again.
-        _ = TASKS_REMEMBERED.insert(&id, &(assignment << 32 | found), 0);
-        found
+        // If the cache refuses the entry, the next thread searches again.
+        _ = TASKS_CACHED_SLOTS.insert(&id, &(assignment << 32 | innermost), 0);
+        innermost
     }
 }

@@ -12,18 +12,18 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::BtfTracePointContext;
-use exporter_ebpf::cgroup::Way;
+use exporter_ebpf::cgroup::CgroupIdOffsets;
 use exporter_ebpf::kernel;
 use exporter_ebpf::owners::{Ancestors, OWNERS};
 use exporter_ebpf::slots::COUNTS;
 use exporter_ebpf::tcp::Offsets;
 
-/// Its table is one for all CPUs: as many entries of it are a container's as of so many parts of other tables.
-const PARTS: u32 = 4;
+/// Factor of the quota. All CPUs share one table here; other tables pass their number of shards.
+const QUOTA_SHARDS: u32 = 4;
 
 /// Set by user space before loading.
 #[unsafe(no_mangle)]
-static TCP_OFFSETS: Offsets = Offsets { sock_cgroup: 0, way: Way::UNSET };
+static TCP_OFFSETS: Offsets = Offsets { sock_cgroup: 0, id_offsets: CgroupIdOffsets::UNSET };
 
 /// Segments by id of the cgroup.
 #[map]
@@ -32,12 +32,12 @@ static RETRANSMITS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PR
 #[map]
 static TCP_COUNTS: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
 
-/// Containers and the cgroups that they are in, told by user space.
+/// Containers and the cgroups that hold them, written by user space.
 #[map]
 static TCP_OWNERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
-/// Entries by who pays for them.
+/// Number of entries charged to each payer.
 #[map]
-static TCP_PAID: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
+static TCP_CHARGES: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
 /// Owners of nested cgroups that have entries.
 #[map]
 static TCP_MEMBERS: HashMap<u64, u64> = HashMap::with_max_entries(OWNERS, BPF_F_NO_PREALLOC);
@@ -49,13 +49,13 @@ static TCP_ANCESTORS: Ancestors = Ancestors::UNSET;
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
     // SAFETY: the kernel's own objects, as the tracepoint's type says; the verifier checks each step.
-    let (cgroup, id, way) = unsafe {
+    let (cgroup, id, id_offsets) = unsafe {
         let offsets = addr_of!(TCP_OFFSETS).read_volatile();
         let cgroup: *const u8 = kernel::load(context.arg(0), offsets.sock_cgroup);
         if cgroup.is_null() {
             return 0;
         }
-        (cgroup, kernel::id(cgroup, offsets.way), offsets.way)
+        (cgroup, kernel::id(cgroup, offsets.id_offsets), offsets.id_offsets)
     };
     let mut name = id;
     if RETRANSMITS.get_ptr(&id).is_none() {
@@ -63,13 +63,13 @@ fn tcp_retransmit(context: BtfTracePointContext) -> i32 {
         let at = unsafe { addr_of!(TCP_ANCESTORS).read_volatile() };
         let owners = kernel::Owners {
             owners: &TCP_OWNERS,
-            paid: &TCP_PAID,
+            charges: &TCP_CHARGES,
             members: &TCP_MEMBERS,
-            parts: PARTS,
+            shards: QUOTA_SHARDS,
             has_many: false,
         };
         // SAFETY: the kernel's own object, and its offsets.
-        name = owners.admit(id, owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, way) }));
+        name = owners.admit(id, owners.search(|level| unsafe { kernel::ancestor(cgroup, level, at, id_offsets) }));
         if name == 0 {
             kernel::refuse(&TCP_COUNTS);
             return 0;

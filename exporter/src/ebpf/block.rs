@@ -9,17 +9,17 @@ use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
 use aya::{Ebpf, include_bytes_aligned};
-use exporter_ebpf::block::{Counters, Key, Offsets, Slot, Subject};
+use exporter_ebpf::block::{Counters, DeviceOp, Key, Offsets, Slot};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
-use super::bounds::ancestors;
 use super::btf::Types;
 use super::cpus;
 use super::facts::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
 use super::probes::operation_of;
+use super::quotas::ancestors;
 use super::slots::{Table, TableSpec, histogram, names, word};
 use crate::metrics::BlockOperation;
 
@@ -72,7 +72,7 @@ impl Block {
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let shape = TableSpec {
             names: names!("BLOCK"),
-            layout: Layout { parts: shards(cpus::online()?.len()), set_bits: SET_BITS },
+            layout: Layout { shards: shards(cpus::online()?.len()), set_bits: SET_BITS },
             words: size_of::<Slot>() / size_of::<u64>(),
             cgroup: offset_of!(Slot, cgroup) / size_of::<u64>(),
             overflow: OVERFLOW,
@@ -92,7 +92,7 @@ impl Block {
         self.totals.clear();
         let held = self.table.held().map(|(_, cgroup, slot)| {
             let counters = Counters { bytes: word(slot, 2), latency: histogram(slot, 3), untimed: word(slot, UNTIMED) };
-            (Key { cgroup, subject: Subject(word(slot, 1)) }, counters)
+            (Key { cgroup, device_op: DeviceOp(word(slot, 1)) }, counters)
         });
         self.totals.extend(held.chain(self.table.overflowed()));
         merge(&mut self.totals);
@@ -138,7 +138,7 @@ impl Block {
 
     /// Tells the program which containers there are.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
-        self.table.bounds().publish(owners.published());
+        self.table.quotas().publish(owners.published());
     }
 
     /// The container's cgroup for which a nested one has entries.
@@ -164,7 +164,7 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
         group_blkcg: loader.offset("blkcg_gq", "blkcg")?,
         blkcg_serial: loader.offset("blkcg", "css.serial_nr")?,
         blkcg_cgroup: loader.offset("blkcg", "css.cgroup")?,
-        way: loader.way()?,
+        id_offsets: loader.cgroup_id_offsets()?,
     })
 }
 
@@ -204,7 +204,7 @@ pub struct BlockUse {
 }
 
 fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mut Bases) {
-    let is_of_it = |key: &Key| (key.subject.major(), key.subject.minor()) == (major, minor);
+    let is_of_it = |key: &Key| (key.device_op.major(), key.device_op.minor()) == (major, minor);
     let counted = totals.iter().filter(|(key, _)| is_of_it(key));
     bases.extend(counted.map(|(key, counters)| (*key, counts(counters))));
 }
@@ -212,7 +212,7 @@ fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mu
 fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>) {
     for (key, counters) in entries {
         let (major, minor, operation) =
-            (key.subject.major(), key.subject.minor(), operation_of(key.subject.operation()));
+            (key.device_op.major(), key.device_op.minor(), operation_of(key.device_op.operation()));
         let same = |known: &&mut BlockUse| (known.major, known.minor, known.operation) == (major, minor, operation);
         let mut counted = counts(counters);
         if let Some(base) = bases.get(key) {
@@ -236,7 +236,7 @@ fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>
 
 #[cfg(test)]
 mod tests {
-    use exporter_ebpf::block::{Counters, Key, Operation, Subject};
+    use exporter_ebpf::block::{Counters, DeviceOp, Key, Operation};
     use exporter_ebpf::latency::Histogram;
 
     use super::{Bases, add_uses, merge, restart_device, shards};
@@ -245,7 +245,7 @@ mod tests {
     fn entry(cgroup: u64, operation: Operation, bytes: u64) -> (Key, Counters) {
         let mut latency = Histogram { sum_ns: 1000, ..Histogram::default() };
         latency.buckets[3] = 2;
-        (Key { cgroup, subject: Subject::new(254, 1, operation) }, Counters { bytes, latency, untimed: 1 })
+        (Key { cgroup, device_op: DeviceOp::new(254, 1, operation) }, Counters { bytes, latency, untimed: 1 })
     }
 
     #[test]

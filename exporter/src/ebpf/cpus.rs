@@ -1,13 +1,13 @@
-//! CPUs as the kernel lists them in `/sys/devices/system/cpu`, and which part of a table each of them counts in.
+//! CPUs as the kernel lists them in `/sys/devices/system/cpu`, and which shard of a table each of them counts in.
 //!
-//! Tables have a part for each CPU that is online when they are made, however many the firmware announces: virtual machines
+//! Tables have a shard for each CPU that is online when they are made, however many the firmware announces: virtual machines
 //! announce hundreds that are never plugged in. [`Late`] is what a CPU counts that comes online later.
 
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt as _;
 
-use exporter_ebpf::slots::{CPUS, ELSEWHERE, Parts};
+use exporter_ebpf::slots::{CPUS, CpuShards, ELSEWHERE};
 
 use super::facts::Unsupported;
 
@@ -17,7 +17,7 @@ const HINT: &str = "mount /sys as the engine does";
 /// Where a CPU counts that was not online when the table was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// In the part of a CPU that was: for tables to which several CPUs may write at once.
+    /// In the shard of a CPU that was: for tables to which several CPUs may write at once.
     Shares,
     /// In the table's overflow map, which all CPUs share.
     Overflows,
@@ -95,18 +95,18 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
     (*range.end() < MOST).then_some(range)
 }
 
-/// How many parts a table has with one for each of these CPUs.
+/// How many shards a table has with one for each of these CPUs.
 pub(super) fn count(online: &[u32]) -> u32 {
     u32::try_from(online.len().min(CPUS)).unwrap_or(1)
 }
 
-/// The part of each CPU.
-pub(super) fn parts(online: &[u32], late: Late) -> Parts {
+/// The shard of each CPU.
+pub(super) fn shards(online: &[u32], late: Late) -> CpuShards {
     let count = online.len().clamp(1, CPUS);
     std::array::from_fn(|cpu| {
-        let part = online.iter().take(CPUS).position(|one| usize::try_from(*one) == Ok(cpu));
-        let part = part.or((late == Late::Shares).then_some(cpu % count));
-        part.and_then(|part| u16::try_from(part).ok()).unwrap_or(ELSEWHERE)
+        let shard = online.iter().take(CPUS).position(|one| usize::try_from(*one) == Ok(cpu));
+        let shard = shard.or((late == Late::Shares).then_some(cpu % count));
+        shard.and_then(|shard| u16::try_from(shard).ok()).unwrap_or(ELSEWHERE)
     })
 }
 
@@ -114,7 +114,7 @@ pub(super) fn parts(online: &[u32], late: Late) -> Parts {
 mod tests {
     use exporter_ebpf::slots::ELSEWHERE;
 
-    use super::{Late, Present, count, online, parse, parts};
+    use super::{Late, Present, count, online, parse, shards};
 
     #[test]
     fn lists_of_the_kernel_are_parsed() {
@@ -136,13 +136,13 @@ mod tests {
     #[test]
     fn every_online_cpu_has_a_part_of_its_own_and_a_late_one_is_not_lost() {
         for online in [vec![0, 1], vec![0, 64], vec![3], (0..300).collect()] {
-            let shared = parts(&online, Late::Shares);
+            let shared = shards(&online, Late::Shares);
             let mut own: Vec<u16> = online.iter().map(|cpu| shared[*cpu as usize]).collect();
             own.sort_unstable();
-            assert!(own.iter().map(|part| u32::from(*part)).eq(0..count(&online)), "{online:?}");
-            assert!(shared.iter().all(|part| u32::from(*part) < count(&online)));
-            let alone = parts(&online, Late::Overflows);
-            let elsewhere = alone.iter().filter(|part| **part == ELSEWHERE).count();
+            assert!(own.iter().map(|shard| u32::from(*shard)).eq(0..count(&online)), "{online:?}");
+            assert!(shared.iter().all(|shard| u32::from(*shard) < count(&online)));
+            let alone = shards(&online, Late::Overflows);
+            let elsewhere = alone.iter().filter(|shard| **shard == ELSEWHERE).count();
             assert_eq!(elsewhere, alone.len() - online.len());
         }
     }

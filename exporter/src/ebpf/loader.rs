@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{BtfTracePoint, Iter, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod};
-use exporter_ebpf::cgroup::Way;
+use exporter_ebpf::cgroup::CgroupIdOffsets;
 use tracing::debug;
 
 use super::Program;
@@ -73,8 +73,8 @@ impl Loader {
     ///
     /// # Errors
     /// The kernel's types do not tell.
-    pub(super) fn way(&self) -> Result<Way, Unsupported> {
-        Ok(Way { kn: self.offset("cgroup", "kn")?, kn_id: self.offset("kernfs_node", "id")? })
+    pub(super) fn cgroup_id_offsets(&self) -> Result<CgroupIdOffsets, Unsupported> {
+        Ok(CgroupIdOffsets { kn: self.offset("cgroup", "kn")?, kn_id: self.offset("kernfs_node", "id")? })
     }
 
     /// Sets a constant of the next object. It lives as long as the programs, which is as long as this process.

@@ -5,7 +5,6 @@
 //! is loaded belongs to this process: it is gone when the process is, however it ends.
 
 mod block;
-mod bounds;
 mod btf;
 mod cpus;
 mod decision;
@@ -19,6 +18,7 @@ mod mapped;
 mod network;
 mod owners;
 mod probes;
+mod quotas;
 mod sched;
 mod share;
 mod slots;

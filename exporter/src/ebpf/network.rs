@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use aya::{Ebpf, include_bytes_aligned};
-use exporter_ebpf::network::{Counters, FAMILIES, Family, Key, Slot, part};
+use exporter_ebpf::network::{Counters, FAMILIES, Family, Key, Slot, shard};
 use exporter_ebpf::slots::Layout;
 
 use super::cpus::{self, Late};
@@ -45,12 +45,12 @@ impl Network {
         let online = cpus::online()?;
         let shape = TableSpec {
             names: names!("NETWORK"),
-            layout: Layout { parts: cpus::count(&online) * FAMILIES, set_bits: sizes.network_set_bits },
+            layout: Layout { shards: cpus::count(&online) * FAMILIES, set_bits: sizes.network_set_bits },
             words: size_of::<Slot>() / size_of::<u64>(),
             cgroup: 0,
             overflow: OVERFLOW,
         };
-        loader.set("NETWORK_PARTS", cpus::parts(&online, Late::Shares));
+        loader.set("NETWORK_SHARDS", cpus::shards(&online, Late::Shares));
         shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         attach(&mut object, Program::NetworkReceive, &root, CgroupSkbAttachType::Ingress)?;
@@ -63,11 +63,11 @@ impl Network {
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();
-        let per_part = self.layout.slots_per_part() as usize;
-        let families = Family::ALL.map(|family| (part(0, family) as usize, family));
+        let per_shard = self.layout.slots_per_shard() as usize;
+        let families = Family::ALL.map(|family| (shard(0, family) as usize, family));
         for (index, cgroup, slot) in self.table.held() {
-            let part = index / per_part % FAMILIES as usize;
-            let Some((_, family)) = families.iter().find(|(of, _)| *of == part) else { continue };
+            let shard = index / per_shard % FAMILIES as usize;
+            let Some((_, family)) = families.iter().find(|(of, _)| *of == shard) else { continue };
             add(self.totals.entry(Key::new(cgroup, *family)).or_default(), &counters(slot));
         }
         for (key, counters) in self.table.overflowed() {
@@ -102,7 +102,7 @@ impl Network {
 
     /// Tells the program which containers there are.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
-        self.table.bounds().publish(owners.published());
+        self.table.quotas().publish(owners.published());
     }
 
     /// The container's cgroup for which a nested one has entries.

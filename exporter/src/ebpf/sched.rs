@@ -11,11 +11,11 @@ use exporter_ebpf::sched::{Offsets, Slot};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
-use super::bounds::ancestors;
 use super::cpus::{self, Late};
 use super::facts::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
+use super::quotas::ancestors;
 use super::slots::{Table, TableSpec, histogram, names};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
@@ -47,19 +47,19 @@ impl Sched {
             rq_clock: loader.offset("rq", "clock")?,
             task_cgroups: loader.offset("task_struct", "cgroups")?,
             set_cgroup: loader.offset("css_set", "dfl_cgrp")?,
-            way: loader.way()?,
+            id_offsets: loader.cgroup_id_offsets()?,
         };
         let online = cpus::online()?;
         let shape = TableSpec {
             names: names!("SCHED"),
-            layout: Layout { parts: cpus::count(&online), set_bits: SET_BITS },
+            layout: Layout { shards: cpus::count(&online), set_bits: SET_BITS },
             words: size_of::<Slot>() / size_of::<u64>(),
             cgroup: 0,
             overflow: OVERFLOW,
         };
         loader.set("SCHED_OFFSETS", offsets);
         loader.set("SCHED_ANCESTORS", ancestors(loader)?);
-        loader.set("SCHED_PARTS", cpus::parts(&online, Late::Overflows));
+        loader.set("SCHED_SHARDS", cpus::shards(&online, Late::Overflows));
         shape.prepare(loader);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::SchedLatency, "sched_switch")?;
@@ -104,7 +104,7 @@ impl Sched {
 
     /// Tells the program which containers there are.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
-        self.table.bounds().publish(owners.published());
+        self.table.quotas().publish(owners.published());
     }
 
     /// The container's cgroup for which a nested one has entries.

@@ -88,7 +88,7 @@ impl<'a> ContainerCounters<'a> {
             Probed::BlockLatency(operation) => {
                 let block = self.block?;
                 let entries = self.block_ids.iter().flat_map(|id| block.counted(*id));
-                let wanted = entries.filter(|(key, _)| operation_of(key.subject.operation()) == operation);
+                let wanted = entries.filter(|(key, _)| operation_of(key.device_op.operation()) == operation);
                 wanted.for_each(|(_, counters)| total.add(&counters.latency));
             }
             Probed::RunQueueLatency => {

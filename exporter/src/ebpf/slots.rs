@@ -10,11 +10,11 @@ use aya::{Ebpf, Pod};
 use exporter_ebpf::latency::{BUCKETS, Histogram};
 use exporter_ebpf::slots::{FREE, Layout, RETIRED, TAKEN};
 
-use super::bounds::{self, Bounds};
 use super::entries::Entries;
 use super::facts::Unsupported;
 use super::loader::{Loader, mapped};
 use super::owners::CgroupOwners;
+use super::quotas::{self, Quotas};
 
 /// Names of what a table consists of in its object.
 pub(super) struct Names {
@@ -22,7 +22,7 @@ pub(super) struct Names {
     slots: &'static str,
     overflow: &'static str,
     counts: &'static str,
-    bounds: bounds::Names,
+    quotas: quotas::Names,
 }
 
 /// The names that begin with a word.
@@ -33,7 +33,7 @@ macro_rules! names {
             concat!($word, "_SLOTS"),
             concat!($word, "_OVERFLOW"),
             concat!($word, "_COUNTS"),
-            $crate::ebpf::bounds::bounds!($word),
+            $crate::ebpf::quotas::quota_maps!($word),
         )
     };
 }
@@ -45,9 +45,9 @@ impl Names {
         slots: &'static str,
         overflow: &'static str,
         counts: &'static str,
-        bounds: bounds::Names,
+        quotas: quotas::Names,
     ) -> Self {
-        Self { layout, slots, overflow, counts, bounds }
+        Self { layout, slots, overflow, counts, quotas }
     }
 }
 
@@ -76,7 +76,7 @@ impl TableSpec {
 pub(super) struct Table<K: Pod, V: Pod> {
     slots: Slots,
     overflow: Entries<K, V>,
-    bounds: Bounds,
+    quotas: Quotas,
 }
 
 impl<K: Pod, V: Pod> Table<K, V> {
@@ -89,7 +89,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         Ok(Self {
             slots: Slots::new(mapped(object, shape.names.slots, words)?, shape.words, shape.cgroup),
             overflow: Entries::take(object, shape.names.overflow, shape.names.counts)?,
-            bounds: Bounds::take(object, &shape.names.bounds)?,
+            quotas: Quotas::take(object, &shape.names.quotas)?,
         })
     }
 
@@ -113,14 +113,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.overflow.refused()
     }
 
-    /// The maps by which it is shared out.
-    pub(super) fn bounds(&mut self) -> &mut Bounds {
-        &mut self.bounds
+    /// The quota maps of the table.
+    pub(super) fn quotas(&mut self) -> &mut Quotas {
+        &mut self.quotas
     }
 
     /// The container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
-        self.bounds.owner(cgroup)
+        self.quotas.owner(cgroup)
     }
 
     /// Gives the entries of ended cgroups back. What an event makes later is found by the next search for cgroups that are gone.
@@ -129,8 +129,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.overflow.remove(|key| ended.contains(&cgroup_of(key)));
         let held = self.slots.held().map(|(_, cgroup, _)| cgroup);
         let all = held.chain(self.overflow.iter().map(|(key, _)| cgroup_of(&key)));
-        let strangers = all.filter(|cgroup| !owners.is_container_s(*cgroup)).count();
-        self.bounds.settle(ended, strangers);
+        let unowned = all.filter(|cgroup| !owners.is_container_s(*cgroup)).count();
+        self.quotas.forget_ended(ended, unowned);
     }
 }
 

@@ -6,11 +6,11 @@ use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::tcp::Offsets;
 
 use super::Program;
-use super::bounds::{Bounds, ancestors, bounds};
 use super::entries::Entries;
 use super::facts::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
+use super::quotas::{Quotas, ancestors, quota_maps};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tcp.o"));
 
@@ -22,7 +22,7 @@ pub(super) struct Tcp {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
     retransmits: Entries<u64, u64>,
-    bounds: Bounds,
+    quotas: Quotas,
     /// As of the last [`Tcp::read`].
     totals: HashMap<u64, u64>,
 }
@@ -33,15 +33,18 @@ impl Tcp {
     /// # Errors
     /// What the kernel refused or does not have.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
-        let offsets = Offsets { sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?, way: loader.way()? };
+        let offsets = Offsets {
+            sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?,
+            id_offsets: loader.cgroup_id_offsets()?,
+        };
         loader.set("TCP_OFFSETS", offsets);
         loader.set("TCP_ANCESTORS", ancestors(loader)?);
         loader.size("RETRANSMITS", CGROUPS);
         let mut object = loader.load(OBJECT)?;
         loader.trace(&mut object, Program::TcpRetransmit, "tcp_retransmit_skb")?;
         let retransmits = Entries::take(&mut object, "RETRANSMITS", "TCP_COUNTS")?;
-        let bounds = Bounds::take(&mut object, &bounds!("TCP"))?;
-        Ok(Self { object, retransmits, bounds, totals: HashMap::new() })
+        let quotas = Quotas::take(&mut object, &quota_maps!("TCP"))?;
+        Ok(Self { object, retransmits, quotas, totals: HashMap::new() })
     }
 
     /// Takes the counts of all cgroups: few have any.
@@ -73,17 +76,17 @@ impl Tcp {
     /// Gives the entries of ended cgroups back.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.retransmits.remove(|cgroup| ended.contains(cgroup));
-        let strangers = self.retransmits.iter().filter(|(cgroup, _)| !owners.is_container_s(*cgroup)).count();
-        self.bounds.settle(ended, strangers);
+        let unowned = self.retransmits.iter().filter(|(cgroup, _)| !owners.is_container_s(*cgroup)).count();
+        self.quotas.forget_ended(ended, unowned);
     }
 
     /// Tells the program which containers there are.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
-        self.bounds.publish(owners.published());
+        self.quotas.publish(owners.published());
     }
 
     /// The container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
-        self.bounds.owner(cgroup)
+        self.quotas.owner(cgroup)
     }
 }

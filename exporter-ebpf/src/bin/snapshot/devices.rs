@@ -6,10 +6,10 @@ use crate::cgroups::Cgroups;
 use crate::plan::{plan, pointer};
 use crate::read;
 
-/// The list of the devices that the cgroup has used.
+/// Copies the I/O of each device that the cgroup has used.
 #[inline(always)]
 pub(crate) unsafe fn copy_devices(cgroups: &Cgroups, devices: *mut Devices) -> u64 {
-    // SAFETY: as the plan says; reads no more than the places they go to, and a bad address gives an error and zeroes.
+    // SAFETY: as the plan says; reads no more than the targets hold, and a bad address gives an error and zeroes.
     unsafe {
         let object = cgroups.object(pointer!(devices));
         if object == 0 {
@@ -18,7 +18,7 @@ pub(crate) unsafe fn copy_devices(cgroups: &Cgroups, devices: *mut Devices) -> u
         let mut node = 0_usize;
         read(&raw mut node, 8, object + plan!(devices.list) as usize);
         let (mut used, mut seen) = (0_usize, 0);
-        // A group of a device that is going away is not shown.
+        // Skips devices that are going away, as the file does.
         while node != 0 && used < DEVICES && seen < 2 * DEVICES {
             seen += 1;
             let group = node - plan!(devices.node) as usize;
@@ -32,13 +32,13 @@ pub(crate) unsafe fn copy_devices(cgroups: &Cgroups, devices: *mut Devices) -> u
             }
             read(&raw mut node, 8, node);
         }
-        // Where there are more, more than fit says so.
+        // One above the capacity means that there are more devices than fit.
         (*devices).used = if node == 0 { used as u64 } else { DEVICES as u64 + 1 };
         HAS_DEVICES
     }
 }
 
-/// The device that the I/O of a group goes to; 0 where it has none any more.
+/// Returns the device number of a `blkcg_gq`, 0 where its device is gone.
 #[inline(always)]
 unsafe fn number(group: usize) -> u64 {
     let (mut queue, mut disk, mut major, mut minor) = (0_usize, 0_usize, 0_u32, 0_u32);

@@ -1,8 +1,8 @@
-//! Copies the counters of every cgroup below one into records that user space reads without a system call: what a scrape
-//! needs of all containers, in one run.
+//! Copies the counters of every cgroup below a given one into records that user space reads without a system call: all that a
+//! scrape needs of all containers, in one run.
 //!
-//! Which counters, and where the kernel keeps them, says the plan (`exporter_ebpf::snapshot`). The kernel holds its
-//! lock on cgroups while an iterator runs, so that none comes or goes meanwhile; counters go on.
+//! The plan (`exporter_ebpf::snapshot`) says which counters to copy and where the kernel keeps them. The kernel holds its lock
+//! on cgroups while an iterator runs, so that no cgroup appears or disappears; counters continue to change.
 
 #![no_std]
 #![no_main]
@@ -29,10 +29,10 @@ use cgroups::Cgroups;
 use devices::copy_devices;
 use plan::{plan, pointer};
 
-/// How many cgroups were met since user space last wrote 0 there: more than there are records where these ran out.
+/// Number of cgroups visited since user space last wrote 0. Exceeds the number of records where these ran out.
 #[map]
-static SNAPSHOT_MET: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The records. User space gives these three room for the same number of cgroups, or one entry where they are not wanted.
+static SNAPSHOT_VISITED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The records. User space sizes these three maps to the same number of cgroups, or to one entry where a map is not used.
 #[map]
 static SNAPSHOT_RECORDS: Array<Record> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -40,18 +40,18 @@ static SNAPSHOT_STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 #[map]
 static SNAPSHOT_DEVICES: Array<Devices> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What a CPU's own copy of a variable is away from the address that all share, of each CPU that counts, then
-/// [`LAST_CPU`]; see `snapshot_cpus`.
+/// Offset of each CPU's copy of a per-CPU variable from the address that all CPUs share, ended by [`LAST_CPU`]. See
+/// `snapshot_cpus`.
 #[map]
 static SNAPSHOT_CPUS: Array<u64> = Array::with_max_entries(CPUS as u32, BPF_F_MMAPABLE);
-/// A variable of which each CPU has its own.
+/// A per-CPU variable to measure the offsets with.
 #[map]
 static SNAPSHOT_PROBE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-/// How the kernel describes that one, the address that all share included.
+/// A copy of the `struct bpf_map` of `SNAPSHOT_PROBE`, which holds the address that all CPUs share.
 #[map]
 static SNAPSHOT_PROBE_MAP: Array<[u64; MAP_WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// For each cgroup, and once more without one at the end.
+/// Runs for each cgroup, and at the end once more without one.
 #[unsafe(link_section = "iter/cgroup")]
 #[unsafe(no_mangle)]
 extern "C" fn snapshot(context: *const Context) -> i32 {
@@ -61,31 +61,31 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
         if cgroup.is_null() {
             return 0;
         }
-        let Some(met) = SNAPSHOT_MET.get_ptr_mut(0) else { return 0 };
-        let place = *met;
-        *met = place + 1;
-        let Some(record) = SNAPSHOT_RECORDS.get_ptr_mut(place as u32) else { return 0 };
+        let Some(visited) = SNAPSHOT_VISITED.get_ptr_mut(0) else { return 0 };
+        let index = *visited;
+        *visited = index + 1;
+        let Some(record) = SNAPSHOT_RECORDS.get_ptr_mut(index as u32) else { return 0 };
         let record = record.cast::<u64>();
-        // Its id is far away, and does not change: it is looked up where another cgroup was the last time.
+        // The id takes two more loads and never changes: it is looked up only if the record held another cgroup before.
         let serial: u64 = kernel::load(cgroup, plan!(itself) + plan!(serial));
         if *record.add(ID + 1) != serial {
-            *record.add(ID) = kernel::id(cgroup, plan!(way));
+            *record.add(ID) = kernel::id(cgroup, plan!(id_offsets));
             *record.add(ID + 1) = serial;
         }
-        // Made in place: as a value that is handed on, it would be on the stack twice, which is small.
-        let mut cgroups = Cgroups { walked: cgroup, set: MaybeUninit::uninit(), others: MaybeUninit::uninit() };
+        // Built in place: a constructor would put it on the stack twice, which is small.
+        let mut cgroups = Cgroups { primary: cgroup, set: MaybeUninit::uninit(), others: MaybeUninit::uninit() };
         cgroups.find_others(record);
         let mut has = copy_spans(&cgroups, record);
         if plan!(cpus.pointer.at) != NONE {
             has |= copy_cpus(&cgroups, record);
         }
         if plan!(stats.pointer.at) != NONE
-            && let Some(stats) = SNAPSHOT_STATS.get_ptr_mut(place as u32)
+            && let Some(stats) = SNAPSHOT_STATS.get_ptr_mut(index as u32)
         {
             has |= copy_stats(&cgroups, stats);
         }
         if plan!(devices.pointer.at) != NONE
-            && let Some(devices) = SNAPSHOT_DEVICES.get_ptr_mut(place as u32)
+            && let Some(devices) = SNAPSHOT_DEVICES.get_ptr_mut(index as u32)
         {
             has |= copy_devices(&cgroups, devices);
         }
@@ -94,7 +94,7 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
     0
 }
 
-/// The words of the plan. Gives which objects there are.
+/// Copies the words that the plan lists. Returns a bit for each object that the cgroup has.
 #[inline(always)]
 unsafe fn copy_spans(cgroups: &Cgroups, record: *mut u64) -> u64 {
     let (mut objects, mut limits) = (0, 0_u64);
@@ -139,7 +139,7 @@ unsafe fn copy_spans(cgroups: &Cgroups, record: *mut u64) -> u64 {
     objects
 }
 
-/// `cpuacct.usage`: each CPU has its own.
+/// Sums up `cpuacct.usage` of all CPUs.
 #[inline(always)]
 unsafe fn copy_cpus(cgroups: &Cgroups, record: *mut u64) -> u64 {
     let (count, to) = (plan!(cpus.count), plan!(cpus.to) as usize);
@@ -168,7 +168,7 @@ unsafe fn copy_cpus(cgroups: &Cgroups, record: *mut u64) -> u64 {
     }
 }
 
-/// The counters behind `memory.stat`.
+/// Copies the counters behind `memory.stat`.
 #[inline(always)]
 unsafe fn copy_stats(cgroups: &Cgroups, stats: *mut Stats) -> u64 {
     let bytes = plan!(stats.bytes);
@@ -195,8 +195,9 @@ pub(crate) unsafe fn read<T>(to: *mut T, size: u32, from: usize) {
     unsafe { bpf_probe_read_kernel(to.cast::<c_void>(), size, from as *const c_void) };
 }
 
-/// Tells where each CPU's copies of variables are, which no kernel's types say: by a variable of our own, of which both the
-/// address that all share and each CPU's are to be had. Run once, before the snapshots of v1's CPU time are loaded.
+/// Measures where each CPU keeps its copies of per-CPU variables, which BTF does not say: of a variable of our own, both the
+/// address that all CPUs share and each CPU's address can be read. Runs once, before the snapshots of v1's CPU time are
+/// loaded.
 #[unsafe(link_section = "iter/cgroup")]
 #[unsafe(no_mangle)]
 extern "C" fn snapshot_cpus(_: *const Context) -> i32 {
@@ -207,14 +208,14 @@ extern "C" fn snapshot_cpus(_: *const Context) -> i32 {
     }
     let mut cpu = 0;
     while cpu < CPUS as u32 {
-        // SAFETY: a map, and a key of its.
-        let place = unsafe { bpf_map_lookup_percpu_elem(map, (&raw const FIRST).cast(), cpu) };
-        if place.is_null() {
+        // SAFETY: a map and one of its keys.
+        let address = unsafe { bpf_map_lookup_percpu_elem(map, (&raw const FIRST).cast(), cpu) };
+        if address.is_null() {
             break;
         }
-        if let Some(told) = SNAPSHOT_CPUS.get_ptr_mut(cpu) {
+        if let Some(base) = SNAPSHOT_CPUS.get_ptr_mut(cpu) {
             // SAFETY: a map value.
-            unsafe { *told = place as u64 };
+            unsafe { *base = address as u64 };
         }
         cpu += 1;
     }

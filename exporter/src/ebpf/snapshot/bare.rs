@@ -56,11 +56,11 @@ impl BareSnapshots {
 
 impl Tree {
     fn start(loader: &mut Loader, root: &Path, containers: usize) -> Result<Self, Unsupported> {
-        loader.set("EMPTY_WAY", loader.way()?);
+        loader.set("EMPTY_ID_OFFSETS", loader.cgroup_id_offsets()?);
         loader.size("EMPTY_IDS", u32::try_from(containers + OTHERS).unwrap_or(u32::MAX));
         let mut object = loader.load(OBJECT)?;
         let program = loader.iterate(&mut object, PROGRAM)?;
-        let met = mapped_for_now(&mut object, "EMPTY_MET", 1)?;
+        let met = mapped_for_now(&mut object, "EMPTY_VISITED", 1)?;
         let below = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
         let cgroups = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let links = cgroups.filter_map(|cgroup| File::open(cgroup.path()).ok()).map(|cgroup| {

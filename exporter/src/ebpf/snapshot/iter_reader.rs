@@ -101,7 +101,12 @@ impl IterReader {
     ) -> Result<Self, Unsupported> {
         let with_cpus = requests.iter().find(|request| request.cpus);
         let cpus = with_cpus.map(|request| CpuOffsets::find(&mut loader, &request.tree.path)).transpose()?;
-        let plan = Plan::new(requests, loader.way()?, loader.types()?, cpus.as_ref().map_or(0, CpuOffsets::len))?;
+        let plan = Plan::new(
+            requests,
+            loader.cgroup_id_offsets()?,
+            loader.types()?,
+            cpus.as_ref().map_or(0, CpuOffsets::len),
+        )?;
         let mut reader = Self {
             plan,
             trees: requests.iter().map(|request| (request.tree.path.clone(), request.flushes.clone())).collect(),
@@ -244,7 +249,7 @@ impl IterReader {
         let mut object = loader.load(OBJECT)?;
         let descriptor = loader.iterate(&mut object, PROGRAM)?;
         let mut mapped = |name, words: usize| mapped_for_now(&mut object, name, words);
-        let (visited, records) = (mapped("SNAPSHOT_MET", 1)?, mapped("SNAPSHOT_RECORDS", capacity * WORDS)?);
+        let (visited, records) = (mapped("SNAPSHOT_VISITED", 1)?, mapped("SNAPSHOT_RECORDS", capacity * WORDS)?);
         let stats = has_stats.then(|| mapped("SNAPSHOT_STATS", capacity * STATS_WORDS)).transpose()?;
         let devices = has_devices.then(|| mapped("SNAPSHOT_DEVICES", capacity * DEVICES_WORDS)).transpose()?;
         let has_cpus = kernel.cpus.pointer.is_wanted();

@@ -1,6 +1,6 @@
 //! The plan that the program follows: what is requested of each tree, with offsets from the running kernel's types.
 
-use exporter_ebpf::cgroup::Way;
+use exporter_ebpf::cgroup::CgroupIdOffsets;
 use exporter_ebpf::snapshot::{
     CPUS, CpusPlan, DevicesPlan, IN_SET, OBJECTS, OTHER_IDS, Object as KernelObject, Plan as KernelPlan, Pointer,
     SET_WORDS, SPAN_WORDS, STATS, SetPlan, Span, StatsPlan, Tree as KernelTree, WORDS,
@@ -74,7 +74,12 @@ impl Plan {
     ///
     /// # Errors
     /// The kernel's types do not say how to get from one tree to another.
-    pub(super) fn new(requests: &[TreeRequest], way: Way, types: &Types, cpus: usize) -> Result<Self, Unsupported> {
+    pub(super) fn new(
+        requests: &[TreeRequest],
+        id_offsets: CgroupIdOffsets,
+        types: &Types,
+        cpus: usize,
+    ) -> Result<Self, Unsupported> {
         let at = |structure, path| types.offset(structure, path).ok_or_else(unknown_types);
         let mut plan = Self {
             kernel: KernelPlan {
@@ -82,8 +87,8 @@ impl Plan {
                 serial: at("cgroup_subsys_state", "serial_nr")?,
                 cgroup: at("cgroup_subsys_state", "cgroup")?,
                 itself: at("cgroup", "self")?,
-                way,
-                ..KernelPlan::NOTHING
+                id_offsets,
+                ..KernelPlan::EMPTY
             },
             primary_tree: primary_tree(requests),
             locations: [None; Number::COUNT],
@@ -149,12 +154,12 @@ impl Plan {
     /// The pointer to an object of a tree; none where this kernel does not have it.
     fn pointer(&mut self, tree: usize, request: &TreeRequest, object: Object, types: &Types) -> Option<Pointer> {
         let base = u16::try_from(self.base(tree)).ok()?;
-        let is_part = u16::from(request.tree.version == Version::V2 && object.is_css());
+        let is_css = u16::from(request.tree.version == Version::V2 && object.is_css());
         match object {
             Object::Css(controller) if base > 0 && request.tree.version == Version::V1 => {
                 let at = in_set(controller, types)?;
                 self.copy_set_word(at)?;
-                Some(Pointer { base: IN_SET, is_part, at })
+                Some(Pointer { base: IN_SET, is_css, at })
             }
             _ => {
                 let at = object.in_cgroup(types)?;
@@ -162,7 +167,7 @@ impl Plan {
                 {
                     tree.needs_cgroup = 1;
                 }
-                Some(Pointer { base, is_part, at })
+                Some(Pointer { base, is_css, at })
             }
         }
     }

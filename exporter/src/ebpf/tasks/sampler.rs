@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use exporter_ebpf::tasks::{ASSIGNMENT, Counts, LAST_CGROUP, MOST_THREADS, OTHERS, SEEN, SLOTS, STATES, State};
+use exporter_ebpf::tasks::{ASSIGNMENT, Counts, LAST_CGROUP, MAX_THREADS, OTHERS, SLOTS, STATES, State, VISITED};
 
 use super::walk::Walk;
 use crate::ebpf::load::LoadAverage;
@@ -97,14 +97,14 @@ impl Sampler {
         for counter in used {
             counter.store(0, Ordering::Relaxed);
         }
-        let (Some(seen), Some(last)) = (self.words.get(SEEN as usize), self.words.get(LAST_CGROUP as usize)) else {
+        let (Some(seen), Some(last)) = (self.words.get(VISITED as usize), self.words.get(LAST_CGROUP as usize)) else {
             return Err("the program's words are missing".to_owned());
         };
         seen.store(0, Ordering::Relaxed);
         last.store(0, Ordering::Relaxed);
         self.walk.run().map_err(|error| error.to_string())?;
-        if seen.load(Ordering::Acquire) >= MOST_THREADS {
-            return Err(format!("there are more than {MOST_THREADS} threads"));
+        if seen.load(Ordering::Acquire) >= MAX_THREADS {
+            return Err(format!("there are more than {MAX_THREADS} threads"));
         }
         self.counts.clear();
         let of_slot =

@@ -10,10 +10,10 @@ use exporter_ebpf::tasks::{ITERATOR_FUNCTIONS, Offsets, call_of};
 use tracing::debug;
 
 use crate::ebpf::Program;
-use crate::ebpf::bounds::ancestors;
 use crate::ebpf::btf::{Kind, Types};
 use crate::ebpf::facts::Unsupported;
 use crate::ebpf::loader::{Loader, program_of, refused};
+use crate::ebpf::quotas::ancestors;
 use crate::ebpf::snapshot::link::{Link, run_once};
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/tasks.o"));
@@ -102,6 +102,6 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
         task_iowait_mask,
         task_cgroups: loader.offset("task_struct", "cgroups")?,
         set_cgroup: loader.offset("css_set", "dfl_cgrp")?,
-        way: loader.way()?,
+        id_offsets: loader.cgroup_id_offsets()?,
     })
 }
