@@ -9,16 +9,15 @@ use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
 use aya::{Ebpf, include_bytes_aligned};
-use exporter_ebpf::block::{Counters, DeviceOp, Key, Offsets, Slot};
+use exporter_ebpf::block::{Counters, DeviceOp, Key, Offsets, Operation, Slot};
 use exporter_ebpf::slots::Layout;
 
 use super::Program;
 use super::btf::Types;
 use super::cpus;
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
-use super::probes::operation_of;
 use super::quotas::ancestors;
 use super::slots::{Table, TableSpec, histogram, names, word};
 use crate::metrics::BlockOperation;
@@ -231,6 +230,16 @@ fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>
             }
             None => uses.push(BlockUse { major, minor, operation, bytes, operations, time_ns }),
         }
+    }
+}
+
+/// Returns the metric table's name of an operation.
+pub(super) const fn operation_of(operation: Operation) -> BlockOperation {
+    match operation {
+        Operation::Read => BlockOperation::Read,
+        Operation::Write => BlockOperation::Write,
+        Operation::Flush => BlockOperation::Flush,
+        Operation::Discard => BlockOperation::Discard,
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use exporter_ebpf::slots::{CPUS, CpuShards, ELSEWHERE};
 
-use super::facts::Unsupported;
+use super::error::Unsupported;
 
 const LISTS: &str = "/sys/devices/system/cpu";
 const HINT: &str = "mount /sys as the engine does";

@@ -4,7 +4,7 @@ use crate::config::{Config, EbpfMode, SourceMode};
 use crate::discover::Hierarchy;
 use crate::metrics::CollectorSet;
 
-use super::facts::Unsupported;
+use super::error::Unsupported;
 
 /// What to do about programs. What each of them needs besides is in the [`super::Report`] of those that were started.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::{fmt, fs, io};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CapabilitySet;
 
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::snapshot::link::invalid_command;
 
 /// The number of the host's own user namespace (`PROC_USER_INIT_INO`), the same on every kernel since 3.8.

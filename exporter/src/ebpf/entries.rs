@@ -9,7 +9,7 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use aya::{Ebpf, Pod};
 use exporter_ebpf::slots::{COUNTS, MADE, REFUSED};
 
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::{map, mapped};
 
 /// The map and its counts.

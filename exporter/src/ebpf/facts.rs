@@ -1,12 +1,12 @@
 //! What this host allows, as far as eBPF programs need it, and what follows from it: facts are gathered here, rules
 //! decide on them without looking at anything else.
 
-use std::fmt;
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
 
 use super::Program;
 use super::denial::Confinement;
+use super::error::Unsupported;
 use crate::discover::{Hierarchy, Version, host_v2};
 use crate::metrics::Controller;
 
@@ -32,27 +32,6 @@ const CAP_NET_ADMIN: u64 = 1 << 12;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_BPF: u64 = 1 << 39;
-
-/// Why a program cannot run, and what would help.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsupported {
-    /// What is missing.
-    pub missing: String,
-    /// What helps.
-    pub hint: String,
-}
-
-impl Unsupported {
-    pub(crate) fn new(missing: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { missing: missing.into(), hint: hint.into() }
-    }
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.missing, self.hint)
-    }
-}
 
 pub(super) const LOCKED_DOWN: &str = "the kernel is locked down for confidentiality";
 pub(super) const LOCKDOWN_HINT: &str = "boot with lockdown=integrity or without lockdown";

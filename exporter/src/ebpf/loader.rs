@@ -14,7 +14,8 @@ use tracing::debug;
 use super::Program;
 use super::btf::{Kind, Types, without_types};
 use super::denial::{Attempt, lift_memlock, resolve_unknown};
-use super::facts::{BTF, Facts, LOCKDOWN_HINT, LOCKED_DOWN, Unsupported};
+use super::error::Unsupported;
+use super::facts::{BTF, Facts, LOCKDOWN_HINT, LOCKED_DOWN};
 use super::mapped::{Mapped, share};
 
 /// Loads objects for one host.

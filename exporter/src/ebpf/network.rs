@@ -9,12 +9,12 @@ use aya::{Ebpf, include_bytes_aligned};
 use exporter_ebpf::network::{Counters, FAMILIES, Family, Key, Slot, shard};
 use exporter_ebpf::slots::Layout;
 
+use super::Program;
 use super::cpus::{self, Late};
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::{Loader, program_of, refused};
 use super::owners::CgroupOwners;
 use super::slots::{Table, TableSpec, names, word};
-use super::{Program, Sizes};
 
 const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/network.o"));
@@ -30,6 +30,21 @@ pub(super) struct Network {
     table: Table<Key, Counters>,
     /// Who has counted anything, as of the last [`Network::read`].
     totals: HashMap<Key, Counters>,
+}
+
+/// Sizes of the programs' tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Binary logarithm of the number of sets of two slots, per CPU and address family, 1 to 16. A slot is 64 bytes; what
+    /// finds no slot is counted all the same, only at a higher price.
+    pub network_set_bits: u32,
+}
+
+impl Default for Sizes {
+    /// 256 KiB per CPU and family. A thousand cgroups leave three in a hundred without a slot.
+    fn default() -> Self {
+        Self { network_set_bits: 11 }
+    }
 }
 
 impl Network {

@@ -5,13 +5,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aya::Ebpf;
 use aya::programs::ProgramInfo;
-use exporter_ebpf::block::Operation;
 
 use super::Program;
 use super::block::Block;
-use super::facts::{Facts, Unsupported};
+use super::error::Unsupported;
+use super::facts::Facts;
 use super::loader::Loader;
-use super::network::Network;
+use super::network::{Network, Sizes};
 use super::owners::{CgroupOwners, ContainerRef};
 use super::sched::Sched;
 use super::share::ContainerCounters;
@@ -19,7 +19,7 @@ use super::snapshot::{IterReader, TreeRequest};
 use super::tasks::{Tasks, Threads};
 use super::tcp::Tcp;
 use crate::discover::{ContainerId, Hierarchy};
-use crate::metrics::{BlockOperation, Collector, CollectorSet, Probed, SelfMetrics};
+use crate::metrics::{Collector, CollectorSet, Probed, SelfMetrics};
 
 /// The programs that run here.
 pub struct Probes {
@@ -35,21 +35,6 @@ pub struct Probes {
     /// Kept until snapshots were asked for.
     loader: Option<Loader>,
     since: SystemTime,
-}
-
-/// How large the tables of the programs are.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Binary logarithm of the number of sets of two slots, per CPU and address family, 1 to 16. A slot is 64 bytes; what
-    /// finds no slot is counted all the same, only at a higher price.
-    pub network_set_bits: u32,
-}
-
-impl Default for Sizes {
-    /// 256 KiB per CPU and family. A thousand cgroups leave three in a hundred without a slot.
-    fn default() -> Self {
-        Self { network_set_bits: 11 }
-    }
 }
 
 /// What became of each program that was wanted.
@@ -369,16 +354,6 @@ fn publish_runs(info: &ProgramInfo, self_metrics: &SelfMetrics) {
 /// The kernel keeps 15 characters of a name.
 fn is_named(name: &str, kept: &str) -> bool {
     !kept.is_empty() && name.get(..15).unwrap_or(name) == kept
-}
-
-/// The table's name of a program's operation.
-pub(super) const fn operation_of(operation: Operation) -> BlockOperation {
-    match operation {
-        Operation::Read => BlockOperation::Read,
-        Operation::Write => BlockOperation::Write,
-        Operation::Flush => BlockOperation::Flush,
-        Operation::Discard => BlockOperation::Discard,
-    }
 }
 
 impl fmt::Debug for Probes {

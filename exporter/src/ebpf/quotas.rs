@@ -6,7 +6,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap as KernelMap, MapData};
 use exporter_ebpf::owners::{Ancestors, UNOWNED};
 
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::{Loader, map, refused_map};
 
 /// A flag of `BPF_MAP_UPDATE_ELEM`: leaves an existing entry unchanged.

@@ -12,7 +12,7 @@ use exporter_ebpf::slots::Layout;
 
 use super::Program;
 use super::cpus::{self, Late};
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
 use super::quotas::ancestors;

@@ -5,9 +5,8 @@
 use exporter_ebpf::latency::Histogram;
 use exporter_ebpf::network::{Counters, Family};
 
-use super::block::{Block, BlockUse};
+use super::block::{Block, BlockUse, operation_of};
 use super::network::{Network, add};
-use super::probes::operation_of;
 use super::sched::Sched;
 use super::tasks::Threads;
 use super::tcp::Tcp;

@@ -11,7 +11,7 @@ use exporter_ebpf::latency::{BUCKETS, Histogram};
 use exporter_ebpf::slots::{FREE, Layout, RETIRED, TAKEN};
 
 use super::entries::Entries;
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::{Loader, mapped};
 use super::owners::CgroupOwners;
 use super::quotas::{self, Quotas};

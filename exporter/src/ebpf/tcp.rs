@@ -7,7 +7,7 @@ use exporter_ebpf::tcp::Offsets;
 
 use super::Program;
 use super::entries::Entries;
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
 use super::quotas::{Quotas, ancestors, quota_maps};

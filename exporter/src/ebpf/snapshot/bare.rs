@@ -10,7 +10,8 @@ use aya::include_bytes_aligned;
 use super::counted;
 use super::link::{Link, Order};
 use crate::discover::Hierarchy;
-use crate::ebpf::facts::{Facts, Unsupported};
+use crate::ebpf::error::Unsupported;
+use crate::ebpf::facts::Facts;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
 

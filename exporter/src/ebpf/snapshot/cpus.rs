@@ -9,7 +9,7 @@ use exporter_ebpf::snapshot::{CPUS, LAST_CPU, MAP_WORDS};
 
 use super::link::{Link, OBJECT, Order};
 use crate::ebpf::cpus::Present;
-use crate::ebpf::facts::Unsupported;
+use crate::ebpf::error::Unsupported;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 
 const PROGRAM: &str = "snapshot_cpus";

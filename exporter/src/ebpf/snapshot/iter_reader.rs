@@ -18,7 +18,7 @@ use super::plan::{Plan, TreeRequest};
 use super::record::Record;
 use crate::discover::cgroup;
 use crate::ebpf::denial::may_load;
-use crate::ebpf::facts::Unsupported;
+use crate::ebpf::error::Unsupported;
 use crate::ebpf::loader::{Loader, mapped_for_now, refused};
 use crate::ebpf::mapped::Mapped;
 

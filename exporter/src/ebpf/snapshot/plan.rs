@@ -9,7 +9,7 @@ use exporter_ebpf::snapshot::{
 use super::numbers::{Number, Object, in_set, limits};
 use crate::discover::{Tree, Version};
 use crate::ebpf::btf::Types;
-use crate::ebpf::facts::Unsupported;
+use crate::ebpf::error::Unsupported;
 use crate::metrics::Controller;
 
 /// Unrequested words between two requested ones are copied, too, if there are no more than these.

@@ -17,7 +17,7 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use exporter_ebpf::tasks::{Counts, OTHERS, SLOTS, STATES, State};
 use tracing::warn;
 
-use super::facts::Unsupported;
+use super::error::Unsupported;
 use super::loader::{Loader, map, mapped};
 use super::owners::{CgroupOwners, ContainerRef};
 use crate::metrics::TaskState;

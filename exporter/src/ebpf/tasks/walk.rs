@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::ebpf::Program;
 use crate::ebpf::btf::{Kind, Types};
-use crate::ebpf::facts::Unsupported;
+use crate::ebpf::error::Unsupported;
 use crate::ebpf::loader::{Loader, program_of, refused};
 use crate::ebpf::quotas::ancestors;
 use crate::ebpf::snapshot::link::{Link, run_once};
