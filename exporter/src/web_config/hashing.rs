@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 
-use super::passwords::{Known, lock};
+use super::password_cache::{PasswordCache, lock};
 use super::users::StoredHash;
 
 /// Jobs that wait.
@@ -50,7 +50,7 @@ impl Job {
 #[derive(Debug)]
 pub(super) struct Hashing {
     name: &'static str,
-    known: Arc<Known>,
+    cache: Arc<PasswordCache>,
     shared: Arc<Shared>,
     is_started: OnceLock<bool>,
 }
@@ -77,8 +77,8 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Hashing {
-    pub(super) fn new(name: &'static str, known: Arc<Known>) -> Self {
-        Self { name, known, shared: Arc::default(), is_started: OnceLock::new() }
+    pub(super) fn new(name: &'static str, cache: Arc<PasswordCache>) -> Self {
+        Self { name, cache, shared: Arc::default(), is_started: OnceLock::new() }
     }
 
     /// Queues a job, or joins one that is the same. Returns none where there is no place.
@@ -92,9 +92,9 @@ impl Hashing {
     }
 
     fn start(&self) -> bool {
-        let (shared, known) = (Arc::clone(&self.shared), Arc::clone(&self.known));
+        let (shared, cache) = (Arc::clone(&self.shared), Arc::clone(&self.cache));
         let thread = thread::Builder::new().name(self.name.to_owned());
-        let started = thread.spawn(move || work(&shared, &known));
+        let started = thread.spawn(move || work(&shared, &cache));
         if let Err(error) = &started {
             tracing::error!(%error, "no thread for passwords: those that are not known yet are refused");
         }
@@ -103,7 +103,7 @@ impl Hashing {
 }
 
 /// Runs as long as the process.
-fn work(shared: &Shared, known: &Known) {
+fn work(shared: &Shared, cache: &PasswordCache) {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "passwords are compared at the priority of scrapes");
     }
@@ -117,7 +117,7 @@ fn work(shared: &Shared, known: &Known) {
         };
         drop(queue);
         let is_right = job.hash.is_of(&job.password) && job.user.is_some();
-        known.record(job.user.as_deref(), job.digest, is_right);
+        cache.record(job.user.as_deref(), job.digest, is_right);
         let late = lock(&shared.queue).finish(job.client, is_right);
         for waiter in job.waiters.into_iter().chain(late) {
             // Somebody who has gone in the meantime needs no answer.

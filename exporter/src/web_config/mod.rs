@@ -13,7 +13,8 @@
 //! | `files` | reads files and sees when one has changed |
 //! | `tls` | keys, versions, suites and curves → rustls |
 //! | `client_certificates` | which certificates of clients are accepted |
-//! | `users`, `passwords`, `hashing` | who may ask; what is known of passwords; the thread that compares them |
+//! | `users`, `passwords` | users and their stored hashes; checks of passwords |
+//! | `password_cache`, `hashing` | results of earlier comparisons; the thread that compares |
 //! | `rate_limit` | a token bucket |
 
 mod client_certificates;
@@ -22,6 +23,7 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod hashing;
+mod password_cache;
 mod passwords;
 mod problem;
 mod rate_limit;
@@ -40,7 +42,8 @@ use std::time::Instant;
 use hyper::HeaderMap;
 
 use files::{Files, unreadable};
-use passwords::{Passwords, lock};
+use password_cache::lock;
+use passwords::Passwords;
 use rate_limit::Bucket;
 use users::Users;
 

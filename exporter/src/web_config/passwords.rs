@@ -1,75 +1,60 @@
-//! Whether a password is right: what was compared before is remembered, the rest is compared on threads of its own.
+//! Checks passwords: by the cache of those that were compared before, else on threads of their own.
 //!
-//! Nothing that somebody without a password sends can evict a right one, make a scrape wait, or grow without bound.
+//! A client without a right password can neither evict a right one from the cache, nor delay a scrape, nor take memory without
+//! bound.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ring::hmac;
-use ring::rand::SystemRandom;
 use tokio::time::timeout;
 
 use super::hashing::{Hashing, Job};
-use super::users::{Credentials, StoredHash, Users};
+use super::password_cache::PasswordCache;
+use super::users::{Credentials, Users};
 
 /// How long a request waits for its password to be compared.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Wrong passwords that are remembered.
-const WRONG: usize = 1024;
 
-/// What becomes of a request.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may pass.
+    /// User and password are right.
     Pass,
-    /// It has no user and password, or wrong ones.
+    /// The request has no user and password, or wrong ones.
     Wrong,
-    /// Too many passwords are waiting to be compared.
+    /// Too many passwords wait to be compared.
     Busy,
 }
 
 /// Compares passwords.
 #[derive(Debug)]
 pub(super) struct Passwords {
-    known: Arc<Known>,
+    cache: Arc<PasswordCache>,
     quick: Hashing,
-    /// For hashes that take seconds: they would be in the way of the others.
+    /// For hashes that take seconds, which would delay the others.
     slow: Hashing,
     draw: RandomState,
-}
-
-/// What was compared before. Holds no passwords, only keyed digests of them.
-#[derive(Debug)]
-pub(super) struct Known {
-    key: hmac::Key,
-    /// The last right password of each user.
-    right: Mutex<HashMap<String, u128>>,
-    /// Wrong ones, each in the place that its digest says.
-    wrong: Mutex<Box<[u128]>>,
 }
 
 impl Passwords {
     /// Returns none where the kernel has no random numbers.
     pub(super) fn new() -> Option<Self> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
-        let wrong = Mutex::new(vec![0; WRONG].into_boxed_slice());
-        let known = Arc::new(Known { key, right: Mutex::default(), wrong });
-        let hashing = |name| Hashing::new(name, Arc::clone(&known));
-        Some(Self { quick: hashing("passwords"), slow: hashing("slow-passwords"), draw: RandomState::new(), known })
+        let cache = Arc::new(PasswordCache::new()?);
+        let hashing = |name| Hashing::new(name, Arc::clone(&cache));
+        Some(Self { quick: hashing("passwords"), slow: hashing("slow-passwords"), draw: RandomState::new(), cache })
     }
 
-    /// Decides by the `Authorization` header of a request.
+    /// Checks the `Authorization` header of a request.
     pub(super) async fn check(&self, users: &Users, authorization: Option<&[u8]>, client: IpAddr) -> Verdict {
         let Some(Credentials { user, password }) = authorization.and_then(Credentials::parse) else {
             return Verdict::Wrong;
         };
         let Some((name, hash)) = users.find(&user, self.draw.hash_one(&user)) else { return Verdict::Wrong };
-        let digest = self.known.digest(&user, hash, &password);
-        // Both are always looked up, so that the time tells nothing.
-        let (is_right, is_wrong) = (self.known.is_right(name.unwrap_or_default(), digest), self.known.is_wrong(digest));
+        let digest = self.cache.digest(&user, hash, &password);
+        // Both lookups always happen, so that the time of the answer reveals nothing.
+        let (is_right, is_wrong) = (self.cache.is_right(name.unwrap_or_default(), digest), self.cache.is_wrong(digest));
         match (name, is_right, is_wrong) {
             (Some(_), true, _) => return Verdict::Pass,
             (_, _, true) => return Verdict::Wrong,
@@ -81,54 +66,15 @@ impl Passwords {
         match timeout(PATIENCE, answer).await {
             Ok(Ok(true)) => Verdict::Pass,
             Ok(Ok(false)) => Verdict::Wrong,
-            // Dropped, or too late: the result will be known the next time.
+            // Dropped, or too late: the cache has the result for the next request.
             _ => Verdict::Busy,
         }
     }
 
-    /// Forgets the passwords of users that are no longer there.
+    /// Removes the passwords of users that no longer exist from the cache.
     pub(super) fn retain(&self, users: &Users) {
-        lock(&self.known.right).retain(|name, _| users.knows(name));
+        self.cache.retain(users);
     }
-}
-
-impl Known {
-    /// A digest of user, stored hash and password, whose lengths keep them apart.
-    fn digest(&self, user: &[u8], hash: &StoredHash, password: &[u8]) -> u128 {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in [user, hash.text().as_bytes(), password] {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        let tag = context.sign();
-        tag.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
-    }
-
-    fn is_right(&self, name: &str, digest: u128) -> bool {
-        lock(&self.right).get(name) == Some(&digest)
-    }
-
-    fn is_wrong(&self, digest: u128) -> bool {
-        lock(&self.wrong).get(slot(digest)) == Some(&digest)
-    }
-
-    /// Remembers what was compared. An unknown user has no name, and is wrong with any password.
-    pub(super) fn record(&self, name: Option<&str>, digest: u128, is_right: bool) {
-        if let Some(name) = name.filter(|_| is_right) {
-            lock(&self.right).insert(name.to_owned(), digest);
-        } else if let Some(slot) = lock(&self.wrong).get_mut(slot(digest)) {
-            *slot = digest;
-        }
-    }
-}
-
-fn slot(digest: u128) -> usize {
-    usize::try_from(digest % WRONG as u128).unwrap_or(0)
-}
-
-/// No code panics while it holds one of these locks.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -137,6 +83,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
+    use crate::web_config::users::StoredHash;
 
     fn users() -> Users {
         let mut users = Users::default();
