@@ -109,8 +109,8 @@ pub enum Reason {
     #[error("holds more than an address (user, path or query)")]
     MoreThanAddress,
     /// More engines than are followed.
-    #[error("is one engine too many: {} are followed", super::docker_url::MAX_ENGINES)]
-    Engines,
+    #[error("is one engine too many: {0} are followed")]
+    Engines(usize),
     /// A `unix://` URL without a path.
     #[error("names no socket")]
     NoSocket,

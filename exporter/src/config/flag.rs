@@ -1,16 +1,11 @@
-//! What a row of the flag table is, and the configuration while rows write to it.
+//! The type of a row of the flag table.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::docker_url::Url;
 use super::error::{Error, Reason};
-use super::top_flags::Top;
-use super::types::{Config, EbpfMode, LogFormat, Schema, SourceMode};
-use crate::discover::CgroupFilter;
-use crate::metrics::{Collector, CollectorSet};
-use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
+use super::partial::Partial;
+use crate::metrics::Collector;
 
 /// One flag, or one variable that has no flag.
 #[derive(Clone, Debug)]
@@ -35,6 +30,23 @@ pub struct Flag {
     pub(super) default_is_value: bool,
     pub(super) apply: Apply,
 }
+
+/// Fields that most rows share.
+pub(super) const ROW: Flag = Flag {
+    name: Cow::Borrowed(""),
+    variables: &[],
+    value: "",
+    default: "",
+    group: Group::Web,
+    help: "",
+    accepts: "",
+    repeatable: false,
+    default_is_value: false,
+    apply: Apply::Switch(|_, _| {}),
+};
+
+/// A row that is on or off.
+pub(super) const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
 
 /// What a row does with its value.
 #[derive(Clone, Copy, Debug)]
@@ -117,95 +129,6 @@ impl Flag {
         match self.apply {
             Apply::Collector(collector) => Some(collector),
             _ => None,
-        }
-    }
-}
-
-/// The configuration while rows write to it, and what `resolve` combines of several rows.
-#[derive(Debug)]
-pub(super) struct Partial {
-    /// Placeholders until the defaults of the table are written.
-    pub(super) config: Config,
-    /// `--source`.
-    pub(super) source: Option<SourceMode>,
-    /// `USE_PSEUDO_FILES`, which `--source` overrules.
-    pub(super) pseudo_files: Option<SourceMode>,
-    pub(super) web_config: Option<PathBuf>,
-    pub(super) docker_urls: Vec<Url>,
-    pub(super) tls_verify: bool,
-    pub(super) certificates: Option<PathBuf>,
-    /// None where nothing was given; empty where no label is wanted.
-    pub(super) labels: Option<Vec<String>>,
-    pub(super) include: Vec<String>,
-    pub(super) exclude: Vec<String>,
-    /// `--cgroups.include`.
-    pub(super) cgroups: Vec<String>,
-    /// `--metrics.include`.
-    pub(super) include_metrics: Vec<String>,
-    /// `--metrics.exclude`.
-    pub(super) exclude_metrics: Vec<String>,
-    pub(super) disable_defaults: bool,
-    /// Collectors given by name, in the order of the command line.
-    pub(super) collectors: Vec<(Collector, bool)>,
-    pub(super) top: Top,
-    /// A text to print instead of running.
-    pub(super) print: Option<Print>,
-}
-
-/// Texts that are printed instead of running.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Print {
-    Version,
-    Help,
-}
-
-impl Partial {
-    pub(super) fn new() -> Self {
-        let config = Config {
-            listen: Vec::new(),
-            telemetry_path: String::new(),
-            systemd_socket: false,
-            web: None,
-            max_requests: 0,
-            hides_own_metrics: false,
-            source: SourceMode::Auto,
-            cgroup_root: PathBuf::new(),
-            procfs_root: PathBuf::new(),
-            docker: Vec::new(),
-            resync_interval: Duration::ZERO,
-            min_interval: Duration::ZERO,
-            labels: LabelPolicy::default(),
-            filter: ContainerFilter::default(),
-            cgroups: CgroupFilter::default(),
-            linger: Duration::ZERO,
-            schema: Schema::Cadvisor,
-            metrics: MetricFilter::default(),
-            collectors: CollectorSet::EMPTY,
-            named_collectors: CollectorSet::EMPTY,
-            ebpf: EbpfMode::Auto,
-            snapshot: EbpfMode::Auto,
-            sandbox: EbpfMode::Auto,
-            log_level: tracing::Level::INFO,
-            log_format: LogFormat::Logfmt,
-        };
-        Self {
-            config,
-            source: None,
-            pseudo_files: None,
-            web_config: None,
-            docker_urls: Vec::new(),
-            tls_verify: false,
-            certificates: None,
-            labels: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            cgroups: Vec::new(),
-            include_metrics: Vec::new(),
-            exclude_metrics: Vec::new(),
-            disable_defaults: false,
-            collectors: Vec::new(),
-            top: Top::default(),
-            print: None,
         }
     }
 }

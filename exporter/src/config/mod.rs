@@ -9,7 +9,8 @@
 //! | `types` | the configuration as plain data |
 //! | `table` | every flag and variable, once |
 //! | `top_flags` | the rows that only `top` takes |
-//! | `flag` | what a row of the table is |
+//! | `flag` | the type of a row of the table |
+//! | `partial` | the configuration while rows write to it |
 //! | `args` | splits the command line into rows and values |
 //! | `resolve` | picks flag, variable or default for each row and builds the [`Config`] |
 //! | `values`, `docker_url` | parse one value |
@@ -21,6 +22,7 @@ mod docker_url;
 mod error;
 mod flag;
 mod help;
+mod partial;
 mod resolve;
 mod table;
 mod top_flags;

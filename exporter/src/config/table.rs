@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::error::Reason;
-use super::flag::{Apply, Flag, Group, Partial, Print};
+use super::flag::{Apply, Flag, Group, ROW, SWITCH};
+use super::partial::{Partial, Print};
 use super::types::{EbpfMode, LogFormat, Schema, SourceMode};
 use super::{docker_url, top_flags, values};
 use crate::metrics::Collector;
@@ -26,23 +27,6 @@ fn collector_row(collector: Collector) -> Flag {
         ..SWITCH
     }
 }
-
-/// Fields that most rows share.
-pub(super) const ROW: Flag = Flag {
-    name: Cow::Borrowed(""),
-    variables: &[],
-    value: "",
-    default: "",
-    group: Group::Web,
-    help: "",
-    accepts: "",
-    repeatable: false,
-    default_is_value: false,
-    apply: Apply::Switch(|_, _| {}),
-};
-
-/// A row that is on or off.
-pub(super) const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
 
 /// A row whose default is parsed like a given value.
 const VALUE: Flag = Flag { default_is_value: true, ..ROW };
@@ -427,7 +411,11 @@ fn docker_urls(partial: &mut Partial, text: &str) -> Result<(), Reason> {
     for url in docker_url::parse_list(text)? {
         partial.docker_urls.push(url);
     }
-    if partial.docker_urls.len() > docker_url::MAX_ENGINES { Err(Reason::Engines) } else { Ok(()) }
+    if partial.docker_urls.len() > docker_url::MAX_ENGINES {
+        Err(Reason::Engines(docker_url::MAX_ENGINES))
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses less than a second: lists without a pause would load the engine, and events bring what is new.

@@ -2,35 +2,14 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hyper::Uri;
 
 use super::error::Reason;
-use super::flag::{Apply, Flag, Group};
-use super::table::{ROW, SWITCH};
-use super::types::{Config, ListenAddress};
+use super::flag::{Apply, Flag, Group, ROW, SWITCH};
 use super::values;
-use crate::top::{ClientOptions, Options, Sort};
-
-/// What the flags of `top` have given.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub(super) struct Top {
-    url: Option<Uri>,
-    interval: Option<std::time::Duration>,
-    sort: Option<Sort>,
-    filter: String,
-    ca_file: Option<PathBuf>,
-    user: Option<String>,
-    password: Option<String>,
-    all: bool,
-    once: bool,
-    json: bool,
-    no_color: bool,
-    ascii: bool,
-    local: bool,
-}
+use crate::top::Sort;
 
 /// A row of `top` with a value.
 const VALUE: Flag = Flag { group: Group::Top, ..ROW };
@@ -170,39 +149,5 @@ fn url(text: &str) -> Result<Uri, Reason> {
         Some("http" | "https") if url.authority().is_some_and(|authority| !authority.as_str().contains('@')) => Ok(url),
         Some("http" | "https") => Err(Reason::MoreThanAddress),
         _ => Err(Reason::Scheme),
-    }
-}
-
-impl Top {
-    /// Returns the options of `top`; the address is built from the server's flags where no URL is given.
-    pub(super) fn options(self, config: &Config) -> Options {
-        let path = &config.telemetry_path;
-        let url = self.url.map_or_else(
-            || {
-                let address =
-                    config.listen.first().map_or_else(|| "127.0.0.1:8081".to_owned(), ListenAddress::reachable);
-                format!("http://{address}{path}")
-            },
-            |url| match url.path() {
-                "" | "/" => format!("{}{path}", url.to_string().trim_end_matches('/')),
-                _ => url.to_string(),
-            },
-        );
-        Options {
-            client: ClientOptions {
-                url: url.parse().unwrap_or_default(),
-                ca_file: self.ca_file,
-                credentials: self.user.map(|user| (user, self.password.unwrap_or_default())),
-            },
-            interval: self.interval,
-            sort: self.sort.unwrap_or(Sort::Cpu),
-            filter: self.filter,
-            all: self.all,
-            once: self.once,
-            json: self.json,
-            no_color: self.no_color,
-            ascii: self.ascii,
-            local: self.local,
-        }
     }
 }
