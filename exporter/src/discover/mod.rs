@@ -14,6 +14,7 @@ mod id_filter;
 pub(crate) mod identity;
 mod mounts;
 mod others;
+mod tree;
 pub(crate) mod walk;
 mod watch;
 
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use claims::{CHILD, Claims, Seen};
 use empty::Trees;
-pub use hierarchy::{Error, Hierarchy, Kind, Tree, Version};
+pub use hierarchy::{Error, Hierarchy, Kind};
 pub use id::ContainerId;
 pub use id_filter::IdFilter;
 pub use identity::{Engine, EngineRecord, NoEngine};
@@ -35,6 +36,7 @@ pub(crate) use mounts::{host_v2, unescape};
 use others::Others;
 pub use others::{CgroupFilter, MAX_OTHERS, OtherChanges};
 use tracing::warn;
+pub use tree::{Tree, Version};
 use walk::{BELOW_CONTAINER, Bounds, HOST, Missed, Next, Visited, walk};
 use watch::{Event, Watch};
 
