@@ -6,19 +6,10 @@ use super::Error;
 use super::doubts::Doubts;
 use super::error::address;
 use super::host::Host;
-use super::session::Session;
+use super::session::{About, Session};
 use super::timing::Timing;
 use crate::config::DockerEndpoint;
 use crate::metrics::{EngineUp, SelfMetrics};
-
-/// What an engine says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// Version of the engine, such as `28.5.1`; empty where it does not say.
-    pub version: String,
-    /// Version of the API that we speak with it, such as `1.44`; empty where that is left to the engine.
-    pub api: String,
-}
 
 /// A Docker engine. Cloning shares it.
 #[derive(Clone, Debug)]

@@ -7,8 +7,16 @@ use std::time::Duration;
 
 use tokio_rustls::rustls;
 
-use super::http::Cause;
 use crate::config::DockerEndpoint;
+
+/// Why an answer is missing or incomplete.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The connection could not be made.
+    Connect(io::Error),
+    /// The connection broke, or the answer is not HTTP.
+    Http(hyper::Error),
+}
 
 /// Why a request to an engine failed. `engine` is the address, `request` what was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -26,20 +26,11 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::Error;
+use super::error::{Cause, Error};
 use crate::config::DockerEndpoint;
 
 /// Greatest size of the read buffer, and so of the head of an answer.
 const MAX_BUFFER: usize = 64 << 10;
-
-/// Why there is no answer, or no more of it.
-#[derive(Debug)]
-pub(super) enum Cause {
-    /// No connection.
-    Connect(io::Error),
-    /// A connection that broke, or what came is not HTTP.
-    Http(hyper::Error),
-}
 
 /// How an engine is connected to.
 pub(super) struct Transport {

@@ -47,10 +47,10 @@ mod timing;
 mod tracker;
 mod version;
 
-pub use client::{About, Engine};
+pub use client::Engine;
 pub use doubts::{Doubts, Seen};
 pub use engines::{Engines, Member};
 pub use error::{Error, is_unlinked};
 pub use follow::follow;
-pub use session::bounds;
+pub use session::{About, bounds};
 pub use stats::{DEFAULT_CONCURRENCY, Stats, Sweep, Sweeping};

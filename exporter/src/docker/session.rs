@@ -9,11 +9,11 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::error::address;
-use super::http::{Answer, Cause, Transport};
+use super::error::{Cause, Error, address};
+use super::http::{Answer, Transport};
 use super::split::Objects;
 use super::timing::Timing;
-use super::{About, Error, json, version};
+use super::{json, version};
 use crate::config::DockerEndpoint;
 use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
@@ -55,6 +55,15 @@ pub(super) struct Read {
     pub(super) skipped: u64,
     /// Whether there were more containers than can be known; the others were not read.
     pub(super) cut: bool,
+}
+
+/// Version of an engine and of its API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Version of the engine, such as `28.5.1`; empty if unknown.
+    pub version: String,
+    /// Version of the API that we speak with it, such as `1.44`; empty if the engine chooses.
+    pub api: String,
 }
 
 /// A version agreed on with an engine, and the means to ask it. Holds no connection: each request has its own.
