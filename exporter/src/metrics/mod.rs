@@ -32,7 +32,6 @@ mod tasks;
 mod tcp;
 #[cfg(test)]
 mod tests;
-mod walker_metrics;
 
 pub use collector::{Collector, CollectorSet};
 pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TaskState, TrafficCount};
@@ -45,7 +44,6 @@ pub use source::{
     Controller, Dimension, DiskFact, DiskField, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact,
     SocketCount, Source,
 };
-pub use walker_metrics::WalkerMetrics;
 
 /// Every family of the cAdvisor-compatible schema, in the order of the exposition.
 pub const FAMILIES: &[&[Family]] = &[

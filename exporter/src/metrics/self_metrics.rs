@@ -1,11 +1,13 @@
 //! Our own metrics: what the exporter says of itself, held in a `prometheus` registry.
 
+use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::CollectorSet;
 use super::self_process::ProcessMetrics;
-use super::walker_metrics::WalkerMetrics;
+
+const NO_LABELS: &[&str; 0] = &[];
 
 /// The exporter's own counters. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -175,7 +177,7 @@ impl SelfMetrics {
             gauges("build_info", "Version of this program; the value is always 1.", &["version", "revision", "rustc"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")]).set(1);
         self.register([
-            Box::new(build_info) as Box<dyn prometheus::core::Collector>,
+            Box::new(build_info) as Box<dyn Collector>,
             Box::new(self.collector_duration.clone()),
             Box::new(self.collector_success.clone()),
             Box::new(self.containers.clone()),
@@ -210,10 +212,7 @@ impl SelfMetrics {
         &self.names
     }
 
-    fn register(
-        &mut self,
-        collectors: impl IntoIterator<Item = Box<dyn prometheus::core::Collector>>,
-    ) -> Result<(), prometheus::Error> {
+    fn register(&mut self, collectors: impl IntoIterator<Item = Box<dyn Collector>>) -> Result<(), prometheus::Error> {
         for collector in collectors {
             self.names.extend(collector.desc().iter().map(|description| description.fq_name.clone()));
             self.registry.register(collector)?;
@@ -237,7 +236,7 @@ impl SelfMetrics {
         }
         let success = collector_success()?;
         collectors.iter().for_each(|collector| success.with_label_values(&[collector.name()]).set(0));
-        Ok(prometheus::core::Collector::collect(&success))
+        Ok(success.collect())
     }
 
     /// Returns the sample of `docker_up` of this engine; 0 until it is set.
@@ -258,6 +257,79 @@ impl SelfMetrics {
     }
 }
 
+/// Metrics of the disk walker; absent where it does not run. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct WalkerMetrics {
+    up: IntGaugeVec,
+    restarts: IntCounterVec,
+    memory: IntGaugeVec,
+    cpu: CounterVec,
+    oldest: IntGaugeVec,
+}
+
+impl WalkerMetrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        let (up, restarts) = ("disk_walker_up", "disk_walker_restarts_total");
+        let (memory, cpu) = ("disk_walker_resident_memory_bytes", "disk_walker_cpu_seconds_total");
+        Ok(Self {
+            up: IntGaugeVec::new(opts(up, "Whether the process that sums up containers' layers works."), NO_LABELS)?,
+            restarts: IntCounterVec::new(
+                opts(restarts, "How often the process that sums up containers' layers was started anew."),
+                NO_LABELS,
+            )?,
+            memory: IntGaugeVec::new(
+                opts(memory, "Resident memory of the processes that sum up containers' layers."),
+                NO_LABELS,
+            )?,
+            cpu: CounterVec::new(opts(cpu, "CPU time that summing up containers' layers has taken."), NO_LABELS)?,
+            oldest: IntGaugeVec::new(
+                opts("disk_oldest_measurement_seconds", "Age of the oldest size of a layer that is exposed."),
+                NO_LABELS,
+            )?,
+        })
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 5] {
+        [
+            Box::new(self.up.clone()),
+            Box::new(self.restarts.clone()),
+            Box::new(self.memory.clone()),
+            Box::new(self.cpu.clone()),
+            Box::new(self.oldest.clone()),
+        ]
+    }
+
+    /// Sets `docker_stats_exporter_disk_walker_up`.
+    pub fn set_up(&self, is_up: bool) {
+        self.up.with_label_values(NO_LABELS).set(is_up.into());
+        // There from the first time on.
+        self.restarts.with_label_values(NO_LABELS).inc_by(0);
+    }
+
+    /// Counts `docker_stats_exporter_disk_walker_restarts_total`.
+    pub fn count_restart(&self) {
+        self.restarts.with_label_values(NO_LABELS).inc();
+    }
+
+    /// Sets `docker_stats_exporter_disk_walker_resident_memory_bytes`.
+    pub fn set_memory(&self, bytes: u64) {
+        self.memory.with_label_values(NO_LABELS).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Adds to `docker_stats_exporter_disk_walker_cpu_seconds_total`.
+    pub fn add_cpu(&self, seconds: f64) {
+        self.cpu.with_label_values(NO_LABELS).inc_by(seconds);
+    }
+
+    /// Sets `docker_stats_exporter_disk_oldest_measurement_seconds`; absent where nothing is measured.
+    pub fn set_oldest(&self, seconds: Option<u64>) {
+        self.oldest.reset();
+        if let Some(seconds) = seconds.and_then(|seconds| i64::try_from(seconds).ok()) {
+            self.oldest.with_label_values(NO_LABELS).set(seconds);
+        }
+    }
+}
+
 fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(opts(name, help), labels)
 }
@@ -271,6 +343,6 @@ fn collector_success() -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(opts("scrape_collector_success", help), &["collector"])
 }
 
-pub(super) fn opts(name: &str, help: &str) -> Opts {
+fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("docker_stats_exporter_{name}"), help)
 }

@@ -120,6 +120,20 @@ impl ContainerInfo {
             limits: Limits::default(),
         }
     }
+
+    /// Returns the cgroup path that the engine gives the container. `systemd` where the engine uses systemd's cgroup driver.
+    #[must_use]
+    pub fn cgroup_path(&self, systemd: bool) -> String {
+        let parent = match self.cgroup_parent.trim_matches('/') {
+            "" if systemd => "system.slice",
+            "" => "docker",
+            parent => parent,
+        };
+        match parent.strip_suffix(".slice") {
+            Some(name) => format!("{}/docker-{}.scope", slice_path(name), self.id),
+            None => format!("/{parent}/{}", self.id),
+        }
+    }
 }
 
 impl State {
@@ -194,4 +208,31 @@ pub struct Limits {
     pub memory_reservation_bytes: Option<u64>,
     /// Greatest number of tasks.
     pub pids: Option<u64>,
+}
+
+/// Returns the path where systemd puts a slice: `a-b` is in `a`, and `-` is the root.
+fn slice_path(name: &str) -> String {
+    if name == "-" {
+        return String::new();
+    }
+    let ends = name.match_indices('-').map(|(end, _)| end).chain([name.len()]);
+    ends.filter_map(|end| name.get(..end)).flat_map(|outer| ["/", outer, ".slice"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerId, ContainerInfo};
+
+    #[test]
+    fn a_path_is_the_one_that_the_kernel_s_files_are_found_under() {
+        let id = ContainerId::parse("a".repeat(64).as_bytes()).unwrap();
+        let path = |parent: &str, systemd| {
+            ContainerInfo { cgroup_parent: parent.to_owned(), ..ContainerInfo::unknown(id) }.cgroup_path(systemd)
+        };
+        assert_eq!(path("", false), format!("/docker/{id}"));
+        assert_eq!(path("/jobs/night/", false), format!("/jobs/night/{id}"));
+        assert_eq!(path("", true), format!("/system.slice/docker-{id}.scope"));
+        assert_eq!(path("shop-web.slice", true), format!("/shop.slice/shop-web.slice/docker-{id}.scope"));
+        assert_eq!(path("-.slice", true), format!("/docker-{id}.scope"));
+    }
 }

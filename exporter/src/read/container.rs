@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::discover::{ContainerId, cgroup};
-use crate::ebpf::ContainerRef;
+use crate::ebpf::{ContainerRef, LoadAverage};
 use crate::name::{ContainerInfo, Names};
 use crate::read::disk::root::RootDevice;
 use crate::read::files::format::Device;
@@ -14,7 +14,7 @@ use crate::read::files::open_files::{FdPermit, FileState, Files};
 use crate::read::network::interfaces::Interfaces;
 use crate::read::network::sockets::SocketState;
 use crate::read::plan::Plan;
-use crate::read::process::{Load, Process};
+use crate::read::process::Process;
 use crate::read::sample::Sample;
 use crate::read::snapshot::record::ContainerRecord;
 
@@ -64,8 +64,10 @@ pub struct Container {
     pub(super) record: ContainerRecord,
     /// Its number of tasks when its processes were last listed, and when they are listed again at the latest.
     pub(super) listed: Option<(u64, Instant)>,
-    /// Its load, where threads are counted by files.
-    pub(super) load: Load,
+    /// Its load average, where threads are counted by files.
+    pub(super) load: LoadAverage,
+    /// When its threads were last counted for that.
+    pub(super) load_counted: Option<Instant>,
 }
 
 impl Container {
@@ -94,7 +96,8 @@ impl Container {
             probe_fed: Vec::new(),
             record: ContainerRecord::default(),
             listed: None,
-            load: Load::default(),
+            load: LoadAverage::default(),
+            load_counted: None,
         }
     }
 

@@ -142,7 +142,7 @@ impl Api {
     /// The cgroup path that its engine gives a container.
     fn path(&self, info: &ContainerInfo, names: &Names) -> String {
         let stats = names.engine_of(info.id).and_then(|engine| self.stats.get(engine));
-        cgroup_path(info, stats.is_some_and(Stats::uses_systemd))
+        info.cgroup_path(stats.is_some_and(Stats::uses_systemd))
     }
 
     /// Ends a pass. Returns when it was cut, too, if the time that it was given was too short.
@@ -208,31 +208,9 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
     timing
 }
 
-/// The cgroup path that the engine gives a container.
-pub(super) fn cgroup_path(info: &ContainerInfo, systemd: bool) -> String {
-    let parent = match info.cgroup_parent.trim_matches('/') {
-        "" if systemd => "system.slice",
-        "" => "docker",
-        parent => parent,
-    };
-    match parent.strip_suffix(".slice") {
-        Some(name) => format!("{}/docker-{}.scope", slice_path(name), info.id),
-        None => format!("/{parent}/{}", info.id),
-    }
-}
-
-/// Where systemd puts a slice: `a-b` is in `a`, and `-` is the root.
-fn slice_path(name: &str) -> String {
-    if name == "-" {
-        return String::new();
-    }
-    let ends = name.match_indices('-').map(|(end, _)| end).chain([name.len()]);
-    ends.filter_map(|end| name.get(..end)).flat_map(|outer| ["/", outer, ".slice"]).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ContainerId, ContainerInfo, NetworkMode, borrows_network, cgroup_path};
+    use super::{ContainerId, ContainerInfo, NetworkMode, borrows_network};
 
     #[test]
     fn a_shared_network_is_reported_under_its_owner_while_that_one_runs() {
@@ -242,18 +220,5 @@ mod tests {
         assert!(!borrows_network(&info(NetworkMode::Container(id("a"))), &[id("b")]));
         assert!(borrows_network(&info(NetworkMode::Host), &[]));
         assert!(!borrows_network(&info(NetworkMode::Unknown), &[id("a")]));
-    }
-
-    #[test]
-    fn a_path_is_the_one_that_the_kernel_s_files_are_found_under() {
-        let id = ContainerId::parse("a".repeat(64).as_bytes()).unwrap();
-        let path = |parent: &str, systemd| {
-            cgroup_path(&ContainerInfo { cgroup_parent: parent.to_owned(), ..ContainerInfo::unknown(id) }, systemd)
-        };
-        assert_eq!(path("", false), format!("/docker/{id}"));
-        assert_eq!(path("/jobs/night/", false), format!("/jobs/night/{id}"));
-        assert_eq!(path("", true), format!("/system.slice/docker-{id}.scope"));
-        assert_eq!(path("shop-web.slice", true), format!("/shop.slice/shop-web.slice/docker-{id}.scope"));
-        assert_eq!(path("-.slice", true), format!("/docker-{id}.scope"));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::cgroup_path;
 use super::names::NameOwners;
 use super::oom::OomKills;
 use crate::discover::{ContainerId, IdFilter};
@@ -181,7 +180,7 @@ impl ExposedSet {
         entry.named = is_told;
         let moved = path != Some(entry.path.as_str());
         if moved {
-            let expected = || info.map_or_else(|| format!("/docker/{id}"), |info| cgroup_path(info, false));
+            let expected = || info.map_or_else(|| format!("/docker/{id}"), |info| info.cgroup_path(false));
             entry.path = path.map_or_else(expected, str::to_owned);
         }
         if moved || !entry.sets.is_current(info) {

@@ -14,7 +14,6 @@ use rustix::fs::{Mode, OFlags, openat};
 use crate::metrics::ProcessFact;
 use crate::read::files::format::{lines, number, words};
 use crate::read::files::open_files::FdPermit;
-pub(crate) use threads::Load;
 
 /// A process, held by its directory in procfs. Once it is dead nothing can be read through that, even if its number is reused.
 #[derive(Debug)]

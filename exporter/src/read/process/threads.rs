@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::unless_gone;
-use crate::ebpf::LoadAverage;
 use crate::metrics::{Collector, CollectorSet, Probed, TaskState};
 use crate::read::container::Container;
 use crate::read::files::open_files::reason;
@@ -15,13 +14,6 @@ use crate::read::timing::Timing;
 
 /// Threads of one container that are read: how many there are is the container's to choose.
 const MOST_THREADS: usize = 10_000;
-
-/// The load of a container, and when it was last counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Load {
-    average: LoadAverage,
-    counted: Option<Instant>,
-}
 
 /// Threads by state. Procfs does not tell who waits for I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,12 +61,12 @@ impl Reader {
                 return;
             }
         };
-        let since_last = container.load.counted.replace(now).map_or(Duration::ZERO, |last| now.duration_since(last));
-        container.load.average.add(states.running, since_last);
+        let since_last = container.load_counted.replace(now).map_or(Duration::ZERO, |last| now.duration_since(last));
+        container.load.add(states.running, since_last);
         for (what, slot) in &self.plan.probes {
             let value = match *what {
                 Probed::Threads(state) => states.get(state),
-                Probed::Load => container.load.average.thousandths(),
+                Probed::Load => container.load.thousandths(),
                 _ => None,
             };
             if let Some(value) = value {
