@@ -23,6 +23,7 @@ mod numa;
 mod percpu;
 mod pids;
 mod pressure;
+mod probed;
 mod process;
 mod self_metrics;
 mod self_process;
@@ -34,11 +35,11 @@ mod tcp;
 mod tests;
 
 pub use collector::{Collector, CollectorSet};
-pub use ebpf::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TaskState, TrafficCount};
 pub use escape::escape_label;
 pub use family::{Exponents, Family, Kind, Series, Unit, Zero};
 pub use family_set::FamilySet;
 pub use markdown::{Column, help, markdown};
+pub use probed::{BlockCount, BlockOperation, Bounds, IpFamily, Probed, TaskState, TrafficCount};
 pub use self_metrics::{EngineUp, SelfMetrics};
 pub use source::{
     Controller, Dimension, DiskFact, DiskField, EngineFact, File, HostFact, Limit, MachineFact, ProcessFact,
