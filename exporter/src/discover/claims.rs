@@ -3,9 +3,31 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 
+use super::ContainerId;
 use super::empty::Trees;
 use super::identity::{self, Claim, Engine};
-use super::{Added, Changes, ContainerId};
+
+/// What a refresh changed. Removals come before additions: a restarted container is in both.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// New containers.
+    pub added: Vec<Added>,
+    /// Containers whose cgroup is gone, or is another one now.
+    pub removed: Vec<ContainerId>,
+    /// Why parts of the trees were not seen, each a word under which that is counted.
+    pub missed: Vec<&'static str>,
+}
+
+/// A container that is new to the reader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Added {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its cgroup, from the root of its trees, with a leading slash.
+    pub path: String,
+    /// Whether what the engine says of the id is about this cgroup.
+    pub named: bool,
+}
 
 /// Cgroups that were left behind and are checked again in one refresh: a process may have come.
 const LOOKED_AT_AGAIN: usize = 256;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-use super::tree::{Tree, Version};
+use super::cgroup::{Tree, Version};
 use super::{candidates, cgroup};
 use crate::metrics::Controller;
 

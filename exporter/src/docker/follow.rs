@@ -11,12 +11,12 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::backoff::Backoff;
 use super::doubts::Seen;
 use super::events::Event;
 use super::list::ListEntry;
 use super::live::{Events, List, LiveSession, Mark, SessionEvent, next_session_event, pending};
 use super::outage::{Logged, Outage};
+use super::timing::Backoff;
 use super::timing::Timing;
 use super::tracker::Tracker;
 use super::{Engine, Error, json};

@@ -14,14 +14,12 @@
 //! | `follow`, `live` | the task: subscribe, list, inspect, start again when the engine was away |
 //! | `doubts` | what scrapes saw that the engine has not reported |
 //! | `outage` | what is logged while the engine is away |
-//! | `backoff` | how long to wait before that |
 //! | `host` | what the engine says of its host |
 //! | `stats` | readings of the stats API |
 //!
 //! Works with Docker from API 1.40 on, with Podman's compatible socket, and behind
 //! a proxy that allows only `GET` on `/version`, `/events`, `/containers/json` and `/containers/ID/json`.
 
-mod backoff;
 mod client;
 mod doubts;
 mod engines;

@@ -12,7 +12,6 @@ mod denial;
 mod entries;
 mod error;
 mod facts;
-mod heap;
 mod load;
 mod loader;
 mod mapped;
@@ -32,7 +31,6 @@ pub use decision::Decision;
 pub(crate) use denial::may_ask_the_kernel;
 pub use error::Unsupported;
 pub use exporter_ebpf::latency::Histogram;
-pub use heap::give_memory_back;
 pub use load::LoadAverage;
 pub use network::Sizes;
 pub use owners::ContainerRef;
@@ -97,4 +95,15 @@ programs! {
     SchedLatency "sched_latency" EbpfSched true true "Switches from one task to the next.";
     TaskStates "task_states" Tasks true true "All threads, each time that their states are counted.";
     TcpRetransmit "tcp_retransmit" EbpfNetwork true true "TCP segments that are sent again.";
+}
+
+/// Returns free heap memory to the system: reading the kernel's types and preparing programs takes megabytes that the C library
+/// would keep. Does nothing where the C library is not GNU's.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "the C library has no safe form of it")]
+    // SAFETY: it takes no pointer, touches only what is free, and may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

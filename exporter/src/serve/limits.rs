@@ -92,9 +92,41 @@ impl Limits {
     }
 }
 
+/// The default of `--web.max-requests`.
+const REQUESTS: usize = 40;
+
+/// Returns each bound with its number, for SECURITY.md.
+#[must_use]
+pub fn bounds() -> Vec<(&'static str, String)> {
+    let limits = Limits::for_requests(REQUESTS);
+    let seconds = |time: Duration| format!("{} s", time.as_secs());
+    vec![
+        ("scrapes at a time (`--web.max-requests`)", REQUESTS.to_string()),
+        ("connections at a time; above it the one that is idle longest goes", limits.connections.to_string()),
+        ("connections that wait to be accepted", BACKLOG.to_string()),
+        ("answers on their way at a time; above it the oldest is cut", limits.senders.to_string()),
+        ("bytes of answers on their way", bytes(limits.sending_bytes)),
+        ("bytes that the kernel holds for a client that does not read", bytes(SOCKET_SEND_BYTES)),
+        ("bytes of a request's header", bytes(HEAD_BYTES)),
+        ("fields of a request's header", HEAD_FIELDS.to_string()),
+        ("bytes that are discarded after the last answer", bytes(LINGER_BYTES)),
+        ("time for a request's header", seconds(limits.head)),
+        ("time for receiving an answer", seconds(limits.send)),
+        ("time that a connection may rest", seconds(limits.idle)),
+    ]
+}
+
+fn bytes(number: usize) -> String {
+    match number {
+        _ if number.is_multiple_of(1 << 20) => format!("{} MiB", number >> 20),
+        _ => format!("{} KiB", number >> 10),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FLAGS;
 
     #[test]
     fn many_allowed_requests_leave_room_for_as_many_idle_connections() {
@@ -106,5 +138,13 @@ mod tests {
     #[test]
     fn a_scraper_that_comes_every_minute_never_meets_a_closed_connection() {
         assert!(Limits::for_requests(40).idle > Duration::from_mins(5));
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_program() {
+        let default = FLAGS.iter().find(|flag| flag.name == "web.max-requests").unwrap().default;
+        assert_eq!(REQUESTS.to_string(), default);
+        assert!(bounds().contains(&("bytes of a request's header", "16 KiB".to_owned())));
+        assert_eq!([bytes(16 << 10), bytes(3 << 20)], ["16 KiB", "3 MiB"]);
     }
 }

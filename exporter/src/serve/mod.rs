@@ -19,8 +19,7 @@
 //! | `route` | request → answer |
 //! | `accept_header`, `query`, `deadline` | what a request asks for |
 //! | `page` | the live page |
-//! | `limits` | every number that bounds something |
-//! | `bounds` | these numbers as a table for SECURITY.md |
+//! | `limits` | every number that bounds something, and the table of them in SECURITY.md |
 
 mod accept;
 mod accept_header;
@@ -28,7 +27,6 @@ mod access;
 mod activity;
 mod answer;
 mod bind;
-mod bounds;
 mod connection;
 mod connections;
 mod deadline;
@@ -54,7 +52,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use bind::{BindError, LinkError, bind};
-pub use bounds::bounds;
+pub use limits::bounds;
 pub use listener::Listener;
 pub use systemd::{SystemdError, SystemdSockets};
 

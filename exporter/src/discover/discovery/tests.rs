@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use super::walk::BELOW_CONTAINER;
-use super::{Added, ContainerId, Discovery, NoEngine, Tree, Version, WALK_INTERVAL, find_all};
+use super::{BELOW_CONTAINER, ContainerId, Discovery, NoEngine, Tree, WALK_INTERVAL, find_all};
+use crate::discover::{Added, Version};
 
 const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
 const OTHER: &str = "2f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
