@@ -14,13 +14,13 @@ use crate::metrics::{Collector, CollectorSet, Dimension, FamilySet, SelfMetrics}
 use crate::name::{ContainerInfo, Names, NetworkMode};
 use crate::read::{Labels, Limits, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
 
-/// Time for a sweep where the scraper does not say how long it waits: Prometheus' default.
+/// Time for a sweep if the scraper sends no timeout: Prometheus' default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// The running containers of the engines, by their stats answers.
+/// Reads the running containers from the engines' stats answers.
 #[derive(Debug)]
 pub(super) struct Api {
-    /// One for each engine.
+    /// One per engine.
     stats: Vec<Stats>,
     runtime: Handle,
     plan: Plan,
@@ -28,18 +28,18 @@ pub(super) struct Api {
     labels: Labels,
     devices: crate::read::Devices,
     containers: Vec<Reading>,
-    /// Procfs of the engine's host; none where that may be another one than ours.
+    /// Procfs of the engine's host; none if the engine may run on another host.
     procfs: Option<PathBuf>,
     host: Sample,
 }
 
-/// A pass that is under way.
+/// A running pass.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// One for each engine.
+    /// One per engine.
     sweeping: Vec<Sweeping>,
     running: Vec<ContainerId>,
-    /// The samples of the pass before, for their memory.
+    /// Samples of the last pass, whose memory is reused.
     before: HashMap<ContainerId, Sample>,
     start: Instant,
     deadline: Instant,
@@ -75,7 +75,7 @@ impl Api {
         }
     }
 
-    /// Begins to ask for all containers that run. `pass.deadline` is when the last of those who wait will have gone.
+    /// Requests the stats of all running containers. `pass.deadline` is the latest deadline of the waiting scrapes.
     pub(super) fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
         let running: Vec<ContainerId> = pass
             .names
@@ -92,7 +92,7 @@ impl Api {
             fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
         }
         let asked = self.asked(&running, pass);
-        // Those that nobody asks for keep their values.
+        // Containers that no scrape selects keep their values.
         let (kept, before) = self
             .containers
             .drain(..)
@@ -105,7 +105,7 @@ impl Api {
         Progress { sweeping: sweeping.collect(), running, before, start: now, deadline }
     }
 
-    /// Those of the running containers that a pass asks for.
+    /// Returns the running containers that a pass selects.
     fn asked(&self, running: &[ContainerId], pass: Pass<'_>) -> Vec<ContainerId> {
         if pass.ids.is_all() {
             return running.to_vec();
@@ -117,7 +117,7 @@ impl Api {
         running.iter().copied().filter(is_asked).collect()
     }
 
-    /// Takes in what the engine answers until `pass.deadline`. Returns whether it has answered all.
+    /// Stores answers until `pass.deadline`. Returns whether all engines have answered completely.
     pub(super) fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
         let until = pass.deadline.unwrap_or(progress.deadline);
         let all = join_all(progress.sweeping.iter_mut().map(|sweeping| sweeping.advance(until)));
@@ -139,15 +139,15 @@ impl Api {
         is_done
     }
 
-    /// The cgroup path that its engine gives a container.
+    /// Returns the cgroup path that the engine gives a container.
     fn path(&self, info: &ContainerInfo, names: &Names) -> String {
         let stats = names.engine_of(info.id).and_then(|engine| self.stats.get(engine));
         info.cgroup_path(stats.is_some_and(Stats::uses_systemd))
     }
 
-    /// Ends a pass. Returns when it was cut, too, if the time that it was given was too short.
+    /// Ends a pass. Returns the time at which it was cut, if the deadline was too early.
     pub(super) fn finish(&mut self, mut progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
-        // Calls that run out of time at this moment say so.
+        // Counts the requests that time out now.
         self.advance(&mut progress, Pass { deadline: Some(Instant::now() + Duration::from_millis(1)), ..pass });
         let sweeps: Vec<_> = self.stats.iter().zip(progress.sweeping).map(|(stats, one)| stats.end(one)).collect();
         let is_complete = sweeps.iter().all(Sweep::is_complete);
@@ -155,7 +155,7 @@ impl Api {
         (timing(pass.collectors, progress.start.elapsed(), is_complete), is_late.then_some(progress.deadline))
     }
 
-    /// The time of a pass that is under way.
+    /// Returns the time that a running pass has taken so far.
     pub(super) fn interim(progress: &Progress, pass: Pass<'_>) -> Timing {
         timing(pass.collectors, progress.start.elapsed(), false)
     }
@@ -185,7 +185,8 @@ impl Api {
     }
 }
 
-/// Whether a container's interfaces are reported elsewhere: under the host, or under the one whose network it shares.
+/// Returns whether a container's interfaces are reported elsewhere: as the host's, or by the container whose network it
+/// shares.
 fn borrows_network(info: &ContainerInfo, running: &[ContainerId]) -> bool {
     match &info.network_mode {
         NetworkMode::Host => true,
@@ -194,7 +195,7 @@ fn borrows_network(info: &ContainerInfo, running: &[ContainerId]) -> bool {
     }
 }
 
-/// One sweep serves every collector, so each took as long, and each lacks what it lacks.
+/// Returns the same duration and outcome for every collector, because one sweep serves them all.
 fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
     let by_stats = [Collector::Cpu, Collector::Memory, Collector::Blkio, Collector::Network, Collector::Pids];
     let swept: CollectorSet = by_stats.into_iter().filter(|collector| collectors.has(*collector)).collect();

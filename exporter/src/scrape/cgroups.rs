@@ -1,4 +1,4 @@
-//! Values from the kernel's files.
+//! Values from kernel files.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -22,13 +22,13 @@ pub(super) struct Cgroups {
     discovery: Discovery,
     reader: Reader,
     rows: Vec<Row>,
-    /// Label sets of the cgroups that are no containers, in the reader's order.
+    /// Label sets of the cgroups that are not containers, in the reader's order.
     other_sets: Vec<LabelSets>,
     /// When the last pass began.
     seen: Moment,
 }
 
-/// What it takes to begin, and to begin again.
+/// Settings to start a reader with, and to start it again.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) root: PathBuf,
@@ -36,15 +36,15 @@ pub(super) struct Setup {
     pub(super) families: FamilySet,
     pub(super) self_metrics: SelfMetrics,
     pub(super) engines: Engines,
-    /// Which cgroups that are no containers get rows.
+    /// Selects the cgroups that get rows without being containers.
     pub(super) others: CgroupFilter,
-    /// Sums up layers, where it could be started.
+    /// The disk walker, if it could be started.
     pub(super) walker: Option<Walker>,
 }
 
 impl Cgroups {
     /// # Errors
-    /// There is no cgroup tree at the root.
+    /// The root has no cgroup tree.
     pub(super) fn start(setup: Setup, probes: Option<Probes>, copy: Option<KernelCopy>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let live = hierarchy.is_live();
@@ -61,12 +61,12 @@ impl Cgroups {
         Ok(cgroups)
     }
 
-    /// Whether the trees show our own container's cgroup and no other.
+    /// Returns whether the trees show only the cgroup of our own container.
     pub(super) fn is_blind(&self) -> bool {
         self.reader.hierarchy().is_blind()
     }
 
-    /// The same where containers have appeared since the start, in trees that showed none then.
+    /// Starts again if containers have appeared in trees that showed none at start.
     pub(super) fn appeared(setup: &Setup) -> Option<Self> {
         let hierarchy = Hierarchy::detect(&setup.root).ok().filter(|hierarchy| !hierarchy.is_blind())?;
         if find_all(hierarchy.searched()).is_empty() {
@@ -75,16 +75,16 @@ impl Cgroups {
         Self::start(setup.clone(), None, None).ok()
     }
 
-    /// The same from the start, after a panic left it in an unknown state.
+    /// Starts again after a panic left the reader in an unknown state.
     pub(super) fn restart(&mut self) -> Result<Self, Error> {
         let (probes, copy) = self.reader.take_ebpf();
         Self::start(self.setup.clone(), probes, copy)
     }
 
-    /// Has snapshots stand in for files where this host allows it.
+    /// Reads snapshots instead of files, if this host allows it.
     ///
     /// # Errors
-    /// What it lacks.
+    /// What the host lacks.
     pub(super) fn start_snapshots(&mut self) -> Result<(), Unsupported> {
         self.reader.start_snapshots()
     }
@@ -110,7 +110,7 @@ impl Cgroups {
         }
     }
 
-    /// Begins a pass over what is there now.
+    /// Begins a pass over the present containers.
     pub(super) fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
         for ended in self.reader.drop_ended() {
             self.discovery.forget(ended);
@@ -149,7 +149,7 @@ impl Cgroups {
         })
     }
 
-    /// The cgroups that are no containers, with the label `id` alone.
+    /// Returns the cgroups that are not containers, with the label `id` alone.
     pub(super) fn others<'a>(&'a self, ids: &'a IdFilter) -> impl Iterator<Item = Exposed<'a>> {
         let oom_slot = self.oom_slot();
         let others = self.reader.others().iter().zip(&self.other_sets);
@@ -189,7 +189,7 @@ impl Cgroups {
         self.reader.labels()
     }
 
-    /// What was found, for the log and the live page.
+    /// Returns what the exporter found on this host, for the log and the live page.
     pub(super) fn findings(&self) -> Vec<(String, String)> {
         let hierarchy = self.reader.hierarchy();
         let searched: Vec<String> = hierarchy.searched().iter().map(|tree| tree.path.display().to_string()).collect();
@@ -202,10 +202,10 @@ impl Cgroups {
     }
 }
 
-/// What the engines have reported so far.
+/// The engines' reports so far.
 pub(super) struct Known<'a> {
     pub(super) names: &'a Names,
-    /// Which of them answer and are known as a whole, one bit each.
+    /// Engines that answer and have listed all containers, one bit each.
     pub(super) answering: u64,
     pub(super) count: usize,
 }
@@ -236,10 +236,10 @@ impl Engine for Known<'_> {
     }
 }
 
-/// Huge page sizes, as the root cgroup's files name them (`hugetlb.2MB.…`).
+/// Returns the huge page sizes in the spelling of cgroup files (`hugetlb.2MB.…`).
 fn page_sizes(hierarchy: &Hierarchy) -> Vec<String> {
     let Some(tree) = hierarchy.tree(Controller::Hugetlb) else { return Vec::new() };
-    // The root of a v2 tree has no hugetlb files: the kernel's own list has the same sizes under other names.
+    // The root cgroup of v2 has no hugetlb files: the sizes come from sysfs, which spells them differently.
     let mut sizes: Vec<String> = std::fs::read_dir(&tree.path)
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! Who is exposed: the containers that run, those that the engine knows and that do not, and those that have just ended.
+//! Selects the exposed containers: running ones, stopped ones that an engine knows, and those that ended a moment ago.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,39 +12,39 @@ use crate::name::{ContainerFilter, ContainerInfo, Moment, Names, State};
 use crate::read::{Limits, Sample};
 use crate::render::{Exposed, LabelSets};
 
-/// One running container as its source gives it.
+/// A running container, as its source reports it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LiveContainer<'a> {
     pub(super) id: ContainerId,
     /// Cgroup path with a leading slash.
     pub(super) path: &'a str,
-    /// Whether what the engine says of the id is about this container.
+    /// Whether the engine's report for this id describes this container.
     pub(super) named: bool,
     pub(super) sample: &'a Sample,
     pub(super) limits: &'a Limits,
-    /// Which of its cgroups this is: no other one has the number.
+    /// Number of the container's cgroup, unique in this process.
     pub(super) generation: u64,
-    /// Kills for lack of memory that the kernel has counted in its cgroup.
+    /// OOM kills that the kernel counted in this cgroup.
     pub(super) oom_kills: Option<u64>,
 }
 
-/// Remembers each container's label sets and when it was last there.
+/// Caches each container's label sets and the time when it was last seen.
 ///
-/// What the engine says and what the kernel shows may differ. `container_state` and all that goes with it are the engine's
-/// word; values are the cgroup's; `container_last_seen` moves on while the cgroup is there. It goes by the engine's word
-/// alone only where the engine's containers are not in the tree that is read.
+/// Engine and kernel may disagree. `container_state` and its companions follow the engine, values follow the cgroup,
+/// and `container_last_seen` advances while the cgroup exists. It follows the engine only where the engine's containers
+/// are not in the tree that is read.
 #[derive(Debug)]
 pub(super) struct ExposedSet {
     filter: Arc<ContainerFilter>,
     linger: Duration,
-    /// Boxed, as a map is half empty at times.
+    /// Boxed, because a hash map may be half empty.
     entries: HashMap<ContainerId, Box<Entry>>,
     pass: u64,
-    /// What this pass saw that the engine has not reported.
+    /// Containers of this pass whose state contradicts the engine's report.
     doubts: Vec<(ContainerId, Seen)>,
-    /// Engines of which a named container was ever found in the tree, one bit each: then all of their containers can be.
+    /// Engines with at least one named container in the tree, one bit each: all of their containers are expected there.
     in_tree: u64,
-    /// Who has which name in the predecessor's schema; none where that is not exposed.
+    /// Owner of each name in the predecessor's schema; none if that schema is not exposed.
     names: Option<NameOwners>,
 }
 
@@ -52,32 +52,32 @@ pub(super) struct ExposedSet {
 struct Entry {
     sets: LabelSets,
     path: String,
-    /// Whether what the engine says of the id is about it.
+    /// Whether the engine's report for this id describes this container.
     named: bool,
-    /// None for a container that never ran in a pass, and of which the engine knows no end.
+    /// None for a container that no pass has seen running and whose end the engine does not know.
     seen: Option<Moment>,
-    /// The last pass in which it is to be exposed.
+    /// The last pass that exposes the container.
     shown: u64,
-    /// The last pass in which it ran.
+    /// The last pass that saw the container running.
     ran: u64,
     oom: OomKills,
-    /// The start of the first run that `oom` counts, in nanoseconds since the epoch.
+    /// Start of the first run that `oom` counts, in nanoseconds since the epoch.
     oom_since_ns: Option<u64>,
-    /// Whether the kernel, or the engine's events, have counted `oom`.
+    /// Whether `oom` comes from the kernel's count or from the engine's events.
     oom_known: bool,
-    /// Whether `sets` do without its name, as that belongs to another container.
+    /// Whether `sets` omit the name because another container owns it.
     nameless: bool,
 }
 
 impl ExposedSet {
-    /// `by_name` where the predecessor's schema is exposed, whose series have a name and no id.
+    /// `by_name` if the predecessor's schema is exposed, whose series have a name and no id.
     pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration, by_name: bool) -> Self {
         let names = by_name.then(NameOwners::default);
         Self { filter, linger, entries: HashMap::new(), pass: 0, doubts: Vec::new(), in_tree: 0, names }
     }
 
-    /// A pass: brings label sets and times up to date; what is neither there nor lingering is forgotten. `in_tree` where
-    /// `live` is what is in a cgroup tree, and not what the engine says.
+    /// Updates label sets and times by one pass, and removes containers that are neither present nor lingering.
+    /// `in_tree` if `live` comes from a cgroup tree and not from the engine.
     pub(super) fn update<'a>(
         &mut self,
         live: impl Iterator<Item = LiveContainer<'a>>,
@@ -89,7 +89,7 @@ impl ExposedSet {
         self.doubts.clear();
         for container in live {
             let pass = self.pass;
-            // An engine does not know what another one made inside a container.
+            // An engine does not know the containers that another engine made inside a container.
             let info = names.containers.get(&container.id);
             if info.map_or(container.named, |info| !info.state.is_alive()) {
                 self.doubts.push((container.id, Seen::Running));
@@ -109,14 +109,14 @@ impl ExposedSet {
         }
         let (pass, linger) = (self.pass, self.linger);
         self.entries.retain(|id, entry| {
-            // An ended container that no engine tells of lingers by what we saw ourselves.
+            // An ended container that no engine knows lingers from when we last saw it.
             let lingers = entry.seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < linger);
             entry.shown == pass || if names.containers.contains_key(id) { entry.oom.total() > 0 } else { lingers }
         });
         self.share_names(names);
     }
 
-    /// A container as the engine tells of it, where it does not run.
+    /// Updates a container that is not running, from the engine's report.
     fn merge_engine_state(&mut self, info: &ContainerInfo, names: &Names, now: Moment) {
         let known = self.entries.get(&info.id);
         if known.is_some_and(|entry| entry.ran == self.pass) {
@@ -139,7 +139,7 @@ impl ExposedSet {
         }
     }
 
-    /// Where several containers have one name, the predecessor's schema gives it to one of them.
+    /// Assigns a name that several containers have to one of them, for the predecessor's schema.
     fn share_names(&mut self, names: &Names) {
         let Some(owners) = &mut self.names else { return };
         owners.begin();
@@ -164,16 +164,17 @@ impl ExposedSet {
         }
     }
 
-    /// What the last pass saw that the engine has not reported: reason to ask it.
+    /// Returns containers of the last pass whose state contradicts the engine's report: the engine has to be asked
+    /// again.
     pub(super) fn doubts(&self) -> &[(ContainerId, Seen)] {
         &self.doubts
     }
 
-    /// `running` is the path of one that runs, and whether it is named.
+    /// `running` is the path of a running container, and whether it is named.
     fn observe(&mut self, id: ContainerId, running: Option<(&str, bool)>, names: &Names) -> &mut Entry {
         let pass = self.pass;
         let entry = self.entries.entry(id).or_default();
-        // The cgroup of a container without a name may be that of another one with its id.
+        // A cgroup without a name may belong to another container with the same id.
         let known = (entry.named && !entry.path.is_empty()).then_some(entry.path.as_str());
         let (path, is_told) = running.map_or((known, true), |(path, named)| (Some(path), named));
         let info = names.containers.get(&id).filter(|_| is_told);
@@ -191,7 +192,7 @@ impl ExposedSet {
         entry
     }
 
-    /// Everything to be exposed: running containers in the order given, then the others by path.
+    /// Returns all exposed containers: running ones in the given order, then the others by path.
     pub(super) fn exposed<'a>(
         &'a self,
         live: impl Iterator<Item = LiveContainer<'a>>,
@@ -204,7 +205,7 @@ impl ExposedSet {
             let one = self.expose(container.id, entry, names)?;
             Some(Exposed { sample: Some(container.sample), limits: Some(container.limits), ..one })
         }));
-        // Those that the engine knows and that are not shown are held for their counts alone.
+        // Hidden containers that the engine knows are kept only for their OOM counts.
         let is_shown = |id, entry: &Entry| entry.shown == self.pass || !names.containers.contains_key(id);
         let others = self.entries.iter().filter(|(id, entry)| entry.ran != self.pass && is_shown(*id, entry));
         let mut others: Vec<_> = others.filter(|(id, entry)| ids.has(Some(**id), &entry.path)).collect();
@@ -213,7 +214,7 @@ impl ExposedSet {
         exposed
     }
 
-    /// None where the user's filter leaves the container out.
+    /// Returns none for a container that the user's filter excludes.
     fn expose<'a>(&self, id: ContainerId, entry: &'a Entry, names: &'a Names) -> Option<Exposed<'a>> {
         let info = names.containers.get(&id).filter(|_| entry.named).map(|info| &**info);
         let selected = info.map_or_else(|| self.filter.selects_unknown(), |info| info.selected);
@@ -237,7 +238,7 @@ impl Entry {
         self.oom_known = events.is_some() && cgroup.is_none() || cgroup.is_some_and(|(_, count)| count.is_some());
     }
 
-    /// None where nobody tells of them, or the container neither runs nor is about to.
+    /// Returns none if neither kernel nor engine counts them, or if the container neither runs nor restarts.
     fn oom_kills(&self, info: Option<&ContainerInfo>, runs: bool) -> Option<u64> {
         let total = self.oom.total();
         let restarts = info.is_some_and(|info| info.state == State::Restarting) && total > 0;

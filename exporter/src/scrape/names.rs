@@ -1,7 +1,7 @@
-//! Whose a name is where series have a name and no id: in the predecessor's schema.
+//! Decides which container owns a name in the predecessor's schema, whose series have a name and no id.
 //!
-//! Names are unique among the containers of one engine, but a removed container lingers beside the one that has taken its
-//! name, events of a rename may be on their way, and long names are cut.
+//! Names are unique within one engine, but a removed container lingers beside its successor, rename events may be
+//! delayed, and long names are truncated.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,14 +11,14 @@ use std::time::Instant;
 use crate::discover::ContainerId;
 use crate::name::ContainerInfo;
 
-/// The owner of each name, by the name's hash. Its memory is used again in each pass.
+/// The owner of each name, by the hash of the name. Passes reuse its memory.
 #[derive(Debug, Default)]
 pub(super) struct NameOwners {
     hasher: RandomState,
     owners: HashMap<u64, Claim>,
 }
 
-/// What decides, the most important first: who runs, who exists, who belongs to the first engine, who came last.
+/// Sort key of a claim, most significant first: running, existing, engine order, latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     runs: bool,
@@ -36,7 +36,7 @@ impl NameOwners {
         self.owners.clear();
     }
 
-    /// Enters a container of an engine, given by its index, for the container's name.
+    /// Registers a container's claim to its name. `engine` is the index of its engine.
     pub(super) fn claim(&mut self, info: &ContainerInfo, engine: usize, runs: bool) {
         let claim = Claim {
             runs,
@@ -51,7 +51,7 @@ impl NameOwners {
         *owner = claim.max(*owner);
     }
 
-    /// Whether the container's name is its own; one without a name has no name to share.
+    /// Returns whether the container owns its name; a container without a name always does.
     pub(super) fn owns(&self, info: &ContainerInfo) -> bool {
         info.name.is_empty()
             || self.owners.get(&self.hasher.hash_one(&info.name)).is_none_or(|owner| owner.id == info.id)

@@ -1,52 +1,53 @@
-//! Kills for lack of memory over all runs of a container.
+//! Counts the OOM kills over all runs of a container.
 //!
-//! The kernel counts per cgroup, so its count starts at 0 with each run, and a kill that ends the run is gone with the cgroup
-//! before anybody scrapes. The engine reports such a kill in an event. Of each run the greater of both counts; a kill that both
-//! have counted counts once. While the cgroup can be read its own count is exact: on cgroup v1 an engine may report one kill
-//! twice, and such surplus events never count.
+//! The kernel counts per cgroup: its count starts at 0 with each run, and a kill that ends the run disappears with the
+//! cgroup before the next scrape. The engine reports such a kill by an event. The greater of both counts is used for
+//! each run, so that a kill which both report counts once. While the cgroup can be read, its count is exact: an engine
+//! on cgroup v1 may report one kill twice, and surplus events are ignored.
 
 use std::mem;
 
 use crate::name::OomEvents;
 
-/// What one container's count is made from.
+/// State of one container's count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OomKills {
-    /// The reader's number of the cgroup that was last seen; 0 for none.
+    /// Generation of the last observed cgroup; 0 for none.
     generation: u64,
-    /// The kernel's count there.
+    /// The kernel's count in that cgroup.
     count: u64,
-    /// The part of it that belongs to earlier runs.
+    /// The part of `count` that belongs to earlier runs.
     base: u64,
-    /// 1 where the cgroup is newer than the last start that the engine has reported, -1 where it is older.
+    /// 1 if the cgroup is newer than the last start that the engine reported, -1 if it is older.
     ahead: i8,
     events: OomEvents,
-    /// Events of the current run beyond the kernel's count of it, when that was last read.
+    /// Events of the current run in excess of the kernel's count.
     surplus: u64,
-    /// The same of earlier runs, all together.
+    /// Events of earlier runs in excess of the kernel's counts.
     earlier_surplus: u64,
-    /// What the kernel counted in ended runs beyond the events of those runs, and what was counted by events that the
-    /// engine's follower has forgotten.
+    /// Kills of ended runs that the kernel counted and no event reports, and kills of events that the engine's follower
+    /// has forgotten.
     carried: u64,
-    /// The part of it that events of the run before this one may still tell of.
+    /// The part of `carried` that late events of the previous run may still report.
     awaited: u64,
 }
 
 impl OomKills {
-    /// Kills in all runs.
+    /// Returns the kills in all runs.
     pub(super) fn total(&self) -> u64 {
         let (kernel, events) = (self.kernel(), self.events.current.saturating_sub(self.surplus));
-        // A cgroup that is ahead is of the next run.
+        // A newer cgroup belongs to the next run.
         let current = if self.ahead > 0 { kernel + events } else { kernel.max(events) };
         self.carried + self.events.earlier.saturating_sub(self.earlier_surplus) + current
     }
 
-    /// Takes in what the engine has reported by now, and the kernel's count of the cgroup `generation`, where there is one.
+    /// Updates the count by the engine's events and the kernel's count of the cgroup `generation`, if there is one.
     pub(super) fn observe(&mut self, events: OomEvents, cgroup: Option<(u64, Option<u64>)>) {
         let before = self.total();
         let starts = events.runs.saturating_sub(self.events.runs);
         let moved = self.generation != 0 && cgroup.is_some_and(|(generation, _)| generation != self.generation);
-        // Events of the run before that came after its kills were carried. No event of a run is reported before its start.
+        // Late events of the previous run, whose kills were carried already. An engine reports no event of a run before
+        // its start.
         let late = match (starts, self.ahead > 0) {
             (0, false) => events.previous.saturating_sub(self.events.previous),
             (0, true) => events.current.saturating_sub(self.events.current),
@@ -71,7 +72,7 @@ impl OomKills {
             (self.count, self.base) = (0, 0);
         }
         self.ahead = match (moved, starts) {
-            // The first cgroup that is seen is that of the last start.
+            // The first observed cgroup belongs to the last start.
             _ if self.generation == 0 => 0,
             (true, 1) => 0,
             (true, 0) => (self.ahead + 1).min(1),
@@ -82,7 +83,7 @@ impl OomKills {
         if starts > 0 {
             self.earlier_surplus += mem::take(&mut self.surplus);
         }
-        // Where the follower has forgotten events.
+        // Applies if the follower has forgotten events.
         self.surplus = self.surplus.min(events.current);
         self.earlier_surplus = self.earlier_surplus.min(events.earlier);
         self.events = events;
@@ -93,11 +94,11 @@ impl OomKills {
                 self.surplus = events.current.saturating_sub(self.kernel());
             }
         }
-        // Only where the follower has forgotten events.
+        // Differs only if the follower has forgotten events.
         self.carried += before.saturating_sub(self.total());
     }
 
-    /// The kernel's count of this run.
+    /// Returns the kernel's count of this run.
     fn kernel(&self) -> u64 {
         self.count.saturating_sub(self.base)
     }

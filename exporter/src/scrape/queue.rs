@@ -1,4 +1,4 @@
-//! The scrapes that wait for the scraping thread.
+//! Queue of scrapes for the scraping thread.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::request::{Error, Request};
 use super::selection::Selection;
 
-/// One scrape that waits for its answer.
+/// A waiting scrape.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) request: Request,
@@ -17,7 +17,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn answer(self, answer: Result<Bytes, Error>) {
-        // A client that has gone away does not want it any more.
+        // The client may have disconnected.
         drop(self.answer.send(answer));
     }
 }
@@ -34,7 +34,7 @@ impl Queue {
         Self { incoming, waiting: Vec::new() }
     }
 
-    /// Blocks until a scrape waits. Returns false once nobody can ask any more.
+    /// Blocks until a scrape waits. Returns false after all senders are gone.
     pub(super) fn wait(&mut self) -> bool {
         self.refresh();
         if self.waiting.is_empty() {
@@ -43,7 +43,7 @@ impl Queue {
         !self.waiting.is_empty()
     }
 
-    /// Takes in those who have come, and drops those who have gone.
+    /// Adds new scrapes, and drops those whose clients have disconnected.
     pub(super) fn refresh(&mut self) {
         while let Ok(job) = self.incoming.try_recv() {
             self.waiting.push(job);
@@ -51,12 +51,12 @@ impl Queue {
         self.waiting.retain(|job| !job.answer.is_closed());
     }
 
-    /// The requests that wait.
+    /// Returns the waiting requests.
     pub(super) fn requests(&self) -> impl Iterator<Item = &Request> {
         self.waiting.iter().map(|job| &job.request)
     }
 
-    /// What anybody asks for; none where nobody waits.
+    /// Returns the union of all selections, none for an empty queue.
     pub(super) fn selection(&self) -> Option<Selection> {
         let mut requests = self.requests();
         let first = requests.next()?.selection.clone();
@@ -68,32 +68,32 @@ impl Queue {
         ))
     }
 
-    /// When the last of them will not wait any more; none where one of them always will.
+    /// Returns the latest deadline, none if a scrape has no deadline.
     pub(super) fn last_deadline(&self) -> Option<Instant> {
         self.requests()
             .map(|request| request.deadline)
             .try_fold(None, |last, one| one.map(|one| last.max(Some(one))))?
     }
 
-    /// When the first of them will not wait any more.
+    /// Returns the earliest deadline.
     pub(super) fn first_deadline(&self) -> Option<Instant> {
         self.requests().filter_map(|request| request.deadline).min()
     }
 
-    /// Takes out those whose requests are as wanted.
+    /// Removes and returns the scrapes whose requests match.
     pub(super) fn take(&mut self, wanted: impl Fn(&Request) -> bool) -> Vec<Job> {
         let (taken, left) = self.waiting.drain(..).partition(|job| wanted(&job.request));
         self.waiting = left;
         taken
     }
 
-    /// Puts back some that came before those who wait.
+    /// Puts scrapes back in front of the queue.
     pub(super) fn put_back(&mut self, mut jobs: Vec<Job>) {
         jobs.append(&mut self.waiting);
         self.waiting = jobs;
     }
 
-    /// Forgets them all, which tells them that there will be no answer.
+    /// Drops all scrapes, so that their clients get an error.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }

@@ -1,4 +1,4 @@
-//! The scraping side as the rest of the program sees it: started once, asked from anywhere.
+//! The handle on the scraping thread, and how the source of values is chosen.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,43 +32,43 @@ use crate::read::{HostFacts, Machine};
 use crate::render::BufferPool;
 use crate::walker::Walker;
 
-/// Scrapes that may wait for the thread; HTTP's own limit is below it.
+/// Capacity of the queue; the limit of the HTTP server is below it.
 const QUEUE: usize = 1024;
-/// How long after its deadline a scrape may still be answered with values.
+/// How long after its deadline a scrape may still get values.
 const LONGEST_WAIT_BEYOND: Duration = Duration::from_millis(400);
 /// How long the first scrapes may wait for the engine's first list, so that they have names.
 const FIRST_LIST: Duration = Duration::from_secs(2);
 
-/// What the scraping side is made of.
+/// Parts of the scraper.
 #[derive(Debug)]
 pub struct Parts {
-    /// The engines, for names, which their followers keep up to date, versions and stats.
+    /// The engines: names (which their followers update), versions and stats.
     pub engines: Engines,
-    /// Which containers are exposed.
+    /// Selects the exposed containers.
     pub filter: Arc<ContainerFilter>,
     /// Our own metrics.
     pub self_metrics: SelfMetrics,
-    /// The eBPF programs, where any run.
+    /// The eBPF programs, if any run.
     pub probes: Option<Probes>,
-    /// Sums up layers, where it could be started.
+    /// The disk walker, if it could be started.
     pub walker: Option<Walker>,
 }
 
 /// Why scraping cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// `--source=cgroup` was asked for, and there is no tree.
+    /// `--source=cgroup` was given, and there is no tree.
     #[error("--source=cgroup: {0}")]
     Cgroups(#[source] discover::Error),
-    /// `--read.snapshot=on` was asked for, and they cannot be taken.
+    /// `--read.snapshot=on` was given, and snapshots cannot be taken.
     #[error("--read.snapshot=on: {0}")]
     Snapshots(Unsupported),
-    /// No thread.
+    /// The thread cannot be started.
     #[error("cannot start the scraping thread: {0}")]
     Thread(#[source] io::Error),
 }
 
-/// A handle on the scraping thread, which ends with it.
+/// A handle on the scraping thread. The thread ends when the handle is dropped.
 #[derive(Debug)]
 pub struct Scraper {
     jobs: mpsc::Sender<Job>,
@@ -78,30 +78,30 @@ pub struct Scraper {
     is_ready: Arc<AtomicBool>,
 }
 
-/// What a scraper is made of once its values have a source: all that needs a right of this process has been opened.
+/// A scraper that can start. Everything that takes a privilege of this process is open.
 #[derive(Debug)]
 pub struct Prepared {
     chosen: Chosen,
     found: Findings,
-    /// What takes the API's place once containers appear in the cgroup tree.
+    /// Replaces the API once containers appear in the cgroup tree.
     standby: Option<Setup>,
     machine: Machine,
     facts: HostFacts,
-    /// When eBPF programs began to count, in nanoseconds since the epoch.
+    /// Time when the eBPF programs started to count, in nanoseconds since the epoch.
     probed_since_ns: Option<u64>,
     parts: Parts,
 }
 
-/// Where values come from.
+/// The source of values.
 #[derive(Debug)]
 enum Chosen {
     Cgroups(Box<Cgroups>),
-    /// The API of an engine, and the procfs of its host where that is ours.
+    /// The stats API, and the procfs of the engine's host if that is ours.
     Api(Option<PathBuf>),
 }
 
 impl Scraper {
-    /// Finds out where values come from. The first discovery is done when this returns in cgroup mode.
+    /// Chooses the source of values. In cgroup mode the first discovery is done when this returns.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -119,7 +119,7 @@ impl Scraper {
     /// Starts the thread.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The thread cannot be started.
     pub fn start(config: &Config, prepared: Prepared, runtime: &Handle) -> Result<Self, StartError> {
         let Prepared { chosen, found, standby, machine, facts, probed_since_ns, parts } = prepared;
         let source = match chosen {
@@ -170,14 +170,14 @@ impl Scraper {
     }
 }
 
-/// When to answer without values where the thread has not answered: it does so a little after the deadline for reading,
-/// which leaves a tenth of what the client gives for rendering and sending.
+/// Returns when to answer without values if the thread has not answered: a little after the deadline for reading, which
+/// leaves a tenth of the client's timeout for rendering and sending.
 fn last_moment(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline + (left / 11).min(LONGEST_WAIT_BEYOND)
 }
 
-/// Ready means found and, within reason, named: the engine gets a moment for its first list.
+/// Announces readiness after the first discovery, and gives the engine a moment for its first list.
 async fn announce(is_ready: Arc<AtomicBool>, engines: Engines) {
     let listed = async {
         while !engines.are_settled() {
@@ -190,7 +190,7 @@ async fn announce(is_ready: Arc<AtomicBool>, engines: Engines) {
     is_ready.store(true, Ordering::Relaxed);
 }
 
-/// The source, what was found, and what takes its place once containers appear in the cgroup tree.
+/// The source, the findings, and the source to change to once containers appear in the cgroup tree.
 type Choice = (Chosen, Findings, Option<Setup>);
 
 fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
@@ -227,8 +227,8 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
     Ok((Chosen::Api(procfs), found, standby))
 }
 
-/// Where the host's own values are read, if this is the containers' host: an engine behind a network address may be on
-/// another one, whose numbers must not be mixed with ours.
+/// Returns the procfs for the host's own values, if this is the containers' host: an engine behind a network address
+/// may run on another host, whose values must not mix with ours.
 fn host_procfs(config: &Config, chosen: &Chosen) -> Option<PathBuf> {
     let same_host = matches!(chosen, Chosen::Cgroups(_)) || are_local(&config.docker);
     same_host.then(|| config.procfs_root.clone())
@@ -238,7 +238,7 @@ fn are_local(engines: &[DockerEndpoint]) -> bool {
     engines.iter().all(|engine| matches!(engine, DockerEndpoint::Unix(_)))
 }
 
-/// Kernel files, and snapshots in their place where this host allows it.
+/// Returns kernel files as the source, with snapshots if this host allows them.
 fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartError> {
     cgroups.reader().prepare();
     match cgroups.start_snapshots() {

@@ -1,4 +1,4 @@
-//! What a scrape asks for: collectors, families and containers.
+//! The collectors, families and containers that a scrape selects.
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use crate::config::{Config, Schema};
 use crate::discover::IdFilter;
 use crate::metrics::{Collector, CollectorSet, Family, FamilySet, Kind};
 
-/// What a scrape asks for.
+/// The collectors, families and containers that a scrape selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Collectors to run: those switched on, narrowed by `collect[]`, `exclude[]` and `name[]`.
+    /// Collectors to run: the enabled ones, narrowed by `collect[]`, `exclude[]` and `name[]`.
     pub collectors: CollectorSet,
     /// Families to expose.
     pub families: FamilySet,
     /// Containers to expose, by `id[]`.
     pub ids: IdFilter,
-    /// The names of our own metrics to expose; all of them where none.
+    /// Names of our own metrics to expose; all of them if none.
     pub self_metrics: Option<Arc<[String]>>,
 }
 
-/// The families that a configuration lets through.
+/// Families that the configuration allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Families {
-    /// Those that are exposed when no name is given.
+    /// Families that are exposed without `name[]`.
     pub exposed: FamilySet,
-    /// Those that `name[]` can ask for: cAdvisor's names, too, where only the predecessor's are exposed.
+    /// Families that `name[]` can select: cAdvisor's names, too, if only the predecessor's are exposed.
     pub named: FamilySet,
 }
 
 impl Families {
-    /// Returns those of a configuration.
+    /// Returns the families that a configuration allows.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let has_stats = config.schema != Schema::Cadvisor;
@@ -46,13 +46,13 @@ impl Families {
 }
 
 impl Selection {
-    /// Returns what a request asks for by `name[]` and `id[]`; unknown ones ask for nothing.
+    /// Returns the selection of a request by `name[]` and `id[]`. Unknown names and ids select nothing.
     #[must_use]
     pub fn new(collectors: CollectorSet, families: Families, names: Vec<String>, ids: &[String]) -> Self {
         let of_collectors = FamilySet::of_collectors(collectors);
         let ids = IdFilter::new(ids.iter().map(String::as_str));
         if !names.is_empty() {
-            // OpenMetrics calls a family by its name without the suffix.
+            // OpenMetrics names a family without the suffix.
             let is_named = |family: &Family| {
                 let stem = family.name.strip_suffix("_total").unwrap_or(family.name);
                 names.iter().any(|name| name == family.name || name == stem)
@@ -65,19 +65,19 @@ impl Selection {
         if ids.is_all() {
             return Self { collectors, families, ids, self_metrics: None };
         }
-        // What has no id is nobody's who was asked for.
+        // With `id[]`, families without an id are left out.
         let machine = FamilySet::of_collectors(CollectorSet::EMPTY.with(Collector::Machine));
         Self { collectors, families: families.difference(machine), ids, self_metrics: Some(Vec::new().into()) }
     }
 
-    /// Returns everything that these collectors have.
+    /// Returns a selection of everything that these collectors have.
     #[must_use]
     pub fn of_collectors(collectors: CollectorSet) -> Self {
         let families = FamilySet::of_collectors(collectors);
         Self { collectors, families, ids: IdFilter::default(), self_metrics: None }
     }
 
-    /// Returns what serves both.
+    /// Returns the union of both selections.
     pub(super) fn union(&self, other: &Self) -> Self {
         Self {
             collectors: self.collectors.union(other.collectors),
@@ -87,14 +87,14 @@ impl Selection {
         }
     }
 
-    /// Whether what was read for the other one serves this one, too.
+    /// Returns whether values that were read for `other` serve this selection.
     pub(super) fn is_part_of(&self, other: &Self) -> bool {
         self.collectors.union(other.collectors) == other.collectors
             && self.families.is_part_of(other.families)
             && self.ids.is_part_of(&other.ids)
     }
 
-    /// Whether a metric of our own is asked for.
+    /// Returns whether a metric of our own is selected.
     pub(super) fn has_own(&self, name: &str) -> bool {
         self.self_metrics.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
     }

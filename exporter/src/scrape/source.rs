@@ -1,4 +1,4 @@
-//! Where values come from, and a pass over it in steps.
+//! The source of values, and a pass over it in steps.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::name::{Moment, Names};
 use crate::read::{self, Labels, Pass, Row, Sample, Timing};
 use crate::render::Exposed;
 
-/// Where values come from.
+/// The source of values.
 #[derive(Debug)]
 pub(super) enum Source {
     /// Kernel files.
@@ -21,7 +21,7 @@ pub(super) enum Source {
     Api(Box<Api>),
 }
 
-/// A pass that is under way.
+/// A running pass.
 #[derive(Debug)]
 pub(super) enum Progress {
     Cgroups(Box<read::Progress>),
@@ -29,7 +29,7 @@ pub(super) enum Progress {
 }
 
 impl Source {
-    /// Begins a pass. `pass.deadline` is when the last of those who wait for it will have gone.
+    /// Begins a pass. `pass.deadline` is the latest deadline of the waiting scrapes.
     pub(super) fn begin(&mut self, pass: Pass<'_>, engines: &Engines, now: Instant) -> Progress {
         match self {
             Self::Cgroups(cgroups) => {
@@ -40,7 +40,7 @@ impl Source {
         }
     }
 
-    /// Goes on until `pass.deadline`. Returns whether everything is read.
+    /// Continues until `pass.deadline`. Returns whether everything is read.
     pub(super) fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
         match (self, progress) {
             (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => cgroups.reader().advance(progress, pass),
@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    /// Makes the samples those of a pass that is under way. Returns the time so far.
+    /// Publishes the samples of a running pass. Returns the time it has taken so far.
     pub(super) fn interim(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         match (self, progress) {
             (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => cgroups.reader().interim(progress, pass),
@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// Ends a pass, whether or not everything is read. Returns when the source cut it itself, too, if it did.
+    /// Ends a pass, complete or not. Returns the time at which the source itself cut it, if it did.
     pub(super) fn finish(&mut self, progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
         match (self, progress) {
             (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => (cgroups.reader().finish(&progress, pass), None),
@@ -67,7 +67,7 @@ impl Source {
         }
     }
 
-    /// Brings the exposed set up to date.
+    /// Updates the exposed set.
     pub(super) fn update(&self, exposed_set: &mut ExposedSet, names: &Names, now: Moment) {
         match self {
             Self::Cgroups(cgroups) => exposed_set.update(cgroups.live(), names, now, true),
@@ -75,7 +75,7 @@ impl Source {
         }
     }
 
-    /// Everything to be exposed.
+    /// Returns all exposed containers.
     pub(super) fn exposed<'a>(
         &'a self,
         exposed_set: &'a ExposedSet,
@@ -120,7 +120,7 @@ impl Source {
         }
     }
 
-    /// The collectors that have any row on this host: those of eBPF may have none.
+    /// Returns the collectors that have rows on this host. eBPF collectors may have none.
     pub(super) fn collectors(&self) -> CollectorSet {
         self.rows().iter().map(|row| row.family.collector).collect()
     }

@@ -1,6 +1,6 @@
-//! Kernel files to change to, where the API serves in their place.
+//! Changes from the stats API to kernel files once containers appear.
 //!
-//! An exporter in a guest or beside a nested engine may start before there is any cgroup but its own.
+//! An exporter in a guest or beside a nested engine may start before any cgroup but its own exists.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +10,19 @@ use tracing::info;
 use super::cgroups::{Cgroups, Setup};
 use super::source::Source;
 
-/// Term and description of each thing that was found.
+/// Findings on this host: term and description.
 pub(super) type Findings = Vec<(String, String)>;
 
-/// What it takes to change.
+/// Settings for kernel files, and the findings to replace.
 #[derive(Debug)]
 pub(super) struct Standby {
     pub(super) setup: Setup,
-    /// What the live page shows.
+    /// Findings that the live page shows.
     pub(super) findings: Arc<Mutex<Findings>>,
 }
 
 impl Standby {
-    /// The kernel files and the host's procfs, once a container has appeared.
+    /// Returns kernel files and the host's procfs once a container has appeared.
     pub(super) fn retry(&self) -> Option<(Source, PathBuf)> {
         let cgroups = Cgroups::appeared(&self.setup)?;
         info!(

@@ -1,4 +1,4 @@
-//! Answers to scrapes for which there is no time to read anything.
+//! Answers scrapes whose deadline leaves no time for reading.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use super::request::{Error, Request};
 use crate::metrics::{CollectorSet, SelfMetrics};
 use crate::render::{BufferPool, render_self_metrics};
 
-/// Passes by whose cost the next one is judged. The cheapest of them counts: a pass that the host held up says nothing.
+/// Number of passes whose costs are kept. The cheapest predicts the next pass, because a busy host delays some passes.
 const PASSES: usize = 4;
-/// How long the cost is believed. After that a pass is begun whatever it may cost, and measured.
+/// How long a cost is valid. After that a pass runs whatever it may cost, and is measured.
 const BELIEVED: Duration = Duration::from_mins(1);
 
-/// What a pass costs before the first container is read, most of it the kernel's snapshot. A scrape that has less time
-/// cannot be given any values. Cloning shares it.
+/// Cost of a pass before it reads the first container, mostly that of the kernel's snapshot. A scrape with less time
+/// gets no values. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overhead(Arc<Mutex<Recent>>);
 
@@ -28,11 +28,11 @@ struct Recent {
 
 impl Overhead {
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        // Nothing panics under this lock.
+        // No code panics while it holds this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A pass that began at `at` has cost this much.
+    /// Records the cost of a pass that began at `at`.
     pub(super) fn record(&self, cost: Duration, at: Instant) {
         let mut recent = self.recent();
         let next = recent.next % PASSES;
@@ -42,7 +42,7 @@ impl Overhead {
         (recent.next, recent.at) = (next + 1, Some(at));
     }
 
-    /// Whether a pass that begins now could read anything for a scrape.
+    /// Returns whether a pass that begins now could read anything before the request's deadline.
     pub(super) fn allows(&self, request: &Request, now: Instant) -> bool {
         let Some(deadline) = request.deadline else { return true };
         let recent = self.recent();
@@ -52,7 +52,7 @@ impl Overhead {
     }
 }
 
-/// Makes the answers: valid expositions in which no collector has succeeded.
+/// Renders answers without values: valid expositions in which no collector succeeded.
 #[derive(Debug)]
 pub(super) struct Unread {
     /// The collectors that have metrics on this host.

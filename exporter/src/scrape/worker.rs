@@ -1,11 +1,11 @@
-//! The thread that owns everything a scrape needs, and answers one batch of scrapes after the other.
+//! The thread that owns all readers, and answers one batch of scrapes after the other.
 //!
-//! Scrapes that come while one is collected share its collection; so do those within `--scrape.min-interval`.
+//! Scrapes that arrive while one is collected share its collection, and so do scrapes within `--scrape.min-interval`.
 //!
-//! A deadline belongs to who asked. A pass goes on while anybody waits for it who has time left; those whose time is up
-//! get what has been read by then. A scrape that has no time for any reading gets an answer without values, and costs no
-//! pass. So an ordinary scrape waits for one pass that is under way, if it asks for more than that one reads, and for
-//! its own.
+//! Each scrape has its own deadline. A pass continues while any waiting scrape has time left; a scrape whose deadline
+//! passes gets the values read so far. A scrape that leaves no time for reading gets an answer without values and
+//! causes no pass. So a scrape waits at most for the running pass, if it selects more than that one reads, and for its
+//! own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,14 +28,14 @@ use crate::name::{MetricFilter, Moment, Names};
 use crate::read::{HostFacts, HostFiles, Machine, Pass, Timing, Value};
 use crate::render::{BufferPool, View, render};
 
-/// How long a pass goes on before it looks for scrapes that have come, gone, or run out of time.
+/// How long a pass runs before it checks the queue.
 const SLICE: Duration = Duration::from_millis(20);
-/// Different answers that are rendered in the middle of one pass: those who wait for its end wait for these, too.
+/// Maximum number of different answers rendered during a pass, because they delay its end.
 const ANSWERS_DURING_A_PASS: usize = 2;
-/// Different answers that are rendered of one collection, before those who have come meanwhile get theirs.
+/// Maximum number of different answers rendered after a pass, before new scrapes get theirs.
 const ANSWERS_AFTER_A_PASS: usize = 8;
 
-/// What the thread owns.
+/// State of the thread.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) source: Source,
@@ -43,45 +43,46 @@ pub(super) struct Worker {
     pub(super) engines: Engines,
     pub(super) self_metrics: SelfMetrics,
     pub(super) machine: Machine,
-    /// When eBPF programs began to count, in nanoseconds since the epoch.
+    /// Time when the eBPF programs started to count, in nanoseconds since the epoch.
     pub(super) probed_since_ns: Option<u64>,
     pub(super) facts: HostFacts,
     pub(super) min_interval: Duration,
-    /// Which of our own metrics are exposed.
+    /// Selects the exposed metrics of our own.
     pub(super) metrics: MetricFilter,
     pub(super) pool: BufferPool,
     pub(super) overhead: Overhead,
     pub(super) unread: Arc<Unread>,
     pub(super) last: Option<Collection>,
-    /// Containers when free memory was last given back.
+    /// Container count at the last `malloc_trim`.
     pub(super) trimmed_for: i64,
-    /// Where the API serves in place of kernel files that showed no container at start.
+    /// The kernel files to change to if the API is used because they showed no container at start.
     pub(super) standby: Option<Standby>,
 }
 
-/// What the last pass brought, beside the samples that the source holds.
+/// Result of the last pass, apart from the samples that the source holds.
 #[derive(Debug)]
 pub(super) struct Collection {
     at: Instant,
     selection: Selection,
     names: Arc<Names>,
     timing: Timing,
-    /// When the pass was ended early; none where everything was read.
+    /// When the pass was cut; none if everything was read.
     cut: Option<Instant>,
 }
 
 impl Collection {
-    /// Whether it has all that a scrape asks for, and all that could be read in its time.
+    /// Returns whether it has all that a scrape selects and that could be read by its deadline.
     fn answers(&self, request: &Request) -> bool {
         request.selection.is_part_of(&self.selection) && !has_time_after(self.cut, request)
     }
 }
 
 impl Worker {
-    /// Answers until every sender is gone.
+    /// Answers scrapes until every sender is gone.
     pub(super) fn run(mut self, mut queue: Queue) {
         while queue.wait() {
-            // A panic drops the answers on their way, which tells those who wait; the next pass starts afresh.
+            // A panic drops the pending answers, so that their clients get an error. The next pass starts with a new
+            // reader.
             if catch_unwind(AssertUnwindSafe(|| self.serve(&mut queue))).is_err() {
                 error!("a scrape panicked; its readers are made anew (please report the message above)");
                 queue.clear();
@@ -91,7 +92,8 @@ impl Worker {
         }
     }
 
-    /// After the first scrape, and again when there are twice as many containers: buffers have grown by doubling.
+    /// Calls `malloc_trim` after the first scrape, and when the number of containers has doubled, because buffers grow
+    /// by doubling.
     fn give_memory_back(&mut self) {
         let containers = self.self_metrics.containers.get();
         if containers >= 2 * self.trimmed_for.max(1) {
@@ -110,7 +112,7 @@ impl Worker {
         }
     }
 
-    /// One pass for all that wait, and for those who join while it runs.
+    /// Runs one pass for all waiting scrapes and those that arrive while it runs.
     fn serve(&mut self, queue: &mut Queue) {
         queue.refresh();
         let last = self.last.as_ref().filter(|last| last.at.elapsed() < self.min_interval);
@@ -122,8 +124,8 @@ impl Worker {
         let (now, overhead) = (Instant::now(), &self.overhead);
         self.answer_unread(queue.take(|request| !overhead.allows(request, now)));
         let Some(waiting) = queue.selection() else { return };
-        // Within the interval what was read before is read again: else two scrapes that ask for different collectors in
-        // turn would have a pass each.
+        // Within the minimum interval, the selection of the last pass is read again: otherwise two scrapes with
+        // different collectors would cause a pass each.
         let selection = recent.map_or(waiting.clone(), |recent| recent.union(&waiting));
         self.collect(queue, &selection);
         queue.refresh();
@@ -186,7 +188,7 @@ impl Worker {
         });
     }
 
-    /// Changes from the API to kernel files where these show containers now.
+    /// Changes from the API to kernel files once these show containers.
     fn reconsider_source(&mut self) {
         let Some((source, procfs)) = self.standby.as_ref().and_then(Standby::retry) else { return };
         self.standby = None;
@@ -194,7 +196,7 @@ impl Worker {
         self.facts = HostFacts::new(Some(procfs));
     }
 
-    /// Takes a collection in, with what is read of the host and known of the engine.
+    /// Stores a collection, with the values of host and engine.
     fn keep(&mut self, mut collection: Collection) {
         let state_from = Instant::now();
         let live = self.source.live_count();
@@ -208,7 +210,7 @@ impl Worker {
         self.last = Some(collection);
     }
 
-    /// The files of procfs that tell of the host what is asked for.
+    /// Returns the procfs files that the selection needs for the host.
     fn host_files(&self, selection: &Selection) -> HostFiles {
         let wanted = self.source.rows().iter().filter(|row| selection.families.has(row.number));
         let has_host = selection.ids.has_host();
@@ -219,13 +221,13 @@ impl Worker {
         })
     }
 
-    /// Renders once for each different request, a bounded number of them; the others wait for the next pass.
+    /// Renders once per different request, up to a maximum; the other scrapes wait for the next pass.
     fn answer_some(&self, queue: &mut Queue, answered: Vec<Job>) {
         queue.put_back(self.answer(answered, &mut { ANSWERS_AFTER_A_PASS }));
     }
 
-    /// Answers by the last collection, until there are so many different answers. Those who ask for all of it come first: a
-    /// crowd that asks for parts of it, each for another one, does not hold them up. Returns those that are left.
+    /// Answers from the last collection, up to a maximum of different answers. Scrapes that select everything come
+    /// first, so that many different partial selections cannot delay them. Returns the unanswered scrapes.
     fn answer(&self, mut jobs: Vec<Job>, answers: &mut usize) -> Vec<Job> {
         let all = self.last.as_ref().map(|last| last.selection.clone());
         jobs.sort_by_key(|job| all.as_ref().is_none_or(|all| !all.is_part_of(&job.request.selection)));
@@ -277,7 +279,7 @@ impl Worker {
         Ok(render(&view, &self_metrics, request.format, request.gzip, &self.pool))
     }
 
-    /// Duration and success of the collectors that were asked for.
+    /// Publishes duration and success of the selected collectors.
     fn publish(&self, timing: &Timing, collectors: CollectorSet) {
         self.self_metrics.collector_duration.reset();
         self.self_metrics.collector_success.reset();
@@ -289,13 +291,13 @@ impl Worker {
     }
 }
 
-/// When the next step of a pass ends, as far as it is to be foreseen: a step that took longer than its slice will do so again, as
-/// the kernel's tables of sockets do where there are very many. Who has no time for that is answered before.
+/// Predicts when the next step of a pass ends. A step that exceeded its slice will do so again, as socket tables do
+/// where they are very large. Scrapes without time for that are answered before.
 fn end_of_next(begin: Instant, end: Instant) -> Instant {
     end + end.saturating_duration_since(begin).saturating_sub(SLICE)
 }
 
-/// Whether a scrape has time for more than what was read until a pass was cut.
+/// Returns whether a scrape has time for more than a cut pass has read.
 fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
     cut.is_some_and(|cut| request.deadline.is_none_or(|deadline| deadline > cut))
 }
