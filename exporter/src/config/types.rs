@@ -181,7 +181,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl DockerEndpoint {
-    /// The path of its socket, where it has one.
+    /// Returns the path of its socket, where it has one.
     #[must_use]
     pub fn socket(&self) -> Option<&Path> {
         match self {

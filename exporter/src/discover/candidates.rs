@@ -57,7 +57,7 @@ pub(super) fn find(root: &Path) -> io::Result<Vec<Candidate>> {
     Ok(found)
 }
 
-/// The tree of a v1 controller: the one of its name before others that have it.
+/// Returns the tree of a v1 controller: the one of its name before others that have it.
 pub(super) fn with_v1_controller(candidates: &[Candidate], controller: &str) -> Option<Tree> {
     let has = |candidate: &&Candidate| candidate.controllers.iter().any(|name| name == controller);
     let is_named = |candidate: &&Candidate| candidate.tree.path.file_name().is_some_and(|name| name == controller);
@@ -88,8 +88,8 @@ fn classify(path: PathBuf, mount: Option<&Mount>) -> Option<Candidate> {
     Some(Candidate { tree: Tree { path, version: Version::V1 }, controllers })
 }
 
-/// The controllers of a v1 tree that no mount names. None where the directory is no tree; a mount point without its mount is
-/// empty.
+/// Returns the controllers of a v1 tree that no mount names. None where the directory is no tree; a mount point without
+/// its mount is empty.
 fn by_content(path: &Path) -> Option<Vec<String>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut controllers: Vec<String> = name.split(',').filter(|part| READ.contains(part)).map(str::to_owned).collect();
@@ -127,7 +127,7 @@ fn is_v2(path: &Path) -> bool {
     path.join("cgroup.controllers").is_file()
 }
 
-/// Whether a directory is a cgroup of v1, as far as its files tell.
+/// Returns whether a directory is a cgroup of v1, as far as its files tell.
 fn is_v1(path: &Path) -> bool {
     let has = |name: &str| path.join(name).is_file();
     has("tasks") && !is_v2(path) && ["release_agent", "cgroup.procs", "notify_on_release"].into_iter().any(has)

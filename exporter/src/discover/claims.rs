@@ -86,7 +86,7 @@ struct Cgroup {
 }
 
 impl Cgroup {
-    /// The path of the cgroup that has the processes.
+    /// Returns the path of the cgroup that has the processes.
     fn shown(&self) -> String {
         if self.child.is_some() { format!("{}/{CHILD}", self.path) } else { self.path.clone() }
     }
@@ -111,23 +111,23 @@ impl Claims {
         }
     }
 
-    /// Number of containers.
+    /// Returns the number of containers.
     pub(super) fn accepted(&self) -> usize {
         self.counts.1
     }
 
-    /// Number of cgroups that are not accepted, and how many of them were left behind.
+    /// Returns the number of cgroups that are not accepted, and how many of them were left behind.
     pub(super) fn refused(&self) -> (usize, usize) {
         (self.counts.0 - self.counts.1, self.left.len())
     }
 
-    /// Whether this cgroup was seen in an earlier tree by this walk: the walk has nothing to do in another one.
+    /// Returns whether this cgroup was seen in an earlier tree by this walk: the walk has nothing to do in another one.
     pub(super) fn is_seen(&self, id: ContainerId, path: &str, tree: usize, walk: u64) -> bool {
         let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
         cgroups.any(|cgroup| cgroup.path == path && cgroup.walk == walk && cgroup.at.0 < tree)
     }
 
-    /// Whether this cgroup is known by this number of its directory.
+    /// Returns whether this cgroup is known by this number of its directory.
     pub(super) fn is_at(&self, id: ContainerId, path: &str, at: (usize, u64)) -> bool {
         let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
         cgroups.any(|cgroup| cgroup.path == path && cgroup.at == at)
@@ -165,14 +165,14 @@ impl Claims {
         }
     }
 
-    /// Those that the walk has not seen.
+    /// Returns those that the walk has not seen.
     pub(super) fn unseen(&self, walk: u64) -> Vec<(ContainerId, String)> {
         let cgroups = self.by_id.iter().flat_map(|(id, entry)| entry.cgroups.iter().map(|cgroup| (*id, cgroup)));
         let unseen = cgroups.filter(|(_, cgroup)| cgroup.walk != walk);
         unseen.map(|(id, cgroup)| (id, cgroup.path.clone())).collect()
     }
 
-    /// The reader has let go of a container. Gives the path of its cgroup.
+    /// Removes a container that the reader has dropped. Returns the path of its cgroup.
     pub(super) fn dropped(&mut self, id: ContainerId) -> Option<String> {
         let entry = self.by_id.get_mut(&id)?;
         let (order, _) = entry.accepted.take()?;

@@ -80,7 +80,7 @@ impl Discovery {
         self
     }
 
-    /// What has changed of the cgroups that are no containers since the last call.
+    /// Returns what has changed of the cgroups that are no containers since the last call.
     #[must_use]
     pub fn take_other_changes(&mut self) -> OtherChanges {
         self.others.take_changes()
@@ -91,19 +91,20 @@ impl Discovery {
         self.others.remove(path);
     }
 
-    /// Number of containers known.
+    /// Returns the number of containers known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.claims.accepted()
     }
 
-    /// Whether no container is known.
+    /// Returns whether no container is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Number of cgroups that are named as containers are and are none, and how many of them were left behind by an engine.
+    /// Returns the number of cgroups that are named as containers are and are none, and how many of them were left
+    /// behind by an engine.
     #[must_use]
     pub fn refused(&self) -> (usize, usize) {
         self.claims.refused()
@@ -310,7 +311,8 @@ impl Discovery {
         }
     }
 
-    /// The first tree that has a cgroup, and the number of its directory there. A tree that gives an error may have it.
+    /// Returns the first tree that has a cgroup, and the number of its directory there. A tree that gives an error may
+    /// have it.
     fn home(&self, path: &str) -> Option<(usize, u64)> {
         let mut home = None;
         for (tree, root) in self.roots.iter().enumerate() {
@@ -325,7 +327,7 @@ impl Discovery {
         home
     }
 
-    /// The path of a cgroup that is not the root of its tree.
+    /// Returns the path of a cgroup that is not the root of its tree.
     fn path_in(&self, tree: usize, directory: &Path) -> Option<String> {
         let below = directory.strip_prefix(self.roots.get(tree)?).ok().filter(|below| !below.as_os_str().is_empty())?;
         Some(Path::new("/").join(below).to_string_lossy().into_owned())
@@ -338,7 +340,7 @@ impl Discovery {
         }
     }
 
-    /// The id that a directory's name claims, and the path of the cgroup.
+    /// Returns the id that a directory's name claims, and the path of the cgroup.
     fn claim(&self, tree: usize, directory: &Path) -> Option<(ContainerId, String)> {
         let path = self.path_in(tree, directory)?;
         Some((ContainerId::from_cgroup_path(Path::new(&path))?, path))
@@ -365,8 +367,8 @@ impl Discovery {
     }
 }
 
-/// The parent of a cgroup that holds the processes of the container that the parent is named for: crun moves them from the
-/// scope to a child.
+/// Returns the parent of a cgroup that holds the processes of the container that the parent is named for: crun moves
+/// them from the scope to a child.
 fn holds_processes_of(path: &Path) -> Option<&Path> {
     let parent = path.parent().filter(|_| path.file_name().is_some_and(|name| name == CHILD))?;
     let has_scope = parent.extension().is_some_and(|extension| extension == "scope");

@@ -47,7 +47,7 @@ fn number(directory: &Path, file: &str) -> Option<u64> {
     fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
 }
 
-/// Whether any process is listed there or below. What is not walked may have one.
+/// Returns whether any process is listed there or below. What is not walked may have one.
 fn has_process(directory: &Path) -> bool {
     let mut found = false;
     let missed = walk(directory, BELOW_CONTAINER, |visited| {

@@ -110,25 +110,25 @@ impl Hierarchy {
         Ok(Self { kind, root: root.to_owned(), trees, searched })
     }
 
-    /// What kind of host this is.
+    /// Returns what kind of host this is.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The root that all this was found below.
+    /// Returns the root that all this was found below.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The tree that has a controller's files.
+    /// Returns the tree that has a controller's files.
     #[must_use]
     pub fn tree(&self, controller: Controller) -> Option<&Tree> {
         self.trees.get(slot(controller))?.as_ref()
     }
 
-    /// Names of the controllers that the host's trees have, in the words of their version.
+    /// Returns the names of the controllers that the host's trees have, in the words of their version.
     #[must_use]
     pub fn controllers(&self) -> Vec<String> {
         let unified = self.tree(Controller::Core).map(|tree| enabled(&tree.path)).unwrap_or_default();
@@ -139,7 +139,8 @@ impl Hierarchy {
         v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
     }
 
-    /// Whether no tree shows the host's root: each has the root of a cgroup namespace, or a cgroup that was mounted alone.
+    /// Returns whether no tree shows the host's root: each has the root of a cgroup namespace, or a cgroup that was
+    /// mounted alone.
     ///
     /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
     #[must_use]
@@ -153,8 +154,8 @@ impl Hierarchy {
         })
     }
 
-    /// Whether the trees show our own cgroup and no other: those of a container without the host's mount. No container can be
-    /// found in them, unless somebody makes one below ours.
+    /// Returns whether the trees show our own cgroup and no other: those of a container without the host's mount. No
+    /// container can be found in them, unless somebody makes one below ours.
     ///
     /// A guest (LXC, nspawn) has a private root, too, but other cgroups below it; so has Docker in Docker.
     #[must_use]
@@ -162,13 +163,13 @@ impl Hierarchy {
         self.is_private() && !self.searched.iter().any(has_other_cgroups)
     }
 
-    /// Whether the trees are the kernel's and not captures.
+    /// Returns whether the trees are the kernel's and not captures.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.searched.iter().any(Tree::is_live)
     }
 
-    /// The trees in which containers are searched, each once, those with controllers that we read first.
+    /// Returns the trees in which containers are searched, each once, those with controllers that we read first.
     ///
     /// A container is in all of them as a rule. It is in some alone where an engine does not know a tree, or a controller
     /// was moved to v2.
@@ -177,8 +178,9 @@ impl Hierarchy {
         &self.searched
     }
 
-    /// Which of the searched trees lists the processes of the cgroup at `path` (with a leading slash): the first where there
-    /// are any, as an engine may make a cgroup in a tree and not use it; else the first that has the cgroup.
+    /// Returns which of the searched trees lists the processes of the cgroup at `path` (with a leading slash): the
+    /// first where there are any, as an engine may make a cgroup in a tree and not use it; else the first that has the
+    /// cgroup.
     #[must_use]
     pub fn home(&self, path: &str) -> Option<usize> {
         let directories = || self.searched.iter().map(|tree| cgroup::directory(&tree.path, path));
@@ -208,7 +210,7 @@ fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLER
     }
 }
 
-/// Whether there is a cgroup below the root of a tree that ours is not in.
+/// Returns whether there is a cgroup below the root of a tree that ours is not in.
 fn has_other_cgroups(tree: &Tree) -> bool {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let is_ours = |name: &str| {
@@ -222,7 +224,7 @@ fn has_other_cgroups(tree: &Tree) -> bool {
         .any(|entry| entry.file_name().to_str().is_none_or(|name| !is_ours(name)))
 }
 
-/// The controllers that a v2 tree offers.
+/// Returns the controllers that a v2 tree offers.
 fn enabled(tree: &Path) -> Vec<String> {
     let text = fs::read(tree.join("cgroup.controllers")).unwrap_or_default();
     String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()

@@ -57,8 +57,8 @@ impl ContainerId {
 /// Parents whose children bear the ids of containers and are none.
 const HELPER_PARENTS: [&[u8]; 2] = [b"kata_overhead", b"buildkit"];
 
-/// The last run of exactly 64 hex digits that no letter or digit touches, and where it starts. `\x2d`, the escaped hyphen of
-/// systemd, separates as a hyphen does.
+/// Returns the last run of exactly 64 hex digits that no letter or digit touches, and where it starts. `\x2d`, the
+/// escaped hyphen of systemd, separates as a hyphen does.
 fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
     let mut end = name.len();
     while let Some(last) = name.get(..end)?.iter().rposition(u8::is_ascii_alphanumeric) {
@@ -72,8 +72,8 @@ fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
     None
 }
 
-/// Whether a name with these parts around its id is that of a unit that holds no container itself, or of a process beside
-/// a container: a monitor, a health check, the unit that Podman generates to start a container.
+/// Returns whether a name with these parts around its id is that of a unit that holds no container itself, or of a
+/// process beside a container: a monitor, a health check, the unit that Podman generates to start a container.
 fn is_helper(before: &[u8], after: &[u8]) -> bool {
     const UNITS: [&[u8]; 6] = [b".mount", b".automount", b".slice", b".swap", b".socket", b".timer"];
     const WORDS: [&[u8]; 4] = [b"conmon", b"buildkit", b"kata_overhead", b"lxc.monitor"];

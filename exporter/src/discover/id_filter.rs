@@ -36,26 +36,26 @@ impl IdFilter {
         Self((!is_empty).then(|| Arc::new(named)))
     }
 
-    /// Whether every cgroup is asked for.
+    /// Returns whether every cgroup is asked for.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether the cgroup at this path is asked for, or the container that it is.
+    /// Returns whether the cgroup at this path is asked for, or the container that it is.
     #[must_use]
     pub fn has(&self, id: Option<ContainerId>, path: &str) -> bool {
         let Some(named) = &self.0 else { return true };
         id.is_some_and(|id| named.ids.contains(&id)) || named.paths.contains(path)
     }
 
-    /// Whether the host as a whole is asked for.
+    /// Returns whether the host as a whole is asked for.
     #[must_use]
     pub fn has_host(&self) -> bool {
         self.has(None, "/")
     }
 
-    /// How many cgroups are named at most; none where all are asked for.
+    /// Returns how many cgroups are named at most; none where all are asked for.
     #[must_use]
     pub fn count(&self) -> Option<usize> {
         self.0.as_ref().map(|named| named.paths.len() + named.ids.len())
@@ -72,7 +72,7 @@ impl IdFilter {
         Self(Some(Arc::new(Named { paths, ids: one.ids.union(&two.ids).copied().collect() })))
     }
 
-    /// Whether the other filter asks for everything that this one does.
+    /// Returns whether the other filter asks for everything that this one does.
     #[must_use]
     pub fn is_part_of(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

@@ -22,13 +22,14 @@ use super::ContainerId;
 
 /// What the engines say, as far as identity needs it.
 pub trait Engine {
-    /// Whether the engine that made this container answers, and has listed all its containers; of an id that none knows, all engines.
+    /// Returns whether the engine that made this container answers, and has listed all its containers; of an id that
+    /// none knows, all engines.
     fn answers(&self, id: ContainerId) -> bool;
-    /// Which engines answer, one bit each.
+    /// Returns which engines answer, one bit each.
     fn answering(&self) -> u64;
     /// Differs whenever the engine may say something else of any container.
     fn generation(&self) -> u64;
-    /// What it says of a container; none for an id that it does not know.
+    /// Returns what it says of a container; none for an id that it does not know.
     fn container(&self, id: ContainerId) -> Option<EngineRecord<'_>>;
 }
 
@@ -46,7 +47,7 @@ pub struct EngineRecord<'a> {
 }
 
 impl EngineRecord<'_> {
-    /// A container that runs has a process; the list alone does not tell it.
+    /// Returns whether the engine was asked about the container: the list alone reports neither process nor parent.
     fn is_inspected(&self) -> bool {
         self.pid.is_some() || !self.cgroup_parent.is_empty()
     }
@@ -127,7 +128,7 @@ pub(super) fn decide<'a>(
     eligible.into_iter().find(|(accepted, ..)| !may_be_left || !is_empty(accepted.index)).map(|(accepted, ..)| accepted)
 }
 
-/// Whether a cgroup below a container is accepted, and if so whether the engine's word is about it.
+/// Returns whether a cgroup below a container is accepted, and if so whether the engine's word is about it.
 fn accept_nested(
     id: ContainerId,
     path: &str,
@@ -154,23 +155,23 @@ fn accept_nested(
     (!engine_is_outside).then(|| engine.answers(id) && has_process(path))
 }
 
-/// Whether a container's cgroup is above this one.
+/// Returns whether a container's cgroup is above this one.
 pub(super) fn is_nested(path: &str) -> bool {
     enclosing(path).next().is_some()
 }
 
-/// The ids of the containers that a cgroup is below, the innermost first.
+/// Returns the ids of the containers that a cgroup is below, the innermost first.
 fn enclosing(path: &str) -> impl Iterator<Item = ContainerId> + '_ {
     Path::new(path).ancestors().skip(1).filter_map(ContainerId::from_cgroup_path)
 }
 
-/// The outermost container's cgroup on this path.
+/// Returns the outermost container's cgroup on this path.
 pub(super) fn outermost(path: &str) -> &str {
     let containers = Path::new(path).ancestors().filter(|above| ContainerId::from_cgroup_path(above).is_some());
     containers.last().and_then(Path::to_str).unwrap_or(path)
 }
 
-/// Whether the cgroup's parent is the `--cgroup-parent` that was given: a path, or the name of a slice.
+/// Returns whether the cgroup's parent is the `--cgroup-parent` that was given: a path, or the name of a slice.
 fn is_below_parent(path: &str, given: &str) -> bool {
     let Some(parent) = Path::new(path).parent() else { return false };
     let is_slice = Path::new(given).extension().is_some_and(|extension| extension == "slice");
@@ -180,7 +181,8 @@ fn is_below_parent(path: &str, given: &str) -> bool {
     !given.is_empty() && parent.components().eq(Path::new("/").join(given.trim_start_matches('/')).components())
 }
 
-/// Whether the text of a `/proc/PID/cgroup` says that the process is in the cgroup at `path` or below it, in any tree.
+/// Returns whether the text of a `/proc/PID/cgroup` says that the process is in the cgroup at `path` or below it, in
+/// any tree.
 ///
 /// Seen from a cgroup namespace below the host's root, paths begin with `/..`: then they are known only up to what both share.
 fn is_at_or_below(text: &str, path: &str) -> bool {

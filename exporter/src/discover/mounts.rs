@@ -62,14 +62,14 @@ pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The root of the host's v2 hierarchy, wherever it is mounted. Every other cgroup has a `cgroup.type`.
+/// Returns the root of the host's v2 hierarchy, wherever it is mounted. Every other cgroup has a `cgroup.type`.
 pub(crate) fn host_v2() -> Option<PathBuf> {
     let points = read().into_iter().filter(|mount| mount.version == Version::V2).map(|mount| mount.point);
     let is_root = |point: &PathBuf| point.join("cgroup.controllers").is_file() && !point.join("cgroup.type").exists();
     points.into_iter().find(is_root)
 }
 
-/// The mounts below `root`, as paths that begin with `root` as it was spelled.
+/// Returns the mounts below `root`, as paths that begin with `root` as it was spelled.
 pub(super) fn below(mounts: &[Mount], root: &Path) -> impl Iterator<Item = PathBuf> {
     let canonical = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     mounts.iter().filter_map(move |mount| {

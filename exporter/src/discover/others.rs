@@ -65,7 +65,7 @@ impl Others {
         self.filter = filter;
     }
 
-    /// Whether a cgroup of this path is to have rows.
+    /// Returns whether a cgroup of this path is to have rows.
     pub(super) fn selects(&self, path: &str) -> bool {
         self.filter.selects(path)
     }
@@ -83,7 +83,7 @@ impl Others {
         }
     }
 
-    /// Whether the cgroup has rows.
+    /// Returns whether the cgroup has rows.
     pub(super) fn has(&self, path: &str) -> bool {
         self.known.contains_key(path)
     }
@@ -99,7 +99,7 @@ impl Others {
         }
     }
 
-    /// Those that this walk has not seen.
+    /// Returns those that this walk has not seen.
     pub(super) fn unseen(&self, walk: u64) -> Vec<String> {
         self.known.iter().filter(|(_, seen)| **seen != walk).map(|(path, _)| path.clone()).collect()
     }

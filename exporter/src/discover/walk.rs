@@ -81,7 +81,7 @@ pub(crate) struct Visited<'a> {
 }
 
 impl Visited<'_> {
-    /// What the system says of it, asked at most once; none where it is gone.
+    /// Returns what the system says of it, asked at most once; none where it is gone.
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
         self.ask().as_ref().ok().filter(|metadata| metadata.is_dir())
     }

@@ -55,7 +55,7 @@ pub(super) enum Event {
 }
 
 impl Watch {
-    /// A watch on nothing yet.
+    /// Returns a watch on nothing yet.
     ///
     /// # Errors
     /// The system's: most often `EMFILE`; a higher `fs.inotify.max_user_instances` helps.
@@ -97,12 +97,12 @@ impl Watch {
         self.max_on_containers = limit;
     }
 
-    /// Number of directories watched.
+    /// Returns the number of directories watched.
     pub(super) fn len(&self) -> usize {
         self.directories.len() + self.on_containers.len()
     }
 
-    /// Everything that happened since the last call, without waiting.
+    /// Returns everything that happened since the last call, without waiting.
     ///
     /// # Errors
     /// The system's, for a descriptor that is no longer usable.

@@ -30,7 +30,7 @@ struct Shared {
 }
 
 impl Engine {
-    /// An engine that nobody has connected to yet; every request is counted in `self_metrics`.
+    /// Returns an engine that nobody has connected to yet; every request is counted in `self_metrics`.
     #[must_use]
     pub fn new(endpoint: DockerEndpoint, self_metrics: SelfMetrics) -> Self {
         Self::with_timing(endpoint, self_metrics, Timing::default())
@@ -53,13 +53,13 @@ impl Engine {
         Ok(session)
     }
 
-    /// The engine that is connected; none while it is down.
+    /// Returns the engine that is connected; none while it is down.
     #[must_use]
     pub fn about(&self) -> Option<About> {
         self.session().map(|session| session.about.clone())
     }
 
-    /// Whether it answers, and has listed its containers.
+    /// Returns whether it answers, and has listed its containers.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.shared.up.get()
@@ -69,18 +69,18 @@ impl Engine {
         self.shared.up.set(is_up);
     }
 
-    /// Where it is, for the log.
+    /// Returns the engine's address, for the log.
     pub(super) fn address(&self) -> String {
         address(&self.shared.endpoint)
     }
 
-    /// What scrapes saw that the engine has not reported.
+    /// Returns what scrapes saw that the engine has not reported.
     #[must_use]
     pub fn doubts(&self) -> &Doubts {
         &self.shared.doubts
     }
 
-    /// What the engine says of its host.
+    /// Returns what the engine says of its host.
     pub(super) fn host(&self) -> &Host {
         &self.shared.host
     }

@@ -29,7 +29,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Whether the engine has reported the same by now.
+    /// Returns whether the engine has reported the same by now.
     fn is_known(self, id: ContainerId, names: &Names) -> bool {
         let info = names.containers.get(&id);
         let runs = info.is_some_and(|info| info.state.is_alive() && info.removed.is_none());

@@ -48,7 +48,7 @@ impl Engines {
         Self { members: endpoints.iter().map(member).collect(), view: Arc::default() }
     }
 
-    /// The engines, each with its own store.
+    /// Returns the engines, each with its own store.
     #[must_use]
     pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.iter()
@@ -77,14 +77,15 @@ impl Engines {
         self.members.iter().find_map(|member| member.engine.about())
     }
 
-    /// Which engines answer, and have no more containers than are stored: one bit for each, the first one's lowest.
+    /// Returns which engines answer, and have no more containers than are stored: one bit for each, the first one's
+    /// lowest.
     #[must_use]
     pub fn answering(&self) -> u64 {
         let answers = |member: &Member| member.engine.is_up() && member.store.names().containers.len() < MAX_CONTAINERS;
         self.members.iter().rev().fold(0, |bits, member| bits << 1 | u64::from(answers(member)))
     }
 
-    /// Whether each engine has listed its containers, or could not be had.
+    /// Returns whether each engine has listed its containers, or could not be had.
     #[must_use]
     pub fn are_settled(&self) -> bool {
         self.members.iter().all(|member| member.store.is_settled())
@@ -110,8 +111,8 @@ impl Engines {
     }
 }
 
-/// Where two engines tell of one id, it belongs to the one for which it exists, and of these to the first in the order of the flags: an
-/// engine that another user runs cannot take a container over by listing its id.
+/// Returns where two engines tell of one id, it belongs to the one for which it exists, and of these to the first in
+/// the order of the flags: an engine that another user runs cannot take a container over by listing its id.
 fn merge(all: &[Arc<Names>], generation: u64) -> Names {
     let count = all.iter().map(|names| names.containers.len()).sum();
     let mut merged = Names { containers: HashMap::with_capacity(count), generation, ..Names::default() };

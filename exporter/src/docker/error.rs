@@ -185,7 +185,7 @@ impl Error {
         }
     }
 
-    /// The `code` label of `docker_requests_total`.
+    /// Returns the `code` label of `docker_requests_total`.
     pub(super) fn code(&self) -> String {
         match self {
             Self::Status { code, .. } => code.to_string(),
@@ -194,7 +194,7 @@ impl Error {
         }
     }
 
-    /// Whether there was no connection.
+    /// Returns whether there was no connection.
     pub(super) fn is_unconnected(&self) -> bool {
         let unheard =
             matches!(self, Self::NoSocket { .. } | Self::Denied { .. } | Self::Refused { .. } | Self::Stale { .. });
@@ -202,23 +202,23 @@ impl Error {
         unheard || tls
     }
 
-    /// Whether what there is does not speak HTTP.
+    /// Returns whether what there is does not speak HTTP.
     pub(super) fn is_unreachable(&self) -> bool {
         self.is_unconnected() || matches!(self, Self::Closed { .. } | Self::Broken { .. })
     }
 
-    /// Whether the engine, or a proxy in between, does not want this to be asked.
+    /// Returns whether the engine, or a proxy in between, does not want this to be asked.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.status(), Some(401 | 403 | 404 | 405 | 501))
     }
 
-    /// The HTTP status, where there was one.
+    /// Returns the HTTP status, where there was one.
     pub(super) fn status(&self) -> Option<u16> {
         if let Self::Status { code, .. } = self { Some(*code) } else { None }
     }
 }
 
-/// The engine's address as a user would give it.
+/// Returns the engine's address as a user would give it.
 pub(super) fn address(endpoint: &DockerEndpoint) -> String {
     match endpoint {
         DockerEndpoint::Unix(path) => format!("unix://{}", path.display()),
@@ -227,8 +227,8 @@ pub(super) fn address(endpoint: &DockerEndpoint) -> String {
     }
 }
 
-/// Whether a socket has no name on its own file system any more: the engine has made another one since, which the mount
-/// of the file does not show.
+/// Returns whether a socket has no name on its own file system any more: the engine has made another one since, which
+/// the mount of the file does not show.
 #[must_use]
 pub fn is_unlinked(socket: &Path) -> bool {
     std::fs::metadata(socket).is_ok_and(|socket| socket.nlink() == 0)
@@ -244,7 +244,7 @@ fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
     io_error(cause).map(io::Error::kind)
 }
 
-/// What rustls says of the connection; `io::Error` holds it, and its `source` leaves it out.
+/// Returns what rustls says of the connection; `io::Error` holds it, and its `source` leaves it out.
 fn tls_error(cause: &Cause) -> Option<&rustls::Error> {
     io_error(cause)?.get_ref()?.downcast_ref()
 }
@@ -263,7 +263,7 @@ fn io_error(cause: &Cause) -> Option<&io::Error> {
     None
 }
 
-/// The outer layers only say that something failed.
+/// Returns the outer layers only say that something failed.
 fn innermost(cause: &Cause) -> String {
     let mut source: &dyn std::error::Error = match cause {
         Cause::Connect(error) => error,

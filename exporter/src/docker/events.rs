@@ -58,7 +58,7 @@ impl Action {
     }
 }
 
-/// The request that subscribes to what is of interest, without the noise of `exec_*`, `attach` and the like.
+/// Returns the request that subscribes to what is of interest, without the noise of `exec_*`, `attach` and the like.
 /// With `since_ns`, the engine first repeats what it remembers from then on.
 pub(super) fn subscription(since_ns: Option<u64>) -> String {
     let words = WORDS.map(|(word, _)| format!("%22{word}%22")).join(",");
@@ -80,7 +80,7 @@ pub(super) struct Event {
 }
 
 impl Event {
-    /// None for what is no container's event.
+    /// Returns none for what is no container's event.
     pub(super) fn parse(value: &Value, naming: &NamingPolicy) -> Option<Self> {
         if !matches!(text(value, "/Type"), "container" | "") {
             return None;
@@ -113,12 +113,12 @@ impl Event {
         }
     }
 
-    /// Whether nothing but a container that exists can have caused it. The others may come after its removal.
+    /// Returns whether nothing but a container that exists can have caused it. The others may come after its removal.
     pub(super) fn proves_existence(&self) -> bool {
         !matches!(self.action, Action::Die | Action::Oom | Action::Health | Action::Destroy | Action::Other)
     }
 
-    /// Whether something has changed that the event does not tell.
+    /// Returns whether something has changed that the event does not tell.
     pub(super) fn leaves_questions(&self) -> bool {
         match self.action {
             Action::Create | Action::Start | Action::Restart | Action::Die | Action::Update => true,

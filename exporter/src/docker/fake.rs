@@ -82,7 +82,7 @@ pub(super) fn quick() -> Timing {
     }
 }
 
-/// An answer of `inspect`.
+/// Returns an answer of `inspect`.
 pub(super) fn container(letter: char, name: &str, status: &str) -> (String, Value) {
     let running = status == "running";
     let finished = if status == "exited" { "2026-11-23T02:07:00Z" } else { "0001-01-01T00:00:00Z" };

@@ -333,7 +333,8 @@ impl Follower {
         self.gap = if vain { (self.gap * 2).clamp(first, LONGEST_GAP.max(first)) } else { first };
     }
 
-    /// The engine answers; the container that was made last should be known. A proxy that refuses this answers too.
+    /// Records that the engine answered, and asks for a new list if the newest container is unknown. A proxy that
+    /// refuses the request answers, too.
     fn on_newest(&self, newest: Result<Option<ContainerId>, Error>) -> Result<(), Error> {
         let newest = newest.or_else(|error| if error.is_refusal() { Ok(None) } else { Err(error) })?;
         let names = self.tracker.names();

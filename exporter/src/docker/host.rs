@@ -21,12 +21,12 @@ impl Host {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether values come from this engine, so that nothing else shows which containers there are.
+    /// Returns whether values come from this engine, so that nothing else shows which containers there are.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Whether `/info` is still to be asked for.
+    /// Returns whether `/info` is still to be asked for.
     pub(super) fn is_missing(&self) -> bool {
         self.is_wanted() && self.systemd.get().is_none()
     }
@@ -36,7 +36,7 @@ impl Host {
         self.systemd.get_or_init(|| info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD));
     }
 
-    /// Whether the engine makes cgroups as units of systemd. False where it has not said so.
+    /// Returns whether the engine makes cgroups as units of systemd. False where it has not said so.
     pub(super) fn uses_systemd(&self) -> bool {
         self.systemd.get().copied().unwrap_or_default()
     }

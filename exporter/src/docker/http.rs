@@ -123,7 +123,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The next piece of the body; none at its end.
+    /// Returns the next piece of the body; none at its end.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Cause>> {
         poll_fn(|cx| {
             loop {

@@ -22,7 +22,7 @@ pub(super) struct Inspected {
     pub(super) dropped: Dropped,
 }
 
-/// None where the answer has no container id: then it is not about a container.
+/// Returns none where the answer has no container id: then it is not about a container.
 pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> Option<Inspected> {
     let id = ContainerId::parse(text(value, "/Id").as_bytes())?;
     let identity = naming.identify(text(value, "/Name"), text(value, "/Config/Image"), map(value, "/Config/Labels"));
@@ -54,7 +54,7 @@ pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> 
     Some(Inspected { info, fixed: identity.fixed, dropped: identity.dropped })
 }
 
-/// The state word; where it is unknown, what the flags beside it say.
+/// Returns the state word; where it is unknown, what the flags beside it say.
 fn life_cycle(value: &Value) -> State {
     let flags = [
         ("/State/Dead", State::Dead),

@@ -22,33 +22,33 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
     serde_json::from_str(&String::from_utf8_lossy(bytes)).ok()
 }
 
-/// The text at `pointer`; empty where there is none.
+/// Returns the text at `pointer`; empty where there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The text at `pointer`; empty where there is none, or one that is longer than any path: no engine means that.
+/// Returns the text at `pointer`; empty where there is none, or one that is longer than any path: no engine means that.
 pub(super) fn short_text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     Some(text(value, pointer)).filter(|text| text.len() <= MAX_SHORT).unwrap_or_default()
 }
 
-/// The whole number at `pointer`, also where it is written as text.
+/// Returns the whole number at `pointer`, also where it is written as text.
 pub(super) fn integer(value: &Value, pointer: &str) -> Option<i64> {
     let found = value.pointer(pointer)?;
     found.as_i64().or_else(|| found.as_str()?.parse().ok())
 }
 
-/// The number at `pointer` if it is above 0: engines write 0 or -1 for "not set".
+/// Returns the number at `pointer` if it is above 0: engines write 0 or -1 for "not set".
 pub(super) fn positive(value: &Value, pointer: &str) -> Option<u64> {
     integer(value, pointer).and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0)
 }
 
-/// Whether the field at `pointer` is true.
+/// Returns whether the field at `pointer` is true.
 pub(super) fn flag(value: &Value, pointer: &str) -> bool {
     value.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
 }
 
-/// The map of texts at `pointer`; entries of another type are skipped, null is the empty text.
+/// Returns the map of texts at `pointer`; entries of another type are skipped, null is the empty text.
 pub(super) fn map<'a>(value: &'a Value, pointer: &str) -> Vec<(&'a str, &'a str)> {
     let entries = value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     let texts = entries.filter_map(|(key, value)| match value {
@@ -73,7 +73,7 @@ pub(super) fn state(word: &str) -> Option<State> {
     })
 }
 
-/// The word for a health verdict; none where there is no health check.
+/// Returns the word for a health verdict; none where there is no health check.
 pub(super) fn health(word: &str) -> Option<HealthStatus> {
     Some(match word.trim() {
         "starting" => HealthStatus::Starting,

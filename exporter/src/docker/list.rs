@@ -29,7 +29,7 @@ pub(super) struct Status {
 }
 
 impl ListEntry {
-    /// None for an entry without a container id.
+    /// Returns none for an entry without a container id.
     pub(super) fn parse(value: &Value, naming: &NamingPolicy, names: &Names) -> Option<Self> {
         let id = ContainerId::parse(text(value, "/Id").as_bytes())?;
         let created = integer(value, "/Created").and_then(|seconds| u64::try_from(seconds).ok());
@@ -44,7 +44,7 @@ impl ListEntry {
         })
     }
 
-    /// What is known of a container that is seen for the first time.
+    /// Returns what is known of a container that is seen for the first time.
     pub(super) fn into_info(self) -> ContainerInfo {
         let state = self.state.unwrap_or(State::Created);
         ContainerInfo {
@@ -62,7 +62,8 @@ impl ListEntry {
     }
 }
 
-/// A container that others link to (`--link`) is also listed as `/other/alias`; its own name has one slash.
+/// Returns the container's own name, which has one slash: a container that others link to (`--link`) is also listed as
+/// `/other/alias`.
 fn name(value: &Value) -> &str {
     let names = value.pointer("/Names").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let mut first = "";

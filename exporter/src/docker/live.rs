@@ -148,13 +148,13 @@ impl LiveSession {
         }
     }
 
-    /// Whether what happened while the last list was made has been, or will be, reported.
+    /// Returns whether what happened while the last list was made has been, or will be, reported.
     pub(super) fn watched_list(&self) -> bool {
         self.subscribed().is_some_and(|since| since <= self.list_asked)
     }
 }
 
-/// What comes next of the event stream.
+/// Returns what comes next of the event stream.
 pub(super) async fn next_session_event(events: &mut Events, session: &Session) -> SessionEvent {
     match events {
         Events::Waiting(until) => {
@@ -181,7 +181,7 @@ fn opening(session: &Arc<Session>, since: Option<Mark>) -> Events {
     Events::Opening(Box::pin(async move { session.subscribe(&request).await }))
 }
 
-/// The outcome of a question, which is then asked no more; never ready where there is none.
+/// Returns the outcome of a question, which is then asked no more; never ready where there is none.
 pub(super) async fn pending<T>(question: &mut Option<Answer<T>>) -> T {
     let outcome = match question {
         Some(question) => question.await,

@@ -20,7 +20,8 @@ impl Outage {
         Self { began: Instant::now(), last: None, logged: Vec::new() }
     }
 
-    /// Whether this cause is to be logged: the first one, or one that was seen twice in a row and not logged yet.
+    /// Returns whether this cause is to be logged: the first one, or one that was seen twice in a row and not logged
+    /// yet.
     pub(super) fn is_first(&mut self, error: &Error) -> bool {
         let kind = (discriminant(error), error.status());
         let lasts = self.logged.is_empty() || self.last == Some(kind);
@@ -32,7 +33,7 @@ impl Outage {
         is_new
     }
 
-    /// Whether a cause has been logged already.
+    /// Returns whether a cause has been logged already.
     pub(super) fn is_known(&self) -> bool {
         !self.logged.is_empty()
     }
@@ -47,7 +48,7 @@ impl Outage {
 pub(super) struct Logged(Vec<&'static str>);
 
 impl Logged {
-    /// Whether this is the first time for `topic`.
+    /// Returns whether this is the first time for `topic`.
     pub(super) fn first(&mut self, topic: &'static str) -> bool {
         let first = !self.0.contains(&topic);
         if first {

@@ -36,7 +36,7 @@ const LIBRARY_TIMEOUT: u64 = 300;
 /// The most that is read of an error's explanation, and how long.
 const MAX_MESSAGE: (usize, Duration) = (4 << 10, Duration::from_secs(1));
 
-/// What bounds an engine, with the numbers, for SECURITY.md.
+/// Returns what bounds an engine, with the numbers, for SECURITY.md.
 #[must_use]
 pub fn bounds() -> Vec<(&'static str, String)> {
     let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
@@ -113,7 +113,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The first `/version` that is answered; the prefix stays the one that did it.
+    /// Asks for `/version` under each prefix until one answers, and keeps that prefix.
     async fn introduce(&mut self) -> Result<SystemVersion, Error> {
         let mut refusal = None;
         for prefix in version::prefixes() {
@@ -163,7 +163,7 @@ impl Session {
         self.bounded_object("stats", &request, MAX_STATS, "a JSON object of at most 1 MiB").await
     }
 
-    /// What the engine says of its host; among it, how it makes cgroups.
+    /// Returns what the engine says of its host; among it, how it makes cgroups.
     pub(super) async fn info(&self) -> Result<SystemInfo, Error> {
         self.counted("info", self.typed("/info", Box::pin(async { self.library("/info")?.info().await }))).await
     }
@@ -197,13 +197,13 @@ impl Session {
         })
     }
 
-    /// Every container, running or not; `take` gets each entry.
+    /// Returns every container, running or not; `take` gets each entry.
     pub(super) async fn list(&self, take: impl FnMut(Value)) -> Result<Read, Error> {
         self.array("list", "/containers/json?all=1", self.timing.list, take).await
     }
 
-    /// A sign of life, and the container that was made last: the cheapest request that a read-only proxy allows
-    /// (`/version` makes Docker fork).
+    /// Returns the newest container, as a heartbeat: the cheapest request that a read-only proxy allows (`/version`
+    /// makes Docker fork).
     pub(super) async fn newest(&self) -> Result<Option<ContainerId>, Error> {
         let request = "/containers/json?limit=1";
         let first = async {
@@ -239,7 +239,7 @@ impl Session {
         self.counted("events", answer).await
     }
 
-    /// The next piece of an answer without end.
+    /// Returns the next piece of an answer without end.
     pub(super) async fn next_event(&self, answer: &mut Answer) -> Result<Option<bytes::Bytes>, Error> {
         self.piece(answer, "/events", Duration::MAX).await
     }
@@ -337,13 +337,13 @@ impl Session {
         if (200..300).contains(&answer.status) { Ok(answer) } else { Err(self.refusal(request, answer).await) }
     }
 
-    /// The next piece of a body; none at its end.
+    /// Returns the next piece of a body; none at its end.
     async fn piece(&self, answer: &mut Answer, request: &str, within: Duration) -> Result<Option<bytes::Bytes>, Error> {
         let next = timeout(within, answer.next()).await.map_err(|_elapsed| self.timed_out(request, within))?;
         next.transpose().map_err(|cause| Error::from_cause(&self.endpoint, request, &cause))
     }
 
-    /// A status that is no success, with the beginning of what is said about it.
+    /// Returns the error of an unsuccessful status, with the beginning of the explanation.
     async fn refusal(&self, request: &str, mut answer: Answer) -> Error {
         let mut body = Vec::new();
         let deadline = Instant::now() + MAX_MESSAGE.1;
@@ -372,7 +372,7 @@ impl Session {
     }
 }
 
-/// A query says nothing to people, and that of `/events` is long.
+/// Returns a request without its query, which is long for `/events` and says nothing to a reader.
 fn plain(request: &str) -> String {
     request.split('?').next().unwrap_or(request).to_owned()
 }

@@ -29,7 +29,7 @@ enum Array {
 }
 
 impl Objects {
-    /// An object of more than `limit` bytes is left out and counted.
+    /// Returns a splitter that counts and skips objects of more than `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -68,7 +68,7 @@ impl Objects {
         self.too_large
     }
 
-    /// Whether all the bytes so far are one whole array (or `null`, as an empty list is sometimes written).
+    /// Returns whether all the bytes so far are one whole array (or `null`, as an empty list is sometimes written).
     pub(super) fn is_whole_array(&self) -> bool {
         self.depth == 0 && self.array == Array::Closed
     }

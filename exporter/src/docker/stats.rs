@@ -47,7 +47,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Whether every container that still exists was read.
+    /// Returns whether every container that still exists was read.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.cut == 0
@@ -69,7 +69,7 @@ impl Stats {
         Self { engine, concurrency: concurrency.max(1), logged: AtomicBool::new(false) }
     }
 
-    /// Whether the engine makes cgroups as units of systemd; false until it has said so.
+    /// Returns whether the engine makes cgroups as units of systemd; false until it has said so.
     #[must_use]
     pub fn uses_systemd(&self) -> bool {
         self.engine.host().uses_systemd()
@@ -184,8 +184,8 @@ async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome 
     }
 }
 
-/// Whether an answer has values. For a container that does not run, Docker answers 200 with every counter 0 and the
-/// zero time of Go as the time of reading. A container that runs has a process, and has used CPU time or memory.
+/// Returns whether an answer has values. For a container that does not run, Docker answers 200 with every counter 0 and
+/// the zero time of Go as the time of reading. A container that runs has a process, and has used CPU time or memory.
 fn is_of_a_run(stats: &Value) -> bool {
     let counts = |pointer: &&str| stats.pointer(pointer).and_then(Value::as_u64).is_some_and(|value| value > 0);
     !text(stats, "/read").starts_with("0001-01-01")

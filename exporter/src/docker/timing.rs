@@ -57,7 +57,7 @@ impl Backoff {
         Self { first, greatest, next: first }
     }
 
-    /// The next wait.
+    /// Returns the next wait.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.greatest);

@@ -92,7 +92,7 @@ impl Tracker {
         self.store.names()
     }
 
-    /// The clock, for a question that is asked now.
+    /// Returns the number of the last event, for a question that is asked now.
     pub(super) fn now(&self) -> u64 {
         self.clock
     }
@@ -340,7 +340,7 @@ impl Tracker {
         }
     }
 
-    /// Whether nothing has happened to the container since `asked`.
+    /// Returns whether nothing has happened to the container since `asked`.
     fn is_older(&self, id: ContainerId, asked: u64) -> bool {
         self.histories.get(&id).is_none_or(|history| history.last_event <= asked)
     }
@@ -373,7 +373,7 @@ impl Tracker {
     }
 }
 
-/// Whether the list shows something else than what is known.
+/// Returns whether the list shows something else than what is known.
 fn differs(known: &ContainerInfo, listed: &ListEntry) -> bool {
     let exit_code = listed.status.exit_code.filter(|_| !known.state.is_alive());
     let health = listed.status.health.filter(|_| known.state.is_alive());
@@ -383,7 +383,8 @@ fn differs(known: &ContainerInfo, listed: &ListEntry) -> bool {
         || health.is_some_and(|verdict| known.health.map(|health| health.status) != Some(verdict))
 }
 
-/// A failing health check's streak grows without an event, and a restart that failed is counted without one.
+/// Returns whether the container needs polling: the streak of a failing health check grows without an event, and a
+/// failed restart is counted without one.
 fn needs_polling(known: &ContainerInfo) -> bool {
     is_sick(known) || known.state == State::Restarting
 }

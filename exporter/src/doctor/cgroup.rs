@@ -61,7 +61,7 @@ const NEEDED: [Needed; 5] = [
     },
 ];
 
-/// The trees themselves; what is not there is as bad as `verdict` says.
+/// Returns the trees themselves; what is not there is as bad as `verdict` says.
 pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Verdict) -> Line {
     let root = root.display();
     let hint = || format!("{MOUNT}, or point --path.cgroup at it");
@@ -84,7 +84,7 @@ pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Ve
     }
 }
 
-/// Whether containers can be seen in them.
+/// Returns whether containers can be seen in them.
 pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
     let root = hierarchy.root().display();
@@ -105,7 +105,7 @@ pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers:
     }
 }
 
-/// The controllers that the default metrics need, and whether the containers have them.
+/// Returns the controllers that the default metrics need, and whether the containers have them.
 pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) -> Vec<Line> {
     let present = hierarchy.controllers();
     let mut names = Vec::new();
@@ -167,7 +167,7 @@ enum Boot {
     Unknown,
 }
 
-/// The last column of `/proc/cgroups`; the kernel calls the v2 `io` controller `blkio` there.
+/// Returns the last column of `/proc/cgroups`; the kernel calls the v2 `io` controller `blkio` there.
 fn boot_state(name: &str, procfs: &Path) -> Boot {
     let name = if name == "io" { "blkio" } else { name };
     let Ok(text) = fs::read(procfs.join("cgroups")) else { return Boot::Unknown };

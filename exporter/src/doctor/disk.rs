@@ -8,7 +8,7 @@ use super::report::Line;
 use crate::config::DockerEndpoint;
 use crate::walker::visible_roots;
 
-/// Whether the layers of containers can be summed up.
+/// Returns whether the layers of containers can be summed up.
 pub(super) fn check(procfs: &Path, engines: &[DockerEndpoint]) -> Line {
     const WHAT: &str = "disk usage";
     let sockets: Vec<&Path> = engines.iter().filter_map(DockerEndpoint::socket).collect();

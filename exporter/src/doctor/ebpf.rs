@@ -9,7 +9,7 @@ use crate::read::{can_copy, for_cgroups};
 
 const WHAT: &str = "eBPF";
 
-/// What runs, and what does not and why.
+/// Returns what runs, and what does not and why.
 pub(super) fn check(config: &Config) -> Vec<Line> {
     // With --ebpf=on the program would not start.
     let verdict = if config.ebpf == EbpfMode::On { Verdict::Fail } else { Verdict::Warn };
@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
     lines.into_iter().chain(snapshot).collect()
 }
 
-/// Whether files need not be read one by one.
+/// Returns whether files need not be read one by one.
 fn check_snapshots(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) -> Line {
     const WHAT: &str = "snapshots";
     let (plan, _) = for_cgroups(hierarchy, &[], FamilySet::of(FAMILIES, config.collectors));

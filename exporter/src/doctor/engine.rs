@@ -13,7 +13,8 @@ const MOUNT: &str = "docker run -v /var/run/docker.sock:/var/run/docker.sock:ro,
 /// The oldest API that we can work with.
 const OLDEST_API: (u32, u32) = (1, 40);
 
-/// A line for each engine, and whether any of them can be used: while one can, none that cannot is worse than a warning.
+/// Returns a line for each engine, and whether any of them can be used: while one can, none that cannot is worse than a
+/// warning.
 pub(super) fn check_all(endpoints: &[DockerEndpoint], verdict: Verdict) -> (Vec<Line>, bool) {
     let checked: Vec<_> = endpoints.iter().map(|endpoint| check(endpoint, verdict)).collect();
     let answers = checked.iter().any(|(_, answers)| *answers);
@@ -21,7 +22,7 @@ pub(super) fn check_all(endpoints: &[DockerEndpoint], verdict: Verdict) -> (Vec<
     (checked.into_iter().map(as_bad).collect(), answers)
 }
 
-/// The line, and whether the engine can be used; what cannot be used is as bad as `verdict` says.
+/// Returns the line, and whether the engine can be used; what cannot be used is as bad as `verdict` says.
 fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
     let line = match endpoint {
         DockerEndpoint::Unix(path) => over(&Target::Unix(path.clone()), endpoint),

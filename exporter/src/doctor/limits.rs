@@ -15,7 +15,7 @@ const FILES_PER_CONTAINER: u64 = 20;
 /// Sockets, the log, and what else is not a container's.
 const OTHER_FILES: u64 = 128;
 
-/// Whether every container's files can be kept open.
+/// Returns whether every container's files can be kept open.
 pub(super) fn open_files(containers: usize) -> Line {
     const WHAT: &str = "open files";
     // The soft limit is raised to the hard one at start.
@@ -33,7 +33,7 @@ fn needed(containers: usize) -> u64 {
     u64::try_from(containers).unwrap_or(u64::MAX).saturating_mul(FILES_PER_CONTAINER).saturating_add(OTHER_FILES)
 }
 
-/// Whether new containers can be noticed without a walk.
+/// Returns whether new containers can be noticed without a walk.
 pub(super) fn inotify(procfs: &Path) -> Line {
     const WHAT: &str = "inotify";
     let setting = |name: &str| {

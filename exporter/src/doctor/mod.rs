@@ -60,8 +60,8 @@ pub fn run(config: &Config) -> Report {
     Report { lines }
 }
 
-/// What this host's kernel and mounts leave out, for the log of a server that starts: nothing where all is there. What scrapes log is
-/// left to them.
+/// Returns what this host's kernel and mounts leave out, for the log of a server that starts: nothing where all is
+/// there. What scrapes log is left to them.
 #[must_use]
 pub fn shortcomings(config: &Config) -> Vec<Line> {
     let Ok(hierarchy) = Hierarchy::detect(&config.cgroup_root) else { return Vec::new() };

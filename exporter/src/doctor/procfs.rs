@@ -55,7 +55,7 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
     }
 }
 
-/// Whether a scrape logs the same once it meets such a container: all but what takes another procfs.
+/// Returns whether a scrape logs the same once it meets such a container: all but what takes another procfs.
 pub(super) fn is_logged_by_scrapes(line: &Line) -> bool {
     line.what == PROCFS && !line.hint.contains("--path.procfs")
 }
@@ -97,7 +97,8 @@ fn network(procfs: &Path, pid: u32) -> Line {
     }
 }
 
-/// Which way of reading serves a host of many containers: no metric is missing with the other, so nothing is ill.
+/// Returns which way of reading serves a host of many containers: no metric is missing with the other, so nothing is
+/// ill.
 fn tier(procfs: &Path) -> String {
     match can_dump_links(procfs) {
         Ok(()) => "one netlink dump of the host's links serves where containers are many".to_owned(),

@@ -37,7 +37,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// All is well.
+    /// Returns a line without a complaint.
     #[must_use]
     pub fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { verdict: Verdict::Ok, what: what.into(), found: found.into(), hint: String::new() }
@@ -49,13 +49,13 @@ impl Line {
         Self { verdict: Verdict::Warn, what: what.into(), found: found.into(), hint: hint.into() }
     }
 
-    /// The main job cannot run.
+    /// Returns the main job cannot run.
     #[must_use]
     pub fn fail(what: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { verdict: Verdict::Fail, ..Self::warn(what, found, hint) }
     }
 
-    /// The same with another verdict, where the configuration decides how bad it is.
+    /// Returns the same with another verdict, where the configuration decides how bad it is.
     #[must_use]
     pub(super) fn with(self, verdict: Verdict) -> Self {
         Self { verdict, ..self }
@@ -77,7 +77,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether containers can be measured and the metrics served.
+    /// Returns whether containers can be measured and the metrics served.
     #[must_use]
     pub fn main_job_can_run(&self) -> bool {
         self.lines.iter().all(|line| line.verdict != Verdict::Fail)

@@ -6,7 +6,7 @@ use super::report::Line;
 use crate::config::{Config, EbpfMode};
 use crate::sandbox::{Needs, Sandbox};
 
-/// What would hold, and what keeps parts of it open.
+/// Returns what would hold, and what keeps parts of it open.
 pub(super) fn check(config: &Config) -> Line {
     const WHAT: &str = "sandbox";
     const HINT: &str = "a newer kernel, or an engine whose seccomp profile lets Landlock and seccomp through";

@@ -16,7 +16,7 @@ pub(super) struct Found {
     pub(super) directory: PathBuf,
 }
 
-/// Every container in the trees, nested ones too.
+/// Returns every container in the trees, nested ones too.
 pub(super) fn containers(hierarchy: &Hierarchy) -> Vec<Found> {
     let found = find_all(hierarchy.searched()).into_iter();
     found
@@ -39,7 +39,7 @@ pub(super) fn pids(cgroup: &Path) -> Vec<u32> {
     pids
 }
 
-/// Words of a file.
+/// Returns the words of a file.
 pub(super) fn words(text: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(text).split_whitespace().map(str::to_owned).collect()
 }

@@ -53,7 +53,8 @@ type Counts = [u64; 4];
 /// `RQF_IO_STAT` before it was an enumerator (Linux 6.10 and older).
 const RQF_IO_STAT: i64 = 13;
 
-/// The bit of `request.rq_flags` that a request has of which the kernel takes times. Its enumeration has no name in Linux 6.12.
+/// Returns the bit of `request.rq_flags` that a request has of which the kernel takes times. Its enumeration has no
+/// name in Linux 6.12.
 fn timed_bit(types: &Types) -> i64 {
     let named = types.enumerator("rqf_flags", "__RQF_IO_STAT");
     named.or_else(|| types.unnamed_enumerator("__RQF_STARTED", "__RQF_IO_STAT")).unwrap_or(RQF_IO_STAT)
@@ -97,14 +98,14 @@ impl Block {
         merge(&mut self.totals);
     }
 
-    /// What a cgroup has done, by device and operation, as of the last [`Block::read`].
+    /// Returns what a cgroup has done, by device and operation, as of the last [`Block::read`].
     pub(super) fn counted(&self, cgroup: u64) -> &[(Key, Counters)] {
         let from = self.totals.partition_point(|(key, _)| key.cgroup < cgroup);
         let to = self.totals.partition_point(|(key, _)| key.cgroup <= cgroup);
         self.totals.get(from..to).unwrap_or_default()
     }
 
-    /// The cgroups that have done anything, as of the last [`Block::read`].
+    /// Returns the cgroups that have done anything, as of the last [`Block::read`].
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.iter().map(|(key, _)| key.cgroup)
     }
@@ -140,7 +141,7 @@ impl Block {
         self.table.quotas().publish(owners.published());
     }
 
-    /// The container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.table.owner(cgroup)
     }

@@ -106,7 +106,7 @@ impl Types {
         Some(read)
     }
 
-    /// The strings that begin as [`PREFIXES`] do, in their order.
+    /// Returns the strings that begin as [`PREFIXES`] do, in their order.
     fn beginning(&self) -> Option<Vec<u32>> {
         let (mut found, mut offset) = (Vec::new(), 0);
         while offset < self.strings.length {
@@ -156,7 +156,7 @@ impl Types {
         Some(())
     }
 
-    /// The id of a named type; of several with one name, that of the first.
+    /// Returns the id of a named type; of several with one name, that of the first.
     pub(super) fn id(&self, kind: Kind, name: &str) -> Option<u32> {
         let wanted = hash(kind, name.as_bytes());
         let from = self.named.partition_point(|(hash, _)| *hash < wanted);
@@ -172,8 +172,8 @@ impl Types {
         })
     }
 
-    /// The offset in bytes of a member such as `sk_cgrp_data.cgroup` of a structure; members of unnamed structures and
-    /// unions count as their holder's.
+    /// Returns the offset in bytes of a member such as `sk_cgrp_data.cgroup` of a structure; members of unnamed
+    /// structures and unions count as their holder's.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u32> {
         self.walk(structure, path).map(|(bits, _)| bits / 8)
     }
@@ -183,12 +183,12 @@ impl Types {
         self.walk(structure, path).map(|(bits, _)| (bits / 8, 1 << (bits % 8)))
     }
 
-    /// The number that a name has in an enumeration.
+    /// Returns the number that a name has in an enumeration.
     pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
         self.number(self.record_offset(self.id(Kind::Enumeration, enumeration)?)?, name)
     }
 
-    /// The number that a name has in an unnamed enumeration, which is recognised by its first name.
+    /// Returns the number that a name has in an unnamed enumeration, which is recognised by its first name.
     pub(super) fn unnamed_enumerator(&self, first: &str, name: &str) -> Option<i64> {
         let mut offset = 0;
         while offset < self.records.length {
@@ -203,7 +203,7 @@ impl Types {
         None
     }
 
-    /// The number of a name in the enumeration whose record is at `offset`.
+    /// Returns the number of a name in the enumeration whose record is at `offset`.
     fn number(&self, offset: u32, name: &str) -> Option<i64> {
         let (kind, members) = self.info(offset)?;
         let signed = self.records.word(offset + 4)? >> 31 == 1;
@@ -246,7 +246,7 @@ impl Types {
         })
     }
 
-    /// A type without its other names and qualifiers.
+    /// Returns a type without its other names and qualifiers.
     fn plain(&self, mut id: u32) -> Option<u32> {
         for _ in 0..DEPTH {
             let offset = self.record_offset(id)?;
@@ -258,7 +258,7 @@ impl Types {
         None
     }
 
-    /// Where a type stands: a few steps from a place that is known. Id 0 is `void`, which stands nowhere.
+    /// Returns where a type stands: a few steps from a place that is known. Id 0 is `void`, which stands nowhere.
     fn record_offset(&self, id: u32) -> Option<u32> {
         let before = id.checked_sub(1)?;
         let mut offset = *self.offsets.get(usize::try_from(before / STRIDE).ok()?)?;
@@ -275,7 +275,7 @@ impl Types {
         Some((info >> 24 & 0x1f, info & 0xffff))
     }
 
-    /// Whether the name of what stands there, a type or a member, is this one.
+    /// Returns whether the name of what stands there, a type or a member, is this one.
     fn is_named(&self, offset: u32, name: &[u8]) -> bool {
         self.records.word(offset).and_then(|offset| self.strings.text(offset, |text| text == name)) == Some(true)
     }
@@ -295,7 +295,7 @@ pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Bytes behind the common part of a type.
+/// Returns bytes behind the common part of a type.
 fn extra(kind: u32, members: u32) -> u32 {
     match kind {
         // int, variable, declaration tag
@@ -337,7 +337,7 @@ impl Window {
         self.with(offset, |bytes| bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)))
     }
 
-    /// What is made of the text that begins there. No name in the kernel is longer than 512 bytes.
+    /// Returns what is made of the text that begins there. No name in the kernel is longer than 512 bytes.
     fn text<T>(&self, offset: u32, mut then: impl FnMut(&[u8]) -> T) -> Option<T> {
         self.with(offset, |bytes| {
             let end = bytes.iter().position(|byte| *byte == 0)?;
@@ -345,7 +345,7 @@ impl Window {
         })
     }
 
-    /// What is made of the bytes from there on; where it is nothing, once more with a whole page of them.
+    /// Returns what is made of the bytes from there on; where it is nothing, once more with a whole page of them.
     fn with<T>(&self, offset: u32, mut then: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
         let mut page = self.page.borrow_mut();
         let at_hand = offset.checked_sub(page.offset).filter(|skip| *skip < page.length);

@@ -23,7 +23,7 @@ pub(super) enum Late {
     Overflows,
 }
 
-/// The CPUs that are online.
+/// Returns the CPUs that are online.
 ///
 /// # Errors
 /// The kernel's list cannot be read.
@@ -53,7 +53,7 @@ impl Present {
         Ok(present)
     }
 
-    /// The CPUs, as of the last reading.
+    /// Returns the CPUs, as of the last reading.
     pub(super) fn cpus(&self) -> &[u32] {
         &self.cpus
     }
@@ -80,7 +80,7 @@ fn list(name: &str) -> Result<Vec<u32>, Unsupported> {
     cpus.ok_or_else(|| Unsupported::new(format!("{path} is no list of CPUs: {:?}", text.trim()), HINT))
 }
 
-/// The numbers of a list such as `0-3,8,10-11`.
+/// Returns the numbers of a list such as `0-3,8,10-11`.
 pub(super) fn parse(text: &str) -> Option<Vec<u32>> {
     let ranges: Option<Vec<RangeInclusive<u32>>> = text.trim().split(',').map(range).collect();
     Some(ranges?.into_iter().flatten().collect())
@@ -95,12 +95,12 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
     (*range.end() < MOST).then_some(range)
 }
 
-/// How many shards a table has with one for each of these CPUs.
+/// Returns how many shards a table has with one for each of these CPUs.
 pub(super) fn count(online: &[u32]) -> u32 {
     u32::try_from(online.len().min(CPUS)).unwrap_or(1)
 }
 
-/// The shard of each CPU.
+/// Returns the shard of each CPU.
 pub(super) fn shards(online: &[u32], late: Late) -> CpuShards {
     let count = online.len().clamp(1, CPUS);
     std::array::from_fn(|cpu| {

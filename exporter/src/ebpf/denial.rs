@@ -67,8 +67,8 @@ impl Confinement {
         ))
     }
 
-    /// What the kernel meant by an error of `what`; `reaches_kernel` tells whether `bpf(2)` gets there at all. None where no
-    /// confinement explains it.
+    /// Returns what the kernel meant by an error of `what`; `reaches_kernel` tells whether `bpf(2)` gets there at all.
+    /// None where no confinement explains it.
     fn resolve_unknown(
         &self,
         what: Attempt,
@@ -142,7 +142,7 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What the kernel meant by an error, as far as what confines this process explains it.
+/// Returns what the kernel meant by an error, as far as what confines this process explains it.
 pub(super) fn resolve_unknown(what: Attempt, error: &io::Error) -> Option<Unsupported> {
     Confinement::gather().resolve_unknown(what, error, bpf_reaches_kernel)
 }
@@ -159,17 +159,19 @@ pub(super) fn lift_memlock() {
     }
 }
 
-/// Whether a call gets to the kernel: the answer to one that does not exist is that it does not. A filter refuses it as any other.
+/// Returns whether a call gets to the kernel: the answer to one that does not exist is that it does not. A filter
+/// refuses it as any other.
 fn bpf_reaches_kernel() -> bool {
     invalid_command().raw_os_error() == Some(libc::EINVAL)
 }
 
-/// Whether this thread may have the kernel read and run what is loaded. Before Linux 5.19 that took a capability for any command.
+/// Returns whether this thread may have the kernel read and run what is loaded. Before Linux 5.19 that took a
+/// capability for any command.
 pub(crate) fn may_ask_the_kernel() -> bool {
     invalid_command().raw_os_error() != Some(libc::EPERM)
 }
 
-/// Whether this thread holds what it takes to load a program.
+/// Returns whether this thread holds what it takes to load a program.
 pub(super) fn may_load() -> bool {
     let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
@@ -186,7 +188,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The mapping of user ids where it is not the host's namespace: recognised by its number, and where that cannot be read by the mapping.
+/// Returns the mapping of user ids where it is not the host's namespace: recognised by its number, and where that
+/// cannot be read by the mapping.
 fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     let lines: Vec<Vec<&str>> = uid_map.lines().map(|line| line.split_whitespace().collect()).collect();
     let is_initial = match link {
@@ -197,13 +200,13 @@ fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     (!is_initial).then(|| format!("/proc/self/uid_map: {}", first.unwrap_or_else(|| "nothing mapped".to_owned())))
 }
 
-/// The effective set of `/proc/self/status`; empty where it does not say.
+/// Returns the effective set of `/proc/self/status`; empty where it does not say.
 fn capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Whether `/proc/self/status` tells of a filter (2), or of the strict mode (1).
+/// Returns whether `/proc/self/status` tells of a filter (2), or of the strict mode (1).
 fn has_seccomp(status: &str) -> bool {
     let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
     line.is_some_and(|mode| mode.trim() != "0")

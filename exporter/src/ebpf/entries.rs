@@ -29,7 +29,8 @@ impl<K: Pod, V: Pod> Entries<K, V> {
         Ok(Self { map: map(object, entries)?, counts: mapped(object, counts, COUNTS as usize)?, removed: 0 })
     }
 
-    /// What is in it. An entry that goes meanwhile ends the walk early; it is only a removal of our own that does that.
+    /// Returns what is in it. An entry that goes meanwhile ends the walk early; it is only a removal of our own that
+    /// does that.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> {
         let map = (self.total(MADE) > self.removed).then_some(&self.map);
         map.into_iter().flat_map(|map| map.iter().filter_map(Result::ok))

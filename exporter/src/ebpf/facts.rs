@@ -52,7 +52,7 @@ impl Facts {
         }
     }
 
-    /// Whether a program can run here.
+    /// Returns whether a program can run here.
     ///
     /// # Errors
     /// What it lacks.
@@ -78,7 +78,7 @@ impl Facts {
         Ok(())
     }
 
-    /// Whether programs can follow the kernel's own objects here.
+    /// Returns whether programs can follow the kernel's own objects here.
     ///
     /// # Errors
     /// What they lack.
@@ -121,7 +121,7 @@ impl Facts {
     }
 }
 
-/// The word in brackets of `none [integrity] confidentiality`.
+/// Returns the word in brackets of `none [integrity] confidentiality`.
 fn lockdown(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }

@@ -40,7 +40,7 @@ impl Loader {
         Self { aya: without_types(EbpfLoader::new), types, iterator, facts }
     }
 
-    /// The running kernel's types.
+    /// Returns the running kernel's types.
     ///
     /// # Errors
     /// They cannot be read.
@@ -53,7 +53,7 @@ impl Loader {
         self.types = Err(Unsupported::new("the kernel's types were asked for too late", REPORT));
     }
 
-    /// Where the running kernel keeps a member.
+    /// Returns where the running kernel keeps a member.
     ///
     /// # Errors
     /// There is no such member, or nothing tells.
@@ -62,7 +62,7 @@ impl Loader {
         types.offset(structure, path).ok_or_else(|| lacks(structure, path))
     }
 
-    /// The byte that a member of one bit is in, and the mask of its bit there.
+    /// Returns the byte that a member of one bit is in, and the mask of its bit there.
     ///
     /// # Errors
     /// As [`Loader::offset`].
@@ -70,7 +70,7 @@ impl Loader {
         self.types()?.bit(structure, path).ok_or_else(|| lacks(structure, path))
     }
 
-    /// The way from a cgroup to its id.
+    /// Returns the way from a cgroup to its id.
     ///
     /// # Errors
     /// The kernel's types do not tell.
@@ -160,7 +160,7 @@ fn lacks(structure: &str, path: &str) -> Unsupported {
 const ITERATOR: &str = "bpf_iter_cgroup";
 const REPORT: &str = "please report it with the kernel's version";
 
-/// A program of an object, as the type that it has there.
+/// Returns a program of an object, as the type that it has there.
 ///
 /// # Errors
 /// It is not in the object, or another type: a bug in this program.
@@ -173,7 +173,7 @@ where
     found.try_into().map_err(|error: ProgramError| Unsupported::new(describe("an odd program", &error), REPORT))
 }
 
-/// A map of an object, as the type that it has there.
+/// Returns a map of an object, as the type that it has there.
 ///
 /// # Errors
 /// It is not in the object, or another type: a bug in this program.
@@ -181,7 +181,7 @@ pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &s
     take(object, name)?.try_into().map_err(|error: MapError| Unsupported::new(describe("an odd map", &error), REPORT))
 }
 
-/// An array of an object in our own memory, as words.
+/// Returns an array of an object in our own memory, as words.
 ///
 /// # Errors
 /// The kernel refuses, or it is no array: a bug in this program.
@@ -189,7 +189,7 @@ pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'st
     share(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
 }
 
-/// The same, for as long as it is held.
+/// Returns the same, for as long as it is held.
 ///
 /// # Errors
 /// As [`mapped`].
@@ -208,7 +208,7 @@ fn unshared(error: &io::Error) -> Unsupported {
     refused_map("the kernel does not share a map", error)
 }
 
-/// What the kernel said of a map.
+/// Returns what the kernel said of a map.
 pub(super) fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
     let explained = system_error(error).and_then(|error| resolve_unknown(Attempt::Map, error));
     explained.unwrap_or_else(|| Unsupported::new(describe(what, error), REPORT))
@@ -218,7 +218,7 @@ fn take(object: &mut Ebpf, name: &str) -> Result<Map, Unsupported> {
     object.take_map(name).ok_or_else(|| Unsupported::new(format!("no map {name} in its object"), REPORT))
 }
 
-/// What the kernel said of a program.
+/// Returns what the kernel said of a program.
 pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
     // A verifier's log is pages, and their last lines tell the reason.
     debug!(program, ?error, "the kernel refused it");
@@ -234,7 +234,7 @@ pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) 
 /// word on lockdown, in securityfs, is not to be had.
 const LOCKED_HELPER: &str = "bpf_probe_read_kernel";
 
-/// Whether the verifier says that a program may not call that helper: the texts of all kernels so far.
+/// Returns whether the verifier says that a program may not call that helper: the texts of all kernels so far.
 fn lacks_helper(error: &(dyn std::error::Error + 'static)) -> bool {
     let text = error.to_string();
     let says = |words: &str| text.contains(&format!("{words} {LOCKED_HELPER}#"));
@@ -245,7 +245,8 @@ fn system_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
     error.downcast_ref().or_else(|| error.source().and_then(system_error))
 }
 
-/// An error with its causes, on one line: a verifier's log would be pages, of which the last line tells the reason.
+/// Returns an error with its causes, on one line: a verifier's log would be pages, of which the last line tells the
+/// reason.
 pub(super) fn describe(what: &str, error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = format!("{what}: {error}");
     let mut cause = error.source();
@@ -263,7 +264,7 @@ pub(super) fn describe(what: &str, error: &(dyn std::error::Error + 'static)) ->
     line.chars().take(400).collect()
 }
 
-/// What a verifier says at the end of its log, after the reason.
+/// Returns what a verifier says at the end of its log, after the reason.
 fn is_statistics(line: &str) -> bool {
     ["processed ", "verification time ", "stack depth "].iter().any(|start| line.starts_with(start))
 }

@@ -34,7 +34,7 @@ impl Mapped {
         share(map, words).map(Self)
     }
 
-    /// The words.
+    /// Returns the words.
     pub(super) fn words(&self) -> &[AtomicU64] {
         self.0
     }

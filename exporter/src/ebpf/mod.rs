@@ -52,26 +52,26 @@ macro_rules! programs {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// Its name in the object, in `bpftool prog` (cut to 15 characters) and in the label `program`.
+            /// Returns its name in the object, in `bpftool prog` (cut to 15 characters) and in the label `program`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The collector whose values it counts.
+            /// Returns the collector whose values it counts.
             #[must_use]
             pub const fn collector(self) -> Collector {
                 match self { $(Self::$variant => Collector::$collector,)* }
             }
 
-            /// All collectors whose values it counts.
+            /// Returns all collectors whose values it counts.
             #[must_use]
             pub const fn collectors(self) -> CollectorSet {
                 let first = CollectorSet::EMPTY.with(self.collector());
                 if matches!(self, Self::BlockComplete) { first.with(Collector::BlkioDetail) } else { first }
             }
 
-            /// What it needs of the host.
+            /// Returns what it needs of the host.
             const fn needs(self) -> Needs {
                 match self { $(Self::$variant => Needs { tracing: $tracing, cgroup2: $cgroup2 },)* }
             }

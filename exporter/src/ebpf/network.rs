@@ -90,12 +90,12 @@ impl Network {
         }
     }
 
-    /// What a cgroup has counted in one family, as of the last [`Network::read`]; none where no packet was met.
+    /// Returns what a cgroup has counted in one family, as of the last [`Network::read`]; none where no packet was met.
     pub(super) fn counted(&self, cgroup: u64, family: Family) -> Option<&Counters> {
         self.totals.get(&Key::new(cgroup, family))
     }
 
-    /// The cgroups that have counted something, as of the last [`Network::read`].
+    /// Returns the cgroups that have counted something, as of the last [`Network::read`].
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.keys().map(|key| key.cgroup)
     }
@@ -120,7 +120,7 @@ impl Network {
         self.table.quotas().publish(owners.published());
     }
 
-    /// The container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.table.owner(cgroup)
     }

@@ -74,8 +74,8 @@ impl CgroupOwners {
         }
     }
 
-    /// The ids whose counts are a container's. `index` is where it is among the containers of the last update: most often
-    /// that is known without a search in the table.
+    /// Returns the ids whose counts are a container's. `index` is where it is among the containers of the last update:
+    /// most often that is known without a search in the table.
     pub(super) fn ids(&self, index: usize, container: ContainerId) -> &[u64] {
         let is_it = self.last.get(index).is_some_and(|(id, _)| *id == container);
         match self.single_id.get(index).filter(|id| is_it && **id != 0) {
@@ -89,7 +89,7 @@ impl CgroupOwners {
         self.held.get(&container).and_then(|held| held.ids.first().copied())
     }
 
-    /// What the programs know.
+    /// Returns what the programs know.
     pub(super) fn published(&self) -> &HashMap<u64, u64> {
         &self.published
     }
@@ -99,7 +99,7 @@ impl CgroupOwners {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Whether what this cgroup counts is a container's.
+    /// Returns whether what this cgroup counts is a container's.
     pub(super) fn is_container_s(&self, id: u64) -> bool {
         self.known.get(&id).is_some_and(Option::is_some)
     }
@@ -250,8 +250,8 @@ impl CgroupOwners {
     }
 }
 
-/// The ids of cgroups, each with the container that it is or is in: all outside of containers, then a number of those below
-/// them. What vanishes meanwhile is not there.
+/// Returns the ids of cgroups, each with the container that it is or is in: all outside of containers, then a number of
+/// those below them. What vanishes meanwhile is not there.
 fn walk(root: &Path, holders: &HashMap<PathBuf, ContainerId>) -> HashMap<u64, Option<ContainerId>> {
     let mut found = HashMap::new();
     found.extend(fs::metadata(root).ok().map(|metadata| (metadata.ino(), None)));

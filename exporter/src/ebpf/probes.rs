@@ -45,13 +45,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Names of the programs that run.
+    /// Returns the names of the programs that run.
     #[must_use]
     pub fn running(&self) -> Vec<&'static str> {
         self.programs.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(program, _)| program.name()).collect()
     }
 
-    /// What does not run and why; programs with the same reason together.
+    /// Returns what does not run and why; programs with the same reason together.
     #[must_use]
     pub fn unsupported(&self) -> Vec<(Vec<&'static str>, &Unsupported)> {
         let mut found: Vec<(Vec<&'static str>, &Unsupported)> = Vec::new();
@@ -65,7 +65,7 @@ impl Report {
         found
     }
 
-    /// The collectors of which at least one program runs.
+    /// Returns the collectors of which at least one program runs.
     #[must_use]
     pub fn collectors(&self) -> CollectorSet {
         let running = self.programs.iter().filter(|(_, outcome)| outcome.is_ok());
@@ -105,7 +105,7 @@ impl Probes {
         Self { report, owners, network, tcp, sched, tasks, block_owners, block, loader, since }
     }
 
-    /// When they began to count, in nanoseconds since the epoch.
+    /// Returns when they began to count, in nanoseconds since the epoch.
     #[must_use]
     pub fn since_ns(&self) -> u64 {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -123,7 +123,7 @@ impl Probes {
         IterReader::start(loader, requests, cgroups)
     }
 
-    /// What runs and what does not.
+    /// Returns what runs and what does not.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
@@ -240,7 +240,7 @@ impl Probes {
         self.let_go(containers, now);
     }
 
-    /// What of it is a container's, which was at this index among those of the last [`Probes::read`].
+    /// Returns what of it is a container's, which was at this index among those of the last [`Probes::read`].
     #[must_use]
     pub fn share(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
         ContainerCounters::new(
@@ -251,19 +251,19 @@ impl Probes {
         .with_threads(self.owners.own_cgroup(container).and_then(|cgroup| self.tasks.as_ref()?.counted(cgroup)))
     }
 
-    /// Whether the states of threads are counted by a program.
+    /// Returns whether the states of threads are counted by a program.
     #[must_use]
     pub fn counts_threads(&self) -> bool {
         self.tasks.is_some()
     }
 
-    /// Whether they were counted in the last [`Probes::read`] that wanted them.
+    /// Returns whether they were counted in the last [`Probes::read`] that wanted them.
     #[must_use]
     pub fn has_counted_threads(&self) -> bool {
         self.tasks.as_ref().is_some_and(Tasks::succeeded)
     }
 
-    /// The threads of the whole host.
+    /// Returns the threads of the whole host.
     #[must_use]
     pub fn host_threads(&self) -> Option<Threads> {
         self.tasks.as_ref()?.host()
@@ -351,7 +351,7 @@ fn publish_runs(info: &ProgramInfo, self_metrics: &SelfMetrics) {
     seconds.inc_by((info.run_time().as_secs_f64() - seconds.get()).max(0.0));
 }
 
-/// The kernel keeps 15 characters of a name.
+/// Returns whether a kernel name, which is cut to 15 characters, is this one.
 fn is_named(name: &str, kept: &str) -> bool {
     !kept.is_empty() && name.get(..15).unwrap_or(name) == kept
 }

@@ -77,12 +77,12 @@ impl Sched {
         }
     }
 
-    /// What a cgroup has waited, as of the last [`Sched::read`].
+    /// Returns what a cgroup has waited, as of the last [`Sched::read`].
     pub(super) fn counted(&self, cgroup: u64) -> Option<&Histogram> {
         self.totals.get(&cgroup)
     }
 
-    /// The cgroups that have waited, as of the last [`Sched::read`].
+    /// Returns the cgroups that have waited, as of the last [`Sched::read`].
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.keys().copied()
     }
@@ -107,7 +107,7 @@ impl Sched {
         self.table.quotas().publish(owners.published());
     }
 
-    /// The container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.table.owner(cgroup)
     }

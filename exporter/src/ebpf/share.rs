@@ -26,7 +26,7 @@ pub struct ContainerCounters<'a> {
 }
 
 impl<'a> ContainerCounters<'a> {
-    /// The share of these cgroups in what these programs count.
+    /// Returns the share of these cgroups in what these programs count.
     pub(super) fn new(
         ids: &'a [u64],
         block_ids: &'a [u64],
@@ -47,12 +47,12 @@ impl<'a> ContainerCounters<'a> {
         Self { traffic, retransmits, threads: None, ids, sched, block_ids, block }
     }
 
-    /// The same with the states of its threads.
+    /// Returns the same with the states of its threads.
     pub(super) fn with_threads(self, threads: Option<Threads>) -> Self {
         Self { threads, ..self }
     }
 
-    /// Whether it has used any disk.
+    /// Returns whether it has used any disk.
     #[must_use]
     pub fn has_blocks(&self) -> bool {
         self.block.is_some()

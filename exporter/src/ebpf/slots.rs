@@ -98,12 +98,12 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.slots.free_retired();
     }
 
-    /// The slots that somebody holds: its place in the table, the id of the cgroup, and all words.
+    /// Returns the slots that somebody holds: its place in the table, the id of the cgroup, and all words.
     pub(super) fn held(&self) -> impl Iterator<Item = (usize, u64, &[AtomicU64])> {
         self.slots.held()
     }
 
-    /// What found no slot.
+    /// Returns what found no slot.
     pub(super) fn overflowed(&self) -> impl Iterator<Item = (K, V)> {
         self.overflow.iter()
     }
@@ -113,12 +113,12 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.overflow.refused()
     }
 
-    /// The quota maps of the table.
+    /// Returns the quota maps of the table.
     pub(super) fn quotas(&mut self) -> &mut Quotas {
         &mut self.quotas
     }
 
-    /// The container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.quotas.owner(cgroup)
     }
@@ -183,12 +183,12 @@ impl Slots {
     }
 }
 
-/// A word of a slot.
+/// Returns a word of a slot.
 pub(super) fn word(slot: &[AtomicU64], index: usize) -> u64 {
     slot.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
 }
 
-/// The histogram that begins at a word of a slot.
+/// Returns the histogram that begins at a word of a slot.
 pub(super) fn histogram(slot: &[AtomicU64], index: usize) -> Histogram {
     let mut found = Histogram { sum_ns: word(slot, index), buckets: [0; BUCKETS] };
     for (bucket, word) in found.buckets.iter_mut().zip(slot.iter().skip(index + 1)) {

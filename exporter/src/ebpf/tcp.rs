@@ -58,7 +58,7 @@ impl Tcp {
         self.totals.get(&cgroup).copied()
     }
 
-    /// The cgroups that have counted something.
+    /// Returns the cgroups that have counted something.
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.keys().copied()
     }
@@ -85,7 +85,7 @@ impl Tcp {
         self.quotas.publish(owners.published());
     }
 
-    /// The container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup for which a nested one has entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.quotas.owner(cgroup)
     }

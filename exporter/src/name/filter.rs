@@ -15,13 +15,13 @@ pub struct GlobError {
 }
 
 impl GlobError {
-    /// The error of a glob that cannot be compiled.
+    /// Returns the error of a glob that cannot be compiled.
     #[must_use]
     pub fn new(glob: &str, error: &globset::Error) -> Self {
         Self { glob: glob.to_owned(), reason: error.kind().to_string() }
     }
 
-    /// The error of a glob on paths that no path can match.
+    /// Returns the error of a glob on paths that no path can match.
     #[must_use]
     pub fn of_relative(glob: &str) -> Self {
         Self { glob: glob.to_owned(), reason: "a path begins with /".to_owned() }
@@ -70,14 +70,14 @@ impl ContainerFilter {
         FixedMatch { included: self.include.is_empty() || any(&self.include), excluded: any(&self.exclude) }
     }
 
-    /// Whether a container of this name is exposed.
+    /// Returns whether a container of this name is exposed.
     #[must_use]
     pub fn selects(&self, name: &str, fixed: FixedMatch) -> bool {
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches_name(name));
         (fixed.included || any(&self.include)) && !(fixed.excluded || any(&self.exclude))
     }
 
-    /// Whether a container is exposed of which nothing but its id is known.
+    /// Returns whether a container is exposed of which nothing but its id is known.
     #[must_use]
     pub fn selects_unknown(&self) -> bool {
         self.selects("", self.match_fixed("", &[]))

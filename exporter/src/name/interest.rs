@@ -26,7 +26,7 @@ impl Interest {
         self.until = self.until.max(now + (interval * 2).clamp(SHORTEST, LONGEST));
     }
 
-    /// Whether the next scrape is not overdue.
+    /// Returns whether the next scrape is not overdue.
     pub(super) fn lasts(&self, now: Instant) -> bool {
         now < self.until
     }

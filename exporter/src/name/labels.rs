@@ -46,7 +46,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Everything that is not 0, as `(reason, count)`.
+    /// Returns everything that is not 0, as `(reason, count)`.
     pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("label_limit", self.label_limit),
@@ -76,7 +76,7 @@ impl LabelPolicy {
         Ok(Self { allowed: glob_set(globs)? })
     }
 
-    /// The metric labels of a container whose labels these are, sorted by name.
+    /// Returns the metric labels of a container whose labels these are, sorted by name.
     ///
     /// Where two sanitised names are equal, the one whose original name sorts first wins.
     #[must_use]
@@ -100,7 +100,7 @@ impl LabelPolicy {
 }
 
 impl Default for LabelPolicy {
-    /// The policy of [`DEFAULT_LABELS`].
+    /// Returns the policy of [`DEFAULT_LABELS`].
     fn default() -> Self {
         Self::new(&DEFAULT_LABELS).unwrap_or_else(|_| Self { allowed: GlobSet::empty() })
     }
@@ -119,7 +119,7 @@ fn sanitise(name: &str, dropped: &mut Dropped) -> String {
     label
 }
 
-/// The longest prefix of at most `limit` bytes that does not split a character.
+/// Returns the longest prefix of at most `limit` bytes that does not split a character.
 pub(super) fn cut(text: &str, limit: usize, dropped: &mut u64) -> String {
     if text.len() > limit {
         *dropped += 1;

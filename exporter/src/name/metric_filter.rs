@@ -22,7 +22,7 @@ impl MetricFilter {
         Ok(Self { include: included, exclude: glob_set(exclude)? })
     }
 
-    /// Whether the family of this name is exposed.
+    /// Returns whether the family of this name is exposed.
     #[must_use]
     pub fn selects(&self, name: &str) -> bool {
         self.include.as_ref().is_none_or(|include| include.is_match(name)) && !self.exclude.is_match(name)

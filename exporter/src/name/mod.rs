@@ -93,7 +93,7 @@ pub enum State {
 }
 
 impl ContainerInfo {
-    /// A container of which nothing but its id is known.
+    /// Returns a container of which nothing but its id is known.
     #[must_use]
     pub fn unknown(id: ContainerId) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl ContainerInfo {
 }
 
 impl State {
-    /// The word that Docker uses.
+    /// Returns the word that Docker uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    /// Whether the container has live processes (and so a cgroup).
+    /// Returns whether the container has live processes (and so a cgroup).
     #[must_use]
     pub fn is_alive(self) -> bool {
         matches!(self, Self::Running | Self::Paused)

@@ -58,7 +58,7 @@ pub struct ContainerStore {
 }
 
 impl ContainerStore {
-    /// An empty store that forgets a removed container after `linger`.
+    /// Returns an empty store that forgets a removed container after `linger`.
     #[must_use]
     pub fn new(linger: Duration) -> Self {
         Self {
@@ -70,13 +70,14 @@ impl ContainerStore {
         }
     }
 
-    /// The current view.
+    /// Returns the current view.
     #[must_use]
     pub fn names(&self) -> Arc<Names> {
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether an engine's full list has been taken over, or none could be had: names are as good as they get for now.
+    /// Returns whether an engine's full list has been taken over, or none could be had: names are as good as they get
+    /// for now.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
@@ -92,7 +93,7 @@ impl ContainerStore {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner).scraped(now);
     }
 
-    /// Whether anybody scrapes regularly.
+    /// Returns whether anybody scrapes regularly.
     #[must_use]
     pub fn is_scraped(&self, now: Instant) -> bool {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner).lasts(now)
@@ -143,8 +144,8 @@ impl ContainerStore {
         self.upsert(info) == Stored::Changed
     }
 
-    /// A container is gone since `now`. It stays for the linger time, with its exit code and the state `exited`; one
-    /// whose end was not seen is said to be `removing`.
+    /// Records that a container is gone since `now`. It lingers with its exit code in the state `exited`, or `removing`
+    /// if its end was not seen.
     pub fn remove(&self, id: ContainerId, now: Moment) -> bool {
         self.change(id, |info| {
             info.removed = info.removed.or(Some(now));

@@ -75,8 +75,8 @@ fn is_this_program(process: &Path) -> bool {
     name(process).is_some_and(|theirs| Some(theirs) == name(Path::new("/proc/self")))
 }
 
-/// Whether a process has our mounts and our network. A server hides its links to namespaces; its list of mounts has numbers of its
-/// own in each namespace, and so have the files of its network.
+/// Returns whether a process has our mounts and our network. A server hides its links to namespaces; its list of mounts
+/// has numbers of its own in each namespace, and so have the files of its network.
 fn shares_our_namespaces(process: &Path) -> bool {
     let mounts = |process: &Path| fs::read(process.join("mountinfo")).ok();
     let network = |process: &Path| fs::metadata(process.join("net/dev")).map(|file| file.ino()).ok();
@@ -86,7 +86,7 @@ fn shares_our_namespaces(process: &Path) -> bool {
         && network(process).is_some_and(|theirs| Some(theirs) == network(ours))
 }
 
-/// The words of a file that ends each with a null byte.
+/// Returns the words of a file that ends each with a null byte.
 fn words(file: PathBuf) -> Option<Vec<OsString>> {
     let bytes = fs::read(file).ok()?;
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);

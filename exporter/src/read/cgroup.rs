@@ -24,7 +24,8 @@ const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 /// of changes, [`LIMITS_INTERVAL`] is soon enough.
 const SETTLE_DELAY: Duration = Duration::from_secs(30);
 
-/// The interval of a container of this age. Containers that were found together begin theirs at different times.
+/// Returns the interval of a container of this age. Containers that were found together begin theirs at different
+/// times.
 fn interval_at(age: Duration, group: u32, is_watched: bool) -> u64 {
     let interval = if is_watched { WATCHED_LIMITS_INTERVAL } else { LIMITS_INTERVAL };
     let first = if is_watched { LIMITS_INTERVAL } else { SETTLE_DELAY };
@@ -58,7 +59,7 @@ impl Reader {
         container.retry_absent();
     }
 
-    /// The searched trees that have a container's cgroup, beside those that are known to, a bit each.
+    /// Returns the searched trees that have a container's cgroup, beside those that are known to, a bit each.
     fn add_trees(&mut self, container: &Container, known: u32) -> u32 {
         let trees = self.hierarchy.searched().iter().take(32).enumerate();
         trees.filter(|(index, _)| known & 1 << index == 0).fold(known, |trees, (index, tree)| {
@@ -168,7 +169,7 @@ impl Reader {
     }
 }
 
-/// Whether a file of operations has a value other than 0. The root's counts the cgroups below, too.
+/// Returns whether a file of operations has a value other than 0. The root's counts the cgroups below, too.
 fn counts_anything(text: &[u8]) -> bool {
     lines(text).filter_map(|line| words(line).last()).any(|value| value != b"0")
 }

@@ -109,12 +109,12 @@ impl Container {
         path.push(name);
     }
 
-    /// Whether it is the host as a whole, whose files are those of the root cgroup.
+    /// Returns whether it is the host as a whole, whose files are those of the root cgroup.
     pub(super) fn is_host(&self) -> bool {
         self.id.is_none() && self.path == "/"
     }
 
-    /// Whether there are cgroups below its own, by its directory's link count, where the file system has one.
+    /// Returns whether there are cgroups below its own, by its directory's link count, where the file system has one.
     pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
         if let Some((directory, _)) = &self.directory {
             return !is_leaf(directory.metadata());
@@ -125,13 +125,13 @@ impl Container {
         !self.directory.as_ref().is_some_and(|(directory, _)| is_leaf(directory.metadata()))
     }
 
-    /// Whether no process was seen in it when its processes were last listed.
+    /// Returns whether no process was seen in it when its processes were last listed.
     #[must_use]
     pub fn seems_empty(&self) -> bool {
         self.pids.is_empty()
     }
 
-    /// What the engine reports of it.
+    /// Returns what the engine reports of it.
     pub(super) fn info<'a>(&self, names: &'a Names) -> Option<&'a ContainerInfo> {
         let id = self.id.filter(|_| self.named)?;
         names.containers.get(&id).map(|info| &**info)
@@ -147,7 +147,7 @@ fn is_leaf(directory: std::io::Result<Metadata>) -> bool {
     directory.is_ok_and(|metadata| cgroup::is_leaf(&metadata))
 }
 
-/// The containers, as the eBPF programs know them.
+/// Returns the containers, as the eBPF programs know them.
 pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = ContainerRef<'_>> + Clone {
     containers.iter().filter_map(|container| {
         Some(ContainerRef { id: container.id?, generation: container.generation, path: &container.path })

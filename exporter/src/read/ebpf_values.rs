@@ -29,7 +29,7 @@ impl Reader {
         }
     }
 
-    /// Whether threads are counted by procfs, as no program does.
+    /// Returns whether threads are counted by procfs, as no program does.
     pub(super) fn counts_threads_by_files(&self, collectors: CollectorSet) -> bool {
         collectors.has(Collector::Tasks) && !self.probes.as_ref().is_some_and(Probes::counts_threads)
     }

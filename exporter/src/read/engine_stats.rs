@@ -64,7 +64,8 @@ fn fill_networks(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut La
     }
 }
 
-/// The entries of a `blkio_stats` list with this operation. Engines write it with a capital on v1 and without on v2.
+/// Returns the entries of a `blkio_stats` list with this operation. Engines write it with a capital on v1 and without
+/// on v2.
 fn entries<'a>(stats: &'a Json, list: &str, operation: &'a str) -> impl Iterator<Item = (Device, u64)> + 'a {
     let number = |entry: &Json, key: &str| entry.get(key).and_then(Json::as_u64);
     stats.pointer(list).and_then(Json::as_array).into_iter().flatten().filter_map(move |entry| {

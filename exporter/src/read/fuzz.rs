@@ -7,7 +7,7 @@ use super::files::proc_text::{cpu_ticks, disks, meminfo, mounts, online_cpus, pr
 pub(crate) use super::network::netlink::fuzz::netlink;
 use crate::discover::unescape;
 
-/// Numbers in a text: its runs of digits, without leading zeros.
+/// Returns the numbers in a text: its runs of digits, without leading zeros.
 pub(super) fn numbers(text: &[u8]) -> BTreeSet<String> {
     let runs = text.split(|byte| !byte.is_ascii_digit()).filter(|run| !run.is_empty());
     let plain = |run: &[u8]| String::from_utf8_lossy(run).trim_start_matches('0').to_owned();

@@ -89,8 +89,8 @@ impl HostDisks {
     }
 }
 
-/// Whether a name is that of a disk: a partition has the name of its disk, which is in the text too, and a number, with a `p` between
-/// them where the disk's name ends in a digit.
+/// Returns whether a name is that of a disk: a partition has the name of its disk, which is in the text too, and a
+/// number, with a `p` between them where the disk's name ends in a digit.
 fn is_whole(name: &str, text: &[u8]) -> bool {
     let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
     if stem.len() == name.len() {

@@ -22,7 +22,7 @@ impl Reader {
         self.others.sort_by(|one, other| one.path.cmp(&other.path));
     }
 
-    /// The cgroups that are no containers, in the order of their paths.
+    /// Returns the cgroups that are no containers, in the order of their paths.
     #[must_use]
     pub fn others(&self) -> &[Container] {
         &self.others

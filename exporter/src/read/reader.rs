@@ -82,18 +82,19 @@ pub struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Everything that these collectors give of every container, however long it takes.
+    /// Returns everything that these collectors give of every container, however long it takes.
     #[must_use]
     pub fn of_all(collectors: CollectorSet, names: &'a Names) -> Self {
         Self { collectors, families: FamilySet::of_collectors(collectors), ids: IdFilter::all(), names, deadline: None }
     }
 
-    /// Whether anything is wanted of a container.
+    /// Returns whether anything is wanted of a container.
     pub(super) fn wants(&self, container: &Container) -> bool {
         self.ids.has(container.id, &container.path)
     }
 
-    /// Whether so few of so many containers are wanted that what is read of all of them at once costs more than it saves.
+    /// Returns whether so few of so many containers are wanted that what is read of all of them at once costs more than
+    /// it saves.
     pub(super) fn is_narrow(&self, containers: usize) -> bool {
         self.ids.count().is_some_and(|count| count <= containers / 8)
     }
@@ -114,7 +115,8 @@ pub struct Progress {
 }
 
 impl Reader {
-    /// A reader of `hierarchy` that follows `plan`; `live` where trees are kernel file systems and not captures.
+    /// Returns a reader of `hierarchy` that follows `plan`; `live` where trees are kernel file systems and not
+    /// captures.
     #[must_use]
     pub fn new(
         plan: Plan,
@@ -162,31 +164,31 @@ impl Reader {
         self.links.prepare();
     }
 
-    /// The containers, in the order of their paths, with the values of the last pass.
+    /// Returns the containers, in the order of their paths, with the values of the last pass.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         &self.containers
     }
 
-    /// The host as a whole.
+    /// Returns the host as a whole.
     #[must_use]
     pub fn host(&self) -> &Container {
         &self.host
     }
 
-    /// Whether v1 lists all processes of a container: it leaves those of other pid namespaces out.
+    /// Returns whether v1 lists all processes of a container: it leaves those of other pid namespaces out.
     #[must_use]
     pub fn lists_all(&self) -> bool {
         self.is_host_pidns
     }
 
-    /// The trees that are read.
+    /// Returns the trees that are read.
     #[must_use]
     pub fn hierarchy(&self) -> &Hierarchy {
         &self.hierarchy
     }
 
-    /// The labels that samples refer to.
+    /// Returns the labels that samples refer to.
     #[must_use]
     pub fn labels(&self) -> &Labels {
         &self.labels
@@ -412,7 +414,7 @@ impl Reader {
         self.self_metrics.count_read_error(file, reason);
     }
 
-    /// Whether no failure of this collector was logged yet.
+    /// Returns whether no failure of this collector was logged yet.
     pub(super) fn is_first(&mut self, collector: Collector) -> bool {
         let first = !self.logged.has(collector);
         self.logged = self.logged.with(collector);

@@ -8,12 +8,12 @@ use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 /// Groups of containers of which something is read again in different scrapes.
 pub(super) const STAGGER_GROUPS: u32 = 16;
 
-/// The group of a container.
+/// Returns the group of a container.
 pub(super) fn stagger_group(generation: u64) -> u32 {
     u32::try_from(generation % u64::from(STAGGER_GROUPS)).unwrap_or(0)
 }
 
-/// When in an interval a group reads again: in its second half.
+/// Returns when in an interval a group reads again: in its second half.
 pub(super) fn staggered(interval: Duration, group: u32) -> Duration {
     interval * (STAGGER_GROUPS + group) / (2 * STAGGER_GROUPS)
 }
@@ -34,19 +34,19 @@ impl Timing {
         Self { spent: Default::default(), failed: CollectorSet::EMPTY, last: Instant::now() }
     }
 
-    /// Time that a collector took.
+    /// Returns the time that a collector took.
     #[must_use]
     pub fn spent(&self, collector: Collector) -> Duration {
         self.spent.get(collector.index()).copied().unwrap_or_default()
     }
 
-    /// Whether a collector read all it wanted.
+    /// Returns whether a collector read all it wanted.
     #[must_use]
     pub fn success(&self, collector: Collector) -> bool {
         !self.failed.has(collector)
     }
 
-    /// Whether any collector of a set did not.
+    /// Returns whether any collector of a set did not.
     #[must_use]
     pub fn any_failed(&self, collectors: CollectorSet) -> bool {
         !self.failed.intersection(collectors).is_empty()
@@ -72,7 +72,7 @@ impl Timing {
         collectors.iter().for_each(|collector| self.add(collector, share));
     }
 
-    /// When the clock was last read.
+    /// Returns when the clock was last read.
     pub(super) fn last(&self) -> Instant {
         self.last
     }

@@ -16,7 +16,8 @@ use rustix::thread::{
 use super::Needs;
 use crate::ebpf::may_ask_the_kernel;
 
-/// The capabilities that we have and that serving would miss, and why. `strict` leaves out what only traces other processes.
+/// Returns the capabilities that we have and that serving would miss, and why. `strict` leaves out what only traces
+/// other processes.
 pub(super) fn missed(needs: &Needs, strict: bool) -> (CapabilitySet, Vec<String>) {
     let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
     if held.is_empty() {
@@ -50,8 +51,8 @@ const DESCRIPTORS: &str = "container_sockets of --collector.process takes the ri
 const HIDDEN: &str = "procfs is mounted with hidepid=, and other users' processes are seen only with the right to look into them: \
                       --sandbox=auto keeps it, without Landlock; to --sandbox=on their values are missing";
 
-/// What would be refused to a thread without capabilities, though it is there: reading files, the engine's socket, other users'
-/// processes, tables in the kernel.
+/// Returns what would be refused to a thread without capabilities, though it is there: reading files, the engine's
+/// socket, other users' processes, tables in the kernel.
 fn lacks(needs: &Needs) -> [bool; 4] {
     let processes = sees_processes(&needs.procfs);
     let readable: Vec<_> = needs.readable().filter(|path| File::open(path).is_ok()).collect();
@@ -67,7 +68,7 @@ fn lacks(needs: &Needs) -> [bool; 4] {
     ]
 }
 
-/// Whether the first process of a procfs is in sight.
+/// Returns whether the first process of a procfs is in sight.
 fn sees_processes(procfs: &Path) -> bool {
     File::open(procfs.join("1/stat")).is_ok()
 }

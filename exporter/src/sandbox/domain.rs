@@ -18,7 +18,7 @@ const TESTED: ABI = ABI::V6;
 /// Answers of a name server that are too long for a datagram come over TCP.
 const DOMAIN_NAMES: u16 = 53;
 
-/// What is read, open: the way to some of it takes rights.
+/// Returns what is read, open: the way to some of it takes rights.
 pub(super) fn roots(needs: &Needs) -> Vec<Root> {
     needs.readable().chain(needs.traced.iter().cloned()).filter_map(|path| Root::open(&path)).collect()
 }
@@ -30,7 +30,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// None where it is not there.
+    /// Returns none where it is not there.
     fn open(path: &Path) -> Option<Self> {
         Some(Self { path: PathFd::new(path).ok()?, is_directory: path.is_dir() })
     }

@@ -80,7 +80,7 @@ pub(super) fn whatever(call: c_long) -> (i64, Vec<SeccompRule>) {
     (call, Vec::new())
 }
 
-/// What is refused: whole calls, and calls with certain arguments.
+/// Returns what is refused: whole calls, and calls with certain arguments.
 fn refused(needs: &Needs) -> Result<Rules, Error> {
     let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).copied().map(whatever).collect();
     if !needs.resolver {
@@ -114,7 +114,7 @@ pub(super) fn executable_memory() -> Result<Rules, Error> {
     Ok(BTreeMap::from([(libc::SYS_mmap, executable()?), (libc::SYS_mprotect, executable()?)]))
 }
 
-/// A file that would be written to, made or cut. `O_TMPFILE` is for writing, too.
+/// Returns the rules that match opening a file to write, create or truncate it. `O_TMPFILE` writes, too.
 pub(super) fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
     let mode = |mode: i32| masked(argument, flag(libc::O_ACCMODE), flag(mode));
     let modes = [libc::O_WRONLY, libc::O_RDWR, libc::O_ACCMODE].map(mode);

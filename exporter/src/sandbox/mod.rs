@@ -86,14 +86,14 @@ impl Sandbox {
         Ok(Self { capabilities, landlock, seccomp, reasons })
     }
 
-    /// Whether this kernel, and what surrounds this process, have all of it.
+    /// Returns whether this kernel, and what surrounds this process, have all of it.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         let traces = self.landlock.as_ref().is_err_and(|why| why == TRACES);
         self.capabilities.is_ok() && (self.landlock.is_ok() || traces) && self.seccomp.is_ok()
     }
 
-    /// What of the configuration keeps parts of it open, or is missing inside.
+    /// Returns what of the configuration keeps parts of it open, or is missing inside.
     #[must_use]
     pub fn reasons(&self) -> &[String] {
         &self.reasons

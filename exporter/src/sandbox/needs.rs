@@ -29,7 +29,7 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Those of a configuration; `bpf` where programs run in the kernel.
+    /// Returns those of a configuration; `bpf` where programs run in the kernel.
     #[must_use]
     pub fn of(config: &Config, bpf: bool) -> Self {
         let mut read: Vec<PathBuf> = KERNEL.iter().map(PathBuf::from).collect();
@@ -68,14 +68,15 @@ impl Needs {
         }
     }
 
-    /// The same, and this file or directory is read, too: as it is given, and where its links lead.
+    /// Returns the same, and this file or directory is read, too: as it is given, and where its links lead.
     #[must_use]
     pub fn and_read(mut self, path: &Path) -> Self {
         self.read.push(path.to_owned());
         self
     }
 
-    /// What is read that is there, links followed: what is renamed over a file later is read through its directory.
+    /// Returns what is read that is there, links followed: what is renamed over a file later is read through its
+    /// directory.
     pub(super) fn readable(&self) -> impl Iterator<Item = PathBuf> {
         self.read.iter().flat_map(|path| {
             let resolved = path.canonicalize().ok().filter(|resolved| resolved != path);

@@ -91,13 +91,13 @@ struct Failing {
 }
 
 impl Failing {
-    /// Whether this cause differs from the one before, so that it is worth a line in the log.
+    /// Returns whether this cause differs from the one before, so that it is worth a line in the log.
     fn is_new(&mut self, error: &io::Error) -> bool {
         let cause = Some(error.raw_os_error().unwrap_or(0));
         std::mem::replace(&mut self.cause, cause) != cause
     }
 
-    /// The next pause: twice the one before, up to a second.
+    /// Returns the next pause: twice the one before, up to a second.
     fn pause(&mut self) -> Duration {
         let (first, longest) = PAUSES;
         let pause = first.saturating_mul(1 << self.pauses.min(10)).min(longest);
@@ -106,7 +106,7 @@ impl Failing {
     }
 }
 
-/// The client went away before we took it: nothing is wrong with the socket.
+/// Returns whether the client went away before its connection was accepted: the socket is fine.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
@@ -115,7 +115,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Whether a client waits to be accepted.
+/// Returns whether a client waits to be accepted.
 fn is_awaited(listener: &Listener) -> bool {
     let mut sockets = [PollFd::new(listener, PollFlags::IN)];
     poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

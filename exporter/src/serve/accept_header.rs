@@ -51,7 +51,7 @@ impl<'a> Element<'a> {
         self.value.eq_ignore_ascii_case(value)
     }
 
-    /// Whether it is the one form of protobuf that we write.
+    /// Returns whether it is the one form of protobuf that we write.
     fn is_delimited_protobuf(&self) -> bool {
         self.is("application/vnd.google.protobuf")
             && self.proto == Some("io.prometheus.client.MetricFamily")
@@ -97,8 +97,8 @@ struct Match {
     weight: Weight,
 }
 
-/// The format that the `Accept` headers ask for: the one of the greatest weight; on equal weights text before OpenMetrics before
-/// protobuf. The latter two have to be named. Protobuf comes without native histograms.
+/// Returns the format that the `Accept` headers ask for: the one of the greatest weight; on equal weights text before
+/// OpenMetrics before protobuf. The latter two have to be named. Protobuf comes without native histograms.
 pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
     let (mut text, mut open, mut protobuf) = (Match::default(), Match::default(), Match::default());
     for element in elements(headers) {
@@ -123,7 +123,7 @@ pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
     }
 }
 
-/// Whether a `User-Agent` is a Prometheus that loses nothing by native histograms: `Prometheus/3.14.0`.
+/// Returns whether a `User-Agent` is a Prometheus that loses nothing by native histograms: `Prometheus/3.14.0`.
 pub(super) fn is_safe_with_native(agent: &str) -> bool {
     let version = agent.strip_prefix("Prometheus/").map(|rest| rest.trim_start_matches('v').splitn(3, '.'));
     let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
@@ -133,7 +133,7 @@ pub(super) fn is_safe_with_native(agent: &str) -> bool {
     })
 }
 
-/// Whether the `Accept-Encoding` headers take gzip and do not prefer the plain answer.
+/// Returns whether the `Accept-Encoding` headers take gzip and do not prefer the plain answer.
 pub(super) fn gzip<'a>(headers: impl Iterator<Item = &'a str>) -> bool {
     let (mut named, mut others, mut identity) = (None, None, None);
     for element in elements(headers) {

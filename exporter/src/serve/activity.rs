@@ -129,7 +129,7 @@ impl Connection {
         }
     }
 
-    /// A request's header is complete.
+    /// Records that a request's header is complete.
     pub(super) fn handling(self: &Arc<Self>) -> Exchange {
         self.change(|activity| activity.handling += 1);
         Exchange { connection: Arc::clone(self), answer: None }
@@ -157,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// The connection is to be dropped now. False if that was so already.
+    /// Tells the connection to close. Returns false if it was told before.
     pub(super) fn cut(&self) -> bool {
         self.change(|activity| {
             let first = !matches!(activity.phase, Phase::Cut { .. });
@@ -196,12 +196,12 @@ impl Connection {
         matches!(self.activity().phase, Phase::Cut { .. })
     }
 
-    /// Whether the kernel, too, should forget what the client has not taken.
+    /// Returns whether the kernel, too, should forget what the client has not taken.
     pub(super) fn is_to_be_reset(&self) -> bool {
         self.activity().phase == Phase::Cut { reset: true }
     }
 
-    /// When the present phase has lasted too long. Handling has no limit here: the scrape has its own.
+    /// Returns when the present phase has lasted too long. Handling has no limit here: the scrape has its own.
     fn deadline(&self) -> Option<Instant> {
         let activity = self.activity();
         let since = activity.since;

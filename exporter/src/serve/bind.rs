@@ -27,7 +27,7 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// Whether an address itself is wrong, and not only to be had at the moment: its host has no meaning here.
+    /// Returns whether an address itself is wrong, and not only to be had at the moment: its host has no meaning here.
     #[must_use]
     pub fn is_config_error(&self) -> bool {
         match self {
@@ -93,8 +93,8 @@ fn listen_anywhere(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Every address of the host must be had, but for those that this machine lacks (`localhost` often names `::1` where
-/// IPv6 is off) as long as one is left.
+/// Returns every address of the host must be had, but for those that this machine lacks (`localhost` often names `::1`
+/// where IPv6 is off) as long as one is left.
 fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<LinkError>> {
     let found = resolve(host, port).map_err(|reason| vec![LinkError { address: with_port(host, port), reason }])?;
     let (mut listeners, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,7 +113,7 @@ fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<LinkError>> 
     if refused.is_empty() { Ok(listeners) } else { Err(refused) }
 }
 
-/// The addresses of a host name, or of an address with or without brackets.
+/// Returns the addresses of a host name, or of an address with or without brackets.
 pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let mut found = Vec::new();

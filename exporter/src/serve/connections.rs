@@ -43,7 +43,7 @@ impl Connections {
         self.freed.notified()
     }
 
-    /// A place for a new connection, at the cost of the longest idle one if there is none. Waits while every connection
+    /// Returns a slot for a new connection, closing the longest idle one if there is none. Waits while every connection
     /// is being answered.
     pub(super) async fn enter(self: &Arc<Self>) -> ConnectionSlot {
         loop {
@@ -90,7 +90,7 @@ impl Connections {
         }
     }
 
-    /// Every answer that is on its way.
+    /// Returns every answer that is on its way.
     fn senders(&self) -> Vec<(Instant, Held, Arc<Connection>)> {
         let open = self.open();
         let answers = open.values().flat_map(|connection| {

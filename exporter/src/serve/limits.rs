@@ -77,7 +77,7 @@ impl Http2 {
 }
 
 impl Limits {
-    /// The bounds for a server that is to serve this many scrapes at a time.
+    /// Returns the bounds for a server that is to serve this many scrapes at a time.
     pub(super) fn for_requests(max_requests: usize) -> Self {
         Self {
             connections: CONNECTIONS.max(max_requests.saturating_mul(2)),

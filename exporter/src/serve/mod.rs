@@ -89,7 +89,7 @@ pub struct Server<S> {
 }
 
 impl<S: Scrape> Server<S> {
-    /// A server of these scrapes; it does nothing before [`Server::run`].
+    /// Returns a server of these scrapes; it does nothing before [`Server::run`].
     #[must_use]
     pub fn new(scrape: Arc<S>, settings: Settings) -> Self {
         let limits = Limits::for_requests(settings.max_requests);

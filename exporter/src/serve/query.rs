@@ -18,7 +18,7 @@ pub(super) enum Error {
     NotOn { problem: String, enabled: CollectorSet },
 }
 
-/// What a query asks for. Names and ids that nothing has ask for nothing.
+/// Returns what a query asks for. Names and ids that nothing has ask for nothing.
 pub(super) fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> Result<Selection, Error> {
     let collectors = collectors(query, enabled)?;
     let values = |wanted: &str| -> Vec<String> {
@@ -28,7 +28,7 @@ pub(super) fn selection(query: Option<&str>, enabled: CollectorSet, families: Fa
     Ok(Selection::new(collectors, families, values("name[]"), &values("id[]")))
 }
 
-/// The collectors that a query selects.
+/// Returns the collectors that a query selects.
 fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet, Error> {
     let (mut collect, mut exclude) = (Vec::new(), Vec::new());
     for (name, value) in pairs(query.unwrap_or_default()) {
@@ -46,12 +46,12 @@ fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet
     }
 }
 
-/// Whether a query asks for native histograms.
+/// Returns whether a query asks for native histograms.
 pub(super) fn wants_native(query: Option<&str>) -> bool {
     pairs(query.unwrap_or_default()).any(|(name, value)| name == "native" && value == "1")
 }
 
-/// All named collectors, or every error in one.
+/// Returns all named collectors, or every error in one.
 fn known(wanted: &[Cow<'_, str>], enabled: CollectorSet) -> Result<CollectorSet, Error> {
     let mut found = CollectorSet::EMPTY;
     let mut problems = Vec::new();
@@ -102,7 +102,7 @@ fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
-/// The value of a hexadecimal digit.
+/// Returns the value of a hexadecimal digit.
 fn hex(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',

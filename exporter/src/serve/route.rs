@@ -54,7 +54,7 @@ pub(super) struct Routes<S> {
 }
 
 impl<S: Scrape> Routes<S> {
-    /// The web configuration, if there is one.
+    /// Returns the web configuration, if there is one.
     pub(super) fn web(&self) -> Option<&Arc<WebConfig>> {
         self.settings.web.as_ref()
     }
@@ -67,7 +67,7 @@ impl<S: Scrape> Routes<S> {
         Self { scrape, settings, scrapes: Semaphore::new(at_a_time), refused_before: AtomicBool::new(false) }
     }
 
-    /// The whole answer, `Content-Length` set and without a body for HEAD. Never panics.
+    /// Returns the whole answer, `Content-Length` set and without a body for HEAD. Never panics.
     pub(super) async fn answer(&self, request: &Parts) -> Response<Bytes> {
         let answer = AssertUnwindSafe(self.route(request)).catch_unwind().await;
         let mut answer = answer.unwrap_or_else(|_| {
@@ -170,7 +170,7 @@ impl<S: Scrape> Routes<S> {
     }
 }
 
-/// What a request asks the scraping side for.
+/// Returns what a request asks the scraping side for.
 fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query::Error> {
     let headers = &request.headers;
     Ok(scrape::Request {
@@ -181,7 +181,7 @@ fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query
     })
 }
 
-/// The format that a request prefers, native histograms included where nothing can be lost by them.
+/// Returns the format that a request prefers, native histograms included where nothing can be lost by them.
 fn format(request: &Parts) -> Format {
     match accept_header::format(lines(&request.headers, &ACCEPT)) {
         Format::Protobuf { .. } => {
@@ -193,7 +193,7 @@ fn format(request: &Parts) -> Format {
     }
 }
 
-/// Every line of a header that is text.
+/// Returns every line of a header that is text.
 fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
 }

@@ -56,7 +56,7 @@ impl Stream {
     }
 }
 
-/// A client that takes nothing must not cost more than a bounded send buffer, nor that for longer than `limits.send`.
+/// Limits the send buffer and its time: a client that reads nothing holds no more than that, for at most `limits.send`.
 fn bound_kernel_memory(socket: &Socket, limits: &Limits) -> io::Result<()> {
     sockopt::set_socket_send_buffer_size(socket.as_fd(), SOCKET_SEND_BYTES)?;
     let Socket::Tcp(tcp) = socket else { return Ok(()) };

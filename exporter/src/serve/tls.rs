@@ -22,7 +22,7 @@ pub(super) enum Channel {
 }
 
 impl Channel {
-    /// Whether both sides have agreed on HTTP/2, which is never spoken without TLS.
+    /// Returns whether both sides have agreed on HTTP/2, which is never spoken without TLS.
     pub(super) fn is_http2(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice()))
     }

@@ -70,7 +70,7 @@ impl Walker {
         }
     }
 
-    /// The events of the next message, where one has come; none that are not valid.
+    /// Returns the events of the next message, where one has come; none that are not valid.
     ///
     /// # Errors
     /// The walker is gone.

@@ -21,12 +21,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// A full one.
+    /// Returns a full one.
     pub(super) fn new(now: Instant) -> Self {
         Self { saved: CAPACITY, owed: Duration::ZERO, filled: now }
     }
 
-    /// How long a walk has to wait for its next slice.
+    /// Returns how long a walk has to wait for its next slice.
     pub(super) fn wait(&mut self, has_first: bool, now: Instant) -> Duration {
         let gained = now.saturating_duration_since(self.filled) / SHARE;
         self.filled = now;

@@ -81,7 +81,7 @@ pub enum Event {
     },
 }
 
-/// The next message of these requests, and how many of them it holds. Requests that break a bound are skipped.
+/// Returns the next message of these requests, and how many of them it holds. Requests that break a bound are skipped.
 #[must_use]
 pub fn encode_requests(requests: &[Request]) -> (Vec<u8>, usize) {
     let mut message = Vec::new();
@@ -109,20 +109,20 @@ pub fn encode_requests(requests: &[Request]) -> (Vec<u8>, usize) {
     (message, count)
 }
 
-/// Whether a request for these paths can be sent: others are never answered.
+/// Returns whether a request for these paths can be sent: others are never answered.
 #[must_use]
 pub fn are_valid(paths: &[PathBuf]) -> bool {
     let is_path = |path: &PathBuf| path.as_os_str().len() <= MAX_PATH && is_plain(path);
     (1..=MAX_PATHS).contains(&paths.len()) && paths.iter().all(is_path)
 }
 
-/// Whether a path is absolute and leads nowhere but downwards.
+/// Returns whether a path is absolute and leads nowhere but downwards.
 fn is_plain(path: &Path) -> bool {
     let is_step = |component| matches!(component, Component::RootDir | Component::Normal(_));
     path.is_absolute() && path.components().all(is_step) && !path.as_os_str().as_bytes().contains(&0)
 }
 
-/// The requests of a message; none where any of it is not valid.
+/// Returns the requests of a message; none where any of it is not valid.
 pub(super) fn decode_requests(message: &[u8]) -> Option<Vec<Request>> {
     let mut requests = Vec::new();
     let mut rest = message;
@@ -169,7 +169,7 @@ pub(super) fn encode_events<'e>(events: impl Iterator<Item = &'e Event>) -> (Vec
     (message, count)
 }
 
-/// The events of a message; none where any of it is not valid.
+/// Returns the events of a message; none where any of it is not valid.
 pub(super) fn decode_events(message: &[u8]) -> Option<Vec<Event>> {
     let (events, rest) = message.as_chunks::<EVENT>();
     rest.is_empty().then_some(())?;

@@ -58,7 +58,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether there are first walks; none where there is nothing to do.
+    /// Returns whether there are first walks; none where there is nothing to do.
     pub(super) fn has_first(&self) -> Option<bool> {
         self.next().map(|_| self.is_busy(FIRST))
     }

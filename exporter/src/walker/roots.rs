@@ -80,8 +80,8 @@ fn root_of(answer: &[u8]) -> Option<PathBuf> {
 /// What an engine has in its data root beside `overlay`, `overlay2` or another store of layers.
 const LAYER_STORE: [&str; 3] = ["containers", "overlay-containers", "image"];
 
-/// Whether a directory of the host has one of these directories, or may have one that cannot be seen: without the right to see it
-/// nothing in it is listed, and that is the reason to be reported.
+/// Returns whether a directory of the host has one of these directories, or may have one that cannot be seen: without
+/// the right to see it nothing in it is listed, and that is the reason to be reported.
 fn holds_one_of(root: &Path, marks: &[&str]) -> bool {
     PREFIXES.iter().any(|prefix| {
         let mut seen = PathBuf::from(prefix).into_os_string();

@@ -159,7 +159,7 @@ fn device(about: &Statx) -> (u32, u32) {
     (about.stx_dev_major, about.stx_dev_minor)
 }
 
-/// Whether an entry is no longer there, or no longer what it was.
+/// Returns whether an entry is no longer there, or no longer what it was.
 fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
 }

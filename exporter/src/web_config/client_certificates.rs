@@ -113,7 +113,7 @@ impl Chain {
     }
 }
 
-/// Whether a certificate is a CA's, within its dates, and not made for something else than clients.
+/// Returns whether a certificate is a CA's, within its dates, and not made for something else than clients.
 fn is_usable_now(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
     let now = i64::try_from(now.as_secs()).ok().and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
@@ -125,7 +125,7 @@ fn is_usable_now(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     parsed.is_ca() && is_for_clients && now.is_some_and(|now| parsed.validity().is_valid_at(now))
 }
 
-/// The names in a certificate, written as Go writes them.
+/// Returns the names in a certificate, written as Go writes them.
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
     let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };

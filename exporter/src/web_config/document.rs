@@ -45,7 +45,7 @@ pub(super) struct TlsSection {
 }
 
 impl TlsSection {
-    /// Whether anything is given that only TLS needs. Versions, suites and curves alone do not count.
+    /// Returns whether anything is given that only TLS needs. Versions, suites and curves alone do not count.
     pub(super) fn is_enabled(&self) -> bool {
         let given = [
             &self.cert,

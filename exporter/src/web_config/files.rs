@@ -62,7 +62,7 @@ impl Files {
         content
     }
 
-    /// Whether a file says something else than when it was read.
+    /// Returns whether a file says something else than when it was read.
     pub(super) fn have_changed(&mut self) -> bool {
         self.0.iter_mut().any(Seen::has_changed)
     }

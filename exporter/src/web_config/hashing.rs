@@ -151,7 +151,8 @@ impl Queue {
         Some(receiver)
     }
 
-    /// The next job: of those who were not wrong lately before those who were, and not twice of the same if another waits.
+    /// Returns the next job: of those who were not wrong lately before those who were, and not twice of the same if
+    /// another waits.
     fn take(&mut self, now: Instant) -> Option<Job> {
         self.jobs.retain(|job| now.saturating_duration_since(job.since) < LONGEST_WAIT);
         let rank = |job: &Job| (self.suspects.has(job.client), self.last_client == Some(job.client));

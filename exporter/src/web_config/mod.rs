@@ -142,7 +142,7 @@ impl WebConfig {
         lock(&self.watched).files.directories()
     }
 
-    /// Whether TLS is served, which no change of the file changes.
+    /// Returns whether TLS is served, which no change of the file changes.
     #[must_use]
     pub fn serves_tls(&self) -> bool {
         self.present().tls.is_some()

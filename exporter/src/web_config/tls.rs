@@ -182,7 +182,7 @@ impl Builder<'_> {
         all.into_iter().filter(|(number, _)| (lowest..=highest).contains(number)).map(|(_, version)| version).collect()
     }
 
-    /// The suites of 1.2 that are given (or all), and all of 1.3.
+    /// Returns the suites of 1.2 that are given (or all), and all of 1.3.
     fn suites(
         &mut self,
         versions: &[&'static SupportedProtocolVersion],
@@ -277,7 +277,7 @@ impl Builder<'_> {
         auth.unwrap_or(ClientAuth::No)
     }
 
-    /// The authorities of clients: those of the file, else those of the system.
+    /// Returns the authorities of clients: those of the file, else those of the system.
     fn authorities(&mut self, auth: ClientAuth) -> Vec<CertificateDer<'static>> {
         let section = self.section;
         let given = section.client_ca_file.as_ref().or(section.client_ca.as_ref());
@@ -344,7 +344,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The content of a file, or else the text in its place, with the key and the line that named it.
+    /// Returns the content of a file, or else the text in its place, with the key and the line that named it.
     fn pem(
         &mut self,
         file: Option<&At<String>>,

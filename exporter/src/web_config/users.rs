@@ -51,12 +51,12 @@ impl StoredHash {
         &self.text
     }
 
-    /// Whether comparing takes so long that it must not be in the way of others.
+    /// Returns whether comparing takes so long that it must not be in the way of others.
     pub(super) fn is_slow(&self) -> bool {
         self.cost > QUICK_COST
     }
 
-    /// Whether this is the hash of a password. Takes milliseconds to minutes, by the cost.
+    /// Returns whether this is the hash of a password. Takes milliseconds to minutes, by the cost.
     pub(super) fn is_of(&self, password: &[u8]) -> bool {
         bcrypt::verify(password, &self.text).unwrap_or(false)
     }

@@ -52,7 +52,7 @@ impl CpuOffsets {
         Ok(Self { offsets, present })
     }
 
-    /// How many CPUs there can be; 0 where some that are present have numbers that the program does not reach.
+    /// Returns how many CPUs there can be; 0 where some that are present have numbers that the program does not reach.
     pub(super) fn len(&self) -> usize {
         let is_known = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| cpu < self.offsets.len());
         if self.present.cpus().iter().all(is_known) { self.offsets.len() } else { 0 }

@@ -127,17 +127,17 @@ impl IterReader {
         Ok(reader)
     }
 
-    /// Number of counters behind `memory.stat`; 0 where they are not copied.
+    /// Returns the number of counters behind `memory.stat`; 0 where they are not copied.
     pub(crate) fn stats(&self) -> usize {
         self.plan.stats
     }
 
-    /// The tree that is iterated over: its cgroups have a record whether they have processes or not.
+    /// Returns the tree that is iterated over: its cgroups have a record whether they have processes or not.
     pub(crate) fn primary_tree(&self) -> usize {
         self.plan.primary_tree
     }
 
-    /// Whether there is anything to copy.
+    /// Returns whether there is anything to copy.
     pub(crate) fn has_roots(&self) -> bool {
         !self.roots.is_empty()
     }
@@ -183,7 +183,8 @@ impl IterReader {
         })
     }
 
-    /// Whether the last copy visited more cgroups than there is ever capacity for: containers may have no record.
+    /// Returns whether the last copy visited more cgroups than there is ever capacity for: containers may have no
+    /// record.
     pub(crate) fn overflows(&self) -> bool {
         self.visited > self.max_capacity && self.program.as_ref().is_some_and(|program| self.visited > program.capacity)
     }
@@ -204,7 +205,7 @@ impl IterReader {
         u32::try_from(found).ok()
     }
 
-    /// The record at an index of the last copy.
+    /// Returns the record at an index of the last copy.
     pub(crate) fn record(&self, index: u32) -> Option<Record<'_>> {
         let program = self.program.as_ref()?;
         let index = usize::try_from(index).ok()?;
@@ -221,14 +222,14 @@ impl IterReader {
         self.visited
     }
 
-    /// Bytes of the tables.
+    /// Returns bytes of the tables.
     pub(crate) fn bytes(&self) -> usize {
         let Some(program) = &self.program else { return 0 };
         let tables = [Some(&program.records), program.stats.as_ref(), program.devices.as_ref()];
         tables.into_iter().flatten().map(|table| size_of_val(table.words())).sum()
     }
 
-    /// Where the primary tree is mounted.
+    /// Returns where the primary tree is mounted.
     fn primary_path(&self) -> &Path {
         self.trees.get(self.plan.primary_tree).map_or_else(|| Path::new(""), |(path, _)| path)
     }
@@ -319,7 +320,7 @@ impl std::fmt::Debug for IterReader {
     }
 }
 
-/// A root's directory or file; none where it does not exist, or no more.
+/// Returns a root's directory or file; none where it does not exist, or no more.
 fn open(path: &Path) -> Result<Option<File>, Unsupported> {
     match File::open(path) {
         Ok(open) => Ok(Some(open)),
@@ -331,7 +332,7 @@ fn open(path: &Path) -> Result<Option<File>, Unsupported> {
     }
 }
 
-/// What helps where descriptors are lacking, else what else does.
+/// Returns what helps where descriptors are lacking, else what else does.
 fn hint(error: &io::Error, otherwise: &'static str) -> &'static str {
     let is_out_of_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     if is_out_of_descriptors { "raise the limit of open files: `docker run --ulimit nofile=65536`" } else { otherwise }

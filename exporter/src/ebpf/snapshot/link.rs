@@ -128,7 +128,7 @@ impl Link {
     }
 }
 
-/// What the system answers to a command that no kernel has: `EINVAL` is the kernel's own.
+/// Returns what the system answers to a command that no kernel has: `EINVAL` is the kernel's own.
 pub(in crate::ebpf) fn invalid_command() -> io::Error {
     let mut request = IterCreate { link_fd: 0, flags: 0 };
     match bpf(libc::c_long::from(i32::MAX), &mut request) {
@@ -142,7 +142,7 @@ fn fd(descriptor: i32) -> u32 {
     u32::try_from(descriptor).unwrap_or(u32::MAX)
 }
 
-/// A command that answers with a descriptor.
+/// Returns a command that answers with a descriptor.
 #[expect(unsafe_code, reason = "bpf(2) has no safe form")]
 fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<OwnedFd> {
     let descriptor = call(command, request)?;
@@ -150,7 +150,7 @@ fn bpf<T>(command: libc::c_long, request: &mut T) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// A command that answers with a number, which is not negative.
+/// Returns a command that answers with a number, which is not negative.
 #[expect(unsafe_code, reason = "bpf(2) has no safe form")]
 fn call<T>(command: libc::c_long, request: &mut T) -> io::Result<i32> {
     // SAFETY: `request` is the part of the attributes that the command reads, of the size that is passed; what it points to

@@ -29,7 +29,7 @@ pub(crate) use record::{DeviceUse, Record};
 const COUNTED: [Controller; 6] =
     [Controller::Memory, Controller::Cpuacct, Controller::Cpu, Controller::Pids, Controller::Io, Controller::Core];
 
-/// The trees of a host that have counters of containers, each with a controller that is in it.
+/// Returns the trees of a host that have counters of containers, each with a controller that is in it.
 pub(crate) fn counted(hierarchy: &Hierarchy) -> Vec<(Controller, Tree)> {
     let mut counted: Vec<(Controller, Tree)> = Vec::new();
     for controller in COUNTED {

@@ -25,7 +25,7 @@ const PIDS: Object = Object::Css(Controller::Pids);
 const IO: Object = Object::Css(Controller::Io);
 
 impl Object {
-    /// Whether it is a controller's, which may not be enabled in a cgroup.
+    /// Returns whether it is a controller's, which may not be enabled in a cgroup.
     pub(super) fn is_css(self) -> bool {
         matches!(self, Self::Css(_))
     }
@@ -45,7 +45,7 @@ pub(super) fn in_set(controller: Controller, types: &Types) -> Option<u32> {
     Some(types.offset("css_set", "subsys")? / 8 + number(controller, types)?)
 }
 
-/// The running kernel's number of a controller.
+/// Returns the running kernel's number of a controller.
 fn number(controller: Controller, types: &Types) -> Option<u32> {
     let name = match controller {
         Controller::Cpu => "cpu_cgrp_id",
@@ -93,17 +93,17 @@ macro_rules! numbers {
             /// How many there are.
             pub(super) const COUNT: usize = [$(Self::$variant),*].len();
 
-            /// The object that it is a member of.
+            /// Returns the object that it is a member of.
             pub(super) const fn object(self) -> Object {
                 match self { $(Self::$variant => $object,)* }
             }
 
-            /// Its size in bytes.
+            /// Returns its size in bytes.
             pub(super) const fn size(self) -> u8 {
                 match self { $(Self::$variant => $size,)* }
             }
 
-            /// Names that kernels have had for it, the newest first.
+            /// Returns the names that kernels have had for it, the newest first.
             fn members(self) -> &'static [Member] {
                 match self { $(Self::$variant => const { &[$($member),+] },)* }
             }
@@ -195,12 +195,12 @@ numbers! {
 }
 
 impl Number {
-    /// Whether it stands still while pressure is not accounted.
+    /// Returns whether it stands still while pressure is not accounted.
     pub(crate) fn is_pressure(self) -> bool {
         self.object() == Object::Pressure && self != Self::PressureOn
     }
 
-    /// Its offset in its object; none where this kernel does not have it.
+    /// Returns its offset in its object; none where this kernel does not have it.
     pub(super) fn offset(self, types: &Types) -> Option<u32> {
         self.members().iter().find_map(|member| member.offset(types))
     }

@@ -122,7 +122,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The base of pointers of a tree.
+    /// Returns the base of pointers of a tree.
     pub(super) fn base(&self, tree: usize) -> usize {
         match tree {
             tree if tree == self.primary_tree => 0,
@@ -151,7 +151,7 @@ impl Plan {
         (usize::try_from(words).ok()? <= SET_WORDS).then_some(())
     }
 
-    /// The pointer to an object of a tree; none where this kernel does not have it.
+    /// Returns the pointer to an object of a tree; none where this kernel does not have it.
     fn pointer(&mut self, tree: usize, request: &TreeRequest, object: Object, types: &Types) -> Option<Pointer> {
         let base = u16::try_from(self.base(tree)).ok()?;
         let is_css = u16::from(request.tree.version == Version::V2 && object.is_css());
@@ -250,14 +250,15 @@ impl Plan {
         }
     }
 
-    /// Where a number is.
+    /// Returns where a number is.
     pub(super) fn location(&self, number: Number) -> Option<Location> {
         self.locations.get(number as usize).copied().flatten()
     }
 }
 
-/// The tree to iterate over: that of which most is copied, as the others are not found of a cgroup that has no processes of its own.
-/// Beside trees of v1 it is one of these: an engine that has them makes no cgroup in the other, not even where that alone has memory.
+/// Returns the tree to iterate over: that of which most is copied, as the others are not found of a cgroup that has no
+/// processes of its own. Beside trees of v1 it is one of these: an engine that has them makes no cgroup in the other,
+/// not even where that alone has memory.
 fn primary_tree(requests: &[TreeRequest]) -> usize {
     let has_v1 = requests.iter().any(|request| request.tree.version == Version::V1);
     let mut trees = requests.iter().enumerate().filter(|(_, request)| !has_v1 || request.tree.version == Version::V1);
@@ -265,7 +266,7 @@ fn primary_tree(requests: &[TreeRequest]) -> usize {
     trees.find(|(_, request)| request.stats).or(first).map_or(0, |(tree, _)| tree)
 }
 
-/// Words that lie side by side, from where members begin and end; these are in order.
+/// Returns the words that lie side by side, from where members begin and end; these are in order.
 fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
     let mut runs: Vec<Span> = Vec::new();
     for (begin, end) in members {
@@ -290,8 +291,8 @@ fn unknown_types() -> Unsupported {
     )
 }
 
-/// The counters that count what is below, too: all of the structure before those of the cgroup alone and what is still to
-/// be added up.
+/// Returns the counters that count what is below, too: all of the structure before those of the cgroup alone and what
+/// is still to be added up.
 fn stats_plan(pointer: Pointer, types: &Types) -> Option<StatsPlan> {
     let ends = ["state_local", "state_pending"].into_iter().filter_map(|name| types.offset("memcg_vmstats", name));
     let bytes = ends.min()?.min(8 * u32::try_from(STATS).ok()?);

@@ -20,13 +20,13 @@ pub(crate) struct Record<'a> {
 const DEVICE: usize = 7;
 
 impl Record<'_> {
-    /// The cgroup of a tree; 0 where the cgroup that was visited has no processes by which it could be found.
+    /// Returns the cgroup of a tree; 0 where the cgroup that was visited has no processes by which it could be found.
     pub(crate) fn cgroup(&self, tree: usize) -> u64 {
         let word = self.plan.base(tree).checked_sub(1).map_or(ID, |other| OTHER_IDS + 2 * other);
         self.word(word).unwrap_or(0)
     }
 
-    /// A number; none where this cgroup does not have the controller, or has switched its pressure off.
+    /// Returns a number; none where this cgroup does not have the controller, or has switched its pressure off.
     pub(crate) fn number(&self, number: Number) -> Option<u64> {
         let at = self.plan.location(number)?;
         let is_off = || number.is_pressure() && self.number(Number::PressureOn) == Some(0);
@@ -34,28 +34,29 @@ impl Record<'_> {
         Some(word << (64 - at.shift - 8 * at.size) >> (64 - 8 * at.size))
     }
 
-    /// Time on CPUs in nanoseconds, added up over all CPUs (v1).
+    /// Returns the time on CPUs in nanoseconds, added up over all CPUs (v1).
     pub(crate) fn cpu_time(&self) -> Option<u64> {
         self.word(usize::try_from(self.plan.kernel.cpus.to).ok().filter(|_| self.has(HAS_CPUS))?)
     }
 
-    /// A bit for each object that it has, in the lowest eight and the highest bits: enabled controllers and such.
+    /// Returns a bit for each object that it has, in the lowest eight and the highest bits: enabled controllers and
+    /// such.
     pub(crate) fn css_mask(&self) -> u64 {
         self.word(HAS).unwrap_or(0)
     }
 
-    /// A digest of its limits: another number than before tells that one of them changed.
+    /// Returns a digest of its limits: another number than before tells that one of them changed.
     pub(crate) fn limits(&self) -> u64 {
         self.word(LIMITS).unwrap_or(0)
     }
 
-    /// The counters behind `memory.stat`, by index.
+    /// Returns the counters behind `memory.stat`, by index.
     pub(crate) fn stat(&self) -> impl Fn(usize) -> Option<u64> + '_ {
         let stats = if self.has(HAS_STATS) { self.stats } else { &[] };
         move |index| stats.get(index).map(|word| word.load(Ordering::Relaxed))
     }
 
-    /// The devices that it has used; none where there are more than a record takes.
+    /// Returns the devices that it has used; none where there are more than a record takes.
     pub(crate) fn devices(&self) -> Option<impl Iterator<Item = DeviceUse> + '_> {
         let used = usize::try_from(self.devices.first().filter(|_| self.has(HAS_DEVICES))?.load(Ordering::Relaxed))
             .ok()

@@ -118,7 +118,7 @@ impl Tasks {
         self.shared.keep_sampling();
     }
 
-    /// Whether the last reading gave values.
+    /// Returns whether the last reading gave values.
     pub(super) fn succeeded(&self) -> bool {
         !self.counts.is_empty()
     }
@@ -133,7 +133,7 @@ impl Tasks {
         self.slots.get(&cgroup).and_then(|slot| self.of_slot(*slot))
     }
 
-    /// Those of the whole host.
+    /// Returns those of the whole host.
     pub(super) fn host(&self) -> Option<Threads> {
         self.of_slot(OTHERS)
     }
@@ -153,7 +153,7 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// How many are in a state.
+    /// Returns how many are in a state.
     #[must_use]
     pub fn count(&self, state: TaskState) -> u64 {
         let state = match state {

@@ -117,7 +117,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// How long until the next sample; none where none is wanted.
+    /// Returns how long until the next sample; none where none is wanted.
     fn due_in(&self, now: Instant) -> Option<Duration> {
         self.until.filter(|until| now < *until)?;
         Some(self.sampled.map_or(Duration::ZERO, |last| (last + INTERVAL).saturating_duration_since(now)))

@@ -80,7 +80,7 @@ fn load_whole(object: &mut Ebpf) -> Result<ProgramFd, Unsupported> {
     Ok(loaded)
 }
 
-/// The object with the numbers that the iterator's functions have in this kernel; none where it lacks one.
+/// Returns the object with the numbers that the iterator's functions have in this kernel; none where it lacks one.
 fn with_functions(object: &[u8], types: &Types) -> Option<Vec<u8>> {
     let mut object = object.to_vec();
     for (name, stand_in) in ITERATOR_FUNCTIONS {

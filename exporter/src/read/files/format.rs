@@ -35,12 +35,12 @@ pub(crate) fn single(text: &[u8]) -> Single {
     }
 }
 
-/// The non-empty lines of a file.
+/// Returns the non-empty lines of a file.
 pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
-/// The blank-separated words of a line.
+/// Returns the blank-separated words of a line.
 pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ' || *byte == b'\t').filter(|word| !word.is_empty())
 }
@@ -169,7 +169,7 @@ pub(crate) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnM
     malformed
 }
 
-/// The numbers of a line, in order, with their index.
+/// Returns the numbers of a line, in order, with their index.
 pub(crate) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
     let mut malformed = 0;
     for (index, word) in (0..).zip(words(text.trim_ascii())) {

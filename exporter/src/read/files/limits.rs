@@ -44,7 +44,7 @@ pub(crate) struct LimitsVersion {
 }
 
 impl Limits {
-    /// The value of a limit.
+    /// Returns the value of a limit.
     #[must_use]
     pub fn get(&self, limit: Limit) -> Option<u64> {
         let is_known = self.known & (1 << limit as u8) != 0;
@@ -59,7 +59,7 @@ impl Limits {
         }
     }
 
-    /// The limits as the engine holds them.
+    /// Returns the limits as the engine holds them.
     #[must_use]
     pub fn of_engine(engine: &name::Limits) -> Self {
         let mut limits = Self::default();
@@ -157,7 +157,7 @@ struct Directory<'f, P> {
 }
 
 impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
-    /// A limit in bytes; 0 where not limited.
+    /// Returns a limit in bytes; 0 where not limited.
     fn bytes(&mut self, name: &str) -> Option<u64> {
         match self.files.read_once(&self.path.join(name)) {
             Outcome::Text(text) => match single(text) {
@@ -190,8 +190,8 @@ fn directory<'h>(hierarchy: &'h Hierarchy, controller: Controller, path: &str) -
     Some((cgroup::directory(&tree.path, path), tree))
 }
 
-/// The shares that runc (since 1.3.2) makes this weight of: the inverse of
-/// `weight = 10^((log2(shares)^2 + 125 log2(shares)) / 612 - 7/34)`. The kernel's default weight is the default share.
+/// Returns the shares that runc (since 1.3.2) makes this weight of: the inverse of `weight = 10^((log2(shares)^2 + 125
+/// log2(shares)) / 612 - 7/34)`. The kernel's default weight is the default share.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

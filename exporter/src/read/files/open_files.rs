@@ -128,7 +128,7 @@ impl Files {
         }
     }
 
-    /// The whole text of an open file.
+    /// Returns the whole text of an open file.
     ///
     /// # Errors
     /// The system's.
@@ -175,12 +175,12 @@ impl Files {
         }
     }
 
-    /// Whether the descriptor limit is not near.
+    /// Returns whether the descriptor limit is not near.
     pub(crate) fn has_room(&self) -> bool {
         self.held.load(Ordering::Relaxed) < self.limit
     }
 
-    /// The permit to hold one more descriptor; none near the limit, which is logged once.
+    /// Returns the permit to hold one more descriptor; none near the limit, which is logged once.
     pub(crate) fn permit(&mut self) -> Option<FdPermit> {
         let room = self.has_room();
         if self.may_hold && !room && !self.logged {
@@ -244,7 +244,7 @@ fn raise_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The label value under which a failure is counted.
+/// Returns the label value under which a failure is counted.
 pub(crate) fn reason(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "denied",

@@ -16,8 +16,8 @@ use crate::read::files::format::{Device, lines, number, split_once, words};
 /// time, nor steal (another guest's), nor guest time, which user and nice contain.
 pub(crate) const BUSY_WORDS: [usize; 5] = [0, 1, 2, 5, 6];
 
-/// The `cpu` line of `/proc/stat`, in ticks, in the order of [`BUSY_WORDS`]. None for a word that is absent or no time:
-/// a negative one appears as a number above 2^63.
+/// Returns the `cpu` line of `/proc/stat`, in ticks, in the order of [`BUSY_WORDS`]. None for a word that is absent or
+/// no time: a negative one appears as a number above 2^63.
 pub(crate) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
     let Some(line) = lines(text).find_map(|line| line.strip_prefix(b"cpu ")) else {
         return (BUSY_WORDS.map(|_| None), u64::from(!text.is_empty()));
@@ -32,7 +32,7 @@ pub(crate) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
     (ticks, malformed)
 }
 
-/// The numbers of the online CPUs, of each of which `/proc/stat` has a line.
+/// Returns the numbers of the online CPUs, of each of which `/proc/stat` has a line.
 pub(crate) fn online_cpus(text: &[u8]) -> impl Iterator<Item = u64> {
     lines(text).filter_map(|line| number(words(line).next()?.strip_prefix(b"cpu")?))
 }
@@ -130,13 +130,13 @@ pub(crate) struct Mount<'t> {
 }
 
 impl<'t> Mount<'t> {
-    /// Whether directories below may be smaller than the filesystem (XFS, ext4).
+    /// Returns whether directories below may be smaller than the filesystem (XFS, ext4).
     pub(crate) fn has_quotas(&self) -> bool {
         let mut options = self.options.split(|byte| *byte == b',');
         options.any(|option| matches!(option, b"prjquota" | b"pquota" | b"pqnoenforce"))
     }
 
-    /// The value of an option of the filesystem (`upperdir`).
+    /// Returns the value of an option of the filesystem (`upperdir`).
     pub(crate) fn option(&self, name: &str) -> Option<&'t [u8]> {
         let mut options = self.options.split(|byte| *byte == b',');
         options.find_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
@@ -163,7 +163,7 @@ pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u6
     malformed
 }
 
-/// A path as a field of `mountinfo` has it.
+/// Returns a path as a field of `mountinfo` has it.
 pub(crate) fn path(field: &[u8]) -> PathBuf {
     OsString::from_vec(unescape(field)).into()
 }

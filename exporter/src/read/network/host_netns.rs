@@ -54,7 +54,7 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// The label value under which it is counted.
+    /// Returns the label value under which it is counted.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::NotHost { .. } | Self::OtherPids { .. } => "foreign",
@@ -65,7 +65,7 @@ impl LinkError {
     }
 }
 
-/// Whether the links of the host of this procfs can be dumped: tries it.
+/// Returns whether the links of the host of this procfs can be dumped: tries it.
 ///
 /// # Errors
 /// What keeps us from it.
@@ -102,8 +102,8 @@ impl Host {
         Ok(Self { netlink, has_our_pids })
     }
 
-    /// The id that the host's namespace has for that of a process: asked for by the number of the process, or by
-    /// file, which takes the right to trace the process.
+    /// Returns the id that the host's namespace has for that of a process: asked for by the number of the process, or
+    /// by file, which takes the right to trace the process.
     pub(crate) fn namespace_of(&mut self, process: &Process) -> io::Result<Option<i32>> {
         if !self.has_our_pids {
             return self.netlink.namespace(Target::File(&process.open_file("ns/net")?));
@@ -114,14 +114,16 @@ impl Host {
     }
 }
 
-/// The inode of a namespace's `net/dev`, which identifies the namespace and takes no right to trace the process.
+/// Returns the inode of a namespace's `net/dev`, which identifies the namespace and takes no right to trace the
+/// process.
 fn identity(net_dev: &Path) -> Result<u64, LinkError> {
     let unreadable = |source| LinkError::Unreadable { path: net_dev.to_owned(), source };
     let metadata = File::open(net_dev).and_then(|file| file.metadata()).map_err(unreadable)?;
     Ok(metadata.ino())
 }
 
-/// Whether the numbers of this procfs are those of our own pid namespace: `NSpid` has one for each namespace from there down to ours.
+/// Returns whether the numbers of this procfs are those of our own pid namespace: `NSpid` has one for each namespace
+/// from there down to ours.
 fn has_our_pids(procfs: &Path) -> bool {
     let status = fs::read(procfs.join("self/status")).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);

@@ -117,7 +117,7 @@ impl Interfaces {
         self.owner
     }
 
-    /// Whether links have served it.
+    /// Returns whether links have served it.
     pub(crate) fn has_links(&self) -> bool {
         matches!(self.mapping, PeerMap::VethPeers { .. })
     }
@@ -149,7 +149,7 @@ impl Interfaces {
         self.mapping = PeerMap::Unknown;
     }
 
-    /// Whether its links have to be searched: they are not known, or had an event.
+    /// Returns whether its links have to be searched: they are not known, or had an event.
     pub(crate) fn needs_mapping(&self, table: &LinkTable, now: Instant) -> bool {
         match self.mapping {
             PeerMap::Unknown => true,
@@ -160,12 +160,12 @@ impl Interfaces {
         }
     }
 
-    /// Whether it is time to read the file, whatever the links show.
+    /// Returns whether it is time to read the file, whatever the links show.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.idle_due.is_none_or(|due| now >= due)
     }
 
-    /// Whether its links have all that the file has, except drops and errors, which are recent enough.
+    /// Returns whether its links have all that the file has, except drops and errors, which are recent enough.
     pub(crate) fn is_served(&self, process: u32, table: &LinkTable, now: Instant) -> bool {
         let PeerMap::VethPeers { namespace } = self.mapping else { return false };
         let is_owner = self.owner.is_some_and(|(pid, _)| pid == process);
@@ -182,7 +182,7 @@ impl Interfaces {
         })
     }
 
-    /// The first shared column that does not lie between the last two readings of the file.
+    /// Returns the first shared column that does not lie between the last two readings of the file.
     pub(crate) fn difference(&self, table: &LinkTable) -> Option<Difference> {
         self.rows.iter().find_map(|row| row.difference(table.counters(row.end?)?))
     }
@@ -193,18 +193,18 @@ impl Interface {
         Self { name: name.into(), counters, before: [0; SHARED.len()], end: None, host: Counters::default() }
     }
 
-    /// A column of `net/dev` as last read.
+    /// Returns a column of `net/dev` as last read.
     pub(crate) fn counter(&self, column: usize) -> Option<u64> {
         self.counters.get(column).copied()
     }
 
-    /// A column of `net/dev`: from the host's end where both count alike, else as last read.
+    /// Returns a column of `net/dev`: from the host's end where both count alike, else as last read.
     pub(crate) fn column(&self, column: usize, link: &Counters) -> Option<u64> {
         let shared = SHARED.iter().find(|(number, _)| *number == column);
         shared.map_or_else(|| self.counters.get(column), |(_, index)| link.get(*index)).copied()
     }
 
-    /// The columns that links serve.
+    /// Returns the columns that links serve.
     fn shared(&self) -> [u64; SHARED.len()] {
         SHARED.map(|(column, _)| self.counters.get(column).copied().unwrap_or(0))
     }
@@ -225,8 +225,8 @@ impl Interface {
     }
 }
 
-/// Numbers and names of the interfaces in the text of `/proc/PID/net/igmp`, which has those that are up: the only file with both
-/// that needs no mount and no privilege.
+/// Returns the numbers and names of the interfaces in the text of `/proc/PID/net/igmp`, which has those that are up:
+/// the only file with both that needs no mount and no privilege.
 pub(crate) fn ifindices(igmp: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     lines(igmp).skip(1).filter(|line| line.first().is_some_and(u8::is_ascii_digit)).filter_map(|line| {
         let (index, rest) = split_once(line, b'\t')?;

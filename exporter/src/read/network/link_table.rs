@@ -43,7 +43,7 @@ pub(crate) struct PeerEnd {
 }
 
 impl LinkTable {
-    /// Number of links.
+    /// Returns the number of links.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -112,7 +112,7 @@ impl LinkTable {
         }
     }
 
-    /// The counters of a link in this pass; none where it is another one by now, or was not in the dump.
+    /// Returns the counters of a link in this pass; none where it is another one by now, or was not in the dump.
     pub(crate) fn counters(&self, end: PeerEnd) -> Option<&Counters> {
         let row = self.rows.get(self.position_near(end.index, usize::try_from(end.hint).ok()?)?)?;
         (row.since == end.since && row.pass == self.pass).then_some(&row.counters)
@@ -125,18 +125,18 @@ impl LinkTable {
         rows.map(|(row, hint)| (row.link, PeerEnd { index: row.link.index, hint, since: row.since }))
     }
 
-    /// The number of the last event, for [`LinkTable::has_event_since`].
+    /// Returns the number of the last event, for [`LinkTable::has_event_since`].
     pub(crate) fn last_event(&self) -> u64 {
         self.events
     }
 
-    /// Whether a namespace had an event after that one.
+    /// Returns whether a namespace had an event after that one.
     pub(crate) fn has_event_since(&self, namespace: i32, since: u64) -> bool {
         // Most often there was none of any.
         self.events > since && self.all_changed.max(self.namespaces.get(&namespace).copied().unwrap_or(0)) > since
     }
 
-    /// The same, tried at a hint first.
+    /// Returns the same, tried at a hint first.
     fn position_near(&self, index: u32, hint: usize) -> Option<usize> {
         let is_there = self.rows.get(hint).is_some_and(|row| row.link.index == index);
         if is_there { Some(hint) } else { self.position(index).ok() }

@@ -83,7 +83,7 @@ impl RealInterfaces {
         Self { sysfs: held, known: RefCell::default() }
     }
 
-    /// Whether an interface is real.
+    /// Returns whether an interface is real.
     pub(crate) fn is_real(&self, name: &[u8]) -> bool {
         let name = name.trim_ascii();
         // The most frequent by far on a host of containers, by the name that engines give them.
@@ -108,7 +108,7 @@ impl RealInterfaces {
     }
 }
 
-/// Whether the kernel's description makes it real. None where it leaves that open.
+/// Returns whether the kernel's description makes it real. None where it leaves that open.
 fn described(sysfs: BorrowedFd<'_>, name: &OsStr) -> Option<bool> {
     let directory = openat(sysfs, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let has = |name: &str| statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
@@ -130,7 +130,7 @@ fn described(sysfs: BorrowedFd<'_>, name: &OsStr) -> Option<bool> {
     is_stacked.then_some(false)
 }
 
-/// Whether the name is not that of a bridge (`br0`, `lxdbr0`), a VLAN (`eth0.100`) or other plumbing.
+/// Returns whether the name is not that of a bridge (`br0`, `lxdbr0`), a VLAN (`eth0.100`) or other plumbing.
 fn has_real_name(name: &[u8]) -> bool {
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let is_bridge = name.get(..name.len() - digits).is_some_and(|stem| stem.ends_with(b"br"));

@@ -241,7 +241,8 @@ impl Reader {
     }
 }
 
-/// Whether the engine says that the container's network is the host's, or that of another container that is there.
+/// Returns whether the engine says that the container's network is the host's, or that of another container that is
+/// there.
 fn shares_netns(container: &Container, containers: &[Container], names: &Names) -> bool {
     match container.info(names).map(|info| &info.network_mode) {
         Some(NetworkMode::Host) => true,

@@ -57,7 +57,7 @@ pub(super) struct Totals {
 }
 
 impl SocketTurns {
-    /// Whether some of so many containers have had no turn.
+    /// Returns whether some of so many containers have had no turn.
     pub(crate) fn lacks(&self, containers: usize) -> bool {
         self.done < containers
     }

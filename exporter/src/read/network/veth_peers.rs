@@ -146,7 +146,7 @@ impl VethPeers {
         usize::try_from(self.turn).ok()?.checked_rem(containers).filter(|_| self.is_fresh)
     }
 
-    /// Whether a container may be served by links, as far as its file shows.
+    /// Returns whether a container may be served by links, as far as its file shows.
     pub(crate) fn is_candidate(&self, interfaces: &Interfaces) -> bool {
         match interfaces.mapping() {
             PeerMap::Unknown | PeerMap::VethPeers { .. } => true,
@@ -154,13 +154,13 @@ impl VethPeers {
         }
     }
 
-    /// Whether its links serve a container in this pass.
+    /// Returns whether its links serve a container in this pass.
     pub(crate) fn serve(&self, interfaces: &Interfaces, process: u32) -> bool {
         let State::Open { table, .. } = &self.state else { return false };
         self.is_fresh && interfaces.is_served(process, table, self.now)
     }
 
-    /// The counters of the host's end in this pass.
+    /// Returns the counters of the host's end in this pass.
     pub(crate) fn counters(&self, interface: &Interface) -> Option<&Counters> {
         let State::Open { table, .. } = &self.state else { return None };
         interface.end.and_then(|end| table.counters(end))

@@ -154,7 +154,7 @@ pub enum Value {
 }
 
 impl Format {
-    /// The table that this form fills; none where it fills slots.
+    /// Returns the table that this form fills; none where it fills slots.
     #[must_use]
     pub const fn dimension(self) -> Option<Dimension> {
         match self {
@@ -200,7 +200,7 @@ impl PlannedValue {
 }
 
 impl Plan {
-    /// The planned file of a value.
+    /// Returns the planned file of a value.
     fn file(&mut self, wanted: &PlannedValue, collector: Collector) -> Option<&mut PlannedFile> {
         let known = self.files.iter().position(|file| wanted.is(file));
         let index = known.unwrap_or_else(|| {
@@ -222,7 +222,7 @@ impl Plan {
         }
     }
 
-    /// The target of a value; the same value has the same target.
+    /// Returns the target of a value; the same value has the same target.
     pub(super) fn request(&mut self, wanted: &PlannedValue, collector: Collector) -> u16 {
         let (mut slots, mut columns) = (self.slots, self.columns);
         let Some(file) = self.file(wanted, collector) else { return 0 };
@@ -240,12 +240,12 @@ impl Plan {
         target
     }
 
-    /// The next slot.
+    /// Returns the next slot.
     pub(super) fn slot(&mut self) -> u16 {
         next(&mut self.slots)
     }
 
-    /// The next column of a dimension.
+    /// Returns the next column of a dimension.
     pub(super) fn column(&mut self, dimension: Dimension) -> u16 {
         next_column(&mut self.columns, dimension)
     }

@@ -130,7 +130,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The columns of the table to try. On a hybrid host both may apply: v1 first, as its controllers are mounted.
+    /// Returns the columns of the table to try. On a hybrid host both may apply: v1 first, as its controllers are
+    /// mounted.
     fn columns(&self) -> Vec<Column> {
         match self.hierarchy.map(Hierarchy::kind) {
             None => vec![Column::Api],
@@ -261,7 +262,7 @@ impl Builder<'_> {
         Value::Slot(slot)
     }
 
-    /// An engine tells another quantity, and walks the layer for it.
+    /// Returns an engine tells another quantity, and walks the layer for it.
     fn disk(&mut self, fact: DiskFact) -> Option<Value> {
         self.hierarchy?;
         let column = self.plan.column(Dimension::Device);
@@ -342,7 +343,7 @@ impl Builder<'_> {
         })
     }
 
-    /// The tree of a controller, where its interface is the one that this column of the table is about.
+    /// Returns the tree of a controller, where its interface is the one that this column of the table is about.
     fn tree(&self, controller: Controller, column: Column) -> Option<PathBuf> {
         let tree = self.hierarchy?.tree(controller)?;
         let same = matches!((column, tree.version), (Column::V2, Version::V2) | (Column::V1, Version::V1));

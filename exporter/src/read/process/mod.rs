@@ -66,12 +66,12 @@ impl Process {
         Ok(openat(&self.directory, name, flags, Mode::empty())?.into())
     }
 
-    /// Its directory, which stays this process' own.
+    /// Returns its directory, which stays this process' own.
     pub(crate) fn directory(&self) -> &Arc<File> {
         &self.directory
     }
 
-    /// The network namespace that an open `net/dev` shows.
+    /// Returns the network namespace that an open `net/dev` shows.
     ///
     /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it identifies the namespace, without
     /// the right to trace the process that `/proc/PID/ns/net` takes. In a capture the link identifies it.
@@ -80,7 +80,7 @@ impl Process {
     }
 }
 
-/// Whether the text of `/proc/PID/cgroup` is that of a process of the container at this path.
+/// Returns whether the text of `/proc/PID/cgroup` is that of a process of the container at this path.
 ///
 /// Paths are compared by the container ids in them, from the outermost to the innermost: in a cgroup namespace of our own they
 /// begin otherwise. A process in a container within the container is that one's, and so is one in a cgroup that is named
@@ -90,12 +90,12 @@ fn is_in(cgroups: &str, container: &str) -> bool {
     ids(container).next().is_some() && paths.into_iter().any(|path| ids(path).eq(ids(container)))
 }
 
-/// The container ids in a cgroup path: runs of 64 hex digits.
+/// Returns the container ids in a cgroup path: runs of 64 hex digits.
 fn ids(path: &str) -> impl Iterator<Item = &str> {
     path.split(|character: char| !character.is_ascii_hexdigit()).filter(|run| run.len() == 64)
 }
 
-/// The network namespace of the host: that of process 1.
+/// Returns the network namespace of the host: that of process 1.
 #[must_use]
 pub(crate) fn host_namespace(procfs: &Path, live: bool) -> Option<NetnsId> {
     let init = procfs.join("1");
@@ -142,7 +142,7 @@ fn size(directory: &Path) -> io::Result<Option<u64>> {
     Ok(unless_gone(fs::metadata(directory))?.map(|directory| directory.len()).filter(|size| *size > 0))
 }
 
-/// None for a process that has ended.
+/// Returns none for a process that has ended.
 fn descriptors(directory: PathBuf, counts: fn(&Path) -> io::Result<bool>) -> io::Result<Option<u64>> {
     let Some(entries) = unless_gone(fs::read_dir(directory))? else { return Ok(None) };
     let mut count = 0;
@@ -152,7 +152,8 @@ fn descriptors(directory: PathBuf, counts: fn(&Path) -> io::Result<bool>) -> io:
     Ok(Some(count))
 }
 
-/// A descriptor that was closed meanwhile, and in a capture one that is no link, is no socket.
+/// Returns whether a descriptor is a socket. One that was closed meanwhile is not, and in a capture neither is one that
+/// is no link.
 fn is_socket(descriptor: &Path) -> io::Result<bool> {
     match unless_gone(fs::read_link(descriptor)) {
         Ok(target) => Ok(target.is_some_and(|target| target.to_string_lossy().starts_with("socket:"))),
@@ -161,7 +162,7 @@ fn is_socket(descriptor: &Path) -> io::Result<bool> {
     }
 }
 
-/// None for a process that has ended.
+/// Returns none for a process that has ended.
 fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -171,7 +172,7 @@ fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The soft limit in the text of `/proc/PID/limits`; none for `unlimited`.
+/// Returns the soft limit in the text of `/proc/PID/limits`; none for `unlimited`.
 fn open_files(limits: &[u8]) -> Option<u64> {
     let line = lines(limits).find_map(|line| line.strip_prefix(b"Max open files"))?;
     number(words(line).next()?)

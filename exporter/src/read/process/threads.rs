@@ -76,8 +76,8 @@ impl Reader {
     }
 }
 
-/// The states of all threads of these processes; none where some of them are in a pid namespace that is not shown here, or none is
-/// left.
+/// Returns the states of all threads of these processes; none where some of them are in a pid namespace that is not
+/// shown here, or none is left.
 ///
 /// # Errors
 /// A process that cannot be read, or too many threads: a part of them would be wrong.
@@ -103,7 +103,7 @@ fn states(procfs: &Path, pids: &[u32]) -> io::Result<Option<States>> {
     Ok((count > 0).then_some(states))
 }
 
-/// The state behind the name, which may contain anything.
+/// Returns the state behind the name, which may contain anything.
 fn letter(stat: &[u8]) -> Option<u8> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     stat.get(end + 2).copied()

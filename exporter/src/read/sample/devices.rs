@@ -41,7 +41,7 @@ struct Disk {
 }
 
 impl Devices {
-    /// Names from `<procfs>/diskstats`; without one, numbers have to do.
+    /// Returns the names from `<procfs>/diskstats`; without one, numbers have to do.
     #[must_use]
     pub fn new(procfs: Option<&Path>, self_metrics: SelfMetrics) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Devices {
         self.cpus.extend(online_cpus(&std::fs::read(procfs.join("stat")).unwrap_or_default()));
     }
 
-    /// Whether a CPU is online, as far as that is known.
+    /// Returns whether a CPU is online, as far as that is known.
     pub(crate) fn is_online(&self, cpu: u32) -> bool {
         self.cpus.is_empty() || self.cpus.contains(&u64::from(cpu))
     }
@@ -100,7 +100,8 @@ impl Devices {
         label
     }
 
-    /// The label of a filesystem: by its device's number; `source` where that has no name; an empty label where nothing is known.
+    /// Returns the label of a filesystem: by its device's number; `source` where that has no name; an empty label where
+    /// nothing is known.
     pub(crate) fn filesystem_label(
         &mut self,
         device: Option<Device>,

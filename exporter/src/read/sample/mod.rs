@@ -37,7 +37,7 @@ pub struct Table {
 pub struct LabelId(u32);
 
 impl Sample {
-    /// An empty sample with room for so many slots, and so many columns per dimension.
+    /// Returns an empty sample with room for so many slots, and so many columns per dimension.
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
         let tables = columns.map(|columns| Table { columns, ..Table::default() });
@@ -65,7 +65,7 @@ impl Sample {
         }
     }
 
-    /// A plain value.
+    /// Returns a plain value.
     #[must_use]
     pub fn get(&self, slot: u16) -> Option<u64> {
         let index = usize::from(slot);
@@ -84,13 +84,13 @@ impl Sample {
         }
     }
 
-    /// A histogram.
+    /// Returns a histogram.
     #[must_use]
     pub fn histogram(&self, index: u16) -> Option<&Histogram> {
         self.histograms.get(usize::from(index))?.as_ref()
     }
 
-    /// The table of a dimension.
+    /// Returns the table of a dimension.
     #[must_use]
     pub fn table(&self, dimension: Dimension) -> &Table {
         const NO_ROWS: &Table = &Table { columns: 0, keys: Vec::new(), values: Vec::new() };
@@ -101,7 +101,7 @@ impl Sample {
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// The table of a dimension, to fill.
+    /// Returns the table of a dimension, to fill.
     pub fn table_mut(&mut self, dimension: Dimension) -> &mut Table {
         self.used |= bit(dimension);
         let [device, interface, node, cpu, core] = &mut self.tables;
@@ -132,7 +132,7 @@ impl Table {
         self.set(key, column, self.get(key, column).map_or(value, |before| before.max(value)));
     }
 
-    /// The value of a row and column.
+    /// Returns the value of a row and column.
     #[must_use]
     pub fn get(&self, key: LabelId, column: u16) -> Option<u64> {
         let row = self.keys.iter().position(|known| *known == key)?;
@@ -145,7 +145,7 @@ impl Table {
         self.values.clear();
     }
 
-    /// Whether there is no row.
+    /// Returns whether there is no row.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -174,7 +174,7 @@ impl LabelPool {
         Self { name, ids: HashMap::new(), texts: Vec::new() }
     }
 
-    /// The pair of this value. Allocates only for a value that is new.
+    /// Returns the pair of this value. Allocates only for a value that is new.
     pub fn label(&mut self, value: &[u8]) -> LabelId {
         if let Some(id) = self.ids.get(value) {
             return *id;
@@ -188,7 +188,7 @@ impl LabelPool {
         id
     }
 
-    /// The pair as exposed.
+    /// Returns the pair as exposed.
     #[must_use]
     pub fn text(&self, id: LabelId) -> &str {
         usize::try_from(id.0).ok().and_then(|index| self.texts.get(index)).map_or("", String::as_str)
@@ -208,14 +208,14 @@ impl Default for Labels {
 }
 
 impl Labels {
-    /// The pool of a dimension, for reading.
+    /// Returns the pool of a dimension, for reading.
     #[must_use]
     pub fn of(&self, dimension: Dimension) -> &LabelPool {
         let [device, interface, node, cpu, core] = &self.pools;
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// The pool of a dimension, to add to.
+    /// Returns the pool of a dimension, to add to.
     pub fn of_mut(&mut self, dimension: Dimension) -> &mut LabelPool {
         let [device, interface, node, cpu, core] = &mut self.pools;
         pick(dimension, device, interface, node, cpu, core)

@@ -85,7 +85,7 @@ impl Reader {
         files
     }
 
-    /// The values of open files, as they are now.
+    /// Returns the values of open files, as they are now.
     fn read_open_files(&mut self, files: &[(usize, File)]) -> Sample {
         let mut sample = Sample::new(self.plan.slots, self.plan.columns);
         for (index, open) in files {
@@ -145,8 +145,8 @@ impl Reader {
 }
 
 impl KernelCopy {
-    /// The containers that are compared in this scrape, by their indices: one where descriptors are short, as the files of all
-    /// of them are open at once.
+    /// Returns the containers that are compared in this scrape, by their indices: one where descriptors are short, as the files
+    /// of all of them are open at once.
     fn sample_containers(&mut self, containers: &[Container], has_room: bool) -> Vec<usize> {
         let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
         let index_of = |generation: u64| containers.iter().position(|container| container.generation == generation);

@@ -110,8 +110,8 @@ const BOTH: &[(&str, &str, Derivation)] = &[
     ("cpu.pressure", "full", Microseconds(Number::CpuStalled)),
 ];
 
-/// The derivation of a key; none where the file has to be read. Keys of `memory.stat` that are unnamed counters are added to
-/// `stat_keys`.
+/// Returns the derivation of a key; none where the file has to be read. Keys of `memory.stat` that are unnamed counters
+/// are added to `stat_keys`.
 pub(super) fn derivation(
     version: Version,
     file: &PlannedFile,
@@ -138,7 +138,7 @@ pub(super) fn derivation(
     })
 }
 
-/// Whether the keys of a file fill the table of devices and not slots: all of them do, or none.
+/// Returns whether the keys of a file fill the table of devices and not slots: all of them do, or none.
 pub(super) fn fill_device_table(keys: &[(u16, Derivation)]) -> bool {
     matches!(keys.first(), Some((_, Device(_) | NoDevice)))
 }
@@ -171,12 +171,12 @@ impl Derivation {
         }
     }
 
-    /// Whether its file is read whenever the cgroup has run, so that it is best left open.
+    /// Returns whether its file is read whenever the cgroup has run, so that it is best left open.
     pub(super) fn is_read_after_run(self) -> bool {
         matches!(self, ScaledCpuTime(_) | CpuTicks(_))
     }
 
-    /// Whether the value may fall: between two readings it may then have been anything.
+    /// Returns whether the value may fall: between two readings it may then have been anything.
     pub(super) fn is_gauge(self) -> bool {
         matches!(
             self,

@@ -35,7 +35,7 @@ pub(super) struct Mismatch {
 }
 
 impl Evidence {
-    /// Whether the copy serves.
+    /// Returns whether the copy serves.
     pub(super) fn is_enough(self) -> bool {
         self.agreements >= MIN_AGREEMENTS
     }
@@ -52,7 +52,7 @@ impl Evidence {
 }
 
 impl Outcome {
-    /// The outcome of two values of one file.
+    /// Returns the outcome of two values of one file.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (differs @ Self::Differs(_), _) | (_, differs @ Self::Differs(_)) => differs,

@@ -148,7 +148,7 @@ impl KernelCopy {
         }
     }
 
-    /// The collectors whose files a copy may serve for, as far as these families need them.
+    /// Returns the collectors whose files a copy may serve for, as far as these families need them.
     pub(super) fn collectors(&self, plan: &Plan, families: FamilySet) -> CollectorSet {
         let wanted = plan.files.iter().zip(&self.sources).filter(|(file, _)| file.families.intersects(&families));
         let copied = wanted.filter(|(_, source)| matches!(source, Source::Copy { .. }));
@@ -218,7 +218,7 @@ impl KernelCopy {
         is_filled
     }
 
-    /// Whether a file that was not read this time is best left open.
+    /// Returns whether a file that was not read this time is best left open.
     pub(crate) fn keeps_open(&self, file: usize) -> bool {
         matches!(self.sources.get(file), Some(Source::Copy { keys, .. })
             if keys.iter().any(|(_, derivation)| derivation.is_read_after_run()))
@@ -233,13 +233,13 @@ impl KernelCopy {
         }
     }
 
-    /// A bit for each key that a container's file has, as read of one of its layout class.
+    /// Returns a bit for each key that a container's file has, as read of one of its layout class.
     pub(super) fn present_keys(&self, known: &ContainerRecord, file: usize) -> Option<u64> {
         self.layouts.get(known.layout?)?.present_keys.get(file).copied().flatten()
     }
 }
 
-/// Whether counters can be copied on this host: tries it.
+/// Returns whether counters can be copied on this host: tries it.
 ///
 /// # Errors
 /// What it lacks, or what the kernel refused.
@@ -252,7 +252,7 @@ pub fn can_copy(
     KernelCopy::start(plan, hierarchy, 0, probes, self_metrics).map(drop)
 }
 
-/// A bit for each key that a sample has.
+/// Returns a bit for each key that a sample has.
 fn keys_in(keys: &[(u16, Derivation)], sample: &Sample) -> u64 {
     let has = |(bit, (target, _)): (usize, &(u16, Derivation))| u64::from(sample.get(*target).is_some()) << bit;
     keys.iter().enumerate().map(has).fold(0, |all, one| all | one)

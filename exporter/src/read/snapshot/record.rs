@@ -27,7 +27,7 @@ pub(crate) struct ContainerRecord {
 }
 
 impl ContainerRecord {
-    /// What the last copy has of it; none where it does not show its cgroup in this tree.
+    /// Returns what the last copy has of it; none where it does not show its cgroup in this tree.
     pub(super) fn get<'a>(&self, reader: &'a IterReader, tree: usize) -> Option<Record<'a>> {
         reader.record(self.index.filter(|_| self.trees & (1 << tree) != 0)?)
     }
@@ -37,7 +37,7 @@ impl ContainerRecord {
         *self = Self { cgroups: std::mem::take(&mut self.cgroups), ..Self::default() };
     }
 
-    /// A bit for each tree whose cgroup a record shows, and whether these are all that there are.
+    /// Returns a bit for each tree whose cgroup a record shows, and whether these are all that there are.
     pub(super) fn trees_in(&self, record: &Record<'_>) -> (u8, bool) {
         let own = self.cgroups.iter().enumerate().filter(|(_, id)| **id != 0);
         own.fold(
@@ -73,7 +73,7 @@ impl Values<'_> {
         })
     }
 
-    /// The keys that a file has into a sample; false where the record does not have one of them.
+    /// Fills the keys that a file has into a sample. Returns false if the record lacks one of them.
     pub(super) fn fill(
         self,
         record: &Record<'_>,
@@ -105,7 +105,7 @@ fn last_shown(runtime: u64, record: &Record<'_>, mode: CpuMode) -> Option<u64> {
     is_current(runtime, user.saturating_add(system)).then_some(if mode == CpuMode::User { user } else { system })
 }
 
-/// Whether what the file last showed is not too far behind the time on CPUs. What was never read is no 0.
+/// Returns whether what the file last showed is not too far behind the time on CPUs. What was never read is no 0.
 fn is_current(runtime: u64, shown: u64) -> bool {
     let lag = runtime.saturating_sub(shown);
     lag == 0 || (shown > 0 && lag < MAX_LAG)
@@ -140,7 +140,7 @@ pub(super) fn fill_devices(
     true
 }
 
-/// The kernel lists a device once something was read or written.
+/// Returns whether the file lists the device: it does once something was read or written.
 fn is_listed(one: &DeviceUse) -> bool {
     let any = |counts: &[u64; 3]| counts.iter().take(2).any(|count| *count > 0);
     one.major != 0 && (any(&one.bytes) || any(&one.operations))

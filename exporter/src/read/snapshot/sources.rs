@@ -17,7 +17,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Whether copies serve for the file.
+    /// Returns whether copies serve for the file.
     pub(super) fn is_proven(&self) -> bool {
         matches!(self, Self::Copy { evidence, .. } if evidence.is_enough())
     }
@@ -51,7 +51,8 @@ pub(super) fn choose(
     Source::Copy { tree, keys: file.targets.iter().copied().zip(derivations).collect(), evidence: Evidence::default() }
 }
 
-/// Whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: a copy has what is below, too.
+/// Returns whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: a copy has what is below,
+/// too.
 pub(super) fn has_local_events(mounts: &str) -> bool {
     let options = mounts.lines().filter_map(|mount| {
         let mut fields = mount.split(' ').skip(2);
@@ -63,12 +64,12 @@ pub(super) fn has_local_events(mounts: &str) -> bool {
 /// Parents that are iterated over, at most.
 const MAX_PARENTS: usize = 16;
 
-/// Whether a cgroup is below another.
+/// Returns whether a cgroup is below another.
 fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The parents of cgroups, none of them below another. Where there are too many, what they have in common.
+/// Returns the parents of cgroups, none of them below another. Where there are too many, what they have in common.
 pub(super) fn parents<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut parents: Vec<String> = paths.filter_map(|path| Some(path.rsplit_once('/')?.0.to_owned())).collect();
     loop {

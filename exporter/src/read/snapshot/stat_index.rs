@@ -45,8 +45,8 @@ impl StatIndex {
         }
     }
 
-    /// The key's value in a copy whose counters `counter` gives; none where the candidates do not agree, or where it has not been
-    /// confirmed.
+    /// Returns the key's value in a copy whose counters `counter` gives; none where the candidates do not agree, or
+    /// where it has not been confirmed.
     pub(super) fn value(&self, counter: impl Fn(usize) -> Option<u64>) -> Option<u64> {
         let mut values = self.candidates.iter().map(|candidate| candidate.value(&counter));
         let first = values.next()??;
@@ -74,14 +74,14 @@ impl StatIndex {
         }
     }
 
-    /// Whether it is none of the counters.
+    /// Returns whether it is none of the counters.
     pub(super) fn is_unresolvable(&self) -> bool {
         self.candidates.is_empty()
     }
 }
 
 impl Candidate {
-    /// None where the unit is not known. Nothing is the same in all units.
+    /// Returns none where the unit is not known. Nothing is the same in all units.
     #[inline]
     fn value(self, counter: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
         match clamped(counter(self.index.into())?) {

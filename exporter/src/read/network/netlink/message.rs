@@ -140,7 +140,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// The messages of a datagram. Ends at the first that is not whole.
+/// Returns the messages of a datagram. Ends at the first that is not whole.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
@@ -166,13 +166,13 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The errno of an error message; none for an acknowledgement.
+/// Returns the errno of an error message; none for an acknowledgement.
 pub(super) fn errno(body: &[u8]) -> Option<i32> {
     let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
     (code != 0).then(|| code.wrapping_neg())
 }
 
-/// Number and counters of a link in an answer to [`dump_counters`].
+/// Returns the number and counters of a link in an answer to [`dump_counters`].
 pub(super) fn counters(body: &[u8]) -> Option<(u32, Counters)> {
     let index = u32_at(body, 4)?;
     let (_, values) = attributes(body.get(STATS_HEADER..)?).find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
@@ -184,7 +184,7 @@ pub(super) fn counters(body: &[u8]) -> Option<(u32, Counters)> {
     Some((index, counters))
 }
 
-/// The link of an `RTM_NEWLINK`. None for what a bridge says of its ports under the same number.
+/// Returns the link of an `RTM_NEWLINK`. None for what a bridge says of its ports under the same number.
 pub(super) fn link(body: &[u8]) -> Option<Link> {
     if *body.first()? != 0 {
         return None;
@@ -219,7 +219,7 @@ fn moved_to(body: &[u8]) -> Option<i32> {
     u32_at(value, 0).map(u32::cast_signed)
 }
 
-/// The namespace's number in an answer to [`get_namespace`]; none where it has none yet.
+/// Returns the namespace's number in an answer to [`get_namespace`]; none where it has none yet.
 pub(super) fn namespace(body: &[u8]) -> Option<i32> {
     let (_, value) = attributes(body.get(NAMESPACE_HEADER..)?).find(|(kind, _)| *kind == NETNSA_NSID)?;
     u32_at(value, 0).map(u32::cast_signed).filter(|number| *number >= 0)

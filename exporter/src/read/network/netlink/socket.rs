@@ -85,7 +85,8 @@ impl Netlink {
         Ok(Self { questions, events, buffer: vec![0; BUFFER_BYTES], sequence: 0 })
     }
 
-    /// The counters of every link, in one dump. A link may be found twice: the later counters are the right ones.
+    /// Returns the counters of every link, in one dump. A link may be found twice: the later counters are the right
+    /// ones.
     ///
     /// # Errors
     /// The system's.
@@ -99,7 +100,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Every link.
+    /// Returns every link.
     ///
     /// # Errors
     /// The system's.
@@ -125,7 +126,7 @@ impl Netlink {
         Ok(link)
     }
 
-    /// The number that the sockets' namespace has for another one; none as long as nothing of it reaches there.
+    /// Returns the number that the sockets' namespace has for another one; none as long as nothing of it reaches there.
     ///
     /// # Errors
     /// The system's: `ESRCH` for a process that has ended.
@@ -194,7 +195,7 @@ enum End {
     Interrupted,
 }
 
-/// Whether a message is the last of its answer, and how it ends.
+/// Returns whether a message is the last of its answer, and how it ends.
 fn ended(message: Message<'_>) -> Option<io::Result<()>> {
     // A dump that fails midway has the error in its last message.
     if matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) {
@@ -232,7 +233,7 @@ mod tests {
     use super::message::{NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE, NLMSG_ERROR, RTM_NEWLINK};
     use super::{Errno, Netlink, Target};
 
-    /// Numbers of the interfaces of our own namespace, as sysfs has them.
+    /// Returns the numbers of the interfaces of our own namespace, as sysfs has them.
     fn interfaces() -> BTreeMap<u32, String> {
         let entries = std::fs::read_dir("/sys/class/net").unwrap().map(Result::unwrap);
         entries
@@ -275,7 +276,8 @@ mod tests {
         }
     }
 
-    /// A socket whose other end plays the kernel: it answers each question with these datagrams, sequence number put in.
+    /// Returns a socket whose other end plays the kernel: it answers each question with these datagrams, sequence
+    /// number put in.
     fn played(answers: Vec<Vec<Vec<u8>>>) -> Netlink {
         let pair = |kind| socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
         let (questions, kernel) = pair(SocketType::SEQPACKET);
@@ -299,7 +301,7 @@ mod tests {
         Netlink { questions, events, buffer: vec![0; super::BUFFER_BYTES], sequence: 0 }
     }
 
-    /// A message with this many bytes of body.
+    /// Returns a message with this many bytes of body.
     fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(16 + body.len()).unwrap();
         let head = [length.to_ne_bytes(), [0; 4], [0; 4], [0; 4]].concat();
@@ -310,7 +312,7 @@ mod tests {
         bytes
     }
 
-    /// A link whose message is so long.
+    /// Returns a link whose message is so long.
     fn link(index: u32, flags: u16, bytes: usize) -> Vec<u8> {
         let mut body = vec![0; 16.max(bytes)];
         body[4..8].copy_from_slice(&index.to_ne_bytes());
