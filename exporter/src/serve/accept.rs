@@ -1,4 +1,4 @@
-//! Takes connections from a listening socket for as long as the server runs, whatever `accept` says.
+//! Accepts connections from a listening socket until the server stops; errors of `accept` never end it.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::scrape::Scrape;
 /// First and longest pause after an `accept` that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// What a listening socket needs to serve what it accepts.
+/// State that connections of a listening socket share.
 #[derive(Debug)]
 pub(super) struct Acceptor<S> {
     pub(super) connections: Arc<Connections>,
     pub(super) routes: Arc<Routes<S>>,
-    /// Turns true when connections are to finish.
+    /// Becomes true when connections have to finish.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -50,7 +50,7 @@ impl<S: Scrape> Acceptor<S> {
                     self.take(socket, client).await;
                 }
                 Err(error) if is_of_one_connection(&error) => {}
-                // The kernel takes a descriptor before it looks for a client.
+                // The kernel allocates a descriptor before it checks for a waiting client.
                 Err(error) if is_out_of_descriptors(&error) && !is_awaited(&listener) => {
                     tokio::time::sleep(PAUSES.0).await;
                 }
@@ -64,7 +64,7 @@ impl<S: Scrape> Acceptor<S> {
         tokio::spawn(connection::serve(socket, client, slot, Arc::clone(&self.routes), self.stopping.clone()));
     }
 
-    /// Frees a descriptor, if that is what is lacking, or waits: an `accept` that fails would fail again at once.
+    /// Frees a descriptor if there is none left, else waits: `accept` would fail again at once.
     async fn recover(&self, error: &io::Error, failing: &mut Failing) {
         if failing.is_new(error) {
             tracing::warn!(%error, hint = hint(error), "cannot accept connections; trying again");
@@ -82,8 +82,8 @@ impl<S: Scrape> Acceptor<S> {
     }
 }
 
-/// How `accept` has failed lately. The cause outlives a success: on a host that is short of descriptors, failures and
-/// successes alternate, and the log should say so once.
+/// The last cause of an `accept` error. It is kept after a success: on a host that is short of descriptors, errors and
+/// successes alternate, and the log should report that once.
 #[derive(Debug, Default)]
 struct Failing {
     cause: Option<i32>,

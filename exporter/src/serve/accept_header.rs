@@ -1,7 +1,7 @@
 //! `Accept` and `Accept-Encoding`: which of our formats a client prefers, and whether it takes gzip.
 //!
-//! What cannot be understood is passed over, so that the worst header gives plain text 0.0.4; nothing is ever refused with 406. One
-//! pass over the header without memory of its own: a header of ten thousand elements costs no more than its bytes. Called by
+//! Invalid elements are ignored: the worst header gives plain text 0.0.4, and nothing is refused with 406. The header
+//! is parsed in one pass without allocation, so that ten thousand elements cost no more than their bytes. Called by
 //! `route`.
 
 use crate::scrape::Format;
@@ -9,8 +9,9 @@ use crate::scrape::Format;
 /// A weight in thousandths, as HTTP defines it: 0 to 1000.
 type Weight = u16;
 
-/// The first release of Prometheus that is known to read the classic buckets of a histogram that has native ones, too, where it was not
-/// configured to take the native ones. Older ones drop such a histogram when they ask for protobuf for the sake of start timestamps.
+/// The first release of Prometheus that reads the classic buckets of a histogram with native ones even if it is not
+/// configured to take these. Older releases drop such a histogram when they ask for protobuf because of start
+/// timestamps.
 const SAFE_WITH_NATIVE: (u32, u32) = (3, 14);
 
 /// One element of a comma-separated header: a value, its parameters and its weight.
@@ -39,7 +40,7 @@ impl<'a> Element<'a> {
                 () if known("version") => &mut element.version,
                 () if known("proto") => &mut element.proto,
                 () if known("encoding") => &mut element.encoding,
-                // `escaping` and whatever comes: all our names are legal under every scheme.
+                // Ignores `escaping` and unknown parameters: all our names are legal under every scheme.
                 () => continue,
             };
             parameter.get_or_insert(value.trim_matches('"'));
@@ -51,7 +52,7 @@ impl<'a> Element<'a> {
         self.value.eq_ignore_ascii_case(value)
     }
 
-    /// Returns whether it is the one form of protobuf that we write.
+    /// Returns whether it is the form of protobuf that we write.
     fn is_delimited_protobuf(&self) -> bool {
         self.is("application/vnd.google.protobuf")
             && self.proto == Some("io.prometheus.client.MetricFamily")

@@ -1,4 +1,5 @@
-//! Who may ask for what: rate limit, passwords and headers of the web configuration, before any route but the health checks.
+//! Access control before every route except the health checks: rate limit, passwords and headers of the web
+//! configuration.
 
 use std::sync::Arc;
 
@@ -12,17 +13,18 @@ use super::route::{Routes, SOON, text, with};
 use crate::scrape::Scrape;
 use crate::web_config::{Verdict, WebConfig};
 
-/// What a connection is let in by.
+/// Access data of a connection.
 #[derive(Debug)]
 pub(super) struct Access {
     pub(super) web: Option<Arc<WebConfig>>,
     pub(super) client: Client,
-    /// Which client certificates counted when it was opened.
+    /// Digest of the client certificate rules in force when the connection was opened.
     pub(super) client_rules: Option<[u8; 32]>,
 }
 
 impl Access {
-    /// Answers a request, and says whether it is to be the last on its connection: other client certificates count by now.
+    /// Answers a request. Returns whether to close the connection afterwards, because other client certificate rules
+    /// are in force now.
     pub(super) async fn answer<S: Scrape>(&self, routes: &Routes<S>, request: &Parts) -> (Response<Bytes>, bool) {
         let Some(web) = self.web.as_ref().filter(|_| !matches!(request.uri.path(), "/healthz" | "/readyz")) else {
             return (routes.answer(request).await, false);

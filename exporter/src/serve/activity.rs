@@ -1,7 +1,7 @@
-//! What one connection is doing, since when, and until when it may go on with that.
+//! State of one connection, since when, and until when it may stay in it.
 //!
-//! `connection` and `stream` report what happens to it; `connections` looks for one to cut; [`Connection::overdue`] says
-//! when its socket must be dropped.
+//! `connection` and `stream` report events; `connections` selects a connection to close; [`Connection::overdue`]
+//! completes when the socket must be dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,26 +25,26 @@ impl Held {
     }
 }
 
-/// What a connection is doing while no request is being answered.
+/// State of a connection while no request is being answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// New, or in the middle of a request's header.
     Head,
     /// Between two requests.
     Idle,
-    /// Our side is closed; what the client still sends is discarded.
+    /// Our side is closed; bytes from the client are discarded.
     Closing,
-    /// To be dropped; `reset` when an answer was on its way, so that the kernel forgets it too.
+    /// Has to be dropped; `reset` if an answer was being sent, so that the kernel drops it, too.
     Cut { reset: bool },
 }
 
-/// An answer on its way.
+/// An answer that is being sent.
 #[derive(Clone, Copy, Debug)]
 struct Answering {
     id: u64,
     since: Instant,
     held: Held,
-    /// hyper has taken the whole body, so that the next complete flush ends the answer.
+    /// hyper has taken the whole body: the next complete flush ends the answer.
     handed_over: bool,
 }
 
@@ -52,11 +52,11 @@ struct Answering {
 struct Activity {
     phase: Phase,
     since: Instant,
-    /// Requests that are being answered: one, or with HTTP/2 some.
+    /// Requests that are being answered: with HTTP/2 more than one.
     handling: usize,
     answers: Vec<Answering>,
     next: u64,
-    /// Many requests at a time. Bytes do not tell then whether a request has begun, nor a flush whose answer has left.
+    /// HTTP/2: received bytes do not show whether a request has begun, nor does a flush show whose answer was sent.
     is_multiplexed: bool,
 }
 
@@ -72,7 +72,7 @@ impl Activity {
         self.handling > 0 || !self.answers.is_empty()
     }
 
-    /// Rests if nothing is left to do.
+    /// Becomes idle if nothing is left to do.
     fn rest(&mut self) {
         if !self.is_busy() && matches!(self.phase, Phase::Head | Phase::Idle) {
             self.turn(Phase::Idle);
@@ -103,23 +103,23 @@ impl Connection {
     }
 
     fn activity(&self) -> MutexGuard<'_, Activity> {
-        // Nothing panics under this lock; if something did, what it guards would still be sound.
+        // No code panics while it holds this lock; if some did, the state would still be valid.
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is known, and has deadlines checked again.
+    /// Changes the state, and wakes the task that checks deadlines.
     fn change<T>(&self, change: impl FnOnce(&mut Activity) -> T) -> T {
         let outcome = change(&mut self.activity());
         self.changed.notify_one();
         outcome
     }
 
-    /// The client speaks HTTP/2.
+    /// Records that the client speaks HTTP/2.
     pub(super) fn multiplexed(&self) {
         self.activity().is_multiplexed = true;
     }
 
-    /// Bytes came from the client.
+    /// Records that bytes were received.
     pub(super) fn received(&self) {
         let mut activity = self.activity();
         if activity.phase == Phase::Idle && !activity.is_busy() && !activity.is_multiplexed {
@@ -135,7 +135,7 @@ impl Connection {
         Exchange { connection: Arc::clone(self), answer: None }
     }
 
-    /// All that was written is with the kernel.
+    /// Records that the kernel has taken everything that was written.
     pub(super) fn flushed(&self) {
         let mut activity = self.activity();
         if activity.answers.iter().any(|answer| answer.handed_over) {
@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Our side is being closed.
+    /// Records that our side is being closed.
     pub(super) fn closing(&self) {
         let mut activity = self.activity();
         if activity.phase != Phase::Closing {
@@ -167,24 +167,24 @@ impl Connection {
         })
     }
 
-    /// The connection ends after the answers that are under way.
+    /// Closes the connection after the pending answers.
     pub(super) fn retire(&self) {
         self.retired.notify_one();
     }
 
-    /// Done once the connection is to end after its answers.
+    /// Completes when the connection has to close after its pending answers.
     pub(super) async fn is_retired(&self) {
         self.retired.notified().await;
     }
 
-    /// Since when nobody has been waiting for an answer, if that is so.
+    /// Returns since when no answer is pending, none if one is.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         let activity = self.activity();
         let is_quiet = !activity.is_busy() && !matches!(activity.phase, Phase::Cut { .. });
         is_quiet.then_some(activity.since)
     }
 
-    /// Since when each answer has been on its way, and what it holds.
+    /// Returns since when each answer is being sent, and the body that it holds.
     pub(super) fn sending_since(&self) -> Vec<(Instant, Held)> {
         let activity = self.activity();
         let is_cut = matches!(activity.phase, Phase::Cut { .. });
@@ -196,12 +196,12 @@ impl Connection {
         matches!(self.activity().phase, Phase::Cut { .. })
     }
 
-    /// Returns whether the kernel, too, should forget what the client has not taken.
+    /// Returns whether the kernel should drop the unsent rest, too.
     pub(super) fn is_to_be_reset(&self) -> bool {
         self.activity().phase == Phase::Cut { reset: true }
     }
 
-    /// Returns when the present phase has lasted too long. Handling has no limit here: the scrape has its own.
+    /// Returns when the present phase times out. Handling has no limit here, because the scrape has its own.
     fn deadline(&self) -> Option<Instant> {
         let activity = self.activity();
         let since = activity.since;
@@ -216,7 +216,7 @@ impl Connection {
         }
     }
 
-    /// Done once the connection must be dropped: it was cut, or a phase has lasted too long.
+    /// Completes when the connection must be dropped: it was cut, or a phase timed out.
     pub(super) async fn overdue(&self) {
         loop {
             let changed = self.changed.notified();
@@ -234,7 +234,7 @@ impl Connection {
     }
 }
 
-/// One request and its answer. Dropped when hyper holds the whole answer, or has given it up.
+/// One request and its answer. Dropped when hyper has taken or dropped the whole answer.
 #[derive(Debug)]
 pub(super) struct Exchange {
     connection: Arc<Connection>,
@@ -242,7 +242,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// The answer is complete and has to get to the client.
+    /// Records that the answer is complete and is being sent.
     pub(super) fn sending(&mut self, body: &Bytes) {
         self.answer = self.connection.change(|activity| {
             activity.handling = activity.handling.saturating_sub(1);
@@ -261,7 +261,7 @@ impl Drop for Exchange {
                 activity.handling = activity.handling.saturating_sub(1);
                 activity.rest();
             }
-            // With HTTP/2 the body lives until it is written, and flushes are of all answers.
+            // With HTTP/2 the body exists until it is written, and a flush is of all answers.
             Some(id) if activity.is_multiplexed => {
                 activity.answers.retain(|answer| answer.id != id);
                 activity.rest();

@@ -1,4 +1,4 @@
-//! The body of an answer, which knows when hyper has done with it.
+//! The body of an answer, which reports when hyper drops it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ use super::connections::Connections;
 #[derive(Debug)]
 pub(super) struct Answer(Option<Piece>);
 
-/// The piece, for as long as hyper holds it.
+/// The body while hyper holds it.
 #[derive(Debug)]
 pub(super) struct Piece {
     bytes: Bytes,
     _exchange: Exchange,
 }
 
-/// Marks an answer as on its way.
+/// Marks an answer as being sent.
 pub(super) fn sent(response: Response<Bytes>, mut exchange: Exchange, among: &Arc<Connections>) -> Response<Answer> {
     among.sending(&mut exchange, response.body());
     response.map(|bytes| Answer(Some(Piece { bytes, _exchange: exchange })))

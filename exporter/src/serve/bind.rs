@@ -1,4 +1,4 @@
-//! Listen addresses → listening sockets. Every address that cannot be had is named at once, with what helps.
+//! Listen addresses → listening sockets. An error names every address that cannot be used, with a hint.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -15,23 +15,23 @@ use crate::config::ListenAddress;
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Some addresses cannot be had.
+    /// Some addresses cannot be used.
     #[error("{}", .0.iter().map(LinkError::to_string).collect::<Vec<_>>().join("; "))]
     Refused(Vec<LinkError>),
     /// There is no address to listen on.
     #[error("no address to listen on: give at least one --web.listen-address, such as :8081")]
     NoAddress,
-    /// systemd has passed no sockets.
+    /// systemd passed no sockets.
     #[error(transparent)]
     Systemd(#[from] SystemdError),
 }
 
 impl BindError {
-    /// Returns whether an address itself is wrong, and not only to be had at the moment: its host has no meaning here.
+    /// Returns whether an address is invalid on this host, and not only unavailable at the moment.
     #[must_use]
     pub fn is_config_error(&self) -> bool {
         match self {
-            // The system's own errors have a number; those of the resolver have none.
+            // Errors of the system have a number; those of the resolver have none.
             Self::Refused(refusals) => refusals.iter().any(|refusal| refusal.reason.raw_os_error().is_none()),
             Self::NoAddress | Self::Systemd(_) => true,
         }
@@ -42,9 +42,9 @@ impl BindError {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}: {}", hint(reason))]
 pub struct LinkError {
-    /// The address as it was given, and what it resolved to where that differs.
+    /// The address as given, and what it resolved to if that differs.
     pub address: String,
-    /// What the system said.
+    /// The system's error.
     pub reason: io::Error,
 }
 
@@ -54,7 +54,7 @@ pub struct LinkError {
 /// resolves to that this host has. The sockets do not block.
 ///
 /// # Errors
-/// All addresses that cannot be had, each with the system's reason and what helps.
+/// All addresses that cannot be used, each with the system's reason and a hint.
 pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     let mut refused = Vec::new();
@@ -93,8 +93,8 @@ fn listen_anywhere(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Returns every address of the host must be had, but for those that this machine lacks (`localhost` often names `::1`
-/// where IPv6 is off) as long as one is left.
+/// Listens on every address of a host, except those that this machine lacks (`localhost` often names `::1` where IPv6
+/// is off) as long as one is left.
 fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<LinkError>> {
     let found = resolve(host, port).map_err(|reason| vec![LinkError { address: with_port(host, port), reason }])?;
     let (mut listeners, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -132,10 +132,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // A restarted exporter must not wait for the old one's connections to be forgotten by the kernel.
+    // A restarted exporter must not wait until the kernel forgets the old one's connections.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // Whatever net.ipv6.bindv6only says: a wildcard means every address of this host.
+        // Overrides net.ipv6.bindv6only: a wildcard means every address of this host.
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     rustix::net::bind(&socket, &address)?;

@@ -1,7 +1,8 @@
-//! One connection from its first byte to its end: rustls and hyper speak, we hold the clock. Spawned by `accept`.
+//! Drives one connection from its first byte to its end. rustls and hyper handle the protocols, this file the timeouts.
+//! Spawned by `accept`.
 //!
-//! hyper's own header timeout is off: it also runs while a kept-alive connection rests between two scrapes, so that any
-//! useful value would close every scraper's connection after each scrape.
+//! hyper's own header timeout is off: it also runs while a kept-alive connection is idle between two scrapes, so that
+//! any useful value would close the connection after each scrape.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::stream::Stream;
 use super::tls::{Channel, open};
 use crate::scrape::Scrape;
 
-/// What the requests of a connection have in common.
+/// State that the requests of a connection share.
 #[derive(Debug)]
 struct Shared<S> {
     connection: Arc<Connection>,
@@ -50,7 +51,7 @@ pub(super) async fn serve<S: Scrape>(
     let opened = tokio::select! {
         biased;
         () = connection.overdue() => return,
-        // Nobody waits for an answer before the first request.
+        // No answer is pending before the first request.
         _ = stopping.wait_for(|stop| *stop) => return,
         opened = open(stream, web.as_deref()) => opened,
     };
@@ -104,7 +105,7 @@ async fn speak_http2<S: Scrape>(
     drive(pin!(http), http2::Connection::graceful_shutdown, &shared.connection, stopping).await;
 }
 
-/// Runs a connection of either protocol until it ends, is overdue, or is to end and has nothing left to answer.
+/// Runs a connection of either protocol until it ends, times out, or has to close and has no pending answer.
 async fn drive<H: Future<Output = hyper::Result<()>>>(
     mut http: Pin<&mut H>,
     finish: impl Fn(Pin<&mut H>),
@@ -116,7 +117,7 @@ async fn drive<H: Future<Output = hyper::Result<()>>>(
         tokio::select! {
             biased;
             () = connection.overdue() => return,
-            // An error means that the server is gone, which ends the connection as well.
+            // An error means that the server was dropped, which ends the connection as well.
             _ = stopping.wait_for(|stop| *stop), if !notified => {
                 if connection.quiet_since().is_some() {
                     return;

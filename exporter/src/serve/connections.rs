@@ -1,7 +1,8 @@
-//! What every open connection is doing, and which one has to go when there are too many.
+//! The open connections, and which one is closed when there are too many.
 //!
-//! A scraper must always get in: at the cap a new connection replaces the one that has been without a request longest,
-//! be it idle or dribbling a header. Answers that nobody takes are bounded in number and in bytes. Knows no sockets.
+//! A scraper must always get in: at the limit a new connection replaces the one that has been without a request
+//! longest, idle or sending a header slowly. Answers that clients do not read are limited in number and in bytes. Knows
+//! no sockets.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -38,7 +39,7 @@ impl Connections {
         lock(&self.open)
     }
 
-    /// Done when a connection ends after this call.
+    /// Completes when a connection ends after this call.
     pub(super) fn freed(&self) -> Notified<'_> {
         self.freed.notified()
     }
@@ -67,14 +68,15 @@ impl Connections {
         Some(ConnectionSlot { id, connection, among: Arc::clone(self) })
     }
 
-    /// Makes room. False if every connection is being answered.
+    /// Closes the longest idle connection. Returns false if every connection has a pending answer.
     pub(super) fn cut_longest_idle(&self) -> bool {
         let open = self.open();
         let quiet = open.values().filter_map(|connection| connection.quiet_since().map(|since| (since, connection)));
         quiet.min_by_key(|(since, _)| *since).is_some_and(|(_, connection)| connection.cut())
     }
 
-    /// An answer is on its way from now on. The oldest such answers are cut when there are too many, or too large ones.
+    /// Registers an answer that is being sent. The oldest such answers are cut when there are too many or too large
+    /// ones.
     pub(super) fn sending(&self, exchange: &mut Exchange, body: &Bytes) {
         let mut others = self.senders();
         exchange.sending(body);
@@ -90,7 +92,7 @@ impl Connections {
         }
     }
 
-    /// Returns every answer that is on its way.
+    /// Returns every answer that is being sent.
     fn senders(&self) -> Vec<(Instant, Held, Arc<Connection>)> {
         let open = self.open();
         let answers = open.values().flat_map(|connection| {
@@ -99,12 +101,12 @@ impl Connections {
         answers.collect()
     }
 
-    /// Cuts every connection and says how many there were.
+    /// Cuts every connection. Returns how many there were.
     pub(super) fn cut_all(&self) -> usize {
         self.open().values().filter(|connection| connection.cut()).count()
     }
 
-    /// Done once no connection is open.
+    /// Completes when no connection is open.
     pub(super) async fn all_closed(&self) {
         loop {
             let freed = self.freed();
@@ -116,7 +118,7 @@ impl Connections {
     }
 }
 
-/// A connection's place among the others; dropping it gives the place away.
+/// A connection's slot; dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     id: u64,
@@ -141,7 +143,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// No code panics while it holds one of these locks; if some did, the numbers would still be sound.
+/// No code panics while it holds one of these locks; if some did, the numbers would still be valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

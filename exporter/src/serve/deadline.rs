@@ -1,15 +1,14 @@
-//! `X-Prometheus-Scrape-Timeout-Seconds`: until when a scrape is worth anything to who asked for it. Called by `route`.
+//! `X-Prometheus-Scrape-Timeout-Seconds`: the scrape deadline. Called by `route`.
 
 use std::time::{Duration, Instant};
 
 /// The header's name.
 pub(super) const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// Most that is reserved of the time a scraper gives, for rendering, sending and parsing.
+/// Maximum share of the timeout that is reserved for rendering, sending and parsing.
 const MOST_KEPT_BACK: Duration = Duration::from_millis(500);
 
-/// Returns when reading must end so that the answer is there in time. Headers that make no sense, or of which there are
-/// several, mean no deadline.
+/// Returns when reading must end so that the answer arrives in time. Invalid or repeated headers mean no deadline.
 pub(super) fn deadline<'a, E>(mut headers: impl Iterator<Item = Result<&'a str, E>>, now: Instant) -> Option<Instant> {
     let header = headers.next()?.ok()?;
     if headers.next().is_some() {

@@ -1,4 +1,4 @@
-//! Every number that bounds what clients can make the server hold, and why it is that number.
+//! Every number that limits what clients can make the server hold, and the reason for it.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use std::time::Duration;
 pub(super) struct Limits {
     /// Connections at a time. A new one above it replaces the one that has been idle longest.
     pub(super) connections: usize,
-    /// Answers on their way to a client at a time. Above it the oldest is cut.
+    /// Answers being sent at a time. Above it the oldest is cut.
     pub(super) senders: usize,
-    /// Bytes of distinct bodies that are on their way to clients, beside the newest. Above it the oldest is cut.
+    /// Bytes of distinct bodies being sent, beside the newest. Above it the oldest is cut.
     pub(super) sending_bytes: usize,
     /// Time from the first byte of a request (or from the connection's start) to the end of its header.
     pub(super) head: Duration,
-    /// How long a connection may rest between two requests.
+    /// How long a connection may be idle between two requests.
     pub(super) idle: Duration,
     /// How long a client may take to receive an answer.
     pub(super) send: Duration,
-    /// How long we go on discarding what a client sends after our last answer, so that it gets to read that answer.
+    /// How long we discard bytes from the client after our last answer, so that the client can read that answer.
     pub(super) linger: Duration,
-    /// How long answers in flight may take once the server is to end.
+    /// How long pending answers may take on shutdown.
     pub(super) drain: Duration,
 }
 
-/// Far above what a host's scrapers need. Measured: 12 KiB of memory each when silent, 33 KiB with a header that never ends.
+/// Far above what a host's scrapers need. Measured: 12 KiB of memory per silent connection, 33 KiB per endless header.
 const CONNECTIONS: usize = 512;
 /// Every scrape that is served at a time by default (40), and some slow readers.
 const SENDERS: usize = 64;
@@ -31,10 +31,10 @@ const SENDERS: usize = 64;
 const SENDING_BYTES: usize = 32 << 20;
 /// A scraper sends its header in one packet; ten seconds allow for the worst link.
 const HEAD: Duration = Duration::from_secs(10);
-/// Prometheus closes a connection that it has not used for five minutes. A little longer, so that it is the scraper who
-/// closes and no request meets a connection that is just being closed.
+/// Prometheus closes a connection that was idle for five minutes. Slightly longer, so that the scraper closes first and
+/// no request meets a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(330);
-/// Six times Prometheus' default scrape timeout: nobody waits longer for an answer.
+/// Six times Prometheus' default scrape timeout: no client waits longer for an answer.
 const SEND: Duration = Duration::from_mins(1);
 /// A round trip on a bad link.
 const LINGER: Duration = Duration::from_secs(1);
@@ -45,15 +45,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// Fields in a request's header.
 pub(super) const HEAD_FIELDS: usize = 100;
-/// Bytes that the kernel may hold for a client that does not read, per connection. Without it Linux lets a single
-/// connection grow to several MiB.
+/// Bytes per connection that the kernel may hold for a client that does not read. By default Linux lets a connection
+/// grow to several MiB.
 pub(super) const SOCKET_SEND_BYTES: usize = 256 << 10;
 /// Bytes that are discarded after our last answer.
 pub(super) const LINGER_BYTES: usize = 1 << 20;
 /// Connections that the kernel queues until we accept them.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// What one HTTP/2 connection may make us hold. A scraper asks for one thing at a time.
+/// Limits of one HTTP/2 connection. A scraper sends one request at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Http2;
 
@@ -62,22 +62,22 @@ impl Http2 {
     pub(super) const STREAMS: u32 = 8;
     /// Bytes of a request's header, uncompressed.
     pub(super) const HEADER_LIST: u32 = 16 << 10;
-    /// Bytes of one frame; the smallest that the protocol allows.
+    /// Bytes of one frame; the minimum of the protocol.
     pub(super) const FRAME: u32 = 16 << 10;
     /// Bytes of answers that are cut into frames before the client takes any.
     pub(super) const SEND_BUFFER: usize = 64 << 10;
-    /// Bytes that a client may send on one stream before we read: no body is ever read.
+    /// Bytes that a client may send on one stream before we read; no body is ever read.
     pub(super) const STREAM_WINDOW: u32 = 64 << 10;
     /// The same for all streams together.
     pub(super) const CONNECTION_WINDOW: u32 = 256 << 10;
-    /// Streams that the client has reset before they were handled; above it the connection ends (rapid reset).
+    /// Streams that the client resets before they are handled; above it the connection ends (rapid reset).
     pub(super) const PENDING_RESETS: usize = 20;
-    /// Streams that we have reset for errors of the client; above it the connection ends.
+    /// Streams that we reset because of client errors; above it the connection ends.
     pub(super) const LOCAL_RESETS: usize = 128;
 }
 
 impl Limits {
-    /// Returns the bounds for a server that is to serve this many scrapes at a time.
+    /// Returns the limits of a server for this many scrapes at a time.
     pub(super) fn for_requests(max_requests: usize) -> Self {
         Self {
             connections: CONNECTIONS.max(max_requests.saturating_mul(2)),

@@ -44,7 +44,7 @@ impl Listener {
     /// Returns the TCP address, if it has one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn address(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
@@ -62,13 +62,13 @@ impl AsFd for Listener {
     }
 }
 
-/// Who has connected, as far as clients are distinguished: an IPv4 address, the /64 network of an IPv6 address (one host
-/// has a whole one), or nobody in particular on a Unix socket.
+/// Identity of a client: an IPv4 address, the /64 network of an IPv6 address (which one host may own), or one shared
+/// identity for a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client(pub(super) IpAddr);
 
 impl Client {
-    /// Everybody on a Unix socket.
+    /// All clients of a Unix socket.
     pub(super) const LOCAL: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
     fn at(address: SocketAddr) -> Self {

@@ -1,7 +1,7 @@
-//! The HTTP side: accepts, negotiates, routes, and keeps hostile or slow clients from costing anybody else anything.
+//! The HTTP server: accepts, negotiates, routes, and protects others from hostile or slow clients.
 //!
-//! It knows nothing of containers: a scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind()`] before anything else is
-//! started, then [`Server::run`].
+//! It knows nothing of containers: a scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind()`] before it starts
+//! anything else, then [`Server::run`].
 //!
 //! | file | what it does |
 //! |---|---|

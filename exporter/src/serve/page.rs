@@ -1,7 +1,7 @@
-//! The live page at `/`: a document that asks for the metrics while it is open. Called by `route`.
+//! The live page at `/`: a document that fetches the metrics while it is open. Called by `route`.
 //!
-//! `build_page.rs` puts it together from `exporter/page`. What is added here is text: without JavaScript it is what the page
-//! shows.
+//! `build_page.rs` builds it from `exporter/page`. The text that is added here is what the page shows without
+//! JavaScript.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ pub(super) const POLICY: HeaderValue = HeaderValue::from_static(env!("PAGE_POLIC
 /// Returns the whole document.
 pub(super) fn page(telemetry_path: &str, version: &str, findings: &[(String, String)]) -> String {
     let mut page = String::with_capacity(TEMPLATE.len() + 4096);
-    // A value is never searched for marks: only the template is split.
+    // Only the template is split, so that a value is never searched for marks.
     for (index, piece) in TEMPLATE.split("{{").enumerate() {
         let (mark, rest) = if index == 0 { ("", piece) } else { piece.split_once("}}").unwrap_or(("", piece)) };
         match mark {
@@ -34,7 +34,7 @@ pub(super) fn page(telemetry_path: &str, version: &str, findings: &[(String, Str
     page
 }
 
-/// Returns the entity tag of a document: it changes with what was found on the host and with the program.
+/// Returns the entity tag of a document: it changes with the findings on the host and with the program.
 pub(super) fn entity_tag(page: &str, gzip: bool) -> String {
     format!("\"{:08x}{}\"", crc32fast::hash(page.as_bytes()), if gzip { "-gzip" } else { "" })
 }
@@ -61,8 +61,8 @@ fn list(page: &mut String, findings: &[(String, String)]) {
     page.push_str("</dl>\n");
 }
 
-/// Appends text so that it is text, in an element or a quoted attribute. Control characters, which HTML does not allow,
-/// become the replacement character.
+/// Appends text, escaped for an element or a quoted attribute. Control characters, which HTML does not allow, become
+/// the replacement character.
 fn escape(page: &mut String, text: &str) {
     for character in text.chars() {
         match character {

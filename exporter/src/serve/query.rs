@@ -1,5 +1,5 @@
-//! `?collect[]=NAME` and `?exclude[]=NAME`: which of the collectors that are switched on a request wants; `?name[]=FAMILY` and
-//! `?id[]=ID`: which families, and of which cgroups. `?native=1`: native histograms beside the classic ones.
+//! `?collect[]=NAME` and `?exclude[]=NAME` select among the enabled collectors, `?name[]=FAMILY` families, and
+//! `?id[]=ID` cgroups. `?native=1` adds native histograms to the classic ones.
 //!
 //! Other parameters are ignored, as scrapers may send their own. Called by `route`.
 
@@ -18,7 +18,7 @@ pub(super) enum Error {
     NotOn { problem: String, enabled: CollectorSet },
 }
 
-/// Returns what a query asks for. Names and ids that nothing has ask for nothing.
+/// Returns the selection of a query. Unknown names and ids select nothing.
 pub(super) fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> Result<Selection, Error> {
     let collectors = collectors(query, enabled)?;
     let values = |wanted: &str| -> Vec<String> {

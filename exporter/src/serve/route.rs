@@ -1,4 +1,4 @@
-//! Request → answer: which path, which method, and what a scrape is asked for. Called by `connection`.
+//! Request → answer: path, method, and the parameters of a scrape. Called by `connection`.
 
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
@@ -38,10 +38,10 @@ const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-cache"),
     (VARY, "Accept-Encoding"),
 ];
-/// Seconds after which a refused scraper may come back: scrapes take milliseconds.
+/// Seconds after which a refused scraper may retry: scrapes take milliseconds.
 pub(super) const SOON: HeaderValue = HeaderValue::from_static("1");
-/// How long a scrape waits while as many as are allowed are being served. They take milliseconds, and the turn goes to who
-/// has waited longest: a crowd that asks again and again keeps nobody out.
+/// How long a scrape waits for a permit when the maximum is being served. Permits are granted in order, so that a
+/// client that retries all the time cannot keep others out.
 const LONGEST_QUEUE: Duration = Duration::from_millis(500);
 
 /// All paths of the server.
@@ -74,7 +74,7 @@ impl<S: Scrape> Routes<S> {
             tracing::error!(path = request.uri.path(), "a request panicked (a bug: the message stands above)");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the exporter failed on this request (a bug: its log says more)")
         });
-        // A 304 would tell the length of the body that it leaves out.
+        // A 304 would carry the length of the body that it omits.
         if answer.status() != StatusCode::NOT_MODIFIED {
             let length = HeaderValue::from(answer.body().len());
             answer.headers_mut().insert(CONTENT_LENGTH, length);
@@ -145,7 +145,7 @@ impl<S: Scrape> Routes<S> {
         let answer = if let Some(unread) = self.scrape.unread(&wanted) {
             unread
         } else {
-            // Given back before the body is sent: a slow reader does not count as a scrape.
+            // The permit is released before the body is sent: a slow reader does not count as a scrape.
             let permit = timeout(LONGEST_QUEUE, self.scrapes.acquire()).await;
             let Ok(Ok(_permit)) = permit else { return self.refuse() };
             self.scrape.scrape(wanted).await
@@ -170,7 +170,7 @@ impl<S: Scrape> Routes<S> {
     }
 }
 
-/// Returns what a request asks the scraping side for.
+/// Returns the scrape that a request asks for.
 fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query::Error> {
     let headers = &request.headers;
     Ok(scrape::Request {
@@ -181,7 +181,7 @@ fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query
     })
 }
 
-/// Returns the format that a request prefers, native histograms included where nothing can be lost by them.
+/// Returns the format that a request prefers, with native histograms if the client loses nothing by them.
 fn format(request: &Parts) -> Format {
     match accept_header::format(lines(&request.headers, &ACCEPT)) {
         Format::Protobuf { .. } => {

@@ -1,5 +1,5 @@
-//! The socket under hyper. It tells the connection's record when bytes come and when an answer has left, and closes so
-//! that the client gets to read our last answer. Built by `connection`.
+//! The socket under hyper. It reports received bytes and sent answers to the connection's state, and closes so that the
+//! client can read our last answer. Built by `connection`.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -15,14 +15,14 @@ use super::activity::Connection;
 use super::limits::{LINGER_BYTES, Limits, SOCKET_SEND_BYTES};
 use super::listener::Socket;
 
-/// A watched connection.
+/// A socket with the state of its connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
     connection: Arc<Connection>,
-    /// What may still be discarded after our last answer.
+    /// Bytes that may still be discarded after our last answer.
     discardable: usize,
-    /// A byte that was read to see what is spoken, and is read again.
+    /// A byte that was read to detect TLS, and is read again.
     again: Option<u8>,
 }
 
@@ -34,13 +34,13 @@ impl Stream {
         Self { socket, connection, discardable: LINGER_BYTES, again: None }
     }
 
-    /// Has the next read begin with this byte.
+    /// Makes the next read begin with this byte.
     pub(super) fn put_back(&mut self, byte: u8) {
         self.again = Some(byte);
     }
 
-    /// Reads and forgets until the client closes too, or has sent too much. Closing a socket that has unread bytes makes
-    /// the kernel reset the connection, and a reset can overtake our answer.
+    /// Discards bytes until the client closes, too, or has sent too much. Closing a socket with unread bytes makes the
+    /// kernel reset the connection, and the reset can overtake our answer.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut scratch = [0_u8; 4096];
         while self.discardable > 0 {
@@ -108,7 +108,7 @@ impl AsyncWrite for Stream {
         self.socket.is_write_vectored()
     }
 
-    /// hyper calls this only when it has written all it holds.
+    /// hyper calls this only after it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         self.connection.flushed();

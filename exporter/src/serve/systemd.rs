@@ -13,12 +13,12 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::listener::Listener;
 
-/// Why there are no sockets of systemd.
+/// Why systemd's sockets cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--web.systemd-socket: {0}; start the program by a .socket unit, or leave the flag out")]
 pub struct SystemdError(String);
 
-/// The sockets that systemd has passed, before the runtime knows them.
+/// The sockets that systemd passed, before the runtime knows them.
 #[derive(Debug)]
 pub struct SystemdSockets(Vec<Passed>);
 
@@ -32,7 +32,7 @@ impl SystemdSockets {
     /// Takes the sockets.
     ///
     /// # Errors
-    /// There is none, they are meant for another process, or one is not a listening stream socket.
+    /// There is no socket, they are for another process, or one is not a listening stream socket.
     pub fn take() -> Result<Self, SystemdError> {
         let variable = |name| std::env::var(name).ok();
         let announced = announced(variable("LISTEN_PID"), variable("LISTEN_FDS"), std::process::id())?;
@@ -41,10 +41,10 @@ impl SystemdSockets {
         sockets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Hands the sockets to the runtime. Must be called inside a Tokio runtime.
+    /// Registers the sockets with the runtime. Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn listen(self) -> io::Result<Vec<Listener>> {
         let listen = |passed| match passed {
             Passed::Tcp(socket) => {
@@ -60,7 +60,7 @@ impl SystemdSockets {
     }
 }
 
-/// Reads how many sockets are announced for this process.
+/// Returns how many sockets the environment announces for this process.
 fn announced(pid: Option<String>, count: Option<String>, own: u32) -> Result<usize, SystemdError> {
     let (Some(pid), Some(count)) = (pid, count) else {
         return Err(SystemdError("systemd has passed no socket (LISTEN_PID or LISTEN_FDS is not set)".to_owned()));
@@ -85,7 +85,7 @@ fn take_one(descriptors: &mut ListenFd, index: usize) -> Result<Passed, SystemdE
         Passed::Tcp(socket) => socket.as_fd(),
         Passed::Unix(socket) => socket.as_fd(),
     };
-    // Not for a program that is run: it would go on to listen.
+    // Child programs must not inherit the socket: they would continue to listen.
     fcntl_setfd(descriptor, FdFlags::CLOEXEC).map_err(|error| wrong(error.into()))?;
     if sockopt::socket_acceptconn(descriptor).map_err(|error| wrong(error.into()))? {
         Ok(taken)

@@ -1,4 +1,4 @@
-//! What a connection is spoken over: the bare socket, or TLS with the protocol that both sides know.
+//! The transport of a connection: the bare socket, or TLS with the negotiated protocol.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
@@ -9,7 +9,7 @@ use crate::web_config::WebConfig;
 
 /// First byte of a TLS handshake; no method of HTTP begins with it.
 const HANDSHAKE: u8 = 0x16;
-/// What a client hears that speaks HTTP where TLS is served. Go's words.
+/// Answer to a client that speaks HTTP to a TLS server, in Go's words.
 const NOT_TLS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
     Client sent an HTTP request to an HTTPS server.\n";
@@ -28,17 +28,17 @@ impl Channel {
     }
 }
 
-/// Shakes hands where TLS is served. Returns which client certificates counted, too.
+/// Performs the TLS handshake if TLS is served. Returns also the digest of the client certificate rules.
 ///
-/// The time of all of it is that of a request's header. Handshakes are not counted: two workers compute two at a time, and
-/// a place that is held by a client who has fallen silent would be one for others to wait for.
+/// The timeout is that of a request's header. The number of handshakes is not limited: two workers compute two at a
+/// time, and a limit would let silent clients block others.
 pub(super) async fn open(mut stream: Stream, web: Option<&WebConfig>) -> Option<(Channel, Option<[u8; 32]>)> {
     let serves_tls = web.is_some_and(WebConfig::serves_tls);
     let Some(web) = web.filter(|_| serves_tls) else { return Some((Channel::Plain(stream), None)) };
     let mut first = [0];
     stream.read_exact(&mut first).await.ok()?;
     if first != [HANDSHAKE] {
-        // Whoever sends nothing but nonsense may not wait for an answer either.
+        // A client that sends invalid data may not wait for an answer either.
         drop(stream.write_all(NOT_TLS).await);
         drop(stream.shutdown().await);
         return None;
