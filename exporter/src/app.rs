@@ -61,7 +61,12 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     let prepared = Scraper::prepare(&config, parts)?;
     if config.source != SourceMode::DockerApi {
         for line in doctor::shortcomings(&config) {
-            warn!(what = line.what, found = line.found, hint = line.hint, "some metrics will be missing");
+            warn!(
+                what = line.what,
+                found = line.found,
+                hint = line.hint,
+                "this host lacks a feature: some metrics will be missing"
+            );
         }
     }
     // Last, so that nobody connects to a program that cannot start.
@@ -71,9 +76,9 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     };
     let manager = ServiceManager::connect(std::env::var_os(notify::VARIABLE).as_deref());
     let sandbox = Sandbox::enter(config.sandbox, &needs)?;
-    info!(%sandbox, "what serving does not need has been given up");
+    info!(%sandbox, "dropped privileges");
     for reason in sandbox.reasons() {
-        info!(reason, "the sandbox is less than whole");
+        info!(reason, "the sandbox is incomplete");
     }
     sandbox.publish(&self_metrics);
     let runtime = Builder::new_multi_thread()
@@ -93,7 +98,9 @@ fn start_walker(config: &Config) -> Option<Walker> {
     }
     let sockets = config.docker.iter().filter_map(DockerEndpoint::socket);
     let started = Walker::start(&config.procfs_root, sockets);
-    started.inspect_err(|error| warn!(%error, "no disk walker: container_fs_usage_bytes is left out")).ok()
+    started
+        .inspect_err(|error| warn!(%error, "cannot start the disk walker: container_fs_usage_bytes is left out"))
+        .ok()
 }
 
 /// Starts the eBPF programs that are wanted and can run, and switches the collectors of the others off.
@@ -108,7 +115,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         Decision::Start(wanted, hierarchy) => (wanted, hierarchy),
         Decision::Useless(why) if config.ebpf == EbpfMode::On => bail!("--ebpf=on: {why}"),
         Decision::Useless(why) => {
-            info!(%why, "no eBPF programs");
+            info!(%why, "eBPF programs are not used");
             return Ok(None);
         }
         Decision::Off => return Ok(None),
@@ -123,8 +130,10 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         .collect();
     match (report.running().join(", "), why.join("; ")) {
         (_, why) if config.ebpf == EbpfMode::On && !why.is_empty() => bail!("--ebpf=on: cannot run {why}"),
-        (running, why) if why.is_empty() => info!(%running, "eBPF programs"),
-        (running, why) => info!(%running, not_running = %why, "eBPF programs: the metrics of some will be missing"),
+        (running, why) if why.is_empty() => info!(%running, "started eBPF programs"),
+        (running, why) => {
+            info!(%running, not_running = %why, "started eBPF programs; metrics of those that cannot run are missing");
+        }
     }
     config.collectors = files_only.union(report.collectors().intersection(wanted));
     Ok(Some(probes))
@@ -202,8 +211,8 @@ fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => info!(signal = "SIGTERM", "stopping: scrapes in flight are finished"),
-            _ = interrupt.recv() => info!(signal = "SIGINT", "stopping: scrapes in flight are finished"),
+            _ = terminate.recv() => info!(signal = "SIGTERM", "received a signal, finishing pending scrapes"),
+            _ = interrupt.recv() => info!(signal = "SIGINT", "received a signal, finishing pending scrapes"),
         }
     })
 }

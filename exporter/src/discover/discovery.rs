@@ -149,7 +149,7 @@ impl Discovery {
         let happened = match watch.drain() {
             Ok(happened) => happened,
             Err(error) => {
-                warn!(%error, "inotify failed; from now on every scrape walks the cgroup trees");
+                warn!(%error, "inotify failed; every scrape walks the cgroup trees from now on");
                 self.watch = None;
                 return false;
             }

@@ -120,7 +120,7 @@ impl Follower {
     /// Waits before the next attempt; what has lingered long enough is forgotten meanwhile.
     async fn pause(&mut self) {
         let wait = self.backoff.next();
-        tracing::debug!(?wait, "waiting before the engine is asked again");
+        tracing::debug!(?wait, "waiting before the next attempt");
         let mut over = std::pin::pin!(sleep(wait));
         loop {
             tokio::select! {
@@ -155,7 +155,7 @@ impl Follower {
                 () = sleep_until(live.next_list), if live.list.is_none() => self.start_list(&mut live),
                 () = doubts, if live.list.is_none() => {
                     if self.engine.doubts().are_left(&self.tracker.names()) {
-                        tracing::debug!("a container was seen that the engine has not reported");
+                        tracing::debug!("a scrape saw a container that the engine has not reported");
                         self.start_list(&mut live);
                         live.list_of_doubt = true;
                     }
@@ -185,7 +185,7 @@ impl Follower {
                     live.inspect_again = Instant::now() + self.resync;
                 }
                 if self.logged.first("inspect") {
-                    tracing::warn!(%error, "containers cannot be inspected: names and states are those of the list; limits, restarts and times are missing");
+                    tracing::warn!(%error, "cannot inspect containers: names and states come from the list; limits, restarts and times are missing");
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Follower {
         if (refused || self.fruitless >= FRUITLESS) && self.logged.first("events") {
             let why = error.map_or_else(|| "each stream ends at once".to_owned(), |error| error.to_string());
             let every = self.resync.min(self.timing.poll);
-            tracing::warn!(%why, ?every, "no container events: names and states are only as fresh as the list, which is asked for regularly instead");
+            tracing::warn!(%why, ?every, "cannot subscribe to container events: names and states come from the list, which is polled");
         }
         let now = Instant::now();
         live.events = Events::Waiting(now + wait);
@@ -300,7 +300,7 @@ impl Follower {
             tracing::warn!(
                 unreadable = read.skipped,
                 more_than = read.cut.then_some(MAX_CONTAINERS),
-                "the engine's list has entries that are too large, no JSON, or too many: these containers have no name"
+                "the engine's list is too long, or has entries that are too large or invalid: these containers have no name"
             );
         }
         self.up(live);
@@ -347,10 +347,10 @@ impl Follower {
     fn on_info(&mut self, answer: Result<SystemInfo, Error>) {
         match answer {
             Ok(info) => self.engine.host().learn(&info),
-            Err(error) if !self.logged.first("info") => tracing::debug!(%error, "still no /info"),
+            Err(error) if !self.logged.first("info") => tracing::debug!(%error, "cannot read /info yet"),
             Err(error) => tracing::warn!(
                 %error,
-                "the engine does not say how it makes cgroups: the paths in `id` are taken to be /docker/ID, without systemd; asking again"
+                "the engine does not report its cgroup driver: `id` assumes /docker/ID, without systemd; retrying"
             ),
         }
     }
@@ -376,7 +376,7 @@ impl Follower {
         let version = about.as_ref().map(|about| about.version.as_str());
         let api = about.as_ref().map(|about| about.api.as_str());
         if let Some(outage) = outage.filter(|_| self.seen_up) {
-            tracing::info!(engine, version, api, after = ?outage.elapsed(), "the Docker engine answers again");
+            tracing::info!(engine, version, api, after = ?outage.elapsed(), "reconnected to the Docker engine");
         } else if !self.seen_up {
             tracing::info!(engine, version, api, "following the Docker engine");
         }
@@ -392,10 +392,10 @@ impl Follower {
         let known = outage.is_known();
         match outage.is_first(error) {
             true if known => {
-                tracing::warn!(%error, after = ?outage.elapsed(), "the Docker engine still does not answer, now for another reason; asking again");
+                tracing::warn!(%error, after = ?outage.elapsed(), "the Docker engine still does not answer, for another reason now; retrying");
             }
             true => {
-                tracing::warn!(%error, "the Docker engine does not answer: known names are kept, new containers have none until it does; asking again");
+                tracing::warn!(%error, "the Docker engine does not answer: known containers keep their names, new ones have none; retrying");
             }
             false => tracing::debug!(%error, "the Docker engine still does not answer"),
         }

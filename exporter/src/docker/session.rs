@@ -107,7 +107,7 @@ impl Session {
             // The version is only for people: an engine that lists its containers without it can be used.
             Err(error) => {
                 session.find_prefix().await?;
-                tracing::debug!(%error, "the engine does not tell its version");
+                tracing::debug!(%error, "cannot read the engine's version");
             }
         }
         Ok(session)

@@ -115,7 +115,7 @@ impl Stats {
     fn log(&self, why: Option<Error>) {
         let logged = self.logged.swap(why.is_some(), Ordering::Relaxed);
         if let Some(error) = why.filter(|_| !logged) {
-            tracing::warn!(%error, "the engine gives no statistics: containers are shown without values; asking again at each scrape");
+            tracing::warn!(%error, "cannot read the engine's statistics: containers have no values; retrying at each scrape");
         }
     }
 }

@@ -245,7 +245,7 @@ impl Tracker {
         let answer = answer.map(|value| inspected(&value, &self.naming, &self.names()));
         match answer {
             Ok(Some(inspected)) if inspected.info.id == id => self.merge(inspected),
-            Ok(_) => tracing::debug!(container = %id, "inspection answered with something else than the container"),
+            Ok(_) => tracing::debug!(container = %id, "the engine answered an inspection with another container"),
             Err(error) => self.failed(id, &error),
         }
     }
@@ -367,7 +367,7 @@ impl Tracker {
             return;
         }
         for (reason, count) in dropped.reasons() {
-            tracing::debug!(container = %id, reason, count, "names or labels cut");
+            tracing::debug!(container = %id, reason, count, "truncated names or labels");
             self.self_metrics.series_dropped.with_label_values(&[reason]).inc_by(count);
         }
     }

@@ -290,7 +290,7 @@ pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
     let none = set(Rlimit { current: Some(0), ..limit });
     let result = make();
     if none && !set(limit) {
-        tracing::error!("the limit of open files cannot be set to what it was");
+        tracing::error!("cannot restore the limit of open files");
     }
     result
 }

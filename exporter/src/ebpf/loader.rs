@@ -221,7 +221,7 @@ fn take(object: &mut Ebpf, name: &str) -> Result<Map, Unsupported> {
 /// Returns what the kernel said of a program.
 pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
     // A verifier's log is pages, and their last lines tell the reason.
-    debug!(program, ?error, "the kernel refused it");
+    debug!(program, ?error, "the kernel refused a program");
     let what = format!("the kernel refused {program}");
     if lacks_helper(error) {
         return Unsupported::new(format!("{what}: {LOCKED_DOWN}: it gives programs no {LOCKED_HELPER}"), LOCKDOWN_HINT);

@@ -135,7 +135,7 @@ impl Reader {
                         self.self_metrics.count_read_error(&file.name, "malformed");
                     }
                     if malformed > 0 {
-                        debug!(cgroup = %container.path, file = %file.name, malformed, "values left out: not in the kernel's form");
+                        debug!(cgroup = %container.path, file = %file.name, malformed, "ignored malformed values");
                     }
                     if let Some(copy) = self.kernel_copy.as_mut().filter(|_| malformed == 0) {
                         copy.learn_keys(index, container);
@@ -155,7 +155,7 @@ impl Reader {
                 }
                 Outcome::Failed(error) => {
                     self.self_metrics.count_read_error(&file.name, reason(&error));
-                    debug!(cgroup = %container.path, file = %file.name, %error, "values left out");
+                    debug!(cgroup = %container.path, file = %file.name, %error, "cannot read a file of a cgroup");
                     timing.fail(file.collectors);
                 }
             }

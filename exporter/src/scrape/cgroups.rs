@@ -189,14 +189,27 @@ impl Cgroups {
         self.reader.labels()
     }
 
-    /// Returns what the exporter found on this host, for the log and the live page.
+    /// Logs what is read.
+    pub(super) fn log_start(&self) {
+        let hierarchy = self.reader.hierarchy();
+        tracing::info!(
+            cgroups = %hierarchy.kind(), root = %hierarchy.root().display(), trees = self.searched().join(","),
+            containers = self.discovery.len(), "reading kernel files"
+        );
+    }
+
+    /// Returns the paths of the trees in which containers are searched.
+    fn searched(&self) -> Vec<String> {
+        self.reader.hierarchy().searched().iter().map(|tree| tree.path.display().to_string()).collect()
+    }
+
+    /// Returns what the exporter found on this host, for the live page.
     pub(super) fn findings(&self) -> Vec<(String, String)> {
         let hierarchy = self.reader.hierarchy();
-        let searched: Vec<String> = hierarchy.searched().iter().map(|tree| tree.path.display().to_string()).collect();
         vec![
             ("source".to_owned(), "kernel files".to_owned()),
             ("cgroups".to_owned(), format!("{} at {}", hierarchy.kind(), hierarchy.root().display())),
-            ("containers searched in".to_owned(), searched.join(", ")),
+            ("containers searched in".to_owned(), self.searched().join(", ")),
             ("containers at start".to_owned(), self.discovery.len().to_string()),
         ]
     }

@@ -108,9 +108,6 @@ impl Scraper {
     pub fn prepare(config: &Config, mut parts: Parts) -> Result<Prepared, StartError> {
         let probed_since_ns = parts.probes.as_ref().map(Probes::since_ns);
         let (chosen, found, standby) = choose(config, &mut parts)?;
-        for (term, description) in &found {
-            info!(%term, %description, "found");
-        }
         let procfs = host_procfs(config, &chosen);
         let machine = procfs.as_deref().map(|procfs| Machine::read(procfs, &parts.self_metrics)).unwrap_or_default();
         Ok(Prepared { chosen, found, standby, machine, facts: HostFacts::new(procfs), probed_since_ns, parts })
@@ -218,8 +215,10 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
             Err(error) => error.to_string(),
         },
     };
-    if config.source == SourceMode::Auto {
-        warn!(%why, "values come from the engine's stats API, which costs far more than kernel files");
+    if config.source == SourceMode::DockerApi {
+        info!("reading the engine's stats API");
+    } else {
+        warn!(%why, "reading the engine's stats API, which costs far more than kernel files");
     }
     let procfs = are_local(&config.docker).then(|| config.procfs_root.clone());
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
@@ -246,9 +245,10 @@ fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartE
         Err(unsupported) if mode == EbpfMode::On => return Err(StartError::Snapshots(unsupported)),
         Err(_) if mode == EbpfMode::Off => {}
         Err(unsupported) => {
-            info!(why = %unsupported, "no snapshots: values are read from files, which costs more and tells the same");
+            info!(why = %unsupported, "snapshots are not available: reading files, which costs more and gives the same values");
         }
     }
+    cgroups.log_start();
     let found = cgroups.findings();
     Ok((Chosen::Cgroups(Box::new(cgroups)), found, None))
 }

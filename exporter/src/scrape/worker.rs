@@ -84,7 +84,7 @@ impl Worker {
             // A panic drops the pending answers, so that their clients get an error. The next pass starts with a new
             // reader.
             if catch_unwind(AssertUnwindSafe(|| self.serve(&mut queue))).is_err() {
-                error!("a scrape panicked; its readers are made anew (please report the message above)");
+                error!("a scrape panicked; restarting its readers (please report the message above)");
                 queue.clear();
                 self.restart();
             }
@@ -107,7 +107,7 @@ impl Worker {
         if let Source::Cgroups(cgroups) = &mut self.source {
             match cgroups.restart() {
                 Ok(fresh) => self.source = Source::Cgroups(Box::new(fresh)),
-                Err(error) => error!(%error, "the cgroup tree is gone; going on with what was there"),
+                Err(error) => error!(%error, "cannot read the cgroup tree any more; keeping the known containers"),
             }
         }
     }

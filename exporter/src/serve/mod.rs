@@ -119,8 +119,12 @@ async fn finish(connections: &Connections, patience: Duration) {
         return;
     }
     let cut = connections.cut_all();
-    tracing::warn!(connections = cut, seconds = patience.as_secs_f64(), "scrapes in flight took too long and were cut");
+    tracing::warn!(
+        connections = cut,
+        seconds = patience.as_secs_f64(),
+        "closed connections whose scrapes took too long"
+    );
     if timeout(Duration::from_secs(1), connections.all_closed()).await.is_err() {
-        tracing::warn!("connections that were cut have not ended");
+        tracing::warn!("some closed connections have not ended");
     }
 }

@@ -162,7 +162,7 @@ impl<S: Scrape> Routes<S> {
         if !self.refused_before.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 limit,
-                "scrapes are refused: too many at a time (--web.max-requests); further ones go unlogged"
+                "refused a scrape: too many at a time (--web.max-requests); further refusals are not logged"
             );
         }
         let reason = format_args!("{limit} scrapes are being served, as many as --web.max-requests allows; try again");

@@ -29,7 +29,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(socket: Socket, connection: Arc<Connection>, limits: &Limits) -> Self {
         if let Err(error) = bound_kernel_memory(&socket, limits) {
-            tracing::debug!(%error, "socket options refused; the kernel's defaults stay");
+            tracing::debug!(%error, "cannot set socket options; using the kernel's defaults");
         }
         Self { socket, connection, discardable: LINGER_BYTES, again: None }
     }
@@ -71,7 +71,7 @@ impl Drop for Stream {
         if self.connection.is_to_be_reset()
             && let Err(error) = sockopt::set_socket_linger(self.socket.as_fd(), Some(Duration::ZERO))
         {
-            tracing::debug!(%error, "the kernel keeps an answer that was cut until it times out");
+            tracing::debug!(%error, "cannot reset the connection: the kernel keeps the rest of the answer until it times out");
         }
     }
 }

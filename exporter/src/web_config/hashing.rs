@@ -96,7 +96,7 @@ impl Hashing {
         let thread = thread::Builder::new().name(self.name.to_owned());
         let started = thread.spawn(move || work(&shared, &cache));
         if let Err(error) = &started {
-            tracing::error!(%error, "no thread for passwords: those that are not known yet are refused");
+            tracing::error!(%error, "cannot start the password thread: requests with new passwords are refused");
         }
         started.is_ok()
     }
@@ -105,7 +105,7 @@ impl Hashing {
 /// Runs as long as the process.
 fn work(shared: &Shared, cache: &PasswordCache) {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "passwords are compared at the priority of scrapes");
+        tracing::debug!(%error, "cannot lower the priority of the password thread");
     }
     loop {
         let mut queue = lock(&shared.queue);

@@ -178,10 +178,10 @@ impl WebConfig {
         match outcome {
             Ok(loaded) => {
                 watched.complaint.clear();
-                tracing::info!(%file, "web configuration read again");
+                tracing::info!(%file, "reloaded the web configuration");
                 self.warn(&loaded);
                 if loaded.users.is_empty() && !before.users.is_empty() {
-                    tracing::warn!(%file, "the last user is gone: no password is needed any more");
+                    tracing::warn!(%file, "the web configuration has no users any more: no password is required");
                 }
                 self.passwords.retain(&loaded.users);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
@@ -189,7 +189,7 @@ impl WebConfig {
             Err(complaint) if complaint == watched.complaint => {}
             Err(complaint) => {
                 let hint = "the last good configuration stays, removed users included";
-                tracing::error!(%file, error = complaint, hint, "the web configuration has changed and cannot be used");
+                tracing::error!(%file, error = complaint, hint, "cannot reload the web configuration: the previous one stays in force");
                 watched.complaint = complaint;
             }
         }

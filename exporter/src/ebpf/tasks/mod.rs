@@ -110,7 +110,7 @@ impl Tasks {
                 self.counts.clear();
                 self.loads.clear();
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    warn!(%error, "threads could not be counted: their states are missing");
+                    warn!(%error, "cannot count threads: their states are missing");
                 }
             }
         }

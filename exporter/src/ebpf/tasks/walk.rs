@@ -58,7 +58,7 @@ pub(super) fn load(loader: &mut Loader) -> Result<(Ebpf, Walk), Unsupported> {
         match load_whole(&mut object) {
             Ok(program) => return Ok((object, Walk::Whole(program))),
             // As without a compiler in the kernel (`net.core.bpf_jit_enable`).
-            Err(why) => debug!(%why, "threads are counted by the kernel's own iterator"),
+            Err(why) => debug!(%why, "counting threads with the kernel's iterator"),
         }
     }
     if fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() != INITIAL_PID_NAMESPACE) {

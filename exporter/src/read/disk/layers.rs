@@ -141,10 +141,10 @@ impl LayerSizes {
         match event {
             Event::Began { pid, lists_all, landlock, seccomp, roots } => {
                 if self.worker.is_some() {
-                    warn!(pid, "the disk walker ended and was started anew: layers that it was at are walked again");
+                    warn!(pid, "restarted the disk walker: it walks unfinished layers again");
                     self.self_metrics.walker.count_restart();
                 } else {
-                    info!(pid, lists_all, landlock, seccomp, data_roots = roots, "the disk walker is at work");
+                    info!(pid, lists_all, landlock, seccomp, data_roots = roots, "started the disk walker");
                 }
                 self.worker = Some(Worker { pid, ticks: 0 });
                 self.self_metrics.walker.set_up(true);

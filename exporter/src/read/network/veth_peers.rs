@@ -116,7 +116,7 @@ impl VethPeers {
             Ok(host) => {
                 info!(
                     links = table.len(),
-                    "network counters come from one dump of the host's links where that costs less"
+                    "reading network counters from one dump of the host's links where that costs less"
                 );
                 self.state = State::Open { host, table };
             }
@@ -129,7 +129,7 @@ impl VethPeers {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        warn!(%error, again_in = ?RETRY, "the host's links cannot be dumped; network counters are read from a file per container");
+        warn!(%error, again_in = ?RETRY, "cannot dump the host's links; reading a file per container for network counters");
         self.self_metrics.count_read_error("rtnetlink", crate::read::files::open_files::reason(error));
         self.is_fresh = false;
         let host = match std::mem::replace(&mut self.state, State::Off) {
@@ -176,7 +176,7 @@ impl VethPeers {
     /// either, which is logged by who looks for them.
     pub(crate) fn end(&mut self, no_host_pidns: bool) {
         if let Some(error) = self.unlogged.take_if(|_| !no_host_pidns) {
-            info!(reason = %error, "network counters are read from a file per container, which costs more and tells the same");
+            info!(reason = %error, "reading a file per container for network counters, which costs more and gives the same values");
         }
         for (path, served) in PATHS.iter().zip(self.served) {
             let labels = [Collector::Network.name(), path];
@@ -194,7 +194,7 @@ impl VethPeers {
             Ok(Some(difference)) => self.distrust(&difference, interfaces),
             // The process may have ended; the next pass sees. A socket that does not answer is seen by the next dump.
             Err(error) => {
-                debug!(pid = process.pid, %error, "the links of a container cannot be found");
+                debug!(pid = process.pid, %error, "cannot find the links of a container");
                 interfaces.unmap();
             }
         }

@@ -81,7 +81,7 @@ impl KernelCopy {
         info!(
             trees = requests.len(),
             bytes = reader.bytes(),
-            "counters come from snapshots that the kernel takes of all containers at once, as far as these agree with the files"
+            "reading counters of all containers from kernel snapshots, after comparing them with the files"
         );
         Ok(Self {
             trees: requests.into_iter().map(|request: TreeRequest| request.tree.path).collect(),
@@ -137,12 +137,12 @@ impl KernelCopy {
         let had_failed = std::mem::replace(&mut self.has_failed, taken.is_err());
         self.self_metrics.ebpf_program_loaded.with_label_values(&["snapshot"]).set(i64::from(!self.has_failed));
         match taken {
-            Ok(()) if had_failed => info!("snapshots are taken again"),
+            Ok(()) if had_failed => info!("snapshots work again"),
             Ok(()) => {}
             Err(unsupported) => {
                 self.self_metrics.count_read_error("snapshot", "failed");
                 if !had_failed {
-                    warn!(%unsupported, "no snapshot could be taken: files are read, which costs more and tells the same, until one can");
+                    warn!(%unsupported, "cannot take a snapshot: reading files, which costs more and gives the same values; retrying");
                 }
             }
         }
