@@ -25,7 +25,7 @@ pub struct Added {
     pub id: ContainerId,
     /// Its cgroup, from the root of its trees, with a leading slash.
     pub path: String,
-    /// Whether what the engine says of the id is about this cgroup.
+    /// Whether the engine's report for this id describes this cgroup.
     pub named: bool,
 }
 

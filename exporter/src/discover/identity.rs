@@ -89,7 +89,7 @@ pub(super) struct Claim<'a> {
 pub(super) struct Accepted {
     /// Index of the claim.
     pub(super) index: usize,
-    /// Whether what the engine says of the id is about this cgroup.
+    /// Whether the engine's report for this id describes this cgroup.
     pub(super) named: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the files of a container's cgroup: its counters, and its limits where they may have changed.
+//! Reads the files of a container's cgroup: its counters, and its limits if they may have changed.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use super::timing::{PathsTaken, STAGGER_GROUPS, Timing, stagger_group, staggered
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::name::Names;
 
-/// How often limits are read where nothing tells of a change. They cost as much as all counters of a container.
+/// How often limits are read without evidence of a change. Reading them costs as much as reading all counters.
 const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The same where copies of the kernel's counters tell of every change.
+/// How often limits are read if copies of the kernel's counters reveal every change.
 const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Limits are written, and files appear, while a container starts: both are read once more within this time. Where copies tell
-/// of changes, [`LIMITS_INTERVAL`] is soon enough.
+/// Limits are written and files appear while a container starts: both are read once more within this time. Where copies
+/// reveal changes, [`LIMITS_INTERVAL`] is soon enough.
 const SETTLE_DELAY: Duration = Duration::from_secs(30);
 
-/// Returns the interval of a container of this age. Containers that were found together begin theirs at different
-/// times.
+/// Returns the number of the interval at this age. The intervals of containers that were found together start at
+/// different times.
 fn interval_at(age: Duration, group: u32, is_watched: bool) -> u64 {
     let interval = if is_watched { WATCHED_LIMITS_INTERVAL } else { LIMITS_INTERVAL };
     let first = if is_watched { LIMITS_INTERVAL } else { SETTLE_DELAY };
@@ -34,12 +34,12 @@ fn interval_at(age: Duration, group: u32, is_watched: bool) -> u64 {
 }
 
 impl Reader {
-    /// Reads a container's limits where their [`LimitsVersion`] is another one than at the last reading.
+    /// Reads a container's limits if their [`LimitsVersion`] differs from the last one.
     pub(super) fn refresh_limits(&mut self, container: &mut Container, names: &Names, now: Instant) {
         let engine = container.info(names).map(|info| &info.limits);
         let age = now.saturating_duration_since(*container.first_seen.get_or_insert(now));
         let digest = container.record.digest;
-        // An engine makes the cgroups of v1 one after the other, and the first pass may come in between.
+        // An engine creates the cgroups of v1 one after the other, and the first pass may happen in between.
         let known = container.limits_version.map_or(0, |version| version.trees);
         let trees = if self.live && age < SETTLE_DELAY { self.add_trees(container, known) } else { known };
         let version = LimitsVersion {
@@ -48,7 +48,7 @@ impl Reader {
             trees,
             interval: interval_at(age, stagger_group(container.generation), digest.is_some()),
         };
-        // A capture is small, and may be edited under us.
+        // A capture is small, and may be edited at any time.
         if self.live && container.limits_version == Some(version) {
             return;
         }
@@ -59,7 +59,7 @@ impl Reader {
         container.retry_absent();
     }
 
-    /// Returns the searched trees that have a container's cgroup, beside those that are known to, a bit each.
+    /// Returns a bit for each searched tree that has the container's cgroup, in addition to those known.
     fn add_trees(&mut self, container: &Container, known: u32) -> u32 {
         let trees = self.hierarchy.searched().iter().take(32).enumerate();
         trees.filter(|(index, _)| known & 1 << index == 0).fold(known, |trees, (index, tree)| {
@@ -68,7 +68,7 @@ impl Reader {
         })
     }
 
-    /// Reads the files of the container's cgroup that copies do not serve.
+    /// Reads the files of the container's cgroup that copies do not replace.
     pub(super) fn read_files(
         &mut self,
         container: &mut Container,
@@ -76,7 +76,7 @@ impl Reader {
         timing: &mut Timing,
     ) -> PathsTaken {
         let mut taken = PathsTaken::default();
-        // Time without reading is attributed once for all: the clock costs as much as filling a file's values.
+        // Time without reading is attributed once for all: reading the clock costs as much as parsing a file.
         let mut since = CollectorSet::EMPTY;
         let mut states = std::mem::take(&mut container.files);
         for (index, file) in self.plan.files.iter().enumerate() {
@@ -101,7 +101,7 @@ impl Reader {
                 since = since.with(collector);
                 continue;
             }
-            // A collector's files follow each other: one reading of the clock serves them all.
+            // The files of a collector follow each other: one reading of the clock serves them all.
             if since != of_this {
                 timing.share_time_among(since);
                 since = of_this;
@@ -115,7 +115,7 @@ impl Reader {
                 container.file_path(&file.tree, &file.name, &mut self.path);
             }
             let mut outcome = self.files.read(state, &self.path);
-            // A file that is opened each time and goes by its other name seems to have vanished under its first.
+            // A reopened file under its fallback name looks as if it had vanished under its first name.
             if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, is_untried) {
                 container.file_path(&file.tree, fallback, &mut self.path);
                 state.retry();
@@ -145,8 +145,8 @@ impl Reader {
                 Outcome::Vanished => {
                     self.self_metrics.count_read_error(&file.name, "vanished");
                     container.file_path(&file.tree, "", &mut self.path);
-                    // In a capture a file may go alone. Under a kernel it goes with its cgroup, or with a controller that
-                    // the parent no longer enables: then the file is tried again, and so are the limits that went with it.
+                    // In a capture a single file may disappear. In a live tree it disappears with its cgroup, or with a
+                    // controller that the parent disables: then the file is tried again, and the limits are read again.
                     container.alive = !self.live || self.path.is_dir();
                     if self.live && container.alive {
                         *state = FileState::New;

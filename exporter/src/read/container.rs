@@ -21,25 +21,25 @@ use crate::read::snapshot::record::ContainerRecord;
 /// A container with a cgroup, its open files and its last values.
 #[derive(Debug)]
 pub struct Container {
-    /// Its id; none for the host as a whole, and for a cgroup that is no container.
+    /// Its id; none for the host as a whole and for a cgroup that is not a container.
     pub id: Option<ContainerId>,
-    /// Whether what the engine says of the id is about this cgroup.
+    /// Whether the engine's report for this id describes this cgroup.
     pub named: bool,
-    /// A number that no other container of the reader ever had.
+    /// Number of the container, unique in this reader.
     pub generation: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
-    /// What was read in the last pass.
+    /// Values of the last pass.
     pub sample: Sample,
-    /// Its limits, as of the last time they were read.
+    /// Its limits, as last read.
     pub limits: Limits,
-    /// False once its cgroup is seen to be gone.
+    /// Whether its cgroup existed at the last visit.
     pub alive: bool,
-    /// What that reading holds for; the limits are read with the next visit where none.
+    /// Version of the limits; none makes the next visit read them.
     pub(super) limits_version: Option<LimitsVersion>,
     /// When it was first visited.
     pub(super) first_seen: Option<Instant>,
-    /// Of each planned file; empty while no file is read.
+    /// State of each planned file; empty while no file is read.
     pub(super) files: Vec<FileState>,
     pub(super) procs: FileState,
     /// The searched tree that lists its processes.
@@ -50,19 +50,20 @@ pub struct Container {
     /// Its interfaces, as last read.
     pub(super) interfaces: Interfaces,
     pub(super) sockets: SocketState,
-    /// Its root: the device, and what has been written to it. Found once.
+    /// Its root device, and the layer with what was written to it. Found once.
     pub(super) disk: Option<RootDevice>,
     /// Whether its filesystem ever failed to answer in time.
     pub(super) disk_has_hung: bool,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
-    /// Their number, where all could be listed.
+    /// Number of its processes, if all could be listed.
     pub(super) process_count: Option<u64>,
-    /// Devices whose values come from the eBPF program: the files had none when it was first seen to use them.
+    /// Devices whose values come from the eBPF program, because the files had none when the container was first seen to
+    /// use them.
     pub(super) probe_fed: Vec<Device>,
-    /// Where copies of the kernel's counters have it.
+    /// Its index in copies of the kernel's counters.
     pub(super) record: ContainerRecord,
-    /// Its number of tasks when its processes were last listed, and when they are listed again at the latest.
+    /// Its number of tasks when its processes were last listed, and the time by which they are listed again.
     pub(super) listed: Option<(u64, Instant)>,
     /// Its load average, where threads are counted by files.
     pub(super) load: LoadAverage,
@@ -101,7 +102,7 @@ impl Container {
         }
     }
 
-    /// The path of one of its files, in a reused buffer.
+    /// Builds the path of one of its files in a reused buffer.
     pub(super) fn file_path(&self, tree: &Path, name: &str, path: &mut PathBuf) {
         path.as_mut_os_string().clear();
         path.push(tree);
@@ -137,7 +138,8 @@ impl Container {
         names.containers.get(&id).map(|info| &**info)
     }
 
-    /// Has absent files tried again: some appear later than the directory, or with a controller that is enabled.
+    /// Makes the next visit try absent files again: some appear later than the directory, or when a controller is
+    /// enabled.
     pub(super) fn retry_absent(&mut self) {
         self.files.iter_mut().chain([&mut self.procs]).for_each(FileState::retry);
     }

@@ -1,4 +1,4 @@
-//! Fills samples with what eBPF programs have counted, and the files' columns where the files have nothing.
+//! Fills samples with counts of eBPF programs, in columns of their own and in columns of files that lack a value.
 
 use std::time::Instant;
 
@@ -49,7 +49,8 @@ impl Reader {
         }
     }
 
-    /// Begins a pass over the devices. What was counted of a disk that is gone is not counted for the next of its number.
+    /// Begins a pass over the devices. Counts of a disk that is gone are not added to those of the next disk with its
+    /// number.
     pub(super) fn begin_devices(&mut self) {
         if self.plan.files.iter().any(|file| matches!(file.format, Format::List(_))) {
             self.devices.begin_cpus(&self.procfs);
@@ -76,7 +77,7 @@ impl Reader {
         if !self.plan.probes.is_empty() {
             timing.attribute_time_to(Collector::EbpfNetwork);
         }
-        // One collector's follow each other: one reading of the clock serves them all.
+        // The values of a collector follow each other: one reading of the clock serves them all.
         let mut timed = None;
         for (what, index) in &self.plan.histograms {
             let collector = if *what == Probed::RunQueueLatency { Collector::EbpfSched } else { Collector::EbpfBlkio };
@@ -105,19 +106,19 @@ impl Reader {
             });
         }
         self.block_uses = uses;
-        // Where only the files' families are wanted, it is theirs.
+        // If only families of files are selected, the time is attributed to their collector.
         let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
         timing.attribute_time_to(of);
     }
 }
 
-/// Fills the table of devices: the columns of the programs' own families, and those of the files' families for devices
-/// that the files do not have.
+/// Fills the device table: the columns of the programs' own families, and those of file families for devices that the
+/// files lack.
 ///
-/// Which source a device has is decided when the container is first seen to use it, and stays (`probe_fed`): the two begin
-/// to count at different times, so that a change would be a jump. The probe's values are older than the files': what it
-/// has seen, files that count have counted, too. On v2 (`one_tree`) files that have any device have all: what the probe sees beside are
-/// the devices that such a device is made of.
+/// The source of a device is chosen when the container is first seen to use it, and kept (`probe_fed`): files and
+/// programs started to count at different times, so that a change would be a jump. The programs' counts are read before
+/// the files, so a file that counts a device has every use that a program has seen. On v2 (`one_tree`) a file with any
+/// device has all: other devices of the program are those that such a device is made of.
 fn fill(
     plan: &Plan,
     uses: &[BlockUse],

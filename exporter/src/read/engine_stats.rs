@@ -1,4 +1,4 @@
-//! Fills a sample from the engine's stats answer, by the plan that says what the rows need.
+//! Fills a sample from the engine's stats answer, as the plan says.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
         let numbers = stats.pointer(pointer).and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_u64);
         let online = stats.pointer("/cpu_stats/online_cpus").and_then(Json::as_u64).unwrap_or(u64::MAX);
         for (index, value) in numbers.enumerate() {
-            // The engine lists all CPUs that there may ever be.
+            // The engine lists all possible CPUs.
             if value == 0 && index as u64 >= online {
                 continue;
             }

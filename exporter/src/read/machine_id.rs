@@ -1,4 +1,5 @@
-//! The labels that tell machines apart on `machine_*`: `boot_id`, `machine_id` and `system_uuid`, as cAdvisor has them.
+//! The labels that identify the machine on `machine_*`: `boot_id`, `machine_id` and `system_uuid`, as cAdvisor has
+//! them.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ const MAX_VALUE: usize = 128;
 
 /// Reads the label pairs, in alphabetical order and without braces. A value that cannot be read has no label.
 pub(super) fn machine_labels(procfs: &Path) -> String {
-    // Of a captured host only what the capture has: our own machine is another one.
+    // Of a captured host only the files of the capture count: our own machine is another one.
     let is_ours = procfs == Path::new("/proc");
     let root = procfs.join("1/root");
     let below = |directory: &Path, names: &[&str]| names.iter().find_map(|name| first_word(&directory.join(name)));

@@ -1,5 +1,5 @@
-//! Reads cgroups that are no containers: their files and limits, and nothing that belongs to processes, as a slice's are those of the
-//! containers and services below it.
+//! Reads cgroups that are not containers: their files and limits. Values of processes are left out, because those of a
+//! slice belong to the containers and services below it.
 
 use std::time::Instant;
 
@@ -57,7 +57,7 @@ impl Reader {
         *next >= self.others.len()
     }
 
-    /// Clears the values of those that an unfinished pass has not come to. Returns whether there are any.
+    /// Clears the values of cgroups that an unfinished pass has not reached. Returns whether there are any.
     pub(super) fn clear_unread_others(&mut self, next: usize) -> bool {
         let unread = self.others.get_mut(next..).unwrap_or_default();
         for other in unread.iter_mut() {

@@ -36,18 +36,19 @@ pub struct Reader {
     pub(super) labels: Labels,
     pub(super) devices: Devices,
     pub(super) containers: Vec<Container>,
-    /// Cgroups that are no containers.
+    /// Cgroups that are not containers.
     pub(super) others: Vec<Container>,
     /// Containers added so far.
     pub(super) generations: u64,
     host: Container,
     pub(super) self_metrics: SelfMetrics,
     pub(super) probes: Option<Probes>,
-    /// Serves in place of files, where this host allows it.
+    /// Copies of the kernel's counters, if this host allows them.
     pub(super) kernel_copy: Option<KernelCopy>,
-    /// Of each planned file whether it is an alternative that counted nothing for the root cgroup, and so for no container.
+    /// For each planned file, whether it is an alternative that counted nothing for the root cgroup, and so for no
+    /// container.
     pub(super) idle_alternatives: Vec<bool>,
-    /// Room for one container's block I/O.
+    /// Reused memory for one container's block I/O.
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
     pub(super) links: VethPeers,
@@ -59,23 +60,23 @@ pub struct Reader {
     pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
-    /// Whether procfs is the host's: it shows kernel threads. A capture is accepted.
+    /// Whether procfs is the host's, by its kernel threads. A capture is accepted.
     pub(super) is_host_pidns: bool,
-    /// Collectors whose failure on this host was logged: once is enough.
+    /// Collectors whose failure was logged; each is logged once.
     pub(super) logged: CollectorSet,
     pub(super) read_paths: ReadPaths,
 }
 
-/// What is asked of a pass.
+/// Selection and deadline of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass<'a> {
     /// The collectors to read.
     pub collectors: CollectorSet,
-    /// The families that are wanted; what none of them needs is not read.
+    /// Selected families; values that none of them needs are not read.
     pub families: FamilySet,
-    /// The containers that are wanted; the others are not read and keep their values.
+    /// Selected containers; the others are not read and keep their values.
     pub ids: &'a IdFilter,
-    /// What the engine says of the containers.
+    /// The engine's report on the containers.
     pub names: &'a Names,
     /// When to stop reading containers.
     pub deadline: Option<Instant>,
@@ -100,7 +101,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// How far a pass has come.
+/// Progress of a pass.
 #[derive(Debug)]
 pub struct Progress {
     now: Instant,
@@ -159,7 +160,7 @@ impl Reader {
         }
     }
 
-    /// Opens ahead of the first pass what may take rights that this process has at start alone.
+    /// Opens files that may take privileges which this process has only at start.
     pub fn prepare(&mut self) {
         self.links.prepare();
     }
@@ -201,7 +202,7 @@ impl Reader {
         }
         let removed: HashSet<ContainerId> = changes.removed.into_iter().collect();
         self.containers.retain(|container| !container.id.is_some_and(|id| removed.contains(&id)));
-        // Nearly exact, as these are large; with some room where they come one by one.
+        // Nearly exact, because containers are large, with some room for those that come one by one.
         self.containers.reserve_exact(changes.added.len().max(self.containers.len() / 16));
         for Added { id, path, named } in changes.added {
             self.generations += 1;
@@ -227,21 +228,21 @@ impl Reader {
         ended
     }
 
-    /// Has this container's limits read again in the next pass.
+    /// Makes the next pass read this container's limits.
     pub fn limits_changed(&mut self, id: ContainerId) {
         if let Some(container) = self.containers.iter_mut().find(|container| container.id == Some(id)) {
             container.limits_version = None;
         }
     }
 
-    /// Reads all containers and the host, as far as the deadline allows.
+    /// Reads all containers and the host, until the deadline.
     pub fn read(&mut self, pass: Pass<'_>, now: Instant) -> Timing {
         let mut progress = self.begin(pass, now);
         self.advance(&mut progress, pass);
         self.finish(&progress, pass)
     }
 
-    /// Begins a pass: reads what is read of all containers at once.
+    /// Begins a pass: reads the values of all containers that are read at once.
     pub fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
         let mut timing = Timing::start();
         if self.labels.trim() {
@@ -283,7 +284,7 @@ impl Reader {
         self.advance_sockets(sockets, pass, timing)
     }
 
-    /// Makes the samples those of an unfinished pass: clears the values of earlier passes. Returns the time so far.
+    /// Publishes the samples of an unfinished pass: clears the values of earlier passes. Returns the time so far.
     pub fn interim(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         let unread = self.containers.get_mut(progress.next..).unwrap_or_default();
         let mut timing = progress.timing.clone();
@@ -308,7 +309,7 @@ impl Reader {
     pub fn finish(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         let mut timing = self.interim(progress, pass);
         if !pass.ids.is_all() {
-            // Of a namespace that several share nobody can say who was in it first.
+            // The first reporter of a shared namespace is not known after an unfinished pass.
             self.namespaces.unsettle();
         }
         self.end_sockets(&progress.sockets, pass);
@@ -374,18 +375,18 @@ impl Reader {
         }
     }
 
-    /// Hands the programs on to the next reader, and what copies the kernel's counters.
+    /// Takes the programs and the copies out, for the next reader.
     pub fn take_ebpf(&mut self) -> (Option<Probes>, Option<KernelCopy>) {
         (self.probes.take(), self.kernel_copy.take())
     }
 
-    /// Serves values from copies of the kernel's counters, where there are any.
+    /// Reads values from copies of the kernel's counters, if there are any.
     #[must_use]
     pub fn with_kernel_copy(self, kernel_copy: Option<KernelCopy>) -> Self {
         Self { kernel_copy, ..self }
     }
 
-    /// Sums up layers by this walker.
+    /// Sets the disk walker.
     #[must_use]
     pub fn with_walker(self, walker: Option<Walker>) -> Self {
         Self { layers: LayerSizes::new(walker, self.self_metrics.clone()), ..self }

@@ -1,11 +1,11 @@
-//! Time per collector and the paths by which containers were read, for our own metrics; and who reads when, of what is read rarely.
+//! Time per collector and read paths, for our own metrics, and when rare readings of each container take place.
 
 use std::time::{Duration, Instant};
 
 use super::files::open_files::FileState;
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 
-/// Groups of containers of which something is read again in different scrapes.
+/// Number of groups whose rare readings take place in different scrapes.
 pub(super) const STAGGER_GROUPS: u32 = 16;
 
 /// Returns the group of a container.
@@ -59,14 +59,14 @@ impl Timing {
         }
     }
 
-    /// Attributes the time since the clock was last read to a collector. One reading ends one span and begins the next: per
-    /// container and scrape there are a dozen.
+    /// Attributes the time since the last reading of the clock to a collector. One reading ends one span and begins the
+    /// next: there are a dozen per container and scrape.
     pub(super) fn attribute_time_to(&mut self, collector: Collector) {
         let spent = self.since_last();
         self.add(collector, spent);
     }
 
-    /// Attributes that time to several collectors in equal shares; to none where the set is empty.
+    /// Attributes that time to several collectors in equal shares; to none if the set is empty.
     pub(super) fn share_time_among(&mut self, collectors: CollectorSet) {
         let share = self.since_last() / u32::try_from(collectors.iter().count()).unwrap_or(1).max(1);
         collectors.iter().for_each(|collector| self.add(collector, share));
@@ -87,7 +87,7 @@ impl Timing {
         now.duration_since(std::mem::replace(&mut self.last, now))
     }
 
-    /// Collectors that did not read all they wanted.
+    /// Marks collectors that did not read everything.
     pub fn fail(&mut self, collectors: CollectorSet) {
         self.failed = self.failed.union(collectors);
     }

@@ -3,7 +3,7 @@
 //! Every parser ignores keys that were not asked for, passes what it finds to the caller, and returns how many of the requested values
 //! were malformed. One bad line never hides the others.
 
-/// What a file of one number says.
+/// Content of a file with one number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Single {
     /// A number.
@@ -45,7 +45,7 @@ pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ' || *byte == b'\t').filter(|word| !word.is_empty())
 }
 
-/// `KEY VALUE` lines: gives `keys`' index and value for each key found.
+/// Parses `KEY VALUE` lines: passes index in `keys` and value of each key found.
 ///
 /// The kernel writes keys in a fixed order, so the key after the last match is tried first: with `keys` in file order a
 /// file is parsed in one comparison per line.

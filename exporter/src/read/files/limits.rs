@@ -1,4 +1,4 @@
-//! Limits of a container: slow facts, read at discovery and when they may have changed, not with every scrape.
+//! Limits of a container, which change rarely: read at discovery and when they may have changed, not with every scrape.
 //!
 //! CPU and pids limits come through cgroups-rs, which distinguishes absent from zero for them. Its memory limits turn errors into
 //! defaults, so those are read here.
@@ -18,7 +18,7 @@ use crate::read::files::open_files::{Files, Outcome};
 
 /// v1 says "no limit" with the largest multiple of a page below 2^63.
 const V1_UNLIMITED: u64 = 1 << 62;
-/// What a container gets that asked for nothing: the default weight of v2, and its equal on v1.
+/// The default weight of v2, and the equal value on v1.
 const DEFAULT_WEIGHT: u64 = 100;
 const DEFAULT_SHARES: u64 = 1024;
 
@@ -26,18 +26,18 @@ const DEFAULT_SHARES: u64 = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     values: [u64; Limit::ALL.len()],
-    /// A bit for each that is known.
+    /// A bit for each known limit.
     known: u8,
 }
 
-/// What a reading of limits holds for: they are read again when this is another one.
+/// Version of limits: they are read again when it changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LimitsVersion {
-    /// Whether the engine's settings were known: only it has what was asked for.
+    /// Whether the engine's settings were known: only the engine knows the requested limits.
     pub(crate) with_engine: bool,
     /// The kernel's limits, by their digest in a copy; none where copies do not show them.
     pub(crate) digest: Option<(usize, u64)>,
-    /// The searched trees that have its cgroup, a bit each.
+    /// A bit for each searched tree that has its cgroup.
     pub(crate) trees: u32,
     /// Intervals since the container was first seen.
     pub(crate) interval: u64,
@@ -171,8 +171,8 @@ impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
         None
     }
 
-    /// Passes a value of cgroups-rs on, which has one error for all causes: without a value the file is read once more, to distinguish
-    /// an absent file from a malformed one.
+    /// Returns a value of cgroups-rs, which has one error for all causes: if there is none, the file is read once more
+    /// to distinguish an absent file from a malformed one.
     fn blaming<T>(&mut self, name: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             match self.files.read_once(&self.path.join(name)) {

@@ -16,23 +16,23 @@ use tracing::{info, warn};
 
 /// Descriptors left to everything else: connections, inotify, the engine's socket.
 const RESERVED_DESCRIPTORS: u64 = 1024;
-/// Larger than nearly every file; grows where one is larger.
+/// Initial size of the buffer, larger than nearly every file.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// No kernel file that we read comes near; ends the growth on one that never does.
+/// Maximum size of a file, far above that of any kernel file that we read.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 const PAGE: usize = 4096;
 /// A `seq_file` of many records hands out at most a page at a time and never splits a record. A read that ended this far
 /// before the end of a page was not cut: none of our files has longer records.
 const SURELY_WHOLE: usize = 2048;
 
-/// What reading a file came to.
+/// Result of reading a file.
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// Its whole text.
     Text(&'a [u8]),
     /// This cgroup does not have it, or the kernel does not support it.
     Absent,
-    /// It was there and is not any more: its container has ended.
+    /// It has disappeared: its container has ended.
     Vanished,
     /// It could not be read.
     Failed(io::Error),
@@ -53,7 +53,7 @@ pub enum FileState {
 }
 
 impl FileState {
-    /// Has an absent file tried again at the next read.
+    /// Makes the next read try an absent file again.
     pub fn retry(&mut self) {
         if matches!(self, Self::Absent) {
             *self = Self::New;
@@ -96,14 +96,14 @@ pub struct Files {
 }
 
 impl Files {
-    /// Raises the descriptor limit as far as it goes. Holds files open where `may_hold` says so.
+    /// Raises the descriptor limit to the hard limit. Holds files open if `may_hold`.
     #[must_use]
     pub fn new(may_hold: bool) -> Self {
         let limit = raise_limit().saturating_sub(RESERVED_DESCRIPTORS);
         Self { buffer: vec![0; BUFFER_BYTES], may_hold, held: Arc::default(), limit, logged: false }
     }
 
-    /// Descriptors that may be held and are held.
+    /// Returns the maximum and the current number of held descriptors.
     #[must_use]
     pub fn descriptors(&self) -> (u64, u64) {
         (self.limit, self.held.load(Ordering::Relaxed))
@@ -145,7 +145,7 @@ impl Files {
         }
     }
 
-    /// Reads as much of a file as the kernel hands out at once: the records of its first page, none of them cut.
+    /// Reads the first page of a file, which holds whole records.
     pub(crate) fn read_first(&mut self, path: &Path) -> Outcome<'_> {
         let room = self.buffer.get_mut(..PAGE).unwrap_or_default();
         match File::open(path).and_then(|file| file.read_at(room, 0)) {
@@ -198,7 +198,7 @@ impl Files {
     }
 }
 
-/// `known`: the file was read before, so that its absence means that its container has ended.
+/// `known` if the file was read before, so that its absence means that its container has ended.
 fn classify(error: io::Error, known: bool) -> Outcome<'static> {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {

@@ -1,4 +1,4 @@
-//! The text forms of `/proc`, parsed from bytes: `stat`, `meminfo`, `cpuinfo`, `diskstats` and `mountinfo`. Pure.
+//! Parses the text of `/proc` files: `stat`, `meminfo`, `cpuinfo`, `diskstats` and `mountinfo`. Pure.
 //!
 //! Like those of [`super::format`] every parser returns how many of the lines that it parsed were malformed. A malformed line costs
 //! no other. Kernels, LXCFS and sandboxes leave lines out, write others, and write numbers that no parser of the whole
@@ -55,7 +55,7 @@ pub(crate) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8], u64)) 
     malformed
 }
 
-/// What `/proc/cpuinfo` says of the machine. None where it does not say.
+/// Counts from `/proc/cpuinfo`. None if the file lacks them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Processors {
     /// Logical CPUs.
@@ -120,10 +120,10 @@ pub(crate) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &'t [u8]))
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount<'t> {
     pub(crate) device: Device,
-    /// The directory of its filesystem that is mounted.
+    /// The mounted directory of the filesystem.
     pub(crate) root: &'t [u8],
     pub(crate) point: &'t [u8],
-    /// Of its filesystem (`ext4`).
+    /// Filesystem type (`ext4`).
     pub(crate) kind: &'t [u8],
     pub(crate) source: &'t [u8],
     options: &'t [u8],

@@ -11,7 +11,7 @@ use crate::metrics::{
     FamilySet, Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
 };
 
-/// What to read, and what to make of it.
+/// What to read, and which series to make of it.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Files of each container's cgroup.
@@ -42,7 +42,7 @@ pub struct Plan {
     pub fills: Vec<(BlockCount, BlockOperation, u16)>,
     /// Slot of the number of processes.
     pub process_count: Option<u16>,
-    /// What is read beside the files is for these families.
+    /// Families that need values beside the planned files.
     pub needs: Needs,
     /// Number of slots.
     pub slots: usize,
@@ -84,7 +84,7 @@ pub struct PlannedFile {
     pub collectors: CollectorSet,
     /// The families that want it.
     pub families: FamilySet,
-    /// Its values compete with another file's for the same targets. On most hosts it counts nothing.
+    /// An alternative to another file for the same targets. On most hosts its counts are 0.
     pub is_alternative: bool,
 }
 

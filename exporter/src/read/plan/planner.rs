@@ -104,7 +104,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Notes what the family needs beside files.
+    /// Records what the family needs beside files.
     fn add_needs(&mut self, value: &Value) {
         let needs = &mut self.plan.needs;
         match value {
@@ -114,14 +114,14 @@ impl Builder<'_> {
         }
     }
 
-    /// Where an engine gives the containers' interfaces, the host's still come from its file, into the same columns.
+    /// If an engine reports the containers' interfaces, the host's still come from its file, in the same columns.
     fn add_host_interfaces(&mut self, series: &Series, value: &Value) {
         if let (HostFact::Interface(number), Value::Column(Dimension::Interface, column)) = (series.host, value) {
             add(&mut self.plan.interfaces, (number, *column));
         }
     }
 
-    /// Where files may be silent of a device, a probe's count goes into the same column.
+    /// If files may lack a device, a program's count goes into the same column.
     fn add_fill(&mut self, series: &Series, value: &Value) {
         if let (Some(Probed::Block(count, operation)), Value::Column(Dimension::Device, column), Some(_)) =
             (series.filled, value, self.hierarchy)
@@ -262,7 +262,7 @@ impl Builder<'_> {
         Value::Slot(slot)
     }
 
-    /// Returns an engine tells another quantity, and walks the layer for it.
+    /// Returns the value of a disk fact. An engine reports a different quantity, and walks the layer for it.
     fn disk(&mut self, fact: DiskFact) -> Option<Value> {
         self.hierarchy?;
         let column = self.plan.column(Dimension::Device);

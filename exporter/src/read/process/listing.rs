@@ -1,4 +1,5 @@
-//! Lists the processes of a container: their number, one of them to read the network through, and what they hold open.
+//! Lists the processes of a container: for their number, to choose one for reading the network, and for their open
+//! files.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,15 +17,15 @@ use crate::read::process::{Process, count_processes};
 use crate::read::reader::{Pass, Reader};
 use crate::read::timing::{Timing, stagger_group, staggered};
 
-/// Processes that are tried before a container goes without network metrics for this scrape.
+/// Processes that are tried before a container lacks network metrics in this scrape.
 const CANDIDATES: usize = 8;
 
-/// How old the list of a container's processes may be while the number of its tasks stays the same: it is wrong then only where a
-/// process has replaced a thread. Listing each minute took a third of a scrape every 15 seconds.
+/// Maximum age of a list of processes while the number of tasks stays the same: it is wrong only if a process has
+/// replaced a thread. Listing each minute took a third of a scrape every 15 seconds.
 const LIST_INTERVAL: Duration = Duration::from_mins(5);
 
 impl Reader {
-    /// Lists the processes again where a snapshot shows another number of tasks, and after [`LIST_INTERVAL`].
+    /// Lists the processes again if a snapshot shows another number of tasks, and after [`LIST_INTERVAL`].
     pub(crate) fn list_processes(
         &mut self,
         container: &mut Container,
@@ -82,7 +83,7 @@ impl Reader {
         if !all_listed {
             self.self_metrics.count_read_error("cgroup.procs", "too_many");
         }
-        // A v1 kernel leaves processes of other pid namespaces out (v2 writes 0 for each): an empty list is no count.
+        // A v1 kernel omits processes of other pid namespaces (v2 writes 0 for each): an empty list is not a count.
         let is_count = all_listed && !container.pids.is_empty();
         container.process_count = is_count.then_some(container.pids.len() as u64);
         for _ in 0..malformed {
@@ -98,7 +99,7 @@ impl Reader {
         }
     }
 
-    /// Keeps the process that was chosen before while it lives in the container, else takes the first that does.
+    /// Keeps the chosen process while it lives in the container, else chooses the first that does.
     pub(crate) fn choose_process(&mut self, container: &mut Container, names: &Names) {
         if container.id.is_none() {
             return;
@@ -108,11 +109,11 @@ impl Reader {
             self.namespaces.host_pidns_visible = true;
             return;
         }
-        // The engine's first process stands for the container; a helper that was executed into it may be elsewhere. It is
-        // also the only way where the list hides its processes from us, if procfs is the host's.
+        // The engine's first process represents the container; a helper that was executed in it may be elsewhere. It is
+        // also the only choice if the list hides its processes from us and procfs is the host's.
         let engine = container.info(names).and_then(|info| info.pid);
         let known = engine.filter(|pid| !shows_pids || container.pids.contains(pid));
-        // Without the engine, the oldest: it has the lowest number.
+        // Without the engine, chooses the oldest process, which has the lowest number.
         container.pids.sort_unstable();
         let candidates = known.into_iter().chain(container.pids.iter().copied().filter(|pid| *pid != 0));
         container.process = candidates
@@ -124,7 +125,8 @@ impl Reader {
         self.namespaces.record_process(container.process.as_ref());
     }
 
-    /// Logs once that network and process counts are missing without the host's pid namespace. The collectors fail.
+    /// Logs once that network and process counts are missing without the host's pid namespace, and marks the collectors
+    /// failed.
     pub(crate) fn report_hidden_processes(&mut self, timing: &mut Timing) {
         let hidden = HiddenProcesses::of(&self.procfs);
         let failed = CollectorSet::EMPTY.with(Collector::Network);
@@ -147,7 +149,7 @@ impl Reader {
         }
     }
 
-    /// Counts what the processes hold open. There is no sum where one of them cannot be read.
+    /// Counts open files and sockets of the processes. There is no sum if one process cannot be read.
     pub(crate) fn read_descriptors(&mut self, container: &mut Container, timing: &mut Timing) {
         let mut refused = None;
         for (fact, slot) in &self.plan.processes {
@@ -184,8 +186,8 @@ pub(crate) fn read_pids(text: &[u8], pids: &mut Vec<u32>) -> u64 {
     malformed
 }
 
-/// Reads the processes of the cgroups below a container's own, as of a container that runs systemd or an engine. Returns the number of
-/// malformed lines, and whether all cgroups were read.
+/// Reads the processes of the cgroups below a container's own, such as those of a container that runs systemd or an
+/// engine. Returns the number of malformed lines, and whether all cgroups were read.
 pub(crate) fn pids_below(directory: &Path, files: &mut Files, pids: &mut Vec<u32>) -> (u64, bool) {
     let mut malformed = 0;
     let missed = walk(directory, BELOW_CONTAINER, |visited| {

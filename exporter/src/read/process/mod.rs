@@ -15,7 +15,8 @@ use crate::metrics::ProcessFact;
 use crate::read::files::format::{lines, number, words};
 use crate::read::files::open_files::FdPermit;
 
-/// A process, held by its directory in procfs. Once it is dead nothing can be read through that, even if its number is reused.
+/// A process, held by its directory in procfs. After it has died nothing can be read through the directory, even if its
+/// number is reused.
 #[derive(Debug)]
 pub(crate) struct Process {
     /// Its number in the pid namespace of the procfs that we read.
@@ -24,7 +25,8 @@ pub(crate) struct Process {
     path: PathBuf,
     /// The permit to hold its descriptor from pass to pass.
     pub permit: Option<FdPermit>,
-    /// Visits for which it is taken to be in the host's network namespace; none where it was elsewhere when last checked.
+    /// Remaining visits without a check whether it is still in the host's network namespace; none if it was elsewhere
+    /// at the last check.
     pub host_netns_visits: Option<u64>,
 }
 
@@ -38,7 +40,7 @@ impl Process {
     /// In a captured tree (`live` false) a process without a `cgroup` file is accepted.
     ///
     /// # Errors
-    /// The system's, or `NotFound` where the process is in another cgroup by now.
+    /// The system's error, or `NotFound` if the process is in another cgroup now.
     pub(crate) fn open(procfs: &Path, pid: u32, container: &str, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
         let process =
@@ -80,11 +82,11 @@ impl Process {
     }
 }
 
-/// Returns whether the text of `/proc/PID/cgroup` is that of a process of the container at this path.
+/// Returns whether the text of `/proc/PID/cgroup` belongs to a process of the container at this path.
 ///
-/// Paths are compared by the container ids in them, from the outermost to the innermost: in a cgroup namespace of our own they
-/// begin otherwise. A process in a container within the container is that one's, and so is one in a cgroup that is named
-/// like another container.
+/// Paths are compared by the container ids in them, from the outermost to the innermost, because they begin differently
+/// in a cgroup namespace of our own. A process in a nested container belongs to that one, and so does a process in a
+/// cgroup that is named like another container.
 fn is_in(cgroups: &str, container: &str) -> bool {
     let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     ids(container).next().is_some() && paths.into_iter().any(|path| ids(path).eq(ids(container)))
@@ -112,12 +114,12 @@ fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetnsId> {
     number(text.as_bytes()).map(NetnsId)
 }
 
-/// Sums over processes. A process that ends while it is counted counts for nothing; none where there is no limit, where no
-/// process could be found, or where one of them is in a pid namespace that cannot be seen from here (its number is 0).
+/// Sums up a fact over processes. A process that ends meanwhile counts 0. Returns none if there is no limit, if no
+/// process could be found, or if one of them is in a pid namespace that is not visible here (its number is 0).
 ///
 /// # Errors
-/// The first process that cannot be read: a sum without it would be wrong. Sockets of foreign processes take
-/// `CAP_SYS_PTRACE`, and `CAP_DAC_READ_SEARCH` of anybody but root.
+/// The error of the first process that cannot be read, as a sum without it would be wrong. Sockets of foreign processes
+/// take `CAP_SYS_PTRACE`, and `CAP_DAC_READ_SEARCH` unless we are root.
 pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact, live: bool) -> io::Result<Option<u64>> {
     let Some(first) = pids.first().filter(|_| !pids.contains(&0)) else { return Ok(None) };
     let counts: fn(&Path) -> io::Result<bool> = match fact {
@@ -137,7 +139,8 @@ pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact, li
     })
 }
 
-/// Since Linux 6.2 the size of the directory is the number of descriptors, which anybody may ask for; before, it is 0.
+/// Returns the size of the directory, which is the number of descriptors since Linux 6.2 and needs no privilege; 0
+/// before.
 fn size(directory: &Path) -> io::Result<Option<u64>> {
     Ok(unless_gone(fs::metadata(directory))?.map(|directory| directory.len()).filter(|size| *size > 0))
 }

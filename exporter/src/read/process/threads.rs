@@ -1,4 +1,4 @@
-//! Counts the threads of a container by state from procfs: some ten microseconds for each.
+//! Counts the threads of a container by state from procfs, at about 10 µs per thread.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use crate::read::files::open_files::reason;
 use crate::read::reader::Reader;
 use crate::read::timing::Timing;
 
-/// Threads of one container that are read: how many there are is the container's to choose.
+/// Maximum number of threads that are read of one container, because the container chooses how many there are.
 const MOST_THREADS: usize = 10_000;
 
-/// Threads by state. Procfs does not tell who waits for I/O.
+/// Threads by state. Procfs does not show waiting for I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct States {
     sleeping: u64,
@@ -35,7 +35,7 @@ impl States {
         }
     }
 
-    /// Takes a thread in by the letter that procfs shows.
+    /// Counts a thread by the letter that procfs shows.
     fn add(&mut self, letter: u8) {
         match letter {
             b'S' | b'I' => self.sleeping += 1,
@@ -80,7 +80,7 @@ impl Reader {
 /// shown here, or none is left.
 ///
 /// # Errors
-/// A process that cannot be read, or too many threads: a part of them would be wrong.
+/// A process that cannot be read, or too many threads, as a part of them would be wrong.
 fn states(procfs: &Path, pids: &[u32]) -> io::Result<Option<States>> {
     if pids.contains(&0) {
         return Ok(None);

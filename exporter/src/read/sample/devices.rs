@@ -1,4 +1,4 @@
-//! Names of block devices by number, from `/proc/diskstats`; and which CPUs are online.
+//! Names of block devices by number, from `/proc/diskstats`, and the online CPUs.
 //!
 //! The kernel gives the number of a disk that is gone to the next one (`259:3` was `nvme1n1` and becomes `nvme2n1`), so the
 //! list is read once in each pass in which a device is shown. It is short, and one reading costs a microsecond per disk.
@@ -28,7 +28,7 @@ pub struct Devices {
     /// The text of the list.
     text: Vec<u8>,
     replaced: Vec<Device>,
-    /// Numbers of the CPUs that are online. Empty where that is not known.
+    /// Numbers of the online CPUs. Empty if unknown.
     cpus: Vec<u64>,
 }
 
@@ -57,8 +57,8 @@ impl Devices {
         }
     }
 
-    /// Begins a pass. Returns the numbers whose disk is gone, or is another one than in the last pass: what was counted under
-    /// them is not the new disk's.
+    /// Begins a pass. Returns the numbers whose disk is gone or was replaced since the last pass: counts under them do
+    /// not belong to the new disk.
     pub fn begin(&mut self) -> &[Device] {
         self.is_fresh = false;
         self.replaced.clear();
@@ -116,7 +116,7 @@ impl Devices {
         }
     }
 
-    /// Reads the list. Where it cannot be read, what was known stays.
+    /// Reads the list. If it cannot be read, the known names stay.
     fn refresh(&mut self) {
         self.is_fresh = true;
         self.pass += 1;

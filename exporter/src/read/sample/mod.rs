@@ -17,10 +17,10 @@ pub struct Sample {
     slots: Vec<u64>,
     /// A bit for each slot that has a value: half the memory of an `Option` for each.
     filled: Vec<u64>,
-    /// Only for those containers that have any: it grows with the first one.
+    /// Empty for containers without histograms.
     histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
-    /// A bit for each of them that may have rows: most have none, and are skipped.
+    /// A bit for each table that may have rows: most have none, and are skipped.
     used: u8,
 }
 
@@ -166,7 +166,7 @@ pub struct LabelPool {
     texts: Vec<String>,
 }
 
-/// Interfaces inside containers come and go without end: past this number the pool starts afresh.
+/// Maximum number of texts. Interfaces in containers come and go without end: above it the pool is cleared.
 const POOL_LIMIT: usize = 65_536;
 
 impl LabelPool {
@@ -221,7 +221,7 @@ impl Labels {
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// Drops all texts where there are too many. Returns whether it did: every id from before is void then.
+    /// Drops all texts if there are too many. Returns whether it did: all earlier ids are then invalid.
     pub fn trim(&mut self) -> bool {
         let full = self.pools.iter().any(|pool| pool.texts.len() > POOL_LIMIT);
         if full {

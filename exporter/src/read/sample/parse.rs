@@ -68,7 +68,7 @@ pub(crate) fn parse(
             let key = labels.of_mut(Dimension::Node).label(node.to_string().as_bytes());
             sample.table_mut(Dimension::Node).set(key, target(index), value / file.divisor.max(1));
         }),
-        // The list has all CPUs that there may ever be.
+        // The list has all possible CPUs.
         Format::List(dimension) => format::list(text, |index, value| {
             if value == 0 && !devices.is_online(index) {
                 return;
