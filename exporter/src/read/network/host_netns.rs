@@ -1,4 +1,4 @@
-//! Sockets in the host's network namespace, wherever we are.
+//! Opens sockets in the host's network namespace, from any namespace.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,15 +18,15 @@ pub enum LinkError {
         /// The procfs.
         procfs: PathBuf,
     },
-    /// Something of the host's namespace cannot be read.
+    /// A file of the host's namespace cannot be read.
     #[error("{} cannot be read: {source}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// Processes have other numbers there than those that the kernel would take from us.
+    /// The procfs shows other process numbers than those of our pid namespace.
     #[error(
         "processes of {} have other numbers in our own pid namespace (--pid=host, or --cap-add=SYS_PTRACE)", .procfs.display()
     )]
@@ -34,7 +34,7 @@ pub enum LinkError {
         /// The procfs.
         procfs: PathBuf,
     },
-    /// The host's namespace is not ours, and cannot be entered.
+    /// The host's namespace is not ours and cannot be entered.
     #[error(
         "we are in a network namespace of our own, and {} cannot be entered: {source} (--network=host, or --cap-add=SYS_ADMIN \
          with --cap-add=SYS_PTRACE)", .path.display()
@@ -42,13 +42,13 @@ pub enum LinkError {
     Outside {
         /// The namespace.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// There is no socket to be had.
+    /// The socket cannot be opened.
     #[error("a route netlink socket cannot be made: {source}")]
     Socket {
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -68,7 +68,7 @@ impl LinkError {
 /// Returns whether the links of the host of this procfs can be dumped: tries it.
 ///
 /// # Errors
-/// What keeps us from it.
+/// Why they cannot be dumped.
 pub fn can_dump_links(procfs: &Path) -> Result<(), LinkError> {
     let mut host = Host::open(procfs)?;
     host.netlink.counters(|_, _| ()).map_err(|source| LinkError::Socket { source })
@@ -78,7 +78,7 @@ pub fn can_dump_links(procfs: &Path) -> Result<(), LinkError> {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) netlink: Netlink,
-    /// Whether a process has the number that we know for the kernel too.
+    /// Whether the procfs shows the process numbers of our pid namespace.
     has_our_pids: bool,
 }
 
@@ -102,14 +102,14 @@ impl Host {
         Ok(Self { netlink, has_our_pids })
     }
 
-    /// Returns the id that the host's namespace has for that of a process: asked for by the number of the process, or
-    /// by file, which takes the right to trace the process.
+    /// Returns the id by which the host's namespace knows that of a process: by the process number, or by a file, which
+    /// takes the right to trace the process.
     pub(crate) fn namespace_of(&mut self, process: &Process) -> io::Result<Option<i32>> {
         if !self.has_our_pids {
             return self.netlink.namespace(Target::File(&process.open_file("ns/net")?));
         }
         let number = self.netlink.namespace(Target::Process(process.pid))?;
-        // It can still be read through, so it had not ended, and its number was its own, when the kernel answered.
+        // The process can still be read, so it had not ended and its number was its own when the kernel answered.
         process.open_file("net/dev").map(|_| number)
     }
 }
@@ -122,8 +122,8 @@ fn identity(net_dev: &Path) -> Result<u64, LinkError> {
     Ok(metadata.ino())
 }
 
-/// Returns whether the numbers of this procfs are those of our own pid namespace: `NSpid` has one for each namespace
-/// from there down to ours.
+/// Returns whether this procfs shows the numbers of our own pid namespace: `NSpid` has one for each namespace from
+/// there down to ours.
 fn has_our_pids(procfs: &Path) -> bool {
     let status = fs::read(procfs.join("self/status")).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);

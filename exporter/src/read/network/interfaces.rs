@@ -1,4 +1,5 @@
-//! The interfaces of one container: their counters as last read from `net/dev`, and the link of the host that each is paired with.
+//! The interfaces of one container: their counters as last read from `net/dev`, and the link of the host that each is
+//! paired with.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,9 @@ use crate::read::network::netlink::Counters;
 use crate::read::process::NetnsId;
 use crate::read::timing::STAGGER_GROUPS;
 
-/// Drops and errors of an interface with traffic are as old as this at most.
+/// Maximum age of drops and errors of an interface with traffic.
 pub(crate) const BUSY_AGE: Duration = Duration::from_mins(2);
-/// The same without traffic; and how long a change goes unnoticed that the host's end does not show, such as another name.
+/// Maximum age without traffic, and of changes that the host's end does not show, such as another name.
 pub(crate) const IDLE_AGE: Duration = Duration::from_mins(5);
 /// Columns of `net/dev` that both ends of a veth pair count alike, and their indices in the other end's [`Counters`]. Receive and transmit
 /// are swapped: what this end received is what the other end sent. The kernel has one number for both.
@@ -24,7 +25,7 @@ const ERRORS_AND_DROPS: [usize; 4] = [4, 5, 6, 7];
 /// Interfaces of a container, `lo` left out.
 #[derive(Debug, Default)]
 pub(crate) struct Interfaces {
-    /// The process and the namespace that they were read of.
+    /// The process and namespace that they were read from.
     owner: Option<(u32, NetnsId)>,
     rows: Vec<Interface>,
     mapping: PeerMap,
@@ -34,18 +35,18 @@ pub(crate) struct Interfaces {
     idle_due: Option<Instant>,
 }
 
-/// Which links of the host the interfaces are paired with.
+/// The links of the host that the interfaces are paired with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum PeerMap {
     /// Not searched yet.
     #[default]
     Unknown,
-    /// Not all have one.
+    /// Some interfaces have no link.
     Files {
         /// The namespace, where the host's has a number for it.
         namespace: Option<i32>,
     },
-    /// Each has one, and they reach into this namespace.
+    /// Each interface has a link, and the links reach into this namespace.
     VethPeers {
         /// By the number that the host's namespace has for it.
         namespace: i32,
@@ -56,16 +57,16 @@ pub(crate) enum PeerMap {
 #[derive(Debug)]
 pub(crate) struct Interface {
     pub(crate) name: Box<[u8]>,
-    /// As of the last reading of its file.
+    /// Counters at the last reading of its file.
     counters: [u64; INTERFACE_COLUMNS],
-    /// As of the reading before.
+    /// Counters at the reading before.
     before: [u64; SHARED.len()],
     pub(crate) end: Option<PeerEnd>,
-    /// The host's end when the file was read.
+    /// Counters of the host's end when the file was read.
     host: Counters,
 }
 
-/// A column that does not lie between two readings of its file.
+/// A column of the host's end that does not lie between two readings of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Difference {
     pub(crate) interface: String,
@@ -91,7 +92,7 @@ impl Interfaces {
                 } else {
                     same = false;
                     self.rows.truncate(index);
-                    // Most containers have one: a vector's first growth would be room for four.
+                    // Most containers have one interface; the first growth of a vector would reserve four.
                     self.rows.reserve_exact(1);
                     self.rows.push(Interface::new(name, *counters));
                 }
@@ -117,7 +118,7 @@ impl Interfaces {
         self.owner
     }
 
-    /// Returns whether links have served it.
+    /// Returns whether links have served the container.
     pub(crate) fn has_links(&self) -> bool {
         matches!(self.mapping, PeerMap::VethPeers { .. })
     }
@@ -126,11 +127,12 @@ impl Interfaces {
         self.mapping
     }
 
-    /// Sets the links. The file, which has just been read, is current for some time.
+    /// Sets the links. The file was just read and stays current for some time.
     pub(crate) fn settle(&mut self, mapping: PeerMap, table: &LinkTable, now: Instant, turn: u32) {
         self.mapping = mapping;
         self.read_at = table.last_event();
-        // In the last quarter: containers that were read together take turns afterwards.
+        // Spread over the last quarter of the interval, so that containers that were read together do not stay
+        // together.
         let turns = 4 * STAGGER_GROUPS;
         let due = |age: Duration| Some(now + age * (turns - 1 - turn % STAGGER_GROUPS) / turns);
         (self.busy_due, self.idle_due) = (due(BUSY_AGE), due(IDLE_AGE));
@@ -139,7 +141,7 @@ impl Interfaces {
         }
     }
 
-    /// Has its file read at the next visit.
+    /// Makes the next visit read its file.
     pub(crate) fn expire(&mut self) {
         self.idle_due = None;
     }
@@ -149,7 +151,7 @@ impl Interfaces {
         self.mapping = PeerMap::Unknown;
     }
 
-    /// Returns whether its links have to be searched: they are not known, or had an event.
+    /// Returns whether its links have to be searched: they are unknown or had an event.
     pub(crate) fn needs_mapping(&self, table: &LinkTable, now: Instant) -> bool {
         match self.mapping {
             PeerMap::Unknown => true,
@@ -160,12 +162,12 @@ impl Interfaces {
         }
     }
 
-    /// Returns whether it is time to read the file, whatever the links show.
+    /// Returns whether the file is due, whatever the links show.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.idle_due.is_none_or(|due| now >= due)
     }
 
-    /// Returns whether its links have all that the file has, except drops and errors, which are recent enough.
+    /// Returns whether its links replace the file: drops and errors, which only the file has, are recent enough.
     pub(crate) fn is_served(&self, process: u32, table: &LinkTable, now: Instant) -> bool {
         let PeerMap::VethPeers { namespace } = self.mapping else { return false };
         let is_owner = self.owner.is_some_and(|(pid, _)| pid == process);
@@ -198,7 +200,7 @@ impl Interface {
         self.counters.get(column).copied()
     }
 
-    /// Returns a column of `net/dev`: from the host's end where both count alike, else as last read.
+    /// Returns a column of `net/dev`: from the host's end if both ends count alike, else as last read.
     pub(crate) fn column(&self, column: usize, link: &Counters) -> Option<u64> {
         let shared = SHARED.iter().find(|(number, _)| *number == column);
         shared.map_or_else(|| self.counters.get(column), |(_, index)| link.get(*index)).copied()
@@ -225,8 +227,8 @@ impl Interface {
     }
 }
 
-/// Returns the numbers and names of the interfaces in the text of `/proc/PID/net/igmp`, which has those that are up:
-/// the only file with both that needs no mount and no privilege.
+/// Returns numbers and names of the active interfaces in the text of `/proc/PID/net/igmp`, the only file with both that
+/// needs neither mount nor privilege.
 pub(crate) fn ifindices(igmp: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     lines(igmp).skip(1).filter(|line| line.first().is_some_and(u8::is_ascii_digit)).filter_map(|line| {
         let (index, rest) = split_once(line, b'\t')?;

@@ -1,39 +1,39 @@
-//! The links of the host, what each is paired with, and its counters as of the last dump.
+//! The links of the host, the peer of each, and its counters as of the last dump.
 //!
-//! Dumps and events update it. What it has of a pair may be late: a veth end that is down leaves its namespace without an event of
-//! the other end. So a user of a pair asks the kernel once more.
+//! Dumps and events update the table. Its pairs may be outdated: a veth end that is down leaves its namespace without
+//! an event of the other end. So users of a pair ask the kernel once more.
 
 use std::collections::HashMap;
 
 use crate::read::network::netlink::{Counters, Link, LinkEvent};
 
-/// Everything known of the host's links.
+/// All known links of the host.
 #[derive(Debug, Default)]
 pub(crate) struct LinkTable {
     /// By number.
     rows: Vec<Row>,
     /// Number of events so far.
     events: u64,
-    /// The last event of a link that reaches into a namespace.
+    /// Number of the last event of a link that reaches into each namespace.
     namespaces: HashMap<i32, u64>,
-    /// The event at which every namespace may have changed: earlier ones were lost.
+    /// Number of the event at which every namespace may have changed, because earlier events were lost.
     all_changed: u64,
     pass: u64,
-    /// The row after the one that was counted last: a dump has the order of the rows.
+    /// Index after the last counted row: a dump has the order of the rows.
     next: usize,
 }
 
 #[derive(Debug)]
 struct Row {
     link: Link,
-    /// When it came to be what it is.
+    /// Number of the event that last changed it.
     since: u64,
     /// The pass in which its counters were dumped.
     pass: u64,
     counters: Counters,
 }
 
-/// A link that stays the same one: a number that is used again makes another.
+/// Identity of a link: a reused number makes another link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PeerEnd {
     index: u32,
@@ -48,7 +48,7 @@ impl LinkTable {
         self.rows.len()
     }
 
-    /// Begins a pass: counters of earlier ones are void.
+    /// Begins a pass: counters of earlier passes become invalid.
     pub(crate) fn begin(&mut self) {
         self.pass += 1;
         self.next = 0;
@@ -103,7 +103,7 @@ impl LinkTable {
         }
     }
 
-    /// Sets the counters of a link. A link that is not known yet is passed over.
+    /// Sets the counters of a link. An unknown link is skipped.
     pub(crate) fn count(&mut self, index: u32, counters: Counters) {
         let Some(position) = self.position_near(index, self.next) else { return };
         self.next = position + 1;
@@ -112,13 +112,13 @@ impl LinkTable {
         }
     }
 
-    /// Returns the counters of a link in this pass; none where it is another one by now, or was not in the dump.
+    /// Returns the counters of a link in this pass; none if the link was replaced or was not in the dump.
     pub(crate) fn counters(&self, end: PeerEnd) -> Option<&Counters> {
         let row = self.rows.get(self.position_near(end.index, usize::try_from(end.hint).ok()?)?)?;
         (row.since == end.since && row.pass == self.pass).then_some(&row.counters)
     }
 
-    /// Links that reach into a namespace, with what they are.
+    /// Returns the links that reach into a namespace, with their identities.
     pub(crate) fn reaching(&self, namespace: i32) -> impl Iterator<Item = (Link, PeerEnd)> {
         let rows = self.rows.iter().zip(0..);
         let rows = rows.filter(move |(row, _)| row.link.pair.is_some_and(|pair| pair.namespace == namespace));
@@ -132,11 +132,11 @@ impl LinkTable {
 
     /// Returns whether a namespace had an event after that one.
     pub(crate) fn has_event_since(&self, namespace: i32, since: u64) -> bool {
-        // Most often there was none of any.
+        // Most often there was no event at all.
         self.events > since && self.all_changed.max(self.namespaces.get(&namespace).copied().unwrap_or(0)) > since
     }
 
-    /// Returns the same, tried at a hint first.
+    /// Returns the index of a link, trying a hint first.
     fn position_near(&self, index: u32, hint: usize) -> Option<usize> {
         let is_there = self.rows.get(hint).is_some_and(|row| row.link.index == index);
         if is_there { Some(hint) } else { self.position(index).ok() }

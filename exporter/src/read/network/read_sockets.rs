@@ -24,7 +24,7 @@ impl Reader {
             let index = (self.sockets.first + turns.done) % containers.len();
             let is_due = |container: &&mut Container| container.sockets.is_reported && pass.wants(container);
             if let Some(container) = containers.get_mut(index).filter(is_due) {
-                // Near the limit of descriptors no process is held from one visit to the next.
+                // Near the descriptor limit no process is held between two visits.
                 if container.process.is_none() {
                     self.choose_process(container, pass.names);
                 }
@@ -39,7 +39,7 @@ impl Reader {
         !wanted || turns.done >= self.containers.len() || turns.spent >= TIME
     }
 
-    /// Ends the turns of a pass: containers that had none come first in the next one.
+    /// Ends the socket reading of a pass: containers that were not reached come first in the next one.
     pub(crate) fn end_sockets(&mut self, turns: &SocketTurns, pass: Pass<'_>) {
         let containers = self.containers.len();
         if pass.collectors.has(Collector::Tcp) && turns.lacks(containers) {
@@ -56,7 +56,7 @@ impl Reader {
             self.self_metrics.count_read_error("net/tcp", "too_large");
             return timing.fail(failed);
         }
-        // Each file is of the namespace that the process is in when it is opened: that may be another one meanwhile.
+        // Each file shows the namespace of its process at the time of opening, which may have changed meanwhile.
         let is_same =
             || !self.live || process.open_file("net/dev").is_ok_and(|file| process.namespace(&file, true) == namespace);
         let mut tables: Vec<(&str, Totals)> = Vec::new();

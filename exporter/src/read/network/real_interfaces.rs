@@ -1,4 +1,4 @@
-//! Decides which of the host's network interfaces are real: those whose traffic no other interface of the host carries, too.
+//! Decides which of the host's network interfaces are real: those whose traffic no other interface of the host carries.
 //!
 //! The kernel's description of an interface in `/sys/class/net` decides, where the host's can be read: hardware (virtio included)
 //! has a `device`, bonding masters have `bonding`. Bridges, their ports, TUN and TAP devices, VLANs and other interfaces stacked
@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, open, openat, statat};
 
 use crate::read::host::is_live;
 
-/// How names of interfaces begin that carry other interfaces' traffic once more, or none of their own.
+/// Prefixes of interface names that carry other interfaces' traffic again, or none of their own.
 const VIRTUAL: [&str; 33] = [
     "lo",
     "veth",
@@ -56,14 +56,14 @@ const VIRTUAL: [&str; 33] = [
     "macv",
 ];
 
-/// Interfaces that are cached between two calls of [`RealInterfaces::forget`]. Others are checked each time.
+/// Maximum number of interfaces cached between two calls of [`RealInterfaces::forget`]. Others are checked each time.
 const REMEMBERED: usize = 4096;
 
 /// Decides on the interfaces of one host.
 #[derive(Debug)]
 pub(crate) struct RealInterfaces {
-    /// The host's `/sys/class/net`, held open, as the way there may be closed later. None where ours is that of another network
-    /// namespace, or of another host than a capture's.
+    /// The host's `/sys/class/net`, held open because its path may become unreachable later. None if ours belongs to
+    /// another network namespace, or to another host than a capture's.
     sysfs: Option<OwnedFd>,
     known: RefCell<HashMap<Vec<u8>, bool>>,
 }
@@ -86,7 +86,7 @@ impl RealInterfaces {
     /// Returns whether an interface is real.
     pub(crate) fn is_real(&self, name: &[u8]) -> bool {
         let name = name.trim_ascii();
-        // The most frequent by far on a host of containers, by the name that engines give them.
+        // The most frequent ones on a host of containers, by the name that engines give them.
         if name.starts_with(b"veth") {
             return false;
         }
@@ -102,13 +102,13 @@ impl RealInterfaces {
         is_real
     }
 
-    /// Has every interface checked again: another one may have a name by now.
+    /// Clears the cache: another interface may have a name now.
     pub(crate) fn forget(&mut self) {
         self.known.get_mut().clear();
     }
 }
 
-/// Returns whether the kernel's description makes it real. None where it leaves that open.
+/// Returns whether the kernel's description shows that the interface is real. None if it is inconclusive.
 fn described(sysfs: BorrowedFd<'_>, name: &OsStr) -> Option<bool> {
     let directory = openat(sysfs, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let has = |name: &str| statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();

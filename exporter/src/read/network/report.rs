@@ -17,7 +17,7 @@ use crate::read::reader::{Pass, Reader};
 use crate::read::sample::parse::{fill_interface, fill_interfaces};
 use crate::read::timing::Timing;
 
-/// Visits after which a process that was in the host's network namespace is checked again.
+/// Visits after which a process in the host's network namespace is checked again.
 const HOST_NETNS_VISITS: u64 = 16;
 
 impl Reader {
@@ -42,19 +42,19 @@ impl Reader {
         timing.attribute_time_to(Collector::Network);
     }
 
-    /// The first of the two readings, of a container that its links served.
+    /// Reads a container that its links serve for the first of the two times.
     fn read_ahead(&mut self, container: &mut Container) {
         let Some(process) = container.process.as_ref().filter(|_| container.interfaces.has_links()) else { return };
         let Ok(file) = process.open_file("net/dev") else { return };
         let owner = process.namespace(&file, self.live).map(|namespace| (process.pid, namespace));
         if let Ok(text) = self.files.read_open(&file) {
-            // What is malformed is counted with the second.
+            // The second reading counts malformed lines.
             container.interfaces.take(owner, text);
         }
         container.interfaces.expire();
     }
 
-    /// Reports the interfaces of a container, where it is the one to do so, by its veth peers or by its file.
+    /// Reports the interfaces of a container, if it reports its namespace, by its veth peers or by its file.
     pub(crate) fn report_network(&mut self, containers: &mut [Container], index: usize, pass: Pass<'_>) {
         if let Some(container) = containers.get_mut(index) {
             container.sockets.is_reported = false;
@@ -91,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// Reads the file, and learns from it whether links can serve from now on.
+    /// Reads the file, and finds out whether links can replace it from now on.
     fn read_interfaces(&mut self, containers: &mut [Container], index: usize, file: &File) {
         let Some(container) = containers.get_mut(index) else { return };
         let Container { interfaces, process, sample, .. } = container;
@@ -109,10 +109,10 @@ impl Reader {
         self.links.learn(interfaces, process);
     }
 
-    /// Opens the container's `net/dev`, where the container is the one to report it.
+    /// Opens the container's `net/dev`, if the container reports its namespace.
     ///
-    /// A process in the host's namespace has nothing to report: it is checked again after [`HOST_NETNS_VISITS`] visits. One that
-    /// moved elsewhere reports nothing until then.
+    /// A process in the host's namespace reports nothing, and is checked again after [`HOST_NETNS_VISITS`] visits. If
+    /// it moves to another namespace, it reports nothing until then.
     fn open_network(&mut self, containers: &mut [Container], index: usize) -> Option<File> {
         let container = containers.get_mut(index)?;
         let process = container.process.as_mut()?;
@@ -129,14 +129,14 @@ impl Reader {
         };
         let (pid, namespace) = (process.pid, process.namespace(&file, self.live));
         if namespace.is_some() && namespace == self.namespaces.host {
-            // Containers found together take turns afterwards. A capture may be edited.
+            // Containers that were found together are spread over later visits. A capture may be edited.
             let is_first = process.host_netns_visits.is_none();
             let visits = if is_first { container.generation % HOST_NETNS_VISITS } else { HOST_NETNS_VISITS - 1 };
             process.host_netns_visits = self.live.then_some(visits);
             return None;
         }
         process.host_netns_visits = None;
-        // Under a kernel, a namespace that cannot be distinguished from the host's is left out. A capture may lack this.
+        // In a live tree, a namespace that cannot be distinguished from the host's is left out. A capture may lack it.
         if self.live && (namespace.is_none() || self.namespaces.host.is_none()) {
             return None;
         }
@@ -178,7 +178,7 @@ impl Reader {
         count.get()
     }
 
-    /// Counts an error of a container's process and drops the process. One that has ended is no failure.
+    /// Counts an error of a container's process and drops the process. One that has ended is not an error.
     pub(crate) fn lost_process(&self, containers: &mut [Container], index: usize, error: &std::io::Error) {
         let gone = matches!(
             error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
@@ -190,9 +190,9 @@ impl Reader {
         }
     }
 
-    /// Decides which of several containers in one namespace reports it: the one that did so first, while it exists, else the one
-    /// whose process is the oldest (its number the lowest), as the namespace was made for it. Containers that share a namespace by the
-    /// engine's word never come here.
+    /// Decides which of several containers in one namespace reports it: the first reporter, while it exists, else the
+    /// one with the oldest process (the lowest number), because the namespace was created for it. Containers that share
+    /// a namespace by the engine's report never come here.
     fn elect_netns_reporter(
         &mut self,
         containers: &mut [Container],
@@ -217,7 +217,7 @@ impl Reader {
                     (candidate.first, candidate.first_since) = (before.first, before.first_since);
                 }
                 if self.namespaces.is_partial && candidate.first != generation {
-                    // The one that reports it is not read in this pass.
+                    // This pass does not read the container that reports the namespace.
                     if let Some(container) = containers.get_mut(index) {
                         container.sockets.is_reported = false;
                     }
@@ -241,8 +241,8 @@ impl Reader {
     }
 }
 
-/// Returns whether the engine says that the container's network is the host's, or that of another container that is
-/// there.
+/// Returns whether the engine reports that the container shares the network of the host or of another existing
+/// container.
 fn shares_netns(container: &Container, containers: &[Container], names: &Names) -> bool {
     match container.info(names).map(|info| &info.network_mode) {
         Some(NetworkMode::Host) => true,

@@ -1,8 +1,8 @@
 //! Sockets of the containers' network namespaces by state, from `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
 //!
-//! The kernel writes a line per socket, and visits all sockets of the host for each table. So the tables are read after
-//! everything else, for a bounded time per scrape, and no more than so many lines of each: a container with half a million
-//! sockets loses these values, and no other container loses any.
+//! The kernel writes a line per socket, and visits all sockets of the host for each table. So the tables are read last,
+//! for a bounded time per scrape, and up to a maximum number of lines: a container with half a million sockets loses
+//! these values, and no other container does.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,18 +12,18 @@ use crate::metrics::SocketCount;
 use crate::read::files::format::{number, split_once, words};
 use crate::read::process::NetnsId;
 
-/// Time per scrape for the tables of all containers. The next scrape begins with those that had no turn.
+/// Time per scrape for the tables of all containers. The next scrape begins with those that were not reached.
 pub(super) const TIME: Duration = Duration::from_secs(2);
-/// Lines of a table, some 150 bytes each: above it the container's values are left out.
+/// Maximum number of lines of a table, about 150 bytes each: above it the container's values are left out.
 const MAX_SOCKETS: usize = 20_000;
 /// Scrapes that skip a container whose table was too long.
 pub(super) const SKIPPED: u32 = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What remains to be read in a pass.
+/// Progress of the socket reading in a pass.
 #[derive(Debug, Default)]
 pub(crate) struct SocketTurns {
-    /// Containers that had their turn in this pass.
+    /// Number of containers that were reached in this pass.
     pub(super) done: usize,
     pub(super) spent: Duration,
 }
@@ -31,19 +31,19 @@ pub(crate) struct SocketTurns {
 /// The containers' sockets between two scrapes.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    /// Index of the container that begins.
+    /// Index of the first container of the pass.
     pub(super) first: usize,
     pub(super) buffer: Vec<u8>,
 }
 
-/// What a container's tables have come to, between two scrapes.
+/// State of a container's tables, between two scrapes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SocketState {
-    /// Whether the container is the one to report its network namespace in this pass.
+    /// Whether the container reports its network namespace in this pass.
     pub(crate) is_reported: bool,
-    /// That namespace; none where a capture does not have it.
+    /// That namespace; none if a capture lacks it.
     pub(crate) namespace: Option<NetnsId>,
-    /// Scrapes that still skip it.
+    /// Number of scrapes that will still skip it.
     pub(super) skipped: u32,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Totals {
 }
 
 impl SocketTurns {
-    /// Returns whether some of so many containers have had no turn.
+    /// Returns whether some of this many containers were not reached.
     pub(crate) fn lacks(&self, containers: usize) -> bool {
         self.done < containers
     }

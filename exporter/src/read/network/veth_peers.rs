@@ -21,51 +21,51 @@ use super::host_netns::{Host, LinkError};
 use super::interfaces::{Difference, Interface, Interfaces, PeerMap, ifindices};
 use super::link_table::{LinkTable, PeerEnd};
 
-/// With fewer containers the files cost less than the dump and its checks.
+/// Minimum number of containers; with fewer, the files cost less than the dump and its checks.
 const MIN_CONTAINERS: usize = 8;
-/// A dump pays for every link of the host: with more of them per container the files cost less.
+/// Maximum number of links per container; with more of them, the files cost less than a dump of all links.
 const MAX_LINKS_EACH: usize = 16;
-/// Containers whose links are searched in one pass: this number, or this fraction of all. Each costs three requests, and there may
-/// be thousands at start.
+/// Containers whose links are searched in one pass: this number, or this fraction of all. Each search takes three
+/// requests, and there may be thousands of containers at start.
 const MAPPED_AT_ONCE: usize = 128;
 const MAPPED_PART: usize = 16;
-/// Time until the next attempt on a host whose links could not be dumped.
+/// Time until the next attempt after a dump failed.
 const RETRY: Duration = Duration::from_mins(5);
 
 /// The values of the label `path` of [`SelfMetrics::read_path`].
 const PATHS: [&str; 2] = ["veth_peers", "file"];
 
-/// The host's ends of veth pairs, whose counters serve in place of files.
+/// The host's ends of veth pairs, whose counters replace files.
 #[derive(Debug)]
 pub(crate) struct VethPeers {
     procfs: PathBuf,
     self_metrics: SelfMetrics,
     state: State,
-    /// This pass has a dump.
+    /// Whether this pass has a dump.
     is_fresh: bool,
     now: Instant,
     turn: u32,
-    /// Containers whose links may still be searched in this pass.
+    /// Number of containers whose links may still be searched in this pass.
     to_map: usize,
     /// Containers by path in this pass.
     served: [usize; PATHS.len()],
-    /// Why links do not serve, until it is logged.
+    /// Why links are not used, until it is logged.
     unlogged: Option<LinkError>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Not tried yet, or not before some time. Sockets that were made before are used again: to make them may take rights that this
-    /// process has given up.
+    /// Not tried yet, or not before some time. Earlier sockets are reused, because opening them may take privileges
+    /// that this process has dropped.
     Closed { until: Option<Instant>, logged: bool, host: Option<Box<Host>> },
-    /// In use where it pays.
+    /// In use where a dump is cheaper.
     Open { host: Box<Host>, table: LinkTable },
-    /// Not used any more: a capture, or a kernel that counts otherwise.
+    /// Not used: a capture, or a kernel that counts differently.
     Off,
 }
 
 impl VethPeers {
-    /// For the host of this procfs; a capture has none.
+    /// Returns the links of the host of this procfs; a capture has none.
     pub(crate) fn new(procfs: &Path, live: bool, self_metrics: SelfMetrics) -> Self {
         let state = if live { State::Closed { until: None, logged: false, host: None } } else { State::Off };
         let now = Instant::now();
@@ -73,7 +73,7 @@ impl VethPeers {
         Self { procfs, self_metrics, state, is_fresh: false, now, turn: 0, to_map: 0, served: [0; 2], unlogged: None }
     }
 
-    /// Makes the sockets ahead of the first pass that wants them, while this process has the rights that it may take.
+    /// Opens the sockets before the first pass, while this process has the privileges that this may take.
     pub(crate) fn prepare(&mut self) {
         if let State::Closed { host, .. } = &mut self.state {
             *host = Host::open(&self.procfs).ok().map(Box::new);
@@ -93,7 +93,7 @@ impl VethPeers {
         table.begin();
         let pays = table.len() <= MAX_LINKS_EACH.saturating_mul(candidates);
         let dumped = if pays { host.netlink.counters(|index, counters| table.count(index, counters)) } else { Ok(()) };
-        // Events are read after the counters: a link that changed before it was counted is known to have changed.
+        // Events are read after the counters: a link that changed before it was counted then has an event.
         match dumped.and_then(|()| listen(&mut host.netlink, table)) {
             Ok(()) => self.is_fresh = pays,
             Err(error) => self.fail(&error),
@@ -140,13 +140,13 @@ impl VethPeers {
         self.state = State::Closed { until: Some(self.now + RETRY), logged: true, host };
     }
 
-    /// Index of the container that is read by both paths in the next pass, of so many; none where links
-    /// did not serve in the last one.
+    /// Returns the index of the container that the next pass reads by both paths, of this many; none if links were not
+    /// used in the last pass.
     pub(crate) fn turn(&self, containers: usize) -> Option<usize> {
         usize::try_from(self.turn).ok()?.checked_rem(containers).filter(|_| self.is_fresh)
     }
 
-    /// Returns whether a container may be served by links, as far as its file shows.
+    /// Returns whether links may serve a container, by its file.
     pub(crate) fn is_candidate(&self, interfaces: &Interfaces) -> bool {
         match interfaces.mapping() {
             PeerMap::Unknown | PeerMap::VethPeers { .. } => true,
@@ -172,8 +172,8 @@ impl VethPeers {
         *if by_links { links } else { files } += 1;
     }
 
-    /// Ends a pass: sets our own metrics of the paths that served. Where there is no pid namespace of the host no file is read
-    /// either, which is logged by who looks for them.
+    /// Ends a pass: publishes the read paths. Without the host's pid namespace no file is read either, which is logged
+    /// by the process listing.
     pub(crate) fn end(&mut self, no_host_pidns: bool) {
         if let Some(error) = self.unlogged.take_if(|_| !no_host_pidns) {
             info!(reason = %error, "reading a file per container for network counters, which costs more and gives the same values");
@@ -192,7 +192,8 @@ impl VethPeers {
         match self.check(interfaces, process) {
             Ok(None) => {}
             Ok(Some(difference)) => self.distrust(&difference, interfaces),
-            // The process may have ended; the next pass sees. A socket that does not answer is seen by the next dump.
+            // The process may have ended, which the next pass notices. A socket that does not answer makes the next
+            // dump fail.
             Err(error) => {
                 debug!(pid = process.pid, %error, "cannot find the links of a container");
                 interfaces.unmap();
@@ -206,7 +207,7 @@ impl VethPeers {
             let Some(left) = self.to_map.checked_sub(1) else { return Ok(None) };
             self.to_map = left;
             let mapping = map(host, table, interfaces, process)?;
-            // What was asked for is of the namespace that the process was in then: that may have been another one.
+            // The answer is about the process's namespace at that time, which may have changed.
             let namespace = process.namespace(&process.open_file("net/dev")?, true);
             if namespace != interfaces.owner().map(|(_, namespace)| namespace) {
                 interfaces.unmap();
@@ -214,7 +215,7 @@ impl VethPeers {
             }
             let is_counted = |row: &Interface| row.end.is_some_and(|end| table.counters(end).is_some());
             if matches!(mapping, PeerMap::VethPeers { .. }) && !interfaces.rows().iter().all(is_counted) {
-                // A link that is younger than the dump: there is nothing to compare with yet.
+                // A link that is newer than the dump: there is nothing to compare yet.
                 interfaces.unmap();
                 return Ok(None);
             }
@@ -225,14 +226,14 @@ impl VethPeers {
             interfaces.settle(mapping, table, self.now, self.turn);
             return Ok(None);
         };
-        // There is an event by now if the end was moved or replaced between the dump and the file.
+        // If the end was moved or replaced between dump and file, an event has arrived by now.
         let then = table.last_event();
         listen(&mut host.netlink, table)?;
         interfaces.unmap();
         Ok((table.last_event() == then).then_some(difference))
     }
 
-    /// Ends the use of links: the kernel counts otherwise than we know.
+    /// Stops using links: the kernel counts differently than expected.
     fn distrust(&mut self, difference: &Difference, interfaces: &Interfaces) {
         let Difference { interface, column, before, link, after } = difference;
         warn!(
@@ -256,7 +257,7 @@ fn fill(netlink: &mut Netlink, table: &mut LinkTable) -> io::Result<()> {
     Ok(())
 }
 
-/// Applies events. Where some were lost, all links are dumped again.
+/// Applies events. If some were lost, all links are dumped again.
 fn listen(netlink: &mut Netlink, table: &mut LinkTable) -> io::Result<()> {
     match netlink.events(|event| table.apply(event))? {
         Drained::Whole => Ok(()),
@@ -264,7 +265,7 @@ fn listen(netlink: &mut Netlink, table: &mut LinkTable) -> io::Result<()> {
     }
 }
 
-/// Finds the link of each interface. The kernel is asked for each once more: the table may be late.
+/// Finds the link of each interface. Each is confirmed by the kernel, as the table may be outdated.
 fn map(host: &mut Host, table: &LinkTable, interfaces: &mut Interfaces, process: &Process) -> io::Result<PeerMap> {
     let namespace = host.namespace_of(process)?;
     let files = PeerMap::Files { namespace };

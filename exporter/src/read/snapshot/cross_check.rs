@@ -1,6 +1,6 @@
-//! The copy of a scrape, compared with the files of a few containers that are read before and after it.
+//! Compares the copy of a scrape with the files of a few containers, read before and after it.
 //!
-//! At first these are several, then one container in each scrape, by turn. One that differed is compared again next.
+//! First several containers, later one per scrape in turn. A mismatch is compared again in the next scrape.
 
 use std::fs::File;
 use std::time::Instant;
@@ -22,14 +22,14 @@ use crate::read::sample::Sample;
 use crate::read::sample::parse::parse;
 use crate::read::timing::Timing;
 
-/// Containers that are compared in a scrape while no file is served by copies.
+/// Containers that are compared in a scrape until copies serve for any file.
 const SAMPLED_AT_FIRST: usize = 8;
 
 impl Reader {
-    /// Has copies of the kernel's counters serve in place of files from now on.
+    /// Uses copies of the kernel's counters instead of files from now on.
     ///
     /// # Errors
-    /// What this host lacks for that.
+    /// What this host lacks.
     pub fn start_snapshots(&mut self) -> Result<(), Unsupported> {
         let nobody = || Unsupported::new("no eBPF programs are wanted or can be of use here", "--ebpf=auto");
         let probes = self.probes.as_mut().ok_or_else(nobody)?;
@@ -48,7 +48,7 @@ impl Reader {
         let Some(mut copy) = self.kernel_copy.take() else { return };
         copy.is_fresh = false;
         let served = copy.collectors(&self.plan, pass.families);
-        // For a few containers their files cost less.
+        // For a few containers reading the files costs less.
         let is_narrow = pass.is_narrow(containers.len());
         if !served.is_empty() && !is_narrow && copy.reader.has_roots() {
             let sampled = copy.sample_containers(containers, self.files.has_room());
@@ -68,7 +68,7 @@ impl Reader {
         }
         let entries = i64::try_from(copy.reader.entries()).unwrap_or(i64::MAX);
         copy.self_metrics.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
-        // It is for all whose files it serves for, each to an equal part.
+        // Its time is attributed in equal parts to all collectors whose files it replaces.
         timing.share_time_among(served);
         self.kernel_copy = Some(copy);
     }
@@ -96,7 +96,7 @@ impl Reader {
         sample
     }
 
-    /// Compares a container's record with those of its files before and after the copy that are wanted: the others were not read.
+    /// Compares a container's record with the selected files before and after the copy; the others were not read.
     fn cross_check(
         &mut self,
         copy: &mut KernelCopy,
@@ -150,7 +150,7 @@ impl KernelCopy {
     fn sample_containers(&mut self, containers: &[Container], has_room: bool) -> Vec<usize> {
         let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
         let index_of = |generation: u64| containers.iter().position(|container| container.generation == generation);
-        // Alone, so that others that agree do not hide a mismatch that stays.
+        // Compared alone, so that others that agree do not hide a persistent mismatch.
         if let Some(index) = recheck.and_then(index_of) {
             return vec![index];
         }
@@ -158,14 +158,14 @@ impl KernelCopy {
             let step = containers.len().div_ceil(SAMPLED_AT_FIRST).max(1);
             return (0..containers.len()).step_by(step).collect();
         }
-        // Every other time, so that the others have their turns.
+        // Every other scrape, so that other containers are compared, too.
         let unresolved = unresolved.filter(|_| !self.was_unresolved).and_then(index_of);
         self.was_unresolved = unresolved.is_some();
         self.turn = self.turn.wrapping_add(usize::from(unresolved.is_none()));
         unresolved.or_else(|| self.turn.checked_rem(containers.len())).into_iter().collect()
     }
 
-    /// Eliminates counters that are not the keys of `memory.stat`, by what did not move.
+    /// Eliminates counters that cannot be a key of `memory.stat`, by values that did not change.
     fn eliminate_stats(&mut self, container: &Container, before: &Sample, after: &Sample) {
         let Self { sources, stats, reader, .. } = self;
         for source in sources.iter_mut() {
@@ -177,7 +177,7 @@ impl KernelCopy {
                     stat.eliminate(value, record.stat());
                 }
             }
-            // A file with a key that is no counter has to be read, always.
+            // A file with a key that is not a counter always has to be read.
             let is_unresolvable = |derivation: &Derivation| matches!(derivation, Derivation::Stat(index) if stats.get(*index).is_some_and(StatIndex::is_unresolvable));
             if keys.iter().any(|(_, derivation)| is_unresolvable(derivation)) {
                 *source = Source::File;
@@ -185,7 +185,7 @@ impl KernelCopy {
         }
     }
 
-    /// Takes in what comparing a file of a container has shown.
+    /// Records the outcome of comparing a container's file.
     fn record_evidence(&mut self, index: usize, file: &PlannedFile, outcome: Outcome, generation: u64) {
         let Some(source) = self.sources.get_mut(index) else { return };
         let Source::Copy { evidence, .. } = source else { return };

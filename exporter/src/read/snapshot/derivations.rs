@@ -10,11 +10,11 @@ use crate::read::plan::{Format, PlannedFile};
 /// How the value of a key follows from a copied counter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Derivation {
-    /// The number as it is.
+    /// The counter unchanged.
     Count(Number),
-    /// A number of pages, written in bytes.
+    /// Pages, written in bytes.
     Pages(Number),
-    /// A number of nanoseconds, written in microseconds.
+    /// Nanoseconds, written in microseconds.
     Microseconds(Number),
     /// User or system time of v2 in microseconds, as the file last showed it; none once the cgroup has run since.
     ScaledCpuTime(CpuMode),
@@ -26,9 +26,9 @@ pub(super) enum Derivation {
     Stat(usize),
     /// A column of the devices' table.
     Device(Column),
-    /// The same on v1, where a copy tells only whether a cgroup has used any device. The file of one that has is read.
+    /// The same on v1, where a copy shows only whether a cgroup has used any device. If it has, the file is read.
     NoDevice,
-    /// Not exposed where copies work: it serves kernels that lack another key, and copies need newer ones.
+    /// Not exposed where copies work: it replaces a key that older kernels lack.
     Unused,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum CpuMode {
     System,
 }
 
-/// Which counter of a device; the number is that of the operation: read, written, discarded.
+/// Counter of a device; the number is that of the operation: read, written, discarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Column {
     Bytes(usize),
@@ -144,7 +144,7 @@ pub(super) fn fill_device_table(keys: &[(u16, Derivation)]) -> bool {
 }
 
 impl Derivation {
-    /// Adds what it takes to what is copied of its tree.
+    /// Adds the counters that it needs to the request for its tree.
     pub(super) fn require(self, version: Version, request: &mut TreeRequest) {
         let flushed = match self {
             Microseconds(Number::Runtime) | ScaledCpuTime(_) => Some("cpu.stat"),
@@ -171,12 +171,12 @@ impl Derivation {
         }
     }
 
-    /// Returns whether its file is read whenever the cgroup has run, so that it is best left open.
+    /// Returns whether its file is read each time the cgroup has run, so that it stays open.
     pub(super) fn is_read_after_run(self) -> bool {
         matches!(self, ScaledCpuTime(_) | CpuTicks(_))
     }
 
-    /// Returns whether the value may fall: between two readings it may then have been anything.
+    /// Returns whether the value may decrease: between two readings it may then have had any value.
     pub(super) fn is_gauge(self) -> bool {
         matches!(
             self,

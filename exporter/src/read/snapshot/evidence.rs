@@ -1,31 +1,31 @@
-//! Evidence: what comparing a copy with the files has shown, and when that is enough for the copy to serve.
+//! Evidence from comparing a copy with the files, and when it suffices for the copy to replace a file.
 
 use super::derivations::Derivation;
 
-/// Comparisons that must agree before a copy serves in place of a file.
+/// Comparisons that must agree before a copy replaces a file.
 const MIN_AGREEMENTS: u8 = 3;
-/// Mismatches without an agreement between them, after which a file is read for good.
+/// Consecutive mismatches after which a file is always read.
 const MAX_MISMATCHES: u8 = 10;
 
-/// What speaks for and against the copy of one file.
+/// Evidence for and against the copy of one file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence {
     agreements: u8,
     mismatches: u8,
 }
 
-/// What comparing a copied value, or those of a file, with two readings of the file has shown.
+/// Outcome of comparing a copied value, or all values of a file, with two readings of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
-    /// It lies between the readings.
+    /// The value lies between the readings.
     Agrees,
-    /// It moved too much to tell, or there was nothing to compare.
+    /// Inconclusive: the value changed too much, or there was nothing to compare.
     Unclear,
-    /// It is not what the file says.
+    /// The value differs from the file.
     Differs(Mismatch),
 }
 
-/// A value that is not what its file says.
+/// A value that differs from its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mismatch {
     pub(super) key: &'static str,
@@ -35,12 +35,12 @@ pub(super) struct Mismatch {
 }
 
 impl Evidence {
-    /// Returns whether the copy serves.
+    /// Returns whether the copy replaces the file.
     pub(super) fn is_enough(self) -> bool {
         self.agreements >= MIN_AGREEMENTS
     }
 
-    /// Takes in a comparison. Returns whether the copy has to be given up.
+    /// Records a comparison. Returns whether to stop using the copy.
     pub(super) fn record(&mut self, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Agrees => (self.agreements, self.mismatches) = (self.agreements.saturating_add(1), 0),
@@ -63,13 +63,13 @@ impl Outcome {
 }
 
 impl Mismatch {
-    /// Compares a value with the readings before and after it. `is_present` where files of such cgroups have the key.
+    /// Compares a value with the readings before and after it. `is_present` if files of such cgroups have the key.
     pub(super) fn compare(self, derivation: Derivation, is_present: bool) -> Outcome {
         let (before, copy, after) = match (self.before, self.copy, self.after) {
             (Some(before), Some(copy), Some(after)) => (before, copy, after),
-            // It would be exposed, and the file does not have it.
+            // The value would be exposed although the file lacks the key.
             (None, Some(_), None) if is_present => return Outcome::Differs(self),
-            // A key that files of such cgroups do not have is not exposed, and what a copy does not have is read.
+            // A key that files of such cgroups lack is not exposed, and a key that the copy lacks is read.
             _ => return Outcome::Unclear,
         };
         match (before.min(after)..=before.max(after)).contains(&copy) {

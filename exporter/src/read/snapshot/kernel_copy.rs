@@ -1,7 +1,7 @@
-//! The copy of the kernel's counters of all containers, and which files it serves in place of.
+//! The copy of the kernel's counters of all containers, and the files that it replaces.
 //!
-//! Which keys a file has, the file says: it is read once for each layout class, which are the cgroups with the same controllers, and
-//! no key is exposed that it did not have. What a copy does not have is read, as if there were no copy.
+//! The file determines its keys: it is read once for each layout class (cgroups with the same controllers), and no
+//! other key is exposed. Values that the copy lacks are read from files.
 
 use std::path::PathBuf;
 
@@ -24,24 +24,24 @@ use crate::read::sample::{Labels, Sample};
 pub struct KernelCopy {
     pub(super) reader: IterReader,
     trees: Vec<PathBuf>,
-    /// Of each planned file.
+    /// The source of each planned file.
     pub(super) sources: Vec<Source>,
     pub(super) stats: Vec<StatIndex>,
     page: u64,
-    /// This pass has a copy.
+    /// Whether this pass has a copy.
     pub(super) is_fresh: bool,
-    /// The last one that was wanted failed.
+    /// Whether the last attempt failed.
     has_failed: bool,
-    /// Cgroups of the last copy that had too little capacity: only the first is logged.
+    /// Number of cgroups of the last copy that exceeded the capacity: only the first is logged.
     overflow: Option<usize>,
     layouts: Vec<LayoutClass>,
-    /// The container that differed from its files: it is compared again next.
+    /// The container that differed from its files: it is compared again.
     pub(super) recheck: Option<u64>,
     /// A container whose `memory.stat` could not be derived.
     pub(super) unresolved: Option<u64>,
-    /// The last comparison was of such a container.
+    /// Whether the last comparison was of such a container.
     pub(super) was_unresolved: bool,
-    /// Comparisons of containers by turn.
+    /// Number of comparisons in turn.
     pub(super) turn: usize,
     pub(super) self_metrics: SelfMetrics,
 }
@@ -51,16 +51,16 @@ pub struct KernelCopy {
 struct LayoutClass {
     /// A bit for each controller that such cgroups have, and for each tree that shows them.
     css_mask: u64,
-    /// Of each planned file a bit for each key that it has; none where it was not read yet. Keys of devices have none: a copy has
-    /// the devices that the file has.
+    /// For each planned file, a bit for each key that it has; none if it was not read yet. Device tables have no bits:
+    /// a copy has the devices that the file has.
     present_keys: Vec<Option<u64>>,
 }
 
 impl KernelCopy {
-    /// Loads what copies the counters that the plan wants, where this host allows it.
+    /// Loads the program that copies the planned counters, if this host allows it.
     ///
     /// # Errors
-    /// What it lacks, or what the kernel refused.
+    /// What the host lacks, or what the kernel refused.
     pub(super) fn start(
         plan: &Plan,
         hierarchy: &Hierarchy,
@@ -101,20 +101,20 @@ impl KernelCopy {
         })
     }
 
-    /// Has the next copy show these containers.
+    /// Makes the next copy include these containers.
     pub(crate) fn set_containers(&mut self, containers: &[Container]) {
         if let Err(unsupported) = self.try_set_containers(containers) {
             self.record_outcome(Err(unsupported));
         }
     }
 
-    /// Their parents are iterated over. Containers directly below the root have none that would do.
+    /// The iterators run over their parents. Containers directly below the root have no suitable parent.
     pub(super) fn try_set_containers(&mut self, containers: &[Container]) -> Result<(), Unsupported> {
         let paths = containers.iter().map(|container| container.path.as_str());
         self.reader.set_roots(parents(paths), containers.len())
     }
 
-    /// Copies the counters. Where that fails, files are read until it succeeds.
+    /// Copies the counters. If that fails, files are read until it succeeds.
     pub(super) fn take(&mut self) {
         let taken = self.reader.take();
         self.is_fresh = taken.is_ok();
@@ -159,17 +159,18 @@ impl KernelCopy {
         Values { stats: &self.stats, page: self.page }
     }
 
-    /// Finds a container's record in this pass's copy. Returns the number of its tasks; none where the copy does not have all of
-    /// its cgroups.
+    /// Finds a container's record in this pass's copy. Returns its number of tasks; none if the copy lacks some of its
+    /// cgroups.
     pub(crate) fn refresh_container(&mut self, container: &mut Container) -> Option<u64> {
         let Container { record: known, path, .. } = container;
         known.cgroups.resize(self.trees.len(), 0);
         for (id, tree) in known.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
-            // The cgroups of a container are made one after the other, and not all engines make one in each tree.
+            // The cgroups of a container are created one after the other, and not every engine creates one in each
+            // tree.
             *id = cgroup::id(tree, path).unwrap_or(0);
         }
         if !self.is_fresh {
-            // A pass that wants no copied value leaves what is known as it is.
+            // A pass that needs no copied value leaves the state unchanged.
             if self.has_failed {
                 known.forget();
             }
@@ -193,7 +194,8 @@ impl KernelCopy {
         record.number(Number::Tasks).filter(|_| is_whole)
     }
 
-    /// Fills the values of a planned file into a container's sample; false where this pass's copy does not serve for all of them.
+    /// Fills the values of a planned file into a container's sample. Returns false if this pass's copy lacks one of
+    /// them.
     pub(crate) fn fill(
         &mut self,
         file: usize,
@@ -218,13 +220,13 @@ impl KernelCopy {
         is_filled
     }
 
-    /// Returns whether a file that was not read this time is best left open.
+    /// Returns whether a file that was not read this time should stay open.
     pub(crate) fn keeps_open(&self, file: usize) -> bool {
         matches!(self.sources.get(file), Some(Source::Copy { keys, .. })
             if keys.iter().any(|(_, derivation)| derivation.is_read_after_run()))
     }
 
-    /// Takes in which keys a file had that was just read: copies give no other keys of such cgroups.
+    /// Records the keys of a file that was just read: no other keys of such cgroups are exposed.
     pub(crate) fn learn_keys(&mut self, file: usize, container: &Container) {
         let Some(Source::Copy { keys, .. }) = self.sources.get(file) else { return };
         let layout = container.record.layout.filter(|_| self.is_fresh).and_then(|layout| self.layouts.get_mut(layout));
@@ -242,7 +244,7 @@ impl KernelCopy {
 /// Returns whether counters can be copied on this host: tries it.
 ///
 /// # Errors
-/// What it lacks, or what the kernel refused.
+/// What the host lacks, or what the kernel refused.
 pub fn can_copy(
     plan: &Plan,
     hierarchy: &Hierarchy,

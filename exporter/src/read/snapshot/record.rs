@@ -1,4 +1,4 @@
-//! A container in a copy: where it is found there, and its values as the kernel would write them into its files.
+//! A container in a copy: the index of its record, and its values as the kernel would write them into files.
 
 use super::derivations::{Column, CpuMode, Derivation};
 use super::stat_index::StatIndex;
@@ -11,10 +11,10 @@ use crate::read::sample::{Labels, Sample};
 /// `USER_HZ` is 100 on every machine that we run on.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-/// What is remembered of a container from copy to copy.
+/// State of a container between two copies.
 #[derive(Debug, Default)]
 pub(crate) struct ContainerRecord {
-    /// Its cgroup id in each tree, 0 where it has none.
+    /// Its cgroup id in each tree, 0 for none.
     pub(super) cgroups: Vec<u64>,
     /// Index of its record in the last copy.
     pub(super) index: Option<u32>,
@@ -22,17 +22,17 @@ pub(crate) struct ContainerRecord {
     pub(super) trees: u8,
     /// Its layout class.
     pub(super) layout: Option<usize>,
-    /// A digest of its layout class and its limits; none where the copy does not show all of its cgroups.
+    /// A digest of its layout class and its limits; none if the copy lacks some of its cgroups.
     pub(crate) digest: Option<(usize, u64)>,
 }
 
 impl ContainerRecord {
-    /// Returns what the last copy has of it; none where it does not show its cgroup in this tree.
+    /// Returns its record in the last copy; none if the copy lacks its cgroup in this tree.
     pub(super) fn get<'a>(&self, reader: &'a IterReader, tree: usize) -> Option<Record<'a>> {
         reader.record(self.index.filter(|_| self.trees & (1 << tree) != 0)?)
     }
 
-    /// The last copy does not have it.
+    /// Forgets its record: the last copy does not have it.
     pub(super) fn forget(&mut self) {
         *self = Self { cgroups: std::mem::take(&mut self.cgroups), ..Self::default() };
     }
@@ -49,7 +49,7 @@ impl ContainerRecord {
     }
 }
 
-/// What it takes to derive values from a record.
+/// Data to derive values from a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values<'a> {
     /// The keys of `memory.stat`.
@@ -59,7 +59,7 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// One value as its file would show it; none where the record does not have it.
+    /// Returns a value as its file would show it; none if the record lacks it.
     pub(super) fn value(self, derivation: Derivation, record: &Record<'_>) -> Option<u64> {
         Some(match derivation {
             Derivation::Count(number) => record.number(number)?,
@@ -91,27 +91,28 @@ impl Values<'_> {
     }
 }
 
-/// What user and system time may be behind the time on CPUs before their file is read: the kernel takes samples once a tick, and
-/// the file of v1 shows whole ticks.
+/// Maximum lag of user and system time behind the CPU time before their file is read: the kernel samples once a tick,
+/// and the file of v1 shows whole ticks.
 const MAX_LAG: u64 = NANOSECONDS_PER_TICK;
 
-/// User or system time as the file last showed it, in nanoseconds; none where that is too far behind.
+/// Returns user or system time as the file last showed it, in nanoseconds; none if it lags too far behind.
 ///
-/// The kernel splits the time on CPUs by samples when somebody reads the file, and remembers the result (`cputime_adjust`):
-/// until the cgroup has run again the file shows that. After that only the file tells: splitting it ourselves could come to more
-/// than is shown later.
+/// The kernel splits the CPU time by samples when the file is read, and stores the result (`cputime_adjust`): the file
+/// shows it until the cgroup has run again. After that only the file is right: a split of our own could exceed what the
+/// file shows later.
 fn last_shown(runtime: u64, record: &Record<'_>, mode: CpuMode) -> Option<u64> {
     let (user, system) = (record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?);
     is_current(runtime, user.saturating_add(system)).then_some(if mode == CpuMode::User { user } else { system })
 }
 
-/// Returns whether what the file last showed is not too far behind the time on CPUs. What was never read is no 0.
+/// Returns whether the last value of the file does not lag too far behind the CPU time. A value that was never read is
+/// not 0.
 fn is_current(runtime: u64, shown: u64) -> bool {
     let lag = runtime.saturating_sub(shown);
     lag == 0 || (shown > 0 && lag < MAX_LAG)
 }
 
-/// Devices with any I/O into a sample, as their file lists them; false where the record does not have them all.
+/// Fills devices with any I/O into a sample, as their file lists them. Returns false if the record lacks some.
 pub(super) fn fill_devices(
     record: &Record<'_>,
     keys: &[(u16, Derivation)],

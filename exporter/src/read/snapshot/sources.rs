@@ -1,4 +1,4 @@
-//! Where the values of each planned file come from, and which cgroups are copied for them.
+//! The source of each planned file's values, and which cgroups are copied for them.
 
 use super::derivations::{Derivation, derivation};
 use super::evidence::Evidence;
@@ -7,17 +7,17 @@ use crate::ebpf::TreeRequest;
 use crate::metrics::Controller;
 use crate::read::plan::PlannedFile;
 
-/// Where the values of a planned file come from.
+/// The source of a planned file's values.
 #[derive(Debug)]
 pub(super) enum Source {
     /// The file.
     File,
-    /// The copy, of the cgroup in this tree, once there is evidence that it says what the file says.
+    /// The copy of the cgroup in this tree, once there is evidence that it agrees with the file.
     Copy { tree: usize, keys: Vec<(u16, Derivation)>, evidence: Evidence },
 }
 
 impl Source {
-    /// Returns whether copies serve for the file.
+    /// Returns whether copies may replace the file.
     pub(super) fn is_proven(&self) -> bool {
         matches!(self, Self::Copy { evidence, .. } if evidence.is_enough())
     }
@@ -26,7 +26,7 @@ impl Source {
 /// Keys of a file that [`super::kernel_copy`] has a bit for.
 const MAX_KEYS: usize = 64;
 
-/// Chooses the source of a planned file. Adds what has to be copied to `requests`, and unnamed counters to `stat_keys`.
+/// Chooses the source of a planned file. Adds the counters to copy to `requests`, and unnamed ones to `stat_keys`.
 pub(super) fn choose(
     file: &PlannedFile,
     trees: &[(Controller, Tree)],
@@ -51,8 +51,8 @@ pub(super) fn choose(
     Source::Copy { tree, keys: file.targets.iter().copied().zip(derivations).collect(), evidence: Evidence::default() }
 }
 
-/// Returns whether some v2 tree is mounted so that its `*.events` tell of the cgroup alone: a copy has what is below,
-/// too.
+/// Returns whether some v2 tree is mounted so that its `*.events` count the cgroup alone: a copy includes the cgroups
+/// below.
 pub(super) fn has_local_events(mounts: &str) -> bool {
     let options = mounts.lines().filter_map(|mount| {
         let mut fields = mount.split(' ').skip(2);
@@ -61,7 +61,7 @@ pub(super) fn has_local_events(mounts: &str) -> bool {
     options.flat_map(|options| options.split(',')).any(|option| option.ends_with("_localevents"))
 }
 
-/// Parents that are iterated over, at most.
+/// Maximum number of parents to iterate over.
 const MAX_PARENTS: usize = 16;
 
 /// Returns whether a cgroup is below another.
@@ -69,11 +69,11 @@ fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Returns the parents of cgroups, none of them below another. Where there are too many, what they have in common.
+/// Returns the parents of cgroups, none of them below another. If there are too many, returns their common ancestors.
 pub(super) fn parents<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut parents: Vec<String> = paths.filter_map(|path| Some(path.rsplit_once('/')?.0.to_owned())).collect();
     loop {
-        // The root's own files do not have the kernel add up what is below.
+        // Reading the root's own files does not make the kernel sum up the cgroups below.
         parents.retain(|parent| !parent.is_empty());
         parents.sort_unstable();
         parents.dedup_by(|later, earlier| later == earlier || is_below(later, earlier));

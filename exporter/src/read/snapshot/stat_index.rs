@@ -1,33 +1,35 @@
-//! Finds out which of the unnamed counters behind `memory.stat` is which key.
+//! Finds out which unnamed counter behind `memory.stat` belongs to which key.
 //!
-//! The kernel numbers these counters anew with each version and configuration, and nothing that all kernels have tells how. So each
-//! comparison of a file with a copy eliminates the counters that have another value. A value other than 0 is used only
-//! once the key was seen equal to what remains for [`CONFIRMATIONS`] different values: in several containers, or while it moved.
+//! The kernel numbers these counters differently in each version and configuration, and no interface that all kernels
+//! have reveals the numbers. So each comparison of a file with a copy eliminates the counters that have another value.
+//! A value other than 0 is used only after the key equalled the remaining candidates for [`CONFIRMATIONS`] different
+//! values: in several containers, or while it changed.
 
-/// Different values other than 0 that were seen equal, before one is used.
+/// Number of different non-zero values that must be equal before one is used.
 const CONFIRMATIONS: u8 = 2;
-/// Eliminations of all counters after which a key is taken to be none of them: some keys are sums of several.
+/// Number of eliminations of all counters after which a key is taken to be none of them: some keys are sums.
 const MAX_RESTARTS: u8 = 4;
 
-/// What is known of one key.
+/// State of one key.
 #[derive(Debug)]
 pub(super) struct StatIndex {
     counters: u16,
-    /// What the file may multiply a counter by: it counts pages, bytes or events, or KiB.
+    /// Unit of the key: the file counts pages, bytes or events, or KiB.
     units: [u64; 3],
     candidates: Vec<Candidate>,
     confirmations: u8,
     /// The last value that was seen equal.
     confirmed: u64,
-    /// Times that no candidate was left: a counter that rose and fell back between two readings eliminates the right one.
+    /// Number of times that no candidate was left: a counter that rose and fell back between two readings eliminates
+    /// the right one.
     restarts: u8,
 }
 
-/// A counter that may be the key's.
+/// A candidate for the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Candidate {
     index: u16,
-    /// None until it was seen equal to a value other than 0.
+    /// None until it equalled a value other than 0.
     unit: Option<u64>,
 }
 
@@ -45,8 +47,8 @@ impl StatIndex {
         }
     }
 
-    /// Returns the key's value in a copy whose counters `counter` gives; none where the candidates do not agree, or
-    /// where it has not been confirmed.
+    /// Returns the key's value in a copy with the counters `counter`; none if the candidates disagree or the key is not
+    /// confirmed.
     pub(super) fn value(&self, counter: impl Fn(usize) -> Option<u64>) -> Option<u64> {
         let mut values = self.candidates.iter().map(|candidate| candidate.value(&counter));
         let first = values.next()??;
@@ -54,7 +56,7 @@ impl StatIndex {
         (is_known && values.all(|value| value == Some(first))).then_some(first)
     }
 
-    /// Eliminates the candidates that have another value than the file, which did not change while the copy was made.
+    /// Eliminates the candidates that differ from the file, which did not change while the copy was made.
     pub(super) fn eliminate(&mut self, file: u64, counter: impl Fn(usize) -> Option<u64>) {
         let units = self.units;
         self.candidates.retain_mut(|candidate| {
@@ -81,7 +83,7 @@ impl StatIndex {
 }
 
 impl Candidate {
-    /// Returns none where the unit is not known. Nothing is the same in all units.
+    /// Returns the value in the unit of the key; none if the unit is unknown. 0 is the same in all units.
     #[inline]
     fn value(self, counter: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
         match clamped(counter(self.index.into())?) {
