@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_moves_nothing_is_news_and_the_same_link() {
+    fn a_change_without_a_move_is_an_event_and_keeps_the_link() {
         let mut table = LinkTable::default();
         table.begin();
         table.replace(&[veth(5, 1, 9)]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_moves_into_a_namespace_is_news_for_it_whatever_it_is() {
+    fn a_link_that_moves_into_a_namespace_is_an_event_of_it_whatever_its_kind() {
         let mut table = LinkTable::default();
         table.replace(&[Link { index: 9, pair: None }]);
         let then = table.last_event();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn after_lost_notices_there_is_news_for_all_and_what_is_not_there_is_gone() {
+    fn lost_events_mark_every_namespace_and_a_dump_removes_missing_links() {
         let mut table = LinkTable::default();
         table.begin();
         table.replace(&[veth(5, 1, 9), veth(6, 2, 9)]);
