@@ -1,4 +1,4 @@
-//! One engine: where it is, and the session with it.
+//! One engine: its address and the session with it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,7 +21,7 @@ pub struct Engine {
 struct Shared {
     endpoint: DockerEndpoint,
     self_metrics: SelfMetrics,
-    /// 1 while it answers.
+    /// 1 while the engine answers.
     up: EngineUp,
     timing: Timing,
     session: RwLock<Option<Arc<Session>>>,
@@ -30,7 +30,7 @@ struct Shared {
 }
 
 impl Engine {
-    /// Returns an engine that nobody has connected to yet; every request is counted in `self_metrics`.
+    /// Returns an engine without a connection yet; every request is counted in `self_metrics`.
     #[must_use]
     pub fn new(endpoint: DockerEndpoint, self_metrics: SelfMetrics) -> Self {
         Self::with_timing(endpoint, self_metrics, Timing::default())
@@ -42,10 +42,10 @@ impl Engine {
         Self { shared: Arc::new(Shared { endpoint, self_metrics, up, timing, session, host, doubts }) }
     }
 
-    /// Asks the engine who it is, and agrees on a version of the API.
+    /// Connects to the engine and negotiates a version of the API.
     ///
     /// # Errors
-    /// Why the engine cannot be used, with what helps.
+    /// Why the engine cannot be used, with a hint.
     pub(super) async fn connect(&self) -> Result<Arc<Session>, Error> {
         let session =
             Arc::new(Session::open(&self.shared.endpoint, &self.shared.self_metrics, self.shared.timing).await?);
@@ -53,13 +53,13 @@ impl Engine {
         Ok(session)
     }
 
-    /// Returns the engine that is connected; none while it is down.
+    /// Returns the versions of the connected engine; none while it is down.
     #[must_use]
     pub fn about(&self) -> Option<About> {
         self.session().map(|session| session.about.clone())
     }
 
-    /// Returns whether it answers, and has listed its containers.
+    /// Returns whether the engine answers and has listed its containers.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.shared.up.get()
@@ -74,13 +74,13 @@ impl Engine {
         address(&self.shared.endpoint)
     }
 
-    /// Returns what scrapes saw that the engine has not reported.
+    /// Returns the doubts that scrapes have raised.
     #[must_use]
     pub fn doubts(&self) -> &Doubts {
         &self.shared.doubts
     }
 
-    /// Returns what the engine says of its host.
+    /// Returns the engine's report on its host.
     pub(super) fn host(&self) -> &Host {
         &self.shared.host
     }
@@ -89,7 +89,7 @@ impl Engine {
         self.shared.session.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The engine does not answer any more.
+    /// Drops the session of an engine that stopped answering.
     pub(super) fn disconnect(&self) {
         self.set_session(None);
     }

@@ -1,8 +1,8 @@
-//! What scrapes, and signs of life, show of containers that the engine has not reported: reason to list them.
+//! Containers whose state, as seen by scrapes or heartbeats, contradicts the engine's reports: a reason to list them.
 //!
-//! A scrape raises a doubt and goes on; the follower asks the engine once it has lasted. An event stream that is open
-//! and silent is noticed by that. A doubt that a list did not settle is not raised again while it lasts, so that ids
-//! which the engine does not know cost one list, however many they are and however often they are seen.
+//! A scrape raises a doubt and does not wait; the follower lists the containers once a doubt has lasted. This detects
+//! an event stream that is open but silent. A doubt that a list did not settle is not raised again while it lasts, so
+//! that ids unknown to the engine cost one list, however many there are and however often they are seen.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::discover::ContainerId;
 use crate::name::{MAX_CONTAINERS, Names};
 
-/// An answered doubt that was not raised again for this long is forgotten.
+/// How long an answered doubt is kept that is not raised again.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
-/// What was seen of a container.
+/// Observed state of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// It runs.
@@ -29,7 +29,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Returns whether the engine has reported the same by now.
+    /// Returns whether the engine reports the same now.
     fn is_known(self, id: ContainerId, names: &Names) -> bool {
         let info = names.containers.get(&id);
         let runs = info.is_some_and(|info| info.state.is_alive() && info.removed.is_none());
@@ -60,12 +60,12 @@ struct Doubt {
     seen: Seen,
     since: Instant,
     last: Instant,
-    /// Whether a list has been taken over since it was raised.
+    /// Whether a list has been applied since the doubt was raised.
     answered: bool,
 }
 
 impl Doubts {
-    /// Raises a doubt about each of these, or keeps it alive. Never waits for the engine.
+    /// Raises or renews a doubt about each container. Never waits for the engine.
     pub fn raise(&self, seen: impl IntoIterator<Item = (ContainerId, Seen)>) {
         let mut seen = seen.into_iter().peekable();
         if seen.peek().is_none() {
@@ -90,7 +90,7 @@ impl Doubts {
         }
     }
 
-    /// Waits until a doubt has lasted for `patience`, but not before `earliest`.
+    /// Completes when a doubt has lasted for `patience`, but not before `earliest`.
     pub(super) async fn due(&self, patience: Duration, earliest: Instant) {
         loop {
             let open_since = self.lock().open_since;
@@ -101,7 +101,7 @@ impl Doubts {
         }
     }
 
-    /// Forgets what the engine has reported meanwhile; returns whether any doubt is left.
+    /// Drops doubts that the engine's reports have settled. Returns whether any is left.
     pub(super) fn are_left(&self, names: &Names) -> bool {
         let mut state = self.lock();
         state.doubts.retain(|id, doubt| doubt.answered || !doubt.seen.is_known(*id, names));
@@ -109,7 +109,7 @@ impl Doubts {
         state.open_since.is_some()
     }
 
-    /// A list that was asked for at `asked` has been taken over: what it did not settle, no further one will.
+    /// Records that a list requested at `asked` was applied: doubts that it did not settle are not listed for again.
     pub(super) fn answered(&self, asked: Instant, names: &Names) {
         let mut state = self.lock();
         state.doubts.retain(|id, doubt| {

@@ -1,7 +1,7 @@
-//! The engines of this host, and one view of what they say: a container belongs to the engine that lists its id.
+//! The engines of this host, and a merged view of their reports: a container belongs to the engine that lists its id.
 //!
-//! Each engine has a store of its own, which its follower alone writes to, so that no name crosses from one engine to another, and one
-//! that is down keeps its names without any effect on those of the others. Scrapes read the view.
+//! Each engine has its own store, which only its follower writes, so that no name crosses from one engine to another,
+//! and an engine that is down keeps its names without an effect on others. Scrapes read the view.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,7 +14,7 @@ use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 use crate::name::{ContainerStore, MAX_CONTAINERS, Names};
 
-/// An engine and what it has reported of its containers. Cloning shares both.
+/// An engine and its reports on its containers. Cloning shares both.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The engine.
@@ -30,7 +30,7 @@ pub struct Engines {
     view: Arc<Mutex<View>>,
 }
 
-/// What several engines say, and of which of their views it was made.
+/// The merged reports of several engines, and the versions of the views they were made from.
 #[derive(Debug, Default)]
 struct View {
     made_of: Vec<u64>,
@@ -38,7 +38,7 @@ struct View {
 }
 
 impl Engines {
-    /// Engines that nobody has connected to yet; a container that is gone is forgotten after `linger`.
+    /// Returns engines without a connection yet; a container that is gone is forgotten after `linger`.
     #[must_use]
     pub fn new(endpoints: &[DockerEndpoint], linger: Duration, self_metrics: &SelfMetrics) -> Self {
         let member = |endpoint: &DockerEndpoint| Member {
@@ -54,7 +54,7 @@ impl Engines {
         self.members.iter()
     }
 
-    /// Returns what all engines say. Made anew only where one of them says something else.
+    /// Returns the merged reports of all engines. Merged again only if one of them has changed.
     #[must_use]
     pub fn names(&self) -> Arc<Names> {
         if let [only] = &*self.members {
@@ -77,15 +77,14 @@ impl Engines {
         self.members.iter().find_map(|member| member.engine.about())
     }
 
-    /// Returns which engines answer, and have no more containers than are stored: one bit for each, the first one's
-    /// lowest.
+    /// Returns which engines answer and fit into their stores, one bit for each, the first engine's lowest.
     #[must_use]
     pub fn answering(&self) -> u64 {
         let answers = |member: &Member| member.engine.is_up() && member.store.names().containers.len() < MAX_CONTAINERS;
         self.members.iter().rev().fold(0, |bits, member| bits << 1 | u64::from(answers(member)))
     }
 
-    /// Returns whether each engine has listed its containers, or could not be had.
+    /// Returns whether each engine has listed its containers or could not be reached.
     #[must_use]
     pub fn are_settled(&self) -> bool {
         self.members.iter().all(|member| member.store.is_settled())
@@ -102,7 +101,7 @@ impl Engines {
         self.members.iter().flat_map(|member| member.store.take_updated()).collect()
     }
 
-    /// Raises doubts with the engine that knows a container; about an unknown one with each.
+    /// Raises doubts with the engine that knows a container; with all engines for an unknown one.
     pub fn raise_doubts(&self, seen: &[(ContainerId, Seen)], names: &Names) {
         for (index, member) in self.members.iter().enumerate() {
             let is_its = |id: &ContainerId| names.engine_of(*id).is_none_or(|engine| engine == index);
@@ -111,8 +110,8 @@ impl Engines {
     }
 }
 
-/// Returns where two engines tell of one id, it belongs to the one for which it exists, and of these to the first in
-/// the order of the flags: an engine that another user runs cannot take a container over by listing its id.
+/// Merges the reports. If two engines report one id, it belongs to the one for which the container exists, and of these
+/// to the first in the order of the flags: an engine of another user cannot take over a container by listing its id.
 fn merge(all: &[Arc<Names>], generation: u64) -> Names {
     let count = all.iter().map(|names| names.containers.len()).sum();
     let mut merged = Names { containers: HashMap::with_capacity(count), generation, ..Names::default() };

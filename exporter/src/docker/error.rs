@@ -1,4 +1,4 @@
-//! Why an engine could not be asked, with a hint.
+//! Why a request to an engine failed, with a hint.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,7 +18,7 @@ pub(super) enum Cause {
     Http(hyper::Error),
 }
 
-/// Why a request to an engine failed. `engine` is the address, `request` what was asked for.
+/// Why a request to an engine failed. `engine` is its address, `request` the path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Unix socket does not exist.
@@ -39,7 +39,7 @@ pub enum Error {
         /// The engine.
         engine: String,
     },
-    /// Nobody listens.
+    /// Nothing listens at the address.
     #[error(
         "nobody listens at {engine} (connection refused): is Docker running? --docker.url or DOCKER_HOST names \
              another place"
@@ -48,7 +48,7 @@ pub enum Error {
         /// The engine.
         engine: String,
     },
-    /// Nobody listens at a Unix socket whose file has been removed since it was mounted.
+    /// Nothing listens at a Unix socket whose file was removed after it was mounted.
     #[error(
         "nobody listens at {engine} (connection refused): the mount is stale, as the engine has made a new socket since. \
          Restart this container; to be spared that, mount the directory instead of the file \
@@ -63,12 +63,12 @@ pub enum Error {
     Timeout {
         /// The engine.
         engine: String,
-        /// What was asked for.
+        /// The request.
         request: String,
-        /// The time that it was given.
+        /// The timeout.
         after: Duration,
     },
-    /// An HTTP status that is no success.
+    /// An unsuccessful HTTP status.
     #[error(
         "{engine} answered GET {request} with status {code}: {message:?}; a socket proxy has to allow GET on \
          /version, /events, /containers/json and /containers/ID/json"
@@ -76,21 +76,21 @@ pub enum Error {
     Status {
         /// The engine.
         engine: String,
-        /// What was asked for.
+        /// The request.
         request: String,
         /// The status.
         code: u16,
-        /// The beginning of what the engine says about it.
+        /// The beginning of the engine's explanation.
         message: String,
     },
-    /// More than is read of an answer.
+    /// The answer exceeds the limit.
     #[error("{engine} answered GET {request} with more than {limit} MiB: is a Docker engine behind this address?")]
     TooLarge {
         /// The engine.
         engine: String,
-        /// What was asked for.
+        /// The request.
         request: String,
-        /// What is read at most.
+        /// The limit.
         limit: usize,
     },
     /// The connection ended in the middle of an answer.
@@ -98,29 +98,29 @@ pub enum Error {
     Closed {
         /// The engine.
         engine: String,
-        /// What was asked for.
+        /// The request.
         request: String,
     },
-    /// What answers does not speak HTTP (or TLS).
+    /// The peer does not speak HTTP (or TLS).
     #[error(
         "GET {request} of {engine} failed: {reason}; is a Docker engine behind this address, with or without TLS as given?"
     )]
     Broken {
         /// The engine.
         engine: String,
-        /// What was asked for.
+        /// The request.
         request: String,
-        /// What was seen.
+        /// The error.
         reason: String,
     },
-    /// The answer is not what the Docker API says.
+    /// The answer does not have the form of the Docker API.
     #[error(
         "{engine} answered GET {request} with something else than {expected}: is a Docker engine behind this address?"
     )]
     Shape {
         /// The engine.
         engine: String,
-        /// What was asked for.
+        /// The request.
         request: String,
         /// What was expected.
         expected: &'static str,
@@ -133,7 +133,7 @@ pub enum Error {
     ClientRefused {
         /// The engine.
         engine: String,
-        /// The alert that it sent.
+        /// The TLS alert.
         reason: String,
     },
     /// The engine's certificate is not accepted.
@@ -158,9 +158,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells the causes apart.
+    /// Classifies a cause.
     pub(super) fn from_cause(endpoint: &DockerEndpoint, request: &str, cause: &Cause) -> Self {
-        // A query says nothing to people, and that of `/events` is long.
+        // The query is left out: it is long for `/events` and says nothing to a reader.
         let request = request.split('?').next().unwrap_or(request).to_owned();
         let engine = address(endpoint);
         match tls_error(cause) {
@@ -194,7 +194,7 @@ impl Error {
         }
     }
 
-    /// Returns whether there was no connection.
+    /// Returns whether the connection failed.
     pub(super) fn is_unconnected(&self) -> bool {
         let unheard =
             matches!(self, Self::NoSocket { .. } | Self::Denied { .. } | Self::Refused { .. } | Self::Stale { .. });
@@ -202,17 +202,17 @@ impl Error {
         unheard || tls
     }
 
-    /// Returns whether what there is does not speak HTTP.
+    /// Returns whether the peer cannot be reached or does not speak HTTP.
     pub(super) fn is_unreachable(&self) -> bool {
         self.is_unconnected() || matches!(self, Self::Closed { .. } | Self::Broken { .. })
     }
 
-    /// Returns whether the engine, or a proxy in between, does not want this to be asked.
+    /// Returns whether the engine, or a proxy in between, refuses this request.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.status(), Some(401 | 403 | 404 | 405 | 501))
     }
 
-    /// Returns the HTTP status, where there was one.
+    /// Returns the HTTP status, if there was an answer.
     pub(super) fn status(&self) -> Option<u16> {
         if let Self::Status { code, .. } = self { Some(*code) } else { None }
     }
@@ -227,8 +227,8 @@ pub(super) fn address(endpoint: &DockerEndpoint) -> String {
     }
 }
 
-/// Returns whether a socket has no name on its own file system any more: the engine has made another one since, which
-/// the mount of the file does not show.
+/// Returns whether a socket was unlinked on its own file system: the engine has created another one, which the mount of
+/// the file does not show.
 #[must_use]
 pub fn is_unlinked(socket: &Path) -> bool {
     std::fs::metadata(socket).is_ok_and(|socket| socket.nlink() == 0)
@@ -244,7 +244,7 @@ fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
     io_error(cause).map(io::Error::kind)
 }
 
-/// Returns what rustls says of the connection; `io::Error` holds it, and its `source` leaves it out.
+/// Returns the error of rustls; `io::Error` wraps it, and its `source` leaves it out.
 fn tls_error(cause: &Cause) -> Option<&rustls::Error> {
     io_error(cause)?.get_ref()?.downcast_ref()
 }
@@ -263,7 +263,7 @@ fn io_error(cause: &Cause) -> Option<&io::Error> {
     None
 }
 
-/// Returns the outer layers only say that something failed.
+/// Returns the innermost cause: outer layers only say that something failed.
 fn innermost(cause: &Cause) -> String {
     let mut source: &dyn std::error::Error = match cause {
         Cause::Connect(error) => error,

@@ -1,4 +1,4 @@
-//! One line of `/events`: what happened, and what it means at once, before the container is inspected.
+//! One line of `/events`: the action, and what it proves before the container is inspected.
 
 use std::time::Instant;
 
@@ -8,11 +8,11 @@ use super::json::{health, integer, map, text};
 use crate::discover::ContainerId;
 use crate::name::{ContainerInfo, Health, HealthStatus, Identity, Moment, NamingPolicy, State};
 
-/// Attributes that an engine adds to a container's labels, in place of labels of the same names.
+/// Attributes that an engine adds to the labels of a container, replacing labels of the same names.
 const NOT_LABELS: [&str; 9] =
     ["image", "name", "oldName", "exitCode", "containerExitCode", "execDuration", "signal", "execID", "container"];
 
-/// What happened to a container.
+/// An action on a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Create,
@@ -29,7 +29,7 @@ pub(super) enum Action {
     Other,
 }
 
-/// Every word that is asked for, Podman's (`died`, `remove`) included.
+/// Every requested action, Podman's (`died`, `remove`) included.
 const WORDS: [(&str, Action); 13] = [
     ("create", Action::Create),
     ("start", Action::Start),
@@ -47,7 +47,7 @@ const WORDS: [(&str, Action); 13] = [
 ];
 
 impl Action {
-    /// Docker's word, without what it appends after a colon: a bounded set of metric labels.
+    /// Returns Docker's word, without what it appends after a colon: a bounded set of metric labels.
     pub(super) fn as_str(self) -> &'static str {
         WORDS.iter().find(|(_, action)| *action == self).map_or("other", |(word, _)| word)
     }
@@ -58,8 +58,8 @@ impl Action {
     }
 }
 
-/// Returns the request that subscribes to what is of interest, without the noise of `exec_*`, `attach` and the like.
-/// With `since_ns`, the engine first repeats what it remembers from then on.
+/// Returns the request that subscribes to the relevant events, without `exec_*`, `attach` and the like. With `since_ns`
+/// the engine first repeats the events that it remembers since then.
 pub(super) fn subscription(since_ns: Option<u64>) -> String {
     let words = WORDS.map(|(word, _)| format!("%22{word}%22")).join(",");
     let since =
@@ -73,14 +73,14 @@ pub(super) struct Event {
     pub(super) id: ContainerId,
     pub(super) action: Action,
     pub(super) time_ns: u64,
-    /// What the event says of the container's names; none where it says nothing.
+    /// The container's names as of the event; none if it has none.
     pub(super) identity: Option<Identity>,
     exit_code: Option<i64>,
     verdict: Option<HealthStatus>,
 }
 
 impl Event {
-    /// Returns none for what is no container's event.
+    /// Parses an event. Returns none if it is not about a container.
     pub(super) fn parse(value: &Value, naming: &NamingPolicy) -> Option<Self> {
         if !matches!(text(value, "/Type"), "container" | "") {
             return None;
@@ -99,7 +99,7 @@ impl Event {
         })
     }
 
-    /// Changes what the event alone is proof of.
+    /// Applies what the event alone proves.
     pub(super) fn apply(&self, info: &mut ContainerInfo) {
         match self.action {
             Action::Start => Self::started(info),
@@ -108,17 +108,17 @@ impl Event {
             Action::Pause => info.state = State::Paused,
             Action::Unpause => info.state = State::Running,
             Action::Health => self.judged(info),
-            // Podman says `restart` also where that failed. A new name is the tracker's, who knows the labels.
+            // Podman reports `restart` also if that failed. The tracker, which knows the labels, applies a new name.
             Action::Create | Action::Restart | Action::Rename | Action::Update | Action::Destroy | Action::Other => {}
         }
     }
 
-    /// Returns whether nothing but a container that exists can have caused it. The others may come after its removal.
+    /// Returns whether only an existing container can have caused it. Other events may arrive after its removal.
     pub(super) fn proves_existence(&self) -> bool {
         !matches!(self.action, Action::Die | Action::Oom | Action::Health | Action::Destroy | Action::Other)
     }
 
-    /// Returns whether something has changed that the event does not tell.
+    /// Returns whether something changed that the event does not contain.
     pub(super) fn leaves_questions(&self) -> bool {
         match self.action {
             Action::Create | Action::Start | Action::Restart | Action::Die | Action::Update => true,
@@ -140,7 +140,7 @@ impl Event {
         info.state = State::Exited;
         info.pid = None;
         info.exit_code = self.exit_code;
-        // Heard now, whatever the engine's clock says.
+        // The time of arrival, whatever the engine's clock says.
         info.finished = Some(Moment { wall_ns: self.time_ns, at: Instant::now() });
     }
 

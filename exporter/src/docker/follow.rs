@@ -1,5 +1,5 @@
-//! The task that keeps the container store true: subscribe to events, list, inspect what is new or has changed, apply
-//! events, list again from time to time; and start anew when the engine was away.
+//! The task that keeps the container store up to date: it subscribes to events, lists, inspects new and changed
+//! containers, applies events, lists again at intervals, and starts over after the engine was away.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,25 +23,25 @@ use super::{Engine, Error, json};
 use crate::discover::ContainerId;
 use crate::name::{ContainerStore, MAX_CONTAINERS, NamingPolicy};
 
-/// Inspections on the way at a time.
+/// Maximum number of pending inspections.
 const INSPECTIONS: usize = 8;
-/// A session that lived shorter than this was no good one: wait before the next.
+/// A shorter session counts as failed: the next one has to wait.
 const STABLE: Duration = Duration::from_secs(5);
-/// An event stream that lived shorter than this and had no event has failed.
+/// A shorter event stream without an event counts as failed.
 const STABLE_STREAM: Duration = Duration::from_secs(1);
-/// Event streams in a row that had no event and were short, before that is logged.
+/// Consecutive failed event streams before that is logged.
 const FRUITLESS: u32 = 4;
-/// Pieces of the event stream that are read at once, so that a flood does not keep the rest waiting.
+/// Maximum number of chunks of the event stream that are read at once, so that a flood does not delay the rest.
 const BURST: usize = 64;
-/// How long after a subscription earlier events may be repeated.
+/// How long after a subscription the engine may repeat earlier events.
 const REPEATED: Duration = Duration::from_secs(2);
-/// Longest time between two lists that nobody but a scrape gave reason for.
+/// Maximum time between two lists that only doubts caused.
 const LONGEST_GAP: Duration = Duration::from_mins(1);
 
-/// Keeps `store` true to what `engine` says, until `stop` is ready. Never ends by itself: an engine that is down
-/// is asked again with growing waits, and what was known of its containers stays.
+/// Keeps `store` up to date with `engine` until `stop` is ready. Never ends by itself: an engine that is down is
+/// retried with growing waits, and its known containers stay.
 ///
-/// `resync` is the time between two full lists, which heal whatever the events did not tell.
+/// `resync` is the time between two full lists, which repair what events missed.
 pub async fn follow(
     engine: Engine,
     store: Arc<ContainerStore>,
@@ -70,7 +70,7 @@ pub async fn follow(
         () = stop => {}
         () = follower.run() => {}
     }
-    // Whatever was on the way is dropped with the follower, its connections included.
+    // Pending requests are dropped with the follower, their connections included.
     follower.engine.disconnect();
 }
 
@@ -80,15 +80,15 @@ struct Follower {
     timing: Timing,
     resync: Duration,
     backoff: Backoff,
-    /// Waits before the next subscription, and how many in a row had no event.
+    /// Waits before the next subscription.
     resubscribe: Backoff,
     fruitless: u32,
     last_event: Option<Mark>,
-    /// Shortest time between two lists that a doubt is the reason for; grows while they settle nothing.
+    /// Minimum time between two lists caused by doubts; grows while they settle nothing.
     gap: Duration,
     tick: Interval,
     outage: Option<Outage>,
-    /// Whether a broken answer has been forgiven since the last list.
+    /// Whether a broken answer was tolerated since the last list.
     forgiven: bool,
     seen_up: bool,
     logged: Logged,
@@ -108,7 +108,7 @@ impl Follower {
             }
             let broken = matches!(error, Error::Closed { .. } | Error::Broken { .. });
             if self.outage.is_none() && self.seen_up && broken && !std::mem::replace(&mut self.forgiven, true) {
-                // One answer that is broken off may be a proxy's doing; what is down fails again at once.
+                // One truncated answer may be a proxy's fault; if the engine is down, the next attempt fails at once.
                 tracing::debug!(%error, "asking again");
                 continue;
             }
@@ -117,7 +117,7 @@ impl Follower {
         }
     }
 
-    /// Waits before the next attempt; what has lingered long enough is forgotten meanwhile.
+    /// Waits before the next attempt. Containers whose linger time is over are forgotten meanwhile.
     async fn pause(&mut self) {
         let wait = self.backoff.next();
         tracing::debug!(?wait, "waiting before the next attempt");
@@ -130,14 +130,14 @@ impl Follower {
         }
     }
 
-    /// Until anything shows that the engine does not answer any more.
+    /// Runs until the engine stops answering.
     async fn session(&mut self) -> Result<Infallible, Error> {
         let session = self.engine.connect().await?;
-        // Subscribe first: what happens during the list is then not lost.
+        // Subscribes first, so that events during the list are not lost.
         let mut live = LiveSession::new(session, self.last_event);
         if self.engine.host().is_missing() {
             live.ask_info();
-            // So that the first values are under their final path, where the engine says it in reasonable time.
+            // The first values should have their final path, if the engine reports its driver in reasonable time.
             if let Ok(answer) = timeout(self.timing.info, pending(&mut live.info)).await {
                 self.on_info(answer);
             }
@@ -165,7 +165,7 @@ impl Follower {
         }
     }
 
-    /// Sends off the inspections that are wanted.
+    /// Sends pending inspections.
     fn ask(&mut self, live: &mut LiveSession) {
         while live.inspections.len() < INSPECTIONS && live.inspect_again <= Instant::now() {
             let Some(id) = self.tracker.next_inspection() else { return };
@@ -174,10 +174,10 @@ impl Follower {
         }
     }
 
-    /// A container that is not there any more says nothing of the others; a refusal before any success does.
+    /// An error for a missing container says nothing about others; a refusal before any success does.
     fn on_inspected(&mut self, live: &mut LiveSession, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
         match &answer {
-            // No sign of life: health is asked for all the time, and a silent event stream has to be noticed.
+            // Not a heartbeat: health is polled all the time, and a silent event stream has to be noticed.
             Ok(_) => live.inspected = true,
             Err(error) if live.inspected || error.status() == Some(404) => {}
             Err(error) => {
@@ -199,7 +199,7 @@ impl Follower {
                 tracing::debug!("subscribed to events");
                 live.heard = true;
                 self.tracker.subscribed();
-                // What happened before is in a list from now on.
+                // A list has to cover what happened before.
                 live.next_list = Instant::now();
             }
             SessionEvent::Bytes(bytes) => return self.on_bytes(live, &bytes),
@@ -210,8 +210,8 @@ impl Follower {
         Ok(())
     }
 
-    /// The event stream ended, or there is none: a proxy may limit its time, or refuse it and still allow the list.
-    /// Whether the engine itself is down, the sign of life shows.
+    /// Handles the end or the refusal of the event stream: a proxy may limit its time, or refuse it and still allow the
+    /// list. The heartbeat shows whether the engine itself is down.
     fn resubscribe(&mut self, live: &mut LiveSession, error: Option<Error>) {
         let lived = live.subscribed().is_some_and(|since| since.elapsed() >= STABLE_STREAM);
         let refused = error.as_ref().is_some_and(Error::is_refusal);
@@ -241,7 +241,7 @@ impl Follower {
         live.ask_newest();
     }
 
-    /// Applies events, and the rest of their burst, so that it costs one inspection per container.
+    /// Applies events together with the rest of their burst, so that a burst costs one inspection per container.
     fn on_bytes(&mut self, live: &mut LiveSession, first: &Bytes) -> Result<(), Error> {
         self.apply(live, first);
         for _ in 0..BURST {
@@ -308,14 +308,14 @@ impl Follower {
         if live.watched_list() {
             live.watched_lists += 1;
             if surprise && live.watched_lists > 1 {
-                // The stream may be dead without a sign.
+                // The stream may be dead without an error.
                 live.subscribe(self.last_event);
             }
         }
         let wait = match live.subscribed() {
-            // It stands since this list was asked for.
+            // The subscription is older than this list.
             Some(_) if !live.watched_list() => Duration::ZERO,
-            // Without cgroups nothing but a list shows that a stream is dead.
+            // Without cgroups only a list reveals a dead stream.
             Some(_) if !self.engine.host().is_wanted() => self.resync,
             _ => self.timing.poll.min(self.resync),
         };
@@ -325,7 +325,7 @@ impl Follower {
         }
     }
 
-    /// A list that settles no doubt makes the next one for that reason wait longer.
+    /// Applies a list to the doubts. If it settles none, the next list for doubts waits longer.
     fn settle_doubts(&mut self, live: &LiveSession, surprise: bool) {
         self.engine.doubts().answered(live.list_asked, &self.tracker.names());
         let first = self.timing.doubt.1.max(live.list_asked.elapsed() * 10);
@@ -343,7 +343,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Only paths depend on it: an engine that does not answer this may answer everything else.
+    /// Stores the answer to `/info`. Only paths depend on it: an engine that does not answer it may answer everything
+    /// else.
     fn on_info(&mut self, answer: Result<SystemInfo, Error>) {
         match answer {
             Ok(info) => self.engine.host().learn(&info),
@@ -355,7 +356,7 @@ impl Follower {
         }
     }
 
-    /// Regular duties; a sign of life is asked for only after silence.
+    /// Performs periodic tasks; sends a heartbeat only after silence.
     fn on_tick(&mut self, live: &mut LiveSession) {
         self.tracker.tidy();
         self.tracker.refresh_health(std::time::Instant::now());
@@ -364,7 +365,7 @@ impl Follower {
         }
     }
 
-    /// The engine answers: once per session.
+    /// Logs once per session that the engine answers.
     fn up(&mut self, live: &LiveSession) {
         if live.lists != 1 {
             return;
@@ -383,7 +384,7 @@ impl Follower {
         self.seen_up = true;
     }
 
-    /// The engine does not answer: each cause is logged once per outage.
+    /// Logs each cause once per outage why the engine does not answer.
     fn down(&mut self, error: &Error) {
         self.engine.set_up(false);
         self.engine.disconnect();

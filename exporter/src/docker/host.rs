@@ -1,14 +1,14 @@
-//! What an engine says of its host in `/info`, asked for only where somebody wants it.
+//! The engine's report on its host (`/info`), requested only if it is needed.
 //!
-//! The engine gathers that answer from all its plugins, so it may take long or never come. The follower asks in the
-//! background and remembers it here; nobody waits.
+//! The engine collects that answer from all its plugins, so it may take long or never come. The follower requests it in
+//! the background and stores it here, so that nothing waits for it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum};
 
-/// How the engine makes cgroups.
+/// How the engine creates cgroups.
 #[derive(Debug, Default)]
 pub(super) struct Host {
     wanted: AtomicBool,
@@ -16,27 +16,27 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// From now on the follower asks for it.
+    /// Makes the follower request it from now on.
     pub(super) fn want(&self) {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether values come from this engine, so that nothing else shows which containers there are.
+    /// Returns whether values come from this engine, so that only its list shows which containers exist.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Returns whether `/info` is still to be asked for.
+    /// Returns whether `/info` is still missing.
     pub(super) fn is_missing(&self) -> bool {
         self.is_wanted() && self.systemd.get().is_none()
     }
 
-    /// Remembers the answer. A host does not change its driver under running containers, so the first one counts.
+    /// Stores the answer. A host does not change its driver under running containers, so the first answer counts.
     pub(super) fn learn(&self, info: &SystemInfo) {
         self.systemd.get_or_init(|| info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD));
     }
 
-    /// Returns whether the engine makes cgroups as units of systemd. False where it has not said so.
+    /// Returns whether the engine creates cgroups as systemd units; false if unknown.
     pub(super) fn uses_systemd(&self) -> bool {
         self.systemd.get().copied().unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! One HTTP/1 request on a connection of its own: over a Unix socket, TCP or TLS.
 //!
-//! What an engine sends is passed on in pieces, so that the caller decides how much of it is held. The client library
-//! reads an answer as a whole: its requests go through [`Transport::send`], which limits the bytes of the connection.
+//! Answers are passed on in chunks, so that the caller decides how much to buffer. The client library reads an answer
+//! as a whole: its requests use [`Transport::send`], which limits the bytes of the connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,10 +29,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::error::{Cause, Error};
 use crate::config::DockerEndpoint;
 
-/// Greatest size of the read buffer, and so of the head of an answer.
+/// Maximum size of the read buffer, and so of the head of an answer.
 const MAX_BUFFER: usize = 64 << 10;
 
-/// How an engine is connected to.
+/// A way to connect to an engine.
 pub(super) struct Transport {
     endpoint: DockerEndpoint,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -42,7 +42,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Transport {
-    /// Reads the certificates, where there are any; connects to nobody.
+    /// Reads the certificates, if any; does not connect.
     ///
     /// # Errors
     /// A certificate cannot be used.
@@ -115,7 +115,7 @@ impl std::fmt::Debug for Transport {
 
 type Connection = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
-/// The head of an answer has come; the rest is read by [`Answer::next`].
+/// An answer whose head has arrived; [`Answer::next`] reads the rest.
 pub(super) struct Answer {
     pub(super) status: u16,
     connection: Option<Connection>,
@@ -123,7 +123,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Returns the next piece of the body; none at its end.
+    /// Returns the next chunk of the body; none at its end.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Cause>> {
         poll_fn(|cx| {
             loop {
@@ -134,7 +134,7 @@ impl Answer {
                     Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Cause::Http(error)))),
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => Poll::Ready(Some(Ok(data))),
-                        // Trailers, which nobody asked for.
+                        // Ignores trailers.
                         Err(_) => continue,
                     },
                 };
@@ -144,7 +144,7 @@ impl Answer {
     }
 }
 
-/// Sends a request and waits for the head of the answer. Returns the connection where more is to come.
+/// Sends a request and waits for the head of the answer. Returns the connection if the body is incomplete.
 async fn exchange<S, B>(stream: S, request: Request<B>) -> hyper::Result<(Response<Incoming>, Option<Connection>)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -163,7 +163,7 @@ where
     Ok((response, connection))
 }
 
-/// Moves bytes. The answer also shows how the connection ends, so that is not checked here.
+/// Drives the connection. Its end also shows in the answer, so it is not checked here.
 fn drive(connection: &mut Option<Connection>, cx: &mut std::task::Context<'_>) {
     if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
         *connection = None;

@@ -12,17 +12,17 @@ use crate::name::{
 /// The CFS period that `--cpus` (`NanoCpus`) implies, in microseconds.
 const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
 
-/// What an engine says of one container when asked for it.
+/// The engine's answer to an inspection.
 #[derive(Debug)]
 pub(super) struct Inspected {
     pub(super) info: ContainerInfo,
-    /// What image and labels contribute to the filter.
+    /// The part of the filter's decision that image and labels determine.
     pub(super) fixed: FixedMatch,
-    /// What had to be cut.
+    /// Counts of truncated texts.
     pub(super) dropped: Dropped,
 }
 
-/// Returns none where the answer has no container id: then it is not about a container.
+/// Parses an answer. Returns none if it has no container id: then it is not about a container.
 pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> Option<Inspected> {
     let id = ContainerId::parse(text(value, "/Id").as_bytes())?;
     let identity = naming.identify(text(value, "/Name"), text(value, "/Config/Image"), map(value, "/Config/Labels"));
@@ -54,7 +54,7 @@ pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> 
     Some(Inspected { info, fixed: identity.fixed, dropped: identity.dropped })
 }
 
-/// Returns the state word; where it is unknown, what the flags beside it say.
+/// Returns the state by its word; by the flags beside it if the word is unknown.
 fn life_cycle(value: &Value) -> State {
     let flags = [
         ("/State/Dead", State::Dead),

@@ -1,20 +1,20 @@
-//! Reads an engine's JSON leniently: a field that is missing, null or of another type is none, whatever the engine.
+//! Reads an engine's JSON leniently: a field that is missing, null or of another type is none.
 //!
-//! The models of the client library are not used: they refuse a whole list for one state word that they do not know,
-//! which Podman and newer engines have.
+//! The models of the client library are not used: they reject a whole list for one unknown state word, such as those of
+//! Podman and newer engines.
 
 use serde_json::Value;
 
 use crate::name::{HealthStatus, Names, NetworkMode, State};
 
-/// Most commas in an object, and so about the most values: parsed, they take many times their size.
+/// Maximum number of commas in an object, and so about that of values: parsed, they take many times their size.
 const MAX_COMMAS: usize = 500_000;
 
-/// Longest text that is stored uncut, in bytes: `PATH_MAX`.
+/// Maximum length of a text that is stored whole, in bytes: `PATH_MAX`.
 pub(super) const MAX_SHORT: usize = 4096;
 
-/// Parses one object; bytes that are not UTF-8 become replacement characters. None for what is no JSON, is nested deeper
-/// than 128 levels, or has more values than the largest container.
+/// Parses one object; bytes that are not UTF-8 become replacement characters. Returns none if it is invalid, nested
+/// deeper than 128 levels, or has more values than the largest container.
 pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
     if bytes.split(|byte| *byte == b',').nth(MAX_COMMAS).is_some() {
         return None;
@@ -22,12 +22,12 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
     serde_json::from_str(&String::from_utf8_lossy(bytes)).ok()
 }
 
-/// Returns the text at `pointer`; empty where there is none.
+/// Returns the text at `pointer`; empty if there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Returns the text at `pointer`; empty where there is none, or one that is longer than any path: no engine means that.
+/// Returns the text at `pointer`; empty if there is none or if it is longer than any path.
 pub(super) fn short_text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     Some(text(value, pointer)).filter(|text| text.len() <= MAX_SHORT).unwrap_or_default()
 }
@@ -59,7 +59,7 @@ pub(super) fn map<'a>(value: &'a Value, pointer: &str) -> Vec<(&'a str, &'a str)
     texts.collect()
 }
 
-/// Docker's and Podman's words for a state.
+/// Parses Docker's and Podman's words for a state.
 pub(super) fn state(word: &str) -> Option<State> {
     Some(match word.to_ascii_lowercase().as_str() {
         "created" | "configured" | "initialized" => State::Created,
@@ -96,7 +96,7 @@ pub(super) fn network_mode(text: &str, names: &Names) -> NetworkMode {
     match text {
         "" => NetworkMode::Unknown,
         "host" => NetworkMode::Host,
-        // Podman: somebody else's namespace, whose we cannot tell.
+        // Podman: the namespace of an unknown owner.
         path if path.starts_with("ns:") => NetworkMode::Unknown,
         network => NetworkMode::Named(network.to_owned()),
     }

@@ -1,5 +1,5 @@
-//! One entry of `/containers/json` → what it shows before the container is inspected, and the signs by
-//! which a later list shows that something has changed.
+//! One entry of `/containers/json`: what it shows before the container is inspected, and by which fields a later list
+//! shows a change.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub(super) struct ListEntry {
     network_mode: NetworkMode,
 }
 
-/// What the text for people says: `Up 5 minutes (healthy)`, `Exited (3) 2 hours ago`.
+/// Contents of the status text: `Up 5 minutes (healthy)`, `Exited (3) 2 hours ago`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) exit_code: Option<i64>,
@@ -44,7 +44,7 @@ impl ListEntry {
         })
     }
 
-    /// Returns what is known of a container that is seen for the first time.
+    /// Returns the first report on a container.
     pub(super) fn into_info(self) -> ContainerInfo {
         let state = self.state.unwrap_or(State::Created);
         ContainerInfo {

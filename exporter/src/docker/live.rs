@@ -1,6 +1,6 @@
-//! One session with an engine that answered: its event stream, and the questions that are on the way.
+//! One session with an engine: its event stream and its pending requests.
 //!
-//! Holds and renews them; `follow` decides what to ask and what an answer means.
+//! Holds and renews them; `follow` decides what to request and handles the answers.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::Pin;
@@ -21,17 +21,17 @@ use super::session::{Read, Session};
 use super::split::Objects;
 use crate::discover::ContainerId;
 
-/// Greatest size of one event: it carries all labels of its container.
+/// Maximum size of one event: it carries all labels of its container.
 const MAX_EVENT: usize = 4 << 20;
-/// Time between two questions for `/info` while the engine does not answer it.
+/// Time between two requests of `/info` while the engine does not answer it.
 const INFO_INTERVAL: Duration = Duration::from_mins(2);
 
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// The containers, what else the list brought, and the tracker's time when it was asked for.
+/// The containers, the rest of the list's result, and the tracker's clock at the request.
 pub(super) type List = (Vec<ListEntry>, Read, u64);
 pub(super) type Inspection = Answer<(ContainerId, u64, Result<Value, Error>)>;
 
-/// One event: the engine's time of it, and what tells it from others of that time.
+/// Identity of an event: its time by the engine's clock, and a digest that distinguishes it from others of that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) time_ns: u64,
@@ -52,15 +52,15 @@ pub(super) enum Events {
     Opening(Answer<Result<http::Answer, Error>>),
     /// Events are sent from `since` on.
     Open { answer: Box<http::Answer>, since: Instant },
-    /// None until then, as the last one ended or was refused.
+    /// None until then, because the last one ended or was refused.
     Waiting(Instant),
 }
 
-/// What came of the event stream.
+/// An outcome of the event stream.
 pub(super) enum SessionEvent {
     /// It is time to subscribe again.
     Due,
-    /// The subscription stands.
+    /// The subscription is active.
     Subscribed,
     Bytes(Bytes),
     Ended,
@@ -71,20 +71,20 @@ pub(super) enum SessionEvent {
 pub(super) struct LiveSession {
     pub(super) session: Arc<Session>,
     pub(super) events: Events,
-    /// The last event of the session before; the engine may repeat it.
+    /// The last event of the previous session; the engine may repeat it.
     pub(super) since: Option<Mark>,
     pub(super) objects: Objects,
-    /// Events since the subscription stands.
+    /// Number of events since the subscription became active.
     pub(super) event_count: u64,
-    /// Lists that were asked for while it stood.
+    /// Number of lists requested while it was active.
     pub(super) watched_lists: u64,
     pub(super) inspections: FuturesUnordered<Inspection>,
-    /// No inspection is asked for before: the engine refuses them.
+    /// Earliest time of the next inspection, if the engine refuses them.
     pub(super) inspect_again: Instant,
     pub(super) inspected: bool,
     pub(super) list: Option<Answer<Result<List, Error>>>,
     pub(super) list_asked: Instant,
-    /// Whether the list on the way, or the last one, was asked for because of a doubt.
+    /// Whether a doubt caused the pending or the last list.
     pub(super) list_of_doubt: bool,
     pub(super) next_list: Instant,
     pub(super) lists: u64,
@@ -119,14 +119,14 @@ impl LiveSession {
         }
     }
 
-    /// Asks what the engine says of its host.
+    /// Requests the engine's report on its host.
     pub(super) fn ask_info(&mut self) {
         let session = Arc::clone(&self.session);
         self.info_again = Instant::now() + INFO_INTERVAL;
         self.info = Some(Box::pin(async move { session.info().await }));
     }
 
-    /// Subscribes to what happens, and to what has happened since the last event.
+    /// Subscribes to events, from the last known event on.
     pub(super) fn subscribe(&mut self, since: Option<Mark>) {
         self.events = opening(&self.session, since);
         self.since = since;
@@ -135,12 +135,12 @@ impl LiveSession {
         self.watched_lists = 0;
     }
 
-    /// Since when the subscription stands.
+    /// Returns since when the subscription is active.
     pub(super) fn subscribed(&self) -> Option<Instant> {
         if let Events::Open { since, .. } = &self.events { Some(*since) } else { None }
     }
 
-    /// Asks for a sign of life.
+    /// Sends a heartbeat.
     pub(super) fn ask_newest(&mut self) {
         if self.heartbeat.is_none() {
             let session = Arc::clone(&self.session);
@@ -148,13 +148,13 @@ impl LiveSession {
         }
     }
 
-    /// Returns whether what happened while the last list was made has been, or will be, reported.
+    /// Returns whether events cover the time while the last list was made.
     pub(super) fn watched_list(&self) -> bool {
         self.subscribed().is_some_and(|since| since <= self.list_asked)
     }
 }
 
-/// Returns what comes next of the event stream.
+/// Returns the next outcome of the event stream.
 pub(super) async fn next_session_event(events: &mut Events, session: &Session) -> SessionEvent {
     match events {
         Events::Waiting(until) => {
@@ -181,7 +181,7 @@ fn opening(session: &Arc<Session>, since: Option<Mark>) -> Events {
     Events::Opening(Box::pin(async move { session.subscribe(&request).await }))
 }
 
-/// Returns the outcome of a question, which is then asked no more; never ready where there is none.
+/// Completes with the outcome of a pending request, and clears it; never completes if there is none.
 pub(super) async fn pending<T>(question: &mut Option<Answer<T>>) -> T {
     let outcome = match question {
         Some(question) => question.await,

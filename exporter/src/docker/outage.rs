@@ -1,4 +1,4 @@
-//! What is logged of an outage: its first cause at once, and each other cause once it lasts.
+//! Decides what is logged of an outage: its first cause at once, each other cause once it lasts.
 
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::Error;
 
 type Kind = (Discriminant<Error>, Option<u16>);
 
-/// A time without an answer of the engine.
+/// A period without an answer of the engine.
 #[derive(Debug)]
 pub(super) struct Outage {
     began: Instant,
@@ -20,8 +20,7 @@ impl Outage {
         Self { began: Instant::now(), last: None, logged: Vec::new() }
     }
 
-    /// Returns whether this cause is to be logged: the first one, or one that was seen twice in a row and not logged
-    /// yet.
+    /// Returns whether to log this cause: the first one, or one that occurred twice in a row and was not logged yet.
     pub(super) fn is_first(&mut self, error: &Error) -> bool {
         let kind = (discriminant(error), error.status());
         let lasts = self.logged.is_empty() || self.last == Some(kind);
@@ -43,7 +42,7 @@ impl Outage {
     }
 }
 
-/// What has been logged and is not to be logged again.
+/// Topics that have been logged and are not logged again.
 #[derive(Debug, Default)]
 pub(super) struct Logged(Vec<&'static str>);
 

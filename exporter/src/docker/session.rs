@@ -1,4 +1,4 @@
-//! What has been agreed on with an engine, and counted, bounded, timed requests to it.
+//! The negotiated version of an engine, and counted, bounded, timed requests to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,24 +19,24 @@ use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 use crate::name::MAX_CONTAINERS;
 
-/// Greatest size of one JSON object of an answer: a container with thousands of huge labels is still below it.
+/// Maximum size of one JSON object of an answer: a container with thousands of huge labels is still below it.
 const MAX_OBJECT: usize = 16 << 20;
-/// Greatest size of an answer that the client library reads: what the engine says of itself and of its host.
+/// Maximum size of an answer that the client library reads: what the engine says of itself and of its host.
 const MAX_TYPED: u64 = 1 << 20;
-/// Greatest size of one reading of statistics, with room for hundreds of devices and CPUs.
+/// Maximum size of one reading of statistics, with room for hundreds of devices and CPUs.
 const MAX_STATS: usize = 1 << 20;
-/// Greatest size of a list, with room for 2 KiB for each of as many containers as can be known.
+/// Maximum size of a list, with room for 2 KiB for each of as many containers as can be known.
 const MAX_LIST: usize = 128 << 20;
-/// The most that is read of the newest container.
+/// Maximum size of the answer with the newest container.
 const MAX_NEWEST: usize = 64 << 10;
-/// Greatest length of an error's explanation that is shown, in characters.
+/// Maximum length of an error's explanation in characters.
 const MAX_SHOWN: usize = 200;
 /// The library's own time limit, in seconds; ours are shorter.
 const LIBRARY_TIMEOUT: u64 = 300;
-/// The most that is read of an error's explanation, and how long.
+/// Maximum size of an error's explanation, and time to read it.
 const MAX_MESSAGE: (usize, Duration) = (4 << 10, Duration::from_secs(1));
 
-/// Returns what bounds an engine, with the numbers, for SECURITY.md.
+/// Returns the limits for an engine with their numbers, for SECURITY.md.
 #[must_use]
 pub fn bounds() -> Vec<(&'static str, String)> {
     let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
@@ -48,12 +48,12 @@ pub fn bounds() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What a list brought beside its entries.
+/// Result of a list besides its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {
-    /// Entries that are too large or no JSON.
+    /// Number of entries that are too large or invalid.
     pub(super) skipped: u64,
-    /// Whether there were more containers than can be known; the others were not read.
+    /// Whether there were more containers than can be stored; the rest was not read.
     pub(super) cut: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct About {
     pub api: String,
 }
 
-/// A version agreed on with an engine, and the means to ask it. Holds no connection: each request has its own.
+/// A negotiated version and the means to send requests. Holds no connection: each request has its own.
 #[derive(Debug)]
 pub(super) struct Session {
     endpoint: DockerEndpoint,
@@ -104,7 +104,7 @@ impl Session {
                 session.find_prefix().await?;
             }
             Err(error) if error.is_unreachable() => return Err(error),
-            // The version is only for people: an engine that lists its containers without it can be used.
+            // The version is only informative: an engine that lists its containers without it can be used.
             Err(error) => {
                 session.find_prefix().await?;
                 tracing::debug!(%error, "cannot read the engine's version");
@@ -163,7 +163,7 @@ impl Session {
         self.bounded_object("stats", &request, MAX_STATS, "a JSON object of at most 1 MiB").await
     }
 
-    /// Returns what the engine says of its host; among it, how it makes cgroups.
+    /// Returns the engine's report on its host.
     pub(super) async fn info(&self) -> Result<SystemInfo, Error> {
         self.counted("info", self.typed("/info", Box::pin(async { self.library("/info")?.info().await }))).await
     }

@@ -69,7 +69,7 @@ impl Stats {
         Self { engine, concurrency: concurrency.max(1), logged: AtomicBool::new(false) }
     }
 
-    /// Returns whether the engine makes cgroups as units of systemd; false until it has said so.
+    /// Returns whether the engine creates cgroups as systemd units; false if unknown.
     #[must_use]
     pub fn uses_systemd(&self) -> bool {
         self.engine.host().uses_systemd()

@@ -10,13 +10,13 @@ pub(super) struct ContainerHistory {
     pub(super) last_event: u64,
     pub(super) inspected: bool,
     pub(super) retries: u8,
-    /// What had to be cut has been counted.
+    /// Counts of truncated texts.
     pub(super) counted: bool,
     /// Age in the last list: a smaller one shows a restart without an event.
     pub(super) age: Option<u64>,
     /// An `oom` event since the last start.
     pub(super) oom: bool,
-    /// What image and labels contribute to the filter, once a list or an inspection has shown all labels.
+    /// The part of the filter's decision that image and labels determine.
     pub(super) fixed: Option<FixedMatch>,
     pub(super) oom_events: OomEvents,
     /// The round in which it was last inspected for its health.
