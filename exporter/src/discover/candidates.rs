@@ -1,5 +1,5 @@
-//! Which directories at or below the root are trees, and which v1 controllers each has: by the kernel's list of mounts where it
-//! names them, else (a capture, a procfs that cannot be read) by the names of directories and of the files in them.
+//! Finds the cgroup trees at or below the root and the v1 controllers of each: from the kernel's list of mounts, else
+//! (in a capture, or without procfs) from names of directories and files.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 use super::mounts::{self, Mount};
 use super::{Tree, Version};
 
-/// A tree, and the controllers that it has if it is a v1 one.
+/// A tree, and its controllers if it is a v1 tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Candidate {
     pub(super) tree: Tree,
     controllers: Vec<String>,
 }
 
-/// v1 controllers that we read. A file of each begins with the name and a dot.
+/// v1 controllers that we read. Their files begin with the name and a dot.
 const READ: [&str; 6] = ["memory", "cpuacct", "cpu", "pids", "blkio", "hugetlb"];
 /// Directory names of other v1 trees: containers may be in them.
 const OTHERS: [&str; 9] =
     ["systemd", "devices", "freezer", "cpuset", "perf_event", "net_cls", "net_prio", "rdma", "misc"];
-/// Directories of a captured tree in which files are read.
+/// Maximum number of directories of a captured tree whose files are listed.
 const SAMPLED: usize = 256;
 
 /// Finds the trees: `root` itself, or what is below it.
@@ -36,7 +36,7 @@ pub(super) fn find(root: &Path) -> io::Result<Vec<Candidate>> {
     if is_v2(root) || is_v1(root) {
         paths = vec![root.to_owned()];
     } else {
-        // Those right below the root are in its list already, and come first.
+        // Mounts directly below the root are in the list already, and come first.
         paths.extend(mounts::below(&mounts, root));
     }
     let mut seen = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn find(root: &Path) -> io::Result<Vec<Candidate>> {
     Ok(found)
 }
 
-/// Returns the tree of a v1 controller: the one of its name before others that have it.
+/// Returns the tree of a v1 controller: the one named after it, else any that has it.
 pub(super) fn with_v1_controller(candidates: &[Candidate], controller: &str) -> Option<Tree> {
     let has = |candidate: &&Candidate| candidate.controllers.iter().any(|name| name == controller);
     let is_named = |candidate: &&Candidate| candidate.tree.path.file_name().is_some_and(|name| name == controller);
@@ -65,7 +65,7 @@ pub(super) fn with_v1_controller(candidates: &[Candidate], controller: &str) -> 
     Some(found.tree.clone())
 }
 
-/// Directories right below `root`, links to some (`cpu` to `cpu,cpuacct`) after them.
+/// Lists the directories directly below `root`; links to some (`cpu` to `cpu,cpuacct`) come last.
 fn listed(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut entries: Vec<(bool, PathBuf)> = fs::read_dir(root)?
         .filter_map(Result::ok)
@@ -88,8 +88,8 @@ fn classify(path: PathBuf, mount: Option<&Mount>) -> Option<Candidate> {
     Some(Candidate { tree: Tree { path, version: Version::V1 }, controllers })
 }
 
-/// Returns the controllers of a v1 tree that no mount names. None where the directory is no tree; a mount point without
-/// its mount is empty.
+/// Returns the controllers of a v1 tree that is in no list of mounts. None if the directory is not a tree; a mount
+/// point without its mount is empty.
 fn by_content(path: &Path) -> Option<Vec<String>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut controllers: Vec<String> = name.split(',').filter(|part| READ.contains(part)).map(str::to_owned).collect();
@@ -102,7 +102,7 @@ fn by_content(path: &Path) -> Option<Vec<String>> {
     None
 }
 
-/// Adds the controllers whose files are in some of the first cgroups: not all controllers have files in a root.
+/// Adds the controllers with files in some of the first cgroups, because not all controllers have files in a root.
 fn sample(tree: &Path, controllers: &mut Vec<String>) {
     let mut pending = VecDeque::from([tree.to_owned()]);
     for _ in 0..SAMPLED {
@@ -127,7 +127,7 @@ fn is_v2(path: &Path) -> bool {
     path.join("cgroup.controllers").is_file()
 }
 
-/// Returns whether a directory is a cgroup of v1, as far as its files tell.
+/// Returns whether a directory is a cgroup of v1, by its files.
 fn is_v1(path: &Path) -> bool {
     let has = |name: &str| path.join(name).is_file();
     has("tasks") && !is_v2(path) && ["release_agent", "cgroup.procs", "notify_on_release"].into_iter().any(has)

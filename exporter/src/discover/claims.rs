@@ -1,4 +1,4 @@
-//! The cgroups whose names claim to be containers, and which claim on each id is accepted at present.
+//! The cgroups whose names claim to be containers, and the claim that is accepted for each id.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::identity::{self, Claim, Engine};
 pub struct Changes {
     /// New containers.
     pub added: Vec<Added>,
-    /// Containers whose cgroup is gone, or is another one now.
+    /// Containers whose cgroup is gone or was replaced.
     pub removed: Vec<ContainerId>,
-    /// Why parts of the trees were not seen, each a word under which that is counted.
+    /// Reasons for which parts of the trees were not read, as label values.
     pub missed: Vec<&'static str>,
 }
 
-/// A container that is new to the reader.
+/// A new container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Added {
     /// Its id.
@@ -29,7 +29,7 @@ pub struct Added {
     pub named: bool,
 }
 
-/// Cgroups that were left behind and are checked again in one refresh: a process may have come.
+/// Maximum number of cgroups left behind that one refresh checks again, as a process may have come.
 const LOOKED_AT_AGAIN: usize = 256;
 
 /// All claims of one tree.
@@ -38,18 +38,18 @@ pub(super) struct Claims {
     trees: Trees,
     procfs: PathBuf,
     by_id: HashMap<ContainerId, Entry>,
-    /// To be decided in this refresh.
+    /// Ids to decide in this refresh.
     undecided: HashSet<ContainerId>,
-    /// What the engine says of these may decide anew.
+    /// Ids whose decision depends on the engine's report.
     contested: HashSet<ContainerId>,
-    /// Ids whose cgroups were left behind, in the order in which they are checked again.
+    /// Ids whose cgroups were left behind, in the order of the next checks.
     left: VecDeque<ContainerId>,
-    /// Number of cgroups, and of those that are accepted.
+    /// Number of cgroups, and of accepted ones.
     counts: (usize, usize),
-    /// What the engines said, and which of them answered, when the last decisions were made.
+    /// Generation of the engines' reports and the engines that answered, as of the last decisions.
     heard: (u64, u64),
     order: u64,
-    /// The order from which on cgroups are new in this refresh.
+    /// The order from which cgroups are new in this refresh.
     new_from: u64,
 }
 
@@ -57,21 +57,21 @@ pub(super) struct Claims {
 #[derive(Debug, Default)]
 struct Entry {
     cgroups: Vec<Cgroup>,
-    /// Order of the accepted one, and whether it is named.
+    /// Order of the accepted cgroup, and whether it is named.
     accepted: Option<(u64, bool)>,
     is_left: bool,
 }
 
-/// One cgroup as it was seen.
+/// One observed cgroup.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen<'a> {
     /// Path from the root of the tree, with a leading slash.
     pub(super) path: &'a str,
     /// The tree, and the number of the directory in it.
     pub(super) at: (usize, u64),
-    /// The number of its child `container`, where that has the processes.
+    /// Inode of its child `container`, if that has the processes.
     pub(super) child: Option<u64>,
-    /// The walk that saw it.
+    /// The walk that observed it.
     pub(super) walk: u64,
 }
 
@@ -92,7 +92,7 @@ impl Cgroup {
     }
 }
 
-/// Where crun puts the processes of a container with a scope of its own.
+/// Name of the child cgroup in which crun puts the processes of a container with a scope of its own.
 pub(super) const CHILD: &str = "container";
 
 impl Claims {
@@ -121,19 +121,19 @@ impl Claims {
         (self.counts.0 - self.counts.1, self.left.len())
     }
 
-    /// Returns whether this cgroup was seen in an earlier tree by this walk: the walk has nothing to do in another one.
+    /// Returns whether this walk has observed the cgroup in an earlier tree, so that it can skip it.
     pub(super) fn is_seen(&self, id: ContainerId, path: &str, tree: usize, walk: u64) -> bool {
         let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
         cgroups.any(|cgroup| cgroup.path == path && cgroup.walk == walk && cgroup.at.0 < tree)
     }
 
-    /// Returns whether this cgroup is known by this number of its directory.
+    /// Returns whether this cgroup is known with this inode.
     pub(super) fn is_at(&self, id: ContainerId, path: &str, at: (usize, u64)) -> bool {
         let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
         cgroups.any(|cgroup| cgroup.path == path && cgroup.at == at)
     }
 
-    /// Takes in a cgroup that is there, as seen in the first tree that has it. True where it is new: first seen, or made
+    /// Registers an existing cgroup, as seen in the first tree that has it. Returns whether it is new, or was created
     /// again under its path.
     pub(super) fn see(&mut self, id: ContainerId, seen: Seen<'_>) -> bool {
         let entry = self.by_id.entry(id).or_default();
@@ -154,7 +154,7 @@ impl Claims {
         true
     }
 
-    /// A cgroup is gone.
+    /// Removes a cgroup that is gone.
     pub(super) fn remove(&mut self, id: ContainerId, path: &str) {
         let Some(entry) = self.by_id.get_mut(&id) else { return };
         let before = entry.cgroups.len();
@@ -165,7 +165,7 @@ impl Claims {
         }
     }
 
-    /// Returns those that the walk has not seen.
+    /// Returns the cgroups that the walk has not observed.
     pub(super) fn unseen(&self, walk: u64) -> Vec<(ContainerId, String)> {
         let cgroups = self.by_id.iter().flat_map(|(id, entry)| entry.cgroups.iter().map(|cgroup| (*id, cgroup)));
         let unseen = cgroups.filter(|(_, cgroup)| cgroup.walk != walk);
@@ -181,13 +181,12 @@ impl Claims {
         entry.cgroups.iter().find(|cgroup| cgroup.order == order).map(|cgroup| cgroup.path.clone())
     }
 
-    /// The container may have no process any more.
+    /// Records that the container may have no process any more.
     pub(super) fn suspect(&mut self, id: ContainerId) {
         self.undecided.insert(id);
     }
 
-    /// Decides what has to be decided anew: what has changed, what the engine may say otherwise, and, where `all`, whatever the
-    /// engine does not run.
+    /// Decides the changed ids, those that depend on the engine, and, if `all`, every id that the engine does not run.
     pub(super) fn decide(&mut self, engine: &dyn Engine, all: bool, changes: &mut Changes) {
         let heard = (engine.generation(), engine.answering());
         if heard != self.heard {
@@ -237,7 +236,7 @@ impl Claims {
         let outer = || cgroups.iter().filter(|cgroup| !identity::is_nested(&cgroup.path));
         if now.is_none() && !*is_left && outer().next().is_some() {
             *is_left = true;
-            // One that has just been made may get its first process at any time.
+            // A new cgroup may get its first process at any time.
             if outer().any(|cgroup| cgroup.order >= self.new_from) {
                 self.left.push_front(id);
             } else {

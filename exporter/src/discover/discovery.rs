@@ -1,4 +1,4 @@
-//! Follows the containers of all cgroup trees: by inotify events, and by walks that heal what events missed.
+//! Follows the containers of all cgroup trees by inotify events, and by walks that repair what events missed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -20,9 +20,9 @@ use super::others::{CgroupFilter, OtherChanges, Others};
 use super::walk::{BELOW_CONTAINER, HOST, Next, Visited, walk};
 use super::watch::{Event, Watch};
 
-/// How often a walk over all trees heals what events have missed.
+/// How often a walk over all trees repairs what events missed.
 pub const WALK_INTERVAL: Duration = Duration::from_mins(1);
-/// Directories below containers that one refresh reads, besides a walk over everything.
+/// Maximum number of directories below containers that one refresh reads, apart from full walks.
 const BELOW_PER_REFRESH: usize = 4096;
 
 /// Follows the containers of all cgroup trees of a host. One that is in several trees is one container.
@@ -31,32 +31,32 @@ const BELOW_PER_REFRESH: usize = 4096;
 #[derive(Debug)]
 pub struct Discovery {
     roots: Vec<PathBuf>,
-    /// None where inotify cannot be had, or where the trees are captures: then every refresh walks.
+    /// None if inotify is not available or the trees are captures: then every refresh walks.
     watch: Option<Watch>,
     claims: Claims,
     others: Others,
-    /// What is below each container that is below no other one; none for one that has nothing below it.
+    /// Containers below each outermost container; no entry if there are none.
     below: HashMap<Arc<str>, Below>,
-    /// Containers to read: something happened there, or they are not watched.
+    /// Containers to read, because of an event or because they are not watched.
     touched: HashSet<Arc<str>>,
     walked: Option<Instant>,
     walks: u64,
-    /// The watches of all containers are lost.
+    /// Whether the watches of all containers are lost.
     unarmed: bool,
     missed: MissedParts,
 }
 
-/// What was seen below a container.
+/// Containers below a container.
 #[derive(Debug, Default)]
 struct Below {
     nested: Vec<(ContainerId, String)>,
-    /// There is more than a walk sees.
+    /// Whether there is more than a walk visits.
     truncated: bool,
 }
 
 impl Discovery {
-    /// Follows the containers of `trees`; `live` ones (cgroup file systems) by events, captures by walks.
-    /// `lists_all` where v1 lists the processes of all pid namespaces.
+    /// Follows the containers of `trees`: `live` trees (cgroup file systems) by events, captures by walks. `lists_all`
+    /// if v1 lists the processes of all pid namespaces.
     #[must_use]
     pub fn new(trees: &[Tree], procfs: &Path, live: bool, lists_all: bool) -> Self {
         Self {
@@ -73,20 +73,20 @@ impl Discovery {
         }
     }
 
-    /// Follows the cgroups that this filter selects, too, as far as they are no containers.
+    /// Follows also the cgroups that this filter selects and that are not containers.
     #[must_use]
     pub fn with_others(mut self, filter: CgroupFilter) -> Self {
         self.others.set_filter(filter);
         self
     }
 
-    /// Returns what has changed of the cgroups that are no containers since the last call.
+    /// Returns the changes since the last call of cgroups that are not containers.
     #[must_use]
     pub fn take_other_changes(&mut self) -> OtherChanges {
         self.others.take_changes()
     }
 
-    /// A reader saw that the files of a cgroup that is no container are gone.
+    /// Removes a cgroup, not a container, whose files a reader found missing.
     pub fn forget_other(&mut self, path: &str) {
         self.others.remove(path);
     }
@@ -103,14 +103,14 @@ impl Discovery {
         self.len() == 0
     }
 
-    /// Returns the number of cgroups that are named as containers are and are none, and how many of them were left
-    /// behind by an engine.
+    /// Returns the number of cgroups that are named like containers but are none, and how many of them an engine left
+    /// behind.
     #[must_use]
     pub fn refused(&self) -> (usize, usize) {
         self.claims.refused()
     }
 
-    /// Brings the list up to date and tells what changed.
+    /// Updates the list. Returns what changed.
     pub fn refresh(&mut self, now: Instant, engine: &dyn Engine) -> Changes {
         let mut changes = Changes::default();
         let due =
@@ -128,22 +128,22 @@ impl Discovery {
         changes
     }
 
-    /// A reader saw that the container's files are gone before any event.
+    /// Removes a container whose files a reader found missing before any event.
     pub fn forget(&mut self, id: ContainerId) {
         let Some(path) = self.claims.dropped(id) else { return };
         if self.home(&path).is_none() {
             self.claims.remove(id, &path);
         }
-        // It may have been made again.
+        // The container may have been created again.
         self.touched.insert(Arc::from(identity::outermost(&path)));
     }
 
-    /// A reader saw no process in the container.
+    /// Records that a reader found no process in the container.
     pub fn suspect(&mut self, id: ContainerId) {
         self.claims.suspect(id);
     }
 
-    /// Applies events; false where only a walk can tell what happened.
+    /// Applies events. Returns false if only a walk can tell what happened.
     fn follow(&mut self) -> bool {
         let Some(watch) = self.watch.as_mut() else { return false };
         let happened = match watch.drain() {
@@ -155,7 +155,7 @@ impl Discovery {
             }
         };
         if happened.moved {
-            // What is watched goes by the old paths.
+            // The watches have the old paths.
             self.watch = start_watch();
             self.unarmed = true;
             return false;
@@ -218,7 +218,7 @@ impl Discovery {
         self.missed.add(missed);
     }
 
-    /// Takes in a container that is below no other one.
+    /// Registers an outermost container.
     fn see_container(&mut self, tree: usize, visited: &Visited<'_>, id: ContainerId, path: &str) {
         let Some(metadata) = visited.metadata() else { return };
         if !cgroup::is_leaf(metadata) || self.below.contains_key(path) {
@@ -227,7 +227,7 @@ impl Discovery {
         }
         let seen = Seen { path, at: (tree, metadata.ino()), child: None, walk: self.walks };
         if self.claims.see(id, seen) || self.unarmed {
-            // To be watched, and to be read once more after that.
+            // To be watched, and read once more after that.
             self.touched.insert(Arc::from(path));
         }
     }
@@ -243,9 +243,10 @@ impl Discovery {
         }
     }
 
-    /// Sees a container and what is below it in the first tree that has it. Gives the number of directories below it.
+    /// Reads a container and the cgroups below it in the first tree that has it. Returns the number of directories
+    /// below it.
     ///
-    /// One with more below it than a walk sees is read by walks over everything (`thoroughly`) alone.
+    /// A container with more below it than a walk visits is read only by full walks (`thoroughly`).
     fn look_into(&mut self, container: &Arc<str>, thoroughly: bool) -> usize {
         let Some((tree, inode)) = self.home(container) else {
             self.remove(container);
@@ -261,7 +262,7 @@ impl Discovery {
         let (mut directories, mut armed) = (0, true);
         let missed = walk(&directory, BELOW_CONTAINER, |visited| {
             directories += 1;
-            // Watched before it is listed: what is made in between is not missed.
+            // Watched before it is listed, so that nothing created in between is missed.
             armed &= self.arm(container, visited.path);
             let Some(metadata) = visited.metadata() else { return Next::Skip };
             if let Some((id, path)) = self.claim(tree, visited.path) {
@@ -284,7 +285,7 @@ impl Discovery {
         directories - 1
     }
 
-    /// Compares what is below a container with what was.
+    /// Compares the containers below a container with the known ones.
     fn keep_nested(&mut self, container: &Arc<str>, mut nested: Vec<(ContainerId, String)>, truncated: bool) {
         let before = self.below.remove(container).unwrap_or_default();
         let now: HashSet<&str> = nested.iter().map(|(_, path)| path.as_str()).collect();
@@ -301,7 +302,7 @@ impl Discovery {
         }
     }
 
-    /// A container is in no tree any more.
+    /// Removes a container that is in no tree any more.
     fn remove(&mut self, container: &str) {
         if let Some(id) = ContainerId::from_cgroup_path(Path::new(container)) {
             self.claims.remove(id, container);
@@ -311,8 +312,7 @@ impl Discovery {
         }
     }
 
-    /// Returns the first tree that has a cgroup, and the number of its directory there. A tree that gives an error may
-    /// have it.
+    /// Returns the first tree that has a cgroup, and its inode there. A tree with an error may have it.
     fn home(&self, path: &str) -> Option<(usize, u64)> {
         let mut home = None;
         for (tree, root) in self.roots.iter().enumerate() {
@@ -333,20 +333,20 @@ impl Discovery {
         Some(Path::new("/").join(below).to_string_lossy().into_owned())
     }
 
-    /// A cgroup that is no container may be gone: from the last tree that had it.
+    /// Removes a cgroup, not a container, if it is gone from all trees.
     fn remove_other(&mut self, path: &str) {
         if self.others.has(path) && self.home(path).is_none() {
             self.others.remove(path);
         }
     }
 
-    /// Returns the id that a directory's name claims, and the path of the cgroup.
+    /// Returns the id in a directory's name, and the path of the cgroup.
     fn claim(&self, tree: usize, directory: &Path) -> Option<(ContainerId, String)> {
         let path = self.path_in(tree, directory)?;
         Some((ContainerId::from_cgroup_path(Path::new(&path))?, path))
     }
 
-    /// Watches a directory of a container; true also where nothing is watched, as all is walked.
+    /// Watches a directory of a container. Returns true also if nothing is watched, because everything is walked then.
     fn arm(&mut self, container: &Arc<str>, directory: &Path) -> bool {
         self.watch.as_mut().is_none_or(|watch| watch.add_once(container, directory))
     }
@@ -367,8 +367,8 @@ impl Discovery {
     }
 }
 
-/// Returns the parent of a cgroup that holds the processes of the container that the parent is named for: crun moves
-/// them from the scope to a child.
+/// Returns the parent of a cgroup that holds the processes of the parent's container: crun moves them from the scope to
+/// a child.
 fn holds_processes_of(path: &Path) -> Option<&Path> {
     let parent = path.parent().filter(|_| path.file_name().is_some_and(|name| name == CHILD))?;
     let has_scope = parent.extension().is_some_and(|extension| extension == "scope");

@@ -1,4 +1,4 @@
-//! Whether a cgroup has no process, in any tree and in no cgroup below it.
+//! Checks whether a cgroup and all cgroups below it have no process in any tree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::walk::{BELOW_CONTAINER, Next, walk};
 use super::{Tree, Version, cgroup};
 
-/// The trees of a host, as far as they tell of processes.
+/// The trees of a host, for their lists of processes.
 #[derive(Debug)]
 pub(super) struct Trees {
     roots: Vec<(PathBuf, Version)>,
-    /// Whether v1 lists all processes: it leaves those of other pid namespaces out.
+    /// Whether v1 lists all processes: it omits those of other pid namespaces.
     lists_all: bool,
 }
 
@@ -19,7 +19,7 @@ impl Trees {
         Self { roots: trees.iter().map(|tree| (tree.path.clone(), tree.version)).collect(), lists_all }
     }
 
-    /// True only where that is certain.
+    /// Returns true only if that is certain.
     pub(super) fn is_empty(&self, path: &str) -> bool {
         let mut counted = false;
         for (root, version) in &self.roots {
@@ -37,7 +37,7 @@ impl Trees {
     }
 }
 
-/// `populated` of `cgroup.events`, which counts what is below as well.
+/// Returns `populated` of `cgroup.events`, which includes the cgroups below.
 fn populated(directory: &Path) -> Option<bool> {
     let text = fs::read_to_string(directory.join("cgroup.events")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("populated ")).map(|value| value.trim() != "0")
@@ -47,7 +47,7 @@ fn number(directory: &Path, file: &str) -> Option<u64> {
     fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
 }
 
-/// Returns whether any process is listed there or below. What is not walked may have one.
+/// Returns whether any process is listed there or below; true if not everything was walked.
 fn has_process(directory: &Path) -> bool {
     let mut found = false;
     let missed = walk(directory, BELOW_CONTAINER, |visited| {

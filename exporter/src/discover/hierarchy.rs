@@ -1,4 +1,4 @@
-//! Which cgroup trees this host has, detected by their content, so that a captured tree serves as well as a live one.
+//! Detects the cgroup trees of this host by their content, so that a capture works like a live tree.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -7,7 +7,7 @@ use super::cgroup::{Tree, Version};
 use super::{candidates, cgroup};
 use crate::metrics::Controller;
 
-/// What kind of host this is.
+/// Layout of a host's trees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// One tree for everything.
@@ -37,7 +37,7 @@ pub struct Hierarchy {
     searched: Vec<Tree>,
 }
 
-/// Why there is no hierarchy.
+/// Why no hierarchy was found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The root cannot be listed.
@@ -48,7 +48,7 @@ pub enum Error {
     Unreadable {
         /// The root.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The root has neither `cgroup.controllers` nor a controller's directory.
@@ -63,8 +63,8 @@ pub enum Error {
     },
 }
 
-/// The controllers in the order of their slots, with their names on v1. `Core` is no controller: it has the files that each
-/// cgroup of a v2 tree has.
+/// The controllers in the order of their slots, with their names on v1. `Core` is not a controller: it stands for the
+/// files that each cgroup of a v2 tree has.
 const CONTROLLERS: [(Controller, &str); 7] = [
     (Controller::Memory, "memory"),
     (Controller::Cpuacct, "cpuacct"),
@@ -110,13 +110,13 @@ impl Hierarchy {
         Ok(Self { kind, root: root.to_owned(), trees, searched })
     }
 
-    /// Returns what kind of host this is.
+    /// Returns the layout of the host's trees.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns the root that all this was found below.
+    /// Returns the root at which the trees were found.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -128,7 +128,7 @@ impl Hierarchy {
         self.trees.get(slot(controller))?.as_ref()
     }
 
-    /// Returns the names of the controllers that the host's trees have, in the words of their version.
+    /// Returns the names of the controllers of the host's trees, as their version spells them.
     #[must_use]
     pub fn controllers(&self) -> Vec<String> {
         let unified = self.tree(Controller::Core).map(|tree| enabled(&tree.path)).unwrap_or_default();
@@ -139,7 +139,7 @@ impl Hierarchy {
         v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
     }
 
-    /// Returns whether no tree shows the host's root: each has the root of a cgroup namespace, or a cgroup that was
+    /// Returns whether no tree shows the host's root: each shows the root of a cgroup namespace, or a cgroup that was
     /// mounted alone.
     ///
     /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
@@ -154,8 +154,8 @@ impl Hierarchy {
         })
     }
 
-    /// Returns whether the trees show our own cgroup and no other: those of a container without the host's mount. No
-    /// container can be found in them, unless somebody makes one below ours.
+    /// Returns whether the trees show only our own cgroup: those of a container without the host's mount. They can show
+    /// no containers except those created below ours.
     ///
     /// A guest (LXC, nspawn) has a private root, too, but other cgroups below it; so has Docker in Docker.
     #[must_use]
@@ -163,7 +163,7 @@ impl Hierarchy {
         self.is_private() && !self.searched.iter().any(has_other_cgroups)
     }
 
-    /// Returns whether the trees are the kernel's and not captures.
+    /// Returns whether the kernel serves the trees, and not a capture.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.searched.iter().any(Tree::is_live)
@@ -171,7 +171,7 @@ impl Hierarchy {
 
     /// Returns the trees in which containers are searched, each once, those with controllers that we read first.
     ///
-    /// A container is in all of them as a rule. It is in some alone where an engine does not know a tree, or a controller
+    /// A container is usually in all of them. It is in only some if an engine does not know a tree, or if a controller
     /// was moved to v2.
     #[must_use]
     pub fn searched(&self) -> &[Tree] {
@@ -179,13 +179,13 @@ impl Hierarchy {
     }
 
     /// Returns which of the searched trees lists the processes of the cgroup at `path` (with a leading slash): the
-    /// first where there are any, as an engine may make a cgroup in a tree and not use it; else the first that has the
+    /// first with processes, as an engine may create a cgroup in a tree and not use it, else the first that has the
     /// cgroup.
     #[must_use]
     pub fn home(&self, path: &str) -> Option<usize> {
         let directories = || self.searched.iter().map(|tree| cgroup::directory(&tree.path, path));
         let has_processes = |directory: PathBuf| {
-            // v2 writes 0 for a process that our pid namespace does not hold, v1 nothing.
+            // For a process outside our pid namespace v2 writes 0, and v1 nothing.
             let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             list.lines().any(|pid| pid != "0")
         };
@@ -193,7 +193,7 @@ impl Hierarchy {
     }
 }
 
-/// The v2 tree serves the core files, and every controller that it has and no v1 tree.
+/// Adds the v2 tree for the core files and for every controller that it has and no v1 tree.
 fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLERS.len()]) {
     let enabled = enabled(&unified.path);
     let has = |name: &str| enabled.iter().any(|enabled| enabled == name);
@@ -203,7 +203,7 @@ fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLER
             Controller::Io => has("io"),
             _ => has(name),
         };
-        // A cgroup below may have a file of a controller that the root's list does not name, in a capture say.
+        // A cgroup below may have files of a controller that the root's list lacks, in a capture for example.
         if tree.is_none() && (served || kind == Kind::V2) {
             *tree = Some(unified.clone());
         }

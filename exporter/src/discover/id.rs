@@ -1,4 +1,4 @@
-//! Container ids, and how a cgroup directory's name tells one.
+//! Container ids, and how the name of a cgroup directory contains one.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,7 +9,7 @@ use std::path::Path;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerId([u8; 32]);
 
-/// One word in place of 32 bytes: ids are random, and a scrape looks each of them up several times.
+/// Hashes one word instead of 32 bytes: ids are random, and a scrape looks each of them up several times.
 impl Hash for ContainerId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let words = self.0.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
@@ -18,7 +18,7 @@ impl Hash for ContainerId {
 }
 
 impl ContainerId {
-    /// Parses exactly 64 hex digits; anything else is no container id.
+    /// Parses exactly 64 hex digits; anything else is not a container id.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: &[u8; 64] = text.try_into().ok()?;
@@ -31,7 +31,7 @@ impl ContainerId {
     }
 
     /// Returns the container that a cgroup of this name belongs to: any name with 64 hex digits that is neither a unit
-    /// without processes nor a helper, as cAdvisor takes them.
+    /// without processes nor a helper, as in cAdvisor.
     ///
     /// `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`, `nerdctl-<id>.scope` (systemd driver),
     /// `libpod-payload-<id>` (Podman with `--cgroups=split`), `x.slice:cri-containerd:<id>` (a systemd path that a
@@ -54,7 +54,7 @@ impl ContainerId {
     }
 }
 
-/// Parents whose children bear the ids of containers and are none.
+/// Parents whose children have ids of containers but are none.
 const HELPER_PARENTS: [&[u8]; 2] = [b"kata_overhead", b"buildkit"];
 
 /// Returns the last run of exactly 64 hex digits that no letter or digit touches, and where it starts. `\x2d`, the

@@ -1,11 +1,11 @@
-//! Which cgroups a request asks for: `?id[]=` with a cgroup path or a container's id.
+//! The cgroups that a request selects: `?id[]=` with a cgroup path or a container id.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ContainerId;
 
-/// The cgroups that are asked for; all where none is named.
+/// The selected cgroups; all if none is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdFilter(Option<Arc<Named>>);
 
@@ -16,14 +16,14 @@ struct Named {
 }
 
 impl IdFilter {
-    /// Returns the filter that asks for every cgroup.
+    /// Returns the filter that selects every cgroup.
     #[must_use]
     pub fn all() -> &'static Self {
         static ALL: IdFilter = IdFilter(None);
         &ALL
     }
 
-    /// Returns the filter of these cgroup paths and container ids; every cgroup where there are none.
+    /// Returns the filter of these cgroup paths and container ids; of every cgroup if there are none.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut named = Named::default();
         for value in values {
@@ -36,32 +36,32 @@ impl IdFilter {
         Self((!is_empty).then(|| Arc::new(named)))
     }
 
-    /// Returns whether every cgroup is asked for.
+    /// Returns whether every cgroup is selected.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Returns whether the cgroup at this path is asked for, or the container that it is.
+    /// Returns whether the cgroup at this path, or its container, is selected.
     #[must_use]
     pub fn has(&self, id: Option<ContainerId>, path: &str) -> bool {
         let Some(named) = &self.0 else { return true };
         id.is_some_and(|id| named.ids.contains(&id)) || named.paths.contains(path)
     }
 
-    /// Returns whether the host as a whole is asked for.
+    /// Returns whether the host as a whole is selected.
     #[must_use]
     pub fn has_host(&self) -> bool {
         self.has(None, "/")
     }
 
-    /// Returns how many cgroups are named at most; none where all are asked for.
+    /// Returns the maximum number of selected cgroups; none if all are selected.
     #[must_use]
     pub fn count(&self) -> Option<usize> {
         self.0.as_ref().map(|named| named.paths.len() + named.ids.len())
     }
 
-    /// Returns what either filter asks for.
+    /// Returns the union of two filters.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let (Some(one), Some(two)) = (&self.0, &other.0) else { return Self(None) };
@@ -72,7 +72,7 @@ impl IdFilter {
         Self(Some(Arc::new(Named { paths, ids: one.ids.union(&two.ids).copied().collect() })))
     }
 
-    /// Returns whether the other filter asks for everything that this one does.
+    /// Returns whether the other filter selects everything that this one does.
     #[must_use]
     pub fn is_part_of(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

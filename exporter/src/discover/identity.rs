@@ -20,25 +20,25 @@ use std::path::Path;
 
 use super::ContainerId;
 
-/// What the engines say, as far as identity needs it.
+/// The engines' reports that identity depends on.
 pub trait Engine {
-    /// Returns whether the engine that made this container answers, and has listed all its containers; of an id that
-    /// none knows, all engines.
+    /// Returns whether the container's engine answers and has listed all its containers; all engines if none knows the
+    /// id.
     fn answers(&self, id: ContainerId) -> bool;
     /// Returns which engines answer, one bit each.
     fn answering(&self) -> u64;
-    /// Differs whenever the engine may say something else of any container.
+    /// Returns a number that changes whenever the engine's report on any container may have changed.
     fn generation(&self) -> u64;
-    /// Returns what it says of a container; none for an id that it does not know.
+    /// Returns the engine's report on a container; none for an unknown id.
     fn container(&self, id: ContainerId) -> Option<EngineRecord<'_>>;
 }
 
-/// What the engine says of one container.
+/// The engine's report on one container.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineRecord<'a> {
-    /// It has live processes.
+    /// Whether it has live processes.
     pub runs: bool,
-    /// It was removed.
+    /// Whether it was removed.
     pub removed: bool,
     /// Its first process, in the engine's pid namespace; none before it was inspected.
     pub pid: Option<u32>,
@@ -53,7 +53,7 @@ impl EngineRecord<'_> {
     }
 }
 
-/// An engine that says nothing.
+/// An engine without reports.
 #[derive(Clone, Copy, Debug)]
 pub struct NoEngine;
 
@@ -80,7 +80,7 @@ impl Engine for NoEngine {
 pub(super) struct Claim<'a> {
     /// Path from the root of the tree, with a leading slash.
     pub(super) path: &'a str,
-    /// Lower for what was seen earlier.
+    /// Order of observation.
     pub(super) order: u64,
 }
 
@@ -93,10 +93,10 @@ pub(super) struct Accepted {
     pub(super) named: bool,
 }
 
-/// Decides which claim on `id` to accept; none where all are foreign or left behind.
+/// Decides which claim on `id` to accept; none if all are foreign or left behind.
 ///
-/// `process` tells in which cgroups a process is, as `/proc/PID/cgroup` does; `is_empty` whether a claim's cgroup has no process.
-/// They are asked only where they decide.
+/// `process` returns the cgroups of a process, as `/proc/PID/cgroup` does; `is_empty` whether a claim's cgroup has no
+/// process. They are called only if they decide.
 pub(super) fn decide<'a>(
     id: ContainerId,
     claims: impl Iterator<Item = Claim<'a>>,
@@ -128,7 +128,7 @@ pub(super) fn decide<'a>(
     eligible.into_iter().find(|(accepted, ..)| !may_be_left || !is_empty(accepted.index)).map(|(accepted, ..)| accepted)
 }
 
-/// Returns whether a cgroup below a container is accepted, and if so whether the engine's word is about it.
+/// Returns whether to accept a cgroup below a container, and if so whether the engine's report describes it.
 fn accept_nested(
     id: ContainerId,
     path: &str,
@@ -141,7 +141,7 @@ fn accept_nested(
     }
     let Some(record) = record else { return Some(false) };
     if is_below_parent(path, record.cgroup_parent) && !record.removed {
-        // Started again, and the engine's word is on its way; or forged where it was.
+        // Restarted, with the engine's report pending; or forged at the old path.
         return Some(record.runs);
     }
     if record.removed || !record.runs {
@@ -151,16 +151,16 @@ fn accept_nested(
         return Some(false);
     }
     let engine_is_outside = enclosing(path).any(|outer| engine.container(outer).is_some());
-    // Its own process is there, or the name would only be a claim: an event may have been lost.
+    // Accepted only with the engine's process in it, as the name alone is only a claim: an event may have been lost.
     (!engine_is_outside).then(|| engine.answers(id) && has_process(path))
 }
 
-/// Returns whether a container's cgroup is above this one.
+/// Returns whether the cgroup is below that of a container.
 pub(super) fn is_nested(path: &str) -> bool {
     enclosing(path).next().is_some()
 }
 
-/// Returns the ids of the containers that a cgroup is below, the innermost first.
+/// Returns the ids of the containers around a cgroup, the innermost first.
 fn enclosing(path: &str) -> impl Iterator<Item = ContainerId> + '_ {
     Path::new(path).ancestors().skip(1).filter_map(ContainerId::from_cgroup_path)
 }
@@ -171,7 +171,7 @@ pub(super) fn outermost(path: &str) -> &str {
     containers.last().and_then(Path::to_str).unwrap_or(path)
 }
 
-/// Returns whether the cgroup's parent is the `--cgroup-parent` that was given: a path, or the name of a slice.
+/// Returns whether the cgroup's parent is the given `--cgroup-parent`: a path, or the name of a slice.
 fn is_below_parent(path: &str, given: &str) -> bool {
     let Some(parent) = Path::new(path).parent() else { return false };
     let is_slice = Path::new(given).extension().is_some_and(|extension| extension == "slice");
@@ -181,10 +181,9 @@ fn is_below_parent(path: &str, given: &str) -> bool {
     !given.is_empty() && parent.components().eq(Path::new("/").join(given.trim_start_matches('/')).components())
 }
 
-/// Returns whether the text of a `/proc/PID/cgroup` says that the process is in the cgroup at `path` or below it, in
-/// any tree.
+/// Returns whether the text of a `/proc/PID/cgroup` shows the process in the cgroup at `path` or below it, in any tree.
 ///
-/// Seen from a cgroup namespace below the host's root, paths begin with `/..`: then they are known only up to what both share.
+/// In a cgroup namespace below the host's root, paths begin with `/..`: then only their common part is known.
 fn is_at_or_below(text: &str, path: &str) -> bool {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|of_process| {
         let from_here = of_process.trim_start_matches("/..");

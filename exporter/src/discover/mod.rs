@@ -1,8 +1,8 @@
-//! Finds the container cgroups of this host and follows their coming and going.
+//! Finds the container cgroups of this host and follows their changes.
 //!
-//! A scrape calls [`Discovery::refresh`]: it drains inotify events, reads those containers where something happened,
-//! and walks all trees only at the start, after an overflow, and once in [`WALK_INTERVAL`] to heal what was missed.
-//! Which cgroups are containers is decided in `identity`.
+//! A scrape calls [`Discovery::refresh`]: it drains inotify events, reads the containers with events, and walks all
+//! trees at the start, after an overflow, and once in [`WALK_INTERVAL`] to repair what events missed. `identity`
+//! decides which cgroups are containers.
 
 mod candidates;
 pub(crate) mod cgroup;

@@ -20,7 +20,7 @@ pub(super) struct Mount {
     pub(super) controllers: Vec<String>,
 }
 
-/// Reads the mounts. Empty where procfs cannot be read: trees are then recognised by names and files alone.
+/// Reads the mounts. Empty if procfs cannot be read: then trees are recognised by names and files alone.
 pub(super) fn read() -> Vec<Mount> {
     parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
 }
@@ -49,7 +49,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount { device, point, version, controllers })
 }
 
-/// Undoes the octal escapes of a field of `mountinfo`: blank, tab, newline and backslash are written as `\ooo`.
+/// Decodes the octal escapes of a field of `mountinfo`: blank, tab, newline and backslash are written as `\ooo`.
 pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

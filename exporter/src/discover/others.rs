@@ -1,14 +1,15 @@
-//! Cgroups that are no containers and that `--cgroups.include` names: slices, services, what an engine keeps its containers in.
+//! Cgroups that `--cgroups.include` selects and that are not containers: slices, services, parents of containers.
 //!
-//! [`super::Discovery`] shows every cgroup that is neither a container nor below one, so nothing that a container makes gets in.
+//! [`super::Discovery`] reports every cgroup that is neither a container nor below one, so that a container cannot add
+//! any.
 
 use std::collections::{HashMap, HashSet};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Greatest number of cgroups with rows of their own: a host has about a hundred units of systemd, each with 30 series.
+/// Maximum number of cgroups with rows of their own: a host has about a hundred systemd units, each with 30 series.
 pub const MAX_OTHERS: usize = 256;
-/// Cgroups beyond that of which it is remembered that they were counted.
+/// Maximum number of refused cgroups that are tracked, to count each once.
 const MAX_REFUSED: usize = 4096;
 
 /// Globs on cgroup paths; none by default. `*` stays within a level, `**` does not.
@@ -46,15 +47,15 @@ pub struct OtherChanges {
     pub added: Vec<String>,
     /// Paths that are gone.
     pub removed: Vec<String>,
-    /// Cgroups for which there is no room, not counted before.
+    /// Number of newly refused cgroups.
     pub dropped: u64,
 }
 
-/// The cgroups of the filter that are there.
+/// The existing cgroups that the filter selects.
 #[derive(Debug, Default)]
 pub(super) struct Others {
     filter: CgroupFilter,
-    /// The last walk that saw each.
+    /// The last walk that observed each cgroup.
     known: HashMap<String, u64>,
     refused: HashSet<String>,
     changes: OtherChanges,
@@ -65,12 +66,12 @@ impl Others {
         self.filter = filter;
     }
 
-    /// Returns whether a cgroup of this path is to have rows.
+    /// Returns whether the filter selects this path.
     pub(super) fn selects(&self, path: &str) -> bool {
         self.filter.selects(path)
     }
 
-    /// Takes in a cgroup that is selected, that is there and that is no container's.
+    /// Registers an existing selected cgroup that does not belong to a container.
     pub(super) fn see(&mut self, path: &str, walk: u64) {
         if let Some(seen) = self.known.get_mut(path) {
             *seen = walk;
@@ -88,7 +89,7 @@ impl Others {
         self.known.contains_key(path)
     }
 
-    /// A cgroup is gone.
+    /// Removes a cgroup that is gone.
     pub(super) fn remove(&mut self, path: &str) {
         if self.known.remove(path).is_some() {
             let added = self.changes.added.len();
@@ -99,7 +100,7 @@ impl Others {
         }
     }
 
-    /// Returns those that this walk has not seen.
+    /// Returns the cgroups that this walk has not observed.
     pub(super) fn unseen(&self, walk: u64) -> Vec<String> {
         self.known.iter().filter(|(_, seen)| **seen != walk).map(|(path, _)| path.clone()).collect()
     }

@@ -1,6 +1,6 @@
-//! The one walk over directories of cgroups: iterative, bounded, and the same for every tree.
+//! A walk over cgroup directories: iterative, bounded, the same for every tree.
 //!
-//! A link is not followed, nor is what another file system is mounted on. What is not walked is reported, not left out in silence.
+//! Links and mounts of other file systems are not followed. Parts that are not walked are reported.
 
 use std::cell::OnceCell;
 use std::fs::{self, Metadata};
@@ -12,19 +12,19 @@ use rustix::io::Errno;
 
 use super::cgroup;
 
-/// How far a walk goes.
+/// Limits of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Levels below the directory where it starts.
+    /// Maximum number of levels below the first directory.
     pub(crate) depth: usize,
-    /// Directories, the first one included.
+    /// Maximum number of directories, the first one included.
     pub(crate) directories: usize,
 }
 
-/// Bounds for everything below one container's cgroup: far more than systemd or an engine in a container makes, and little
-/// enough that a container without end costs the others nothing.
+/// Limits below one container's cgroup: far more than systemd or an engine in a container creates, and low enough that
+/// a container with endless cgroups costs others nothing.
 pub(crate) const BELOW_CONTAINER: Bounds = Bounds { depth: 32, directories: 1024 };
-/// Bounds for the rest of a host.
+/// Limits for the rest of a host.
 pub(crate) const HOST: Bounds = Bounds { depth: 64, directories: 250_000 };
 
 /// Whether to descend into a directory.
@@ -34,19 +34,19 @@ pub(crate) enum Next {
     Skip,
 }
 
-/// What a walk did not see.
+/// Parts that a walk missed.
 #[derive(Debug, Default)]
 pub(crate) struct Missed {
-    /// The bounds ended it before all was seen.
+    /// Whether a limit ended the walk early.
     pub(crate) truncated: bool,
-    /// The first error of a directory that is there and could not be read.
+    /// The first error of an existing directory.
     pub(crate) unreadable: Option<(PathBuf, io::Error)>,
-    /// A walk that is made again may see more: what was lacking are descriptors or memory.
+    /// Whether another walk may see more, because descriptors or memory were short.
     pub(crate) transient: bool,
 }
 
 impl Missed {
-    /// Takes in what another walk missed.
+    /// Adds the parts that another walk missed.
     pub(crate) fn add(&mut self, other: Self) {
         self.truncated |= other.truncated;
         self.transient |= other.transient;
@@ -60,7 +60,7 @@ impl Missed {
         self.transient |=
             matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN));
         match errno {
-            // It has vanished under the walk.
+            // It has disappeared during the walk.
             Some(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => {}
             Some(Errno::NAMETOOLONG) => self.truncated = true,
             _ if self.unreadable.is_none() => {
@@ -72,7 +72,7 @@ impl Missed {
     }
 }
 
-/// A directory that a walk has come to.
+/// A visited directory.
 #[derive(Debug)]
 pub(crate) struct Visited<'a> {
     pub(crate) path: &'a Path,
@@ -81,13 +81,13 @@ pub(crate) struct Visited<'a> {
 }
 
 impl Visited<'_> {
-    /// Returns what the system says of it, asked at most once; none where it is gone.
+    /// Returns its metadata, read at most once; none if it is gone.
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
         self.ask().as_ref().ok().filter(|metadata| metadata.is_dir())
     }
 
     fn ask(&self) -> &io::Result<Metadata> {
-        // The first one may be reached by a link: joint controllers of v1 are.
+        // The first directory may be a link, as joint controllers of v1 are.
         let ask = || if self.is_start { fs::metadata(self.path) } else { fs::symlink_metadata(self.path) };
         self.metadata.get_or_init(ask)
     }
@@ -107,7 +107,7 @@ pub(crate) fn walk(directory: &Path, bounds: Bounds, mut visit: impl FnMut(&Visi
             missed.note(&path, error);
             continue;
         }
-        // Most containers end here: a directory's links tell whether any is below it.
+        // Most containers end here: the link count shows whether any cgroup is below.
         let Some(metadata) = visited.metadata().filter(|metadata| !cgroup::is_leaf(metadata)) else { continue };
         if *device.get_or_insert(metadata.dev()) != metadata.dev() {
             continue;

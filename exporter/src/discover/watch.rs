@@ -1,9 +1,9 @@
-//! Inotify on cgroup directories, so that a new one is found without a walk.
+//! Inotify on cgroup directories, to find new ones without a walk.
 //!
-//! Directories that hold containers are watched for good: a few on a Docker host, whatever the number of containers. The
-//! directories of containers, and those below them, are each watched for one event: whatever happens below a container costs
-//! at most an event per directory and scrape, so that no container can fill the kernel's queue. How many these are is bounded,
-//! as the kernel's watches are shared with all other programs of the user.
+//! Directories that hold containers are watched permanently: a few on a Docker host, whatever the number of containers.
+//! The directories of containers, and those below them, are each watched for one event: activity below a container
+//! costs at most one event per directory and scrape, so that no container can fill the kernel's queue. Their number is
+//! limited, because the user's other programs share the kernel's watches.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 
-/// Room for some hundred events per read; the kernel keeps what does not fit.
+/// Holds some hundred events per read; the kernel keeps the rest.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Watches on containers, at most, and the part of the kernel's limit that they may take.
+/// Maximum number of watches on containers, and the share of the kernel's limit that they may take.
 const MAX_ON_CONTAINERS: usize = 16_384;
 const SHARE_OF_LIMIT: usize = 4;
 
@@ -32,33 +32,33 @@ pub(super) struct Watch {
     max_on_containers: usize,
 }
 
-/// What happened below the watched directories.
+/// Events below the watched directories.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Happened {
-    /// In the order of the kernel.
+    /// Events in the kernel's order.
     pub(super) events: Vec<Event>,
-    /// Paths of containers with something new in or below them; their watches are used up.
+    /// Paths of containers with an event in or below them; their watches are used up.
     pub(super) touched: HashSet<Arc<str>>,
-    /// Only a walk over everything tells what happened: the kernel dropped events.
+    /// Whether the kernel dropped events, so that a full walk is needed.
     pub(super) overflow: bool,
-    /// A watched directory may have another path now.
+    /// Whether a watched directory may have another path now.
     pub(super) moved: bool,
 }
 
-/// What happened below a directory that holds containers.
+/// An event below a directory that holds containers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Event {
-    /// A directory was made.
+    /// A directory was created.
     Created(PathBuf),
     /// A directory is gone.
     Removed(PathBuf),
 }
 
 impl Watch {
-    /// Returns a watch on nothing yet.
+    /// Returns a watch without directories.
     ///
     /// # Errors
-    /// The system's: most often `EMFILE`; a higher `fs.inotify.max_user_instances` helps.
+    /// The system's error: usually `EMFILE`; a higher `fs.inotify.max_user_instances` helps.
     pub(super) fn new() -> io::Result<Self> {
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
         let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok();
@@ -71,17 +71,18 @@ impl Watch {
         })
     }
 
-    /// Watches one more directory that holds containers. Watching it twice is the same as once.
+    /// Watches another directory that holds containers. Watching it again has no effect.
     ///
     /// # Errors
-    /// The system's: a higher `fs.inotify.max_user_watches` helps against `ENOSPC`; `ENOENT` means that it is gone already.
+    /// The system's error: a higher `fs.inotify.max_user_watches` helps against `ENOSPC`; `ENOENT` means that it is
+    /// gone already.
     pub(super) fn add(&mut self, directory: &Path) -> io::Result<()> {
         let id = inotify::add_watch(&self.inotify, directory, wanted())?;
         self.directories.insert(id, directory.to_owned());
         Ok(())
     }
 
-    /// Watches a directory in or below the cgroup of `container` until something happens there. False where it is not watched.
+    /// Watches a directory in or below the cgroup of `container` for one event. Returns false if it is not watched.
     pub(super) fn add_once(&mut self, container: &Arc<str>, directory: &Path) -> bool {
         if self.on_containers.len() >= self.max_on_containers {
             return false;
@@ -97,15 +98,15 @@ impl Watch {
         self.max_on_containers = limit;
     }
 
-    /// Returns the number of directories watched.
+    /// Returns the number of watched directories.
     pub(super) fn len(&self) -> usize {
         self.directories.len() + self.on_containers.len()
     }
 
-    /// Returns everything that happened since the last call, without waiting.
+    /// Returns all events since the last call, without waiting.
     ///
     /// # Errors
-    /// The system's, for a descriptor that is no longer usable.
+    /// The system's error, for an unusable descriptor.
     pub(super) fn drain(&mut self) -> io::Result<Happened> {
         let mut buffer = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
