@@ -1,9 +1,9 @@
-//! Reads what the block program has counted, and keeps its table free of those who are gone.
+//! Reads the counts of the block program, and frees the entries of ended cgroups.
 //!
-//! Memory, whatever the number of disks and CPUs: the table of slots is 1 MiB for each of at most four shards (one per
-//! eight CPUs); it holds 4,096 entries (cgroup, disk, operation) per shard. The overflow map takes what finds no slot: 1 MiB
-//! for its index, and about 280 bytes for each entry that is in it, 18 MiB when all of it is used. With one disk, read and
-//! written: 1,000 cgroups have 2,000 entries, 2.1 MiB in all; 10,000 have 20,000, 6.4 MiB.
+//! Memory: the table of slots takes 1 MiB for each of at most four shards (one per eight CPUs), and holds 4,096 entries
+//! (cgroup, disk, operation) per shard. The overflow map takes entries without a slot: 1 MiB for its index and about
+//! 280 bytes per entry, 18 MiB when full. With one disk, read and written: 1,000 cgroups have 2,000 entries, 2.1 MiB in
+//! all; 10,000 have 20,000, 6.4 MiB.
 
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
@@ -24,27 +24,27 @@ use crate::metrics::BlockOperation;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
 
-/// 2,048 sets of two per shard. A thousand entries leave three in a hundred to the overflow map.
+/// 2,048 sets of two per shard. Of a thousand entries three in a hundred go to the overflow map.
 const SET_BITS: u32 = 11;
 /// CPUs that share a shard.
 const CPUS_PER_SHARD: usize = 8;
 const MOST_SHARDS: u32 = 4;
 /// The word of a slot that counts requests without a latency.
 const UNTIMED: usize = (offset_of!(Slot, counters) + offset_of!(Counters, untimed)) / size_of::<u64>();
-/// Entries that the overflow map takes. It holds memory only for those that are in it.
+/// Capacity of the overflow map. It takes memory only for entries in use.
 const OVERFLOW: u32 = 65_536;
 
-/// The program, attached, and its maps.
+/// The attached program and its maps.
 pub(super) struct Block {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
     table: Table<Key, Counters>,
-    /// What was counted, as of the last [`Block::read`], in the order of the keys.
+    /// Counts as of the last [`Block::read`], in the order of the keys.
     totals: Vec<(Key, Counters)>,
     bases: Bases,
 }
 
-/// What had been counted under a device's number when another disk took it over.
+/// Counts under a device's number at the time when another disk took the number over.
 type Bases = HashMap<Key, Counts>;
 
 /// Bytes, operations, nanoseconds and operations of which the time is known, of one entry.
@@ -53,8 +53,7 @@ type Counts = [u64; 4];
 /// `RQF_IO_STAT` before it was an enumerator (Linux 6.10 and older).
 const RQF_IO_STAT: i64 = 13;
 
-/// Returns the bit of `request.rq_flags` that a request has of which the kernel takes times. Its enumeration has no
-/// name in Linux 6.12.
+/// Returns the bit of `request.rq_flags` that marks requests with times. Its enumeration has no name in Linux 6.12.
 fn timed_bit(types: &Types) -> i64 {
     let named = types.enumerator("rqf_flags", "__RQF_IO_STAT");
     named.or_else(|| types.unnamed_enumerator("__RQF_STARTED", "__RQF_IO_STAT")).unwrap_or(RQF_IO_STAT)
@@ -68,7 +67,7 @@ impl Block {
     /// Loads and attaches the program.
     ///
     /// # Errors
-    /// What the kernel refused or does not have.
+    /// What the kernel refused or lacks.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let shape = TableSpec {
             names: names!("BLOCK"),
@@ -86,7 +85,7 @@ impl Block {
         Ok(Self { object, table, totals: Vec::new(), bases: Bases::new() })
     }
 
-    /// Takes what every cgroup has counted so far: one read of each slot, and of what overflowed.
+    /// Reads the counts of every cgroup: one read of each slot, and of the overflow map.
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();
@@ -98,50 +97,50 @@ impl Block {
         merge(&mut self.totals);
     }
 
-    /// Returns what a cgroup has done, by device and operation, as of the last [`Block::read`].
+    /// Returns the counts of a cgroup by device and operation, as of the last [`Block::read`].
     pub(super) fn counted(&self, cgroup: u64) -> &[(Key, Counters)] {
         let from = self.totals.partition_point(|(key, _)| key.cgroup < cgroup);
         let to = self.totals.partition_point(|(key, _)| key.cgroup <= cgroup);
         self.totals.get(from..to).unwrap_or_default()
     }
 
-    /// Returns the cgroups that have done anything, as of the last [`Block::read`].
+    /// Returns the cgroups with counts, as of the last [`Block::read`].
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.iter().map(|(key, _)| key.cgroup)
     }
 
-    /// Entries in use: cgroups times devices times operations.
+    /// Returns the number of entries in use: cgroups times devices times operations.
     pub(super) fn entries(&self) -> usize {
         self.totals.len()
     }
 
-    /// Completions that were not counted, as no entry was left.
+    /// Returns the number of completions that were not counted for lack of an entry.
     pub(super) fn refused(&self) -> u64 {
         self.table.refused()
     }
 
-    /// Gives the entries of ended cgroups back.
+    /// Frees the entries of ended cgroups.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.table.retire(ended, owners, |key| key.cgroup);
         self.bases.retain(|key, _| !ended.contains(&key.cgroup));
     }
 
-    /// Counts the uses of a device from 0. Histograms, which are not per device, go on.
+    /// Restarts the counts of a device from 0. Histograms, which are not per device, continue.
     pub(super) fn restart_device(&mut self, major: u32, minor: u32) {
         restart_device(&self.totals, major, minor, &mut self.bases);
     }
 
-    /// Adds what a cgroup has done to what its container has done so far.
+    /// Adds the counts of a cgroup to those of its container.
     pub(super) fn add_uses(&self, cgroup: u64, uses: &mut Vec<BlockUse>) {
         add_uses(self.counted(cgroup), &self.bases, uses);
     }
 
-    /// Tells the program which containers there are.
+    /// Publishes the containers to the program.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.table.quotas().publish(owners.published());
     }
 
-    /// Returns the container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup that owns a nested cgroup with entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.table.owner(cgroup)
     }
@@ -168,13 +167,13 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
     })
 }
 
-/// As many shards as keep CPUs from fighting for a line, a power of two.
+/// Returns the number of shards, a power of two, that keeps CPUs from contending for cache lines.
 fn shards(cpus: usize) -> u32 {
     let wanted = cpus.div_ceil(CPUS_PER_SHARD).next_power_of_two();
     u32::try_from(wanted).unwrap_or(MOST_SHARDS).min(MOST_SHARDS)
 }
 
-/// One entry per key, in the order of the keys: shards and overflow may each have one.
+/// Merges entries of one key, in the order of the keys: shards and overflow may each have one.
 fn merge(entries: &mut Vec<(Key, Counters)>) {
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries.dedup_by(|(key, counters), (kept, total)| {
@@ -186,7 +185,7 @@ fn merge(entries: &mut Vec<(Key, Counters)>) {
     });
 }
 
-/// What a container has done on one device by one operation.
+/// Counts of a container on one device by one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockUse {
     /// Major number of the disk.
@@ -199,7 +198,7 @@ pub struct BlockUse {
     pub bytes: u64,
     /// Requests completed.
     pub operations: u64,
-    /// Time that they took, in nanoseconds; none where the kernel keeps no statistics of the disk (`queue/iostats`).
+    /// Total time in nanoseconds; none if the kernel keeps no statistics of the disk (`queue/iostats`).
     pub time_ns: Option<u64>,
 }
 

@@ -178,7 +178,7 @@ impl Types {
         self.walk(structure, path).map(|(bits, _)| bits / 8)
     }
 
-    /// Returns the byte that a member of one bit is in, and the mask of its bit there.
+    /// Returns the byte that holds a one-bit member, and the mask of the bit.
     pub(super) fn bit(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
         self.walk(structure, path).map(|(bits, _)| (bits / 8, 1 << (bits % 8)))
     }

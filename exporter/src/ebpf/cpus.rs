@@ -1,7 +1,7 @@
-//! CPUs as the kernel lists them in `/sys/devices/system/cpu`, and which shard of a table each of them counts in.
+//! CPUs as the kernel lists them in `/sys/devices/system/cpu`, and the shard of a table in which each counts.
 //!
-//! Tables have a shard for each CPU that is online when they are made, however many the firmware announces: virtual machines
-//! announce hundreds that are never plugged in. [`Late`] is what a CPU counts that comes online later.
+//! Tables have a shard for each CPU that is online when they are created, however many the firmware announces: virtual
+//! machines announce hundreds that are never plugged in. [`Late`] says where a CPU counts that comes online later.
 
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
@@ -14,10 +14,10 @@ use super::error::Unsupported;
 const LISTS: &str = "/sys/devices/system/cpu";
 const HINT: &str = "mount /sys as the engine does";
 
-/// Where a CPU counts that was not online when the table was made.
+/// Where a CPU counts that was not online when the table was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// In the shard of a CPU that was: for tables to which several CPUs may write at once.
+    /// In the shard of another CPU: for tables to which several CPUs may write at once.
     Shares,
     /// In the table's overflow map, which all CPUs share.
     Overflows,
@@ -31,7 +31,7 @@ pub(super) fn online() -> Result<Vec<u32>, Unsupported> {
     list("online")
 }
 
-/// The CPUs that are plugged in, online or not, and the file that tells when there are more.
+/// The present CPUs, online or not, and the file that lists them.
 #[derive(Debug)]
 pub(super) struct Present {
     file: File,
@@ -58,7 +58,7 @@ impl Present {
         &self.cpus
     }
 
-    /// Reads the list again and tells whether it is another one.
+    /// Reads the list again. Returns whether it has changed.
     pub(super) fn has_changed(&mut self) -> bool {
         let mut buffer = [0; 256];
         let Ok(length) = self.file.read_at(&mut buffer, 0) else { return false };
@@ -67,7 +67,7 @@ impl Present {
             return false;
         }
         self.text = text.to_owned();
-        // A list that does not fit has hundreds of gaps.
+        // A list that exceeds the buffer has hundreds of gaps.
         let cpus = std::str::from_utf8(text).ok().filter(|_| length < buffer.len()).and_then(parse);
         cpus.is_some_and(|cpus| std::mem::replace(&mut self.cpus, cpus) != self.cpus)
     }
@@ -86,7 +86,7 @@ pub(super) fn parse(text: &str) -> Option<Vec<u32>> {
     Some(ranges?.into_iter().flatten().collect())
 }
 
-/// No kernel has more CPUs than this (`NR_CPUS`), so that a forged list costs no memory.
+/// Maximum number of CPUs, above that of any kernel (`NR_CPUS`), so that a forged list costs no memory.
 const MOST: u32 = 1 << 16;
 
 fn range(text: &str) -> Option<RangeInclusive<u32>> {
@@ -95,7 +95,7 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
     (*range.end() < MOST).then_some(range)
 }
 
-/// Returns how many shards a table has with one for each of these CPUs.
+/// Returns the number of shards of a table with one for each of these CPUs.
 pub(super) fn count(online: &[u32]) -> u32 {
     u32::try_from(online.len().min(CPUS)).unwrap_or(1)
 }

@@ -1,4 +1,4 @@
-//! Whether programs are to be loaded at all: one decision for the server and for `doctor`.
+//! Decides whether to load programs at all, for the server and for `doctor`.
 
 use crate::config::{Config, EbpfMode, SourceMode};
 use crate::discover::Hierarchy;
@@ -6,19 +6,19 @@ use crate::metrics::CollectorSet;
 
 use super::error::Unsupported;
 
-/// What to do about programs. What each of them needs besides is in the [`super::Report`] of those that were started.
+/// The decision. The [`super::Report`] of started programs says what each of them lacks.
 #[derive(Debug)]
 pub enum Decision {
-    /// Nobody wants any.
+    /// No collector needs programs.
     Off,
-    /// They are wanted, but nothing here tells which container a count belongs to.
+    /// Programs are wanted, but nothing here maps their counts to containers.
     Useless(Unsupported),
-    /// Start those of these collectors on this host.
+    /// Start the programs of these collectors on this host.
     Start(CollectorSet, Box<Hierarchy>),
 }
 
 impl Decision {
-    /// That of a configuration on this host.
+    /// Decides for a configuration on this host.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let wanted: CollectorSet = config.collectors.iter().filter(|collector| collector.is_probed()).collect();

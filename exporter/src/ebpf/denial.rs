@@ -1,5 +1,5 @@
-//! Why the kernel refuses `bpf(2)` to this process: found by evidence from `/proc`, and by a call that is refused only where
-//! every call is.
+//! Finds out why the kernel refuses `bpf(2)` to this process: by evidence from `/proc`, and by a call that is refused
+//! only where every call is.
 
 use std::{fmt, fs, io};
 
@@ -20,20 +20,20 @@ const CAP_BPF: u64 = 1 << 39;
 /// What confines this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Confinement {
-    /// The mapping of user ids, where it is in another user namespace than the host's.
+    /// The mapping of user ids, if this is not the host's user namespace.
     pub(super) user_namespace: Option<String>,
     /// Effective capabilities, a bit each, by their numbers.
     pub(super) capabilities: u64,
     /// Whether a seccomp filter applies.
     seccomp: bool,
-    /// What a security module calls it, where that is not unconfined.
+    /// Label of a security module, unless it is unconfined.
     security_label: Option<String>,
-    /// The limit of locked memory, where the kernel charges maps to it and it is not unlimited.
+    /// The limit of locked memory, if the kernel charges maps to it and it is not unlimited.
     memlock: Option<u64>,
 }
 
 impl Confinement {
-    /// Reads it. What cannot be read confines nobody.
+    /// Reads the confinement of this process. Parts that cannot be read count as unconfined.
     pub(super) fn gather() -> Self {
         let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         let status = read("status");
@@ -48,16 +48,16 @@ impl Confinement {
         }
     }
 
-    /// Nothing but these capabilities.
+    /// Returns a confinement by nothing but these capabilities.
     #[cfg(test)]
     pub(super) fn with(capabilities: u64) -> Self {
         Self { capabilities, ..Self::default() }
     }
 
-    /// Why no program can be loaded in this user namespace.
+    /// Checks that programs can be loaded in this user namespace.
     ///
     /// # Errors
-    /// It is not the host's.
+    /// It is not the host's namespace.
     pub(super) fn allow_namespace(&self) -> Result<(), Unsupported> {
         let Some(mapping) = &self.user_namespace else { return Ok(()) };
         Err(Unsupported::new(
@@ -67,8 +67,8 @@ impl Confinement {
         ))
     }
 
-    /// Returns what the kernel meant by an error of `what`; `reaches_kernel` tells whether `bpf(2)` gets there at all.
-    /// None where no confinement explains it.
+    /// Returns the reason for an error of `what`; `reaches_kernel` returns whether `bpf(2)` reaches the kernel at all.
+    /// None if no confinement explains the error.
     fn resolve_unknown(
         &self,
         what: Attempt,
@@ -124,12 +124,12 @@ impl Confinement {
     }
 }
 
-/// What was tried.
+/// A refused operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// To make a map.
+    /// Creating a map.
     Map,
-    /// To load or attach a program.
+    /// Loading or attaching a program.
     Program,
 }
 
@@ -142,12 +142,12 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Returns what the kernel meant by an error, as far as what confines this process explains it.
+/// Returns the reason for an error, if the confinement of this process explains it.
 pub(super) fn resolve_unknown(what: Attempt, error: &io::Error) -> Option<Unsupported> {
     Confinement::gather().resolve_unknown(what, error, bpf_reaches_kernel)
 }
 
-/// Lifts the limit of locked memory where the kernel charges maps to it: to no limit, or as far as we may.
+/// Raises the limit of locked memory if the kernel charges maps to it: to unlimited, or to the hard limit.
 pub(super) fn lift_memlock() {
     if !charges_memlock() {
         return;
@@ -159,19 +159,18 @@ pub(super) fn lift_memlock() {
     }
 }
 
-/// Returns whether a call gets to the kernel: the answer to one that does not exist is that it does not. A filter
-/// refuses it as any other.
+/// Returns whether calls reach the kernel: it answers an invalid command as such, while a filter refuses it like any
+/// other.
 fn bpf_reaches_kernel() -> bool {
     invalid_command().raw_os_error() == Some(libc::EINVAL)
 }
 
-/// Returns whether this thread may have the kernel read and run what is loaded. Before Linux 5.19 that took a
-/// capability for any command.
+/// Returns whether this thread may read and run loaded programs. Before Linux 5.19 any command took a capability.
 pub(crate) fn may_ask_the_kernel() -> bool {
     invalid_command().raw_os_error() != Some(libc::EPERM)
 }
 
-/// Returns whether this thread holds what it takes to load a program.
+/// Returns whether this thread has the capabilities to load a program.
 pub(super) fn may_load() -> bool {
     let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
@@ -188,8 +187,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Returns the mapping of user ids where it is not the host's namespace: recognised by its number, and where that
-/// cannot be read by the mapping.
+/// Returns the mapping of user ids if it is not the host's namespace, which is recognised by its number, or by the
+/// mapping if that cannot be read.
 fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     let lines: Vec<Vec<&str>> = uid_map.lines().map(|line| line.split_whitespace().collect()).collect();
     let is_initial = match link {
@@ -200,13 +199,13 @@ fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     (!is_initial).then(|| format!("/proc/self/uid_map: {}", first.unwrap_or_else(|| "nothing mapped".to_owned())))
 }
 
-/// Returns the effective set of `/proc/self/status`; empty where it does not say.
+/// Returns the effective set of `/proc/self/status`; empty if missing.
 fn capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Returns whether `/proc/self/status` tells of a filter (2), or of the strict mode (1).
+/// Returns whether `/proc/self/status` shows a seccomp filter (2) or strict mode (1).
 fn has_seccomp(status: &str) -> bool {
     let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
     line.is_some_and(|mode| mode.trim() != "0")

@@ -1,7 +1,7 @@
-//! A hash map that programs make entries in, and the counts that they keep of it.
+//! A hash map in which programs create entries, and the counts beside it.
 //!
-//! Going through such a map has the kernel read all of its index, a megabyte of it, whatever there is in it. Most often
-//! there is nothing, which the counts tell.
+//! Iterating over such a map makes the kernel read its whole index, about a megabyte. The counts show that it is
+//! usually empty.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,32 +16,32 @@ use super::loader::{map, mapped};
 pub(super) struct Entries<K: Pod, V: Pod> {
     map: KernelMap<MapData, K, V>,
     counts: &'static [AtomicU64],
-    /// Entries that we have removed: nobody else does.
+    /// Number of entries removed; only we remove entries.
     removed: u64,
 }
 
 impl<K: Pod, V: Pod> Entries<K, V> {
-    /// Takes them out of an object whose programs are loaded: they need the maps' descriptors, and keep the maps alive.
+    /// Takes the maps from an object whose programs are loaded: those need the maps' descriptors, and keep the maps
+    /// alive.
     ///
     /// # Errors
-    /// It does not have them.
+    /// The object does not have the maps.
     pub(super) fn take(object: &mut Ebpf, entries: &str, counts: &str) -> Result<Self, Unsupported> {
         Ok(Self { map: map(object, entries)?, counts: mapped(object, counts, COUNTS as usize)?, removed: 0 })
     }
 
-    /// Returns what is in it. An entry that goes meanwhile ends the walk early; it is only a removal of our own that
-    /// does that.
+    /// Returns the entries. An entry that disappears ends the iteration early; only our own removals do that.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> {
         let map = (self.total(MADE) > self.removed).then_some(&self.map);
         map.into_iter().flat_map(|map| map.iter().filter_map(Result::ok))
     }
 
-    /// Events that were not counted, as no entry was left.
+    /// Returns the number of events that were not counted for lack of an entry.
     pub(super) fn refused(&self) -> u64 {
         self.total(REFUSED)
     }
 
-    /// Removes the entries that `is_gone` accepts. An event that comes later makes a new one.
+    /// Removes the entries that `is_gone` accepts. A later event makes a new one.
     pub(super) fn remove(&mut self, is_gone: impl Fn(&K) -> bool) {
         let gone: Vec<K> = self.iter().map(|(key, _)| key).filter(is_gone).collect();
         for key in gone {

@@ -1,5 +1,5 @@
-//! What this host allows, as far as eBPF programs need it, and what follows from it: facts are gathered here, rules
-//! decide on them without looking at anything else.
+//! Facts of this host that eBPF programs depend on, and the rules that decide by these facts alone whether a program
+//! can run.
 
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use super::error::Unsupported;
 use crate::discover::{Hierarchy, Version, host_v2};
 use crate::metrics::Controller;
 
-/// The kernel's own description of its types.
+/// The kernel's description of its types (BTF).
 pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Facts of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Whether the kernel describes its types.
+    /// Whether the kernel has BTF.
     pub(super) btf: bool,
-    /// Capabilities, and what takes them away.
+    /// Capabilities and other confinement.
     pub(super) confinement: Confinement,
-    /// The kernel's lockdown: `none`, `integrity` or `confidentiality`. None where the kernel has no lockdown.
+    /// The kernel's lockdown: `none`, `integrity` or `confidentiality`. None if the kernel has no lockdown.
     pub(super) lockdown: Option<String>,
     /// Root of the mounted v2 tree.
     pub(super) cgroup2: Option<PathBuf>,
-    /// Root of the mounted tree that has block I/O's cgroups: `blkio` of v1, or the v2 tree.
+    /// Root of the mounted tree with the block controller: `blkio` of v1, or the v2 tree.
     pub(super) io: Option<PathBuf>,
 }
 
@@ -37,16 +37,16 @@ pub(super) const LOCKED_DOWN: &str = "the kernel is locked down for confidential
 pub(super) const LOCKDOWN_HINT: &str = "boot with lockdown=integrity or without lockdown";
 
 impl Facts {
-    /// Looks at this host.
+    /// Gathers the facts of this host.
     pub(super) fn gather(hierarchy: &Hierarchy) -> Self {
         let tree = |controller| hierarchy.tree(controller).filter(|tree| tree.is_live());
         let v2 = tree(Controller::Core).filter(|tree| tree.version == Version::V2).map(|tree| tree.path.clone());
         Self {
-            // Opened, not only seen: it is what the programs' offsets come from.
+            // Opened, and not only checked, because the programs' offsets come from it.
             btf: File::open(BTF).is_ok(),
             confinement: Confinement::gather(),
             lockdown: read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown(&text)),
-            // A v1 host may have it anywhere.
+            // A v1 host may have the v2 tree anywhere.
             cgroup2: v2.or_else(host_v2),
             io: tree(Controller::Io).map(|tree| tree.path.clone()),
         }
@@ -55,7 +55,7 @@ impl Facts {
     /// Returns whether a program can run here.
     ///
     /// # Errors
-    /// What it lacks.
+    /// What the host lacks.
     pub(super) fn allow(&self, program: Program) -> Result<(), Unsupported> {
         let needs = program.needs();
         if needs.tracing {
@@ -81,7 +81,7 @@ impl Facts {
     /// Returns whether programs can follow the kernel's own objects here.
     ///
     /// # Errors
-    /// What they lack.
+    /// What the host lacks.
     pub(super) fn allow_tracing(&self) -> Result<(), Unsupported> {
         self.allow_capabilities(true)?;
         if !self.btf {

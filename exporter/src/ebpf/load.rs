@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Seconds after which a change of the number of threads has gone in by 63 %.
+/// Time constant in seconds: after it, 63 % of a change is included.
 const PERIOD: f64 = 10.0;
 
 /// An average of the number of threads that run or want to.
@@ -10,7 +10,7 @@ const PERIOD: f64 = 10.0;
 pub struct LoadAverage(Option<f64>);
 
 impl LoadAverage {
-    /// Takes in how many threads there are now; the first number is the average.
+    /// Adds the current number of threads; the first number is the average.
     pub fn add(&mut self, threads: u64, since_last: Duration) {
         let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
         let before = self.0.unwrap_or(threads);

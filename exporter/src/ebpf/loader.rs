@@ -1,5 +1,4 @@
-//! From an object to loaded programs. What goes wrong comes back as an [`Unsupported`]: what was tried, what the kernel
-//! said, what helps.
+//! Loads programs from an object. Errors are [`Unsupported`]: the attempt, the kernel's error, a hint.
 
 use std::io;
 use std::path::Path;
@@ -22,7 +21,7 @@ use super::mapped::{Mapped, share};
 pub(super) struct Loader {
     aya: EbpfLoader<'static>,
     types: Result<Types, Unsupported>,
-    /// Number of the kernel's type of iterators over cgroups.
+    /// BTF id of the kernel's type of cgroup iterators.
     iterator: Option<u32>,
     pub(super) facts: Facts,
 }
@@ -48,21 +47,21 @@ impl Loader {
         self.types.as_ref().map_err(Clone::clone)
     }
 
-    /// Gives the kernel's types back: what is loaded from now on has to do without.
+    /// Frees the kernel's types: later objects have to do without.
     pub(super) fn forget_types(&mut self) {
         self.types = Err(Unsupported::new("the kernel's types were asked for too late", REPORT));
     }
 
-    /// Returns where the running kernel keeps a member.
+    /// Returns the offset of a member in the running kernel.
     ///
     /// # Errors
-    /// There is no such member, or nothing tells.
+    /// There is no such member, or the types cannot be read.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, Unsupported> {
         let types = self.types()?;
         types.offset(structure, path).ok_or_else(|| lacks(structure, path))
     }
 
-    /// Returns the byte that a member of one bit is in, and the mask of its bit there.
+    /// Returns the byte that holds a one-bit member, and the mask of the bit.
     ///
     /// # Errors
     /// As [`Loader::offset`].
@@ -70,15 +69,15 @@ impl Loader {
         self.types()?.bit(structure, path).ok_or_else(|| lacks(structure, path))
     }
 
-    /// Returns the way from a cgroup to its id.
+    /// Returns the offsets that lead from a cgroup to its id.
     ///
     /// # Errors
-    /// The kernel's types do not tell.
+    /// The kernel's types lack the members.
     pub(super) fn cgroup_id_offsets(&self) -> Result<CgroupIdOffsets, Unsupported> {
         Ok(CgroupIdOffsets { kn: self.offset("cgroup", "kn")?, kn_id: self.offset("kernfs_node", "id")? })
     }
 
-    /// Sets a constant of the next object. It lives as long as the programs, which is as long as this process.
+    /// Sets a constant of the next object. It is leaked, because programs live as long as this process.
     pub(super) fn set<T: Pod>(&mut self, name: &'static str, value: T) {
         self.aya.override_global(name, &*Box::leak(Box::new(value)), false);
     }
@@ -88,7 +87,7 @@ impl Loader {
         self.aya.map_max_entries(map, entries);
     }
 
-    /// Makes an object's maps. Its programs are loaded one by one.
+    /// Creates an object's maps. Its programs are loaded one by one.
     ///
     /// # Errors
     /// What the kernel refused.
@@ -117,7 +116,7 @@ impl Loader {
             .map_err(|error| refused(program.name(), &error))
     }
 
-    /// Loads a program that runs for each cgroup of an iterator, and gives it: it stays when its object goes.
+    /// Loads a program that runs for each cgroup of an iterator, and returns it: it outlives its object.
     ///
     /// # Errors
     /// What the kernel refused.
@@ -127,7 +126,7 @@ impl Loader {
         load_iterator(object, program, ("cgroup", id, ITERATOR))
     }
 
-    /// Loads a program that runs for each thread, and returns it: it stays when its object goes.
+    /// Loads a program that runs for each thread, and returns it: it outlives its object.
     ///
     /// # Errors
     /// What the kernel refused.
@@ -139,7 +138,7 @@ impl Loader {
     }
 }
 
-/// Loads a program for an iterator over such objects: number and name of the kernel's type of it.
+/// Loads a program for an iterator over objects of the kernel's type with this BTF id and name.
 fn load_iterator(
     object: &mut Ebpf,
     program: &str,
@@ -160,10 +159,10 @@ fn lacks(structure: &str, path: &str) -> Unsupported {
 const ITERATOR: &str = "bpf_iter_cgroup";
 const REPORT: &str = "please report it with the kernel's version";
 
-/// Returns a program of an object, as the type that it has there.
+/// Returns a program of an object with its type.
 ///
 /// # Errors
-/// It is not in the object, or another type: a bug in this program.
+/// The object lacks it, or has another type: a bug in this program.
 pub(super) fn program_of<'a, T>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Unsupported>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
@@ -173,23 +172,23 @@ where
     found.try_into().map_err(|error: ProgramError| Unsupported::new(describe("an odd program", &error), REPORT))
 }
 
-/// Returns a map of an object, as the type that it has there.
+/// Returns a map of an object with its type.
 ///
 /// # Errors
-/// It is not in the object, or another type: a bug in this program.
+/// The object lacks it, or has another type: a bug in this program.
 pub(super) fn map<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<T, Unsupported> {
     take(object, name)?.try_into().map_err(|error: MapError| Unsupported::new(describe("an odd map", &error), REPORT))
 }
 
-/// Returns an array of an object in our own memory, as words.
+/// Maps an array of an object into our memory and returns its words.
 ///
 /// # Errors
-/// The kernel refuses, or it is no array: a bug in this program.
+/// The kernel refuses, or it is not an array: a bug in this program.
 pub(super) fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Result<&'static [AtomicU64], Unsupported> {
     share(array(object, name)?.fd(), words).map_err(|error| unshared(&error))
 }
 
-/// Returns the same, for as long as it is held.
+/// Maps an array of an object into our memory until the result is dropped.
 ///
 /// # Errors
 /// As [`mapped`].
@@ -208,7 +207,7 @@ fn unshared(error: &io::Error) -> Unsupported {
     refused_map("the kernel does not share a map", error)
 }
 
-/// Returns what the kernel said of a map.
+/// Returns the error of a refused map.
 pub(super) fn refused_map(what: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
     let explained = system_error(error).and_then(|error| resolve_unknown(Attempt::Map, error));
     explained.unwrap_or_else(|| Unsupported::new(describe(what, error), REPORT))
@@ -218,7 +217,7 @@ fn take(object: &mut Ebpf, name: &str) -> Result<Map, Unsupported> {
     object.take_map(name).ok_or_else(|| Unsupported::new(format!("no map {name} in its object"), REPORT))
 }
 
-/// Returns what the kernel said of a program.
+/// Returns the error of a refused program.
 pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) -> Unsupported {
     // A verifier's log is pages, and their last lines tell the reason.
     debug!(program, ?error, "the kernel refused a program");
@@ -230,11 +229,11 @@ pub(super) fn refused(program: &str, error: &(dyn std::error::Error + 'static)) 
     explained.unwrap_or_else(|| Unsupported::new(describe(&what, error), REPORT))
 }
 
-/// What a lockdown for confidentiality takes away, and nothing else from who may trace. Inside a container the kernel's own
-/// word on lockdown, in securityfs, is not to be had.
+/// The helper that a lockdown for confidentiality forbids, while tracing stays allowed otherwise. In a container
+/// securityfs, which shows the lockdown, is not available.
 const LOCKED_HELPER: &str = "bpf_probe_read_kernel";
 
-/// Returns whether the verifier says that a program may not call that helper: the texts of all kernels so far.
+/// Returns whether the verifier reports that a program may not call that helper, in the texts of all kernels so far.
 fn lacks_helper(error: &(dyn std::error::Error + 'static)) -> bool {
     let text = error.to_string();
     let says = |words: &str| text.contains(&format!("{words} {LOCKED_HELPER}#"));
@@ -264,13 +263,13 @@ pub(super) fn describe(what: &str, error: &(dyn std::error::Error + 'static)) ->
     line.chars().take(400).collect()
 }
 
-/// Returns what a verifier says at the end of its log, after the reason.
+/// Returns whether a line of the verifier's log is the statistics that follow the reason.
 fn is_statistics(line: &str) -> bool {
     ["processed ", "verification time ", "stack depth "].iter().any(|start| line.starts_with(start))
 }
 
-/// Types in which one typedef or function has its name and its place and all before it are blank. aya asks for a whole kernel's to find one
-/// number that we know, and takes a hundred milliseconds and twenty megabytes to read those.
+/// Returns types in which one typedef or function has its name and id, and all before it are empty. aya looks for one
+/// number that we know in the types of the whole kernel, which takes a hundred milliseconds and twenty megabytes.
 fn only(id: u32, name: &str, kind: Kind) -> Result<Btf, aya::BtfError> {
     const BLANK: [u32; 3] = [0, 7 << 24, 0];
     let named = [1, (kind as u32) << 24, 0];

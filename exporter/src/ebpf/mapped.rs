@@ -1,4 +1,4 @@
-//! A map of the kernel in our own memory: reading it costs no system call.
+//! A kernel map in our own memory: reading it takes no system call.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
@@ -23,7 +23,7 @@ pub(super) fn share(map: impl AsFd, words: usize) -> io::Result<&'static [Atomic
     Ok(unsafe { slice::from_raw_parts(memory.cast::<AtomicU64>(), words) })
 }
 
-/// The same for a map that a larger one may replace: mapped for as long as this lives.
+/// The same for a map that a larger one may replace: mapped until dropped.
 #[derive(Debug)]
 pub(super) struct Mapped(&'static [AtomicU64]);
 

@@ -1,8 +1,8 @@
-//! Probes: eBPF programs that count in the kernel what no file tells, per cgroup.
+//! Probes: eBPF programs that count per cgroup what no file has.
 //!
-//! Started once, before the first scrape; what cannot run here is logged with a hint and costs only its own metrics.
-//! The programs' side is the crate `exporter-ebpf`; here is loading, and reading what they have counted. Everything that
-//! is loaded belongs to this process: it is gone when the process is, however it ends.
+//! Started once, before the first scrape. A program that cannot run is logged with a hint and costs only its own
+//! metrics. The crate `exporter-ebpf` has the programs; this module loads them and reads their counts. Everything that
+//! is loaded belongs to this process and disappears with it, however it ends.
 
 mod block;
 mod btf;
@@ -44,7 +44,7 @@ use crate::metrics::{Collector, CollectorSet};
 
 macro_rules! programs {
     ($($variant:ident $name:literal $collector:ident $tracing:literal $cgroup2:literal $about:literal;)*) => {
-        /// A program, each loaded on its own.
+        /// A program. Each is loaded on its own.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Program { $(#[doc = $about] $variant,)* }
 
@@ -79,12 +79,12 @@ macro_rules! programs {
     };
 }
 
-/// What a program needs of the host.
+/// Requirements of a program.
 #[derive(Clone, Copy, Debug)]
 struct Needs {
-    /// It follows the kernel's own objects: BTF, `CAP_PERFMON`, no lockdown for confidentiality.
+    /// Whether it reads kernel objects: BTF, `CAP_PERFMON`, no lockdown for confidentiality.
     tracing: bool,
-    /// It counts by cgroups of the v2 tree, or is attached to its root; the latter needs `CAP_NET_ADMIN`.
+    /// Whether it counts by cgroups of the v2 tree, or is attached to its root, which takes `CAP_NET_ADMIN`.
     cgroup2: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Reads what the network programs have counted, and keeps their table free of those who are gone.
+//! Reads the counts of the network programs, and frees the entries of ended cgroups.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ use super::slots::{Table, TableSpec, names, word};
 const OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/network.o"));
 
-/// Cgroups and families that the overflow map takes. It holds memory only for those that are in it.
+/// Capacity of the overflow map, in cgroups times families. It takes memory only for entries in use.
 const OVERFLOW: u32 = 16_384;
 
 /// The network programs, attached, and their maps.
@@ -28,20 +28,20 @@ pub(super) struct Network {
     pub(super) object: Ebpf,
     layout: Layout,
     table: Table<Key, Counters>,
-    /// Who has counted anything, as of the last [`Network::read`].
+    /// Counts as of the last [`Network::read`].
     totals: HashMap<Key, Counters>,
 }
 
 /// Sizes of the programs' tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Binary logarithm of the number of sets of two slots, per CPU and address family, 1 to 16. A slot is 64 bytes; what
-    /// finds no slot is counted all the same, only at a higher price.
+    /// Binary logarithm of the number of sets of two slots, per CPU and address family, 1 to 16. A slot is 64 bytes;
+    /// cgroups without one are counted in a hash map, which costs more.
     pub network_set_bits: u32,
 }
 
 impl Default for Sizes {
-    /// 256 KiB per CPU and family. A thousand cgroups leave three in a hundred without a slot.
+    /// 256 KiB per CPU and family. Of a thousand cgroups three in a hundred have no slot.
     fn default() -> Self {
         Self { network_set_bits: 11 }
     }
@@ -74,7 +74,7 @@ impl Network {
         Ok(Self { object, layout: shape.layout, table, totals: HashMap::new() })
     }
 
-    /// Adds up what every cgroup has counted so far: one read of each slot, and of what overflowed.
+    /// Sums up the counts of every cgroup: one read of each slot, and of the overflow map.
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();
@@ -90,37 +90,37 @@ impl Network {
         }
     }
 
-    /// Returns what a cgroup has counted in one family, as of the last [`Network::read`]; none where no packet was met.
+    /// Returns the counts of a cgroup in one family, as of the last [`Network::read`]; none without a packet.
     pub(super) fn counted(&self, cgroup: u64, family: Family) -> Option<&Counters> {
         self.totals.get(&Key::new(cgroup, family))
     }
 
-    /// Returns the cgroups that have counted something, as of the last [`Network::read`].
+    /// Returns the cgroups with counts, as of the last [`Network::read`].
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.keys().map(|key| key.cgroup)
     }
 
-    /// Entries in use: cgroups times families.
+    /// Returns the number of entries in use: cgroups times families.
     pub(super) fn entries(&self) -> usize {
         self.totals.len()
     }
 
-    /// Packets that were not counted, as no entry was left.
+    /// Returns the number of packets that were not counted for lack of an entry.
     pub(super) fn refused(&self) -> u64 {
         self.table.refused()
     }
 
-    /// Gives the entries of ended cgroups back.
+    /// Frees the entries of ended cgroups.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.table.retire(ended, owners, |key| key.cgroup);
     }
 
-    /// Tells the program which containers there are.
+    /// Publishes the containers to the program.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.table.quotas().publish(owners.published());
     }
 
-    /// Returns the container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup that owns a nested cgroup with entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.table.owner(cgroup)
     }
@@ -130,7 +130,7 @@ fn attach(object: &mut Ebpf, program: Program, root: &File, kind: CgroupSkbAttac
     let loaded: &mut CgroupSkb = program_of(object, program.name())?;
     loaded
         .load()
-        // A link is always one of many: other programs at the same hook stay.
+        // Several programs may be attached to the hook: others stay.
         .and_then(|()| loaded.attach(root, kind, CgroupAttachMode::Single))
         .map(drop)
         .map_err(|error| refused(program.name(), &error))
@@ -145,7 +145,7 @@ fn counters(slot: &[AtomicU64]) -> Counters {
     }
 }
 
-/// Adds to what was counted.
+/// Adds counts.
 pub(super) fn add(total: &mut Counters, more: &Counters) {
     total.receive_bytes += more.receive_bytes;
     total.receive_packets += more.receive_packets;

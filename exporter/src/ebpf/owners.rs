@@ -1,7 +1,9 @@
-//! Which container a cgroup id belongs to: its own cgroup's, or one below it (nested engines, systemd in a container).
+//! Finds the container of a cgroup id: the container's own cgroup, or one below it (nested engines, systemd in a
+//! container).
 //!
-//! Programs count by the id of the very cgroup. The ids of containers are looked up when they are found; others only when
-//! a program has counted for one that nobody knows, and now and then to notice who is gone, by one walk of the tree.
+//! Programs count by the id of the innermost cgroup. The ids of containers are looked up when they are found; others
+//! only when a program has counted for an unknown id, and at intervals to notice ended cgroups, by one walk of the
+//! tree.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -13,14 +15,14 @@ use exporter_ebpf::owners::PARENT;
 
 use crate::discover::{ContainerId, cgroup};
 
-/// Shortest time between two walks that unknown ids cause.
+/// Minimum time between two walks caused by unknown ids.
 const AT_MOST: Duration = Duration::from_secs(10);
-/// Longest time for which entries of ended cgroups that were no containers stay.
+/// Maximum time for which entries of ended cgroups without a container stay.
 const AT_LEAST: Duration = Duration::from_mins(5);
 
-/// Containers in one container that have entries of their own whatever their number: the others count for that one.
+/// Maximum number of nested containers in one container that have their own entries: the rest counts for the outer one.
 const MOST_NESTED: usize = 1000;
-/// Cgroups below containers that a walk visits: their number is these containers' to choose.
+/// Maximum number of cgroups below containers that a walk visits, because containers choose how many there are.
 const MOST_BELOW: usize = 10_000;
 
 /// A container as an owner of cgroups.
@@ -28,7 +30,7 @@ const MOST_BELOW: usize = 10_000;
 pub struct ContainerRef<'a> {
     /// Its id.
     pub id: ContainerId,
-    /// Which of its generations: a container that is started again has its id, and another cgroup.
+    /// Its generation: a restarted container has the same id and another cgroup.
     pub generation: u64,
     /// The path of its cgroup, with a leading slash.
     pub path: &'a str,
@@ -38,22 +40,22 @@ pub struct ContainerRef<'a> {
 #[derive(Debug)]
 pub(super) struct CgroupOwners {
     root: PathBuf,
-    /// Every id that a container holds, or that is known to be none's.
+    /// Known ids, with the container that holds each; none for an id without a container.
     known: HashMap<u64, Option<ContainerId>>,
     /// The ids of each container.
     held: HashMap<ContainerId, ContainerCgroups>,
     walked: Option<Instant>,
-    /// The containers of the last [`CgroupOwners::update`] that found the cgroup of each, and their generations.
+    /// The containers whose cgroup the last [`CgroupOwners::update`] found, with their generations.
     last: Vec<(ContainerId, u64)>,
-    /// The id that each of these holds; 0 where it holds several.
+    /// The id that each of these holds; 0 if it holds several.
     single_id: Vec<u64>,
-    /// What the programs know: containers with the outermost one that each is in, and the cgroups that these are in.
+    /// The published map of owners: containers with their outermost container, and the cgroups that hold containers.
     published: HashMap<u64, u64>,
-    /// Containers have come or gone since the programs' maps were last written.
+    /// Whether containers have changed since the map was last published.
     is_changed: bool,
 }
 
-/// What a container holds in its present generation: its own cgroup first.
+/// Cgroups of a container in its present generation, its own first.
 #[derive(Debug)]
 struct ContainerCgroups {
     generation: u64,
@@ -74,8 +76,8 @@ impl CgroupOwners {
         }
     }
 
-    /// Returns the ids whose counts are a container's. `index` is where it is among the containers of the last update:
-    /// most often that is known without a search in the table.
+    /// Returns the ids whose counts belong to a container. `index` is its index among the containers of the last
+    /// update, which usually avoids a lookup in the table.
     pub(super) fn ids(&self, index: usize, container: ContainerId) -> &[u64] {
         let is_it = self.last.get(index).is_some_and(|(id, _)| *id == container);
         match self.single_id.get(index).filter(|id| is_it && **id != 0) {
@@ -89,22 +91,22 @@ impl CgroupOwners {
         self.held.get(&container).and_then(|held| held.ids.first().copied())
     }
 
-    /// Returns what the programs know.
+    /// Returns the map of owners to publish.
     pub(super) fn published(&self) -> &HashMap<u64, u64> {
         &self.published
     }
 
-    /// Returns once after each change whether the programs' maps have to be written again.
+    /// Returns whether the map of owners has changed since the last call.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Returns whether what this cgroup counts is a container's.
+    /// Returns whether the cgroup belongs to a container.
     pub(super) fn is_container_s(&self, id: u64) -> bool {
         self.known.get(&id).is_some_and(Option::is_some)
     }
 
-    /// Makes what the programs know anew.
+    /// Builds the map of owners.
     fn list_owners<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>>) {
         let own =
             |container: &ContainerRef<'_>| self.held.get(&container.id).and_then(|held| held.ids.first().copied());
@@ -133,8 +135,8 @@ impl CgroupOwners {
         self.published = published;
     }
 
-    /// Finds out whose nested cgroups are that programs have counted for: `owner` is what the programs tell. Gives whether
-    /// ids are left that nobody knows.
+    /// Attributes nested cgroups with counts to containers; `owner` returns what the programs have recorded. Returns
+    /// whether unknown ids are left.
     pub(super) fn attribute(&mut self, counted: impl Iterator<Item = u64>, owner: impl Fn(u64) -> Option<u64>) -> bool {
         let (mut is_any_unknown, mut has_changed) = (false, false);
         for id in counted {
@@ -168,10 +170,10 @@ impl CgroupOwners {
         self.single_id = single_id.collect();
     }
 
-    /// Takes containers in that are new, and lets go of those that have ended. Gives the ids that ended with them.
+    /// Adds new containers and removes ended ones. Returns the ids that ended with them.
     pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone) -> HashSet<u64> {
         let generations = containers.clone().map(|container| (container.id, container.generation));
-        // Most often nobody has come or gone: that is seen without a search in the table for each.
+        // Usually no container has changed, which is seen without a lookup for each.
         if self.last.len() == self.held.len() && generations.clone().eq(self.last.iter().copied()) {
             return HashSet::new();
         }
@@ -212,9 +214,9 @@ impl CgroupOwners {
         ended
     }
 
-    /// Finds out about ids that programs have counted for. Gives those that are gone and were no container's.
+    /// Resolves unknown ids with counts. Returns those that are gone and belonged to no container.
     ///
-    /// An ended cgroup below a container that lives keeps its entry: what it counted is the container's.
+    /// An ended cgroup below a live container keeps its entry, because its counts belong to the container.
     pub(super) fn resolve_unknown<'a>(
         &mut self,
         counted: impl Iterator<Item = u64>,
@@ -250,8 +252,8 @@ impl CgroupOwners {
     }
 }
 
-/// Returns the ids of cgroups, each with the container that it is or is in: all outside of containers, then a number of
-/// those below them. What vanishes meanwhile is not there.
+/// Returns the ids of cgroups, each with the innermost container around it: all outside of containers, then a number of
+/// those below containers. Cgroups that disappear meanwhile are left out.
 fn walk(root: &Path, holders: &HashMap<PathBuf, ContainerId>) -> HashMap<u64, Option<ContainerId>> {
     let mut found = HashMap::new();
     found.extend(fs::metadata(root).ok().map(|metadata| (metadata.ino(), None)));

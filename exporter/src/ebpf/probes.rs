@@ -1,4 +1,4 @@
-//! All probes of this host as one: started, read once per pass, asked per container.
+//! All probes of this host: started together, read once per pass, queried per container.
 
 use std::fmt;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -29,18 +29,18 @@ pub struct Probes {
     tcp: Option<Tcp>,
     sched: Option<Sched>,
     tasks: Option<Tasks>,
-    /// Block I/O has ids of the tree that its controller is in.
+    /// Owners of block I/O, by ids of the tree with the block controller.
     block_owners: CgroupOwners,
     block: Option<Block>,
-    /// Kept until snapshots were asked for.
+    /// Kept until snapshots are started.
     loader: Option<Loader>,
     since: SystemTime,
 }
 
-/// What became of each program that was wanted.
+/// Outcome of each wanted program.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Each wanted program, and why it does not run where it does not.
+    /// Each wanted program, and why it does not run.
     pub programs: Vec<(Program, Result<(), Unsupported>)>,
 }
 
@@ -51,7 +51,7 @@ impl Report {
         self.programs.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(program, _)| program.name()).collect()
     }
 
-    /// Returns what does not run and why; programs with the same reason together.
+    /// Returns the programs that do not run and why, grouped by reason.
     #[must_use]
     pub fn unsupported(&self) -> Vec<(Vec<&'static str>, &Unsupported)> {
         let mut found: Vec<(Vec<&'static str>, &Unsupported)> = Vec::new();
@@ -74,8 +74,8 @@ impl Report {
 }
 
 impl Probes {
-    /// Starts every program that the wanted collectors need and this host allows. It never fails as a whole: what does
-    /// not run is in the report.
+    /// Starts every program that the wanted collectors need and this host allows. Never fails as a whole: the report
+    /// has the programs that do not run.
     #[must_use]
     pub fn start(wanted: CollectorSet, snapshots: bool, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
         let since = SystemTime::now();
@@ -90,7 +90,7 @@ impl Probes {
         let allowed = |program: &Program| facts.allow(*program);
         let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
         let (mut network, mut tcp, mut block, mut sched, mut tasks) = (None, None, None, None, None);
-        // Reading the kernel's types takes a while: not for nothing.
+        // Reading the kernel's types is slow, so it is done only if needed.
         let mut loader = (snapshots || !report.running().is_empty()).then(|| Loader::new(facts));
         if let Some(loader) = &mut loader {
             network = report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], loader, |loader| {
@@ -105,15 +105,15 @@ impl Probes {
         Self { report, owners, network, tcp, sched, tasks, block_owners, block, loader, since }
     }
 
-    /// Returns when they began to count, in nanoseconds since the epoch.
+    /// Returns when the programs started to count, in nanoseconds since the epoch.
     #[must_use]
     pub fn since_ns(&self) -> u64 {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Starts snapshots of what is wanted of each tree, with room for so many cgroups: once, after the start and before the
-    /// first scrape.
+    /// Starts snapshots of the requested trees, with capacity for this many cgroups: once, after the start and before
+    /// the first scrape.
     ///
     /// # Errors
     /// What this host lacks, or the kernel refused.
@@ -123,14 +123,14 @@ impl Probes {
         IterReader::start(loader, requests, cgroups)
     }
 
-    /// Returns what runs and what does not.
+    /// Returns the outcome of each program.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Takes what the programs of these collectors have counted so far, and gives entries of ended cgroups back. Tells
-    /// after each part of it which collector it was for.
+    /// Reads the counts of these collectors' programs, and frees the entries of ended cgroups. Calls `done` after each
+    /// step with its collector.
     pub fn read<'a>(
         &mut self,
         wanted: CollectorSet,
@@ -139,7 +139,7 @@ impl Probes {
         mut done: impl FnMut(Collector),
     ) {
         let wants = |program: Program| !wanted.intersection(program.collectors()).is_empty();
-        // The families of files are filled from it where the files are empty.
+        // Families of files use these counts where the files are empty.
         let block_for = if wants(Program::BlockComplete) { Collector::EbpfBlkio } else { Collector::Blkio };
         if let Some(block) = self.block.as_mut().filter(|_| wants(Program::BlockComplete) || wanted.has(block_for)) {
             block.read();
@@ -165,7 +165,7 @@ impl Probes {
         }
     }
 
-    /// Gives the entries of ended cgroups back.
+    /// Frees the entries of ended cgroups.
     fn let_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if [self.network.is_none(), self.tcp.is_none(), self.sched.is_none(), self.tasks.is_none()] == [true; 4] {
             return;
@@ -210,7 +210,7 @@ impl Probes {
         }
     }
 
-    /// The same for block I/O.
+    /// Frees the block I/O entries of ended cgroups.
     fn let_block_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if let Some(block) = &mut self.block {
             let owners = &mut self.block_owners;
@@ -227,20 +227,20 @@ impl Probes {
         }
     }
 
-    /// A block device's number belongs to another disk from now on: its uses are counted from 0.
+    /// Restarts the counts of a block device from 0, because its number belongs to another disk now.
     pub fn restart_device(&mut self, major: u32, minor: u32) {
         if let Some(block) = &mut self.block {
             block.restart_device(major, minor);
         }
     }
 
-    /// Tells the programs which containers there are, so that none of them takes a table whole before the first pass.
+    /// Publishes the containers to the programs, so that none of them fills a table before the first pass.
     pub(crate) fn announce<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         self.let_block_go(containers.clone(), now);
         self.let_go(containers, now);
     }
 
-    /// Returns what of it is a container's, which was at this index among those of the last [`Probes::read`].
+    /// Returns the counts of a container, whose index was this one among those of the last [`Probes::read`].
     #[must_use]
     pub fn share(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
         ContainerCounters::new(
@@ -257,7 +257,7 @@ impl Probes {
         self.tasks.is_some()
     }
 
-    /// Returns whether they were counted in the last [`Probes::read`] that wanted them.
+    /// Returns whether threads were counted in the last [`Probes::read`] that wanted them.
     #[must_use]
     pub fn has_counted_threads(&self) -> bool {
         self.tasks.as_ref().is_some_and(Tasks::succeeded)
@@ -269,14 +269,14 @@ impl Probes {
         self.tasks.as_ref()?.host()
     }
 
-    /// One value of a container, cgroups below its own included; none where nothing was counted.
+    /// Returns one value of a container, including the cgroups below its own; none if nothing was counted.
     #[must_use]
     pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
-        // Wherever it is: the table is searched.
+        // The index is unknown, so the table is searched.
         self.share(usize::MAX, container).value(what)
     }
 
-    /// Sets our own metrics of the programs.
+    /// Publishes our own metrics of the programs.
     pub fn publish(&self, self_metrics: &SelfMetrics) {
         for (program, outcome) in &self.report.programs {
             self_metrics.ebpf_program_loaded.with_label_values(&[program.name()]).set(i64::from(outcome.is_ok()));
@@ -316,7 +316,7 @@ impl Probes {
 }
 
 impl Report {
-    /// Starts a family of programs where the rules allow all of them, and notes what the kernel said.
+    /// Starts a family of programs if the rules allow all of them, and records the kernel's error.
     fn try_start<T>(
         &mut self,
         programs: &[Program],
@@ -338,7 +338,8 @@ impl Report {
     }
 }
 
-/// The kernel counts runs only while somebody wants it to (`kernel.bpf_stats_enabled`), as that costs at each run.
+/// Publishes runs and run time, which the kernel counts only while `kernel.bpf_stats_enabled` is set, as that costs
+/// time at each run.
 fn publish_runs(info: &ProgramInfo, self_metrics: &SelfMetrics) {
     let name = info.name_as_str().unwrap_or_default();
     let Some(program) = Program::ALL.iter().find(|program| is_named(program.name(), name)) else { return };

@@ -25,7 +25,7 @@ const SET_BITS: u32 = 10;
 /// Cgroups that the overflow map takes. It holds memory only for those that are in it.
 const OVERFLOW: u32 = 16_384;
 
-/// The program, attached, and its maps.
+/// The attached program and its maps.
 pub(super) struct Sched {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
@@ -38,7 +38,7 @@ impl Sched {
     /// Loads and attaches the program.
     ///
     /// # Errors
-    /// What the kernel refused or does not have.
+    /// What the kernel refused or lacks.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let offsets = Offsets {
             task_queued: loader.offset("task_struct", "sched_info.last_queued")?,
@@ -97,17 +97,17 @@ impl Sched {
         self.table.refused()
     }
 
-    /// Gives the entries of ended cgroups back.
+    /// Frees the entries of ended cgroups.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.table.retire(ended, owners, |cgroup| *cgroup);
     }
 
-    /// Tells the program which containers there are.
+    /// Publishes the containers to the program.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.table.quotas().publish(owners.published());
     }
 
-    /// Returns the container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup that owns a nested cgroup with entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.table.owner(cgroup)
     }

@@ -108,7 +108,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.overflow.iter()
     }
 
-    /// Events that were not counted, as no entry was left.
+    /// Returns the number of events that were not counted for lack of an entry.
     pub(super) fn refused(&self) -> u64 {
         self.overflow.refused()
     }
@@ -118,7 +118,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         &mut self.quotas
     }
 
-    /// Returns the container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup that owns a nested cgroup with entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.quotas.owner(cgroup)
     }

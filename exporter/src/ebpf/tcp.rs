@@ -31,7 +31,7 @@ impl Tcp {
     /// Loads and attaches the program.
     ///
     /// # Errors
-    /// What the kernel refused or does not have.
+    /// What the kernel refused or lacks.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let offsets = Offsets {
             sock_cgroup: loader.offset("sock", "sk_cgrp_data.cgroup")?,
@@ -73,19 +73,19 @@ impl Tcp {
         self.retransmits.refused()
     }
 
-    /// Gives the entries of ended cgroups back.
+    /// Frees the entries of ended cgroups.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.retransmits.remove(|cgroup| ended.contains(cgroup));
         let unowned = self.retransmits.iter().filter(|(cgroup, _)| !owners.is_container_s(*cgroup)).count();
         self.quotas.forget_ended(ended, unowned);
     }
 
-    /// Tells the program which containers there are.
+    /// Publishes the containers to the program.
     pub(super) fn publish(&mut self, owners: &CgroupOwners) {
         self.quotas.publish(owners.published());
     }
 
-    /// Returns the container's cgroup for which a nested one has entries.
+    /// Returns the container's cgroup that owns a nested cgroup with entries.
     pub(super) fn owner(&self, cgroup: u64) -> Option<u64> {
         self.quotas.owner(cgroup)
     }

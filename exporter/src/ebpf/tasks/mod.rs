@@ -42,7 +42,7 @@ impl Tasks {
     /// Loads a program that this kernel takes.
     ///
     /// # Errors
-    /// What the kernel refused or does not have.
+    /// What the kernel refused or lacks.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
         let (mut object, walk) = walk::load(loader)?;
         let containers = map(&mut object, "TASKS_CONTAINERS")?;

@@ -47,7 +47,7 @@ impl Walk {
 /// Loads the program: as a whole where the kernel has an iterator for programs, else the one that is run by thread.
 ///
 /// # Errors
-/// What the kernel refused or does not have.
+/// What the kernel refused or lacks.
 pub(super) fn load(loader: &mut Loader) -> Result<(Ebpf, Walk), Unsupported> {
     let offsets = offsets(loader)?;
     loader.set("TASKS_OFFSETS", offsets);
