@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const NOT_TLS: &[u8] = b"to an HTTPS server.\n";
 
 /// No answer that we want is longer.
-const LONGEST_ANSWER: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 1 << 20;
 
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +151,7 @@ fn request(mut stream: impl Read + Write, host: &str, path: &str) -> Result<Answ
     let head = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let mut bytes = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut bytes)?;
+    stream.take(MAX_ANSWER).read_to_end(&mut bytes)?;
     answer(&bytes).ok_or_else(|| Error::NotHttp(String::from_utf8_lossy(&bytes).chars().take(60).collect()))
 }
 

@@ -30,7 +30,7 @@ pub struct Added {
 }
 
 /// Maximum number of cgroups left behind that one refresh checks again, as a process may have come.
-const LOOKED_AT_AGAIN: usize = 256;
+const MAX_RECHECKS: usize = 256;
 
 /// All claims of one tree.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Claims {
 
     /// Registers an existing cgroup, as seen in the first tree that has it. Returns whether it is new, or was created
     /// again under its path.
-    pub(super) fn see(&mut self, id: ContainerId, seen: Seen<'_>) -> bool {
+    pub(super) fn observe(&mut self, id: ContainerId, seen: Seen<'_>) -> bool {
         let entry = self.by_id.entry(id).or_default();
         let known = entry.cgroups.iter_mut().find(|cgroup| cgroup.path == seen.path);
         if let Some(known) = known {
@@ -200,7 +200,7 @@ impl Claims {
             self.undecided.extend(self.by_id.keys().filter(|id| engine.answers(**id) && !runs(id)));
         }
         self.heard = heard;
-        for _ in 0..LOOKED_AT_AGAIN.min(self.left.len()) {
+        for _ in 0..MAX_RECHECKS.min(self.left.len()) {
             let Some(id) = self.left.pop_front() else { break };
             if let Some(entry) = self.by_id.get_mut(&id) {
                 entry.is_left = false;

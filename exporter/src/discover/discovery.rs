@@ -119,7 +119,7 @@ impl Discovery {
         if walks {
             self.walk_all(now);
         }
-        self.look_into_touched();
+        self.read_touched();
         changes.missed = self.missed.report(|| {
             let truncated = self.below.iter().filter(|(_, below)| below.truncated).map(|(container, _)| &**container);
             truncated.min().unwrap_or_default().to_owned()
@@ -206,12 +206,12 @@ impl Discovery {
                     && self.others.selects(&path)
                     && visited.metadata().is_some()
                 {
-                    self.others.see(&path, self.walks);
+                    self.others.observe(&path, self.walks);
                 }
                 return Next::Descend;
             };
             if !self.claims.is_seen(id, &path, tree, self.walks) {
-                self.see_container(tree, visited, id, &path);
+                self.observe_container(tree, visited, id, &path);
             }
             Next::Skip
         });
@@ -219,26 +219,26 @@ impl Discovery {
     }
 
     /// Registers an outermost container.
-    fn see_container(&mut self, tree: usize, visited: &Visited<'_>, id: ContainerId, path: &str) {
+    fn observe_container(&mut self, tree: usize, visited: &Visited<'_>, id: ContainerId, path: &str) {
         let Some(metadata) = visited.metadata() else { return };
         if !cgroup::is_leaf(metadata) || self.below.contains_key(path) {
-            self.look_into(&Arc::from(path), true);
+            self.read_container(&Arc::from(path), true);
             return;
         }
         let seen = Seen { path, at: (tree, metadata.ino()), child: None, walk: self.walks };
-        if self.claims.see(id, seen) || self.unarmed {
+        if self.claims.observe(id, seen) || self.unarmed {
             // To be watched, and read once more after that.
             self.touched.insert(Arc::from(path));
         }
     }
 
-    fn look_into_touched(&mut self) {
+    fn read_touched(&mut self) {
         let mut room = BELOW_PER_REFRESH;
         for container in std::mem::take(&mut self.touched) {
             if room == 0 && self.below.contains_key(&container) {
                 self.touched.insert(container);
             } else {
-                room = room.saturating_sub(self.look_into(&container, false));
+                room = room.saturating_sub(self.read_container(&container, false));
             }
         }
     }
@@ -247,7 +247,7 @@ impl Discovery {
     /// below it.
     ///
     /// A container with more below it than a walk visits is read only by full walks (`thoroughly`).
-    fn look_into(&mut self, container: &Arc<str>, thoroughly: bool) -> usize {
+    fn read_container(&mut self, container: &Arc<str>, thoroughly: bool) -> usize {
         let Some((tree, inode)) = self.home(container) else {
             self.remove(container);
             return 0;
@@ -274,7 +274,7 @@ impl Discovery {
         });
         for (id, path, inode) in &found {
             let child = children.get(path).copied();
-            self.claims.see(*id, Seen { path, at: (tree, *inode), child, walk: self.walks });
+            self.claims.observe(*id, Seen { path, at: (tree, *inode), child, walk: self.walks });
         }
         let nested = found.into_iter().map(|(id, path, _)| (id, path)).filter(|(_, path)| **path != **container);
         self.keep_nested(container, nested.collect(), missed.truncated);

@@ -72,7 +72,7 @@ impl Others {
     }
 
     /// Registers an existing selected cgroup that does not belong to a container.
-    pub(super) fn see(&mut self, path: &str, walk: u64) {
+    pub(super) fn observe(&mut self, path: &str, walk: u64) {
         if let Some(seen) = self.known.get_mut(path) {
             *seen = walk;
         } else if self.known.len() < MAX_OTHERS {
@@ -132,12 +132,12 @@ mod tests {
         let mut others = Others::default();
         others.set_filter(CgroupFilter::new(&["/*"]).unwrap());
         for walk in 1..=3 {
-            (0..MAX_OTHERS + 10).for_each(|number| others.see(&format!("/{number}"), walk));
+            (0..MAX_OTHERS + 10).for_each(|number| others.observe(&format!("/{number}"), walk));
         }
         let changes = others.take_changes();
         assert_eq!((changes.added.len(), changes.dropped), (MAX_OTHERS, 10));
         others.remove("/0");
-        others.see(&format!("/{MAX_OTHERS}"), 4);
+        others.observe(&format!("/{MAX_OTHERS}"), 4);
         let changes = others.take_changes();
         assert_eq!(
             (changes.added, changes.removed, changes.dropped),

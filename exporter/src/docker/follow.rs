@@ -26,17 +26,17 @@ use crate::name::{ContainerStore, MAX_CONTAINERS, NamingPolicy};
 /// Maximum number of pending inspections.
 const INSPECTIONS: usize = 8;
 /// A shorter session counts as failed: the next one has to wait.
-const STABLE: Duration = Duration::from_secs(5);
+const MIN_SESSION: Duration = Duration::from_secs(5);
 /// A shorter event stream without an event counts as failed.
-const STABLE_STREAM: Duration = Duration::from_secs(1);
+const MIN_STREAM: Duration = Duration::from_secs(1);
 /// Consecutive failed event streams before that is logged.
-const FRUITLESS: u32 = 4;
+const MAX_FAILED_STREAMS: u32 = 4;
 /// Maximum number of chunks of the event stream that are read at once, so that a flood does not delay the rest.
-const BURST: usize = 64;
+const MAX_BURST: usize = 64;
 /// How long after a subscription the engine may repeat earlier events.
-const REPEATED: Duration = Duration::from_secs(2);
+const REPEAT_WINDOW: Duration = Duration::from_secs(2);
 /// Maximum time between two lists that only doubts caused.
-const LONGEST_GAP: Duration = Duration::from_mins(1);
+const MAX_GAP: Duration = Duration::from_mins(1);
 
 /// Keeps `store` up to date with `engine` until `stop` is ready. Never ends by itself: an engine that is down is
 /// retried with growing waits, and its known containers stay.
@@ -103,7 +103,7 @@ impl Follower {
                 Err(error) => error,
             };
             self.tracker.disconnected();
-            if began.elapsed() >= STABLE {
+            if began.elapsed() >= MIN_SESSION {
                 self.backoff.reset();
             }
             let broken = matches!(error, Error::Closed { .. } | Error::Broken { .. });
@@ -213,7 +213,7 @@ impl Follower {
     /// Handles the end or the refusal of the event stream: a proxy may limit its time, or refuse it and still allow the
     /// list. The heartbeat shows whether the engine itself is down.
     fn resubscribe(&mut self, live: &mut LiveSession, error: Option<Error>) {
-        let lived = live.subscribed().is_some_and(|since| since.elapsed() >= STABLE_STREAM);
+        let lived = live.subscribed().is_some_and(|since| since.elapsed() >= MIN_STREAM);
         let refused = error.as_ref().is_some_and(Error::is_refusal);
         if live.event_count > 0 || lived {
             self.fruitless = 0;
@@ -230,7 +230,7 @@ impl Follower {
             ?wait,
             "the event stream ended; subscribing again"
         );
-        if (refused || self.fruitless >= FRUITLESS) && self.logged.first("events") {
+        if (refused || self.fruitless >= MAX_FAILED_STREAMS) && self.logged.first("events") {
             let why = error.map_or_else(|| "each stream ends at once".to_owned(), |error| error.to_string());
             let every = self.resync.min(self.timing.poll);
             tracing::warn!(%why, ?every, "cannot subscribe to container events: names and states come from the list, which is polled");
@@ -244,7 +244,7 @@ impl Follower {
     /// Applies events together with the rest of their burst, so that a burst costs one inspection per container.
     fn on_bytes(&mut self, live: &mut LiveSession, first: &Bytes) -> Result<(), Error> {
         self.apply(live, first);
-        for _ in 0..BURST {
+        for _ in 0..MAX_BURST {
             match next_session_event(&mut live.events, &live.session).now_or_never() {
                 Some(SessionEvent::Bytes(bytes)) => self.apply(live, &bytes),
                 Some(event) => return self.on_session_event(live, event),
@@ -256,7 +256,7 @@ impl Follower {
 
     fn apply(&mut self, live: &mut LiveSession, bytes: &Bytes) {
         let before = live.event_count;
-        let soon = live.subscribed().is_some_and(|since| since.elapsed() < REPEATED);
+        let soon = live.subscribed().is_some_and(|since| since.elapsed() < REPEAT_WINDOW);
         let repeated = live.since.filter(|_| soon);
         let (tracker, last, event_count) = (&mut self.tracker, &mut self.last_event, &mut live.event_count);
         live.objects.feed(bytes, |object| {
@@ -330,7 +330,7 @@ impl Follower {
         self.engine.doubts().answered(live.list_asked, &self.tracker.names());
         let first = self.timing.doubt.1.max(live.list_asked.elapsed() * 10);
         let vain = live.list_of_doubt && !surprise;
-        self.gap = if vain { (self.gap * 2).clamp(first, LONGEST_GAP.max(first)) } else { first };
+        self.gap = if vain { (self.gap * 2).clamp(first, MAX_GAP.max(first)) } else { first };
     }
 
     /// Records that the engine answered, and asks for a new list if the newest container is unknown. A proxy that

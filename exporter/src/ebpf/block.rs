@@ -28,7 +28,7 @@ const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"),
 const SET_BITS: u32 = 11;
 /// CPUs that share a shard.
 const CPUS_PER_SHARD: usize = 8;
-const MOST_SHARDS: u32 = 4;
+const MAX_SHARDS: u32 = 4;
 /// The word of a slot that counts requests without a latency.
 const UNTIMED: usize = (offset_of!(Slot, counters) + offset_of!(Counters, untimed)) / size_of::<u64>();
 /// Capacity of the overflow map. It takes memory only for entries in use.
@@ -170,7 +170,7 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
 /// Returns the number of shards, a power of two, that keeps CPUs from contending for cache lines.
 fn shards(cpus: usize) -> u32 {
     let wanted = cpus.div_ceil(CPUS_PER_SHARD).next_power_of_two();
-    u32::try_from(wanted).unwrap_or(MOST_SHARDS).min(MOST_SHARDS)
+    u32::try_from(wanted).unwrap_or(MAX_SHARDS).min(MAX_SHARDS)
 }
 
 /// Merges entries of one key, in the order of the keys: shards and overflow may each have one.

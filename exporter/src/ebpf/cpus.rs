@@ -87,12 +87,12 @@ pub(super) fn parse(text: &str) -> Option<Vec<u32>> {
 }
 
 /// Maximum number of CPUs, above that of any kernel (`NR_CPUS`), so that a forged list costs no memory.
-const MOST: u32 = 1 << 16;
+const MAX_CPUS: u32 = 1 << 16;
 
 fn range(text: &str) -> Option<RangeInclusive<u32>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = first.parse().ok()?..=last.parse().ok()?;
-    (*range.end() < MOST).then_some(range)
+    (*range.end() < MAX_CPUS).then_some(range)
 }
 
 /// Returns the number of shards of a table with one for each of these CPUs.

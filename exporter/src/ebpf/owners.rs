@@ -16,14 +16,14 @@ use exporter_ebpf::owners::PARENT;
 use crate::discover::{ContainerId, cgroup};
 
 /// Minimum time between two walks caused by unknown ids.
-const AT_MOST: Duration = Duration::from_secs(10);
+const MIN_WALK_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum time for which entries of ended cgroups without a container stay.
-const AT_LEAST: Duration = Duration::from_mins(5);
+const MAX_WALK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Maximum number of nested containers in one container that have their own entries: the rest counts for the outer one.
-const MOST_NESTED: usize = 1000;
+const MAX_NESTED: usize = 1000;
 /// Maximum number of cgroups below containers that a walk visits, because containers choose how many there are.
-const MOST_BELOW: usize = 10_000;
+const MAX_BELOW: usize = 10_000;
 
 /// A container as an owner of cgroups.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,7 @@ impl CgroupOwners {
     }
 
     /// Returns whether the cgroup belongs to a container.
-    pub(super) fn is_container_s(&self, id: u64) -> bool {
+    pub(super) fn belongs_to_container(&self, id: u64) -> bool {
         self.known.get(&id).is_some_and(Option::is_some)
     }
 
@@ -121,7 +121,7 @@ impl CgroupOwners {
             if let Some(outermost) = outermost {
                 let count = nested.entry(outermost).or_default();
                 *count += 1;
-                if *count <= MOST_NESTED {
+                if *count <= MAX_NESTED {
                     published.insert(*id, outermost);
                 }
                 continue;
@@ -145,7 +145,7 @@ impl CgroupOwners {
             }
             match owner(id).and_then(|owner| self.known.get(&owner).copied().flatten()) {
                 Some(container) => {
-                    self.take_in(id, container);
+                    self.add(id, container);
                     has_changed = true;
                 }
                 None => is_any_unknown = true,
@@ -157,7 +157,7 @@ impl CgroupOwners {
         is_any_unknown
     }
 
-    fn take_in(&mut self, id: u64, container: ContainerId) {
+    fn add(&mut self, id: u64, container: ContainerId) {
         if let Some(held) = self.held.get_mut(&container) {
             held.ids.push(id);
             self.known.insert(id, Some(container));
@@ -225,7 +225,8 @@ impl CgroupOwners {
         now: Instant,
     ) -> HashSet<u64> {
         let since = self.walked.map(|walked| now.duration_since(walked));
-        let due = since.is_none_or(|since| since >= AT_LEAST || (since >= AT_MOST && is_any_unknown));
+        let due =
+            since.is_none_or(|since| since >= MAX_WALK_INTERVAL || (since >= MIN_WALK_INTERVAL && is_any_unknown));
         if !due {
             return HashSet::new();
         }
@@ -238,7 +239,7 @@ impl CgroupOwners {
         for id in counted {
             match (self.known.contains_key(&id), found.get(&id)) {
                 (true, _) => {}
-                (false, Some(Some(container))) => self.take_in(id, *container),
+                (false, Some(Some(container))) => self.add(id, *container),
                 (false, Some(None)) => {
                     self.known.insert(id, None);
                 }
@@ -275,7 +276,7 @@ fn walk(root: &Path, holders: &HashMap<PathBuf, ContainerId>) -> HashMap<u64, Op
             let path = entry.path();
             let holder = holders.get(&path).copied().or(holder);
             visited += usize::from(holder.is_some());
-            if visited > MOST_BELOW + holders.len() {
+            if visited > MAX_BELOW + holders.len() {
                 return found;
             }
             found.insert(entry.ino(), holder);

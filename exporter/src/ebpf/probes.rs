@@ -144,7 +144,7 @@ impl Probes {
         if let Some(block) = self.block.as_mut().filter(|_| wants(Program::BlockComplete) || wanted.has(block_for)) {
             block.read();
         }
-        self.let_block_go(containers.clone(), now);
+        self.retire_ended_block(containers.clone(), now);
         done(block_for);
         if let Some(sched) = self.sched.as_mut().filter(|_| wants(Program::SchedLatency)) {
             sched.read();
@@ -156,7 +156,7 @@ impl Probes {
         if let Some(tcp) = self.tcp.as_mut().filter(|_| wants(Program::TcpRetransmit)) {
             tcp.read();
         }
-        self.let_go(containers, now);
+        self.retire_ended(containers, now);
         let single_id = self.network.is_none() && self.tcp.is_none();
         done(if single_id { Collector::EbpfSched } else { Collector::EbpfNetwork });
         if let Some(tasks) = self.tasks.as_mut().filter(|_| wants(Program::TaskStates)) {
@@ -166,7 +166,7 @@ impl Probes {
     }
 
     /// Frees the entries of ended cgroups.
-    fn let_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
+    fn retire_ended<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if [self.network.is_none(), self.tcp.is_none(), self.sched.is_none(), self.tasks.is_none()] == [true; 4] {
             return;
         }
@@ -211,7 +211,7 @@ impl Probes {
     }
 
     /// Frees the block I/O entries of ended cgroups.
-    fn let_block_go<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
+    fn retire_ended_block<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if let Some(block) = &mut self.block {
             let owners = &mut self.block_owners;
             let mut gone = owners.update(containers.clone());
@@ -236,8 +236,8 @@ impl Probes {
 
     /// Publishes the containers to the programs, so that none of them fills a table before the first pass.
     pub(crate) fn announce<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
-        self.let_block_go(containers.clone(), now);
-        self.let_go(containers, now);
+        self.retire_ended_block(containers.clone(), now);
+        self.retire_ended(containers, now);
     }
 
     /// Returns the counts of a container, whose index was this one among those of the last [`Probes::read`].

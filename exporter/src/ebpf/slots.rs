@@ -129,7 +129,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.overflow.remove(|key| ended.contains(&cgroup_of(key)));
         let held = self.slots.held().map(|(_, cgroup, _)| cgroup);
         let all = held.chain(self.overflow.iter().map(|(key, _)| cgroup_of(&key)));
-        let unowned = all.filter(|cgroup| !owners.is_container_s(*cgroup)).count();
+        let unowned = all.filter(|cgroup| !owners.belongs_to_container(*cgroup)).count();
         self.quotas.forget_ended(ended, unowned);
     }
 }

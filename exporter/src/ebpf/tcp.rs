@@ -76,7 +76,7 @@ impl Tcp {
     /// Frees the entries of ended cgroups.
     pub(super) fn retire(&mut self, ended: &HashSet<u64>, owners: &CgroupOwners) {
         self.retransmits.remove(|cgroup| ended.contains(cgroup));
-        let unowned = self.retransmits.iter().filter(|(cgroup, _)| !owners.is_container_s(*cgroup)).count();
+        let unowned = self.retransmits.iter().filter(|(cgroup, _)| !owners.belongs_to_container(*cgroup)).count();
         self.quotas.forget_ended(ended, unowned);
     }
 

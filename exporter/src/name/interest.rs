@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How long interest lasts after the start or a scrape, at least and at most.
 const SHORTEST: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_mins(5);
+const MAX_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Interest lasts from a scrape until the next one is overdue.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Interest {
     pub(super) fn scraped(&mut self, now: Instant) {
         let interval = now.saturating_duration_since(self.last);
         self.last = now;
-        self.until = self.until.max(now + (interval * 2).clamp(SHORTEST, LONGEST));
+        self.until = self.until.max(now + (interval * 2).clamp(SHORTEST, MAX_INTERVAL));
     }
 
     /// Returns whether the next scrape is not overdue.

@@ -35,7 +35,7 @@ use crate::walker::Walker;
 /// Capacity of the queue; the limit of the HTTP server is below it.
 const QUEUE: usize = 1024;
 /// How long after its deadline a scrape may still get values.
-const LONGEST_WAIT_BEYOND: Duration = Duration::from_millis(400);
+const MAX_DELAY: Duration = Duration::from_millis(400);
 /// How long the first scrapes may wait for the engine's first list, so that they have names.
 const FIRST_LIST: Duration = Duration::from_secs(2);
 
@@ -171,7 +171,7 @@ impl Scraper {
 /// leaves a tenth of the client's timeout for rendering and sending.
 fn last_moment(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
-    deadline + (left / 11).min(LONGEST_WAIT_BEYOND)
+    deadline + (left / 11).min(MAX_DELAY)
 }
 
 /// Announces readiness after the first discovery, and gives the engine a moment for its first list.

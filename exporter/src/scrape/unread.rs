@@ -10,9 +10,9 @@ use crate::metrics::{CollectorSet, SelfMetrics};
 use crate::render::{BufferPool, render_self_metrics};
 
 /// Number of passes whose costs are kept. The cheapest predicts the next pass, because a busy host delays some passes.
-const PASSES: usize = 4;
+const KEPT_PASSES: usize = 4;
 /// How long a cost is valid. After that a pass runs whatever it may cost, and is measured.
-const BELIEVED: Duration = Duration::from_mins(1);
+const COST_VALIDITY: Duration = Duration::from_mins(1);
 
 /// Cost of a pass before it reads the first container, mostly that of the kernel's snapshot. A scrape with less time
 /// gets no values. Cloning shares it.
@@ -21,7 +21,7 @@ pub(super) struct Overhead(Arc<Mutex<Recent>>);
 
 #[derive(Debug, Default)]
 struct Recent {
-    costs: [Duration; PASSES],
+    costs: [Duration; KEPT_PASSES],
     next: usize,
     at: Option<Instant>,
 }
@@ -35,7 +35,7 @@ impl Overhead {
     /// Records the cost of a pass that began at `at`.
     pub(super) fn record(&self, cost: Duration, at: Instant) {
         let mut recent = self.recent();
-        let next = recent.next % PASSES;
+        let next = recent.next % KEPT_PASSES;
         if let Some(slot) = recent.costs.get_mut(next) {
             *slot = cost;
         }
@@ -46,7 +46,7 @@ impl Overhead {
     pub(super) fn allows(&self, request: &Request, now: Instant) -> bool {
         let Some(deadline) = request.deadline else { return true };
         let recent = self.recent();
-        let is_believed = recent.at.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED);
+        let is_believed = recent.at.is_some_and(|at| now.saturating_duration_since(at) < COST_VALIDITY);
         let cost = recent.costs.iter().min().copied().filter(|_| is_believed).unwrap_or_default();
         deadline.saturating_duration_since(now) > cost
     }
@@ -75,7 +75,7 @@ impl Unread {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{BELIEVED, Overhead, Unread};
+    use super::{COST_VALIDITY, Overhead, Unread};
     use crate::metrics::{Collector, CollectorSet, SelfMetrics};
     use crate::render::BufferPool;
     use crate::scrape::{Format, Request, Selection};
@@ -97,7 +97,7 @@ mod tests {
         }
         assert!(has_time(21, now) && !has_time(20, now));
         assert!(!overhead.allows(&request(Some(now)), now + Duration::from_secs(1)));
-        assert!(has_time(1, now + BELIEVED));
+        assert!(has_time(1, now + COST_VALIDITY));
     }
 
     #[test]

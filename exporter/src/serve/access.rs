@@ -9,7 +9,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::listener::Client;
-use super::route::{Routes, SOON, text, with};
+use super::route::{RETRY_SECONDS, Routes, text, with};
 use crate::scrape::Scrape;
 use crate::web_config::{Verdict, WebConfig};
 
@@ -44,7 +44,7 @@ impl Access {
             ),
             Verdict::Busy => {
                 let why = "too many passwords are being checked; try again";
-                return (with(text(StatusCode::TOO_MANY_REQUESTS, why), RETRY_AFTER, SOON), is_last);
+                return (with(text(StatusCode::TOO_MANY_REQUESTS, why), RETRY_AFTER, RETRY_SECONDS), is_last);
             }
         };
         for (name, value) in &loaded.headers {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub(super) const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 /// Maximum share of the timeout that is reserved for rendering, sending and parsing.
-const MOST_KEPT_BACK: Duration = Duration::from_millis(500);
+const MAX_RESERVE: Duration = Duration::from_millis(500);
 
 /// Returns when reading must end so that the answer arrives in time. Invalid or repeated headers mean no deadline.
 pub(super) fn deadline<'a, E>(mut headers: impl Iterator<Item = Result<&'a str, E>>, now: Instant) -> Option<Instant> {
@@ -16,7 +16,7 @@ pub(super) fn deadline<'a, E>(mut headers: impl Iterator<Item = Result<&'a str, 
     }
     let seconds: f64 = header.trim().parse().ok()?;
     let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())?;
-    now.checked_add(timeout.saturating_sub(MOST_KEPT_BACK.min(timeout / 10)))
+    now.checked_add(timeout.saturating_sub(MAX_RESERVE.min(timeout / 10)))
 }
 
 #[cfg(test)]

@@ -39,10 +39,10 @@ const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (VARY, "Accept-Encoding"),
 ];
 /// Seconds after which a refused scraper may retry: scrapes take milliseconds.
-pub(super) const SOON: HeaderValue = HeaderValue::from_static("1");
+pub(super) const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// How long a scrape waits for a permit when the maximum is being served. Permits are granted in order, so that a
 /// client that retries all the time cannot keep others out.
-const LONGEST_QUEUE: Duration = Duration::from_millis(500);
+const MAX_QUEUE_TIME: Duration = Duration::from_millis(500);
 
 /// All paths of the server.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl<S: Scrape> Routes<S> {
             unread
         } else {
             // The permit is released before the body is sent: a slow reader does not count as a scrape.
-            let permit = timeout(LONGEST_QUEUE, self.scrapes.acquire()).await;
+            let permit = timeout(MAX_QUEUE_TIME, self.scrapes.acquire()).await;
             let Ok(Ok(_permit)) = permit else { return self.refuse() };
             self.scrape.scrape(wanted).await
         };
@@ -166,7 +166,7 @@ impl<S: Scrape> Routes<S> {
             );
         }
         let reason = format_args!("{limit} scrapes are being served, as many as --web.max-requests allows; try again");
-        with(text(StatusCode::SERVICE_UNAVAILABLE, reason), RETRY_AFTER, SOON)
+        with(text(StatusCode::SERVICE_UNAVAILABLE, reason), RETRY_AFTER, RETRY_SECONDS)
     }
 }
 

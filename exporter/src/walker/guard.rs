@@ -24,7 +24,7 @@ const MAX_DATA: u64 = 32 << 20;
 const MAX_FILES: u64 = 1024;
 /// Between the end of a worker and the next one, doubled each time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_DELAY: Duration = Duration::from_mins(1);
+const MAX_DELAY: Duration = Duration::from_mins(1);
 
 /// Walks for the exporter at the other end of standard input, until that is gone. The arguments are the paths of procfs and of
 /// the engines' sockets.
@@ -83,11 +83,11 @@ fn keep_working(exporter: BorrowedFd<'_>, roots: &Roots, confinement: Confinemen
             // The host has no process or memory to spare now, as when a worker has ended for want of it.
             Err(_) => {}
         }
-        delay = if start.elapsed() > LONGEST_DELAY { FIRST_DELAY } else { delay };
+        delay = if start.elapsed() > MAX_DELAY { FIRST_DELAY } else { delay };
         if is_exporter_gone(exporter, None, Some(delay)) {
             return;
         }
-        delay = (delay * 2).min(LONGEST_DELAY);
+        delay = (delay * 2).min(MAX_DELAY);
     }
 }
 

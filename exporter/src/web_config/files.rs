@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 
 /// Longer files are no configuration, key or bundle of certificates.
-const LONGEST: u64 = 4 << 20;
+const MAX_FILE: u64 = 4 << 20;
 /// A file that was written within this time of its reading may be written again without a change of its times.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
@@ -116,9 +116,9 @@ fn open(path: &Path) -> io::Result<(File, Stamp)> {
 
 fn whole(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("longer than {LONGEST} bytes")));
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("longer than {MAX_FILE} bytes")));
     }
     Ok(bytes)
 }

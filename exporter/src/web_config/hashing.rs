@@ -16,15 +16,15 @@ use super::password_cache::{PasswordCache, lock};
 use super::users::StoredHash;
 
 /// Jobs that wait.
-const QUEUE: usize = 32;
+const MAX_JOBS: usize = 32;
 /// Jobs of one address that wait.
-const LANE: usize = 2;
+const MAX_JOBS_PER_CLIENT: usize = 2;
 /// Requests that wait for one job. The bound of connections is below it.
-const WAITERS: usize = 8192;
+const MAX_WAITERS: usize = 8192;
 /// Nobody waits longer for a job to begin.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Addresses that are remembered for a wrong password.
-const SUSPECTS: usize = 4096;
+const MAX_SUSPECTS: usize = 4096;
 /// Scrapes come first.
 const NICENESS: i32 = 10;
 
@@ -132,15 +132,15 @@ impl Queue {
         let same = self.jobs.iter_mut().find(|other| other.digest == job.digest).map(|other| &mut other.waiters);
         let current = self.current.as_mut().filter(|(digest, _)| *digest == job.digest).map(|(_, waiters)| waiters);
         if let Some(waiters) = current.or(same) {
-            return (waiters.len() < WAITERS).then(|| {
+            return (waiters.len() < MAX_WAITERS).then(|| {
                 waiters.push(sender);
                 receiver
             });
         }
-        if self.jobs.iter().filter(|other| other.client == job.client).count() >= LANE {
+        if self.jobs.iter().filter(|other| other.client == job.client).count() >= MAX_JOBS_PER_CLIENT {
             return None;
         }
-        if self.jobs.len() >= QUEUE {
+        if self.jobs.len() >= MAX_JOBS {
             let suspects = &self.suspects;
             let is_preferred = !suspects.has(job.client);
             let last = self.jobs.iter().rposition(|other| suspects.has(other.client)).filter(|_| is_preferred)?;
@@ -154,7 +154,7 @@ impl Queue {
     /// Returns the next job: of those who were not wrong lately before those who were, and not twice of the same if
     /// another waits.
     fn take(&mut self, now: Instant) -> Option<Job> {
-        self.jobs.retain(|job| now.saturating_duration_since(job.since) < LONGEST_WAIT);
+        self.jobs.retain(|job| now.saturating_duration_since(job.since) < MAX_WAIT);
         let rank = |job: &Job| (self.suspects.has(job.client), self.last_client == Some(job.client));
         let (next, _) = self.jobs.iter().enumerate().min_by_key(|(index, job)| (rank(job), *index))?;
         let job = self.jobs.remove(next)?;
@@ -180,7 +180,7 @@ impl Suspects {
     fn digest(&self, client: IpAddr) -> (usize, u64) {
         // 0 is an empty place.
         let digest = self.state.hash_one(client) | 1;
-        (usize::try_from(digest >> 1).unwrap_or(0) % SUSPECTS, digest)
+        (usize::try_from(digest >> 1).unwrap_or(0) % MAX_SUSPECTS, digest)
     }
 
     fn has(&self, client: IpAddr) -> bool {
@@ -189,7 +189,7 @@ impl Suspects {
     }
 
     fn record(&mut self, client: IpAddr, is_right: bool) {
-        self.slots.resize(SUSPECTS, 0);
+        self.slots.resize(MAX_SUSPECTS, 0);
         let (slot, digest) = self.digest(client);
         if let Some(slot) = self.slots.get_mut(slot) {
             match (is_right, *slot == digest) {
@@ -253,7 +253,7 @@ mod tests {
     fn nobody_waits_longer_than_ten_seconds() {
         let mut queue = Queue::default();
         let mut waits = queue.submit(job(1, 1)).unwrap();
-        assert!(queue.take(Instant::now() + LONGEST_WAIT).is_none());
+        assert!(queue.take(Instant::now() + MAX_WAIT).is_none());
         assert!(waits.try_recv().is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Closed));
     }
 }

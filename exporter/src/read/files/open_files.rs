@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 const PAGE: usize = 4096;
 /// A `seq_file` of many records hands out at most a page at a time and never splits a record. A read that ended this far
 /// before the end of a page was not cut: none of our files has longer records.
-const SURELY_WHOLE: usize = 2048;
+const MAX_RECORD: usize = 2048;
 
 /// Result of reading a file.
 #[derive(Debug)]
@@ -219,7 +219,7 @@ fn fill(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
             Err(error) => return Err(error),
         };
         length += read;
-        if read == 0 || (length == read && read < SURELY_WHOLE) {
+        if read == 0 || (length == read && read < MAX_RECORD) {
             return Ok(length);
         }
         if length == buffer.len() {

@@ -13,7 +13,7 @@ use crate::read::reader::Reader;
 use crate::read::timing::Timing;
 
 /// Maximum number of threads that are read of one container, because the container chooses how many there are.
-const MOST_THREADS: usize = 10_000;
+const MAX_THREADS: usize = 10_000;
 
 /// Threads by state. Procfs does not show waiting for I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ fn states(procfs: &Path, pids: &[u32]) -> io::Result<Option<States>> {
             let Some(thread) = unless_gone(thread)? else { break };
             let Some(text) = unless_gone(fs::read(thread.path().join("stat")))? else { continue };
             count += 1;
-            if count > MOST_THREADS {
+            if count > MAX_THREADS {
                 return Err(io::Error::other("more threads than are read of one container"));
             }
             if let Some(letter) = letter(&text) {
