@@ -14,13 +14,13 @@ use crate::config::LogFormat;
 
 /// Starts logging on stderr.
 ///
-/// The libraries below us log from `warn` on: at `debug` they would drown what we say ourselves. `trace` opens them too.
+/// Libraries log from `warn` on: at `debug` they would drown our own messages. `trace` includes them.
 ///
 /// # Errors
-/// Somebody else has set up a log already.
+/// A log is set up already.
 pub fn init(level: Level, format: LogFormat) -> Result<(), TryInitError> {
     let others = if level == Level::TRACE { level } else { level.min(Level::WARN) };
-    // What it warns of is what a client does, as often as the client likes.
+    // Its warnings report what clients do, as often as a client likes.
     let http2 = if level == Level::TRACE { LevelFilter::TRACE } else { LevelFilter::OFF };
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(others))
@@ -43,7 +43,7 @@ pub fn init(level: Level, format: LogFormat) -> Result<(), TryInitError> {
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
 }
 
-/// Undoes the one escape of the logfmt formatter that no reader of logfmt asks for: `\'` for an apostrophe.
+/// Removes the one escape of the logfmt formatter that logfmt readers do not know: `\'` for an apostrophe.
 struct Apostrophes<W>(W);
 
 impl<W: Write> Write for Apostrophes<W> {

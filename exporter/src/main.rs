@@ -50,7 +50,7 @@ fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// Sums up what directories hold, for the exporter that has started this process.
+/// Runs the disk walker, for the exporter that started this process.
 fn walk(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match walker::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,7 +80,7 @@ fn ask(server: &Running) -> ExitCode {
     }
 }
 
-/// Shows the containers in the terminal. Without an exporter to ask, one is started in this process on a free port.
+/// Shows the containers in the terminal. If no exporter answers, one is started in this process on a free port.
 fn show(mut config: Config, mut options: top::Options) -> ExitCode {
     if options.local {
         let port = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()) {
@@ -90,7 +90,7 @@ fn show(mut config: Config, mut options: top::Options) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-        // This process also draws: it needs its terminal.
+        // This process also draws, so it needs its terminal.
         config.sandbox = EbpfMode::Off;
         config.listen = vec![ListenAddress::Host(Ipv4Addr::LOCALHOST.to_string(), port)];
         let url = format!("http://127.0.0.1:{port}{}", config.telemetry_path);
@@ -110,12 +110,12 @@ fn show(mut config: Config, mut options: top::Options) -> ExitCode {
     }
 }
 
-/// A reader that has gone away (`| head`) is no failure of ours.
+/// Prints a text. A reader that has gone away (`| head`) is not an error.
 fn print(text: &str) {
     drop(io::stdout().lock().write_all(text.as_bytes()));
 }
 
-/// With stderr closed nobody reads it.
+/// Prints a text to stderr, which may be closed.
 fn complain(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

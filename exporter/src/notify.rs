@@ -1,6 +1,7 @@
-//! Tells the service manager that the exporter serves, and that it stops (`sd_notify(3)`, `Type=notify`). Called by `app` alone.
+//! Notifies the service manager that the exporter serves, and that it stops (`sd_notify(3)`, `Type=notify`). Called by
+//! `app` alone.
 //!
-//! Own code and not a library: the socket must be connected before the sandbox is entered, which refuses to reach others later.
+//! Own code instead of a library, because the socket must be connected before the sandbox forbids it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,12 +12,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// The variable with the socket's address: a path, or `@` and an abstract name.
 pub const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// The service manager's socket, if one waits for us.
+/// The service manager's socket, if there is one.
 #[derive(Debug)]
 pub struct ServiceManager(Option<UnixDatagram>);
 
 impl ServiceManager {
-    /// Connects to the socket with this address. Without one, or where it cannot be reached, nothing is sent.
+    /// Connects to the socket with this address. Without one, or if it cannot be reached, nothing is sent.
     #[must_use]
     pub fn connect(address: Option<&OsStr>) -> Self {
         let address = address.filter(|address| !address.is_empty());
@@ -51,7 +52,7 @@ fn open(address: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // A manager that does not read must not keep us from serving.
+    // A manager that does not read must not block us.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

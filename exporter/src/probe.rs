@@ -21,22 +21,22 @@ use tls::Found;
 
 pub use running::{Running, server};
 
-/// What the whole of a request may take, look-up of the name included.
+/// Timeout of a whole request, including the name lookup.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How a server that speaks TLS answers who does not.
+/// Answer of a TLS server to a client that speaks HTTP.
 const NOT_TLS: &[u8] = b"to an HTTPS server.\n";
 
-/// No answer that we want is longer.
+/// Maximum size of an answer.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// Why there is no good answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection, or it broke.
+    /// The connection failed or broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Nothing within the deadline.
+    /// No answer within the deadline.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Timeout,
     /// An answer that is not HTTP.
@@ -65,11 +65,11 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Asks the server that listens here for `/healthz`, over TLS where it speaks that. `web_config` is the server's file: where it
-/// can be read, the server must show the certificate that it names.
+/// Asks the server that listens here for `/healthz`, over TLS if it speaks that. `web_config` is the server's file: if
+/// it can be read, the server must show the certificate that it names.
 ///
 /// # Errors
-/// It does not answer, or not with 200. That it wants a certificate of us is answer enough.
+/// It does not answer, or not with 200. A server that requires a client certificate counts as healthy.
 pub fn healthy(address: &ListenAddress, web_config: Option<&Path>) -> Result<(), Error> {
     let address = address.reachable();
     let answer = get(Target::Tcp(address.clone()), "/healthz")?;
@@ -89,17 +89,17 @@ pub fn healthy(address: &ListenAddress, web_config: Option<&Path>) -> Result<(),
     if answer.status == 200 { Ok(()) } else { Err(Error::Status(answer.status)) }
 }
 
-/// The certificate that a server with this file shows. None where the file is faulty, or its key not for us to read: the server
-/// may go on with what was good.
+/// Returns the certificate that a server with this file shows. None if the file is invalid or its key is not readable
+/// for us: the server may keep an earlier one.
 fn certificate(web_config: &Path) -> Option<CertificateDer<'static>> {
     let web = WebConfig::load(web_config).ok()?;
     web.current().tls.as_ref().map(|tls| tls.certificate.clone())
 }
 
-/// Gets `path`, within five seconds whatever happens.
+/// Gets `path` within five seconds.
 ///
-/// The work is done by a thread of its own, because neither a name look-up nor a connection to a Unix socket has a
-/// deadline; a thread that hangs ends with the process.
+/// A thread does the work, because neither a name lookup nor a connection to a Unix socket has a deadline; a thread
+/// that hangs ends with the process.
 ///
 /// # Errors
 /// No connection, no answer in time, or an answer that is not HTTP.
@@ -111,7 +111,7 @@ pub fn get(target: Target, path: &str) -> Result<Answer, Error> {
 /// Tries whether `HOST:PORT` accepts a connection.
 ///
 /// # Errors
-/// It does not, or not in time.
+/// It does not accept one, or not in time.
 pub fn connects(address: &str) -> Result<(), Error> {
     let address = address.to_owned();
     within_patience(move || Ok(connect(&address).map(drop)?))
@@ -133,7 +133,7 @@ fn exchange(target: &Target, path: &str) -> Result<Answer, Error> {
     }
 }
 
-/// The first of a name's addresses that accepts.
+/// Connects to the first of a name's addresses that accepts.
 fn connect(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for candidate in address.to_socket_addrs()? {
@@ -147,7 +147,7 @@ fn connect(address: &str) -> io::Result<TcpStream> {
 
 /// HTTP 1.0, so that the answer comes in one piece and ends with the connection.
 fn request(mut stream: impl Read + Write, host: &str, path: &str) -> Result<Answer, Error> {
-    // In one write: a server that has heard enough may answer and hang up after the first.
+    // In one write: a server may answer and close after the first one.
     let head = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let mut bytes = Vec::new();

@@ -1,16 +1,16 @@
 //! Which containers are exposed: `--containers.include` and `--containers.exclude`.
 //!
-//! Built by [`crate::config`], applied by [`crate::name::NamingPolicy`] to every container an engine tells of.
+//! Built by [`crate::config`], applied by [`crate::name::NamingPolicy`] to every container of an engine.
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 
-/// A glob that cannot be used.
+/// An invalid glob.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{glob:?} is not a glob: {reason}")]
 pub struct GlobError {
-    /// The glob as it was given.
+    /// The glob as given.
     pub glob: String,
-    /// What is wrong with it.
+    /// Why it is invalid.
     pub reason: String,
 }
 
@@ -48,11 +48,11 @@ enum Pattern {
 }
 
 impl ContainerFilter {
-    /// Compiles both lists. `GLOB` is matched against name and image, `label:KEY=GLOB` against a label's value,
-    /// and `label:KEY` asks for the label alone.
+    /// Compiles both lists. `GLOB` is matched against name and image, `label:KEY=GLOB` against a label's value;
+    /// `label:KEY` matches any container with the label.
     ///
     /// # Errors
-    /// One per pattern that is not valid.
+    /// One per invalid pattern.
     pub fn new(include: &[&str], exclude: &[&str]) -> Result<Self, Vec<GlobError>> {
         let mut errors = Vec::new();
         let mut parse = |patterns: &[&str]| -> Vec<Pattern> {
@@ -63,7 +63,8 @@ impl ContainerFilter {
         if errors.is_empty() { Ok(filter) } else { Err(errors) }
     }
 
-    /// Matches what never changes while a container exists. `labels` are all its labels, sorted by name.
+    /// Matches image and labels, which never change while a container exists. `labels` are all its labels, sorted by
+    /// name.
     #[must_use]
     pub fn match_fixed(&self, image: &str, labels: &[(&str, &str)]) -> FixedMatch {
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches_fixed(image, labels));
@@ -77,14 +78,14 @@ impl ContainerFilter {
         (fixed.included || any(&self.include)) && !(fixed.excluded || any(&self.exclude))
     }
 
-    /// Returns whether a container is exposed of which nothing but its id is known.
+    /// Returns whether a container is exposed whose id is all that is known.
     #[must_use]
     pub fn selects_unknown(&self) -> bool {
         self.selects("", self.match_fixed("", &[]))
     }
 }
 
-/// What a container's image and labels say of whether it is exposed. With it, a new name can be judged without them.
+/// Result of matching a container's image and labels. A new name can be matched without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedMatch {
     included: bool,

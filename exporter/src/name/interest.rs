@@ -1,8 +1,8 @@
-//! Whether anybody scrapes, for what is asked of the engine only for their sake.
+//! Whether scrapes arrive, for requests to the engine that are made only for them.
 
 use std::time::{Duration, Instant};
 
-/// How long interest lasts after the start or a scrape, at least and at most.
+/// Minimum and maximum time for which interest lasts after the start or a scrape.
 const SHORTEST: Duration = Duration::from_secs(30);
 const MAX_INTERVAL: Duration = Duration::from_mins(5);
 
@@ -14,7 +14,7 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    /// Begins as a scrape would: the first one is likely soon.
+    /// Begins as after a scrape, because the first one is likely soon.
     pub(super) fn new(now: Instant) -> Self {
         Self { last: now, until: now + SHORTEST }
     }
@@ -26,7 +26,7 @@ impl Interest {
         self.until = self.until.max(now + (interval * 2).clamp(SHORTEST, MAX_INTERVAL));
     }
 
-    /// Returns whether the next scrape is not overdue.
+    /// Returns whether the next scrape is not overdue yet.
     pub(super) fn lasts(&self, now: Instant) -> bool {
         now < self.until
     }

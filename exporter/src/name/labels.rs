@@ -1,6 +1,6 @@
-//! Which container labels become metric labels, in what form, and how much of them.
+//! Selects the container labels that become metric labels, sanitises and bounds them.
 //!
-//! Does not know where labels come from; [`crate::name::NamingPolicy`] applies it to every container an engine tells of.
+//! Does not know where labels come from; [`crate::name::NamingPolicy`] applies it to every container of an engine.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use globset::{Candidate, GlobSet};
 use super::filter::GlobError;
 use super::metric_filter::glob_set;
 
-/// Container labels that become metric labels unless `--containers.labels` says otherwise.
+/// Container labels that become metric labels by default (`--containers.labels`).
 pub const DEFAULT_LABELS: [&str; 8] = [
     "com.docker.compose.project",
     "com.docker.compose.service",
@@ -21,14 +21,14 @@ pub const DEFAULT_LABELS: [&str; 8] = [
     "org.label-schema.group",
 ];
 
-/// Greatest number of container labels that one container gets.
+/// Maximum number of container labels that one container gets.
 pub const MAX_LABELS: usize = 64;
-/// Greatest length of a label's name in bytes, `container_label_` included.
+/// Maximum length of a label's name in bytes, `container_label_` included.
 pub const MAX_LABEL_NAME: usize = 128;
-/// Greatest length of a label's value in bytes.
+/// Maximum length of a label's value in bytes.
 pub const MAX_LABEL_VALUE: usize = 1024;
 
-/// What was cut or left out of one container's names, by reason.
+/// Counts of truncated and omitted texts of one container, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Labels left out because the container has more than [`MAX_LABELS`].
@@ -68,17 +68,17 @@ pub struct LabelPolicy {
 }
 
 impl LabelPolicy {
-    /// Compiles the allow-list; no glob at all lets no label through.
+    /// Compiles the allow-list; without a glob no label passes.
     ///
     /// # Errors
-    /// One per glob that is not valid.
+    /// One per invalid glob.
     pub fn new(globs: &[&str]) -> Result<Self, Vec<GlobError>> {
         Ok(Self { allowed: glob_set(globs)? })
     }
 
-    /// Returns the metric labels of a container whose labels these are, sorted by name.
+    /// Returns the metric labels for these container labels, sorted by name.
     ///
-    /// Where two sanitised names are equal, the one whose original name sorts first wins.
+    /// If two sanitised names are equal, the one whose original name sorts first wins.
     #[must_use]
     pub fn apply(&self, raw: &[(&str, &str)], dropped: &mut Dropped) -> Vec<(String, String)> {
         let mut allowed: Vec<_> =
@@ -106,7 +106,7 @@ impl Default for LabelPolicy {
     }
 }
 
-/// `container_label_` and the name with every character that a metric label must not have replaced by `_`.
+/// Returns `container_label_` and the name, with every character that a metric label must not have replaced by `_`.
 fn sanitise(name: &str, dropped: &mut Dropped) -> String {
     let mut label = String::from("container_label_");
     for character in name.chars() {

@@ -7,7 +7,7 @@ use super::filter::{GlobError, compile};
 /// `--metrics.include` and `--metrics.exclude`: globs on the names of families.
 #[derive(Clone, Debug, Default)]
 pub struct MetricFilter {
-    /// None where all are included.
+    /// None if all are included.
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
@@ -16,7 +16,7 @@ impl MetricFilter {
     /// Compiles both lists.
     ///
     /// # Errors
-    /// One per glob that is not valid.
+    /// One per invalid glob.
     pub fn new(include: &[&str], exclude: &[&str]) -> Result<Self, Vec<GlobError>> {
         let included = if include.is_empty() { None } else { Some(glob_set(include)?) };
         Ok(Self { include: included, exclude: glob_set(exclude)? })
@@ -29,10 +29,10 @@ impl MetricFilter {
     }
 }
 
-/// Compiles globs that any of may match.
+/// Compiles globs of which any may match.
 ///
 /// # Errors
-/// One per glob that is not valid.
+/// One per invalid glob.
 pub(super) fn glob_set(globs: &[&str]) -> Result<GlobSet, Vec<GlobError>> {
     let mut builder = GlobSetBuilder::new();
     let mut errors = Vec::new();

@@ -1,6 +1,6 @@
-//! What a container is called and what its engine says of it.
+//! Names of containers and the engines' reports on them.
 //!
-//! Filled by [`crate::docker`], read by a scrape. A look-up takes a snapshot and never waits for an engine.
+//! Filled by [`crate::docker`], read by scrapes. A lookup takes a snapshot and never waits for an engine.
 
 mod filter;
 mod interest;
@@ -21,37 +21,37 @@ pub use store::{ContainerStore, MAX_CONTAINERS, Names, Stored};
 
 use crate::discover::ContainerId;
 
-/// Greatest length of a container's name in bytes.
+/// Maximum length of a container's name in bytes.
 pub const MAX_NAME: usize = 256;
-/// Greatest length of an image's name in bytes.
+/// Maximum length of an image's name in bytes.
 pub const MAX_IMAGE: usize = 512;
 
-/// What the engine says of one container. Immutable: a change replaces the value.
+/// The engine's report on one container. Immutable: a change replaces the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerInfo {
     /// The container's id.
     pub id: ContainerId,
-    /// Name without the leading slash; the first one where an engine gives several.
+    /// Name without the leading slash; the first one if an engine reports several.
     pub name: String,
-    /// Image as it was given on the command line.
+    /// Image as given on the command line.
     pub image: String,
     /// Digest of the image's configuration (`sha256:…`).
     pub image_id: String,
     /// Allow-listed labels as `(container_label_<sanitised>, value)`, sorted by name, bounded in number and length.
     pub labels: Vec<(String, String)>,
-    /// False where `--containers.include`/`--containers.exclude` leave the container out.
+    /// Whether `--containers.include` and `--containers.exclude` select the container.
     pub selected: bool,
     /// The state the engine reports.
     pub state: State,
-    /// Health, where the container has a health check.
+    /// Health, if the container has a health check.
     pub health: Option<Health>,
-    /// Restarts by the restart policy, as the engine counts them; none until it has said so.
+    /// Restarts by the restart policy, as the engine counts them; none while unknown.
     pub restarts: Option<u64>,
     /// Exit code of a container that is not running and has run.
     pub exit_code: Option<i64>,
-    /// The engine saw an out-of-memory kill in the container's last run.
+    /// Whether the engine saw an out-of-memory kill in the container's last run.
     pub oom_killed: bool,
-    /// The engine's `oom` events; none where it does not tell its events.
+    /// The engine's `oom` events; none without an event stream.
     pub oom_events: Option<OomEvents>,
     /// When it was created, in nanoseconds since the epoch.
     pub created_ns: Option<u64>,
@@ -59,7 +59,7 @@ pub struct ContainerInfo {
     pub started_ns: Option<u64>,
     /// When its last run ended; none while it runs.
     pub finished: Option<Moment>,
-    /// When the engine said that it is gone. It lingers for a while after that.
+    /// When the engine reported its removal. It lingers for a while after that.
     pub removed: Option<Moment>,
     /// The network namespace it was given.
     pub network_mode: NetworkMode,
@@ -93,7 +93,7 @@ pub enum State {
 }
 
 impl ContainerInfo {
-    /// Returns a container of which nothing but its id is known.
+    /// Returns a container whose id is all that is known.
     #[must_use]
     pub fn unknown(id: ContainerId) -> Self {
         Self {
@@ -121,7 +121,8 @@ impl ContainerInfo {
         }
     }
 
-    /// Returns the cgroup path that the engine gives the container. `systemd` where the engine uses systemd's cgroup driver.
+    /// Returns the cgroup path that the engine gives the container. `systemd` if the engine uses systemd's cgroup
+    /// driver.
     #[must_use]
     pub fn cgroup_path(&self, systemd: bool) -> String {
         let parent = match self.cgroup_parent.trim_matches('/') {
@@ -174,7 +175,7 @@ pub enum HealthStatus {
     Starting,
     /// The last probe passed.
     Healthy,
-    /// As many probes in a row failed as the check allows.
+    /// As many consecutive probes failed as the check allows.
     Unhealthy,
 }
 
@@ -206,7 +207,7 @@ pub struct Limits {
     pub swap_bytes: Option<u64>,
     /// Memory reservation in bytes.
     pub memory_reservation_bytes: Option<u64>,
-    /// Greatest number of tasks.
+    /// Maximum number of tasks.
     pub pids: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! A moment on two clocks: the wall clock's time is shown, the monotonic one's is what durations are computed from, so that
-//! setting the host's clock neither ends nor prolongs anything.
+//! A moment on two clocks: the time of the wall clock is shown, and durations are computed from the monotonic one, so
+//! that setting the host's clock affects no duration.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ impl Moment {
         Self { wall_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX), at: Instant::now() }
     }
 
-    /// Converts a time of the wall clock, once, as the clock stands `now`. A time to come counts as now.
+    /// Converts a time of the wall clock, relative to `now`. A future time counts as now.
     #[must_use]
     pub fn at_wall(wall_ns: u64, now: Self) -> Self {
         let age = Duration::from_nanos(now.wall_ns.saturating_sub(wall_ns));

@@ -1,6 +1,6 @@
-//! What the user's settings make of a container: its bounded names, its metric labels, and whether it is exposed.
+//! Applies the user's settings to a container: bounded names, metric labels, and whether it is exposed.
 //!
-//! Applied by [`crate::docker`] to everything an engine tells, so that nothing unbounded is ever stored.
+//! Applied by [`crate::docker`] to every report of an engine, so that nothing unbounded is stored.
 
 use super::labels::{Dropped, LabelPolicy, cut};
 use super::{ContainerFilter, FixedMatch, MAX_IMAGE, MAX_NAME};
@@ -19,20 +19,20 @@ pub struct NamingPolicy {
 pub struct Identity {
     /// Name, without leading slash.
     pub name: String,
-    /// Image as it was given.
+    /// Image as given.
     pub image: String,
     /// See [`super::ContainerInfo::labels`].
     pub labels: Vec<(String, String)>,
     /// See [`super::ContainerInfo::selected`].
     pub selected: bool,
-    /// What image and labels contribute to `selected`.
+    /// The result of matching image and labels, for `selected`.
     pub fixed: FixedMatch,
-    /// What had to be cut or left out.
+    /// Counts of truncated and omitted texts.
     pub dropped: Dropped,
 }
 
 impl NamingPolicy {
-    /// Applies the rules to what an engine says. The filter sees everything uncut.
+    /// Applies the rules to an engine's report. The filter sees the whole texts.
     #[must_use]
     pub fn identify(&self, name: &str, image: &str, mut labels: Vec<(&str, &str)>) -> Identity {
         let name = name.trim_start_matches('/');

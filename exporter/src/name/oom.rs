@@ -1,9 +1,9 @@
 //! The engine's `oom` events of a container, by its runs.
 
-/// Counts `oom` events. Anew with the exporter.
+/// Counts `oom` events since the exporter started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomEvents {
-    /// Starts seen.
+    /// Number of observed starts.
     pub runs: u64,
     /// Events in all runs before this one.
     pub earlier: u64,
@@ -14,7 +14,7 @@ pub struct OomEvents {
 }
 
 impl OomEvents {
-    /// Counts an event, of this run or, where it comes late, of the one before.
+    /// Counts an event of this run, or of the previous one if it is late.
     pub fn record(&mut self, late: bool) {
         if late {
             self.earlier += 1;
@@ -24,7 +24,7 @@ impl OomEvents {
         }
     }
 
-    /// A new run begins.
+    /// Begins a new run.
     pub fn start(&mut self) {
         *self = Self { runs: self.runs + 1, earlier: self.earlier + self.current, previous: self.current, current: 0 };
     }

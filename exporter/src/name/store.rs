@@ -11,17 +11,17 @@ use super::interest::Interest;
 use super::{ContainerInfo, Moment, State};
 use crate::discover::ContainerId;
 
-/// Greatest number of containers that are known at a time, so that a faulty engine cannot fill the memory.
+/// Maximum number of stored containers, so that a faulty engine cannot fill the memory.
 pub const MAX_CONTAINERS: usize = 20_000;
 
-/// One consistent view of everything known. Cheap to hold and to compare.
+/// One consistent view of all containers. Cheap to hold and to compare.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Every known container, live, stopped, or lingering after its removal.
+    /// Every known container: live, stopped, or lingering after its removal.
     pub containers: HashMap<ContainerId, Arc<ContainerInfo>>,
-    /// Which of several engines knows a container, by its index; empty where there is one engine.
+    /// Index of the engine that knows each container; empty if there is one engine.
     pub engines: HashMap<ContainerId, u8>,
-    /// Differs from view to view: nothing derived from an equal generation has to be made anew.
+    /// Differs from view to view: values derived from an equal generation stay valid.
     pub generation: u64,
 }
 
@@ -34,20 +34,20 @@ impl Names {
     }
 }
 
-/// What became of a value that was to be stored.
+/// Outcome of storing a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is new or differs from what was known.
+    /// The value is new or differs from the stored one.
     Changed,
-    /// It says what was known already.
+    /// The value equals the stored one.
     Same,
-    /// There is no room: [`MAX_CONTAINERS`] are known, and none of them is gone.
+    /// The store is full: [`MAX_CONTAINERS`] are known, and none of them is gone.
     Full,
 }
 
-/// Shared between the engine's follower, who writes, and scrapes, which read.
+/// Shared between the engine's follower, which writes, and scrapes, which read.
 ///
-/// Copy on write: a snapshot never changes, and while nobody holds one a change costs no copy.
+/// Copy on write: a snapshot never changes, and a change costs no copy while no snapshot is held.
 #[derive(Debug)]
 pub struct ContainerStore {
     names: RwLock<Arc<Names>>,
@@ -76,14 +76,14 @@ impl ContainerStore {
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns whether an engine's full list has been taken over, or none could be had: names are as good as they get
-    /// for now.
+    /// Returns whether an engine's full list was applied, or could not be read: names are as complete as possible for
+    /// now.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
     }
 
-    /// An engine's full list has been taken over, or could not be had.
+    /// Records that an engine's full list was applied or could not be read.
     pub fn set_settled(&self) {
         self.settled.store(true, Ordering::Relaxed);
     }
@@ -93,20 +93,20 @@ impl ContainerStore {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner).scraped(now);
     }
 
-    /// Returns whether anybody scrapes regularly.
+    /// Returns whether scrapes arrive regularly.
     #[must_use]
     pub fn is_scraped(&self, now: Instant) -> bool {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner).lasts(now)
     }
 
-    /// Containers whose limits somebody changed (`docker update`) since the last call: their limit files are to be
-    /// read again. For one reader.
+    /// Returns the containers whose limits were changed (`docker update`) since the last call, so that their limit
+    /// files are read again. For one reader.
     #[must_use]
     pub fn take_updated(&self) -> Vec<ContainerId> {
         self.updated.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
 
-    /// The limits of a container were changed.
+    /// Records that the limits of a container were changed.
     pub fn mark_updated(&self, id: ContainerId) {
         let mut updated = self.updated.lock().unwrap_or_else(PoisonError::into_inner);
         if updated.len() < MAX_CONTAINERS {
@@ -114,7 +114,7 @@ impl ContainerStore {
         }
     }
 
-    /// Stores what is known of a container.
+    /// Stores a report on a container.
     pub fn upsert(&self, info: ContainerInfo) -> Stored {
         let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
         let known = guard.containers.get(&info.id);
@@ -135,7 +135,7 @@ impl ContainerStore {
         Stored::Changed
     }
 
-    /// Changes what is known of a container; tells whether anything differs now. Does nothing for an unknown one.
+    /// Changes the report on a container. Returns whether it differs now. Does nothing for an unknown container.
     pub fn change(&self, id: ContainerId, change: impl FnOnce(&mut ContainerInfo)) -> bool {
         let Some(known) = self.names().containers.get(&id).map(Arc::clone) else { return false };
         let mut info = ContainerInfo::clone(&known);
@@ -158,7 +158,7 @@ impl ContainerStore {
         })
     }
 
-    /// Forgets what has been gone for longer than the linger time; tells what was forgotten.
+    /// Removes containers that have been gone for longer than the linger time, and returns them.
     pub fn prune(&self, now: Instant) -> Vec<ContainerId> {
         let over = |info: &ContainerInfo| {
             info.removed.is_some_and(|gone| now.saturating_duration_since(gone.at) >= self.linger)

@@ -1,6 +1,6 @@
-//! Which capabilities are missed while serving, and giving up all others.
+//! Finds the capabilities that serving needs, and drops all others.
 //!
-//! What is missed is tried: a thread without any capability tries what the configuration needs, and ends.
+//! They are found by trying: a thread without capabilities tries what the configuration needs, and ends.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,7 +16,7 @@ use rustix::thread::{
 use super::Needs;
 use crate::ebpf::may_ask_the_kernel;
 
-/// Returns the capabilities that we have and that serving would miss, and why. `strict` leaves out what only traces
+/// Returns the capabilities that we have and that serving needs, and why. `strict` leaves out the one that only traces
 /// other processes.
 pub(super) fn missed(needs: &Needs, strict: bool) -> (CapabilitySet, Vec<String>) {
     let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
@@ -26,7 +26,7 @@ pub(super) fn missed(needs: &Needs, strict: bool) -> (CapabilitySet, Vec<String>
     let tried = needs.clone();
     let trial = thread::Builder::new().name("trial".to_owned()).spawn(move || lacks(&tried));
     let [read, connect, processes, bpf] = trial.ok().and_then(|trial| trial.join().ok()).unwrap_or_default();
-    // Where an engine is too old to know the one, programs were loaded by the other.
+    // An engine that is too old to know the first grants the second, by which programs were loaded.
     let tables = if held.contains(CapabilitySet::BPF) { CapabilitySet::BPF } else { CapabilitySet::SYS_ADMIN };
     let traces = held.contains(CapabilitySet::SYS_PTRACE);
     let tracing = |useful: CapabilitySet| if strict { CapabilitySet::empty() } else { useful };
@@ -51,8 +51,8 @@ const DESCRIPTORS: &str = "container_sockets of --collector.process takes the ri
 const HIDDEN: &str = "procfs is mounted with hidepid=, and other users' processes are seen only with the right to look into them: \
                       --sandbox=auto keeps it, without Landlock; to --sandbox=on their values are missing";
 
-/// Returns what would be refused to a thread without capabilities, though it is there: reading files, the engine's
-/// socket, other users' processes, tables in the kernel.
+/// Returns what a thread without capabilities is refused although it exists: reading files, the engine's socket, other
+/// users' processes, tables in the kernel.
 fn lacks(needs: &Needs) -> [bool; 4] {
     let processes = sees_processes(&needs.procfs);
     let readable: Vec<_> = needs.readable().filter(|path| File::open(path).is_ok()).collect();
@@ -68,15 +68,15 @@ fn lacks(needs: &Needs) -> [bool; 4] {
     ]
 }
 
-/// Returns whether the first process of a procfs is in sight.
+/// Returns whether the first process of a procfs is visible.
 fn sees_processes(procfs: &Path) -> bool {
     File::open(procfs.join("1/stat")).is_ok()
 }
 
-/// Gives up all other capabilities, for good. Tells which are left.
+/// Drops all other capabilities permanently. Returns those that are left.
 ///
 /// # Errors
-/// The kernel refuses, which it has no reason to.
+/// The kernel refuses, which should not happen.
 pub(super) fn keep(kept: CapabilitySet) -> Result<CapabilitySet, Errno> {
     let now = capabilities(None)?;
     // Without CAP_SETPCAP the bounding set stays what it is, which no_new_privs makes harmless.
@@ -98,7 +98,7 @@ fn none() -> CapabilitySets {
     CapabilitySets { effective: empty, permitted: empty, inheritable: empty }
 }
 
-/// For people: `none`, or `CAP_BPF, CAP_SYS_PTRACE`.
+/// Formats a set: `none`, or `CAP_BPF, CAP_SYS_PTRACE`.
 pub(super) fn names(set: CapabilitySet) -> String {
     let names: Vec<String> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
     if names.is_empty() { "none".to_owned() } else { format!("but for {}", names.join(" and ")) }

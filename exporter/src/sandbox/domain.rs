@@ -1,7 +1,8 @@
-//! Landlock: this process reads below the roots that it needs, connects to the engine's port, and reaches no process, signal
-//! target or abstract socket outside of it.
+//! Landlock: this process reads below the roots that it needs, connects to the engine's port, and reaches no process,
+//! signal target or abstract socket outside.
 //!
-//! A rule holds for what is below a directory now and later. A path that is not there has none: it stays out of reach.
+//! A rule covers what is below a directory, now and later. A path that does not exist has no rule and stays
+//! unreachable.
 
 use std::path::Path;
 
@@ -13,12 +14,12 @@ use landlock::{
 
 use super::Needs;
 
-/// The newest version of the interface that this is tested with.
+/// The newest tested version of the interface.
 const TESTED: ABI = ABI::V6;
 /// Answers of a name server that are too long for a datagram come over TCP.
 const DOMAIN_NAMES: u16 = 53;
 
-/// Returns what is read, open: the way to some of it takes rights.
+/// Opens the roots that are read, because opening some of them takes privileges.
 pub(super) fn roots(needs: &Needs) -> Vec<Root> {
     needs.readable().chain(needs.traced.iter().cloned()).filter_map(|path| Root::open(&path)).collect()
 }
@@ -30,13 +31,13 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Returns none where it is not there.
+    /// Opens a root; none if it does not exist.
     fn open(path: &Path) -> Option<Self> {
         Some(Self { path: PathFd::new(path).ok()?, is_directory: path.is_dir() })
     }
 }
 
-/// Enters a domain. Tells what it handles, or why there is none.
+/// Enters a domain. Returns what it handles, or why it cannot be entered.
 pub(super) fn enter(needs: &Needs, roots: Vec<Root>) -> Result<String, String> {
     let status = restrict(needs, roots).map_err(|error| error.to_string())?;
     match (&status.ruleset, status.landlock) {

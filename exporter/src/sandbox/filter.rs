@@ -1,8 +1,8 @@
 //! seccomp: three filters, of which the strictest answer counts, and of equally strict ones the last.
 //!
-//! The first lets through what the table has, and nothing else. The second sends C libraries from newer calls to older ones. The third
-//! refuses by name, and by argument: what opens a file for writing, makes code of memory, makes a foreign kind of socket, loads a
-//! program into the kernel, starts a process.
+//! The first allows only the calls of the table. The second redirects C libraries from newer calls to older ones. The
+//! third refuses by name and by argument: opening files for writing, executable memory, other kinds of sockets, loading
+//! programs into the kernel, starting processes.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use seccompiler::{
 use super::Needs;
 use super::syscalls::{NOT_YET, REFUSED, REFUSED_HERE, USED, USED_HERE};
 
-/// Rules by call. No rule means whatever the arguments.
+/// Rules by call. No rule means any arguments.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// `enum bpf_cmd`: what is done with tables and iterators that are there.
+/// `enum bpf_cmd`: commands on existing tables and iterators.
 const BPF_COMMANDS: [u64; 11] = [
     1,  // MAP_LOOKUP_ELEM
     2,  // MAP_UPDATE_ELEM
@@ -40,7 +40,8 @@ const IOCTL_REQUESTS: [u64; 5] = [0x5401, 0x5413, 0x541b, 0x5421, 0x5451];
 const FAST_OPEN: u64 = 0x2000_0000;
 const KIND_OF_SOCKET: u64 = 0xf;
 
-/// Filters the calls of this thread and of those that it starts. Tells how many are left, or why it does not.
+/// Filters the calls of this thread and of threads that it starts. Returns how many calls are left, or why they are not
+/// filtered.
 pub(super) fn enter(needs: &Needs) -> Result<usize, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_unknown| format!("not for {}", std::env::consts::ARCH))?;
@@ -80,11 +81,11 @@ pub(super) fn whatever(call: c_long) -> (i64, Vec<SeccompRule>) {
     (call, Vec::new())
 }
 
-/// Returns what is refused: whole calls, and calls with certain arguments.
+/// Returns the refused calls, entirely or with certain arguments.
 fn refused(needs: &Needs) -> Result<Rules, Error> {
     let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).copied().map(whatever).collect();
     if !needs.resolver {
-        // The sockets that listen are bound, and those of netlink.
+        // All listening and netlink sockets are bound already.
         rules.insert(libc::SYS_bind, Vec::new());
     }
     rules.extend(executable_memory()?);
@@ -108,7 +109,7 @@ fn refused(needs: &Needs) -> Result<Rules, Error> {
     Ok(rules)
 }
 
-/// Memory that would be code.
+/// Returns the rules that match executable memory.
 pub(super) fn executable_memory() -> Result<Rules, Error> {
     let executable = || has_bits(2, flag(libc::PROT_EXEC)).and_then(|has| Ok(vec![all([has])?]));
     Ok(BTreeMap::from([(libc::SYS_mmap, executable()?), (libc::SYS_mprotect, executable()?)]))
@@ -122,7 +123,8 @@ pub(super) fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
     modes.into_iter().chain(makes).map(|condition| all([condition?])).collect()
 }
 
-/// Sockets of another kind than the engine, its name server, netlink's routes and our own signals need.
+/// Returns the rules that match sockets other than those for the engine, its name server, netlink's routes and our own
+/// signals.
 fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
     let [unix, inet, inet6, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(flag);
     let mut families = vec![unix, netlink];

@@ -1,5 +1,5 @@
-//! What this process gives up once everything that needs a right has been done: capabilities, files outside of what it reads, and
-//! system calls that it has no use for.
+//! Drops the privileges of this process once everything that needs them has been done: capabilities, files that it does
+//! not read, and system calls that it does not use.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -9,9 +9,9 @@
 //! | `filter`, `syscalls` | seccomp: which system calls there are |
 //! | `walker` | all of it for the process that lists layers |
 //!
-//! All of it holds for the thread that enters, and for those that it starts later. So it is entered before there is any other.
-//! Nothing of it kills: what is refused gets an error, so that a call that nobody has thought of costs a value and not the program.
-//! Builds with debug assertions end at a call that is unknown here, so that tests find it.
+//! The sandbox applies to the thread that enters it and to threads that it starts later, so it is entered before any
+//! other thread starts. A refused action returns an error and kills nothing, so that a forgotten call costs a value and
+//! not the program. Builds with debug assertions end at an unknown call, so that tests find it.
 
 mod capabilities;
 mod domain;
@@ -35,24 +35,24 @@ pub use walker::{Confinement, confine_walker};
 #[error("--sandbox=on: {0} (--sandbox=auto goes on with what there is)")]
 pub struct SandboxError(String);
 
-/// What holds.
+/// The parts in force.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// Capabilities that are left, or why they could not be given up.
+    /// Remaining capabilities, or why they could not be dropped.
     capabilities: Result<CapabilitySet, String>,
     /// What Landlock handles, or why it does not.
     landlock: Result<String, String>,
     /// How many system calls are left, or why they are not filtered.
     seccomp: Result<usize, String>,
-    /// What of the configuration keeps parts of it open.
+    /// Options that keep parts of the sandbox open.
     reasons: Vec<String>,
 }
 
 impl Sandbox {
-    /// Enters the sandbox, with this thread and those that it starts from now on.
+    /// Enters the sandbox with this thread and those that it starts later.
     ///
     /// # Errors
-    /// `on`, and this kernel or what surrounds this process does not have all of it.
+    /// `on`, and this kernel or the environment lacks a part.
     pub fn enter(mode: EbpfMode, needs: &Needs) -> Result<Self, SandboxError> {
         if mode == EbpfMode::Off {
             let off = || "--sandbox=off".to_owned();
@@ -66,14 +66,14 @@ impl Sandbox {
         let (kept, mut reasons) = capabilities::missed(needs, mode == EbpfMode::On);
         let traces = kept.contains(CapabilitySet::SYS_PTRACE);
         let roots = domain::roots(needs);
-        // Read once, by whoever asks first: a process that hides may not open the file itself, unless it is root's.
+        // Read once, before the process hides: a hidden process may not open the file itself unless it is root's.
         _ = rustix::param::page_size();
-        // Not even another process of the same user may read our memory.
+        // Other processes, even of the same user, may not read our memory.
         let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let privileges = set_no_new_privs(true);
         let dropped = capabilities::keep(kept);
         let capabilities = hidden.and(privileges).and(dropped).map_err(|error| error.to_string());
-        // A domain may not trace what is outside, whatever its rules.
+        // A process in a domain may not trace processes outside.
         let landlock = if traces { Err(TRACES.to_owned()) } else { domain::enter(needs, roots) };
         let seccomp = filter::enter(needs);
         if mode == EbpfMode::On {
@@ -86,20 +86,20 @@ impl Sandbox {
         Ok(Self { capabilities, landlock, seccomp, reasons })
     }
 
-    /// Returns whether this kernel, and what surrounds this process, have all of it.
+    /// Returns whether this kernel and the environment support all of it.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         let traces = self.landlock.as_ref().is_err_and(|why| why == TRACES);
         self.capabilities.is_ok() && (self.landlock.is_ok() || traces) && self.seccomp.is_ok()
     }
 
-    /// Returns what of the configuration keeps parts of it open, or is missing inside.
+    /// Returns the options that keep parts of it open, and the parts that are missing.
     #[must_use]
     pub fn reasons(&self) -> &[String] {
         &self.reasons
     }
 
-    /// Sets our own metric of it.
+    /// Publishes our own metric of the sandbox.
     pub fn publish(&self, self_metrics: &SelfMetrics) {
         let parts = [
             ("capabilities", self.is_empty_handed()),

@@ -1,41 +1,43 @@
-//! What the configuration has to be able to do while serving.
+//! Actions that must stay possible while serving.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, DockerEndpoint};
 use crate::metrics::Collector;
 
-/// Where kernel files are read, beside the roots that flags name. Not all of sysfs: debugfs, tracefs and firmware are in it.
+/// Directories of kernel files, beside the roots that flags name. Not all of sysfs, which has debugfs, tracefs and
+/// firmware in it.
 const KERNEL: [&str; 6] = ["/proc", "/sys/devices", "/sys/class", "/sys/block", "/sys/dev", "/sys/kernel/mm"];
 
-/// What has to be possible while serving.
+/// Actions that must stay possible while serving.
 #[derive(Clone, Debug)]
 pub struct Needs {
-    /// Directories and files that are read, with all that is below.
+    /// Directories and files to read, with everything below.
     pub(super) read: Vec<PathBuf>,
-    /// The same, where only those who may trace its first process see them: of the host, from inside a container.
+    /// Directories to read that are visible only with the right to trace the host's first process, from inside a
+    /// container.
     pub(super) traced: Vec<PathBuf>,
     pub(super) procfs: PathBuf,
     /// The engines' sockets that have a path.
     pub(super) sockets: Vec<PathBuf>,
     /// The engines' ports.
     pub(super) ports: Vec<u16>,
-    /// An engine's name has to be looked up at each connection.
+    /// Whether an engine's host name has to be resolved for each connection.
     pub(super) resolver: bool,
-    /// Descriptors of other processes are listed, which takes the right to trace them.
+    /// Whether descriptors of other processes are listed, which takes the right to trace them.
     pub(super) descriptors: bool,
-    /// Programs run in the kernel whose tables are read.
+    /// Whether tables of eBPF programs are read.
     pub(super) bpf: bool,
 }
 
 impl Needs {
-    /// Returns those of a configuration; `bpf` where programs run in the kernel.
+    /// Returns the needs of a configuration; `bpf` if eBPF programs run.
     #[must_use]
     pub fn of(config: &Config, bpf: bool) -> Self {
         let mut read: Vec<PathBuf> = KERNEL.iter().map(PathBuf::from).collect();
         read.push(config.cgroup_root.clone());
         read.push(config.procfs_root.clone());
-        // What the host's interfaces are.
+        // To identify the host's interfaces.
         let traced = ["1/root/sys/class", "1/root/sys/devices"].map(|path| config.procfs_root.join(path)).to_vec();
         read.extend(config.web.iter().flat_map(|web| web.directories()));
         let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
@@ -68,15 +70,15 @@ impl Needs {
         }
     }
 
-    /// Returns the same, and this file or directory is read, too: as it is given, and where its links lead.
+    /// Adds a file or directory to read: the path as given, and where its links lead.
     #[must_use]
     pub fn and_read(mut self, path: &Path) -> Self {
         self.read.push(path.to_owned());
         self
     }
 
-    /// Returns what is read that is there, links followed: what is renamed over a file later is read through its
-    /// directory.
+    /// Returns the existing paths to read, with links resolved: a file that is renamed over another one later is read
+    /// through its directory.
     pub(super) fn readable(&self) -> impl Iterator<Item = PathBuf> {
         self.read.iter().flat_map(|path| {
             let resolved = path.canonicalize().ok().filter(|resolved| resolved != path);

@@ -1,7 +1,7 @@
 //! The table of system calls: those that serving uses, and those that are refused by name.
 //!
-//! What is in neither list does not exist for this process. C libraries try newer calls first and fall back to older ones where the
-//! kernel reports them as unknown.
+//! Calls in neither list are reported as unknown. C libraries try newer calls first and fall back to older ones if the
+//! kernel does not know them.
 
 use libc::c_long;
 

@@ -28,7 +28,7 @@ pub struct Confinement {
 /// Confines this process and those that it forks: they list what is below these directories, and nothing else.
 #[must_use]
 pub fn confine_walker(directories: &[BorrowedFd<'_>]) -> Confinement {
-    // Not even another process of the same user may trace it.
+    // Other processes, even of the same user, may not read our memory.
     _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     _ = set_no_new_privs(true);
     let kept = super::capabilities::keep(CapabilitySet::DAC_READ_SEARCH);
