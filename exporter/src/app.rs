@@ -1,4 +1,4 @@
-//! Serving: puts the modules together and runs until a signal ends it. The only file that knows all of them.
+//! Serves: wires the modules together and runs until a signal ends it. The only file that knows all modules.
 
 use std::io;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::{Config, DockerEndpoint, EbpfMode, SourceMode};
+use crate::config::{Config, DockerEndpoint, FeatureMode, SourceMode};
 use crate::docker::{Engines, Member, follow};
 use crate::doctor;
 use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
@@ -23,12 +23,12 @@ use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
 use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
 use crate::walker::Walker;
 
-/// HTTP and the engine's events are all that runs here: collecting has a thread of its own.
+/// Only HTTP and the engine's events run here: collecting has a thread of its own.
 const WORKER_THREADS: usize = 2;
-/// What is still running after the server has ended gets this long.
+/// Timeout for tasks that still run after the server has ended.
 const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
-/// Whether the failure of the start is an error in flags or environment that only the start itself could find.
+/// Returns whether the start failed because of an error in flags or environment that only the start itself could find.
 #[must_use]
 pub fn is_config_error(error: &anyhow::Error) -> bool {
     let no_tree = matches!(error.downcast_ref(), Some(StartError::Cgroups(_)));
@@ -37,13 +37,13 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 
 /// Serves until SIGTERM or SIGINT.
 ///
-/// Whatever needs a right of this process comes first, before any other thread is there: capabilities are a thread's own.
+/// Actions that need a privilege come first, before any other thread starts, because capabilities belong to a thread.
 ///
 /// # Errors
 /// Why the start failed.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
-    // The first, as it needs a right, and nothing that is opened here.
+    // First, because it needs a privilege and nothing that is opened here.
     let walker = start_walker(&config);
     let probes = start_probes(&mut config)?;
     let self_metrics =
@@ -69,7 +69,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
             );
         }
     }
-    // Last, so that nobody connects to a program that cannot start.
+    // Last, so that no client connects to a program that cannot start.
     let listeners = match passed {
         Some(sockets) => Bound::Passed(sockets),
         None => Bound::Ours(bind(&config.listen)?),
@@ -91,7 +91,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
     served
 }
 
-/// Starts the process that sums up layers, where they are wanted and kernel files may tell where they are.
+/// Starts the disk walker, if it is wanted and kernel files may show the layers.
 fn start_walker(config: &Config) -> Option<Walker> {
     if !config.collectors.has(Collector::Disk) || config.source == SourceMode::DockerApi {
         return None;
@@ -103,7 +103,7 @@ fn start_walker(config: &Config) -> Option<Walker> {
         .ok()
 }
 
-/// Starts the eBPF programs that are wanted and can run, and switches the collectors of the others off.
+/// Starts the wanted eBPF programs that can run, and switches the collectors of the others off.
 fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     let decision = Decision::of(config);
     let named = config.named_collectors;
@@ -113,14 +113,14 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     config.collectors = files_only;
     let (wanted, hierarchy) = match decision {
         Decision::Start(wanted, hierarchy) => (wanted, hierarchy),
-        Decision::Useless(why) if config.ebpf == EbpfMode::On => bail!("--ebpf=on: {why}"),
+        Decision::Useless(why) if config.ebpf == FeatureMode::On => bail!("--ebpf=on: {why}"),
         Decision::Useless(why) => {
             info!(%why, "eBPF programs are not used");
             return Ok(None);
         }
         Decision::Off => return Ok(None),
     };
-    let snapshots = config.snapshot != EbpfMode::Off;
+    let snapshots = config.snapshot != FeatureMode::Off;
     let probes = Probes::start(wanted, snapshots, &hierarchy, Sizes::default());
     let report = probes.report();
     let why: Vec<String> = report
@@ -129,7 +129,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
         .map(|(programs, unsupported)| format!("{}: {unsupported}", programs.join(", ")))
         .collect();
     match (report.running().join(", "), why.join("; ")) {
-        (_, why) if config.ebpf == EbpfMode::On && !why.is_empty() => bail!("--ebpf=on: cannot run {why}"),
+        (_, why) if config.ebpf == FeatureMode::On && !why.is_empty() => bail!("--ebpf=on: cannot run {why}"),
         (running, why) if why.is_empty() => info!(%running, "started eBPF programs"),
         (running, why) => {
             info!(%running, not_running = %why, "started eBPF programs; metrics of those that cannot run are missing");
@@ -139,7 +139,7 @@ fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     Ok(Some(probes))
 }
 
-/// Sockets that listen, before there is a runtime.
+/// Listening sockets, before the runtime exists.
 enum Bound {
     Ours(Vec<TcpListener>),
     Passed(SystemdSockets),
@@ -201,11 +201,11 @@ async fn serve(
 }
 
 async fn is_set(mut flag: watch::Receiver<bool>) {
-    // A sender that is gone means the same: nobody is left to wait for.
+    // A dropped sender means the same.
     drop(flag.wait_for(|set| *set).await);
 }
 
-/// Done with the first SIGTERM or SIGINT.
+/// Completes with the first SIGTERM or SIGINT.
 fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

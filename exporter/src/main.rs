@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::thread;
 
-use docker_stats_exporter::config::{Command, Config, EbpfMode, ListenAddress};
+use docker_stats_exporter::config::{Command, Config, FeatureMode, ListenAddress};
 use docker_stats_exporter::probe::Running;
 use docker_stats_exporter::{app, doctor, log, probe, top, walker};
 
@@ -91,7 +91,7 @@ fn show(mut config: Config, mut options: top::Options) -> ExitCode {
             }
         };
         // This process also draws, so it needs its terminal.
-        config.sandbox = EbpfMode::Off;
+        config.sandbox = FeatureMode::Off;
         config.listen = vec![ListenAddress::Host(Ipv4Addr::LOCALHOST.to_string(), port)];
         let url = format!("http://127.0.0.1:{port}{}", config.telemetry_path);
         options.client.url = url.parse().unwrap_or(options.client.url);

@@ -106,7 +106,7 @@ impl Url {
     }
 }
 
-/// Keeps the first of those that lead to the same socket: by another path, by a link, or written twice.
+/// Keeps the first of the endpoints that lead to the same socket: by another path, by a link, or given twice.
 pub(super) fn distinct(endpoints: Vec<DockerEndpoint>) -> Vec<DockerEndpoint> {
     let mut kept: Vec<(DockerEndpoint, Identity)> = Vec::new();
     for endpoint in endpoints {
@@ -118,7 +118,7 @@ pub(super) fn distinct(endpoints: Vec<DockerEndpoint>) -> Vec<DockerEndpoint> {
     kept.into_iter().map(|(endpoint, _)| endpoint).collect()
 }
 
-/// What tells an engine from others.
+/// Identity of an engine.
 #[derive(PartialEq, Eq)]
 enum Identity {
     /// Device and inode of a socket.

@@ -87,7 +87,7 @@ pub enum Reason {
     ReservedPath(&'static str),
     /// Not a readable directory.
     #[error("cannot be read as a directory: {0}")]
-    ContainerStore(#[source] io::Error),
+    Directory(#[source] io::Error),
     /// A certificate file that cannot be read.
     #[error("cannot be used for TLS: {} cannot be read: {source}", .file.display())]
     Certificate {

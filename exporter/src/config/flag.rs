@@ -14,15 +14,15 @@ pub struct Flag {
     pub name: Cow<'static, str>,
     /// Environment variables; the first one that is set counts.
     pub variables: &'static [&'static str],
-    /// What its value is called; empty for a switch.
+    /// Name of its value; empty for a switch.
     pub value: &'static str,
-    /// Value when nothing is given; empty where nothing then happens.
+    /// Value when nothing is given; empty if nothing happens then.
     pub default: &'static str,
     /// Its heading in `--help`.
     pub group: Group,
     /// One line on what it does, without a full stop.
     pub help: &'static str,
-    /// What an error says is accepted.
+    /// Accepted values, as an error describes them.
     pub accepts: &'static str,
     /// Whether a flag may be given more than once, each adding to the others; else the last one counts.
     pub repeatable: bool,
@@ -48,13 +48,13 @@ pub(super) const ROW: Flag = Flag {
 /// A row that is on or off.
 pub(super) const SWITCH: Flag = Flag { group: Group::Collectors, accepts: "true, false, or nothing for true", ..ROW };
 
-/// What a row does with its value.
+/// Effect of a row's value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Apply {
     /// Text without the white space around it.
     Text(fn(&mut Partial, &str) -> Result<(), Reason>),
     /// A directory, which must be readable if it was given.
-    ContainerStore(fn(&mut Partial, PathBuf)),
+    Directory(fn(&mut Partial, PathBuf)),
     /// A path that is checked later.
     Path(fn(&mut Partial, PathBuf)),
     /// On or off.

@@ -1,10 +1,10 @@
-//! Renders the table for people: `--help`, `--version`, and the README's table.
+//! Renders the table: `--help`, `--version`, and the README's table.
 
 use super::args::COMMANDS;
 use super::flag::{Flag, Group};
 use super::table::FLAGS;
 
-/// The text before the flags.
+/// Text before the flags.
 const HEAD: &str = "\
 Prometheus metrics of every container on this host, read straight from the kernel.
 

@@ -38,7 +38,7 @@ pub use error::{Error, Errors, Origin, Reason};
 pub use flag::{Flag, Group};
 pub use help::{commands, markdown_table};
 pub use table::FLAGS;
-pub use types::{Command, Config, DockerEndpoint, EbpfMode, ListenAddress, LogFormat, Schema, SourceMode};
+pub use types::{Command, Config, DockerEndpoint, FeatureMode, ListenAddress, LogFormat, Schema, SourceMode};
 
 impl Config {
     /// Parses the command line (without the program's own name) and the environment (`env` returns one variable).

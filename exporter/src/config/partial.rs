@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::Uri;
 
 use super::docker_url::Url;
-use super::types::{Config, EbpfMode, ListenAddress, LogFormat, Schema, SourceMode};
+use super::types::{Config, FeatureMode, ListenAddress, LogFormat, Schema, SourceMode};
 use crate::discover::CgroupFilter;
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
@@ -92,9 +92,9 @@ impl Partial {
             metrics: MetricFilter::default(),
             collectors: CollectorSet::EMPTY,
             named_collectors: CollectorSet::EMPTY,
-            ebpf: EbpfMode::Auto,
-            snapshot: EbpfMode::Auto,
-            sandbox: EbpfMode::Auto,
+            ebpf: FeatureMode::Auto,
+            snapshot: FeatureMode::Auto,
+            sandbox: FeatureMode::Auto,
             log_level: tracing::Level::INFO,
             log_format: LogFormat::Logfmt,
         };

@@ -13,7 +13,7 @@ use super::error::{Error, Errors, Origin, Reason};
 use super::flag::{Apply, Flag, Group};
 use super::partial::{Partial, Print};
 use super::table::FLAGS;
-use super::types::{Command, Config, EbpfMode, ListenAddress};
+use super::types::{Command, Config, FeatureMode, ListenAddress};
 use super::values::borrowed;
 use super::{help, values};
 use crate::metrics::CollectorSet;
@@ -121,7 +121,7 @@ fn apply(partial: &mut Partial, row: &Flag, given: &Given<'_>) -> Result<(), Rea
             partial.collectors.push((collector, values::switch(text.transpose()?)? != given.negated));
         }
         Apply::Path(apply) => apply(partial, PathBuf::from(value.unwrap_or_default())),
-        Apply::ContainerStore(apply) => apply(partial, directory(value.unwrap_or_default(), given.origin)?),
+        Apply::Directory(apply) => apply(partial, directory(value.unwrap_or_default(), given.origin)?),
     }
     Ok(())
 }
@@ -130,7 +130,7 @@ fn apply(partial: &mut Partial, row: &Flag, given: &Given<'_>) -> Result<(), Rea
 fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
     let path = PathBuf::from(value);
     if origin != Origin::Default {
-        fs::read_dir(&path).map_err(Reason::ContainerStore)?;
+        fs::read_dir(&path).map_err(Reason::Directory)?;
     }
     Ok(path)
 }
@@ -163,7 +163,7 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
         Ok(filter) => config.metrics = filter,
         Err(globs) => errors.extend(row("metrics.include").map(|row| row.error(Reason::Glob(globs)))),
     }
-    if (config.snapshot, config.ebpf) == (EbpfMode::On, EbpfMode::Off) {
+    if (config.snapshot, config.ebpf) == (FeatureMode::On, FeatureMode::Off) {
         let reason = Reason::RuledOut("--ebpf=off: snapshots are taken by eBPF");
         errors.extend(row("read.snapshot").map(|row| row.error(reason)));
     }

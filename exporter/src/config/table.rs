@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::Reason;
 use super::flag::{Apply, Flag, Group, ROW, SWITCH};
 use super::partial::{Partial, Print};
-use super::types::{EbpfMode, LogFormat, Schema, SourceMode};
+use super::types::{FeatureMode, LogFormat, Schema, SourceMode};
 use super::{docker_url, top_flags, values};
 use crate::metrics::Collector;
 
@@ -118,7 +118,7 @@ const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "root of the host's cgroup tree, or of a captured one",
         accepts: DIRECTORY,
-        apply: Apply::ContainerStore(|partial, path| partial.config.cgroup_root = path),
+        apply: Apply::Directory(|partial, path| partial.config.cgroup_root = path),
         ..VALUE
     },
     Flag {
@@ -129,7 +129,7 @@ const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "the host's procfs, or a captured one",
         accepts: DIRECTORY,
-        apply: Apply::ContainerStore(|partial, path| partial.config.procfs_root = path),
+        apply: Apply::Directory(|partial, path| partial.config.procfs_root = path),
         ..VALUE
     },
     Flag {
@@ -364,7 +364,8 @@ const PSEUDO_FILES: &[(&str, SourceMode)] = &[
     ("", SourceMode::DockerApi),
 ];
 
-const EBPF_MODES: &[(&str, EbpfMode)] = &[("auto", EbpfMode::Auto), ("on", EbpfMode::On), ("off", EbpfMode::Off)];
+const EBPF_MODES: &[(&str, FeatureMode)] =
+    &[("auto", FeatureMode::Auto), ("on", FeatureMode::On), ("off", FeatureMode::Off)];
 
 const SCHEMAS: &[(&str, Schema)] =
     &[("cadvisor", Schema::Cadvisor), ("docker-stats", Schema::DockerStats), ("both", Schema::Both)];

@@ -62,28 +62,28 @@ pub struct Config {
     pub resync_interval: Duration,
     /// Scrapes closer together than this share one collection.
     pub min_interval: Duration,
-    /// Which container labels become metric labels.
+    /// Selects the container labels that become metric labels.
     pub labels: LabelPolicy,
-    /// Which containers are exposed.
+    /// Selects the exposed containers.
     pub filter: ContainerFilter,
-    /// Which cgroups that are no containers get rows.
+    /// Selects the cgroups that get rows without being containers.
     pub cgroups: CgroupFilter,
     /// How long the state of a stopped container is exposed.
     pub linger: Duration,
     /// Which metric names are exposed.
     pub schema: Schema,
-    /// Which metrics are exposed.
+    /// Selects the exposed metrics.
     pub metrics: MetricFilter,
     /// Collectors that are switched on.
     pub collectors: CollectorSet,
     /// Those of them that are switched on by name.
     pub named_collectors: CollectorSet,
     /// Whether eBPF programs are loaded.
-    pub ebpf: EbpfMode,
+    pub ebpf: FeatureMode,
     /// Whether snapshots are taken by an eBPF iterator.
-    pub snapshot: EbpfMode,
-    /// What is given up after the start.
-    pub sandbox: EbpfMode,
+    pub snapshot: FeatureMode,
+    /// The privileges that are dropped after the start.
+    pub sandbox: FeatureMode,
     /// Least severe level that is logged.
     pub log_level: tracing::Level,
     /// Format of a log line.
@@ -110,7 +110,7 @@ pub enum SourceMode {
     DockerApi,
 }
 
-/// How the Docker engine is reached.
+/// Address of a Docker engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerEndpoint {
     /// A Unix socket.
@@ -139,7 +139,7 @@ pub enum Schema {
 
 /// `--ebpf`, `--read.snapshot` and `--sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EbpfMode {
+pub enum FeatureMode {
     /// Used where kernel and capabilities allow.
     Auto,
     /// Used, or the program fails at start.

@@ -1,4 +1,5 @@
-//! The cgroup trees: are there any, do they show the containers, and have they what the default metrics need?
+//! Checks the cgroup trees: whether there are any, whether they show the containers, and whether they have what the
+//! default metrics need.
 
 use std::fs;
 use std::path::Path;
@@ -15,11 +16,11 @@ const MOUNT: &str = "mount the host's tree: docker run -v /sys/fs/cgroup:/sys/fs
 struct Needed {
     controller: Controller,
     on_v1: &'static str,
-    /// None where `cpu.stat`, which each v2 cgroup has, tells the same.
+    /// None if `cpu.stat`, which each v2 cgroup has, has the same values.
     on_v2: Option<&'static str>,
-    /// What is missing without it.
+    /// Metrics that are missing without it.
     metrics: &'static str,
-    /// Since when kernels can have it on v1, and their option.
+    /// Kernel version and option that provide it on v1.
     kernel: &'static str,
 }
 
@@ -61,7 +62,7 @@ const NEEDED: [Needed; 5] = [
     },
 ];
 
-/// Returns the trees themselves; what is not there is as bad as `verdict` says.
+/// Checks the trees themselves; a missing tree gets `verdict`.
 pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Verdict) -> Line {
     let root = root.display();
     let hint = || format!("{MOUNT}, or point --path.cgroup at it");
@@ -84,7 +85,7 @@ pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Ve
     }
 }
 
-/// Returns whether containers can be seen in them.
+/// Checks whether the trees show containers.
 pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
     let root = hierarchy.root().display();
@@ -105,7 +106,7 @@ pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers:
     }
 }
 
-/// Returns the controllers that the default metrics need, and whether the containers have them.
+/// Checks the controllers that the default metrics need, and whether the containers have them.
 pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) -> Vec<Line> {
     let present = hierarchy.controllers();
     let mut names = Vec::new();
@@ -128,7 +129,7 @@ pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path)
     lines
 }
 
-/// What was found, and what helps.
+/// Finding and hint.
 type Problem = (String, String);
 
 fn absent(name: &str, kernel: &str, hierarchy: &Hierarchy, procfs: &Path) -> Problem {
@@ -159,7 +160,7 @@ fn absent(name: &str, kernel: &str, hierarchy: &Hierarchy, procfs: &Path) -> Pro
     (found.to_owned(), hint)
 }
 
-/// What a kernel was booted with.
+/// State of a controller at boot.
 enum Boot {
     On,
     Off,
@@ -181,7 +182,8 @@ fn boot_state(name: &str, procfs: &Path) -> Boot {
     }
 }
 
-/// Containers can be in other trees and not in this one: an engine that uses v1 makes no cgroup in a v2 tree beside it.
+/// Returns the problem if containers are in other trees and not in this one: an engine that uses v1 creates no cgroup
+/// in a v2 tree.
 fn without_cgroup(tree: &Tree, found: &[Found]) -> Option<Problem> {
     let lacks = |found: &&Found| !tree.path.join(found.path.trim_start_matches('/')).is_dir();
     let without: Vec<&Found> = found.iter().filter(lacks).collect();
@@ -198,7 +200,7 @@ fn without_cgroup(tree: &Tree, found: &[Found]) -> Option<Problem> {
     Some((found, hint.to_owned()))
 }
 
-/// On v2 a controller must also be handed down to the containers.
+/// Returns the problem if a v2 controller is not enabled for the containers.
 fn not_delegated(name: &str, tree: &Tree, found: &[Found]) -> Option<Problem> {
     if tree.version == Version::V1 {
         return None;
@@ -219,7 +221,7 @@ fn not_delegated(name: &str, tree: &Tree, found: &[Found]) -> Option<Problem> {
     }
 }
 
-/// Pressure stall information.
+/// Checks pressure stall information.
 pub(super) fn pressure(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) -> Line {
     const WHAT: &str = "pressure (PSI)";
     let Some(tree) = hierarchy.tree(Controller::Core) else {

@@ -1,4 +1,4 @@
-//! The disk walker: does it see the layers, and may it list them?
+//! Checks the disk walker: whether it sees the layers and may list them.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::report::Line;
 use crate::config::DockerEndpoint;
 use crate::walker::visible_roots;
 
-/// Returns whether the layers of containers can be summed up.
+/// Checks whether the layers of containers can be summed up.
 pub(super) fn check(procfs: &Path, engines: &[DockerEndpoint]) -> Line {
     const WHAT: &str = "disk usage";
     let sockets: Vec<&Path> = engines.iter().filter_map(DockerEndpoint::socket).collect();

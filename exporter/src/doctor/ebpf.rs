@@ -1,7 +1,8 @@
-//! The eBPF programs: each is loaded and attached for a moment, as nothing else tells what this kernel accepts.
+//! Checks the eBPF programs by loading and attaching each for a moment, because nothing else shows what this kernel
+//! accepts.
 
 use super::report::{Line, Verdict};
-use crate::config::{Config, EbpfMode};
+use crate::config::{Config, FeatureMode};
 use crate::discover::Hierarchy;
 use crate::ebpf::{Decision, Probes, Sizes, Unsupported};
 use crate::metrics::{FAMILIES, FamilySet, SelfMetrics};
@@ -9,19 +10,19 @@ use crate::read::{can_copy, for_cgroups};
 
 const WHAT: &str = "eBPF";
 
-/// Returns what runs, and what does not and why.
+/// Returns a line for the programs that run, and one for each reason why others do not.
 pub(super) fn check(config: &Config) -> Vec<Line> {
-    // With --ebpf=on the program would not start.
-    let verdict = if config.ebpf == EbpfMode::On { Verdict::Fail } else { Verdict::Warn };
+    // With --ebpf=on the exporter would not start.
+    let verdict = if config.ebpf == FeatureMode::On { Verdict::Fail } else { Verdict::Warn };
     let (wanted, hierarchy) = match Decision::of(config) {
         Decision::Start(wanted, hierarchy) => (wanted, hierarchy),
-        Decision::Useless(why) if config.ebpf == EbpfMode::On => {
+        Decision::Useless(why) if config.ebpf == FeatureMode::On => {
             return vec![Line::fail(WHAT, why.missing, why.hint)];
         }
         Decision::Useless(why) => return vec![Line::ok(WHAT, format!("not used: {}", why.missing))],
         Decision::Off => return vec![Line::ok(WHAT, "switched off")],
     };
-    let snapshots = config.snapshot != EbpfMode::Off;
+    let snapshots = config.snapshot != FeatureMode::Off;
     let mut probes = Probes::start(wanted, snapshots, &hierarchy, Sizes::default());
     let report = probes.report();
     let unsupported = report.unsupported().into_iter().map(|(programs, unsupported)| {
@@ -35,7 +36,7 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
     lines.into_iter().chain(snapshot).collect()
 }
 
-/// Returns whether files need not be read one by one.
+/// Checks whether snapshots can replace files.
 fn check_snapshots(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) -> Line {
     const WHAT: &str = "snapshots";
     let (plan, _) = for_cgroups(hierarchy, &[], FamilySet::of(FAMILIES, config.collectors));
@@ -44,7 +45,7 @@ fn check_snapshots(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) 
         .and_then(|own| can_copy(&plan, hierarchy, probes, own));
     match taken {
         Ok(()) => Line::ok(WHAT, "the kernel gives the counters of all containers at once"),
-        Err(why) if config.snapshot == EbpfMode::On => Line::fail(WHAT, why.missing, why.hint),
+        Err(why) if config.snapshot == FeatureMode::On => Line::fail(WHAT, why.missing, why.hint),
         Err(why) => Line::warn(WHAT, format!("files are read one by one, which costs more: {}", why.missing), why.hint),
     }
 }

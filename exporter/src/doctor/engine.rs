@@ -1,4 +1,4 @@
-//! The Docker engine: does it answer, which API does it speak, and does it let us list containers?
+//! Checks the Docker engine: whether it answers, which API it speaks, and whether it lets us list containers.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::probe::{self, Target};
 const WHAT: &str = "Docker";
 const MOUNT: &str = "docker run -v /var/run/docker.sock:/var/run/docker.sock:ro, or --docker.url";
 
-/// The oldest API that we can work with.
+/// The oldest supported API.
 const OLDEST_API: (u32, u32) = (1, 40);
 
 /// Returns a line for each engine, and whether any of them can be used: while one can, none that cannot is worse than a
@@ -22,7 +22,7 @@ pub(super) fn check_all(endpoints: &[DockerEndpoint], verdict: Verdict) -> (Vec<
     (checked.into_iter().map(as_bad).collect(), answers)
 }
 
-/// Returns the line, and whether the engine can be used; what cannot be used is as bad as `verdict` says.
+/// Returns the line, and whether the engine can be used; an unusable engine gets `verdict`.
 fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
     let line = match endpoint {
         DockerEndpoint::Unix(path) => over(&Target::Unix(path.clone()), endpoint),
@@ -37,7 +37,7 @@ fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
 
 fn over(target: &Target, endpoint: &DockerEndpoint) -> Result<Line, Line> {
     let list = "/containers/json?limit=1";
-    // A proxy may refuse it: the version is only for people.
+    // A proxy may refuse it: the version is only informative.
     let Ok(version) = ask(target, endpoint, "/version") else {
         ask(target, endpoint, list)?;
         return Ok(Line::ok(WHAT, format!("engine at {endpoint} lists its containers (GET /version is not answered)")));
@@ -77,7 +77,7 @@ fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
         other => return line(other.to_string(), "check --docker.url"),
     };
     match (endpoint, kind) {
-        // An engine that is not there when `-v` is used leaves a directory of the socket's name.
+        // If the socket does not exist when `-v` is used, Docker creates a directory of its name.
         (DockerEndpoint::Unix(path), _) if path.is_dir() => line(
             "a directory".to_owned(),
             "start Docker, remove the directory on the host, and make this container anew",
@@ -95,7 +95,7 @@ fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
     }
 }
 
-/// TLS is spoken by the Docker client alone; here only the way to it is tried.
+/// Only the Docker client speaks TLS: this checks whether the address accepts connections.
 fn reachable(address: &str) -> Result<Line, Line> {
     let found = |what: String| format!("https://{address} {what}");
     match probe::connects(address) {

@@ -1,4 +1,4 @@
-//! Limits of this process and host that a busy host runs into: open files and inotify.
+//! Checks limits that a busy host runs into: open files and inotify.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::report::Line;
 /// Kernel files that are kept open per container with the default collectors, rounded up.
 const FILES_PER_CONTAINER: u64 = 20;
 
-/// Sockets, the log, and what else is not a container's.
+/// Descriptors for other purposes: sockets, the log.
 const OTHER_FILES: u64 = 128;
 
-/// Returns whether every container's files can be kept open.
+/// Checks whether every container's files can be kept open.
 pub(super) fn open_files(containers: usize) -> Line {
     const WHAT: &str = "open files";
     // The soft limit is raised to the hard one at start.
@@ -33,7 +33,7 @@ fn needed(containers: usize) -> u64 {
     u64::try_from(containers).unwrap_or(u64::MAX).saturating_mul(FILES_PER_CONTAINER).saturating_add(OTHER_FILES)
 }
 
-/// Returns whether new containers can be noticed without a walk.
+/// Checks whether new containers can be noticed without a walk.
 pub(super) fn inotify(procfs: &Path) -> Line {
     const WHAT: &str = "inotify";
     let setting = |name: &str| {

@@ -1,7 +1,8 @@
-//! `docker-stats-exporter doctor`: checks this host and says, line by line, what works, what does not, and what helps.
+//! `docker-stats-exporter doctor`: checks this host, and reports line by line what works, what does not, and what
+//! helps.
 //!
-//! Each file checks one thing and returns lines; here it is decided how bad a missing thing is, which depends on where
-//! values come from. It changes nothing, and asks only this host and its Docker engine. `main` prints the report.
+//! Each file checks one thing and returns lines; this file decides how bad a missing thing is, which depends on the
+//! source of values. It changes nothing, and asks only this host and its Docker engine. `main` prints the report.
 
 mod cgroup;
 mod disk;

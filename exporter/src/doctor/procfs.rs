@@ -1,4 +1,4 @@
-//! Procfs: is it the host's, and does it let us read the network counters of a container?
+//! Checks procfs: whether it is the host's, and whether it lets us read the network counters of a container.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ const PROCFS: &str = "procfs";
 /// The name of the first pid namespace: its inode number is fixed in the kernel.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// In `cgroup.procs` the kernel writes a process that our pid namespace does not hold as 0 (v2) or not at all (v1).
+/// Checks procfs. In `cgroup.procs` the kernel writes a process outside our pid namespace as 0 (v2) or not at all (v1).
 ///
 /// One line on procfs, and one on the network counters where a process of a container is in sight.
 pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
@@ -26,7 +26,7 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
             "docker run --pid=host, or -v /proc:/host/proc:ro --path.procfs=/host/proc",
         )];
     }
-    // Our own container is always in sight, and says nothing of the others.
+    // Our own container is always visible and says nothing about others.
     let others: Vec<Vec<u32>> = containers
         .iter()
         .map(|container| tree::pids(&container.directory))

@@ -1,4 +1,4 @@
-//! The containers in the trees, as the other checks use them.
+//! Finds the containers in the trees, for the other checks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,10 +27,10 @@ pub(super) fn containers(hierarchy: &Hierarchy) -> Vec<Found> {
         .collect()
 }
 
-/// Pids in a container's cgroup, or in those below it (a container that runs systemd has none in its own).
+/// Returns pids in a container's cgroup, or in those below it (a container that runs systemd has none in its own).
 pub(super) fn pids(cgroup: &Path) -> Vec<u32> {
     let mut pids = Vec::new();
-    // A few processes will do: the rest does not matter here.
+    // A few processes suffice, so that missed cgroups do not matter.
     let _missed = walk(cgroup, BELOW_CONTAINER, |visited| {
         let text = fs::read(visited.path.join("cgroup.procs")).unwrap_or_default();
         pids.extend(words(&text).iter().filter_map(|word| word.parse::<u32>().ok()));

@@ -1,6 +1,6 @@
 //! Decides whether to load programs at all, for the server and for `doctor`.
 
-use crate::config::{Config, EbpfMode, SourceMode};
+use crate::config::{Config, FeatureMode, SourceMode};
 use crate::discover::Hierarchy;
 use crate::metrics::CollectorSet;
 
@@ -22,7 +22,7 @@ impl Decision {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let wanted: CollectorSet = config.collectors.iter().filter(|collector| collector.is_probed()).collect();
-        if config.ebpf == EbpfMode::Off || (wanted.is_empty() && config.snapshot == EbpfMode::Off) {
+        if config.ebpf == FeatureMode::Off || (wanted.is_empty() && config.snapshot == FeatureMode::Off) {
             return Self::Off;
         }
         let useless = |missing: String, hint: &str| Self::Useless(Unsupported::new(missing, hint));

@@ -25,7 +25,7 @@ use std::fmt;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, set_no_new_privs};
 
-use crate::config::EbpfMode;
+use crate::config::FeatureMode;
 use crate::metrics::SelfMetrics;
 pub use needs::Needs;
 pub use walker::{Confinement, confine_walker};
@@ -53,8 +53,8 @@ impl Sandbox {
     ///
     /// # Errors
     /// `on`, and this kernel or the environment lacks a part.
-    pub fn enter(mode: EbpfMode, needs: &Needs) -> Result<Self, SandboxError> {
-        if mode == EbpfMode::Off {
+    pub fn enter(mode: FeatureMode, needs: &Needs) -> Result<Self, SandboxError> {
+        if mode == FeatureMode::Off {
             let off = || "--sandbox=off".to_owned();
             return Ok(Self {
                 capabilities: Err(off()),
@@ -63,7 +63,7 @@ impl Sandbox {
                 reasons: Vec::new(),
             });
         }
-        let (kept, mut reasons) = capabilities::missed(needs, mode == EbpfMode::On);
+        let (kept, mut reasons) = capabilities::missed(needs, mode == FeatureMode::On);
         let traces = kept.contains(CapabilitySet::SYS_PTRACE);
         let roots = domain::roots(needs);
         // Read once, before the process hides: a hidden process may not open the file itself unless it is root's.
@@ -76,7 +76,7 @@ impl Sandbox {
         // A process in a domain may not trace processes outside.
         let landlock = if traces { Err(TRACES.to_owned()) } else { domain::enter(needs, roots) };
         let seccomp = filter::enter(needs);
-        if mode == EbpfMode::On {
+        if mode == FeatureMode::On {
             let failed = |what: &str, why: &String| SandboxError(format!("{what}: {why}"));
             capabilities.as_ref().map_err(|why| failed("capabilities", why))?;
             landlock.as_ref().map_err(|why| failed("Landlock", why))?;

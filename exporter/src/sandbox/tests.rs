@@ -12,7 +12,7 @@ use libc::{c_int, c_long};
 use rustix::net::{AddressFamily, Protocol, SocketType, socket};
 
 use super::{Needs, Sandbox};
-use crate::config::{Command, Config, DockerEndpoint, EbpfMode};
+use crate::config::{Command, Config, DockerEndpoint, FeatureMode};
 
 fn config() -> Config {
     match Config::from([], |_| None) {
@@ -24,7 +24,7 @@ fn config() -> Config {
 /// What is seen inside.
 fn inside<T: Send + 'static>(config: &Config, look: impl FnOnce(&Sandbox) -> T + Send + 'static) -> T {
     let needs = Needs::of(config, true);
-    thread::spawn(move || look(&Sandbox::enter(EbpfMode::Auto, &needs).unwrap())).join().unwrap()
+    thread::spawn(move || look(&Sandbox::enter(FeatureMode::Auto, &needs).unwrap())).join().unwrap()
 }
 
 /// A system call that std has no form of.
@@ -160,7 +160,7 @@ fn no_capability_is_left_in_the_thread() {
 #[test]
 fn off_gives_nothing_up_and_says_so() {
     let needs = Needs::of(&config(), true);
-    let off = Sandbox::enter(EbpfMode::Off, &needs).unwrap();
+    let off = Sandbox::enter(FeatureMode::Off, &needs).unwrap();
     assert!(File::open("/etc/passwd").is_ok());
     assert!(off.to_string().contains("--sandbox=off") && off.reasons().is_empty(), "{off}");
 }
@@ -177,7 +177,7 @@ fn files_are_read_through_the_links_that_lead_to_them() {
     let (started, is_started, renewed, is_renewed) = (started.0, started.1, renewed.0, renewed.1);
     let key = live.join("key.pem");
     let reader = thread::spawn(move || {
-        Sandbox::enter(EbpfMode::Auto, &needs).unwrap();
+        Sandbox::enter(FeatureMode::Auto, &needs).unwrap();
         let read = || fs::read_to_string(&key).map_err(|error| error.to_string());
         let first = read();
         started.send(()).unwrap();
@@ -196,5 +196,5 @@ fn files_are_read_through_the_links_that_lead_to_them() {
 fn a_missing_path_is_left_out() {
     let needs = Needs::of(&config(), false).and_read(Path::new("/does/not/exist"));
     assert!(needs.readable().all(|path| path.exists()));
-    assert!(thread::spawn(move || Sandbox::enter(EbpfMode::Auto, &needs)).join().unwrap().is_ok());
+    assert!(thread::spawn(move || Sandbox::enter(FeatureMode::Auto, &needs)).join().unwrap().is_ok());
 }

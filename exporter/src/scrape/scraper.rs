@@ -22,7 +22,7 @@ use super::source::Source;
 use super::standby::{Findings, Standby};
 use super::unread::{Overhead, Unread};
 use super::worker::Worker;
-use crate::config::{Config, DockerEndpoint, EbpfMode, Schema, SourceMode};
+use crate::config::{Config, DockerEndpoint, FeatureMode, Schema, SourceMode};
 use crate::discover;
 use crate::docker::{DEFAULT_CONCURRENCY, Engines, Member, Stats};
 use crate::ebpf::{Probes, Unsupported};
@@ -238,12 +238,12 @@ fn are_local(engines: &[DockerEndpoint]) -> bool {
 }
 
 /// Returns kernel files as the source, with snapshots if this host allows them.
-fn with_snapshots(mut cgroups: Cgroups, mode: EbpfMode) -> Result<Choice, StartError> {
+fn with_snapshots(mut cgroups: Cgroups, mode: FeatureMode) -> Result<Choice, StartError> {
     cgroups.reader().prepare();
     match cgroups.start_snapshots() {
         Ok(()) => {}
-        Err(unsupported) if mode == EbpfMode::On => return Err(StartError::Snapshots(unsupported)),
-        Err(_) if mode == EbpfMode::Off => {}
+        Err(unsupported) if mode == FeatureMode::On => return Err(StartError::Snapshots(unsupported)),
+        Err(_) if mode == FeatureMode::Off => {}
         Err(unsupported) => {
             info!(why = %unsupported, "snapshots are not available: reading files, which costs more and gives the same values");
         }

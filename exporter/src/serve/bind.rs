@@ -16,8 +16,8 @@ use crate::config::ListenAddress;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Some addresses cannot be used.
-    #[error("{}", .0.iter().map(LinkError::to_string).collect::<Vec<_>>().join("; "))]
-    Refused(Vec<LinkError>),
+    #[error("{}", .0.iter().map(AddressError::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<AddressError>),
     /// There is no address to listen on.
     #[error("no address to listen on: give at least one --web.listen-address, such as :8081")]
     NoAddress,
@@ -41,7 +41,7 @@ impl BindError {
 /// One address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}: {}", hint(reason))]
-pub struct LinkError {
+pub struct AddressError {
     /// The address as given, and what it resolved to if that differs.
     pub address: String,
     /// The system's error.
@@ -73,11 +73,11 @@ pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, BindError> 
     Ok(listeners)
 }
 
-fn bind_one(address: &ListenAddress) -> Result<Vec<TcpListener>, Vec<LinkError>> {
+fn bind_one(address: &ListenAddress) -> Result<Vec<TcpListener>, Vec<AddressError>> {
     match address {
         ListenAddress::Any(port) => match listen_anywhere(*port) {
             Ok(listener) => Ok(vec![listener]),
-            Err(reason) => Err(vec![LinkError { address: format!(":{port}"), reason }]),
+            Err(reason) => Err(vec![AddressError { address: format!(":{port}"), reason }]),
         },
         ListenAddress::Host(host, port) => bind_host(host, *port),
     }
@@ -95,15 +95,15 @@ fn listen_anywhere(port: u16) -> io::Result<TcpListener> {
 
 /// Listens on every address of a host, except those that this machine lacks (`localhost` often names `::1` where IPv6
 /// is off) as long as one is left.
-fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<LinkError>> {
-    let found = resolve(host, port).map_err(|reason| vec![LinkError { address: with_port(host, port), reason }])?;
+fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<AddressError>> {
+    let found = resolve(host, port).map_err(|reason| vec![AddressError { address: with_port(host, port), reason }])?;
     let (mut listeners, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for address in found {
         match listen(address) {
             Ok(listener) => listeners.push(listener),
             Err(reason) => {
                 let list = if not_on_this_host(&reason) { &mut missing } else { &mut refused };
-                list.push(LinkError { address: describe(host, address), reason });
+                list.push(AddressError { address: describe(host, address), reason });
             }
         }
     }

@@ -51,7 +51,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use bind::{BindError, LinkError, bind};
+pub use bind::{AddressError, BindError, bind};
 pub use limits::bounds;
 pub use listener::Listener;
 pub use systemd::{SystemdError, SystemdSockets};

@@ -1,7 +1,7 @@
-//! The thread that compares passwords with hashes, and who is served next.
+//! The thread that compares passwords with hashes, and the order in which it serves clients.
 //!
-//! Who was wrong lately waits behind everybody else, nobody has more than two jobs waiting, and above 32 jobs new ones are
-//! refused, or take the place of somebody who was wrong.
+//! Clients whose last password was wrong come last, no client has more than two waiting jobs, and above 32 jobs new
+//! ones are refused, or replace one of a client that was wrong.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,17 +15,17 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 use super::password_cache::{PasswordCache, lock};
 use super::users::StoredHash;
 
-/// Jobs that wait.
+/// Maximum number of waiting jobs.
 const MAX_JOBS: usize = 32;
-/// Jobs of one address that wait.
+/// Maximum number of waiting jobs of one address.
 const MAX_JOBS_PER_CLIENT: usize = 2;
-/// Requests that wait for one job. The bound of connections is below it.
+/// Maximum number of requests that wait for one job. The limit of connections is below it.
 const MAX_WAITERS: usize = 8192;
-/// Nobody waits longer for a job to begin.
+/// Maximum time that a job waits to begin.
 const MAX_WAIT: Duration = Duration::from_secs(10);
-/// Addresses that are remembered for a wrong password.
+/// Number of slots for addresses whose last password was wrong.
 const MAX_SUSPECTS: usize = 4096;
-/// Scrapes come first.
+/// Niceness of the thread, below scrapes.
 const NICENESS: i32 = 10;
 
 /// One password to compare.
@@ -64,7 +64,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// The job that is being done, and who else waits for it by now.
+    /// Digest of the running job, and the requests that joined it.
     current: Option<(u128, Vec<Sender<bool>>)>,
     last_client: Option<IpAddr>,
     suspects: Suspects,
@@ -81,7 +81,7 @@ impl Hashing {
         Self { name, cache, shared: Arc::default(), is_started: OnceLock::new() }
     }
 
-    /// Queues a job, or joins one that is the same. Returns none where there is no place.
+    /// Queues a job, or joins an equal one. Returns none if the queue is full.
     pub(super) fn submit(&self, job: Job) -> Option<Receiver<bool>> {
         if !*self.is_started.get_or_init(|| self.start()) {
             return None;
@@ -120,7 +120,7 @@ fn work(shared: &Shared, cache: &PasswordCache) {
         cache.record(job.user.as_deref(), job.digest, is_right);
         let late = lock(&shared.queue).finish(job.client, is_right);
         for waiter in job.waiters.into_iter().chain(late) {
-            // Somebody who has gone in the meantime needs no answer.
+            // The client may have disconnected.
             waiter.send(is_right).unwrap_or_default();
         }
     }
@@ -151,7 +151,7 @@ impl Queue {
         Some(receiver)
     }
 
-    /// Returns the next job: of those who were not wrong lately before those who were, and not twice of the same if
+    /// Returns the next job: clients that were not wrong lately come first, and the same client is not served twice if
     /// another waits.
     fn take(&mut self, now: Instant) -> Option<Job> {
         self.jobs.retain(|job| now.saturating_duration_since(job.since) < MAX_WAIT);
@@ -169,7 +169,7 @@ impl Queue {
     }
 }
 
-/// Addresses whose last password was wrong, as far as their places reach.
+/// Addresses whose last password was wrong, one per slot.
 #[derive(Default)]
 struct Suspects {
     slots: Vec<u64>,
@@ -178,7 +178,7 @@ struct Suspects {
 
 impl Suspects {
     fn digest(&self, client: IpAddr) -> (usize, u64) {
-        // 0 is an empty place.
+        // 0 is an empty slot.
         let digest = self.state.hash_one(client) | 1;
         (usize::try_from(digest >> 1).unwrap_or(0) % MAX_SUSPECTS, digest)
     }

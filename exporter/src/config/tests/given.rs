@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{DockerEndpoint, EbpfMode, ListenAddress, LogFormat, Schema, SourceMode};
+use crate::config::{DockerEndpoint, FeatureMode, ListenAddress, LogFormat, Schema, SourceMode};
 use crate::metrics::{Collector, CollectorSet};
 use crate::name::Dropped;
 
@@ -211,7 +211,7 @@ fn containers_are_chosen_by_repeated_and_listed_globs() {
 fn words_in_any_case() {
     let config =
         config(&["--metrics.schema=Both", "--ebpf=OFF"], &[("LOG_LEVEL", "WARNING"), ("LOG_FORMAT", " JSON ")]);
-    assert_eq!((config.schema, config.ebpf, config.log_format), (Schema::Both, EbpfMode::Off, LogFormat::Json));
+    assert_eq!((config.schema, config.ebpf, config.log_format), (Schema::Both, FeatureMode::Off, LogFormat::Json));
     assert_eq!(config.log_level, tracing::Level::WARN);
 }
 
