@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: everything that a release ships, in `target/dist`, so that the release workflow only signs and publishes.
+//! `cargo xtask dist`: everything that a release ships, in `target/release-files`, so that the release workflow only signs and publishes.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -23,7 +23,7 @@ mod twice;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::setup::{self, Purpose};
@@ -32,6 +32,9 @@ use crate::workspace;
 
 /// The program, the packages and the image are called so.
 pub(crate) const NAME: &str = "docker-stats-exporter";
+
+/// Where all is put. In `target/dist` cargo keeps what it builds for this machine by the profile of that name.
+const DIRECTORY: &str = "target/release-files";
 
 /// The version of all that is made.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -91,7 +94,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     if is_compared {
         return twice::run(&chosen);
     }
-    let directory = workspace::root().join("target/dist");
+    let directory = workspace::root().join(DIRECTORY);
     if directory.exists() {
         fs::remove_dir_all(&directory).with_context(|| directory.display().to_string())?;
     }
@@ -166,6 +169,7 @@ fn write_checksums(directory: &Path) -> anyhow::Result<()> {
     for path in files(directory)? {
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ensure!(name.starts_with(NAME), "{} does not belong into a release", path.display());
         say(&format!("{:>10} bytes  {name}", bytes.len()));
         lines.extend([digest(&bytes).as_str(), "  ", &name, "\n"]);
     }
@@ -193,7 +197,7 @@ fn digest(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ARCHITECTURES, digest, options};
+    use super::{ARCHITECTURES, NAME, digest, options, write_checksums};
 
     #[test]
     fn without_a_choice_every_architecture_is_built() {
@@ -203,6 +207,16 @@ mod tests {
             let message = options(wrong).unwrap_err().to_string();
             assert!(message.contains("usage: cargo xtask dist"), "{message}");
         }
+    }
+
+    #[test]
+    fn nothing_else_gets_into_a_release() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(format!("{NAME}.tar.gz")), "").unwrap();
+        write_checksums(directory.path()).unwrap();
+        std::fs::remove_file(directory.path().join("sha256sums.txt")).unwrap();
+        std::fs::write(directory.path().join(".cargo-lock"), "").unwrap();
+        assert!(write_checksums(directory.path()).unwrap_err().to_string().contains(".cargo-lock"));
     }
 
     #[test]

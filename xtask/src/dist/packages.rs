@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, ensure};
 
 use super::archive::gzip;
-use super::{Build, NAME, VERSION, compiler};
+use super::{Build, DIRECTORY, NAME, VERSION, compiler};
 use crate::sh::say;
 use crate::{vm, workspace};
 
@@ -38,11 +38,11 @@ const ENVIRONMENT: &str = "deploy/package/environment";
 const LATER: &str = "99.0.0";
 
 /// Debian releases whose guests install the packages.
-const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
+const SUITES: [&str; 3] = ["trixie", "bookworm", "forky"];
 
 /// `cargo xtask ci packages`: what `cargo xtask dist` has made is installed, upgraded and removed under systemd, in guests.
 pub(crate) fn check() -> anyhow::Result<()> {
-    let made = workspace::root().join("target/dist");
+    let made = workspace::root().join(DIRECTORY);
     let architecture = compiler::host()?;
     let program = compiler::program(architecture);
     let bill = made.join(format!("{NAME}-{VERSION}.linux-{}.cdx.json", architecture.go));
