@@ -123,7 +123,8 @@ static STEPS: &[Step] = &[
     Step {
         name: "emulated",
         work: Work::Own(dist::emulated::check),
-        repair: "run the program under qemu-user by hand, with the flags in xtask/src/dist/emulated.rs",
+        repair: "run the program under qemu-user by hand, with the flags in xtask/src/dist/emulated.rs; the guest's script is \
+                 xtask/src/vm/guest/arm64.sh",
         in_test: false,
     },
     Step {

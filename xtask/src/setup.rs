@@ -89,6 +89,8 @@ const NEEDS: &[Need] = &[
     #[cfg(target_arch = "aarch64")]
     need(Dist, "", "libc6-dev-amd64-cross"),
     need(Dist, "qemu-aarch64-static", "qemu-user-static qemu-user"),
+    need(Dist, "qemu-system-aarch64", "qemu-system-arm"),
+    need(Dist, "cpio", "cpio"),
     need(Dist, "curl", "curl"),
     need(Dist, "tar", "tar"),
     need(Dist, "git", "git"),

@@ -1,4 +1,5 @@
-//! Whether the programs of all architectures show the same values of a captured host, the foreign ones under QEMU's user emulation.
+//! Whether the programs of all architectures show the same values of a captured host, the foreign ones under QEMU's user emulation, and
+//! whether that of arm64 counts what happens on a kernel of its own, in an emulated machine.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -6,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-use super::{ARCHITECTURES, Architecture, compiler};
+use super::{ARCHITECTURES, Architecture, compiler, find};
 use crate::sh::say;
-use crate::workspace;
+use crate::{vm, workspace};
 
 /// A captured host of cgroup v2 with containers of all kinds.
 const HOST: &str = "tests/fixtures/debian12-v2-systemd";
@@ -28,7 +29,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         ensure!(found.len() == first.len(), "{}: {} series of {}", architecture.name, found.len(), first.len());
         say(&format!("{}: {} series, the same values", architecture.name, found.len()));
     }
-    Ok(())
+    vm::arm64::boot(&compiler::program(find("aarch64")?))
 }
 
 /// What the program says of containers and of the machine; not what depends on when it was started.

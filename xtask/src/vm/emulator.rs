@@ -58,15 +58,7 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Emulator> {
 fn unpack(options: &Options, directory: &Path) -> anyhow::Result<()> {
     host::can_build()?;
     say(&format!("this machine's QEMU is missing, or older than {GOOD}: unpacking that of {SUITE}, once"));
-    let mirror = options.mirror()?;
-    let mut command = host::contained("mmdebstrap");
-    command.args(["--quiet", "--mode=root", "--variant=extract", "--include=qemu-system-x86,seabios"]);
-    command.args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""]);
-    for option in host::apt_options()?.lines() {
-        command.arg(format!("--aptopt={option}"));
-    }
-    command.arg(SUITE).arg(directory).args(mirror.map(|mirror| format!("deb {mirror} {SUITE} main")));
-    host::output(&mut command).map(drop)
+    host::extract(SUITE, None, "qemu-system-x86,seabios", options.mirror()?, directory)
 }
 
 /// `QEMU emulator version 7.2.22 (Debian ...)`

@@ -1,5 +1,6 @@
 //! What this machine must bring: programs, root, and an archive to take packages from.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -54,6 +55,26 @@ fn archive(targets: &str, release: &str) -> Option<String> {
 pub(super) fn apt_options() -> anyhow::Result<String> {
     let keys = ["Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo"];
     output(Command::new("apt-config").args(["dump", "--no-empty", "--format", "%f \"%v\";%n"]).args(keys))
+}
+
+/// Unpacks packages of a suite, and what they depend on, into a directory: files without an installation, hence of any architecture.
+pub(super) fn extract(
+    suite: &str,
+    architecture: Option<&str>,
+    packages: &str,
+    mirror: Option<String>,
+    directory: &Path,
+) -> anyhow::Result<()> {
+    let mut command = contained("mmdebstrap");
+    command.args(["--quiet", "--mode=root", "--variant=extract", "--skip=check/qemu"]);
+    command.arg(format!("--include={packages}"));
+    command.args(architecture.map(|name| format!("--architectures={name}")));
+    command.args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""]);
+    for option in apt_options()?.lines() {
+        command.arg(format!("--aptopt={option}"));
+    }
+    command.arg(suite).arg(directory).args(mirror.map(|mirror| format!("deb {mirror} {suite} main")));
+    output(&mut command).map(drop)
 }
 
 /// What a command prints.

@@ -6,6 +6,7 @@
 //! network beyond its own, and none outlives the command that started it.
 
 mod accelerator;
+pub(crate) mod arm64;
 mod binaries;
 mod cache;
 mod commands;

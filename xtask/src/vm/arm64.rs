@@ -1,0 +1,109 @@
+//! An emulated arm64 guest for the program of that architecture: Debian's kernel and an initrd, in which the kernel's files are compared
+//! with what the program says. Called by `cargo xtask ci emulated`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::image::tail;
+use super::machine::Process;
+use super::{cache, host};
+use crate::setup::{self, Purpose};
+use crate::sh::say;
+
+const QEMU: &str = "qemu-system-aarch64";
+
+/// Two processors, as what is counted per CPU shall be added up; the disk needs no module of this kernel.
+const MACHINE: &str = "-machine virt -accel tcg,thread=multi -cpu max,pauth-impdef=on -smp 2 -m 1024 -nodefaults -no-user-config \
+     -display none -no-reboot -serial file:console -drive file=disk,format=raw,if=none,id=disk,cache=unsafe -device nvme,drive=disk,serial=1 \
+     -kernel vmlinuz -initrd initrd";
+
+const KERNEL: &str = "console=ttyAMA0 quiet loglevel=4 panic=-1 mitigations=off";
+
+const SUITE: &str = "trixie";
+
+const PACKAGES: &str = "linux-image-cloud-arm64,busybox-static";
+
+/// The initrd's only script.
+const INIT: &str = include_str!("guest/arm64.sh");
+
+const DISK: u64 = 64 << 20;
+
+/// A guard against hanging: it takes a minute or two.
+const PATIENCE: Duration = Duration::from_mins(30);
+
+/// What the guest says at its end.
+const VERDICT: &str = "verdict: ";
+const GOOD: &str = "all as it should be";
+
+/// Boots the guest with this static program in it. Fails where the program's values are not those of the kernel.
+pub(crate) fn boot(program: &Path) -> anyhow::Result<()> {
+    setup::require(Purpose::Guests)?;
+    let packages = packages()?;
+    let scratch = cache::Scratch::new("arm64")?;
+    let directory = scratch.path();
+    initrd(&packages, program, directory)?;
+    fs::copy(kernel(&packages)?, directory.join("vmlinuz"))?;
+    File::create(directory.join("disk"))?.set_len(DISK)?;
+    say(&format!("$ {QEMU} -kernel vmlinuz -initrd initrd ..."));
+    let start = Instant::now();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", QEMU]).args(MACHINE.split_whitespace()).args(["-append", KERNEL]);
+    command.current_dir(directory).stdin(Stdio::null());
+    let mut process = Process::start(command.stderr(File::create(directory.join("qemu"))?))?;
+    process.wait(Some(PATIENCE), || Ok(false))?;
+    drop(process);
+    let text = |name: &str| String::from_utf8_lossy(&fs::read(directory.join(name)).unwrap_or_default()).into_owned();
+    let console = text("console");
+    let verdict = console.lines().find_map(|line| line.trim_end().strip_prefix(VERDICT));
+    ensure!(
+        verdict == Some(GOOD),
+        "the arm64 guest: {}\nQEMU said:\n{}the console's last lines:\n{}",
+        verdict.unwrap_or("it ended without a verdict"),
+        tail(&text("qemu")),
+        tail(&console)
+    );
+    say(&format!("{}the arm64 guest: {GOOD}, in {:.0} s", tail(&console), start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// The unpacked packages, of the cache.
+fn packages() -> anyhow::Result<PathBuf> {
+    let root = cache::root()?.join(format!("arm64-{}", cache::key(&[SUITE, PACKAGES])));
+    let _lock = cache::lock("arm64")?;
+    cache::whole(&root, |directory| {
+        say(&format!("unpacking the arm64 kernel of {SUITE}, once"));
+        host::extract(SUITE, Some("arm64"), PACKAGES, host::mirror()?, directory)
+    })?;
+    cache::used(&root)?;
+    Ok(root)
+}
+
+fn kernel(packages: &Path) -> anyhow::Result<PathBuf> {
+    let boot = packages.join("boot");
+    let mut names = fs::read_dir(&boot).with_context(|| boot.display().to_string())?;
+    let found = names.find_map(|entry| Some(entry.ok()?.path()).filter(|path| name(path).starts_with("vmlinuz-")));
+    found.with_context(|| format!("no kernel in {}", boot.display()))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes the archive that the kernel unpacks as its root.
+fn initrd(packages: &Path, program: &Path, directory: &Path) -> anyhow::Result<()> {
+    let root = directory.join("root");
+    for name in ["bin", "dev", "proc", "sys", "tmp"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    fs::copy(packages.join("usr/bin/busybox"), root.join("bin/busybox"))?;
+    fs::copy(program, root.join("bin/exporter")).with_context(|| program.display().to_string())?;
+    fs::write(root.join("init"), INIT)?;
+    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+    let script = "find . | cpio --quiet --create --format=newc --owner=0:0 >../initrd";
+    host::output(Command::new("sh").args(["-ec", script]).current_dir(&root)).map(drop)
+}
