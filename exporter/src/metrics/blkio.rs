@@ -49,7 +49,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::Blkio,
         "container_fs_writes_bytes_total",
-        "Bytes written to the block device. On cgroup v1 without buffered writes.",
+        "Bytes written to the block device. Of containers on cgroup v1 without buffered writes.",
         &[bytes("wbytes", "Write", Write, BytesWritten)],
     )
     .bytes(),
@@ -62,7 +62,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::Blkio,
         "container_fs_writes_total",
-        "Write operations on the block device. On cgroup v1 without buffered writes.",
+        "Write operations on the block device. Of containers on cgroup v1 without buffered writes.",
         &[operations("wios", "Write", Write, Writes)],
     ),
     Family::counter(

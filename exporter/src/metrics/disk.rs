@@ -4,7 +4,7 @@ use super::{Collector, DiskFact, Family, HostFact, Series, Source};
 
 const fn filesystem(fact: DiskFact) -> Series {
     let source = Source::Disk(fact);
-    Series::new(source, source, Source::Absent).host(HostFact::Cgroup)
+    Series::new(source, source, Source::Absent).host(HostFact::Filesystems)
 }
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -19,20 +19,20 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::gauge(
         Collector::Disk,
         "container_fs_limit_bytes",
-        "Size of the filesystem that holds the container's root, or its quota.",
+        "Size of the filesystem that holds the container's root, or its quota; of the host, of each filesystem.",
         &[filesystem(DiskFact::Limit)],
     )
     .bytes(),
     Family::gauge(
         Collector::Disk,
         "container_fs_inodes_free",
-        "Free inodes of the filesystem that holds the container's root.",
+        "Free inodes of the filesystem that holds the container's root; of the host, of each filesystem.",
         &[filesystem(DiskFact::InodesFree)],
     ),
     Family::gauge(
         Collector::Disk,
         "container_fs_inodes_total",
-        "Inodes of the filesystem that holds the container's root.",
+        "Inodes of the filesystem that holds the container's root; of the host, of each filesystem.",
         &[filesystem(DiskFact::Inodes)],
     ),
 ];

@@ -33,6 +33,18 @@ const fn latency(operation: BlockOperation) -> Series {
     probed(Probed::BlockLatency(operation)).labels(operation.label())
 }
 
+// Of families that the host has by another collector: these texts are true for both.
+pub(super) const READ_TIME: &str =
+    "Time of all reads together: a container's in the device, the host's in its queue, too.";
+pub(super) const WRITE_TIME: &str =
+    "Time of all writes together: a container's in the device, the host's in its queue, too.";
+pub(super) const WEIGHTED_TIME: &str = "Time of all requests together, as the kernel weights I/O time since Linux 5.0: a container's in \
+     the device, the host's in its queue, too.";
+pub(super) const SECTORS_READ: &str =
+    "Sectors of 512 bytes that the device has read; for a container from the first one on.";
+pub(super) const SECTORS_WRITTEN: &str =
+    "Sectors of 512 bytes that the device has written; for a container from the first one on.";
+
 pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::EbpfNetwork,
@@ -95,33 +107,33 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::counter(
         Collector::EbpfBlkio,
         "container_fs_read_seconds_total",
-        "Time that the device took for the container's reads, all together.",
+        READ_TIME,
         &[block_time(BlockOperation::Read, BlockCount::Time)],
     )
     .seconds(),
     Family::counter(
         Collector::EbpfBlkio,
         "container_fs_write_seconds_total",
-        "Time that the device took for the container's writes, all together.",
+        WRITE_TIME,
         &[block_time(BlockOperation::Write, BlockCount::Time)],
     )
     .seconds(),
     Family::counter(
         Collector::BlkioDetail,
         "container_fs_sector_reads_total",
-        "Sectors of 512 bytes that the device has read for the container, from the first one on.",
+        SECTORS_READ,
         &[probed(Probed::Block(BlockCount::Sectors, BlockOperation::Read))],
     ),
     Family::counter(
         Collector::BlkioDetail,
         "container_fs_sector_writes_total",
-        "Sectors of 512 bytes that the device has written for the container, from the first one on.",
+        SECTORS_WRITTEN,
         &[probed(Probed::Block(BlockCount::Sectors, BlockOperation::Write))],
     ),
     Family::counter(
         Collector::BlkioDetail,
         "container_fs_io_time_weighted_seconds_total",
-        "Time that the device took for all requests of the container, all together, as the kernel weights I/O time since Linux 5.0.",
+        WEIGHTED_TIME,
         &[block_time(BlockOperation::Read, BlockCount::TimeOfAll)],
     )
     .seconds(),

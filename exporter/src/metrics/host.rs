@@ -1,6 +1,7 @@
 //! Families that the kernel counts for the host as a whole (`id="/"`) and that containers have by other collectors.
 //! They cost one file of `/proc` each, whatever the number of containers, so they are on by default.
 
+use super::ebpf::{READ_TIME, SECTORS_READ, SECTORS_WRITTEN, WEIGHTED_TIME, WRITE_TIME};
 use super::{Collector, DiskField, Family, HostFact, Series, Source, Unit};
 
 const fn host(fact: HostFact) -> Series {
@@ -8,7 +9,7 @@ const fn host(fact: HostFact) -> Series {
 }
 
 macro_rules! families {
-    ($($collector:ident $kind:ident $unit:ident $name:literal $fact:expr, $help:literal;)*) => {
+    ($($collector:ident $kind:ident $unit:ident $name:literal $fact:expr, $help:expr;)*) => {
         &[$(Family::$kind(Collector::$collector, $name, $help, &[host($fact)]).unit(Unit::$unit),)*]
     };
 }
@@ -31,16 +32,13 @@ pub(super) const FAMILIES: &[Family] = families! {
         "Reads that were merged into others before the disk got them.";
     Blkio counter None "container_fs_writes_merged_total" HostFact::Disk(DiskField::WritesMerged),
         "Writes that were merged into others before the disk got them.";
-    Blkio counter None "container_fs_sector_reads_total" HostFact::Disk(DiskField::SectorsRead), "Sectors of 512 bytes read.";
-    Blkio counter None "container_fs_sector_writes_total" HostFact::Disk(DiskField::SectorsWritten), "Sectors of 512 bytes written.";
-    Blkio counter Seconds "container_fs_read_seconds_total" HostFact::Disk(DiskField::ReadTime),
-        "Time that the device took for reads, all together.";
-    Blkio counter Seconds "container_fs_write_seconds_total" HostFact::Disk(DiskField::WriteTime),
-        "Time that the device took for writes, all together.";
+    Blkio counter None "container_fs_sector_reads_total" HostFact::Disk(DiskField::SectorsRead), SECTORS_READ;
+    Blkio counter None "container_fs_sector_writes_total" HostFact::Disk(DiskField::SectorsWritten), SECTORS_WRITTEN;
+    Blkio counter Seconds "container_fs_read_seconds_total" HostFact::Disk(DiskField::ReadTime), READ_TIME;
+    Blkio counter Seconds "container_fs_write_seconds_total" HostFact::Disk(DiskField::WriteTime), WRITE_TIME;
     Blkio gauge None "container_fs_io_current" HostFact::Disk(DiskField::InFlight),
         "Operations that the disk has not completed yet.";
     Blkio counter Seconds "container_fs_io_time_seconds_total" HostFact::Disk(DiskField::BusyTime),
         "Time in which the device had something to do.";
-    Blkio counter Seconds "container_fs_io_time_weighted_seconds_total" HostFact::Disk(DiskField::WeightedTime),
-        "Time that operations spent in the device and its queue, all together.";
+    Blkio counter Seconds "container_fs_io_time_weighted_seconds_total" HostFact::Disk(DiskField::WeightedTime), WEIGHTED_TIME;
 };

@@ -74,7 +74,7 @@ fn row(out: &mut String, family: &Family, series: &Series) {
         filled(series, Column::V2),
         filled(series, Column::V1),
         source(&series.api, Column::Api),
-        host(series.host),
+        host(series),
         family.help.replace('|', "\\|"),
     );
 }
@@ -90,36 +90,45 @@ pub enum Column {
     Api,
 }
 
-/// The help of a family as it is exposed: what it is, its unit, and what it is read from on this host. `sources` are those of its series,
-/// each with its column; none for a series that only the host has.
+/// The help of a family as it is exposed: what it is, its unit, and what it is read from on this host. `sources` are those of all series of
+/// its name, each with its column; none for a series that only the host has.
 #[must_use]
-pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Option<Column>)>) -> String {
-    let mut described = Vec::new();
-    for (series, column) in sources {
-        let source = match column {
-            Some(Column::V2) => filled(series, Column::V2),
-            Some(Column::V1) => filled(series, Column::V1),
-            Some(Column::Api) => source(&series.api, Column::Api),
-            None => host(series.host),
-        };
-        let source = source.replace('`', "");
-        if !described.contains(&source) {
-            described.push(source);
-        }
-    }
-    // Many keys of one file: the file alone.
-    let file = |source: &String| source.split(' ').next().unwrap_or_default().to_owned();
-    if described.len() > 2
-        && let Some(first) =
-            described.first().map(file).filter(|first| described.iter().all(|source| file(source) == *first))
-    {
-        described = vec![first];
+pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Option<Column>)> + Clone) -> String {
+    let of_containers = sources.clone().filter_map(|(series, column)| match column? {
+        Column::Api => Some(source(&series.api, Column::Api)),
+        column => Some(filled(series, column)),
+    });
+    let of_host = sources.filter_map(|(series, column)| match series.host {
+        // The file that is named already, in the root cgroup.
+        HostFact::None | HostFact::Cgroup => None,
+        _ if column == Some(Column::Api) => Some(host(series).replace(ROOT_CGROUP, "")),
+        _ => Some(host(series)),
+    });
+    let mut described = distinct(of_containers);
+    let of_host = distinct(of_host).join(", ");
+    if !of_host.is_empty() {
+        described.push(format!("of the host: {of_host}"));
     }
     let unit = match unit(family.unit) {
         "" => String::new(),
         unit => format!(" Unit: {unit}."),
     };
     format!("{}{unit} Source: {}.", family.help, described.join("; "))
+}
+
+/// Returns each source once; of many keys of one file, the file alone.
+fn distinct(sources: impl Iterator<Item = String>) -> Vec<String> {
+    let mut distinct = Vec::new();
+    for source in sources.map(|source| source.replace('`', "")) {
+        if !distinct.contains(&source) {
+            distinct.push(source);
+        }
+    }
+    let file = |source: &String| source.split(' ').next().unwrap_or_default().to_owned();
+    match distinct.first().map(file) {
+        Some(first) if distinct.len() > 2 && distinct.iter().all(|source| file(source) == first) => vec![first],
+        _ => distinct,
+    }
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -267,22 +276,27 @@ fn machine(fact: MachineFact) -> &'static str {
     }
 }
 
-fn host(fact: HostFact) -> String {
-    match fact {
+/// What is asked before procfs.
+const ROOT_CGROUP: &str = "root cgroup, else ";
+
+fn host(series: &Series) -> String {
+    let else_in = |file: &str| {
+        // The root cgroup has no limits.
+        let first = if matches!(series.v2, Source::Limit(_)) { "" } else { ROOT_CGROUP };
+        format!("{first}`/proc/{file}`")
+    };
+    match series.host {
         HostFact::None => String::new(),
         HostFact::Cgroup => "root cgroup".to_owned(),
-        HostFact::CpuBusy | HostFact::CpuUser | HostFact::CpuSystem => "root cgroup, else `/proc/stat`".to_owned(),
-        HostFact::MemoryUsed | HostFact::MemoryWorkingSet | HostFact::SwapUsed => {
-            "root cgroup, else `/proc/meminfo`".to_owned()
-        }
-        HostFact::Meminfo(key) => format!("root cgroup, else `/proc/meminfo` {key}"),
-        HostFact::Pressure(file, line) => format!("root cgroup, else `/proc/pressure/{file}` {line}"),
+        HostFact::CpuBusy | HostFact::CpuUser | HostFact::CpuSystem => else_in("stat"),
+        HostFact::MemoryUsed | HostFact::MemoryWorkingSet | HostFact::SwapUsed => else_in("meminfo"),
+        HostFact::Meminfo(key) => format!("{} {key}", else_in("meminfo")),
+        HostFact::KernelMemory => format!("{} KernelStack + PageTables + Percpu + Slab", else_in("meminfo")),
+        HostFact::Pressure(file, line) => format!("{} {line}", else_in(&format!("pressure/{file}"))),
+        HostFact::Filesystems => "`statvfs` of the mounts in `/proc/self/mountinfo`".to_owned(),
         HostFact::Threads => "eBPF: all threads".to_owned(),
         HostFact::Interface(_) => "`/proc/1/net/dev`".to_owned(),
         HostFact::Vmstat(keys) => format!("`/proc/vmstat` {}", keys.join(" + ")),
-        HostFact::KernelMemory => {
-            "root cgroup, else `/proc/meminfo` KernelStack + PageTables + Percpu + Slab".to_owned()
-        }
         HostFact::Disk(_) => "`/proc/diskstats`".to_owned(),
         HostFact::Boot => "`/proc/stat` btime".to_owned(),
         HostFact::Now => "time of the scrape".to_owned(),

@@ -285,6 +285,8 @@ pub enum HostFact {
     SwapUsed,
     /// A line of `/proc/pressure/<file>`: file and line.
     Pressure(&'static str, &'static str),
+    /// The filesystems that the exporter sees mounted.
+    Filesystems,
     /// All threads of the host, as the eBPF program counts them.
     Threads,
     /// A column of `/proc/1/net/dev`, per physical interface.

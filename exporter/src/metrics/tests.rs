@@ -1,8 +1,8 @@
 //! Properties of every row, so that a new row arrives tested.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::{DOCKER_STATS_FAMILIES, FAMILIES, Family, HostFact, Kind, Source, Unit};
+use super::{Column, DOCKER_STATS_FAMILIES, FAMILIES, Family, HostFact, Kind, Source, Unit, help};
 
 fn all() -> impl Iterator<Item = &'static Family> {
     FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().flatten()
@@ -57,6 +57,36 @@ fn helps_are_sentences() {
     for family in all() {
         assert!(family.help.ends_with('.') && !family.help.contains('\n'), "{}: {}", family.name, family.help);
     }
+}
+
+#[test]
+fn families_of_one_name_are_described_alike() {
+    let mut described = HashMap::new();
+    for family in all() {
+        let description = (family.help, family.kind, family.unit);
+        assert_eq!(*described.entry(family.name).or_insert(description), description, "{}", family.name);
+    }
+}
+
+#[test]
+fn a_help_names_the_source_of_every_series_of_its_name() {
+    let of = |name: &str| -> String {
+        let families: Vec<_> = all().filter(|family| family.name == name).collect();
+        let sources = families.iter().flat_map(|family| family.series).map(|series| {
+            let is_of_host = series.v1 == Source::Absent;
+            (series, (!is_of_host).then_some(Column::V1))
+        });
+        help(families.first().unwrap(), sources)
+    };
+    let ends = |name: &str, end: &str| assert!(of(name).ends_with(end), "{}", of(name));
+    ends("container_fs_read_seconds_total", "Source: eBPF: block_rq_complete; of the host: /proc/diskstats.");
+    ends(
+        "container_cpu_usage_seconds_total",
+        "Source: cpuacct.usage_percpu; cpuacct.usage; of the host: root cgroup, else /proc/stat.",
+    );
+    ends("container_memory_failcnt", "Source: memory.failcnt.");
+    ends("container_fs_io_current", "Source: of the host: /proc/diskstats.");
+    ends("container_spec_memory_limit_bytes", "; of the host: /proc/meminfo MemTotal.");
 }
 
 #[test]

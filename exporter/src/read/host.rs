@@ -104,6 +104,7 @@ impl HostFiles {
             HostFact::None
             | HostFact::Now
             | HostFact::Cgroup
+            | HostFact::Filesystems
             | HostFact::Pressure(..)
             | HostFact::Threads
             | HostFact::Interface(_) => {}
@@ -220,7 +221,12 @@ impl HostFacts {
     #[must_use]
     pub fn get(&self, fact: HostFact) -> Option<(u64, u8)> {
         match fact {
-            HostFact::None | HostFact::Cgroup | HostFact::Threads | HostFact::Interface(_) | HostFact::Disk(_) => None,
+            HostFact::None
+            | HostFact::Cgroup
+            | HostFact::Filesystems
+            | HostFact::Threads
+            | HostFact::Interface(_)
+            | HostFact::Disk(_) => None,
             HostFact::Vmstat(keys) => Some((self.vmstat(keys)?, 0)),
             HostFact::KernelMemory => {
                 let parts = ["KernelStack", "PageTables", "Percpu", "Slab"].map(|key| self.memory(key));

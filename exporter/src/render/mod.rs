@@ -139,12 +139,12 @@ fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     out.family = Some((first.family, Arc::clone(&first.help)));
     for (position, container) in view.containers.iter().enumerate() {
         for (index, row) in wanted().enumerate() {
-            out.begin_row(row, index);
+            out.begin_row(index);
             write_of_container(view, row, container, position, out);
         }
     }
     for (index, row) in wanted().enumerate() {
-        out.begin_row(row, index);
+        out.begin_row(index);
         match &row.value {
             Value::Machine(fact) => write_machine(view, row, *fact, out),
             _ => write_host(view, row, out),

@@ -10,7 +10,6 @@ use super::labels::LabelSet;
 use super::protobuf::Encoder;
 use super::{Format, kind};
 use crate::metrics::{Family, Unit};
-use crate::read::Row;
 
 /// The text is compressed whenever this much of it has gathered: little enough to be in the processor's cache still.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -125,13 +124,10 @@ impl Output {
         Self { text, scratch, family: None, row: 0, samples: 0, encoder, compressor, format, pool: pool.clone() }
     }
 
-    /// To be called before each row. Two families may share a name: the first one that has a sample is the one that is described.
+    /// To be called before each row.
     #[inline]
-    pub(super) fn begin_row(&mut self, row: &Row, index: usize) {
+    pub(super) fn begin_row(&mut self, index: usize) {
         self.row = index;
-        if self.family.is_some() {
-            self.family = Some((row.family, Arc::clone(&row.help)));
-        }
     }
 
     /// To be called before each sample: writes the header of its family where it is the first one.

@@ -124,7 +124,7 @@ pub struct Row {
     pub exponent: u8,
     /// The column of the table that the value comes from; none where only the host has it.
     pub column: Option<Column>,
-    /// The family's help with its unit and its sources.
+    /// The family's help with its unit and the sources of all rows of its name.
     pub help: Arc<str>,
 }
 

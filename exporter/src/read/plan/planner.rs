@@ -38,7 +38,6 @@ impl Builder<'_> {
     fn build(mut self, families: FamilySet) -> (Plan, Vec<Row>) {
         let mut rows = Vec::new();
         for family in families.families() {
-            let first = rows.len();
             self.family = family.number();
             if family.given.is_some() {
                 self.plan.needs.limits.insert(self.family);
@@ -46,14 +45,19 @@ impl Builder<'_> {
             for series in family.series {
                 self.add(family, series, &mut rows);
             }
-            let added = rows.get(first..).unwrap_or_default();
-            let help: Arc<str> = help(family, added.iter().map(|row| (row.series, row.column))).into();
-            rows.iter_mut().skip(first).for_each(|row| row.help = Arc::clone(&help));
         }
         // Rows of one name are one family in the exposition, whichever collectors they belong to.
         let mut first = HashMap::new();
         rows.iter().zip(0..).for_each(|(row, index)| _ = first.entry(row.family.name).or_insert(index));
         rows.sort_by_key(|row| first.get(row.family.name).copied().unwrap_or(usize::MAX));
+        for family in rows.chunk_by_mut(|row, next| row.family.name == next.family.name) {
+            let sources = family.iter().map(|row| (row.series, row.column));
+            let Some(text) = family.first().map(|row| help(row.family, sources)) else { continue };
+            let text: Arc<str> = text.into();
+            for row in family {
+                row.help = Arc::clone(&text);
+            }
+        }
         (self.plan, rows)
     }
 
@@ -87,7 +91,7 @@ impl Builder<'_> {
                 return;
             }
         }
-        if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
+        if !matches!(series.host, HostFact::None | HostFact::Cgroup | HostFact::Filesystems) {
             // No file has it for containers, but `/proc` has it for the host.
             let (labels, value) = (Cow::Borrowed(series.labels), Value::FirstOf(Vec::new()));
             let row = Row {
