@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 
+/// Families that a container has some scrapes after its others: the size of its layer is there once it was walked.
+const LATE: &[&str] = &["container_fs_usage_bytes"];
+
 /// The two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -132,6 +135,14 @@ impl Exposition {
     #[must_use]
     pub fn names_with(&self, labels: &[(&str, &str)]) -> BTreeSet<&str> {
         self.samples().filter(|sample| sample.has(labels)).map(|sample| sample.name.as_str()).collect()
+    }
+
+    /// The same without those that come some scrapes after the others: what two expositions can be compared by.
+    #[must_use]
+    pub fn prompt_names_with(&self, labels: &[(&str, &str)]) -> BTreeSet<&str> {
+        let mut names = self.names_with(labels);
+        names.retain(|name| !LATE.contains(name));
+        names
     }
 
     /// Samples of one container whose id is this.

@@ -14,14 +14,7 @@ const DOCKERFILE: &str = include_str!("../../../Dockerfile");
 const NAME: &str = "docker-stats-exporter";
 
 /// For families that take a privilege which not every line gives.
-const PRIVILEGED: &[&str] = &[
-    "container_ebpf_",
-    "container_blkio_latency_",
-    "container_tasks_",
-    "container_cpu_load_",
-    // Its figure also comes late, once the layer was walked.
-    "container_fs_usage_bytes",
-];
+const PRIVILEGED: &[&str] = &["container_ebpf_", "container_blkio_latency_", "container_tasks_", "container_cpu_load_"];
 
 /// The README's command lines that start the exporter.
 fn lines() -> Vec<String> {
@@ -67,7 +60,7 @@ impl Drop for Running {
 
 /// Names of a container's series, but for those that take a privilege.
 fn families(exposition: &Exposition, container: &Container<'_>) -> Vec<String> {
-    let names = exposition.names_with(&[("name", &container.name)]);
+    let names = exposition.prompt_names_with(&[("name", &container.name)]);
     let unprivileged = |name: &&str| !PRIVILEGED.iter().any(|beginning| name.starts_with(beginning));
     names.into_iter().filter(unprivileged).map(str::to_owned).collect()
 }
