@@ -229,7 +229,7 @@ impl Session {
             let whole = self.timing.call + self.timing.call;
             timeout(whole, first).await.unwrap_or_else(|_elapsed| Err(self.timed_out(request, whole)))
         };
-        self.counted("list", bounded).await
+        self.counted("newest", bounded).await
     }
 
     /// Subscribes to `request`. The subscription stands once the head of the answer has come, for which there is no

@@ -78,6 +78,9 @@ async fn existing_containers_are_listed_and_inspected() {
     assert!(following.up() && following.store.is_settled());
     eventually(|| following.requests("events", "200") == 1).await;
     assert_eq!(following.requests("inspect", "200"), 2, "the second list asks for nothing");
+    eventually(|| following.requests("newest", "200") > 2).await;
+    let listed = following.requests("list", "200");
+    assert!(listed >= 1 && listed <= fake.requests("all=1") as u64, "signs of life are no lists: {listed}");
 }
 
 #[tokio::test]
@@ -115,7 +118,7 @@ async fn a_hanging_engine_is_down_and_comes_back_by_itself() {
     fake.world().hangs_at = Some("/".to_owned());
     eventually(|| !following.up()).await;
     assert!(following.info('a').is_some(), "known names are kept");
-    assert!(following.requests("list", "timeout") >= 1);
+    assert!(following.requests("newest", "timeout") >= 1);
     fake.world().hangs_at = None;
     eventually(|| following.up()).await;
 }
