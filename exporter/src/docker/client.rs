@@ -25,6 +25,8 @@ struct Shared {
     up: EngineUp,
     timing: Timing,
     session: RwLock<Option<Arc<Session>>>,
+    /// What it has said of itself last.
+    about: RwLock<Option<About>>,
     host: Host,
     doubts: Doubts,
 }
@@ -37,9 +39,10 @@ impl Engine {
     }
 
     pub(super) fn with_timing(endpoint: DockerEndpoint, self_metrics: SelfMetrics, timing: Timing) -> Self {
-        let (session, host, doubts) = (RwLock::default(), Host::default(), Doubts::default());
+        let (session, about) = (RwLock::default(), RwLock::default());
+        let (host, doubts) = (Host::default(), Doubts::default());
         let up = self_metrics.engine_up(&address(&endpoint));
-        Self { shared: Arc::new(Shared { endpoint, self_metrics, up, timing, session, host, doubts }) }
+        Self { shared: Arc::new(Shared { endpoint, self_metrics, up, timing, session, about, host, doubts }) }
     }
 
     /// Connects to the engine and negotiates a version of the API.
@@ -49,14 +52,15 @@ impl Engine {
     pub(super) async fn connect(&self) -> Result<Arc<Session>, Error> {
         let session =
             Arc::new(Session::open(&self.shared.endpoint, &self.shared.self_metrics, self.shared.timing).await?);
+        *self.shared.about.write().unwrap_or_else(PoisonError::into_inner) = Some(session.about.clone());
         self.set_session(Some(Arc::clone(&session)));
         Ok(session)
     }
 
-    /// Returns the versions of the connected engine; none while it is down.
+    /// Returns the versions that the engine has reported last, also while it is down; none before the first connection.
     #[must_use]
     pub fn about(&self) -> Option<About> {
-        self.session().map(|session| session.about.clone())
+        self.shared.about.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns whether the engine answers and has listed its containers.

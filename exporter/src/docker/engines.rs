@@ -71,7 +71,7 @@ impl Engines {
         Arc::clone(&view.names)
     }
 
-    /// Returns the version of the first engine that is connected.
+    /// Returns the version of the first engine that was ever connected: an outage does not change it.
     #[must_use]
     pub fn about(&self) -> Option<About> {
         self.members.iter().find_map(|member| member.engine.about())

@@ -19,7 +19,9 @@ async fn an_engine_says_who_it_is() {
     assert_eq!(engine.about(), None);
     let about = engine.connect().await.unwrap().about.clone();
     assert_eq!((about.version.as_str(), about.api.as_str()), ("20.10.24", "1.41"));
-    assert_eq!(engine.about(), Some(about));
+    assert_eq!(engine.about(), Some(about.clone()));
+    engine.disconnect();
+    assert_eq!(engine.about(), Some(about), "an outage does not change a label");
 }
 
 #[tokio::test]
