@@ -30,39 +30,56 @@ impl HostDisks {
     pub(super) fn update(&mut self, text: &[u8], self_metrics: &SelfMetrics) -> u64 {
         let mut malformed = 0;
         self.disks.iter_mut().for_each(|disk| disk.is_there = false);
+        let (mut disk, mut found): (&[u8], usize) = (b"", 0);
         for line in lines(text) {
             let mut words = words(line).skip(2);
             let Some(name) = words.next() else {
                 malformed += 1;
                 continue;
             };
+            // The kernel lists the partitions of a disk behind it.
+            if is_partition(name, disk) {
+                continue;
+            }
+            disk = name;
             let mut counts = [None; FIELDS];
             counts.iter_mut().zip(words).for_each(|(count, word)| *count = number(word));
             let is_used = counts.iter().any(|count| count.is_some_and(|count| count > 0));
-            let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_used && is_whole(name, text)) else {
+            let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_used && !is_of_others(name)) else {
                 continue;
             };
-            self.store(name, counts, self_metrics);
+            found += usize::from(self.store(name, counts, found, self_metrics));
         }
         self.disks.retain(|disk| disk.is_there);
         malformed
     }
 
-    fn store(&mut self, name: &str, counts: [Option<u64>; FIELDS], self_metrics: &SelfMetrics) {
-        let is_it = |disk: &&mut HostDisk| {
+    /// Returns whether there was room. `found` of the known disks were in the text before: it most often has them in the same order.
+    fn store(&mut self, name: &str, counts: [Option<u64>; FIELDS], found: usize, self_metrics: &SelfMetrics) -> bool {
+        let is_it = |disk: &HostDisk| {
             let named = disk.label.strip_prefix("device=\"/dev/").and_then(|rest| rest.strip_suffix('"'));
             named == Some(name)
         };
-        if let Some(known) = self.disks.iter_mut().find(is_it) {
+        let known = match self.disks.get(found) {
+            Some(next) if is_it(next) => Some(found),
+            _ if found < MAX_DISKS => self.disks.iter().position(is_it),
+            _ => None,
+        };
+        if let Some(known) = known.and_then(|known| self.disks.get_mut(known)) {
             (known.counts, known.is_there) = (counts, true);
-        } else if self.disks.len() < MAX_DISKS {
+            return true;
+        }
+        if self.disks.len() < MAX_DISKS {
             // The kernel writes `!` for the slash in a name such as cciss/c0d0.
             let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
             let label = format!("device=\"/dev/{name}\"");
             self.disks.extend(is_plain.then_some(HostDisk { label, counts, is_there: true }));
-        } else if !std::mem::replace(&mut self.is_cut, true) {
+            return is_plain;
+        }
+        if !std::mem::replace(&mut self.is_cut, true) {
             self_metrics.series_dropped.with_label_values(&["disk_limit"]).inc();
         }
+        false
     }
 
     /// Returns a counter of each disk that has it, with the label of the disk and its decimal exponent.
@@ -89,19 +106,22 @@ impl HostDisks {
     }
 }
 
-/// Returns whether a name is that of a disk: a partition has the name of its disk, which is in the text too, and a
-/// number, with a `p` between them where the disk's name ends in a digit.
-fn is_whole(name: &str, text: &[u8]) -> bool {
+/// Returns whether a name is that of a partition of this disk: the disk's and a number, with a `p` between them where
+/// the disk's name ends in a digit.
+fn is_partition(name: &[u8], disk: &[u8]) -> bool {
+    let number = name.strip_prefix(disk).filter(|_| !disk.is_empty());
+    let number = if disk.last().is_some_and(u8::is_ascii_digit) {
+        number.and_then(|rest| rest.strip_prefix(b"p"))
+    } else {
+        number
+    };
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
+/// Returns whether a disk lies on other files or in memory, or is a floppy disk.
+fn is_of_others(name: &str) -> bool {
     let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
-    if stem.len() == name.len() {
-        return true;
-    }
-    if ["loop", "ram", "zram", "fd"].contains(&stem) {
-        return false;
-    }
-    let of_number = stem.strip_suffix('p').filter(|disk| disk.ends_with(|last: char| last.is_ascii_digit()));
-    let disk = of_number.unwrap_or(stem);
-    !lines(text).any(|line| words(line).nth(2) == Some(disk.as_bytes()))
+    stem.len() < name.len() && ["loop", "ram", "zram", "fd"].contains(&stem)
 }
 
 #[cfg(test)]
@@ -137,6 +157,24 @@ mod tests {
         assert_eq!(values(&disks, DiskField::BytesDiscarded), [(vda, 16 * 512, 0)], "absent where the kernel has none");
         disks.update(b" 259 0 nvme0n1 11 1 80 5 20 2 160 7 0 9 12\n", &self_metrics);
         assert_eq!(values(&disks, DiskField::Reads), [(nvme, 11, 0)], "a disk that is gone ends");
+    }
+
+    #[test]
+    fn a_partition_is_told_by_the_disk_before_it() {
+        let (mut disks, self_metrics) = (HostDisks::default(), SelfMetrics::new().unwrap());
+        let names = [
+            ("sda", "sda1", "sda15"),
+            ("mmcblk0", "mmcblk0p1", "mmcblk0p2"),
+            ("cciss!c0d0", "cciss!c0d0p1", "cciss!c0d0p2"),
+            ("md127", "md127p1", "md127p2"),
+        ];
+        let whole = ["sdb", "mmcblk0boot0", "dm-1", "dm-10", "nvme0n1", "nvme0n10", "sdaa", "sda7x"];
+        let listed = names.iter().flat_map(|(disk, first, second)| [disk, first, second]).chain(&whole);
+        let lines: Vec<String> = listed.map(|name| format!("8 0 {name} 1 0 8 1\n")).collect();
+        assert_eq!(disks.update(lines.concat().as_bytes(), &self_metrics), 0);
+        let seen: Vec<_> = disks.values(DiskField::Reads).map(|(label, ..)| label.to_owned()).collect();
+        let expected: Vec<_> = names.iter().map(|(disk, ..)| disk).chain(&whole).collect();
+        assert_eq!(seen, expected.iter().map(|name| format!("device=\"/dev/{name}\"")).collect::<Vec<_>>());
     }
 
     #[test]
