@@ -116,6 +116,8 @@ pub(super) const USED: &[c_long] = &[
     libc::SYS_tgkill,
     libc::SYS_times,
     libc::SYS_uname,
+    // Processes of the disk walker that have ended.
+    libc::SYS_wait4,
 ];
 
 /// Older calls that C libraries use where a processor has them.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::process::{Pid, WaitOptions, waitpgid};
 
 use super::SUBCOMMAND;
 use super::protocol::{Event, MAX_MESSAGE, decode_events};
@@ -37,6 +38,8 @@ impl Walker {
         command.arg0("docker-stats-exporter").arg(SUBCOMMAND).arg(procfs).args(engines);
         // Not one variable more than it needs, which is none.
         command.env_clear().current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        // All of its processes are known by this group.
+        command.process_group(0);
         let guard = command.spawn()?.id();
         Ok(Self::of(ours, guard))
     }
@@ -50,6 +53,13 @@ impl Walker {
     #[must_use]
     pub fn guard(&self) -> u32 {
         self.0.guard
+    }
+
+    /// Releases those of its processes that have ended: until then they are zombies. Where the exporter is the first process, as in a
+    /// container, workers are its children once the guard is gone.
+    pub fn reap(guard: u32) {
+        let Some(group) = i32::try_from(guard).ok().and_then(Pid::from_raw) else { return };
+        while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
     }
 
     /// Process id of the worker that has begun last, whoever has received that it did.
@@ -70,13 +80,14 @@ impl Walker {
         }
     }
 
-    /// Returns the events of the next message, where one has come; none that are not valid.
+    /// Returns the events of the next message, where one has come; none that are not valid. `buffer` is memory that the
+    /// caller keeps.
     ///
     /// # Errors
     /// The walker is gone.
-    pub fn receive(&self) -> io::Result<Option<Vec<Event>>> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        match recv(&self.0.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+    pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<Event>>> {
+        buffer.resize(MAX_MESSAGE, 0);
+        match recv(&self.0.socket, &mut **buffer, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Err(io::ErrorKind::BrokenPipe.into()),
             Ok((_, length)) => {
                 let events = buffer.get(..length).and_then(decode_events).unwrap_or_default();

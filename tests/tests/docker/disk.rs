@@ -248,6 +248,12 @@ fn a_killed_walker_comes_back_and_no_scrape_fails() {
     let last = Container::sleeping(engine, "last", &[]).unwrap();
     equals_du(&exporter, &last).unwrap();
     assert!(lives(second), "it is the guard now");
+    exporter
+        .scrape_until(SOON, "the first guard's entry to go", |_| {
+            ensure!(status(guard).is_empty(), "{}", status(guard));
+            Ok(())
+        })
+        .unwrap();
     let exposition = exporter.scrape().unwrap();
     let memory = exposition.integer("docker_stats_exporter_disk_walker_resident_memory_bytes", &[]).unwrap();
     assert!((1 << 20..64 << 20).contains(&memory), "{memory}");

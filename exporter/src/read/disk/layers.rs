@@ -29,6 +29,10 @@ static TICKETS: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct LayerSizes {
     /// None where it could not be started, and once it is gone.
     walker: Option<Walker>,
+    /// Process id of its guard, also once it is gone; 0 where there was none.
+    guard: u32,
+    /// Memory for its messages.
+    buffer: Vec<u8>,
     self_metrics: SelfMetrics,
     known: HashMap<PathBuf, Known>,
     /// Requests that were sent and are not answered: ticket and layer.
@@ -97,7 +101,9 @@ impl LayerSizes {
             self_metrics.walker.set_up(worker.is_some());
         }
         Self {
+            guard: walker.as_ref().map_or(0, Walker::guard),
             walker,
+            buffer: Vec::new(),
             self_metrics,
             known: HashMap::new(),
             asked: HashMap::new(),
@@ -129,7 +135,7 @@ impl LayerSizes {
     pub(crate) fn receive(&mut self, now: Instant) {
         for _ in 0..MAX_MESSAGES {
             let Some(walker) = &self.walker else { return };
-            match walker.receive() {
+            match walker.receive(&mut self.buffer) {
                 Ok(Some(events)) => events.into_iter().for_each(|event| self.take(event, now)),
                 Ok(None) => return,
                 Err(_) => self.end(),
@@ -249,6 +255,7 @@ impl LayerSizes {
     }
 
     fn publish(&mut self) {
+        Walker::reap(self.guard);
         let (Some(walker), Some(worker)) = (&self.walker, &mut self.worker) else { return };
         let [guard, work] = [walker.guard(), worker.pid].map(stat);
         // Where the guard was killed, both are one.
