@@ -42,8 +42,30 @@ pub(crate) struct LayerSizes {
     pass: u64,
     /// Whether a layer was ever measured: then the walker sees what it should.
     has_measured: bool,
-    logged: HashSet<Failure>,
+    logged: HashSet<NoSize>,
     worker: Option<Worker>,
+}
+
+/// Why the size of a layer is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum NoSize {
+    /// The walker could not sum it up.
+    Failed(Failure),
+    /// Several containers name it as theirs, and the host's mounts confirm none of them.
+    Disputed,
+    /// Its path is not one that can be sent.
+    NoPath,
+}
+
+impl NoSize {
+    /// For the `reason` label.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Failed(failure) => failure.name(),
+            Self::Disputed => "disputed",
+            Self::NoPath => "no_path",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +75,7 @@ struct Known {
     at: Option<Instant>,
     /// When the figure came.
     measured: Option<Instant>,
-    failure: Option<Failure>,
+    failure: Option<NoSize>,
     is_asked: bool,
     /// The generation of the container that has named it last; 0 where none has.
     owner: u64,
@@ -160,7 +182,7 @@ impl LayerSizes {
             Event::Measured { ticket, bytes } => {
                 let Some(layer) = self.asked.remove(&ticket) else { return };
                 let Some(known) = self.known.get_mut(&layer) else { return };
-                (known.is_asked, known.at, known.failure) = (false, Some(now), bytes.err());
+                (known.is_asked, known.at, known.failure) = (false, Some(now), bytes.err().map(NoSize::Failed));
                 match bytes {
                     Ok(bytes) => {
                         (known.bytes, known.measured) = (Some(bytes), Some(now));
@@ -187,22 +209,27 @@ impl LayerSizes {
     }
 
     /// The size of a container's layer, as far as it is known; asks for it where that is due.
-    pub(crate) fn get(&mut self, generation: u64, disk: &RootDevice, now: Instant) -> Result<Option<u64>, Failure> {
+    pub(crate) fn get(&mut self, generation: u64, disk: &RootDevice, now: Instant) -> Result<Option<u64>, NoSize> {
         let paths = disk.paths();
         let Some(layer) = paths.first() else { return Ok(None) };
         let known = match self.known.get_mut(layer) {
             Some(known) => known,
             None => self.known.entry(layer.clone()).or_default(),
         };
-        if !known.claim(generation, disk.is_confirmed(), self.pass) {
-            return Err(Failure::NotVisible);
+        let was_disputed = known.is_disputed;
+        let is_believed = known.claim(generation, disk.is_confirmed(), self.pass);
+        if known.is_disputed && !was_disputed {
+            self.self_metrics.count_read_error("layer", NoSize::Disputed.name());
+        }
+        if !is_believed {
+            return Err(NoSize::Disputed);
         }
         let is_due = known.at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT);
         if is_due && !known.is_asked && self.walker.is_some() && self.asked.len() + self.wanted.len() < MAX_ASKED {
             if !are_valid(paths) {
-                (known.at, known.failure) = (Some(now), Some(Failure::NotVisible));
-                self.self_metrics.count_read_error("layer", Failure::NotVisible.name());
-                return Err(Failure::NotVisible);
+                (known.at, known.failure) = (Some(now), Some(NoSize::NoPath));
+                self.self_metrics.count_read_error("layer", NoSize::NoPath.name());
+                return Err(NoSize::NoPath);
             }
             let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
             self.wanted.push(Request { ticket, is_first: known.at.is_none(), paths: paths.to_vec() });
@@ -271,9 +298,9 @@ impl LayerSizes {
         }
     }
 
-    /// Whether this failure has not been logged yet: once is enough.
-    pub(crate) fn is_first(&mut self, failure: Failure) -> bool {
-        self.logged.insert(failure)
+    /// Whether this reason has not been logged yet: once is enough.
+    pub(crate) fn is_first(&mut self, reason: NoSize) -> bool {
+        self.logged.insert(reason)
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
 use crate::read::container::Container;
 use crate::read::disk::host::FIRST_INDEX;
+use crate::read::disk::layers::NoSize;
 use crate::read::disk::measure::{Measure, Question, Target};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::root::{Figures, RootDevice};
@@ -128,11 +129,14 @@ impl Reader {
             match self.layers.get(container.generation, disk, now) {
                 Ok(_) if self.layers.is_served() => {}
                 Ok(_) => timing.fail(DISK),
-                Err(failure) => {
-                    if failure != Failure::NotVisible || !self.layers.has_measured() {
+                Err(reason) => {
+                    // What a container has arranged is no failure of the collector.
+                    let is_its_own = reason == NoSize::Failed(Failure::NotVisible) && self.layers.has_measured()
+                        || reason == NoSize::Disputed;
+                    if !is_its_own {
                         timing.fail(DISK);
                     }
-                    self.log_layer(failure, container, disk);
+                    self.log_layer(reason, container, disk);
                 }
             }
         }
@@ -252,22 +256,28 @@ impl Reader {
         }
     }
 
-    fn log_layer(&mut self, failure: Failure, container: &Container, disk: &RootDevice) {
-        if !self.layers.is_first(failure) {
+    fn log_layer(&mut self, reason: NoSize, container: &Container, disk: &RootDevice) {
+        if !self.layers.is_first(reason) {
             return;
         }
-        let hint = match failure {
-            Failure::NotVisible => {
+        let hint = match reason {
+            NoSize::Failed(Failure::NotVisible) => {
                 "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
                  restart the exporter: data roots are looked for at start"
             }
-            Failure::Denied => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
-            Failure::TooLarge => "it has more files, or directories within each other, than are walked",
-            Failure::Io | Failure::Busy => "the kernel's log may say more",
+            NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
+            NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
+            NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
+            NoSize::Disputed => {
+                "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
+                 one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
+                 not among those of the host's first process"
+            }
+            NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
         };
         let layer = disk.paths().first().map(|path| path.display().to_string());
         warn!(
-            reason = failure.name(), container = %container.path, layer, hint,
+            reason = reason.name(), container = %container.path, layer, hint,
             "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
         );
     }

@@ -124,6 +124,9 @@ fn a_layer_that_two_containers_name_and_the_host_does_not_is_nobody_s() {
     for _ in 0..2 {
         assert_eq!(pass(&mut layers, &[(3, &rootless), (4, &rootless)], now), [None, None]);
     }
+    let counted = layers.self_metrics.read_errors.with_label_values(&["layer", "disputed"]).get();
+    assert_eq!(counted, 1, "once while it lasts");
+    assert_eq!(layers.get(3, &rootless, now), Err(NoSize::Disputed), "no mount is missing");
     pass(&mut layers, &[(3, &rootless)], now);
     assert_eq!(pass(&mut layers, &[(3, &rootless)], now), [Some(4)], "the other one has ended");
 }
@@ -133,7 +136,7 @@ fn paths_that_cannot_be_sent_are_answered_at_once_and_take_no_room() {
     let (mut layers, walker) = layers();
     let long = disk(&format!("/d/overlay2/{}/diff", "x".repeat(40_000)), true);
     layers.begin();
-    assert_eq!(layers.get(1, &long, Instant::now()), Err(Failure::NotVisible));
+    assert_eq!(layers.get(1, &long, Instant::now()), Err(NoSize::NoPath));
     layers.send();
     assert!(layers.asked.is_empty() && received(&walker).is_empty());
 }
