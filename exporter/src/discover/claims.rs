@@ -116,6 +116,20 @@ impl Claims {
         self.counts.1
     }
 
+    /// Returns whether a cgroup has no process, in any tree.
+    pub(super) fn is_empty(&self, path: &str) -> bool {
+        self.trees.is_empty(path)
+    }
+
+    /// Returns how many containers have no process.
+    pub(super) fn count_empty(&self) -> usize {
+        let accepted = self.by_id.values().filter_map(|entry| {
+            let (order, _) = entry.accepted?;
+            entry.cgroups.iter().find(|cgroup| cgroup.order == order)
+        });
+        accepted.filter(|cgroup| self.is_empty(&cgroup.path)).count()
+    }
+
     /// Returns the number of cgroups that are not accepted, and how many of them were left behind.
     pub(super) fn refused(&self) -> (usize, usize) {
         (self.counts.0 - self.counts.1, self.left.len())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::cgroup::{self, Tree};
-use super::claims::{CHILD, Changes, Claims, Seen};
+use super::claims::{Added, CHILD, Changes, Claims, Seen};
 use super::empty::Trees;
 use super::id::ContainerId;
 use super::identity::{self, Engine, NoEngine};
@@ -95,6 +95,19 @@ impl Discovery {
     #[must_use]
     pub fn len(&self) -> usize {
         self.claims.accepted()
+    }
+
+    /// Returns every container of the trees, sorted by path.
+    fn find_all(&mut self) -> Vec<Added> {
+        let mut added = self.refresh(Instant::now(), &NoEngine).added;
+        added.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        added
+    }
+
+    /// Returns how many containers have no process now.
+    #[must_use]
+    pub fn count_empty(&self) -> usize {
+        self.claims.count_empty()
     }
 
     /// Returns whether no container is known.
@@ -391,11 +404,38 @@ fn start_watch() -> Option<Watch> {
 /// Returns every container of these trees by one walk, with the path of its cgroup, sorted by path.
 #[must_use]
 pub fn find_all(trees: &[Tree]) -> Vec<(ContainerId, String)> {
-    let mut discovery = Discovery::new(trees, Path::new("/proc"), false, false);
-    let found = discovery.refresh(Instant::now(), &NoEngine).added;
-    let mut found: Vec<_> = found.into_iter().map(|added| (added.id, added.path)).collect();
-    found.sort_unstable_by(|one, other| one.1.cmp(&other.1));
-    found
+    let found = Discovery::new(trees, Path::new("/proc"), false, false).find_all();
+    found.into_iter().map(|added| (added.id, added.path)).collect()
+}
+
+/// A container of [`find_and_check`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its cgroup, from the root of its trees, with a leading slash.
+    pub path: String,
+    /// Whether it has certainly no process.
+    pub is_empty: bool,
+}
+
+/// Returns the same as [`find_all`], and which of the containers have no process. `lists_all` as in [`Discovery::new`].
+#[must_use]
+pub fn find_and_check(trees: &[Tree], lists_all: bool) -> Vec<Found> {
+    let mut discovery = Discovery::new(trees, Path::new("/proc"), false, lists_all);
+    let found = discovery.find_all().into_iter();
+    found.map(|Added { id, path, .. }| Found { id, is_empty: discovery.claims.is_empty(&path), path }).collect()
+}
+
+/// Returns the words on cgroups without a process, for a message that counts containers: they are none if an engine answers
+/// that does not run them.
+#[must_use]
+pub fn and_empty(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => ", and one cgroup that is named like a container and has no process".to_owned(),
+        count => format!(", and {count} cgroups that are named like containers and have no process"),
+    }
 }
 
 #[cfg(test)]

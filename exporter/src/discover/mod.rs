@@ -21,7 +21,7 @@ mod watch;
 
 pub use cgroup::{Tree, Version};
 pub use claims::{Added, Changes};
-pub use discovery::{Discovery, WALK_INTERVAL, find_all};
+pub use discovery::{Discovery, Found, WALK_INTERVAL, and_empty, find_all, find_and_check};
 pub use hierarchy::{Error, Hierarchy, Kind};
 pub use id::ContainerId;
 pub use id_filter::IdFilter;

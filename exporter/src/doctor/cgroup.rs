@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::report::{Line, Verdict};
 use super::tree::{Found, words};
-use crate::discover::{Error, Hierarchy, Kind, Tree, Version};
+use crate::discover::{Error, Hierarchy, Kind, Tree, Version, and_empty};
 use crate::metrics::Controller;
 
 const TREE: &str = "cgroup tree";
@@ -89,20 +89,22 @@ pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Ve
 pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
     let root = hierarchy.root().display();
-    match found {
-        [] if hierarchy.is_blind() => {
+    let empty = found.iter().filter(|container| container.is_empty).count();
+    let and_empty = and_empty(empty);
+    match found.len() - empty {
+        0 if hierarchy.is_blind() && empty == 0 => {
             let until =
                 if verdict == Verdict::Warn { "; till then values come from the engine's stats API" } else { "" };
             let found = format!("none; {root} shows our own container's cgroup and no other{until}");
             Line::warn(WHAT, found, MOUNT).with(verdict)
         }
-        [] if hierarchy.is_private() => Line::ok(
+        0 if hierarchy.is_private() => Line::ok(
             WHAT,
             format!("none now; {root} is a guest's tree (LXC, Docker in Docker): its containers show in it"),
         ),
-        [] if engine_answers => Line::ok(WHAT, "none now (`docker ps` should show none either)"),
-        [] => Line::ok(WHAT, "none now"),
-        found => Line::ok(WHAT, format!("{} found", found.len())),
+        0 if engine_answers => Line::ok(WHAT, format!("none now (`docker ps` should show none either){and_empty}")),
+        0 => Line::ok(WHAT, format!("none now{and_empty}")),
+        count => Line::ok(WHAT, format!("{count} found{and_empty}")),
     }
 }
 

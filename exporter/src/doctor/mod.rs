@@ -43,7 +43,7 @@ pub fn run(config: &Config) -> Report {
         lines.push(cgroup::tree(&config.cgroup_root, &detected, blind));
     }
     if let (true, Ok(hierarchy)) = (has_tree, &detected) {
-        let found = tree::containers(hierarchy);
+        let found = tree::containers(hierarchy, &config.procfs_root);
         lines.push(cgroup::containers(hierarchy, &found, engine_answers, blind));
         lines.extend(kernel(hierarchy, &found, config));
         lines.push(limits::open_files(found.len()));
@@ -66,14 +66,16 @@ pub fn run(config: &Config) -> Report {
 #[must_use]
 pub fn shortcomings(config: &Config) -> Vec<Line> {
     let Ok(hierarchy) = Hierarchy::detect(&config.cgroup_root) else { return Vec::new() };
-    let found = tree::containers(&hierarchy);
+    let found = tree::containers(&hierarchy, &config.procfs_root);
     let is_left_to_start = |line: &Line| line.verdict != Verdict::Ok && !procfs::is_logged_by_scrapes(line);
     kernel(&hierarchy, &found, config).into_iter().filter(is_left_to_start).collect()
 }
 
 fn kernel(hierarchy: &Hierarchy, found: &[tree::Found], config: &Config) -> Vec<Line> {
-    let mut lines = cgroup::controllers(hierarchy, found, &config.procfs_root);
-    lines.push(cgroup::pressure(hierarchy, found, &config.procfs_root));
+    // One that was left behind may be in any of the trees.
+    let living: Vec<_> = found.iter().filter(|container| !container.is_empty).cloned().collect();
+    let mut lines = cgroup::controllers(hierarchy, &living, &config.procfs_root);
+    lines.push(cgroup::pressure(hierarchy, &living, &config.procfs_root));
     lines.extend(procfs::check(&config.procfs_root, found));
     lines
 }

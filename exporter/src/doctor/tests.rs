@@ -85,6 +85,17 @@ fn a_sound_v2_host_is_only_short_of_docker() {
 }
 
 #[test]
+fn cgroups_without_a_process_are_counted_apart() {
+    let files = v2("cpu io memory pids");
+    let left = format!("sys/docker/{}/cgroup.events", "e".repeat(64));
+    let mut files = borrowed(&files);
+    files.push((&left, "populated 0\n"));
+    let report = report(&files, &[]);
+    let expected = "1 found, and one cgroup that is named like a container and has no process";
+    assert_eq!(line(&report, "containers in the tree").found, expected);
+}
+
+#[test]
 fn a_hybrid_host_is_told_by_its_content() {
     let lists = ["memory", "cpu,cpuacct", "blkio", "pids"].map(|tree| format!("sys/{tree}/docker/{ID}/cgroup.procs"));
     let mut files = vec![("sys/unified/cgroup.controllers", ""), ("proc/pressure/cpu", "some")];

@@ -4,25 +4,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::discover::walk::{BELOW_CONTAINER, Next, walk};
-use crate::discover::{ContainerId, Hierarchy, find_all};
+use crate::discover::{self, ContainerId, Hierarchy, find_and_check};
+use crate::read::shows_all_processes;
 
 /// A container's cgroup.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) id: ContainerId,
     /// From the root of its trees, with a leading slash.
     pub(super) path: String,
     /// In the tree that lists its processes.
     pub(super) directory: PathBuf,
+    /// Whether it has certainly no process: then it is one only if an engine runs it.
+    pub(super) is_empty: bool,
 }
 
 /// Returns every container in the trees, nested ones too.
-pub(super) fn containers(hierarchy: &Hierarchy) -> Vec<Found> {
-    let found = find_all(hierarchy.searched()).into_iter();
+pub(super) fn containers(hierarchy: &Hierarchy, procfs: &Path) -> Vec<Found> {
+    let found = find_and_check(hierarchy.searched(), shows_all_processes(procfs, hierarchy.is_live())).into_iter();
     found
-        .filter_map(|(id, path)| {
+        .filter_map(|discover::Found { id, path, is_empty }| {
             let tree = hierarchy.searched().get(hierarchy.home(&path)?)?;
-            Some(Found { id, directory: tree.path.join(path.trim_start_matches('/')), path })
+            Some(Found { id, directory: tree.path.join(path.trim_start_matches('/')), path, is_empty })
         })
         .collect()
 }

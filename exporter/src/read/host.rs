@@ -299,6 +299,13 @@ pub(super) fn is_of_host(procfs: &Path) -> bool {
     std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
+/// Whether the processes of all containers are seen by a procfs, and by the lists of cgroup v1: those of the host's pid namespace, or of
+/// a capture, which is not `live`.
+#[must_use]
+pub fn shows_all_processes(procfs: &Path, live: bool) -> bool {
+    !live || is_of_host(procfs)
+}
+
 /// A procfs that hides the processes of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HiddenProcesses {

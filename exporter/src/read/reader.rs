@@ -154,7 +154,7 @@ impl Reader {
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
             path: PathBuf::new(),
-            is_host_pidns: !live || crate::read::host::is_of_host(procfs),
+            is_host_pidns: crate::read::host::shows_all_processes(procfs, live),
             logged: CollectorSet::EMPTY,
             read_paths: ReadPaths::default(),
         }

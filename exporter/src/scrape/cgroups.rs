@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::exposed_set::LiveContainer;
 use crate::discover::{
-    CgroupFilter, ContainerId, Discovery, Engine, EngineRecord, Error, Hierarchy, IdFilter, NoEngine, find_all,
+    CgroupFilter, ContainerId, Discovery, Engine, EngineRecord, Error, Hierarchy, IdFilter, NoEngine, and_empty,
+    find_all,
 };
 use crate::docker::Engines;
 use crate::ebpf::{Probes, Unsupported};
@@ -192,9 +193,10 @@ impl Cgroups {
     /// Logs what is read.
     pub(super) fn log_start(&self) {
         let hierarchy = self.reader.hierarchy();
+        let empty = self.discovery.count_empty();
         tracing::info!(
             cgroups = %hierarchy.kind(), root = %hierarchy.root().display(), trees = self.searched().join(","),
-            containers = self.discovery.len(), "reading kernel files"
+            containers = self.discovery.len() - empty, without_process = empty, "reading kernel files"
         );
     }
 
@@ -206,11 +208,12 @@ impl Cgroups {
     /// Returns what the exporter found on this host, for the live page.
     pub(super) fn findings(&self) -> Vec<(String, String)> {
         let hierarchy = self.reader.hierarchy();
+        let empty = self.discovery.count_empty();
         vec![
             ("source".to_owned(), "kernel files".to_owned()),
             ("cgroups".to_owned(), format!("{} at {}", hierarchy.kind(), hierarchy.root().display())),
             ("containers searched in".to_owned(), self.searched().join(", ")),
-            ("containers at start".to_owned(), self.discovery.len().to_string()),
+            ("containers at start".to_owned(), format!("{}{}", self.discovery.len() - empty, and_empty(empty))),
         ]
     }
 }
