@@ -103,6 +103,18 @@ impl BareContainers {
         Kernel::of(process.id())
     }
 
+    /// Ends the first process of one of them, whose cgroup stays.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn end(&mut self, id: &str) -> Result<()> {
+        let mut all = self.ids.iter().zip(&mut self.processes);
+        let (_, process) = all.find(|(known, _)| *known == id).with_context(|| format!("no container {id}"))?;
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
     /// Makes a cgroup below one of them, and gives what [`BareContainers::run`] calls it. It goes with the value.
     ///
     /// # Errors

@@ -161,6 +161,37 @@ fn without_programs_threads_are_read_from_procfs_when_asked_alone() {
 }
 
 #[test]
+fn a_container_whose_processes_have_ended_has_no_threads_in_any_state() {
+    for flags in [&[][..], &["--ebpf=off", "--collector.tasks"]] {
+        let mut bare = BareContainers::make(2).unwrap();
+        let [ended, other] = [0, 1].map(|index: usize| bare.path(&bare.ids[index]));
+        // An engine that does not answer: the cgroup stays a container.
+        let exporter = flags.iter().fold(Exporter::builder(), |builder, flag| builder.flag(*flag)).start().unwrap();
+        let has = |exposition: &Exposition, id: &str| exposition.has(STATE, &[("id", id), ("state", "sleeping")]);
+        let both = |exposition: &Exposition| {
+            ensure!(has(exposition, &ended) && has(exposition, &other), "not both");
+            Ok(())
+        };
+        exporter.scrape_until(SOON, "the threads of both", both).unwrap();
+        let id = bare.ids[0].clone();
+        bare.end(&id).unwrap();
+        exporter
+            .scrape_until(SOON, "no thread of the one that has ended", |exposition| {
+                ensure!(exposition.integer("container_threads", &[("id", &ended)])? == 0, "it has threads");
+                ensure!(
+                    !exposition.samples().any(|sample| sample.name == STATE && sample.label("id") == ended),
+                    "a state"
+                );
+                ensure!(!exposition.has(LOAD, &[("id", &ended)]), "a load");
+                Ok(())
+            })
+            .unwrap();
+        assert!(has(&exporter.scrape().unwrap(), &other));
+        exporter.stop().unwrap();
+    }
+}
+
+#[test]
 fn containers_that_come_and_go_have_the_counts_of_nobody_else() {
     let exporter = Exporter::builder().start().unwrap();
     // A process that has just been started runs for a moment.

@@ -128,9 +128,11 @@ impl Tasks {
         self.slots.len()
     }
 
-    /// Threads of a container by its own cgroup, and its load in thousandths, as of the last [`Tasks::read`].
+    /// Threads of a container by its own cgroup, and its load in thousandths, as of the last [`Tasks::read`]. None where it has no
+    /// thread: then it has ended, whether or not its cgroup is still there.
     pub(super) fn counted(&self, cgroup: u64) -> Option<Threads> {
-        self.slots.get(&cgroup).and_then(|slot| self.of_slot(*slot))
+        let threads = self.slots.get(&cgroup).and_then(|slot| self.of_slot(*slot))?;
+        threads.counts.iter().any(|count| *count > 0).then_some(threads)
     }
 
     /// Returns those of the whole host.
