@@ -180,12 +180,17 @@ impl CgroupOwners {
         let mut ended = HashSet::new();
         let mut has_changed = false;
         for container in containers.clone() {
-            if self.held.get(&container.id).is_none_or(|held| held.generation != container.generation)
-                && let Some(inode) = cgroup::id(&self.root, container.path)
-            {
+            if self.held.get(&container.id).is_some_and(|held| held.generation == container.generation) {
+                continue;
+            }
+            // What the run before has counted is not this one's, also where the cgroup of this one is not there yet.
+            ended.extend(self.held.remove(&container.id).into_iter().flat_map(|before| before.ids));
+            if let Some(inode) = cgroup::id(&self.root, container.path) {
                 let held = ContainerCgroups { generation: container.generation, ids: vec![inode] };
-                ended.extend(self.held.insert(container.id, held).into_iter().flat_map(|before| before.ids));
+                self.held.insert(container.id, held);
                 self.known.insert(inode, Some(container.id));
+                // The same cgroup in another generation counts on.
+                ended.remove(&inode);
                 has_changed = true;
             }
         }
@@ -350,6 +355,26 @@ mod tests {
         create_dir(tree.path().join("one")).unwrap();
         assert_eq!(owners.update(generation(2)).into_iter().collect::<Vec<_>>(), [before]);
         assert_eq!(owners.ids(0, container(1)), [metadata(tree.path().join("one")).unwrap().ino()]);
+    }
+
+    #[test]
+    fn a_run_has_no_counts_of_the_one_before_while_its_own_cgroup_is_not_there() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().join("one");
+        create_dir(&path).unwrap();
+        let before = metadata(&path).unwrap().ino();
+        let mut owners = CgroupOwners::new(tree.path().to_owned());
+        let generation = |generation| [ContainerRef { id: container(1), generation, path: "/one" }].into_iter();
+        owners.update(generation(1));
+        std::fs::rename(&path, tree.path().join("gone")).unwrap();
+        assert_eq!(owners.update(generation(2)).into_iter().collect::<Vec<_>>(), [before]);
+        assert!(owners.ids(0, container(1)).is_empty() && owners.own_cgroup(container(1)).is_none());
+        create_dir(&path).unwrap();
+        assert!(owners.update(generation(2)).is_empty());
+        let own = metadata(&path).unwrap().ino();
+        assert_eq!(owners.own_cgroup(container(1)), Some(own));
+        assert!(owners.update(generation(3)).is_empty(), "it counts on under another generation");
+        assert!(owners.belongs_to_container(own));
     }
 
     #[test]
