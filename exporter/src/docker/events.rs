@@ -105,9 +105,10 @@ impl Event {
             Action::Start => Self::started(info),
             Action::Die => self.died(info),
             Action::Oom => info.oom_killed = true,
-            Action::Pause => info.state = State::Paused,
-            Action::Unpause => info.state = State::Running,
+            Action::Pause => Self::told(info, State::Paused),
+            Action::Unpause => Self::told(info, State::Running),
             Action::Health => self.judged(info),
+            Action::Create if !info.told.state => Self::told(info, State::Created),
             // Podman reports `restart` also if that failed. The tracker, which knows the labels, applies a new name.
             Action::Create | Action::Restart | Action::Rename | Action::Update | Action::Destroy | Action::Other => {}
         }
@@ -128,8 +129,14 @@ impl Event {
         }
     }
 
+    fn told(info: &mut ContainerInfo, state: State) {
+        (info.state, info.told.state) = (state, true);
+    }
+
     fn started(info: &mut ContainerInfo) {
-        info.state = State::Running;
+        Self::told(info, State::Running);
+        // Of the run before.
+        (info.health, info.started_ns, info.told.health, info.told.end) = (None, None, false, false);
         info.pid = None;
         info.oom_killed = false;
         info.exit_code = None;
@@ -138,6 +145,8 @@ impl Event {
 
     fn died(&self, info: &mut ContainerInfo) {
         info.state = State::Exited;
+        // Its policy may start it again: then it is restarting. The engine is asked.
+        (info.told.state, info.told.end) = (false, false);
         info.pid = None;
         info.exit_code = self.exit_code;
         // The time of arrival, whatever the engine's clock says.
@@ -146,9 +155,10 @@ impl Event {
 
     fn judged(&self, info: &mut ContainerInfo) {
         let Some(status) = self.verdict else { return };
-        let streak = info.health.map_or(0, |health| health.failing_streak);
-        let failing_streak = if status == HealthStatus::Healthy { 0 } else { streak };
+        let streak = info.health.and_then(|health| health.failing_streak);
+        let failing_streak = if status == HealthStatus::Healthy { Some(0) } else { streak };
         info.health = Some(Health { status, failing_streak });
+        info.told.health = true;
     }
 }
 
@@ -166,7 +176,7 @@ mod tests {
 
     use super::{Action, Event, subscription};
     use crate::discover::ContainerId;
-    use crate::name::{ContainerInfo, Health, HealthStatus, NamingPolicy, State};
+    use crate::name::{ContainerInfo, Health, HealthStatus, NamingPolicy, State, Told};
 
     const ID: &str = "c7c9797c942e7936d998351a67edb810d5ee417a519b14a02be5873e5137a192";
 
@@ -180,7 +190,7 @@ mod tests {
     }
 
     fn info() -> ContainerInfo {
-        let health = Some(Health { status: HealthStatus::Starting, failing_streak: 2 });
+        let health = Some(Health { status: HealthStatus::Starting, failing_streak: Some(2) });
         let id = ContainerId::parse(ID.as_bytes()).unwrap();
         ContainerInfo { state: State::Running, pid: Some(9), health, ..ContainerInfo::unknown(id) }
     }
@@ -202,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn an_end_does_not_tell_whether_another_run_follows() {
+        let ended = after(&event("die", json!({"exitCode": "3"})), ContainerInfo { told: Told::ALL, ..info() });
+        assert_eq!(ended.told, Told { health: true, ..Told::default() });
+    }
+
+    #[test]
+    fn what_was_told_of_the_run_before_is_not_of_this_one() {
+        let before = ContainerInfo { started_ns: Some(5), told: Told::ALL, ..info() };
+        let started = after(&event("start", json!(null)), before);
+        assert_eq!((started.health, started.started_ns), (None, None));
+        assert_eq!(started.told, Told { state: true, ..Told::default() });
+    }
+
+    #[test]
     fn a_start_ends_the_story_of_the_last_run() {
         let dead = ContainerInfo { oom_killed: true, ..after(&event("die", json!({"exitCode": "3"})), info()) };
         let started = after(&event("start", json!(null)), dead);
@@ -218,7 +242,7 @@ mod tests {
         assert_eq!(after(&event("unpause", json!(null)), info()).state, State::Running);
         assert!(after(&event("oom", json!(null)), info()).oom_killed);
         let healthy = event("health_status: healthy", json!(null));
-        let expected = Health { status: HealthStatus::Healthy, failing_streak: 0 };
+        let expected = Health { status: HealthStatus::Healthy, failing_streak: Some(0) };
         assert_eq!(after(&healthy, info()).health, Some(expected));
         assert!(!healthy.leaves_questions());
         let unhealthy = event("health_status: unhealthy", json!(null));

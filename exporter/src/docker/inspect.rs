@@ -6,7 +6,7 @@ use super::json::{flag, health, integer, map, network_mode, positive, short_text
 use super::time::parse_ns;
 use crate::discover::ContainerId;
 use crate::name::{
-    ContainerInfo, Dropped, FixedMatch, Health, HealthStatus, Limits, Moment, Names, NamingPolicy, State,
+    ContainerInfo, Dropped, FixedMatch, Health, HealthStatus, Limits, Moment, Names, NamingPolicy, State, Told,
 };
 
 /// The CFS period that `--cpus` (`NanoCpus`) implies, in microseconds.
@@ -38,6 +38,7 @@ pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> 
         selected: identity.selected,
         state,
         health: health_check(value),
+        told: Told::ALL,
         restarts: integer(value, "/RestartCount").and_then(|count| u64::try_from(count).ok()),
         exit_code: finished.and_then(|_| integer(value, "/State/ExitCode")),
         oom_killed: flag(value, "/State/OOMKilled"),
@@ -73,7 +74,7 @@ fn health_check(value: &Value) -> Option<Health> {
     ["/State/Health", "/State/Healthcheck"].iter().find_map(|pointer| {
         let check = value.pointer(pointer)?;
         let status: HealthStatus = health(text(check, "/Status"))?;
-        Some(Health { status, failing_streak: positive(check, "/FailingStreak").unwrap_or_default() })
+        Some(Health { status, failing_streak: Some(positive(check, "/FailingStreak").unwrap_or_default()) })
     })
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::json::{health, integer, map, network_mode, short_text, state, text};
 use crate::discover::ContainerId;
-use crate::name::{ContainerInfo, HealthStatus, Identity, Names, NamingPolicy, NetworkMode, State};
+use crate::name::{ContainerInfo, Health, HealthStatus, Identity, Names, NamingPolicy, NetworkMode, State, Told};
 
 /// One container of the list.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ impl ListEntry {
     pub(super) fn into_info(self) -> ContainerInfo {
         let state = self.state.unwrap_or(State::Created);
         ContainerInfo {
+            health: self.health(),
+            told: Told { state: self.state.is_some(), health: true, end: false },
             name: self.identity.name,
             image: self.identity.image,
             image_id: self.image_id,
@@ -59,6 +61,13 @@ impl ListEntry {
             network_mode: self.network_mode,
             ..ContainerInfo::unknown(self.id)
         }
+    }
+
+    /// What it says of health: nothing where there is no check.
+    pub(super) fn health(&self) -> Option<Health> {
+        let status = self.status.health?;
+        // Failures in a row are not in the list.
+        Some(Health { status, failing_streak: (status == HealthStatus::Healthy).then_some(0) })
     }
 }
 

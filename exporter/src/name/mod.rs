@@ -45,6 +45,8 @@ pub struct ContainerInfo {
     pub state: State,
     /// Health, if the container has a health check.
     pub health: Option<Health>,
+    /// What of this the engine has told.
+    pub told: Told,
     /// Restarts by the restart policy, as the engine counts them; none while unknown.
     pub restarts: Option<u64>,
     /// Exit code of a container that is not running and has run.
@@ -105,6 +107,7 @@ impl ContainerInfo {
             selected: true,
             state: State::Created,
             health: None,
+            told: Told::default(),
             restarts: None,
             exit_code: None,
             oom_killed: false,
@@ -159,13 +162,30 @@ impl State {
     }
 }
 
+/// What an engine has told of a container since it was found, started or ended. Events and lists leave parts to the inspection that
+/// follows them: until then the rest is unknown, or of the run before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The state: an event tells of an end, and not whether another run follows.
+    pub state: bool,
+    /// Whether there is a health check, and its verdict.
+    pub health: bool,
+    /// When the last run has ended, and whether for lack of memory.
+    pub end: bool,
+}
+
+impl Told {
+    /// All of it.
+    pub const ALL: Self = Self { state: true, health: true, end: true };
+}
+
 /// Outcome of the container's own health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The verdict.
     pub status: HealthStatus,
-    /// Failed probes in a row.
-    pub failing_streak: u64,
+    /// Failed probes in a row; none until the engine has said so.
+    pub failing_streak: Option<u64>,
 }
 
 /// Docker's health verdicts.

@@ -363,19 +363,24 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
     match fact {
         EngineFact::Started => info.started_ns.map(Fact::Time),
         EngineFact::Created => info.created_ns.map(Fact::Time),
-        EngineFact::Finished => info.finished.filter(|_| ended).map(|moment| Fact::Time(moment.wall_ns)),
-        EngineFact::Info | EngineFact::State => Some(Fact::Number(1)),
+        EngineFact::Finished => {
+            info.finished.filter(|_| ended && info.told.end).map(|moment| Fact::Time(moment.wall_ns))
+        }
+        EngineFact::Info => Some(Fact::Number(1)),
+        EngineFact::State => info.told.state.then_some(Fact::Number(1)),
         EngineFact::ExitCode => info.exit_code.filter(|_| ended).map(Fact::Number),
         EngineFact::OomKilled => {
-            (ended && info.exit_code.is_some()).then_some(Fact::Number(i64::from(info.oom_killed)))
+            let is_known = info.exit_code.is_some() && (info.told.end || info.oom_killed);
+            (ended && is_known).then_some(Fact::Number(i64::from(info.oom_killed)))
         }
         EngineFact::Restarts => info.restarts.map(|count| Fact::Number(i64::try_from(count).unwrap_or(i64::MAX))),
-        EngineFact::HealthState | EngineFact::FailingStreak if ended => None,
+        EngineFact::HealthState | EngineFact::FailingStreak if ended || !info.told.health => None,
         EngineFact::HealthState => {
             Some(Fact::Number(info.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
         }
         EngineFact::FailingStreak => {
-            info.health.map(|health| Fact::Number(i64::try_from(health.failing_streak).unwrap_or(i64::MAX)))
+            let streak = info.health?.failing_streak?;
+            Some(Fact::Number(i64::try_from(streak).unwrap_or(i64::MAX)))
         }
         EngineFact::Healthy => {
             let healthy = info.health.is_none_or(|health| health.status != HealthStatus::Unhealthy);

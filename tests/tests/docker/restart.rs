@@ -53,6 +53,52 @@ fn restarts_and_exit_code_of_a_crash_loop_are_the_engine_s() {
     }
 }
 
+/// Each run ends with the next number.
+const COUNT: &[&str] = &["sh", "-c", "n=$(cat /tmp/n || echo 0); n=$((n+1)); echo $n >/tmp/n; exit $n"];
+
+/// Checks that state, restarts and exit code are of one run. Returns whether it was the last one.
+fn is_last_run(exposition: &Exposition, container: &Container<'_>) -> bool {
+    let mine = [("name", container.name.as_str())];
+    let Ok(state) = exposition.one("container_state", &mine) else { return false };
+    let runs = exposition.integer("container_restarts_total", &mine).unwrap_or_default();
+    let code = exposition.integer("container_exit_code", &mine);
+    match state.label("state") {
+        "created" | "running" => assert!(code.is_err(), "{code:?} of a run that has not ended"),
+        "restarting" => assert_eq!(code.unwrap(), runs, "not the code of the last run"),
+        "exited" => {
+            assert_eq!((code.unwrap(), runs), (8, 7), "another run follows");
+            for family in ["container_finish_time_seconds", "container_oom_killed"] {
+                exposition.one(family, &mine).unwrap();
+            }
+            return true;
+        }
+        other => panic!("{other}"),
+    }
+    false
+}
+
+#[test]
+fn each_scrape_of_a_crash_loop_is_of_one_run() {
+    let engine = Engine::shared().unwrap();
+    let exporters = both_modes(engine);
+    for exporter in &exporters {
+        exporter.scrape().unwrap();
+    }
+    let container = Container::run(engine, "each", &["--restart=on-failure:7"], COUNT).unwrap();
+    let [files, api] = &exporters;
+    files
+        .scrape_until(LONG, "the last run's end", |exposition| {
+            // As fast as scrapes come, also between the event of an end and the answer to what the engine is asked then.
+            let ended = [exposition, &api.scrape()?].map(|exposition| is_last_run(exposition, &container));
+            ensure!(ended == [true; 2], "{ended:?}");
+            Ok(())
+        })
+        .unwrap();
+    for exporter in exporters {
+        exporter.stop().unwrap();
+    }
+}
+
 #[test]
 fn a_start_by_hand_is_no_restart() {
     let engine = Engine::shared().unwrap();
@@ -62,15 +108,22 @@ fn a_start_by_hand_is_no_restart() {
     for exporter in &exporters {
         named(exporter, &container).unwrap();
     }
-    let started = |exposition: &Exposition| exposition.value("container_start_time_seconds", &mine).unwrap();
-    let before = started(&at_rest(&exporters[0], &container, "running").unwrap().0);
+    let started = |exposition: &Exposition| exposition.value("container_start_time_seconds", &mine);
+    let before = started(&at_rest(&exporters[0], &container, "running").unwrap().0).unwrap();
     for verb in ["restart", "restart"] {
         container.docker(verb, &["--time=0"]).unwrap();
     }
     for exporter in exporters {
-        let (after, count) = at_rest(&exporter, &container, "running").unwrap();
+        let (_, count) = at_rest(&exporter, &container, "running").unwrap();
         assert_eq!(count, "0");
-        assert!(started(&after) > before, "the start is not seen");
+        exporter
+            .scrape_until(LONG, "the start", |exposition| {
+                // Between its event and the engine's answer it is not known.
+                let after = started(exposition)?;
+                assert!(after > before, "{after} is the start of the run before, {before}");
+                Ok(())
+            })
+            .unwrap();
         exporter.stop().unwrap();
     }
 }

@@ -39,7 +39,7 @@ fn a_running_container_is_read_in_full() {
     assert_eq!((info.state, info.pid, info.exit_code, info.finished), (State::Running, Some(12905), None, None));
     assert_eq!(info.started_ns, Some(1_795_399_582_958_362_708));
     assert_eq!(info.created_ns, Some(1_795_399_582_631_014_787));
-    assert_eq!(info.health, Some(Health { status: HealthStatus::Unhealthy, failing_streak: 4 }));
+    assert_eq!(info.health, Some(Health { status: HealthStatus::Unhealthy, failing_streak: Some(4) }));
     assert_eq!((info.restart_policy.as_str(), info.cgroup_parent.as_str()), ("always", "/shop"));
     assert_eq!(info.network_mode, NetworkMode::Named("default".to_owned()));
     let expected = Limits {

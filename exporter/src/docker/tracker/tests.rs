@@ -320,7 +320,7 @@ fn a_failing_health_check_is_asked_about_at_each_list() {
         bench.list(vec![listed]);
         assert_eq!(bench.inspect_all(sick), expected);
     }
-    assert_eq!(bench.info('a').unwrap().health.unwrap().failing_streak, 5);
+    assert_eq!(bench.info('a').unwrap().health.unwrap().failing_streak, Some(5));
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn health_rounds_are_bounded_and_reach_every_container() {
     let count = 2 * HEALTH_ROUND + 1;
     for number in 0..count {
         let id = ContainerId::parse(format!("{number:064x}").as_bytes()).unwrap();
-        let health = Some(Health { status: HealthStatus::Unhealthy, failing_streak: 1 });
+        let health = Some(Health { status: HealthStatus::Unhealthy, failing_streak: Some(1) });
         bench.tracker.histories.entry(id).or_default();
         bench.tracker.store.upsert(ContainerInfo { state: State::Running, health, ..ContainerInfo::unknown(id) });
     }
