@@ -241,8 +241,9 @@ impl Entry {
     /// Returns none if neither kernel nor engine counts them, or if the container neither runs nor restarts.
     fn oom_kills(&self, info: Option<&ContainerInfo>, runs: bool) -> Option<u64> {
         let total = self.oom.total();
-        let restarts = info.is_some_and(|info| info.state == State::Restarting) && total > 0;
-        ((runs && (self.oom_known || total > 0)) || restarts).then_some(total)
+        let goes_on =
+            info.is_some_and(|info| info.state == State::Restarting || info.state.is_alive() || !info.told.state);
+        ((runs && self.oom_known) || ((runs || goes_on) && total > 0)).then_some(total)
     }
 }
 
