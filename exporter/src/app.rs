@@ -93,7 +93,9 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
 
 /// Starts the disk walker, if it is wanted and kernel files may show the layers.
 fn start_walker(config: &Config) -> Option<Walker> {
-    if !config.collectors.has(Collector::Disk) || config.source == SourceMode::DockerApi {
+    let is_elsewhere =
+        config.source == SourceMode::DockerApi && config.docker.iter().any(|engine| engine.socket().is_none());
+    if !config.collectors.has(Collector::Disk) || is_elsewhere {
         return None;
     }
     let sockets = config.docker.iter().filter_map(DockerEndpoint::socket);

@@ -39,6 +39,10 @@ pub fn run(config: &Config) -> Report {
     if config.source == SourceMode::DockerApi {
         lines
             .push(Line::ok("source", "the Docker API, as --source or USE_PSEUDO_FILES says: no cgroup tree is needed"));
+        let are_local = config.docker.iter().all(|engine| engine.socket().is_some());
+        if are_local && config.collectors.has(Collector::Disk) {
+            lines.push(disk::check(&config.procfs_root, &config.docker));
+        }
     } else {
         lines.push(cgroup::tree(&config.cgroup_root, &detected, blind));
     }

@@ -4,7 +4,7 @@ use super::{Collector, DiskFact, Family, HostFact, Series, Source};
 
 const fn filesystem(fact: DiskFact) -> Series {
     let source = Source::Disk(fact);
-    Series::new(source, source, Source::Absent).host(HostFact::Filesystems)
+    Series::everywhere(source).host(HostFact::Filesystems)
 }
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -26,6 +26,7 @@ mod tests;
 mod timing;
 
 pub use container::Container;
+pub use disk::listed::ListedDisks;
 pub use engine_stats::{fill_from_stats, fill_host};
 pub use files::limits::Limits;
 pub use files::open_files::Files;

@@ -12,7 +12,8 @@ use crate::discover::ContainerId;
 use crate::docker::{Stats, Sweep, Sweeping};
 use crate::metrics::{Collector, CollectorSet, Dimension, FamilySet, SelfMetrics};
 use crate::name::{ContainerInfo, Names, NetworkMode};
-use crate::read::{Labels, Limits, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
+use crate::read::{Labels, Limits, ListedDisks, Pass, Plan, Row, Sample, Timing, fill_from_stats, fill_host, for_api};
+use crate::walker::Walker;
 
 /// Time for a sweep if the scraper sends no timeout: Prometheus' default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -31,6 +32,8 @@ pub(super) struct Api {
     /// Procfs of the engine's host; none if the engine may run on another host.
     procfs: Option<PathBuf>,
     host: Sample,
+    /// None where the engine's host may be another one, or nobody wants them.
+    disks: Option<ListedDisks>,
 }
 
 /// A running pass.
@@ -58,11 +61,14 @@ impl Api {
         stats: Vec<Stats>,
         runtime: Handle,
         procfs: Option<&Path>,
+        walker: Option<Walker>,
         families: FamilySet,
         self_metrics: SelfMetrics,
     ) -> Self {
         let (plan, rows) = for_api(families);
+        let procfs_of_disks = procfs.filter(|_| !plan.disks.is_empty());
         Self {
+            disks: procfs_of_disks.and_then(|procfs| ListedDisks::new(procfs, walker, self_metrics.clone())),
             stats,
             runtime,
             host: Sample::new(plan.slots, plan.columns),
@@ -91,6 +97,12 @@ impl Api {
         if let Some(procfs) = &self.procfs {
             fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
         }
+        if let Some(disks) = self.disks.as_mut().filter(|_| pass.collectors.has(Collector::Disk)) {
+            let of_names = running.iter().filter_map(|id| pass.names.containers.get(id));
+            let stats = &self.stats;
+            let listed = of_names.filter_map(|info| Some((info.id, info.pid?, path(info, pass.names, stats))));
+            disks.begin(listed, pass.ids.has_host(), now);
+        }
         let asked = self.asked(&running, pass);
         // Containers that no scrape selects keep their values.
         let (kept, before) = self
@@ -111,7 +123,7 @@ impl Api {
             return running.to_vec();
         }
         let is_asked = |id: &ContainerId| {
-            let path = pass.names.containers.get(id).map(|info| self.path(info, pass.names));
+            let path = pass.names.containers.get(id).map(|info| path(info, pass.names, &self.stats));
             pass.ids.has(Some(*id), path.as_deref().unwrap_or_default())
         };
         running.iter().copied().filter(is_asked).collect()
@@ -132,17 +144,11 @@ impl Api {
                 sample.table_mut(Dimension::Interface).clear();
             }
             let limits = Limits::of_engine(&info.limits);
-            let path = self.path(info, pass.names);
+            let path = path(info, pass.names, &self.stats);
             self.containers.push(Reading { id, path, sample, limits });
         }
         self.containers.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         is_done
-    }
-
-    /// Returns the cgroup path that the engine gives a container.
-    fn path(&self, info: &ContainerInfo, names: &Names) -> String {
-        let stats = names.engine_of(info.id).and_then(|engine| self.stats.get(engine));
-        info.cgroup_path(stats.is_some_and(Stats::uses_systemd))
     }
 
     /// Ends a pass. Returns the time at which it was cut, if the deadline was too early.
@@ -152,12 +158,30 @@ impl Api {
         let sweeps: Vec<_> = self.stats.iter().zip(progress.sweeping).map(|(stats, one)| stats.end(one)).collect();
         let is_complete = sweeps.iter().all(Sweep::is_complete);
         let is_late = !is_complete && Instant::now() >= progress.deadline;
-        (timing(pass.collectors, progress.start.elapsed(), is_complete), is_late.then_some(progress.deadline))
+        let mut timing = timing(pass.collectors, progress.start.elapsed(), is_complete);
+        self.end_disks(pass, &mut timing);
+        (timing, is_late.then_some(progress.deadline))
+    }
+
+    fn end_disks(&mut self, pass: Pass<'_>, timing: &mut Timing) {
+        let Self { disks, plan, devices, labels, containers, host, .. } = self;
+        let Some(disks) = disks.as_mut().filter(|_| pass.collectors.has(Collector::Disk)) else { return };
+        let (spent, is_whole) = disks.end();
+        for Reading { id, sample, .. } in containers {
+            disks.fill(*id, plan, devices, labels, sample);
+        }
+        disks.fill_host(plan, devices, labels, host);
+        timing.add(Collector::Disk, spent);
+        if !is_whole {
+            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        }
     }
 
     /// Returns the time that a running pass has taken so far.
     pub(super) fn interim(progress: &Progress, pass: Pass<'_>) -> Timing {
-        timing(pass.collectors, progress.start.elapsed(), false)
+        let mut timing = timing(pass.collectors, progress.start.elapsed(), false);
+        timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        timing
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = LiveContainer<'_>> + Clone {
@@ -207,6 +231,12 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
         timing.fail(swept);
     }
     timing
+}
+
+/// Returns the cgroup path that a container has from its engine, one of these.
+fn path(info: &ContainerInfo, names: &Names, engines: &[Stats]) -> String {
+    let stats = names.engine_of(info.id).and_then(|engine| engines.get(engine));
+    info.cgroup_path(stats.is_some_and(Stats::uses_systemd))
 }
 
 #[cfg(test)]

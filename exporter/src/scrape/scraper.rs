@@ -96,8 +96,8 @@ pub struct Prepared {
 #[derive(Debug)]
 enum Chosen {
     Cgroups(Box<Cgroups>),
-    /// The stats API, and the procfs of the engine's host if that is ours.
-    Api(Option<PathBuf>),
+    /// The API of an engine, the procfs of its host where that is ours, and what sums up layers there.
+    Api(Option<PathBuf>, Option<Walker>),
 }
 
 impl Scraper {
@@ -121,7 +121,7 @@ impl Scraper {
         let Prepared { chosen, found, standby, machine, facts, probed_since_ns, parts } = prepared;
         let source = match chosen {
             Chosen::Cgroups(cgroups) => Source::Cgroups(cgroups),
-            Chosen::Api(procfs) => {
+            Chosen::Api(procfs, walker) => {
                 let stats = |member: &Member| Stats::new(member.engine.clone(), DEFAULT_CONCURRENCY);
                 let stats = parts.engines.members().map(stats).collect();
                 let families = Families::of(config).named;
@@ -129,6 +129,7 @@ impl Scraper {
                     stats,
                     runtime.clone(),
                     procfs.as_deref(),
+                    walker,
                     families,
                     parts.self_metrics.clone(),
                 )))
@@ -221,9 +222,10 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
         warn!(%why, "reading the engine's stats API, which costs far more than kernel files");
     }
     let procfs = are_local(&config.docker).then(|| config.procfs_root.clone());
+    let walker = setup.walker.clone();
     let found = vec![("source".to_owned(), format!("the engine's stats API ({why})"))];
     let standby = (config.source == SourceMode::Auto && are_local(&config.docker)).then_some(setup);
-    Ok((Chosen::Api(procfs), found, standby))
+    Ok((Chosen::Api(procfs, walker), found, standby))
 }
 
 /// Returns the procfs for the host's own values, if this is the containers' host: an engine behind a network address

@@ -113,6 +113,31 @@ fn what_a_container_has_written_is_what_du_says() {
 }
 
 #[test]
+fn the_stats_api_has_the_disks_that_files_have() {
+    let engine = Engine::shared().unwrap();
+    let words = "dd if=/dev/zero of=/filled bs=1M count=2 conv=fsync && exec sleep 1d";
+    let container = Container::run(engine, "api-disk", &[], &["sh", "-c", words]).unwrap();
+    let api = Exporter::builder().docker(engine).flag("--source=docker-api").start().unwrap();
+    let (files, api) = (Exporter::with(engine).unwrap(), api);
+    let [of_files, of_api] = [&files, &api].map(|exporter| equals_du(exporter, &container).unwrap());
+    assert!(usage(&of_api, &container).unwrap() >= 2 << 20);
+    for of in [("name", container.name.as_str()), ("id", "/")] {
+        for family in ["container_fs_limit_bytes", "container_fs_inodes_total"] {
+            let samples = |exposition: &Exposition| -> BTreeSet<(String, String)> {
+                let samples = exposition.select(family, &[of]).into_iter();
+                samples.map(|sample| (sample.label("device").to_owned(), sample.text.clone())).collect()
+            };
+            assert_eq!(samples(&of_api), samples(&of_files), "{family} {of:?}");
+            assert!(!samples(&of_api).is_empty(), "{family} {of:?}");
+        }
+    }
+    let success = [("collector", "disk")];
+    assert_eq!(of_api.integer("docker_stats_exporter_scrape_collector_success", &success).unwrap(), 1);
+    files.stop().unwrap();
+    api.stop().unwrap();
+}
+
+#[test]
 fn each_device_of_the_host_is_there_once() {
     let exporter = Exporter::builder().start().unwrap();
     let exposition = exporter.scrape().unwrap();

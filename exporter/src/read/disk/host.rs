@@ -5,13 +5,17 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::metrics::{Collector, CollectorSet, Dimension, SelfMetrics};
+use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 use crate::read::container::Container;
-use crate::read::disk::measure::{Question, Target};
+use crate::read::disk::measure::{Measure, Question, Target};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::root::Figures;
+use crate::read::disk::size::fill;
 use crate::read::files::format::Device;
+use crate::read::plan::Plan;
 use crate::read::reader::Reader;
+use crate::read::sample::devices::Devices;
+use crate::read::sample::{Labels, Sample};
 use crate::read::timing::Timing;
 
 /// How long the list of mounts is taken to be true: it is long where containers are many.
@@ -104,52 +108,68 @@ fn filesystems(mounts: &HostMounts) -> Vec<HostFilesystem> {
 /// Index of the first filesystem of the host among the questions of a pass.
 pub(super) const FIRST_INDEX: usize = usize::MAX / 2;
 
-impl Reader {
-    /// Asks for the host's filesystems.
-    pub(crate) fn begin_host_disks(&mut self, now: Instant, timing: &mut Timing) {
-        self.host_filesystems.refresh(now, &self.self_metrics);
-        let mut all = std::mem::take(&mut self.host_filesystems.all);
-        for (position, filesystem) in all.iter_mut().enumerate() {
+impl HostFilesystems {
+    /// Asks for all of them. Returns false where one has not answered an earlier pass yet.
+    pub(super) fn ask(&mut self, measure: &Measure, now: Instant, self_metrics: &SelfMetrics) -> bool {
+        self.refresh(now, self_metrics);
+        let mut is_whole = true;
+        for (position, filesystem) in self.all.iter_mut().enumerate() {
             filesystem.figures = None;
             let generation = FIRST_GENERATION + filesystem.number;
             let target = Target::Path(filesystem.point.clone());
-            if !self.measure.ask(Question { index: FIRST_INDEX + position, generation, target }, filesystem.has_hung) {
-                timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
-            }
+            is_whole &=
+                measure.ask(Question { index: FIRST_INDEX + position, generation, target }, filesystem.has_hung);
         }
-        self.host_filesystems.all = all;
+        is_whole
     }
 
-    /// Takes an answer in.
-    pub(super) fn end_host_disk(&mut self, index: usize, answer: std::io::Result<Figures>, timing: &mut Timing) {
-        let Some(filesystem) = self.host_filesystems.all.get_mut(index - FIRST_INDEX) else { return };
+    /// Takes an answer in. Returns false where it has no figures.
+    pub(super) fn take(&mut self, index: usize, answer: std::io::Result<Figures>, self_metrics: &SelfMetrics) -> bool {
+        let Some(filesystem) = self.all.get_mut(index - FIRST_INDEX) else { return true };
         match answer {
             Ok(figures) => filesystem.figures = Some(figures),
             Err(error) => {
                 let hangs = error.kind() == std::io::ErrorKind::TimedOut;
                 let reason = if hangs { "hangs" } else { crate::read::files::open_files::reason(&error) };
-                self.self_metrics.count_read_error("filesystem", reason);
-                timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+                self_metrics.count_read_error("filesystem", reason);
                 if hangs && !std::mem::replace(&mut filesystem.has_hung, true) {
                     let point = Path::display(&filesystem.point);
                     tracing::warn!(%point, "this filesystem does not answer statfs: its size is left out until it does");
                 }
+                return false;
             }
+        }
+        true
+    }
+
+    /// Fills what was measured into the host's sample.
+    pub(super) fn fill(&self, plan: &Plan, devices: &mut Devices, labels: &mut Labels, sample: &mut Sample) {
+        for filesystem in &self.all {
+            let Some(figures) = filesystem.figures else { continue };
+            let device = (Some(filesystem.device), Some(&*filesystem.source));
+            fill(device, |fact| figures.get(fact), plan, devices, labels, sample);
+        }
+    }
+}
+
+impl Reader {
+    /// Asks for the host's filesystems.
+    pub(crate) fn begin_host_disks(&mut self, now: Instant, timing: &mut Timing) {
+        if !self.host_filesystems.ask(&self.measure, now, &self.self_metrics) {
+            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        }
+    }
+
+    /// Takes an answer in.
+    pub(super) fn end_host_disk(&mut self, index: usize, answer: std::io::Result<Figures>, timing: &mut Timing) {
+        if !self.host_filesystems.take(index, answer, &self.self_metrics) {
+            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
         }
     }
 
     /// Fills what was measured into the host's sample.
     pub(crate) fn fill_host_disks(&mut self, host: &mut Container) {
-        for filesystem in &self.host_filesystems.all {
-            let Some(figures) = filesystem.figures else { continue };
-            let (device, source) = (Some(filesystem.device), Some(&*filesystem.source));
-            let key = self.devices.filesystem_label(device, source, self.labels.of_mut(Dimension::Device));
-            for (fact, column) in &self.plan.disks {
-                if let Some(value) = figures.get(*fact) {
-                    host.sample.table_mut(Dimension::Device).set(key, *column, value);
-                }
-            }
-        }
+        self.host_filesystems.fill(&self.plan, &mut self.devices, &mut self.labels, &mut host.sample);
     }
 }
 

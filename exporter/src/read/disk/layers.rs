@@ -148,9 +148,10 @@ impl LayerSizes {
         self.wanted.clear();
     }
 
-    /// Whether a layer was ever measured: one that is not visible is then a container of another kind, and no missing mount.
-    pub(crate) fn has_measured(&self) -> bool {
-        self.has_measured
+    /// Whether it is the container's own doing that its layer has no size, and no failure: it may make its mounts look like anything. Once a
+    /// layer was measured, one that is not visible is that of a container of another kind, and no missing mount.
+    pub(crate) fn is_its_own(&self, reason: NoSize) -> bool {
+        reason == NoSize::Disputed || reason == NoSize::Failed(Failure::NotVisible) && self.has_measured
     }
 
     /// Takes in what the walker has said.

@@ -2,6 +2,7 @@
 
 pub(super) mod host;
 pub(super) mod layers;
+pub(super) mod listed;
 pub(super) mod measure;
 pub(super) mod mounts;
 pub(super) mod root;

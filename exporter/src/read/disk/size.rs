@@ -9,13 +9,16 @@ use tracing::warn;
 use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
 use crate::read::container::Container;
 use crate::read::disk::host::FIRST_INDEX;
-use crate::read::disk::layers::NoSize;
+use crate::read::disk::layers::{LayerSizes, NoSize};
 use crate::read::disk::measure::{Measure, Question, Target};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::root::{Figures, RootDevice};
 use crate::read::files::format::Device;
 use crate::read::files::open_files::reason;
+use crate::read::plan::Plan;
 use crate::read::reader::{Pass, Reader};
+use crate::read::sample::devices::Devices;
+use crate::read::sample::{Labels, Sample};
 use crate::read::timing::Timing;
 use crate::walker::Failure;
 
@@ -130,13 +133,10 @@ impl Reader {
                 Ok(_) if self.layers.is_served() => {}
                 Ok(_) => timing.fail(DISK),
                 Err(reason) => {
-                    // What a container has arranged is no failure of the collector.
-                    let is_its_own = reason == NoSize::Failed(Failure::NotVisible) && self.layers.has_measured()
-                        || reason == NoSize::Disputed;
-                    if !is_its_own {
+                    if !self.layers.is_its_own(reason) {
                         timing.fail(DISK);
                     }
-                    self.log_layer(reason, container, disk);
+                    warn_of_layer(&mut self.layers, reason, &container.path, disk);
                 }
             }
         }
@@ -247,39 +247,8 @@ impl Reader {
 
     fn fill_disk(&mut self, container: &mut Container, value: impl Fn(DiskFact) -> Option<u64>) {
         let Container { disk, sample, .. } = container;
-        let (device, source) = disk.as_ref().map_or((None, None), |root| (root.device, root.source.as_deref()));
-        let key = self.devices.filesystem_label(device, source, self.labels.of_mut(Dimension::Device));
-        for (fact, column) in &self.plan.disks {
-            if let Some(value) = value(*fact) {
-                sample.table_mut(Dimension::Device).set(key, *column, value);
-            }
-        }
-    }
-
-    fn log_layer(&mut self, reason: NoSize, container: &Container, disk: &RootDevice) {
-        if !self.layers.is_first(reason) {
-            return;
-        }
-        let hint = match reason {
-            NoSize::Failed(Failure::NotVisible) => {
-                "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
-                 restart the exporter: data roots are looked for at start"
-            }
-            NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
-            NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
-            NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
-            NoSize::Disputed => {
-                "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
-                 one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
-                 not among those of the host's first process"
-            }
-            NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
-        };
-        let layer = disk.paths().first().map(|path| path.display().to_string());
-        warn!(
-            reason = reason.name(), container = %container.path, layer, hint,
-            "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
-        );
+        let device = disk.as_ref().map_or((None, None), |root| (root.device, root.source.as_deref()));
+        fill(device, value, &self.plan, &mut self.devices, &mut self.labels, sample);
     }
 
     fn lacks_disk(&mut self, container: &mut Container, error: &io::Error, timing: &mut Timing) {
@@ -301,6 +270,50 @@ impl Reader {
             );
         }
     }
+}
+
+/// Fills figures of a filesystem, or of a layer on it, into a sample.
+pub(super) fn fill(
+    (device, source): (Option<Device>, Option<&str>),
+    value: impl Fn(DiskFact) -> Option<u64>,
+    plan: &Plan,
+    devices: &mut Devices,
+    labels: &mut Labels,
+    sample: &mut Sample,
+) {
+    let key = devices.filesystem_label(device, source, labels.of_mut(Dimension::Device));
+    for (fact, column) in &plan.disks {
+        if let Some(value) = value(*fact) {
+            sample.table_mut(Dimension::Device).set(key, *column, value);
+        }
+    }
+}
+
+/// Logs once per reason why the layer of a container, whose cgroup is at `path`, has no size.
+pub(super) fn warn_of_layer(layers: &mut LayerSizes, reason: NoSize, path: &str, disk: &RootDevice) {
+    if !layers.is_first(reason) {
+        return;
+    }
+    let hint = match reason {
+        NoSize::Failed(Failure::NotVisible) => {
+            "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
+             restart the exporter: data roots are looked for at start"
+        }
+        NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
+        NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
+        NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
+        NoSize::Disputed => {
+            "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
+             one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
+             not among those of the host's first process"
+        }
+        NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
+    };
+    let layer = disk.paths().first().map(|path| path.display().to_string());
+    warn!(
+        reason = reason.name(), container = %path, layer, hint,
+        "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
+    );
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Builder<'_> {
                 return;
             }
         }
-        if !matches!(series.host, HostFact::None | HostFact::Cgroup | HostFact::Filesystems) {
+        if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
             // No file has it for containers, but `/proc` has it for the host.
             let (labels, value) = (Cow::Borrowed(series.labels), Value::FirstOf(Vec::new()));
             let row = Row {
@@ -218,7 +218,7 @@ impl Builder<'_> {
                 self.plan.processes.push((fact, slot));
                 Some(Value::Slot(slot))
             }
-            Source::Disk(fact) => self.disk(fact),
+            Source::Disk(fact) => Some(self.disk(fact)),
             Source::Json(pointer) => Some(Value::Slot(self.json(pointer))),
             Source::JsonDevice(list, operation) => {
                 let column = self.plan.column(Dimension::Device);
@@ -266,13 +266,11 @@ impl Builder<'_> {
         Value::Slot(slot)
     }
 
-    /// Returns the value of a disk fact. An engine reports a different quantity, and walks the layer for it.
-    fn disk(&mut self, fact: DiskFact) -> Option<Value> {
-        self.hierarchy?;
+    fn disk(&mut self, fact: DiskFact) -> Value {
         let column = self.plan.column(Dimension::Device);
         self.plan.disks.push((fact, column));
         self.plan.needs.disks.insert(self.family);
-        Some(Value::Column(Dimension::Device, column))
+        Value::Column(Dimension::Device, column)
     }
 
     fn json(&mut self, pointer: &'static str) -> u16 {
