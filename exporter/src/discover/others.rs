@@ -40,7 +40,7 @@ impl CgroupFilter {
     }
 }
 
-/// What changed since the last call of [`Others::take_changes`].
+/// What changed since the last call of [`Discovery::take_other_changes`](super::Discovery::take_other_changes).
 #[derive(Debug, Default)]
 pub struct OtherChanges {
     /// Paths that are new.
