@@ -69,11 +69,20 @@ const PRESSURE_SPAN = 10;
 const SMOOTHING = 0.3;
 const GAP_INTERVALS = 3;
 
-/** Returns the key of a row: the 64 hexadecimal digits of a container's id, else the cgroup's path. */
+/**
+ * Returns the key of a row: the last 64 hexadecimal digits in a cgroup's path, else the path. A container in a container has
+ * the id of both in its path.
+ */
 function rowKey(id) {
-    const match = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/.exec(id);
-    return match === null ? id : match[0];
+    const digits = id.match(/(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g);
+    return digits === null ? id : digits.at(-1);
 }
+
+/** Whether a row is a container's, and not that of a cgroup that `--cgroups.include` names. */
+const isContainer = (key) => !key.startsWith("/");
+
+/** Whether a state is that of a container that has ended, or has not begun. */
+const isStopped = (state) => !["running", "paused", "restarting", null].includes(state);
 
 /** Parses `a="b",c="d"` with the escapes of the text format. */
 function parseLabels(text) {

@@ -338,10 +338,15 @@ class Page {
 
     #drawHost() {
         const { host, rows, time } = this.model;
-        const states = [...rows.values()].map((row) => row.state);
-        const stopped = states.filter((state) => ["exited", "dead", "created"].includes(state)).length;
-        const unwell = [...rows.values()].filter((row) => health(row.gauges) === "failing").length;
-        setText(byId("counts"), `${rows.size - stopped} running${stopped > 0 ? `, ${stopped} stopped` : ""}`);
+        const containers = [...rows.values()].filter((row) => isContainer(row.key));
+        const stopped = containers.filter((row) => isStopped(row.state)).length;
+        const unwell = containers.filter((row) => health(row.gauges) === "failing").length;
+        const counts = [
+            `${containers.length - stopped} running`,
+            stopped > 0 ? `${stopped} stopped` : "",
+            rows.size > containers.length ? `${rows.size - containers.length} cgroups` : "",
+        ];
+        setText(byId("counts"), counts.filter((text) => text !== "").join(", "));
         setText(byId("unwell"), unwell > 0 ? `▲ ${unwell} not healthy` : "");
         const cores = host.slow.cores ?? null;
         const cpu = host.rates.cpu === undefined ? null : 100 * host.rates.cpu;
@@ -357,9 +362,8 @@ class Page {
             byId("host-network"),
             `in ${byteRate(receive, this.options.bits)}/s, out ${byteRate(transmit, this.options.bits)}/s`,
         );
-        const containers = [...rows.values()].map((row) => row.rates);
-        const read = total(containers.map((rates) => rates.read ?? null));
-        const write = total(containers.map((rates) => rates.write ?? null));
+        const read = total(containers.map((row) => row.rates.read ?? null));
+        const write = total(containers.map((row) => row.rates.write ?? null));
         setText(byId("host-disk"), `read ${bytes(read)}/s, written ${bytes(write)}/s`);
         const worst = pressure(numbers(host, host));
         const pressed = severity(worst.value, THRESHOLDS.pressurePercent);

@@ -34,7 +34,8 @@ function pressure(numbers) {
 
 /** Returns the state that the table shows: of a running container with a health check, its health. */
 function stateText(numbers) {
-    if (numbers.state === null) return numbers.cgroup === null ? MISSING : "unnamed";
+    if (!isContainer(numbers.id)) return "cgroup";
+    if (numbers.state === null) return numbers.name === null ? "unnamed" : MISSING;
     if (numbers.state === "running" && numbers.health === "failing")
         return `failing (${numbers.health_failing_streak})`;
     if (numbers.state === "running" && numbers.health === "starting") return "starting";
@@ -122,10 +123,7 @@ class RowView {
     take(host, time, wallClock) {
         this.numbers = numbers(this.row, host);
         const { start_time: start, cpu_percent: cpu, memory_working_set_bytes: memory } = this.numbers;
-        const since =
-            this.numbers.state === "running" || this.numbers.state === "paused"
-                ? start
-                : (this.row.gauges.finishTime ?? null);
+        const since = isStopped(this.numbers.state) ? (this.row.gauges.finishTime ?? null) : start;
         this.age = since === null || wallClock === null ? null : Math.max(0, wallClock - since);
         this.cpu.push(time, cpu);
         this.memory.push(time, memory);
@@ -171,7 +169,7 @@ class RowView {
         const bad = critical ? "critical" : state === "restarting" ? "warning" : this.change;
         setText(cells.state, (bad === "" ? "" : MARKS[bad]) + state);
         setSeverity(cells.state, bad);
-        this.element.classList.toggle("stopped", !["running", "paused", "restarting", null].includes(values.state));
+        this.element.classList.toggle("stopped", isStopped(values.state));
         setText(this.link, displayName(values));
         this.link.href = `#${options.fragment({ c: values.id })}`;
         this.link.title = safe(`${values.name ?? "no name"}\n${values.cgroup}`);

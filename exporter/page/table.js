@@ -142,8 +142,8 @@ class Table {
 
     #matches({ numbers: values }) {
         const { query, states } = this.options;
-        const stopped = !["running", "paused", "restarting", null].includes(values.state);
-        if (states === "running" && stopped) return false;
+        const stopped = isStopped(values.state);
+        if (states === "running" && (stopped || !isContainer(values.id))) return false;
         if (states === "stopped" && !stopped) return false;
         if (
             states === "unwell" &&

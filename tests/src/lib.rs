@@ -18,6 +18,8 @@
 //! | [`podman`] | Podman with storage of its own, and its API |
 //! | [`proxy`] | a proxy before a real engine that cuts its event streams |
 //! | [`random`] | random numbers of a fixed sequence |
+//! | [`served`] | an exporter of canned answers, for what a real one never says |
+//! | [`terminal`] | a pseudo-terminal with a program on it, and the screen that it draws |
 //! | [`wait`] | waiting for a condition, with a message that says what was seen last |
 
 pub mod bare;
@@ -33,9 +35,13 @@ pub mod kernel;
 pub mod podman;
 pub mod proxy;
 pub mod random;
+pub mod served;
+pub mod terminal;
 pub mod wait;
 
 pub use container::Container;
 pub use engine::Engine;
 pub use exporter::Exporter;
 pub use exposition::Exposition;
+pub use served::Served;
+pub use terminal::Terminal;

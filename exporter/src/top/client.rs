@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -64,6 +65,8 @@ pub struct Options {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) text: String,
+    /// When it was asked for.
+    pub(super) asked: Instant,
     /// When its first byte came.
     pub(super) arrived: Instant,
     /// The server's clock in seconds since the epoch.
@@ -112,19 +115,39 @@ impl Client {
         self.options.url.to_string()
     }
 
+    /// Returns the name of the exporter's host: that of the URL, of this host where the URL is one of its own.
+    pub(super) fn host_name(&self) -> String {
+        let name = self.options.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let own = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if own { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { name.to_owned() }
+    }
+
     /// Asks for the families of the views.
     ///
     /// # Errors
     /// No answer in time, or not the right one.
     pub(super) async fn ask(&self) -> Result<Answer, Error> {
-        timeout(TIMEOUT, self.exchange()).await.unwrap_or(Err(Error::Timeout))
+        self.get(&self.target).await
     }
 
-    async fn exchange(&self) -> Result<Answer, Error> {
+    /// Asks whether the exporter has read which containers there are.
+    ///
+    /// # Errors
+    /// Not yet, or no answer.
+    pub(super) async fn ready(&self) -> Result<(), Error> {
+        self.get("/readyz").await.map(drop)
+    }
+
+    async fn get(&self, target: &str) -> Result<Answer, Error> {
+        timeout(TIMEOUT, self.exchange(target)).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    async fn exchange(&self, target: &str) -> Result<Answer, Error> {
+        let asked = Instant::now();
         let stream = self.connect().await.map_err(Error::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let mut request = Request::get(&self.target)
+        let mut request = Request::get(target)
             .header(HOST, &self.host)
             .header(ACCEPT, "text/plain;version=0.0.4")
             .header(ACCEPT_ENCODING, "gzip");
@@ -145,7 +168,7 @@ impl Client {
         let body = body.map_err(|error| Error::Answer(format!("the answer cannot be read: {error}")))?.to_bytes();
         connection.abort();
         let text = if gzip { inflate(&body)? } else { String::from_utf8_lossy(&body).into_owned() };
-        Ok(Answer { text, arrived, date })
+        Ok(Answer { text, asked, arrived, date })
     }
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {

@@ -8,6 +8,9 @@ use super::model::Row;
 use super::numbers::Numbers;
 use super::text::{MISSING, Palette, bytes, duration, percent, rate, safe};
 
+/// Letters of a fact that are shown.
+const MAX_TEXT: usize = 256;
+
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Returns the lines about one container.
@@ -76,7 +79,8 @@ pub(super) fn detail<'a>(app: &App, row: &Row, palette: Palette) -> Vec<TextLine
         ("restarts", count(gauge(Gauge::Restarts))),
         ("exit code", count(gauge(Gauge::ExitCode))),
     ];
-    facts.into_iter().map(|(term, text)| TextLine::from(format!("{term:<16}{text}"))).collect()
+    // An endless name leaves room for the rest.
+    facts.into_iter().map(|(term, text)| TextLine::from(format!("{term:<16}{text:.MAX_TEXT$}"))).collect()
 }
 
 /// Returns the CPU of the last polls as block characters; a poll without a rate is a blank.

@@ -10,8 +10,9 @@
 //! | `model` | turns counters into rates |
 //! | `numbers` | what columns and `--json` show of a container |
 //! | `text` | numbers, times and hostile names as short texts |
-//! | `app` | the state of the view, and what keys do to it |
-//! | `draw`, `detail` | draw the state, and one container |
+//! | `app`, `keys` | the state of the view, and what keys do to it |
+//! | `draw`, `table`, `detail` | draw the host, all containers, and one |
+//! | `severity` | how bad values are marked |
 //! | `terminal` | keys, signals, the end of the terminal |
 
 mod app;
@@ -22,8 +23,11 @@ mod exposition;
 mod families;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod keys;
 mod model;
 mod numbers;
+mod severity;
+mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -39,11 +43,13 @@ pub use app::Sort;
 pub use client::Options as ClientOptions;
 
 use app::App;
-use client::{Answer, Client};
+use client::Client;
 use text::Palette;
 
 /// Time between the two polls of `--once` where no interval is given.
 const ONCE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between the two polls of `--once` where rows are sorted by pressure, which is taken over this time at least.
+const PRESSURE_SPAN: Duration = Duration::from_secs(10);
 /// How long an exporter in this process may take to start.
 const START: Duration = Duration::from_secs(15);
 
@@ -84,11 +90,11 @@ pub fn run(options: Options) -> Result<u8, String> {
         return print(&options, &client);
     }
     if options.local {
-        block_on(first_answer(&client, START))?;
+        block_on(ready(&client))?;
     }
     let palette = palette(&options);
     let interval = options.interval.unwrap_or(Duration::from_secs(2));
-    let mut app = App::new(options.sort, options.filter, options.all, interval);
+    let mut app = App::new(client.host_name(), &options, interval);
     terminal::show(&mut app, client, palette)
         .map_err(|error| format!("the terminal cannot be used: {error}; --once prints text"))
 }
@@ -109,39 +115,45 @@ fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Result<T, Str
     runtime.block_on(future)
 }
 
-/// Asks until there is an answer; an exporter that starts beside this process needs a moment.
-async fn first_answer(client: &Client, limit: Duration) -> Result<Answer, String> {
-    let end = Instant::now() + limit;
-    loop {
-        match client.ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) if Instant::now() >= end => return Err(format!("{}: {error}", client.url())),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+/// Waits until the exporter in this process knows the containers: a name that comes later is a new series, which has no
+/// rate before its second poll.
+async fn ready(client: &Client) -> Result<(), String> {
+    let end = Instant::now() + START;
+    while let Err(error) = client.ready().await {
+        if Instant::now() >= end {
+            return Err(format!("{}: {error}", client.url()));
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
 
 /// Prints the table once, JSON once, or JSON per interval until the reader is gone.
 fn print(options: &Options, client: &Client) -> Result<u8, String> {
     let lines = options.json && !options.once && options.interval.is_some();
-    let interval = options.interval.unwrap_or(ONCE_INTERVAL);
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let mut app = App::new(options.sort, options.filter.clone(), options.all, interval);
+    let interval = options.interval.unwrap_or(match options.sort {
+        Sort::Pressure => PRESSURE_SPAN,
+        _ => ONCE_INTERVAL,
+    });
+    let mut app = App::new(client.host_name(), options, interval);
     let started = Instant::now();
     block_on(async {
-        let limit = if options.local { START } else { Duration::ZERO };
-        let mut answer = first_answer(client, limit).await?;
+        let problem = |error| format!("{}: {error}", client.url());
+        if options.local {
+            ready(client).await?;
+        }
+        let mut answer = client.ask().await.map_err(problem)?;
         loop {
-            take(&mut app, &answer, started);
+            app.take(&answer, started);
             tokio::time::sleep(interval).await;
-            answer = client.ask().await.map_err(|error| format!("{}: {error}", client.url()))?;
-            take(&mut app, &answer, started);
+            answer = client.ask().await.map_err(problem)?;
+            app.take(&answer, started);
             app.arrange(answer.arrived);
             let text = if options.json {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-                format!("{}\n", numbers::json(&app.model, &client.url(), now, &host))
+                format!("{}\n", numbers::json(&app.model, &client.url(), now, &app.host_name))
             } else {
-                draw::plain(&app)
+                table::plain(&app)
             };
             // A reader that has gone away is the end, not a failure.
             if io::stdout().lock().write_all(text.as_bytes()).is_err() || !lines {
@@ -149,9 +161,4 @@ fn print(options: &Options, client: &Client) -> Result<u8, String> {
             }
         }
     })
-}
-
-fn take(app: &mut App, answer: &Answer, started: Instant) {
-    let time = answer.arrived.saturating_duration_since(started).as_secs_f64();
-    app.take(&answer.text, time, answer.arrived, answer.date);
 }

@@ -10,7 +10,7 @@ use super::exposition::{each_sample, labels};
 use super::families::{Counter, FAMILIES, Gauge, Pressure, Role, Values};
 
 /// Seconds over which pressure is taken at least: two near polls can read the same copy of its counters.
-const PRESSURE_SPAN: f64 = 10.0;
+const PRESSURE_SPAN: f64 = super::PRESSURE_SPAN.as_secs_f64();
 /// Polls further apart than this many intervals have no rate.
 const GAP_INTERVALS: f64 = 3.0;
 /// Weight of the newest rate in the value that sorts.
@@ -40,12 +40,19 @@ pub(super) struct Row {
     pub(super) pressure_percent: Values<{ Pressure::COUNT }>,
     /// Smoothed rates, which sort.
     pub(super) smooth: Values<{ Counter::COUNT }>,
+    /// Polls in a row, up to now, that used nine tenths of the CPU time that the container may have.
+    pub(super) busy_polls: u32,
+    /// Whether the container has restarted since it was first seen here.
+    pub(super) restarted: bool,
+    /// Whether a process of the container was killed for lack of memory since it was first seen here.
+    pub(super) oom_killed: bool,
     /// CPU per cent of the last polls.
     pub(super) history: VecDeque<Option<f64>>,
     increase: Values<{ Counter::COUNT }>,
     pressure: Values<{ Pressure::COUNT }>,
     pressures: VecDeque<(f64, Values<{ Pressure::COUNT }>)>,
     start: Option<f64>,
+    restarts: Option<f64>,
     gap: bool,
     seen: u64,
 }
@@ -116,8 +123,10 @@ impl Model {
         let polls = self.polls;
         self.rows.retain(|_, row| row.seen == polls);
         self.label_sets.retain(|_, set| set.seen == polls);
+        let cores = self.host.gauges.get(Gauge::Cores);
         for row in self.rows.values_mut().chain([&mut self.host]) {
             row.settle(time, self.interval);
+            row.watch(cores);
         }
     }
 
@@ -202,6 +211,11 @@ impl Row {
         Self { key: key.to_owned(), ..Self::default() }
     }
 
+    /// Reports whether the row is a container's, and not that of a cgroup that `--cgroups.include` names.
+    pub(super) fn is_container(&self) -> bool {
+        !self.key.starts_with('/')
+    }
+
     fn forget_poll(&mut self) {
         self.gauges = Values::default();
         self.increase = Values::default();
@@ -241,6 +255,24 @@ impl Row {
         }
     }
 
+    /// Notices what has changed since the poll before.
+    fn watch(&mut self, cores: Option<f64>) {
+        let ceiling = self.cpu_limit_cores().or(cores);
+        let busy = self.rates.get(Counter::Cpu).zip(ceiling).is_some_and(|(cpu, ceiling)| cpu >= 0.9 * ceiling);
+        self.busy_polls = if busy { self.busy_polls.saturating_add(1) } else { 0 };
+        let restarts = self.gauges.get(Gauge::Restarts);
+        self.restarted |= self.restarts.zip(restarts).is_some_and(|(before, now)| now > before);
+        self.restarts = restarts.or(self.restarts);
+        self.oom_killed |= self.rates.get(Counter::OomKills).is_some_and(|rate| rate > 0.0);
+    }
+
+    /// Returns the cores of the CPU quota; none without one.
+    pub(super) fn cpu_limit_cores(&self) -> Option<f64> {
+        let quota = self.gauges.get(Gauge::CpuQuota).filter(|quota| *quota > 0.0);
+        let period = self.gauges.get(Gauge::CpuPeriod).filter(|period| *period > 0.0);
+        quota.zip(period).map(|(quota, period)| quota / period)
+    }
+
     fn settle_pressure(&mut self, time: f64, gap: bool) {
         if gap {
             self.pressures.clear();
@@ -264,10 +296,11 @@ impl Row {
     }
 }
 
-/// Returns the 64 hexadecimal digits in a cgroup's path, else the path.
+/// Returns the last 64 hexadecimal digits in a cgroup's path, else the path: a container in a container has the id of both
+/// in its path.
 fn key_of(id: &str) -> &str {
     let digits = |part: &&str| {
         part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
-    id.split(|letter: char| !letter.is_ascii_digit() && !('a'..='f').contains(&letter)).find(digits).unwrap_or(id)
+    id.rsplit(|letter: char| !letter.is_ascii_digit() && !('a'..='f').contains(&letter)).find(digits).unwrap_or(id)
 }

@@ -48,7 +48,6 @@ impl Numbers {
             gauge(Gauge::MemoryLimit).filter(|limit| *limit > 0.0 && host_memory.is_none_or(|memory| *limit < memory));
         let working_set = gauge(Gauge::WorkingSet);
         let ceiling = memory_limit.or(host_memory).filter(|ceiling| *ceiling > 0.0);
-        let quota = gauge(Gauge::CpuQuota).zip(gauge(Gauge::CpuPeriod));
         let interfaces = (rate(Counter::Receive), rate(Counter::Transmit));
         let ebpf = (rate(Counter::EbpfReceive), rate(Counter::EbpfTransmit));
         let ((receive, transmit), network_source) = match (interfaces, ebpf) {
@@ -59,9 +58,7 @@ impl Numbers {
         Self {
             health: health(row),
             cpu_percent: rate(Counter::Cpu).map(|cores| 100.0 * cores),
-            cpu_limit_cores: quota
-                .filter(|(quota, period)| *quota > 0.0 && *period > 0.0)
-                .map(|(quota, period)| quota / period),
+            cpu_limit_cores: row.cpu_limit_cores(),
             throttled_percent: row.throttled_share.map(|share| 100.0 * share),
             working_set,
             usage: gauge(Gauge::Usage),
@@ -104,7 +101,8 @@ pub(super) fn json(model: &Model, url: &str, time: f64, host_name: &str) -> Valu
     let numbers = Numbers::of(host, host);
     let mut rows: Vec<&Row> = model.rows.values().collect();
     rows.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
-    let containers: Vec<Value> = rows.into_iter().map(|row| container(row, host)).collect();
+    let (containers, cgroups): (Vec<&Row>, Vec<&Row>) = rows.into_iter().partition(|row| row.is_container());
+    let list = |rows: Vec<&Row>| rows.into_iter().map(|row| container(row, host)).collect::<Vec<_>>();
     json!({
         "schema": SCHEMA,
         "time": time,
@@ -123,7 +121,9 @@ pub(super) fn json(model: &Model, url: &str, time: f64, host_name: &str) -> Valu
             "pressure_memory_percent": numbers.pressure_memory,
             "pressure_io_percent": numbers.pressure_io,
         },
-        "containers": containers,
+        "containers": list(containers),
+        // Slices and services that `--cgroups.include` names: what they use is partly that of containers.
+        "cgroups": list(cgroups),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::{process, thread};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyEvent, KeyEventKind};
@@ -13,13 +13,17 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::app::{Action, App};
+use super::app::App;
 use super::client::{Answer, Client, Error};
 use super::draw::draw;
+use super::keys::Action;
 use super::text::Palette;
 
 /// Longest wait between two attempts after failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long the loop may take to end after a signal.
+const LONGEST_END: Duration = Duration::from_secs(1);
 
 /// What the loop waits for.
 enum Message {
@@ -78,24 +82,19 @@ fn run(
             Message::Key(key) => match app.key(key, now) {
                 Action::None => {}
                 Action::Quit => return Ok(0),
-                Action::Redraw => terminal.clear()?,
+                // `clear` would ask the terminal for its cursor, and fail where it does not answer.
+                Action::Redraw => terminal.resize(terminal.size()?.into())?,
                 Action::PollNow => due = Some(now),
                 Action::Suspend => {
                     ratatui::try_restore()?;
                     _ = kill_process(getpid(), Signal::STOP);
                     *terminal = ratatui::try_init()?;
-                    terminal.clear()?;
                 }
             },
             Message::Resize => {}
             Message::Answer(Ok(answer)) => {
                 failures = 0;
-                app.take(
-                    &answer.text,
-                    answer.arrived.duration_since(started).as_secs_f64(),
-                    answer.arrived,
-                    answer.date,
-                );
+                app.take(&answer, started);
                 due = Some(answer.arrived + app.interval);
             }
             Message::Answer(Err(error)) => {
@@ -118,9 +117,13 @@ fn poll_exporter(client: &Client, mut asked: UnboundedReceiver<()>, sender: &Sen
             let Ok(mut arrives) = signal(kind) else { continue };
             let sender = sender.clone();
             tokio::spawn(async move {
-                if arrives.recv().await.is_some() {
-                    drop(sender.send(Message::Signal(kind.as_raw_value())));
+                if arrives.recv().await.is_none() {
+                    return;
                 }
+                drop(sender.send(Message::Signal(kind.as_raw_value())));
+                // The loop hears nothing while the terminal takes no output, as after Ctrl-S.
+                tokio::time::sleep(LONGEST_END).await;
+                process::exit(128 + kind.as_raw_value());
             });
         }
         while asked.recv().await.is_some() {

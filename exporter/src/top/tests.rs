@@ -4,16 +4,22 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use hyper::Uri;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use serde_json::Value;
 
-use super::app::{Action, App, CpuScale, Sort, View};
-use super::draw::{draw, plain};
+use super::app::{App, CpuScale, Sort, View};
+use super::client::Answer;
+use super::draw::draw;
+use super::keys::Action;
 use super::model::Model;
-use super::numbers::container;
+use super::numbers::{Numbers, container, json};
+use super::table::plain;
 use super::text::Palette;
+use super::{ClientOptions, Options};
 
+const SECOND: Duration = Duration::from_secs(1);
 const PLAIN: Palette = Palette { color: false, ascii: false };
 
 fn id(digit: char) -> String {
@@ -48,13 +54,31 @@ fn exposition(poll: u32) -> String {
 
 /// An app after two polls, two seconds apart.
 fn app() -> App {
-    let mut app = App::new(Sort::Cpu, String::new(), false, Duration::from_secs(2));
+    let mut app = App::new("node-7".to_owned(), &options(), 2 * SECOND);
     let start = Instant::now();
     for poll in 0..2 {
-        let after = Duration::from_secs(2) * poll;
-        app.take(&exposition(poll), after.as_secs_f64(), start + after, Some(1000.0));
+        app.take(&answer(exposition(poll), start + 2 * poll * SECOND), start);
     }
     app
+}
+
+fn options() -> Options {
+    Options {
+        client: ClientOptions { url: Uri::default(), ca_file: None, credentials: None },
+        interval: None,
+        sort: Sort::Cpu,
+        filter: String::new(),
+        all: false,
+        once: false,
+        json: false,
+        no_color: true,
+        ascii: false,
+        local: false,
+    }
+}
+
+fn answer(text: String, arrived: Instant) -> Answer {
+    Answer { text, asked: arrived, arrived, date: Some(1000.0) }
 }
 
 fn press(app: &mut App, code: KeyCode) -> Action {
@@ -164,4 +188,103 @@ fn plain_text_has_every_column_and_json_every_number() {
         assert_eq!(json.get(key).and_then(Value::as_f64), Some(expected), "{key}");
     }
     assert_eq!(json.get("disk_read_bytes_per_second"), Some(&Value::Null), "never an invented zero");
+}
+
+/// The samples of one container, or cgroup, with more labels if given.
+fn samples(id: &str, name: &str, families: &[(&str, f64)]) -> String {
+    families.iter().map(|(family, value)| format!("{family}{{id=\"{id}\",image=\"\",name=\"{name}\"}} {value}\n")).collect()
+}
+
+/// An app after these polls, a second apart.
+fn after(polls: &[String]) -> App {
+    let mut app = App::new("node-7".to_owned(), &options(), SECOND);
+    let start = Instant::now();
+    for (at, poll) in (0..).zip(polls) {
+        app.take(&answer(poll.clone(), start + at * SECOND), start);
+    }
+    app
+}
+
+#[test]
+fn a_container_in_a_container_has_a_row_of_its_own() {
+    let inner = format!("{}/docker/{}", id('a'), "b".repeat(64));
+    let cpu = |seconds| [("container_cpu_usage_seconds_total", seconds)];
+    let poll = |outer, nested| samples(&id('a'), "outer", &cpu(outer)) + &samples(&inner, "", &cpu(nested));
+    let app = after(&[poll(1.0, 0.0), poll(1.75, 0.5)]);
+    let of = |digit: &str| Numbers::of(&app.model.rows[&digit.repeat(64)], &app.model.host).cpu_percent;
+    assert_eq!((of("a"), of("b")), (Some(75.0), Some(50.0)));
+}
+
+#[test]
+fn a_cgroup_is_no_container() {
+    let used = [("container_memory_working_set_bytes", 1048576.0)];
+    let poll = samples(&id('a'), "web", &used) + &samples("/system.slice/ssh.service", "", &used);
+    let app = after(&[poll]);
+    let screen = screen(&app, 80, 24);
+    assert!(screen.contains("node-7  1 running  1 cgroups"), "{screen}");
+    assert!(screen.contains("c /system.slice/ssh"), "{screen}");
+    let json = json(&app.model, "http://a/metrics", 1.0, "a");
+    let names = |list: &str| json[list].as_array().unwrap().iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
+    assert_eq!((names("containers"), names("cgroups")), (vec!["a".repeat(64).into()], vec!["/system.slice/ssh.service".into()]));
+}
+
+#[test]
+fn pressure_is_taken_over_ten_seconds_and_left_out_of_the_text_before() {
+    let poll = |at: u32| {
+        let seconds = f64::from(at);
+        let families = [
+            ("container_pressure_io_waiting_seconds_total", seconds / 4.0),
+            ("container_cpu_usage_seconds_total", seconds),
+        ];
+        samples(&id('a'), "web", &families)
+    };
+    let polls: Vec<_> = (0..=10).map(poll).collect();
+    assert!(!plain(&after(&polls[..2])).contains("PSI"), "nothing is known yet");
+    let text = plain(&after(&polls));
+    assert!(text.contains("PSI") && text.contains("!25"), "{text}");
+}
+
+#[test]
+fn an_exporter_that_answers_late_has_rates() {
+    let poll = |seconds| samples(&id('a'), "web", &[("container_cpu_usage_seconds_total", seconds)]);
+    let mut app = App::new("node-7".to_owned(), &options(), SECOND);
+    let start = Instant::now();
+    for (seconds, asked, arrived) in [(0.0, 0, 4), (2.5, 5, 9), (3.5, 10, 29)] {
+        let times = (start + asked * SECOND, start + arrived * SECOND);
+        app.take(&Answer { text: poll(seconds), asked: times.0, arrived: times.1, date: None }, start);
+    }
+    assert_eq!(app.model.rows[&"a".repeat(64)].history, [None, Some(50.0), Some(5.0)]);
+}
+
+#[test]
+fn what_changes_while_it_is_watched_is_marked() {
+    let poll = |restarts, kills, seconds| {
+        let families = [
+            ("container_restarts_total", restarts),
+            ("container_oom_events_total", kills),
+            ("container_cpu_usage_seconds_total", seconds),
+        ];
+        let labels = format!("{{id=\"{}\",image=\"\",name=\"web\",state=\"running\"}}", id('a'));
+        samples(&id('a'), "web", &families) + &format!("machine_cpu_cores 1\ncontainer_state{labels} 1\n")
+    };
+    let quiet = screen(&after(&[poll(4.0, 2.0, 0.0), poll(4.0, 2.0, 0.5)]), 80, 24);
+    assert!(quiet.contains("R web") && !quiet.contains('▲'), "an old count alone is quiet: {quiet}");
+    let killed = screen(&after(&[poll(4.0, 2.0, 0.0), poll(4.0, 3.0, 0.5)]), 80, 24);
+    assert!(killed.contains("! web"), "{killed}");
+    let restarted = screen(&after(&[poll(4.0, 2.0, 0.0), poll(5.0, 2.0, 0.5)]), 80, 24);
+    assert!(restarted.contains("▲5"), "{restarted}");
+    let busy: Vec<_> = (0..4).map(|at| poll(4.0, 2.0, f64::from(at))).collect();
+    assert!(!screen(&after(&busy[..3]), 80, 24).contains("▲100.0"), "two polls may be chance");
+    assert!(screen(&after(&busy), 80, 24).contains("▲100.0"), "{}", screen(&after(&busy), 80, 24));
+}
+
+#[test]
+fn hostile_names_neither_reach_the_terminal_nor_widen_the_text() {
+    let name = format!("a\u{1b}]52;c;x\u{7}\u{202e}{}", "n".repeat(65_536));
+    let used = [("container_memory_working_set_bytes", 1048576.0)];
+    let app = after(&[samples(&id('a'), &name, &used) + &samples(&id('b'), "web", &used)]);
+    for text in [screen(&app, 80, 24), plain(&app)] {
+        assert!(text.contains("a\u{fffd}]52;c;x\u{fffd}\u{fffd}nn") && !text.contains(['\u{1b}', '\u{202e}']));
+    }
+    assert!(plain(&app).lines().filter(|line| line.len() > 200).count() == 1, "the other lines are short");
 }

@@ -27,7 +27,8 @@ fn scaled(value: f64, base: f64) -> String {
     let mut value = value;
     let mut units = UNITS.iter();
     let mut unit = units.next();
-    while value.abs() >= base {
+    // Three digits at most: what has more is of the next unit.
+    while value.abs() >= 999.5 {
         let Some(next) = units.next() else { break };
         unit = Some(next);
         value /= base;
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn numbers_are_short_and_the_unknown_is_no_zero() {
         for (value, expected) in
-            [(None, "-"), (Some(0.0), "0"), (Some(900.0), "900B"), (Some(1536.0), "1.5K"), (Some(2e9), "1.9G")]
+            [(None, "-"), (Some(0.0), "0"), (Some(900.0), "900B"), (Some(1536.0), "1.5K"), (Some(2e9), "1.9G"), (Some(1023.0), "1.0K")]
         {
             assert_eq!(bytes(value), expected);
         }

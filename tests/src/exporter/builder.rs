@@ -22,6 +22,7 @@ pub struct Builder {
     without_capabilities: bool,
     hidden: Option<String>,
     wrapper: Vec<String>,
+    address: Option<SocketAddr>,
 }
 
 impl Builder {
@@ -50,6 +51,13 @@ impl Builder {
     #[must_use]
     pub fn started_by(mut self, command: &[&str]) -> Self {
         self.wrapper = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Lets it listen here: where another one has listened before.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
         self
     }
 
@@ -86,7 +94,7 @@ impl Builder {
     /// # Errors
     /// It does not build, does not start or does not become ready; the message holds what it said.
     pub fn start(self) -> Result<Exporter> {
-        let address = free_address()?;
+        let address = self.address.map_or_else(free_address, Ok)?;
         let log = NamedTempFile::new()?;
         let mut command = self.command(Some(address))?;
         let child = command.stderr(log.reopen()?).spawn().with_context(|| format!("{command:?}"))?;
