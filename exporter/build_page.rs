@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 /// The scripts in the order in which they stand in the document.
-const SCRIPTS: [&str; 7] = ["arithmetic.js", "format.js", "charts.js", "row.js", "table.js", "detail.js", "main.js"];
+const SCRIPTS: [&str; 8] =
+    ["arithmetic.js", "format.js", "charts.js", "options.js", "row.js", "table.js", "detail.js", "main.js"];
 
 /// Writes `page.html` into the build's folder and tells the compiler its policy as `PAGE_POLICY`.
 ///

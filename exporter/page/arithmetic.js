@@ -399,17 +399,3 @@ function numbers(row, host) {
         threads_max: slow.threadsMax > 0 ? slow.threadsMax : null,
     };
 }
-
-/** Returns the quantile of a classic histogram's increases, null where nothing was counted. */
-function quantile(q, buckets) {
-    const sorted = [...buckets].sort((a, b) => a.bound - b.bound);
-    const total = sorted.at(-1)?.count ?? 0;
-    if (!(total > 0)) return null;
-    const rank = q * total;
-    const index = sorted.findIndex((bucket) => bucket.count >= rank);
-    const { bound, count } = sorted[index];
-    if (!Number.isFinite(bound)) return sorted[index - 1]?.bound ?? null;
-    const lower = index === 0 ? { bound: 0, count: 0 } : sorted[index - 1];
-    if (count === lower.count) return bound;
-    return lower.bound + ((bound - lower.bound) * (rank - lower.count)) / (count - lower.count);
-}

@@ -91,16 +91,20 @@ const CHART = { width: 600, height: 140, left: 64, bottom: 18 };
 /** Seconds that a chart shows at least, before it has more, and at most. */
 const SPANS = [60, 120, 300, 600];
 
-/** Returns a round number that is not below the value. */
-function roundUp(value) {
+/** Returns a round number that is not below the value; of bytes, a round number of KiB, MiB or GiB. */
+function roundUp(value, binary) {
     if (!(value > 0)) return 1;
+    if (binary && value >= 1024) {
+        const unit = 1024 ** Math.floor(Math.log2(value) / 10);
+        return unit * roundUp(value / unit, false);
+    }
     const power = 10 ** Math.floor(Math.log10(value));
     return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
 /** A chart of several series over up to ten minutes, with axes, a text summary and the points as a table. */
 class Chart {
-    /** @param {object} options `title`, `unit` (number to text), `series` (each with `key` and `label`), `stacked` */
+    /** @param {object} options `title`, `unit` (number to text), `series` (each `key`, `label`), `stacked`, `binary` (bytes) */
     constructor(options) {
         this.options = options;
         this.histories = new Map(options.series.map(({ key }) => [key, new History(300)]));
@@ -164,10 +168,14 @@ class Chart {
         const values = lines.flat().flatMap(({ value }) => (value === null ? [] : [value]));
         this.reason.hidden = values.length > 0;
         this.plot.classList.toggle("empty", values.length === 0);
+        this.element.classList.toggle("nothing", values.length === 0);
         const most = values.reduce((a, b) => Math.max(a, b), 0);
         // A limit far above the values would press them flat: only the summary names it.
         const near = this.limits.filter((limit) => limit.value <= 4 * most);
-        const top = roundUp(near.reduce((a, limit) => Math.max(a, limit.value), most));
+        const top = roundUp(
+            near.reduce((a, limit) => Math.max(a, limit.value), most),
+            this.options.binary,
+        );
         const width = CHART.width - CHART.left;
         const height = CHART.height - CHART.bottom - 6;
         const first = lines.flat().reduce((least, { time }) => Math.min(least, time), now);

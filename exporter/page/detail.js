@@ -59,6 +59,20 @@ function samplesByFamily(text, key) {
     return families;
 }
 
+/** Returns the quantile of a classic histogram's increases, null where nothing was counted. */
+function quantile(q, buckets) {
+    const sorted = [...buckets].sort((a, b) => a.bound - b.bound);
+    const total = sorted.at(-1)?.count ?? 0;
+    if (!(total > 0)) return null;
+    const rank = q * total;
+    const index = sorted.findIndex((bucket) => bucket.count >= rank);
+    const { bound, count } = sorted[index];
+    if (!Number.isFinite(bound)) return sorted[index - 1]?.bound ?? null;
+    const lower = index === 0 ? { bound: 0, count: 0 } : sorted[index - 1];
+    if (count === lower.count) return bound;
+    return lower.bound + ((bound - lower.bound) * (rank - lower.count)) / (count - lower.count);
+}
+
 /** Turns two answers about one container into rates. */
 class DetailReader {
     constructor(key) {
@@ -125,6 +139,7 @@ class Detail {
             memory: new Chart({
                 title: "Memory",
                 unit: bytes,
+                binary: true,
                 stacked: true,
                 series: [
                     { key: "rss", label: "anonymous" },
@@ -136,6 +151,7 @@ class Detail {
             network: new Chart({
                 title: "Network",
                 unit: rateText,
+                binary: true,
                 series: [
                     { key: "in", label: "in" },
                     { key: "out", label: "out" },
@@ -152,6 +168,7 @@ class Detail {
             disk: new Chart({
                 title: "Disk",
                 unit: (value) => `${bytes(value)}/s`,
+                binary: true,
                 series: [
                     { key: "read", label: "read" },
                     { key: "write", label: "written" },
@@ -245,7 +262,7 @@ class Detail {
             ["Restart policy", row.info?.restart_policy ?? MISSING],
             ["CPU limit", values.cpu_limit_cores === null ? "none" : `${digits(values.cpu_limit_cores)} cores`],
             ["Memory limit", values.memory_limit_bytes === null ? "none" : bytes(values.memory_limit_bytes)],
-            ["Tasks", values.threads === null ? MISSING : `${values.threads} of ${values.threads_max ?? "no limit"}`],
+            ["Tasks", values.threads === null ? MISSING : `${values.threads} ${values.threads_max === null ? "(no limit)" : `of ${values.threads_max}`}`],
             ["Started", date(values.start_time)],
             ["Last end", date(row.gauges.finishTime)],
             ["Last exit code", values.exit_code === null ? MISSING : String(values.exit_code)],

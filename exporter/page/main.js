@@ -1,84 +1,15 @@
 "use strict";
-// Polling, the state of the view in the address, controls and keys.
+// Polling, controls and keys, and what is said of the host.
 
 const SLOW_SECONDS = 30;
 const LONGEST_WAIT = 30;
 const TIMEOUT_SECONDS = 10;
 const STATUS_SECONDS = 5;
 
-const byId = (id) => document.getElementById(id);
-
 /** The metrics' address, relative to that of this page: a proxy may serve both under a prefix. */
 function metricsAddress() {
     const folder = location.pathname.endsWith("/") ? location.pathname : `${location.pathname}/`;
     return new URL(`${folder}${document.body.dataset.metrics.replace(/^\//, "")}`, location.origin);
-}
-
-/** What the user has chosen. It lives in the fragment, so that reload, bookmark and share keep it. */
-class Options {
-    constructor(page) {
-        this.page = page;
-        this.read();
-    }
-
-    read() {
-        const fields = new URLSearchParams(location.hash.slice(1));
-        const sort = fields.get("sort") ?? "-cpu";
-        this.descending = sort.startsWith("-");
-        this.sort = sort.replace(/^-/, "");
-        this.query = fields.get("q") ?? "";
-        this.percent = ["core", "limit", "host"].includes(fields.get("pct")) ? fields.get("pct") : "core";
-        this.states = ["all", "running", "stopped", "unwell"].includes(fields.get("state"))
-            ? fields.get("state")
-            : "all";
-        this.grouped = fields.get("groups") === "1";
-        this.bits = fields.get("bits") === "1";
-        this.pace = [1, 2, 5, 10, 30].includes(Number(fields.get("pace"))) ? Number(fields.get("pace")) : 2;
-        this.container = fields.get("c");
-    }
-
-    /** Returns the fragment for the options with some of them changed. */
-    fragment(changes = {}) {
-        const fields = new URLSearchParams();
-        const all = {
-            sort: (this.descending ? "-" : "") + this.sort,
-            q: this.query,
-            pct: this.percent,
-            state: this.states,
-            groups: this.grouped ? "1" : "",
-            bits: this.bits ? "1" : "",
-            pace: String(this.pace),
-            c: this.container ?? "",
-            ...changes,
-        };
-        const defaults = { sort: "-cpu", pct: "core", state: "all", pace: "2" };
-        for (const [key, value] of Object.entries(all))
-            if (value !== "" && value !== defaults[key]) fields.set(key, value);
-        return fields.toString();
-    }
-
-    write() {
-        history.replaceState(null, "", `#${this.fragment()}`);
-    }
-
-    /** Numbers descend at the first click, names ascend. */
-    sortBy(key) {
-        const text = COLUMNS.find((column) => column.key === key)?.text === true;
-        this.descending = this.sort === key ? !this.descending : !text;
-        this.sort = key;
-        this.page.changed();
-        this.page.say(
-            `sorted by ${COLUMNS.find((column) => column.key === key).title}, ${this.descending ? "descending" : "ascending"}`,
-        );
-    }
-
-    shown(count, all) {
-        setText(byId("shown"), count === all ? "" : `${count} of ${all} shown`);
-    }
-
-    close() {
-        this.page.closeDetail();
-    }
 }
 
 class Page {
@@ -121,6 +52,10 @@ class Page {
         bind("groups", "change", (box) => (options.grouped = box.checked));
         bind("bits", "change", (box) => (options.bits = box.checked));
         byId("sort").addEventListener("change", () => options.sortBy(byId("sort").value));
+        byId("unwell").addEventListener("click", () => {
+            options.states = options.states === "unwell" ? "all" : "unwell";
+            this.changed();
+        });
         byId("pause").addEventListener("click", () => this.#togglePause());
         byId("help-button").addEventListener("click", () => byId("help").showModal());
         byId("help-close").addEventListener("click", () => byId("help").close());
@@ -133,6 +68,7 @@ class Page {
         byId("pace").value = String(options.pace);
         byId("percent").value = options.percent;
         byId("states").value = options.states;
+        byId("unwell").setAttribute("aria-pressed", String(options.states === "unwell"));
         byId("groups").checked = options.grouped;
         byId("bits").checked = options.bits;
         byId("sort").value = options.sort;
@@ -190,7 +126,7 @@ class Page {
             return;
         const action = {
             "/": () => byId("filter").focus(),
-            s: () => byId("sort").focus(),
+            s: () => this.#orderControl().focus(),
             p: () => this.#togglePause(),
             t: () => byId("groups").click(),
             "?": () => byId("help").showModal(),
@@ -198,6 +134,12 @@ class Page {
         if (action === undefined) return;
         event.preventDefault();
         action();
+    }
+
+    /** Returns what changes the order: a list on narrow screens, else the head of the column that sorts. */
+    #orderControl() {
+        const list = byId("sort");
+        return list.checkVisibility() ? list : document.querySelector("#containers [aria-sort] button");
     }
 
     #togglePause() {
@@ -290,9 +232,10 @@ class Page {
         byId("connection").hidden = true;
         document.body.classList.remove("stale");
         await new Promise((done) => requestAnimationFrame(done));
-        const sentences = this.table.take(this.model, time, wallClock);
+        const changes = this.table.take(this.model, time, wallClock);
+        if (this.model.poll === 1) performance.mark("table-drawn");
         this.#drawHost();
-        this.#report(sentences);
+        this.#report(changes);
         this.#openDetail();
         if (this.detail.id === null) return;
         const { id } = this.detail;
@@ -318,14 +261,13 @@ class Page {
         if (this.failures === 1) this.say("connection lost");
     }
 
-    #report(sentences) {
-        if (sentences.length === 0) return;
-        const more = sentences.length > 3 ? ` and ${sentences.length - 3} more` : "";
-        this.say(sentences.slice(0, 3).join("; ") + more);
-        for (const sentence of sentences) {
-            if (this.detail.id !== null && sentence.includes(displayName(this.detail.view.numbers)))
-                this.detail.event(sentence);
-        }
+    /** @param {object[]} changes each with the `key` of its row and a `sentence` */
+    #report(changes) {
+        if (changes.length === 0) return;
+        const sentences = changes.slice(0, 3).map(({ sentence }) => sentence);
+        const more = changes.length > 3 ? ` and ${changes.length - 3} more` : "";
+        this.say(sentences.join("; ") + more);
+        for (const { key, sentence } of changes) if (key === this.detail.id) this.detail.event(sentence);
     }
 
     /** Says a sentence to screen readers, at most one in five seconds. */
@@ -340,14 +282,14 @@ class Page {
         const { host, rows, time } = this.model;
         const containers = [...rows.values()].filter((row) => isContainer(row.key));
         const stopped = containers.filter((row) => isStopped(row.state)).length;
-        const unwell = containers.filter((row) => health(row.gauges) === "failing").length;
+        const unwell = [...this.table.views.values()].filter((view) => view.hurts).length;
         const counts = [
             `${containers.length - stopped} running`,
             stopped > 0 ? `${stopped} stopped` : "",
             rows.size > containers.length ? `${rows.size - containers.length} cgroups` : "",
         ];
         setText(byId("counts"), counts.filter((text) => text !== "").join(", "));
-        setText(byId("unwell"), unwell > 0 ? `▲ ${unwell} not healthy` : "");
+        setText(byId("unwell"), unwell > 0 ? `▲ ${unwell} not well` : "");
         const cores = host.slow.cores ?? null;
         const cpu = host.rates.cpu === undefined ? null : 100 * host.rates.cpu;
         setText(byId("host-cpu"), `${percentText(cpu)} of ${cores === null ? MISSING : 100 * cores} %`);

@@ -2,6 +2,8 @@
 // One container in the table: what its cells show, and what has changed since the last poll.
 
 const HISTORY_LENGTH = 60;
+/** Polls in a row near the ceiling that are worth a mark. */
+const BUSY_POLLS = 3;
 /** Rows that are drawn before it is known which are in view. */
 const FIRST_ROWS = 60;
 
@@ -54,7 +56,7 @@ function displayName(numbers) {
 
 /** The columns; `value` sorts, `smooth` names the smoothed rate that sorts in its stead, `present` hides what no row has. */
 const COLUMNS = [
-    { key: "state", title: "State", text: true, value: ({ numbers }) => stateText(numbers) },
+    { key: "state", title: "State", text: true, value: (view) => view.stateOrder() },
     { key: "name", title: "Name", text: true, value: ({ numbers }) => displayName(numbers).toLowerCase() },
     { key: "cpu", title: "CPU %", value: ({ numbers }) => numbers.cpu_percent, smooth: "cpu" },
     { key: "mem", title: "Memory", value: ({ numbers }) => numbers.memory_working_set_bytes },
@@ -92,6 +94,7 @@ class RowView {
         this.dirty = true;
         this.drawnAt = -Infinity;
         this.busyPolls = 0;
+        this.hurts = false;
         this.restartsBefore = null;
         this.healthBefore = undefined;
         this.change = "";
@@ -130,7 +133,34 @@ class RowView {
         const ceiling = this.ceiling(host);
         this.busyPolls = cpu !== null && ceiling !== null && cpu >= 90 * ceiling ? this.busyPolls + 1 : 0;
         this.dirty = true;
-        return this.#changes();
+        const sentence = this.#changes();
+        this.hurts = this.#hurts();
+        return sentence;
+    }
+
+    /** Whether a mark stands in the row. */
+    #hurts() {
+        const { numbers: values } = this;
+        const levels = [
+            values.memory_limit_bytes === null ? "" : severity(values.memory_percent, THRESHOLDS.memoryPercent),
+            severity(values.cpu_throttled_percent, THRESHOLDS.throttledPercent),
+            severity(pressure(values).value, THRESHOLDS.pressurePercent),
+            this.stateLevel(),
+        ];
+        return this.busyPolls >= BUSY_POLLS || levels.some((level) => level !== "");
+    }
+
+    /** Returns what orders by state: what is bad comes first, what has ended last. */
+    stateOrder() {
+        const rank = { critical: 0, warning: 1, "": this.hurts ? 2 : 3 }[this.stateLevel()];
+        return `${isStopped(this.numbers.state) && rank === 3 ? 4 : rank} ${stateText(this.numbers)}`;
+    }
+
+    /** Returns how bad the state is, or what has changed since the page was opened. */
+    stateLevel() {
+        const state = stateText(this.numbers);
+        if (state.startsWith("failing") || state === "OOM killed") return "critical";
+        return state === "restarting" ? "warning" : this.change;
     }
 
     /** Cores that the container may use. */
@@ -165,9 +195,8 @@ class RowView {
         this.drawnAt = now;
         const { numbers: values, cells } = this;
         const state = stateText(values);
-        const critical = state.startsWith("failing") || state === "OOM killed";
-        const bad = critical ? "critical" : state === "restarting" ? "warning" : this.change;
-        setText(cells.state, (bad === "" ? "" : MARKS[bad]) + state);
+        const bad = this.stateLevel();
+        setText(cells.state, MARKS[bad] + state);
         setSeverity(cells.state, bad);
         this.element.classList.toggle("stopped", isStopped(values.state));
         setText(this.link, displayName(values));
@@ -206,7 +235,7 @@ class RowView {
         const { cpu_percent: cpu, cpu_throttled_percent: throttled, cpu_limit_cores: limit } = this.numbers;
         const cores =
             options.percent === "core" ? 1 : options.percent === "host" ? host.slow.cores : this.ceiling(host);
-        const level = severity(throttled, THRESHOLDS.throttledPercent) || (this.busyPolls >= 3 ? "warning" : "");
+        const level = severity(throttled, THRESHOLDS.throttledPercent) || (this.busyPolls >= BUSY_POLLS ? "warning" : "");
         const shown = cpu === null || !(cores > 0) ? null : cpu / cores;
         const share =
             throttled !== null && throttled >= THRESHOLDS.throttledPercent[0] ? ` thr. ${throttled.toFixed(0)}` : "";

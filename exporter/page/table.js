@@ -2,7 +2,25 @@
 // The table of containers: rows kept per container and changed in place, sorting, filter, groups.
 
 const RESORT_SECONDS = 10;
-const IDLE_SECONDS = 10;
+const IDLE_SECONDS = 30;
+/** How long drawing may take at once where the browser does not tell: Safari has no idle callbacks. */
+const SLICE_MILLISECONDS = 10;
+
+/** Calls `use` in idle time, with what tells how much of it is left. Returns a function that takes it back. */
+function whenIdle(use) {
+    if (window.requestIdleCallback !== undefined) {
+        const callback = requestIdleCallback(use);
+        return () => cancelIdleCallback(callback);
+    }
+    const timer = setTimeout(() => {
+        const end = performance.now() + SLICE_MILLISECONDS;
+        use({ timeRemaining: () => end - performance.now() });
+    }, 50);
+    return () => clearTimeout(timer);
+}
+
+/** Name of the group of cgroups that are no containers: no project is called so. */
+const CGROUPS = "/";
 
 /** The table as a whole. */
 class Table {
@@ -34,10 +52,10 @@ class Table {
         }
     }
 
-    /** Takes the rows of a poll. Returns sentences about what has changed. */
+    /** Takes the rows of a poll. Returns what has changed: sentences, each with the key of its row. */
     take(model, time, wallClock) {
         this.model = model;
-        const sentences = [];
+        const changes = [];
         const added = [];
         for (const row of model.rows.values()) {
             let view = this.views.get(row.key);
@@ -50,7 +68,7 @@ class Table {
                 added.push(view);
             }
             const sentence = view.take(model.host, time, wallClock);
-            if (sentence !== null) sentences.push(sentence);
+            if (sentence !== null) changes.push({ key: row.key, sentence });
         }
         for (const [key, view] of this.views) {
             if (model.rows.get(key) === view.row) continue;
@@ -64,7 +82,7 @@ class Table {
         if (this.body.children.length === 0 || (due && !this.#inUse())) this.arrange(time);
         else this.body.append(...added.filter((view) => this.#matches(view)).map((view) => view.element));
         this.draw(time, false);
-        return sentences;
+        return changes;
     }
 
     /** Whether the user points at, selects or has the focus in the table, so that rows must not move. */
@@ -96,9 +114,9 @@ class Table {
     }
 
     #drawLate(views, time) {
-        if (this.idle !== undefined) cancelIdleCallback(this.idle);
+        this.cancelIdle?.();
         if (views.length === 0) return;
-        this.idle = requestIdleCallback((deadline) => {
+        this.cancelIdle = whenIdle((deadline) => {
             while (views.length > 0 && deadline.timeRemaining() > 2) {
                 const view = views.pop();
                 if (view.dirty) view.draw(this.options, this.model.host, time);
@@ -140,18 +158,12 @@ class Table {
         if (!this.body.querySelector('a[tabindex="0"]')) this.body.querySelector("a")?.setAttribute("tabindex", "0");
     }
 
-    #matches({ numbers: values }) {
+    #matches({ numbers: values, hurts }) {
         const { query, states } = this.options;
         const stopped = isStopped(values.state);
         if (states === "running" && (stopped || !isContainer(values.id))) return false;
         if (states === "stopped" && !stopped) return false;
-        if (
-            states === "unwell" &&
-            values.health !== "failing" &&
-            values.oom_killed !== true &&
-            values.state !== "restarting"
-        )
-            return false;
+        if (states === "unwell" && !hurts) return false;
         if (query === "") return true;
         const text = [
             displayName(values),
@@ -166,7 +178,7 @@ class Table {
     #inGroups(views) {
         const byProject = new Map();
         for (const view of views) {
-            const project = view.numbers.project ?? "";
+            const project = isContainer(view.numbers.id) ? (view.numbers.project ?? "") : CGROUPS;
             if (!byProject.has(project)) byProject.set(project, []);
             byProject.get(project).push(view);
         }
@@ -182,7 +194,8 @@ class Table {
                 });
                 line.append(cells[key]);
             }
-            cells.name.textContent = project === "" ? "no project" : safe(project);
+            cells.name.textContent =
+                project === "" ? "no project" : project === CGROUPS ? "cgroups, not containers" : safe(project);
             this.groups.set(project, { cells, members });
             rows.push(line, ...members.map((view) => view.element));
         }
@@ -192,11 +205,13 @@ class Table {
 
     #drawSums() {
         if (!this.options.grouped) return;
-        for (const { cells, members } of this.groups.values()) {
+        for (const [project, { cells, members }] of this.groups) {
+            setText(cells.state, `${members.length}`);
+            // Cgroups hold each other: their sum would count the same use twice.
+            if (project === CGROUPS) continue;
             const sum = (key) => total(members.map((view) => view.numbers[key]));
             const cores = this.options.percent === "core" ? 1 : (this.model.host.slow.cores ?? 1);
             const cpu = sum("cpu_percent");
-            setText(cells.state, `${members.length}`);
             setText(cells.cpu, percentText(cpu === null ? null : cpu / cores));
             setText(cells.mem, bytes(sum("memory_working_set_bytes")));
             setText(cells.in, byteRate(sum("network_receive_bytes_per_second"), this.options.bits));

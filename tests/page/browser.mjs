@@ -3,55 +3,11 @@
 // usage: node browser.mjs URL SCREENSHOTS PLAIN LIMITED THROTTLED FAILING
 // The last four are names of running containers: one that sleeps, one near its memory limit, one at its CPU limit, one that
 // is not healthy. Prints a line per check; exits with 1 if one failed.
-import fs from "node:fs";
 import path from "node:path";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { accessible, cell, check, end, fits, open as openPage, until } from "./harness.mjs";
 
 const [url, screenshots, plain, limited, throttled, failing] = process.argv.slice(2);
-const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const failures = [];
-
-function check(what, good, seen) {
-    console.log(`${good ? "ok" : "FAILED"}: ${what}${good ? "" : `; seen: ${JSON.stringify(seen)}`}`);
-    if (!good) failures.push(what);
-}
-
-const browser = await chromium.launch({
-    executablePath: ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find((file) => fs.existsSync(file)),
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-
-/** Opens the page; every console error, every exception and every request but the metrics is a failure. */
-async function open(options, address = url) {
-    const context = await browser.newContext(options);
-    const page = await context.newPage();
-    page.requests = [];
-    page.on("console", (message) => message.type() === "error" && !page.expectErrors && check("no error in the console", false, message.text()));
-    page.on("pageerror", (error) => check("no exception", false, error.stack));
-    page.on("request", (request) => page.requests.push(request.url()));
-    await page.goto(address);
-    return page;
-}
-
-const cell = (page, name, key) => page.locator(`#containers tbody tr:has(a:text-is("${name}")) .${key}`).innerText();
-
-async function until(what, condition, seconds = 60) {
-    const end = Date.now() + 1000 * seconds;
-    let seen;
-    while (Date.now() < end) {
-        seen = await condition().catch((error) => error.message);
-        if (seen === true) return check(what, true);
-        await new Promise((done) => setTimeout(done, 250));
-    }
-    check(what, false, seen);
-}
-
-async function serious(page) {
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => window.axe.run());
-    return violations.filter(({ impact }) => ["serious", "critical"].includes(impact)).map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 120)}`);
-}
+const open = (options) => openPage(url, options);
 
 async function table() {
     const page = await open({ viewport: { width: 1600, height: 800 }, colorScheme: "light" });
@@ -78,7 +34,7 @@ async function table() {
     await page.check("#groups");
     check("projects have a line with sums", (await page.locator("#containers tr.group").count()) >= 2);
     await page.uncheck("#groups");
-    check("axe finds nothing serious in the table", (await serious(page)).length === 0, await serious(page));
+    await accessible(page, "in the table");
     await page.screenshot({ path: path.join(screenshots, "page-light.png") });
     const foreign = page.requests.filter((request) => !request.startsWith(new URL("metrics", url).href) && request !== url);
     check("no request but the page and the metrics", foreign.length === 0, foreign);
@@ -90,7 +46,7 @@ async function detail(page) {
     await page.locator(`#containers tbody a:text-is("${throttled}")`).click();
     await until("the detail view draws its charts", async () => (await page.locator("#detail svg.chart:not(.empty)").count()) >= 4);
     await until("throttling is in the detail view", async () => /throttled: now \d+/.test(await page.locator("#detail").innerText()));
-    check("axe finds nothing serious in the detail view", (await serious(page)).length === 0, await serious(page));
+    await accessible(page, "in the detail view");
     await page.locator("#detail details summary").first().click();
     await until("a chart is also a table", async () => (await page.locator("#detail details table tbody tr").count()) >= 1);
     await page.screenshot({ path: path.join(screenshots, "page-detail.png"), fullPage: true });
@@ -113,16 +69,6 @@ async function rests(page) {
         document.dispatchEvent(new Event("visibilitychange"));
     });
     await until("a page that is seen again asks again", async () => page.requests.length > before);
-    page.expectErrors = true;
-    for (const [status, words] of [[503, "Stale: the exporter answers 503"], [401, "sign in again"]]) {
-        await page.route("**/metrics?*", (route) => route.fulfill({ status, body: "no" }));
-        await until(`${status} is told and the values stay`, async () => (await page.innerText("#connection")).includes(words) && (await page.locator("#containers tbody a").count()) > 0);
-        check("axe finds nothing serious without connection", (await serious(page)).length === 0, await serious(page));
-        await page.unroute("**/metrics?*");
-        await page.click("#pause");
-        await page.click("#pause");
-        await until("the page recovers", async () => page.locator("#connection").isHidden());
-    }
     await page.context().close();
 }
 
@@ -130,10 +76,9 @@ async function other() {
     for (const [name, width, options] of [["dark", 1280, { colorScheme: "dark" }], ["phone", 360, {}], ["narrow", 320, { forcedColors: "active", reducedMotion: "reduce" }], ["tablet", 700, {}]]) {
         const page = await open({ viewport: { width, height: 760 }, ...options });
         await until(`${name}: rates are there`, async () => /\d/.test(await cell(page, throttled, "cpu")));
-        const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-        check(`${name}: nothing scrolls sideways at ${width} px`, content <= window, [content, window]);
+        await fits(page, `(${name})`);
         await page.screenshot({ path: path.join(screenshots, `page-${name}.png`) });
-        if (name === "phone") check("phone: axe finds nothing serious", (await serious(page)).length === 0, await serious(page));
+        if (name !== "tablet") await accessible(page, `(${name})`);
         await page.context().close();
     }
 }
@@ -142,5 +87,4 @@ const page = await table();
 await detail(page);
 await rests(page);
 await other();
-await browser.close();
-process.exit(failures.length === 0 ? 0 : 1);
+await end();

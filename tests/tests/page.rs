@@ -1,12 +1,21 @@
 //! The live page in a real browser: Chromium, driven by playwright over real containers, and the page's arithmetic in Node.
 
+#[path = "page/browser.rs"]
+mod browser;
+#[path = "page/screenshots.rs"]
+mod screenshots;
+#[path = "page/stats.rs"]
+mod stats;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
-use exporter_tests::{Container, Engine, Exporter};
 use serde_json::{Value, json};
+
+const BROWSER: &str = "apt-get install chromium nodejs npm";
 
 /// The scripts that drive the browser.
 fn scripts() -> PathBuf {
@@ -21,31 +30,14 @@ fn run(command: &mut Command, hint: &str) -> Result<String> {
     Ok(text)
 }
 
-#[test]
-fn a_browser_shows_the_containers_that_hurt() -> Result<()> {
-    let hint = "apt-get install chromium nodejs npm";
-    run(
-        Command::new("npm").current_dir(scripts()).args(["install", "--no-package-lock", "--no-audit", "--no-fund"]),
-        hint,
-    )?;
-    let engine = Engine::shared()?;
-    let hostile = "<img src=x onerror='window.hostile = 1'>\u{202e}";
-    let project = format!("com.docker.compose.project={hostile}");
-    let plain = Container::sleeping(engine, "plain", &["--label", &project])?;
-    let fill = "dd if=/dev/zero of=/dev/shm/file bs=1M count=37; sleep 9999";
-    let limited = Container::run(engine, "limited", &["--memory=40m"], &["sh", "-c", fill])?;
-    let throttled = Container::run(engine, "throttled", &["--cpus=0.05"], &["sh", "-c", "while :; do :; done"])?;
-    let check = ["--health-cmd=false", "--health-interval=1s", "--health-retries=1"];
-    let failing = Container::sleeping(engine, "failing", &check)?;
-    let exporter = Exporter::with(engine)?;
-    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
-    fs::create_dir_all(&screenshots)?;
-    let mut browser = Command::new("node");
-    browser.current_dir(scripts()).arg("browser.mjs").arg(format!("http://{}/", exporter.address)).arg(&screenshots);
-    browser.args([&plain.name, &limited.name, &throttled.name, &failing.name]);
-    run(&mut browser, hint)?;
-    exporter.stop()?;
-    Ok(())
+/// Runs a script that drives a browser, and returns what it printed.
+fn drive(script: &str, arguments: &[&str]) -> Result<String> {
+    // One browser at a time: each takes what the machine has. It installs what the scripts need, too.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline"];
+    run(Command::new("npm").current_dir(scripts()).args(install), BROWSER)?;
+    run(Command::new("node").current_dir(scripts()).arg(script).args(arguments), BROWSER)
 }
 
 /// Feeds polls, each a time and an exposition, to the page's arithmetic.
@@ -90,6 +82,16 @@ fn exposition(start: u64, cpu: f64, throttled: u64, receive: u64) -> String {
          machine_memory_bytes 8388608\n",
         2 * throttled
     )
+}
+
+#[test]
+fn a_container_in_a_container_is_not_added_to_it() -> Result<()> {
+    let outer = exposition(100, 10.0, 5, 1000);
+    let inner = outer.replace(ID, &format!("{ID}/docker/{}", "f".repeat(64)));
+    let rows = numbers(&[(1000.0, &format!("{outer}{inner}"))])?;
+    let ids: Vec<&Value> = rows.as_array().context("rows")?.iter().map(|row| &row["id"]).collect();
+    assert_eq!(ids, [ID.trim_start_matches("/docker/"), &"f".repeat(64)]);
+    Ok(())
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::client::Answer;
 use super::families::{Counter, Gauge};
-use super::model::{Model, Row};
+use super::model::{CGROUPS, Model, Row};
 use super::numbers::Numbers;
 use super::text::safe;
 
@@ -202,14 +202,13 @@ impl App {
         if self.grouped {
             let mut projects: Vec<&str> = Vec::new();
             for (row, ..) in &rows {
-                let project = row.project.as_deref().unwrap_or_default();
+                let project = row.group();
                 if !projects.contains(&project) {
                     projects.push(project);
                 }
             }
             for project in projects {
-                let members: Vec<_> =
-                    rows.iter().filter(|(row, ..)| row.project.as_deref().unwrap_or_default() == project).collect();
+                let members: Vec<_> = rows.iter().filter(|(row, ..)| row.group() == project).collect();
                 lines.push(Line::Group { name: project.to_owned(), count: members.len(), numbers: Box::default() });
                 lines.extend(members.iter().map(|(row, ..)| Line::Container(row.key.clone())));
             }
@@ -227,7 +226,8 @@ impl App {
     fn sum_groups(&mut self) {
         let model = &self.model;
         let of = |project: &str| {
-            let rows = model.rows.values().filter(|row| row.project.as_deref().unwrap_or_default() == project);
+            // Cgroups hold each other: their sum would count the same use twice.
+            let rows = model.rows.values().filter(|row| project != CGROUPS && row.group() == project);
             rows.map(|row| Numbers::of(row, &model.host)).collect::<Vec<_>>()
         };
         for line in &mut self.lines {

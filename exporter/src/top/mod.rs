@@ -151,7 +151,8 @@ fn print(options: &Options, client: &Client) -> Result<u8, String> {
             app.arrange(answer.arrived);
             let text = if options.json {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-                format!("{}\n", numbers::json(&app.model, &client.url(), now, &app.host_name))
+                let json = numbers::json(&app.model, &client.url(), now, &app.host_name);
+                format!("{}\n", text::safe_json(&json.to_string()))
             } else {
                 table::plain(&app)
             };

@@ -15,6 +15,8 @@ const PRESSURE_SPAN: f64 = super::PRESSURE_SPAN.as_secs_f64();
 const GAP_INTERVALS: f64 = 3.0;
 /// Weight of the newest rate in the value that sorts.
 const SMOOTHING: f64 = 0.3;
+/// Name of the group of cgroups that are no containers: no project is called so.
+pub(super) const CGROUPS: &str = "/";
 /// Points of a sparkline.
 const HISTORY: usize = 60;
 
@@ -214,6 +216,11 @@ impl Row {
     /// Reports whether the row is a container's, and not that of a cgroup that `--cgroups.include` names.
     pub(super) fn is_container(&self) -> bool {
         !self.key.starts_with('/')
+    }
+
+    /// Returns the name of the group that the row is in: its project, or `/` for cgroups that are no containers.
+    pub(super) fn group(&self) -> &str {
+        if self.is_container() { self.project.as_deref().unwrap_or_default() } else { CGROUPS }
     }
 
     fn forget_poll(&mut self) {

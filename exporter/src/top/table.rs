@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::app::{App, CpuScale, Line, age, display_name, is_stopped};
 use super::families::Gauge;
-use super::model::Row;
+use super::model::{CGROUPS, Row};
 use super::numbers::{NetworkSource, Numbers};
 use super::severity::{Severity, severity, style};
 use super::text::{MISSING, Palette, bytes, duration, percent, rate, safe};
@@ -231,7 +231,11 @@ fn group_line<'a>(
     columns: &[(Column, &'static str, usize)],
     app: &App,
 ) -> TextLine<'a> {
-    let name = if name.is_empty() { "no project".to_owned() } else { safe(name) };
+    let name = match name {
+        "" => "no project".to_owned(),
+        CGROUPS => "cgroups, not containers".to_owned(),
+        name => safe(name),
+    };
     let nobody = Row::default();
     let texts = columns.iter().map(|(column, _, width)| {
         let text = match column {

@@ -1,5 +1,7 @@
 //! Numbers, times and hostile names as short texts.
 
+use std::fmt::Write as _;
+
 /// A value that is not known.
 pub(super) const MISSING: &str = "-";
 
@@ -64,11 +66,26 @@ pub(super) fn duration(seconds: Option<f64>) -> String {
 
 /// Replaces control and bidirectional characters: an escape code in a name must not reach the terminal.
 pub(super) fn safe(text: &str) -> String {
-    let hidden = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|letter| if hidden(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+    text.chars().map(|letter| if is_hidden(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
+/// Writes the same characters of a JSON text as escapes, which a reader of JSON undoes.
+pub(super) fn safe_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if is_hidden(letter) {
+            // Writing to a String cannot fail.
+            _ = write!(text, "\\u{:04x}", u32::from(letter));
+        } else {
+            text.push(letter);
+        }
+    }
+    text
+}
+
+fn is_hidden(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -93,5 +110,13 @@ mod tests {
     #[test]
     fn names_cannot_write_to_the_terminal() {
         assert_eq!(safe("a\u{1b}]0;x\u{7}b\u{202e}c\n"), "a\u{fffd}]0;x\u{fffd}b\u{fffd}c\u{fffd}");
+    }
+
+    #[test]
+    fn json_tells_hidden_characters_by_escapes() {
+        let json = serde_json::json!({"name": "a\u{9b}\u{202e}\u{1b}é"});
+        let text = safe_json(&json.to_string());
+        assert_eq!(text, "{\"name\":\"a\\u009b\\u202e\\u001bé\"}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
     }
 }
