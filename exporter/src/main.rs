@@ -101,7 +101,7 @@ fn show(mut config: Config, mut options: top::Options) -> ExitCode {
             }
         });
     }
-    match top::run(options) {
+    match top::run(&options) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&format!("docker-stats-exporter: {error}"));

@@ -30,7 +30,7 @@ impl Served {
             for stream in listener.incoming().flatten() {
                 let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 // A client that goes away in the middle is its own business.
-                thread::spawn(move || reply(stream, &answer).unwrap_or_default());
+                thread::spawn(move || reply(&stream, &answer).unwrap_or_default());
             }
         });
         Ok(served)
@@ -42,10 +42,10 @@ impl Served {
     }
 }
 
-fn reply(stream: TcpStream, (status, text): &Answer) -> std::io::Result<()> {
+fn reply(mut stream: &TcpStream, (status, text): &Answer) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let head = format!("HTTP/1.1 {status} .\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
-    (&stream).write_all(head.as_bytes())?;
-    (&stream).write_all(text.as_bytes())
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(text.as_bytes())
 }

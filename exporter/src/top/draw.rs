@@ -145,4 +145,3 @@ fn footer(app: &App) -> String {
         app.sort.word()
     )
 }
-

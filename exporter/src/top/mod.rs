@@ -83,18 +83,18 @@ pub struct Options {
 ///
 /// # Errors
 /// Why nothing can be shown, as a sentence for stderr.
-pub fn run(options: Options) -> Result<u8, String> {
+pub fn run(options: &Options) -> Result<u8, String> {
     let client = Client::new(options.client.clone())?;
     let to_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
     if options.once || options.json || !to_terminal {
-        return print(&options, &client);
+        return print(options, &client);
     }
     if options.local {
         block_on(ready(&client))?;
     }
-    let palette = palette(&options);
+    let palette = palette(options);
     let interval = options.interval.unwrap_or(Duration::from_secs(2));
-    let mut app = App::new(client.host_name(), &options, interval);
+    let mut app = App::new(client.host_name(), options, interval);
     terminal::show(&mut app, client, palette)
         .map_err(|error| format!("the terminal cannot be used: {error}; --once prints text"))
 }

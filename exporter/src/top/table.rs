@@ -258,7 +258,11 @@ pub(super) fn plain(app: &App) -> String {
     let pressure = shown.iter().any(|row| Numbers::of(row, &app.model.host).pressure().is_some());
     let columns = |names: usize| -> Vec<_> {
         let shown = COLUMNS.into_iter().filter(|(column, ..)| pressure || *column != Column::Pressure);
-        shown.map(|(column, title, width)| (column, title, if column == Column::Name { width.max(names) } else { width })).collect()
+        shown
+            .map(|(column, title, width)| {
+                (column, title, if column == Column::Name { width.max(names) } else { width })
+            })
+            .collect()
     };
     let palette = Palette { color: false, ascii: true };
     let mut text = head_line(&columns(common));

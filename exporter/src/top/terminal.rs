@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::{process, thread};
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 use ratatui::DefaultTerminal;

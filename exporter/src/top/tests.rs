@@ -1,5 +1,6 @@
 //! The view without a terminal: keys, order, widths, and what is drawn.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -192,7 +193,11 @@ fn plain_text_has_every_column_and_json_every_number() {
 
 /// The samples of one container, or cgroup, with more labels if given.
 fn samples(id: &str, name: &str, families: &[(&str, f64)]) -> String {
-    families.iter().map(|(family, value)| format!("{family}{{id=\"{id}\",image=\"\",name=\"{name}\"}} {value}\n")).collect()
+    let mut text = String::new();
+    for (family, value) in families {
+        writeln!(text, "{family}{{id=\"{id}\",image=\"\",name=\"{name}\"}} {value}").unwrap();
+    }
+    text
 }
 
 /// An app after these polls, a second apart.
@@ -217,7 +222,7 @@ fn a_container_in_a_container_has_a_row_of_its_own() {
 
 #[test]
 fn a_cgroup_is_no_container() {
-    let used = [("container_memory_working_set_bytes", 1048576.0)];
+    let used = [("container_memory_working_set_bytes", 1_048_576.0)];
     let poll = samples(&id('a'), "web", &used) + &samples("/system.slice/ssh.service", "", &used);
     let app = after(&[poll]);
     let screen = screen(&app, 80, 24);
@@ -225,7 +230,10 @@ fn a_cgroup_is_no_container() {
     assert!(screen.contains("c /system.slice/ssh"), "{screen}");
     let json = json(&app.model, "http://a/metrics", 1.0, "a");
     let names = |list: &str| json[list].as_array().unwrap().iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
-    assert_eq!((names("containers"), names("cgroups")), (vec!["a".repeat(64).into()], vec!["/system.slice/ssh.service".into()]));
+    assert_eq!(
+        (names("containers"), names("cgroups")),
+        (vec!["a".repeat(64).into()], vec!["/system.slice/ssh.service".into()])
+    );
 }
 
 #[test]
@@ -281,7 +289,7 @@ fn what_changes_while_it_is_watched_is_marked() {
 #[test]
 fn hostile_names_neither_reach_the_terminal_nor_widen_the_text() {
     let name = format!("a\u{1b}]52;c;x\u{7}\u{202e}{}", "n".repeat(65_536));
-    let used = [("container_memory_working_set_bytes", 1048576.0)];
+    let used = [("container_memory_working_set_bytes", 1_048_576.0)];
     let app = after(&[samples(&id('a'), &name, &used) + &samples(&id('b'), "web", &used)]);
     for text in [screen(&app, 80, 24), plain(&app)] {
         assert!(text.contains("a\u{fffd}]52;c;x\u{fffd}\u{fffd}nn") && !text.contains(['\u{1b}', '\u{202e}']));

@@ -94,9 +94,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_the_unknown_is_no_zero() {
-        for (value, expected) in
-            [(None, "-"), (Some(0.0), "0"), (Some(900.0), "900B"), (Some(1536.0), "1.5K"), (Some(2e9), "1.9G"), (Some(1023.0), "1.0K")]
-        {
+        for (value, expected) in [
+            (None, "-"),
+            (Some(0.0), "0"),
+            (Some(900.0), "900B"),
+            (Some(1536.0), "1.5K"),
+            (Some(2e9), "1.9G"),
+            (Some(1023.0), "1.0K"),
+        ] {
             assert_eq!(bytes(value), expected);
         }
         assert_eq!((rate(Some(125.0), true).as_str(), rate(None, true).as_str()), ("1.0Kb", "-"));

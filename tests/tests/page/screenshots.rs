@@ -13,9 +13,8 @@ use vt100::{Color, Screen};
 
 use super::drive;
 
-const PROJECTS: [&str; 12] = [
-    "shop", "billing", "search", "mail", "metrics", "wiki", "git", "chat", "video", "maps", "auth", "feed",
-];
+const PROJECTS: [&str; 12] =
+    ["shop", "billing", "search", "mail", "metrics", "wiki", "git", "chat", "video", "maps", "auth", "feed"];
 const SERVICES: [&str; 8] = ["web", "api", "db", "cache", "worker", "queue", "proxy", "cron"];
 /// Works for a moment every second.
 const LIGHT: &str = "while :; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 1; done";
@@ -47,7 +46,9 @@ fn svg(screen: &Screen) -> String {
          font-size=\"15\"><rect width=\"{width}\" height=\"{height}\" fill=\"#14171c\"/>\n"
     );
     for (row, column) in (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column))) {
-        let Some(cell) = screen.cell(row, column).filter(|cell| cell.has_contents() || cell.inverse()) else { continue };
+        let Some(cell) = screen.cell(row, column).filter(|cell| cell.has_contents() || cell.inverse()) else {
+            continue;
+        };
         let colour = match cell.fgcolor() {
             Color::Idx(1) => "#ff8a80",
             Color::Idx(3) => "#f0c000",

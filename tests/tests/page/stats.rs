@@ -39,10 +39,10 @@ fn docker_stats<T>(engine: &Engine, name: &str, during: impl FnOnce() -> Result<
 
 /// Reads `30.05% 21.3MiB / 64MiB`, with escape codes before it; none while nothing is known.
 fn sample(line: &str) -> Option<(f64, f64)> {
-    let start = line.find("J").map_or(0, |at| at + 1);
-    let mut words = line.get(start..)?.split_whitespace();
-    let cpu: f64 = words.next()?.strip_suffix('%')?.parse().ok()?;
-    let memory = words.next()?;
+    let (before, after) = line.split_once('%')?;
+    let start = before.rfind(|letter: char| !letter.is_ascii_digit() && letter != '.').map_or(0, |at| at + 1);
+    let cpu: f64 = before.get(start..)?.parse().ok()?;
+    let memory = after.split_whitespace().next()?;
     let (number, unit) = memory.split_at(memory.find(|letter: char| letter.is_ascii_alphabetic())?);
     let scale = match unit {
         "KiB" => 1024.0,

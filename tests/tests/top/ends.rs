@@ -14,10 +14,12 @@ use super::{exposition, top};
 /// More than a debug build uses until it ends, far less than one that spins does in five minutes.
 const LITTLE: Duration = Duration::from_secs(10);
 
+/// Ends the program on a terminal.
+type End = fn(&mut Terminal) -> Result<()>;
+
 #[test]
 fn keys_and_signals_restore_the_terminal() -> Result<()> {
     let served = Served::start(&exposition("web"))?;
-    type End = fn(&mut Terminal) -> Result<()>;
     let ends: [(&str, End, i32); 6] = [
         ("q", |terminal| terminal.keys("q"), 0),
         ("F10", |terminal| terminal.keys("\x1b[21~"), 0),

@@ -61,8 +61,7 @@ fn without_colours_signs_and_reverse_say_the_same() -> Result<()> {
     let terminal = top(&served, &["--all"], &[])?;
     terminal.wait_for("the mark", |text| text.contains("■96"))?;
     ensure!(cells(&terminal.screen(), colourful).contains("■96"), "critical is red");
-    for (arguments, variable) in
-        [(&["--no-color"][..], ("A", "b")), (&[], ("NO_COLOR", "1")), (&[], ("TERM", "dumb"))]
+    for (arguments, variable) in [(&["--no-color"][..], ("A", "b")), (&[], ("NO_COLOR", "1")), (&[], ("TERM", "dumb"))]
     {
         let terminal = top(&served, arguments, &[variable])?;
         terminal.wait_for("the mark", |text| text.contains("■96"))?;
@@ -81,10 +80,12 @@ fn without_colours_signs_and_reverse_say_the_same() -> Result<()> {
 fn the_values_stay_while_the_exporter_does_not_answer() -> Result<()> {
     let served = Served::start(&exposition("web"))?;
     let terminal = top(&served, &[], &[])?;
-    for (status, words) in [(503, "answers with status 503"), (401, "needs a user and a password"), (429, "status 429")] {
+    for (status, words) in [(503, "answers with status 503"), (401, "needs a user and a password"), (429, "status 429")]
+    {
         terminal.wait_for("the row", |text| text.contains("web") && !text.contains("no answer"))?;
         served.answer(status, "no");
-        terminal.wait_for(words, |text| text.contains(words) && text.contains("no answer for") && text.contains("web"))?;
+        terminal
+            .wait_for(words, |text| text.contains(words) && text.contains("no answer for") && text.contains("web"))?;
         served.answer(200, &exposition("web"));
     }
     Ok(())
@@ -101,7 +102,9 @@ fn an_exporter_that_goes_away_and_comes_back_is_found_again() -> Result<()> {
     let terminal = Terminal::start(&exporter::binary()?, &arguments, &[], (120, 24))?;
     terminal.wait_for("the container", |text| text.contains(&container.name))?;
     exporter.stop()?;
-    terminal.wait_for("the end of the exporter", |text| text.contains("cannot connect") && text.contains(&container.name))?;
+    terminal.wait_for("the end of the exporter", |text| {
+        text.contains("cannot connect") && text.contains(&container.name)
+    })?;
     let exporter = Exporter::builder().docker(engine).at(address).start()?;
     terminal.wait_for("the new exporter", |text| !text.contains("no answer"))?;
     // Connections are taken and nobody answers.
