@@ -1,7 +1,7 @@
 //! `# HELP`, `# TYPE` and `# UNIT` lines in both text formats.
 
-use super::Format;
-use crate::metrics::Unit;
+use super::format::Format;
+use crate::metrics::{Kind, Unit};
 
 /// Metric types of all formats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,6 +10,17 @@ pub(super) enum Type {
     Gauge,
     Histogram,
     Untyped,
+}
+
+impl From<Kind> for Type {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Counter => Self::Counter,
+            Kind::Gauge => Self::Gauge,
+            Kind::Histogram => Self::Histogram,
+            Kind::Untyped => Self::Untyped,
+        }
+    }
 }
 
 /// Appends the lines that open a family. `name` is the name of its samples.

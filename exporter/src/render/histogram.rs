@@ -1,17 +1,17 @@
 //! The samples of one histogram: `_bucket` for each bound, `_sum`, `_count`. The same in both text formats.
 
-use super::Format;
+use super::format::Format;
 use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
-use super::protobuf::{self, Buckets, SampleLabels, Start};
+use super::protobuf::{Buckets, SampleLabels, Start};
 use crate::metrics::Bounds;
 use crate::read::{Histogram, Row};
 
 /// The kernel's latencies are nanoseconds.
 const NANOSECONDS: u8 = 9;
 
-/// Appends them. The buckets are counted one by one and exposed cumulated, so that count and buckets always agree.
+/// Writes a histogram's samples. The buckets are counted one by one and exposed cumulated, so that count and buckets always agree.
 pub(super) fn write(
     row: &Row,
     labels: LabelSet<'_>,
@@ -22,9 +22,11 @@ pub(super) fn write(
 ) {
     let sum = Number::Decimal { value: histogram.sum_ns, exponent: NANOSECONDS, unit: row.family.unit.exponent() };
     if let Format::Protobuf { native } = out.format {
-        let labels = SampleLabels { row: &row.labels, dimension: "", set: labels };
+        out.open();
+        let encoded = SampleLabels { row: &row.labels, dimension: "", set: labels.encoded() };
         let buckets = Buckets { counts: &histogram.buckets, first_power: bounds.first_power, sum };
-        protobuf::histogram(labels, buckets, native, start, out);
+        let block = out.encoder.histogram(encoded, buckets, native, start, &mut out.text);
+        out.record_block(labels, block);
         return;
     }
     let mut count = 0;
@@ -50,7 +52,7 @@ fn integer(value: u64, out: &mut Output) {
     out.text.push(b'\n');
 }
 
-/// Name and labels, and the blank before the value.
+/// Writes name and labels, and the blank before the value.
 fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: LabelSet<'_>, out: &mut Output) {
     out.open();
     let (before, after) = if bound.is_some() { ("le=\"", "\"") } else { ("", "") };
@@ -69,7 +71,8 @@ fn begin(row: &Row, suffix: &str, bound: Option<&str>, labels: LabelSet<'_>, out
 mod tests {
     use std::borrow::Cow;
 
-    use super::super::{BufferPool, Format};
+    use super::super::format::Format;
+    use super::super::output::BufferPool;
     use super::{LabelSet, Output, Start, write};
     use crate::metrics::{FAMILIES, Kind, Probed, Source};
     use crate::read::{Histogram, Row, Value};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::protobuf::Encoded;
+use super::protobuf::{Encoded, Set};
 use crate::discover::ContainerId;
 use crate::metrics::escape_label;
 use crate::name::{ContainerInfo, NetworkMode};
@@ -14,16 +14,16 @@ use crate::name::{ContainerInfo, NetworkMode};
 pub struct LabelSets {
     /// `id`, `image`, `name` and the allow-listed `container_label_*`.
     pub(super) base: String,
-    /// What `container_info` has beside.
+    /// Further labels of `container_info`.
     pub(super) info: String,
-    /// What `container_state` has beside.
+    /// Further labels of `container_state`.
     pub(super) state: String,
     /// `container="NAME"`: the predecessor's only label.
     pub(super) docker_stats: String,
     source_info: Option<Arc<ContainerInfo>>,
-    /// Never given to another one while the program runs; 0 for one that is empty.
+    /// Unique while the program runs; 0 for an empty one.
     number: u64,
-    /// The base and the predecessor's in protobuf, once somebody has asked for that.
+    /// The base and the predecessor's in protobuf, from the first scrape that asks for that.
     encoded: [OnceLock<Encoded>; 2],
 }
 
@@ -31,11 +31,11 @@ pub struct LabelSets {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelSet<'a> {
     pub(super) text: &'a str,
-    /// Which one it is: the same number always stands for the same text. 0 for one that is not distinguished from others.
+    /// The same number always stands for the same text; 0 where the set is no container's.
     pub(super) number: u64,
     /// Its container's place in the view.
     pub(super) index: usize,
-    /// The container's sets; none where it is no container's.
+    /// All sets of its container; none where the set is no container's.
     of: Option<&'a LabelSets>,
 }
 
@@ -129,17 +129,14 @@ impl<'a> LabelSet<'a> {
         Self { text, number: 0, index: 0, of: None }
     }
 
-    /// The set in protobuf, where it is a container's.
-    pub(super) fn encoded(&self) -> Option<&'a Encoded> {
-        let sets = self.of?;
+    /// The set in protobuf.
+    #[inline]
+    pub(super) fn encoded(&self) -> Set<'a> {
+        let Some(sets) = self.of else { return Set::Other(self.text) };
         let [base, docker_stats] = &sets.encoded;
         let cell = if self.number % 2 == 1 { docker_stats } else { base };
-        Some(cell.get_or_init(|| Encoded::new(self.text, self.started_ns())))
-    }
-
-    /// When the container's run began, in nanoseconds since the epoch, as the engine says.
-    pub(super) fn started_ns(&self) -> Option<u64> {
-        self.of?.source_info.as_ref()?.started_ns
+        let started_ns = || sets.source_info.as_ref().and_then(|info| info.started_ns);
+        Set::Container(cell.get_or_init(|| Encoded::new(self.text, started_ns())))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Numbers as text, exact to the last digit: the kernel's integers are shifted in decimal, never divided in binary.
+//! Numbers as text, exact to the last digit: the point is moved in the decimal digits of the kernel's integers, which are never divided
+//! in binary.
 
 use std::io::Write as _;
 
@@ -7,7 +8,7 @@ use std::io::Write as _;
 pub(super) enum Number {
     /// An integer of the kernel with `exponent` decimal places, in a unit of `unit` decimal places.
     Decimal { value: u64, exponent: u8, unit: u8 },
-    /// The same without what stands behind the point.
+    /// The same without the fraction.
     Integer { value: u64, exponent: u8, unit: u8 },
     /// A whole number that may be negative.
     Signed(i64),
@@ -31,7 +32,7 @@ impl Number {
         }
     }
 
-    /// The double nearest to it: what a reader of its text gets. `memory` is used where that text is needed.
+    /// Returns the nearest double, which a reader of its text gets. `memory` is for that text, where it is needed.
     pub(super) fn to_double(self, memory: &mut Vec<u8>) -> f64 {
         match self {
             Self::Decimal { value, exponent, unit } | Self::Integer { value, exponent, unit } if exponent == unit => {
@@ -80,7 +81,7 @@ pub(super) fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// The same without what stands behind the point: the predecessor's values are integers.
+/// The same without the fraction: the predecessor's values are integers.
 pub(super) fn integer(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
     match exponent.checked_sub(unit) {
         Some(places) => whole(value / 10_u64.saturating_pow(u32::from(places)), 0, out),

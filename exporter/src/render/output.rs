@@ -1,22 +1,22 @@
-//! Where the text goes: into one buffer, or through gzip in pieces, so that the whole text never has to be held.
+//! The body that is being written: one buffer, or pieces that gzip takes, so that the whole text never exists in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::format::Format;
 use super::gzip::{Gzip, HISTORY, LabelSpan};
 use super::header::{Type, header};
 use super::labels::LabelSet;
-use super::protobuf::Encoder;
-use super::{Format, kind};
+use super::protobuf::{Block, Encoder};
 use crate::metrics::{Family, Unit};
 
-/// The text is compressed whenever this much of it has gathered: little enough to be in the processor's cache still.
+/// Text is compressed in pieces of this size, which are still in the processor's cache.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Bodies in the pool at most.
+/// The most bodies in the pool.
 const POOLED: usize = 2;
-/// Bodies one after the other that need less than half of their memory, after which the rest of it is given back: somebody has once
-/// asked for an uncompressed answer, ten times as large as those that Prometheus asks for.
+/// After so many bodies in a row that need less than half of their memory, the rest of it is freed: one uncompressed answer is ten times
+/// as large as the compressed ones that Prometheus asks for.
 const ROOMY: u32 = 8;
 
 /// The memory of answered scrapes, for the next ones. Cloning shares it.
@@ -71,7 +71,7 @@ impl Drop for Pooled {
     }
 }
 
-/// What compressing needs.
+/// The state of compression.
 #[derive(Debug)]
 struct Compressor {
     gzip: Gzip,
@@ -83,12 +83,12 @@ struct Compressor {
     done: usize,
 }
 
-/// A text on its way.
+/// A body that is being written.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// What has been written; without what has been passed on, where it is compressed.
+    /// What has been written and not yet compressed.
     pub(super) text: Vec<u8>,
-    /// Memory for a text on the side.
+    /// Memory for the text of labels.
     pub(super) scratch: String,
     /// The family of the next sample, where that is its first one: a family without samples is not mentioned.
     pub(super) family: Option<(&'static Family, Arc<str>)>,
@@ -96,7 +96,7 @@ pub(super) struct Output {
     row: usize,
     /// How many samples have been begun.
     pub(super) samples: usize,
-    /// What protobuf needs.
+    /// The state of protobuf.
     pub(super) encoder: Encoder,
     compressor: Option<Box<Compressor>>,
     pub(super) format: Format,
@@ -114,7 +114,10 @@ fn compressor(format: Format, [texts, protobuf]: &mut [Option<Box<Compressor>>; 
 impl Output {
     pub(super) fn new(format: Format, gzip: bool, pool: &BufferPool) -> Self {
         let (mut text, scratch, encoder, mut compressor) = pool.with(|state| {
-            let compressor = gzip.then(|| compressor(format, &mut state.compressors).take().unwrap_or_default());
+            let compressor = gzip.then(|| {
+                let known = compressor(format, &mut state.compressors).take();
+                known.unwrap_or_else(|| Box::new(Compressor::new(format)))
+            });
             let PoolState { bodies, scratch, encoder, .. } = state;
             (bodies.pop().unwrap_or_default(), std::mem::take(scratch), std::mem::take(encoder), compressor)
         });
@@ -135,7 +138,7 @@ impl Output {
     pub(super) fn open(&mut self) {
         self.samples += 1;
         if let Some((family, help)) = self.family.take() {
-            self.begin_family(family.name, &help, kind(family.kind), family.unit);
+            self.begin_family(family.name, &help, family.kind.into(), family.unit);
         }
         if !self.encoder.has_family() {
             self.pass_on();
@@ -153,7 +156,7 @@ impl Output {
         }
     }
 
-    /// Compresses what has gathered, if that is enough.
+    /// Compresses what was written, once it is a piece.
     #[inline]
     fn pass_on(&mut self) {
         if let Some(compressor) = &mut self.compressor
@@ -163,7 +166,7 @@ impl Output {
         }
     }
 
-    /// The text ends with this label set.
+    /// Records that the text ends with this label set.
     #[inline]
     pub(super) fn record_label_set(&mut self, LabelSet { text, number: set, index, .. }: LabelSet<'_>) {
         if let Some(compressor) = &mut self.compressor
@@ -174,16 +177,19 @@ impl Output {
         }
     }
 
-    /// The same for so many encoded bytes, which may have the start of the container's counters in them.
-    pub(super) fn mark_block(&mut self, set: LabelSet<'_>, length: usize, with_start: bool) {
-        if let Some(compressor) = &mut self.compressor {
-            let (at, variant) = (self.text.len() - length, u8::from(with_start));
-            let (set, index) = (set.number * 2 + u64::from(variant), set.index * 2 + usize::from(variant));
+    /// Records where in the text this label set is encoded.
+    #[inline]
+    pub(super) fn record_block(&mut self, set: LabelSet<'_>, block: Option<Block>) {
+        if let Some(compressor) = &mut self.compressor
+            && let Some(Block { at, length, with_start }) = block
+        {
+            // With the start of the container's counters in it a block is another text.
+            let (set, index) = (set.number * 2 + u64::from(with_start), set.index * 2 + usize::from(with_start));
             compressor.label_spans.push(LabelSpan { at, length, set, index, row: self.row });
         }
     }
 
-    /// The body.
+    /// Returns the body.
     pub(super) fn finish(mut self) -> Bytes {
         self.encoder.end_family(&mut self.text);
         let mut body = std::mem::take(&mut self.text);
@@ -200,14 +206,13 @@ impl Output {
     }
 }
 
-impl Default for Compressor {
-    fn default() -> Self {
-        Self { gzip: Gzip::new(), label_spans: Vec::new(), text: Vec::new(), done: 0 }
-    }
-}
-
 impl Compressor {
-    /// Begins a stream in this body. The memory for the text, which comes back with the last of it.
+    fn new(format: Format) -> Self {
+        let gzip = Gzip::new(matches!(format, Format::Protobuf { .. }));
+        Self { gzip, label_spans: Vec::new(), text: Vec::new(), done: 0 }
+    }
+
+    /// Begins a stream in this body. Returns memory for the text, which `finish` takes back.
     fn begin(&mut self, body: Vec<u8>) -> Vec<u8> {
         self.gzip.begin(body);
         self.label_spans.clear();
@@ -215,7 +220,7 @@ impl Compressor {
         std::mem::take(&mut self.text)
     }
 
-    /// Compresses what is new in the text, of which it leaves only what the next piece may refer to.
+    /// Compresses what is new in the text, and drops all of it but what the next piece may refer to.
     fn pass_on(&mut self, text: &mut Vec<u8>) {
         self.gzip.write(text, self.done, &self.label_spans);
         self.label_spans.clear();
@@ -223,7 +228,7 @@ impl Compressor {
         self.done = text.len();
     }
 
-    /// Compresses the rest. The text's memory stays here.
+    /// Compresses the rest, and returns the body.
     fn finish(&mut self, mut text: Vec<u8>) -> Vec<u8> {
         self.pass_on(&mut text);
         text.clear();

@@ -2,12 +2,11 @@
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
-use super::Format;
+use super::format::Format;
 use super::header::Type;
-use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
-use super::protobuf::{self, SampleLabels, Start};
+use super::protobuf::{SampleLabels, Set, Start};
 use crate::metrics::{Unit, escape_label};
 
 /// Appends every family of a registry.
@@ -56,8 +55,8 @@ fn pairs(metric: &Metric, labels: &mut String) {
 
 fn sample(name: &str, kind: Type, labels: &str, value: Number, output: &mut Output) {
     if let Format::Protobuf { .. } = output.format {
-        let labels = SampleLabels { row: labels, dimension: "", set: LabelSet::fixed("") };
-        protobuf::number(kind, labels, value, Start::Unknown, output);
+        let labels = SampleLabels { row: labels, dimension: "", set: Set::Other("") };
+        output.encoder.number(kind, labels, value, Start::Unknown, &mut output.text);
         return;
     }
     let out = &mut output.text;

@@ -1,12 +1,12 @@
-//! Bits in deflate's order, lowest first, gathered in a word and appended to bytes.
+//! Bits in deflate's order, lowest first, collected in a word and appended to bytes.
 
-/// The most bits that can be put at once: what is left of a word once a byte may be open.
+/// The most bits that can be put at once: up to seven more may be in the word already.
 pub(super) const MOST: u32 = u64::BITS - 8;
 
 /// Bytes, and the bits that do not make a whole byte yet.
 #[derive(Debug, Default)]
 pub(super) struct Bits {
-    /// Those before `at` count; there is room behind, as writing whole words without looking is several times faster.
+    /// Those before `at` are written. The room behind them is for whole words, as writing these is several times faster.
     bytes: Vec<u8>,
     at: usize,
     word: u64,
@@ -19,7 +19,7 @@ impl Bits {
         Self { at: bytes.len(), bytes, ..Self::default() }
     }
 
-    /// Makes room for so many bytes. What is put beyond the room is lost.
+    /// Makes room for so many bytes. Bits beyond the room are lost.
     pub(super) fn make_room(&mut self, bytes: usize) {
         let wanted = self.at + bytes + size_of::<u64>();
         if self.bytes.len() < wanted {
@@ -39,7 +39,7 @@ impl Bits {
         self.used = used % 8;
     }
 
-    /// The bytes, the last one filled up with zeros.
+    /// Returns the bytes, the last one filled up with zeros.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let Self { mut bytes, at, word, used } = std::mem::take(self);
         bytes.truncate(at);

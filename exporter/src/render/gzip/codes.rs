@@ -1,8 +1,8 @@
-//! The Huffman codes: fixed once for expositions, so that the bits of a text can be cached from scrape to scrape.
+//! The Huffman codes: fixed once for text and once for protobuf, so that the bits of a label set can be cached from scrape to scrape.
 //!
-//! Deflate lets every stream bring its own codes. Ours always brings these, the lengths of which come from the symbols of
-//! expositions of 100 and of 1,000 containers: ids and numbers are what their repetitions leave, so digits are short, and copies are from
-//! a line or a family before. Every byte has a code.
+//! Deflate lets every stream bring its own codes. Ours always brings one of these two, the lengths of which come from the symbols of
+//! expositions of 100 and of 1,000 containers: what their repetitions leave are ids and numbers, so digits are short, and in protobuf
+//! the zeros that most doubles end in. Copies are from a line or a family before. Every byte has a code.
 
 use super::bits::{Bits, MOST};
 
@@ -12,30 +12,57 @@ const END: usize = 256;
 /// The longest match of deflate.
 pub(super) const LONGEST: usize = 258;
 
-/// Bits per literal, for those that do not have [`OTHER_BITS`].
-const LITERAL_BITS: &[(&[u8], u8)] = &[
-    (b"0123456789ef", 4),
-    (b"abcd", 5),
-    (b" ", 8),
-    (b"or}", 9),
-    (b"\n-./:_ghijklmnpqstuvwxyz", 10),
-    (b"\",=", 11),
-    (b"\t!#$%&'()*+;<>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^`{|~", 13),
-];
-/// Four literals are written at once.
-const OTHER_BITS: u8 = 14;
-/// Bits of the end of the block and of every length symbol.
-const LENGTH_BITS: [u8; LITERALS - END] =
-    [14, 8, 11, 12, 10, 12, 12, 12, 12, 12, 12, 12, 12, 9, 6, 9, 9, 9, 8, 8, 8, 7, 12, 7, 12, 10, 10, 9, 8, 7];
-const DISTANCE_BITS: [u8; DISTANCES] =
-    [9, 9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 10, 10, 10, 7, 2, 7, 4, 2, 4, 3, 5, 6, 7, 8, 8, 7, 6, 3];
+/// The lengths of all codes.
+#[derive(Debug)]
+pub(super) struct Lengths {
+    /// Bits per literal, for those that do not have the bits of all others.
+    literals: &'static [(&'static [u8], u8)],
+    others: u8,
+    /// Bits of the end of the block and of every length symbol.
+    copies: [u8; LITERALS - END],
+    distances: [u8; DISTANCES],
+}
 
-const _: () = assert!(4 * OTHER_BITS as u32 <= MOST, "four literals are put at once");
+/// For both text formats.
+pub(super) const TEXT: &Lengths = &Lengths {
+    literals: &[
+        (b"0123456789ef", 4),
+        (b"abcd", 5),
+        (b" ", 8),
+        (b"or}", 9),
+        (b"\n-./:_ghijklmnpqstuvwxyz", 10),
+        (b"\",=", 11),
+        (b"\t!#$%&'()*+;<>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^`{|~", 13),
+    ],
+    others: 14,
+    copies: [14, 8, 11, 12, 10, 12, 12, 12, 12, 12, 12, 12, 12, 9, 6, 9, 9, 9, 8, 8, 8, 7, 12, 7, 12, 10, 10, 9, 8, 7],
+    distances: [9, 9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 10, 10, 10, 7, 2, 7, 4, 2, 4, 3, 5, 6, 7, 8, 8, 7, 6, 3],
+};
+
+/// For protobuf: a double ends in zeros and begins with one of a few exponents, and what is between may be any byte.
+pub(super) const PROTOBUF: &Lengths = &Lengths {
+    literals: &[
+        (b"\x0001234", 4),
+        (b"56789abcdef", 5),
+        (b"\x09\x22", 6),
+        (b"\x02\x06\x10\x12\x1a\x40\x41", 7),
+        (b"\x01\x08\x0a\x20\x3f\x42\x80\xa0\xc0\xe0", 9),
+        (b",-./:;<=>CDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`ghijklmnopqrstuvwxyz{|}~", 12),
+    ],
+    others: 11,
+    copies: [13, 9, 10, 8, 10, 10, 9, 9, 13, 10, 9, 9, 9, 7, 9, 6, 8, 10, 10, 11, 13, 7, 13, 6, 13, 12, 13, 13, 13, 7],
+    distances: [6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 3, 5, 6, 2, 5, 4, 6, 6, 6, 6, 6, 6, 6, 3],
+};
+
+/// The longest code of a literal.
+const LONGEST_CODE: u8 = 14;
+
+const _: () = assert!(4 * LONGEST_CODE as u32 <= MOST, "four literals are put at once");
 
 /// The code lengths are written without deflate's three codes for repeated ones.
 const REPEAT_CODES: usize = 3;
 
-/// Some bits, and how many of them.
+/// Bits, and their number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Code {
     pub(super) bits: u64,
@@ -53,17 +80,17 @@ pub(super) struct Codes {
 }
 
 impl Code {
-    /// This one, and then that one.
+    /// Returns this code with the next one behind it.
     pub(super) fn then(self, next: Self) -> Self {
         Self { bits: self.bits | next.bits << self.count, count: self.count + next.count }
     }
 }
 
 impl Codes {
-    pub(super) fn new() -> Self {
-        let symbols = canonical(&literal_bits());
+    pub(super) fn new(lengths: &Lengths) -> Self {
+        let symbols = canonical(&lengths.symbols());
         let of = |symbol: usize| symbols.get(symbol).copied().unwrap_or_default();
-        let distances = canonical(&DISTANCE_BITS);
+        let distances = canonical(&lengths.distances);
         Self {
             literals: std::array::from_fn(of),
             lengths: std::array::from_fn(|length| length_code(length, of)),
@@ -77,7 +104,7 @@ impl Codes {
         self.literals.get(usize::from(byte)).copied().unwrap_or_default()
     }
 
-    /// A match: `length` from 3 to [`LONGEST`], `distance` from 1 to 32,768.
+    /// Returns the code of a match: `length` from 3 to [`LONGEST`], `distance` from 1 to 32,768.
     #[inline]
     pub(super) fn copy(&self, length: usize, distance: usize) -> Code {
         let length = self.lengths.get(length).copied().unwrap_or_default();
@@ -91,7 +118,7 @@ impl Codes {
 }
 
 /// Opens the only block of a stream: its codes by their lengths, each written in four bits.
-pub(super) fn open_block(bits: &mut Bits) {
+pub(super) fn open_block(lengths: &Lengths, bits: &mut Bits) {
     let last_and_dynamic = 0b101;
     bits.put(last_and_dynamic, 3);
     bits.put(LITERALS as u64 - 257, 5);
@@ -101,25 +128,28 @@ pub(super) fn open_block(bits: &mut Bits) {
     for place in 0..19 {
         bits.put(if place < REPEAT_CODES { 0 } else { 4 }, 3);
     }
-    for length in literal_bits().into_iter().chain(DISTANCE_BITS) {
+    for length in lengths.symbols().into_iter().chain(lengths.distances) {
         bits.put(reversed(u64::from(length), 4), 4);
     }
 }
 
-fn literal_bits() -> [u8; LITERALS] {
-    let mut bits = [OTHER_BITS; LITERALS];
-    for (bytes, count) in LITERAL_BITS {
-        for byte in *bytes {
-            if let Some(place) = bits.get_mut(usize::from(*byte)) {
-                *place = *count;
+impl Lengths {
+    /// Bits of every literal, of the end and of every length symbol.
+    fn symbols(&self) -> [u8; LITERALS] {
+        let mut bits = [self.others; LITERALS];
+        for (bytes, count) in self.literals {
+            for byte in *bytes {
+                if let Some(place) = bits.get_mut(usize::from(*byte)) {
+                    *place = *count;
+                }
             }
         }
+        bits.iter_mut().skip(END).zip(self.copies).for_each(|(place, count)| *place = count);
+        bits
     }
-    bits.iter_mut().skip(END).zip(LENGTH_BITS).for_each(|(place, count)| *place = count);
-    bits
 }
 
-/// Codes in order of length and symbol, as RFC 1951 3.2.2 wants them.
+/// Assigns codes in order of length and symbol (RFC 1951 3.2.2).
 fn canonical(lengths: &[u8]) -> Vec<Code> {
     let mut codes = vec![Code::default(); lengths.len()];
     let mut next = 0;
@@ -138,7 +168,7 @@ fn reversed(bits: u64, count: u32) -> u64 {
     bits.reverse_bits() >> (64 - count)
 }
 
-/// Symbol and extra bits of a length (RFC 1951 3.2.5); nothing below 3.
+/// Returns symbol and extra bits of a length (RFC 1951 3.2.5); nothing below 3.
 fn length_code(length: usize, symbol: impl Fn(usize) -> Code) -> Code {
     match length {
         0..3 => Code::default(),
@@ -155,7 +185,7 @@ fn distance_symbol(distance: usize) -> (usize, Code) {
     in_steps(distance.saturating_sub(1), 1)
 }
 
-/// Deflate's ranges: each doubling of the value is cut into `2^steps` ranges. The range of a value, and its place in it.
+/// Returns the range of a value, and its place in it: each doubling of the value has `2^steps` ranges.
 #[inline]
 fn in_steps(value: usize, steps: u32) -> (usize, Code) {
     let doublings = (usize::BITS - value.leading_zeros()).saturating_sub(1);
@@ -163,4 +193,20 @@ fn in_steps(value: usize, steps: u32) -> (usize, Code) {
     let range = (value >> count) + ((count as usize) << steps);
     let bits = value as u64 & ((1 << count) - 1);
     (range, Code { bits, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_CODE, PROTOBUF, TEXT};
+
+    #[test]
+    fn the_codes_are_complete() {
+        for lengths in [TEXT, PROTOBUF] {
+            for bits in [&lengths.symbols()[..], &lengths.distances] {
+                // Inflaters refuse a set of codes that leaves a sequence of bits without a meaning.
+                assert_eq!(bits.iter().map(|bits| 1 << (15 - bits)).sum::<u32>(), 1 << 15);
+            }
+            assert!(lengths.symbols().iter().all(|bits| *bits <= LONGEST_CODE));
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Gzip for expositions: a deflate encoder that knows where the label sets stand.
 //!
-//! An exposition says the same label sets once per family, each next to the same neighbours, and only the digits between them are
-//! new. So the bits of what a label set does not share with the one before it are made once and cached from scrape to
+//! An exposition has the same label sets in every family, each after the same other one, and only the numbers between them
+//! are new. So the bits of what a label set does not share with the one before it are made once and cached from scrape to
 //! scrape ([`repeated_span`]); what stands between two label sets is most often a copy from the line before but for the number; and the
-//! rest (help texts, whatever is odd) goes through a plain search for repetitions. The codes are fixed ([`codes`]), as bits could
-//! not be cached otherwise. What comes out is one ordinary deflate block: every inflater reads it.
+//! rest, such as help texts, goes through a plain search for repetitions. The codes are fixed ([`codes`]), as bits could
+//! not be cached otherwise. The result is one ordinary deflate block, which every inflater reads.
 
 mod bits;
 mod codes;
@@ -15,45 +15,46 @@ mod symbol_writer;
 mod tests;
 
 use bits::Bits;
-use codes::{Codes, open_block};
+use codes::{Codes, Lengths, open_block};
 use crc32fast::Hasher;
-use prefix_match::{HashTable, common_prefix, common_suffix, hash_of_four};
-use repeated_span::{RepeatedSpan, unlikeness};
+use prefix_match::{HashTable, common_prefix, common_suffix, hash_of_eight, hash_of_four};
+use repeated_span::{RepeatedSpan, bits_after};
 use symbol_writer::{SHORTEST, SymbolWriter, WINDOW};
 
-/// No name, no time, no system: bytes are all there is.
+/// Without a name, a time and a system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// Room for what stands before and after the text, and then some.
+/// Room for what stands before and after the text, with a margin.
 const ENDS: usize = 512;
-/// A number has at most this many characters: what is longer between two label sets deserves a search.
+/// A number has at most this many bytes. What is longer between two label sets is searched for repetitions.
 const NUMBER: usize = 32;
-/// How much of the text before a piece has to stand before it.
+/// How many bytes of the text before a piece stand in memory with it.
 pub(super) const HISTORY: usize = WINDOW;
-/// A copy that does not lengthen another one has to be worth its own bits.
+/// The shortest copy that takes fewer bits than its bytes do, unless it lengthens the copy before.
 const WORTH: usize = 5;
-/// How many earlier label sets are compared to find the one most like a new one: containers of a project take turns.
+/// How many earlier label sets are compared to find the most similar one: services of a project take turns.
 const MODELS: usize = 8;
-/// Rows of one family whose lines are distinguished: those of a container stand together.
+/// How many rows of one family are distinguished, whose lines stand together for each container.
 const ROWS: usize = 16;
 
-/// A label set in a text: a hint only, the text is complete without it.
+/// Where a label set stands in a text. A hint: the text is complete without it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelSpan {
     /// Where it begins.
     pub(super) at: usize,
     /// Its length in bytes.
     pub(super) length: usize,
-    /// Which one it is. The same number always stands for the same text.
+    /// The same number always stands for the same text.
     pub(super) set: u64,
-    /// A small number that is most often the same one for the same set.
+    /// A small number, most often the same for the same set.
     pub(super) index: usize,
-    /// Which of the lines that its container has in the family.
+    /// The row of the family that the line belongs to.
     pub(super) row: usize,
 }
 
-/// The encoder, with what it keeps from stream to stream.
+/// The encoder, with its caches from stream to stream.
 #[derive(Debug)]
 pub(super) struct Gzip {
+    lengths: &'static Lengths,
     codes: Codes,
     bits: Bits,
     crc: Hasher,
@@ -61,16 +62,16 @@ pub(super) struct Gzip {
     written: usize,
     /// Number of this stream.
     stream: u64,
-    /// The slots of the last label sets, each once; the latest at the end.
+    /// The slots of the last label sets.
     recent: Recent,
-    /// What stood before the last label set of each row, back to the one before: its position in the stream, and its length.
+    /// The text before the last label set of each row, from the label set before it on: position in the stream, and length.
     between: [(usize, usize); ROWS],
     slots: Vec<Slot>,
     words: HashTable,
     pairs: HashTable,
 }
 
-/// What is cached of the label set in one slot.
+/// The cache of one label set.
 #[derive(Debug, Default)]
 struct Slot {
     set: u64,
@@ -78,7 +79,7 @@ struct Slot {
     stream: u64,
     at: usize,
     length: usize,
-    /// The sets, and their slots, that it is known to be like: most families have the same ones, some leave one out.
+    /// The sets, and their slots, that it is similar to. Two, as some families leave a container out.
     known: [Option<(u64, usize)>; 2],
     repeated_spans: [RepeatedSpan; 2],
 }
@@ -109,9 +110,12 @@ impl Recent {
 }
 
 impl Gzip {
-    pub(super) fn new() -> Self {
+    /// One for the text formats or one for protobuf: what it keeps is of no use for the other.
+    pub(super) fn new(is_protobuf: bool) -> Self {
+        let lengths = if is_protobuf { codes::PROTOBUF } else { codes::TEXT };
         Self {
-            codes: Codes::new(),
+            lengths,
+            codes: Codes::new(lengths),
             bits: Bits::default(),
             crc: Hasher::new(),
             written: 0,
@@ -129,7 +133,7 @@ impl Gzip {
         out.extend_from_slice(&HEADER);
         self.bits = Bits::new(out);
         self.bits.make_room(ENDS);
-        open_block(&mut self.bits);
+        open_block(self.lengths, &mut self.bits);
         self.crc = Hasher::new();
         self.written = 0;
         self.stream += 1;
@@ -171,7 +175,7 @@ impl Gzip {
     }
 }
 
-/// A piece on its way.
+/// A piece of the text while it is compressed.
 struct Chunk<'a> {
     symbol_writer: SymbolWriter<'a>,
     codes: &'a Codes,
@@ -186,7 +190,7 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// A part of the text by its position in the stream; nothing where that is not in the text any more.
+    /// Returns a part of the text by its position in the stream; nothing where it is no longer in memory.
     fn text(&self, at: usize, length: usize) -> &'a [u8] {
         let text = |from: usize| self.symbol_writer.text.get(from..from + length);
         at.checked_sub(self.before).and_then(text).unwrap_or_default()
@@ -201,6 +205,9 @@ impl<'a> Chunk<'a> {
         let model = self.text(model_at, model_length);
         let end = common_suffix(model, new);
         let distance = self.before + to - (model_at + model.len());
+        if end < WORTH && new.len() <= NUMBER {
+            return self.number(new);
+        }
         if end < WORTH || distance > WINDOW {
             return self.search(to);
         }
@@ -215,6 +222,15 @@ impl<'a> Chunk<'a> {
             self.symbol_writer.literals(to - end);
         }
         self.symbol_writer.copy(distance, end);
+    }
+
+    /// Writes the few bytes of a number that stand between two label sets in protobuf: as a copy from where the same were last, or as
+    /// they are.
+    fn number(&mut self, number: &[u8]) {
+        let known = hash_of_eight(number).is_some_and(|hash| self.again(hash, number.len()));
+        if !known {
+            self.symbol_writer.literals(self.symbol_writer.at + number.len());
+        }
     }
 
     /// Writes a label set.
@@ -257,12 +273,12 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Where in this stream a set was last.
+    /// Returns where in this stream a set was last.
     fn position_of(&self, slots: &[Slot], (set, index): (u64, usize)) -> Option<usize> {
         slots.get(index).filter(|slot| slot.set == set && slot.stream == self.stream).map(|slot| slot.at)
     }
 
-    /// The set before that is most like this one, and where it was last. Of equally good ones the nearest.
+    /// Returns the most similar of the sets before, and where it was last. Of equally similar ones the nearest.
     fn model(&self, slots: &[Slot], label_span: LabelSpan) -> Option<(LabelSpan, usize)> {
         let at = self.before + label_span.at;
         let set = self.text(at, label_span.length);
@@ -272,7 +288,7 @@ impl<'a> Chunk<'a> {
             let model = LabelSpan { at: slot.at, length: slot.length, set: slot.set, index, row: 0 };
             near.then(|| (model, self.text(slot.at, slot.length))).filter(|(_, text)| !text.is_empty())
         });
-        models.min_by_key(|(_, text)| unlikeness(text, set)).map(|(model, _)| (model, model.at))
+        models.min_by_key(|(_, text)| bits_after(text, set)).map(|(model, _)| (model, model.at))
     }
 
     /// Writes a label set that follows another, which began `distance` before.
@@ -331,21 +347,21 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Where in the text something like `here` begins, and how much of it is alike.
+    /// Returns where in the text the same bytes as those of `here` begin, and how many are equal.
     fn seen_before(&mut self, here: &[u8], at: usize) -> Option<(usize, usize)> {
         let found = self.note(here, at)?.checked_sub(self.before)?;
         let there = self.symbol_writer.text.get(found..)?;
         (at - found <= WINDOW).then(|| (found, common_prefix(there, here)))
     }
 
-    /// Notes what begins at `at`. Where in the stream something with the same hash did last.
+    /// Notes what begins at `at`. Returns where in the stream something with the same hash began last.
     fn note(&mut self, here: &[u8], at: usize) -> Option<usize> {
         self.words.replace(hash_of_four(here)?, self.before + at)
     }
 }
 
 impl Slot {
-    /// Notes that a set is at `at` of a stream. Where it was before in the same stream, if it was.
+    /// Notes that a set is at `at` of a stream. Returns where it was before in the same stream, if it was.
     fn replace(&mut self, label_span: LabelSpan, stream: u64, at: usize) -> Option<usize> {
         if self.set != label_span.set {
             (self.set, self.length, self.known) = (label_span.set, label_span.length, [None; 2]);

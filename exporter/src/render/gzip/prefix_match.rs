@@ -1,6 +1,6 @@
-//! Where two texts are alike.
+//! What two texts have in common, and where in a stream a text was last.
 
-/// How many bytes both begin with.
+/// Returns how many bytes both begin with.
 #[inline]
 pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     let ((one_words, one_rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
@@ -19,7 +19,7 @@ pub(super) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     length + one_rest.iter().zip(other_rest).take_while(|(byte, other)| byte == other).count()
 }
 
-/// How many bytes both end with.
+/// Returns how many bytes both end with.
 #[inline]
 pub(super) fn common_suffix(one: &[u8], other: &[u8]) -> usize {
     let shorter = one.len().min(other.len());
@@ -38,7 +38,7 @@ pub(super) fn common_suffix(one: &[u8], other: &[u8]) -> usize {
     length + one_rest.iter().rev().zip(other_rest.iter().rev()).take_while(|(byte, other)| byte == other).count()
 }
 
-/// Where in a stream each text has been last, by its hash. What is found is a guess: it has to be compared.
+/// Where in a stream each text was last, by its hash. Texts may share a hash: the caller compares.
 #[derive(Debug)]
 pub(super) struct HashTable(Vec<u32>);
 
@@ -54,7 +54,7 @@ impl HashTable {
         self.0.fill(NEVER);
     }
 
-    /// Where a text with this hash has been; from now on it is at `at`.
+    /// Notes that a text with this hash is at `at`. Returns where one was before.
     #[inline]
     pub(super) fn replace(&mut self, hash: u32, at: usize) -> Option<usize> {
         let slot = self.0.get_mut((hash >> (32 - PLACES_LOG2)) as usize)?;
@@ -64,14 +64,23 @@ impl HashTable {
 }
 
 const FACTOR: u32 = 0x9E37_79B1;
+const LONG_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A hash of the next four bytes; none at the end.
+/// Returns a hash of the next four bytes; none at the end.
 #[inline]
 pub(super) fn hash_of_four(text: &[u8]) -> Option<u32> {
     text.first_chunk::<4>().map(|four| u32::from_le_bytes(*four).wrapping_mul(FACTOR))
 }
 
-/// A hash of all bytes.
+/// Returns a hash of the next eight bytes; none where there are fewer.
+#[inline]
+pub(super) fn hash_of_eight(text: &[u8]) -> Option<u32> {
+    let eight = u64::from_le_bytes(*text.first_chunk::<8>()?);
+    let [.., a, b, c, d] = eight.wrapping_mul(LONG_FACTOR).to_le_bytes();
+    Some(u32::from_le_bytes([a, b, c, d]))
+}
+
+/// Returns a hash of all bytes.
 pub(super) fn hash(text: &[u8]) -> u32 {
     text.iter().fold(0, |hash: u32, byte| (hash.rotate_left(5) ^ u32::from(*byte)).wrapping_mul(FACTOR))
 }

@@ -1,16 +1,16 @@
-//! How one label set follows another: which parts of it are copies from there, and the ready bits of the others.
+//! A label set written after another one: which parts of it are copies from there, and the ready bits of the others.
 //!
-//! Containers stand in the same order in every family, so this is found out once for two neighbours and used for as long as
-//! both keep their labels. It is kept small: with many containers, what it costs is mostly to fetch it from memory.
+//! Containers stand in the same order in every family, so this is computed once for two neighbours and used for as long as
+//! both keep their labels. It is small: with many containers most of its cost is fetching it from memory.
 
 use super::bits::MOST;
 use super::codes::Codes;
 use super::prefix_match::{common_prefix, common_suffix, hash};
 use super::symbol_writer::WINDOW;
 
-/// Literals that cost no more than a copy from elsewhere does.
+/// So many literals take no more bits than a copy from elsewhere.
 const FEW: usize = 4;
-/// What a copy and a literal take, about.
+/// About how many bits a copy and a literal take.
 const COPY_BITS: usize = 20;
 const LITERAL_BITS: usize = 6;
 
@@ -32,11 +32,11 @@ pub(super) struct Part {
     /// Length of what is between the two, and the number of its bits.
     own: u32,
     bits: u32,
-    /// Of the whole part, where it may be worth a copy from a set farther back; else 0.
+    /// Hash of the whole part, where a copy from a set farther back may take fewer bits; else 0.
     hash: u32,
 }
 
-/// A length, and how much more than the beginnings of the sets it is apart.
+/// A length, and by how much its distance exceeds that of the sets' beginnings.
 #[derive(Clone, Copy, Debug, Default)]
 struct Copied {
     length: u32,
@@ -44,7 +44,7 @@ struct Copied {
 }
 
 impl Copied {
-    /// Length, and distance where the sets are so far apart.
+    /// Returns length and distance, where the sets' beginnings are so far apart.
     #[inline]
     fn at(self, distance: usize) -> (usize, usize) {
         (self.length as usize, distance.wrapping_add_signed(self.shift as isize))
@@ -52,25 +52,25 @@ impl Copied {
 }
 
 impl Part {
-    /// How long it is.
+    /// Returns its length.
     #[inline]
     pub(super) fn length(&self) -> usize {
         (self.begin.length + self.own + self.end.length) as usize
     }
 
-    /// Its hash, where it may be worth a copy from a set farther back.
+    /// Returns its hash, where a copy from a set farther back may take fewer bits.
     #[inline]
     pub(super) fn hash(&self) -> Option<u32> {
         (self.hash != 0).then_some(self.hash)
     }
 
-    /// Length and distance of what it has in common with the other set's at its beginning and at its end.
+    /// Returns length and distance of the copies at its beginning and at its end.
     #[inline]
     pub(super) fn copied(&self, distance: usize) -> [(usize, usize); 2] {
         [self.begin.at(distance), self.end.at(distance)]
     }
 
-    /// Length of its own text, and the number of its bits.
+    /// Returns the length of its own text, and the number of its bits.
     #[inline]
     pub(super) fn own(&self) -> (usize, u32) {
         (self.own as usize, self.bits)
@@ -78,13 +78,13 @@ impl Part {
 }
 
 impl RepeatedSpan {
-    /// Whether every copy is from within the window, where the beginnings are this far apart.
+    /// Whether every copy is from within the window, where the sets' beginnings are so far apart.
     #[inline]
     pub(super) fn is_near(&self, distance: usize) -> bool {
         distance + self.reach <= WINDOW
     }
 
-    /// Each part, with the bits of its own text.
+    /// Returns each part, with the bits of its own text.
     #[inline]
     pub(super) fn parts(&self) -> impl Iterator<Item = (Part, &[u64])> {
         let mut words = self.words.as_slice();
@@ -95,7 +95,7 @@ impl RepeatedSpan {
         })
     }
 
-    /// Makes this the joint of two sets, each not longer than the window.
+    /// Computes how `set` is written after `one`, each not longer than the window.
     pub(super) fn make(&mut self, one: &[u8], set: &[u8], codes: &Codes) {
         self.parts.clear();
         self.words.clear();
@@ -105,23 +105,23 @@ impl RepeatedSpan {
             let (from, model) = pairs_of_one.next().unwrap_or((one.len(), &[]));
             let shift = difference(at, from);
             if model == pair {
-                self.add_like(pair.len(), shift);
+                self.add_equal(pair.len(), shift);
             } else {
-                self.add_unlike(pair, model, shift, codes);
+                self.add_different(pair, model, shift, codes);
             }
         }
     }
 
-    fn add_like(&mut self, length: usize, shift: i32) {
-        let like = self.copied(length, shift);
+    fn add_equal(&mut self, length: usize, shift: i32) {
+        let equal = self.copied(length, shift);
         match self.parts.last_mut() {
-            Some(Part { end, .. }) if end.length > 0 && end.shift == shift => end.length += like.length,
-            Some(Part { begin, own: 0, .. }) if begin.shift == shift => begin.length += like.length,
-            _ => self.parts.push(Part { begin: like, ..Part::default() }),
+            Some(Part { end, .. }) if end.length > 0 && end.shift == shift => end.length += equal.length,
+            Some(Part { begin, own: 0, .. }) if begin.shift == shift => begin.length += equal.length,
+            _ => self.parts.push(Part { begin: equal, ..Part::default() }),
         }
     }
 
-    fn add_unlike(&mut self, pair: &[u8], model: &[u8], shift: i32, codes: &Codes) {
+    fn add_different(&mut self, pair: &[u8], model: &[u8], shift: i32, codes: &Codes) {
         let begin = common_prefix(pair, model);
         let rest = pair.get(begin..).unwrap_or_default();
         let end = common_suffix(rest, model.get(begin..).unwrap_or_default());
@@ -141,7 +141,7 @@ impl RepeatedSpan {
         Copied { length: small(length), shift }
     }
 
-    /// Adds the bits of a text; their number.
+    /// Adds the bits of a text. Returns their number.
     fn add_words(&mut self, text: &[u8], codes: &Codes) -> u32 {
         let (mut bits, mut word, mut used) = (0, 0, 0);
         for code in text.iter().map(|byte| codes.literal(*byte)) {
@@ -161,17 +161,17 @@ impl RepeatedSpan {
     }
 }
 
-/// About how many bits it takes to write a set after another one.
-pub(super) fn unlikeness(one: &[u8], set: &[u8]) -> usize {
+/// Returns about how many bits it takes to write a set after another one.
+pub(super) fn bits_after(one: &[u8], set: &[u8]) -> usize {
     let mut pairs_of_one = pairs(one);
-    let mut like = false;
+    let mut equal = false;
     let bits = pairs(set).map(|(_, pair)| {
         let (_, model) = pairs_of_one.next().unwrap_or_default();
         let begin = common_prefix(pair, model);
         let rest = pair.get(begin..).unwrap_or_default();
         let own = rest.len() - common_suffix(rest, model.get(begin..).unwrap_or_default());
-        let was_like = std::mem::replace(&mut like, own == 0);
-        if own == 0 && was_like { 0 } else { COPY_BITS + own * LITERAL_BITS }
+        let was_equal = std::mem::replace(&mut equal, own == 0);
+        if own == 0 && was_equal { 0 } else { COPY_BITS + own * LITERAL_BITS }
     });
     bits.sum()
 }

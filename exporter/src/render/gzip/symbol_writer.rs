@@ -1,14 +1,14 @@
-//! Writes a piece of text as deflate symbols, from its beginning to its end: as it is, as a copy, or by bits made before.
+//! Writes a piece of text as deflate symbols, from its beginning to its end: as literals, as a copy, or by bits made before.
 
 use super::bits::{Bits, MOST};
 use super::codes::{Code, Codes, LONGEST};
 
 /// How far back deflate can copy from.
 pub(super) const WINDOW: usize = 32 * 1024;
-/// What is shorter costs about as much as a copy as it does as literals.
+/// The shortest copy that deflate has.
 pub(super) const SHORTEST: usize = 3;
 
-/// Where writing stands in a piece.
+/// A piece, and how much of it is written.
 #[derive(Debug)]
 pub(super) struct SymbolWriter<'a> {
     pub(super) text: &'a [u8],
@@ -25,7 +25,7 @@ impl<'a> SymbolWriter<'a> {
         Self { text, at, codes, bits, copied_from: at, distance: 0 }
     }
 
-    /// The next `length` bytes stand `distance` back.
+    /// Writes the next `length` bytes as a copy from `distance` back.
     #[inline]
     pub(super) fn copy(&mut self, distance: usize, length: usize) {
         debug_assert!(distance > 0 && distance <= WINDOW);
@@ -42,13 +42,13 @@ impl<'a> SymbolWriter<'a> {
         self.at += length;
     }
 
-    /// Whether a copy from there would only make the last one longer.
+    /// Whether a copy from there lengthens the last one.
     #[inline]
     pub(super) fn continues(&self, distance: usize) -> bool {
         self.distance == distance
     }
 
-    /// Everything up to `to` as it is.
+    /// Writes everything up to `to` as literals.
     #[inline]
     pub(super) fn literals(&mut self, to: usize) {
         self.flush();
@@ -57,7 +57,7 @@ impl<'a> SymbolWriter<'a> {
         self.at = to;
     }
 
-    /// The next `length` bytes, by their bits.
+    /// Writes the next `length` bytes by their bits.
     #[inline]
     pub(super) fn coded(&mut self, words: &[u64], bits: u32, length: usize) {
         self.flush();

@@ -36,13 +36,15 @@ fn zipped(gzip: &mut Gzip, text: &[u8], chunk: usize, label_spans: &[LabelSpan])
 #[test]
 fn every_byte_has_a_code() {
     let text: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
-    assert_eq!(inflated(&zipped(&mut Gzip::new(), &text, 100, &[])), text);
-    assert_eq!(inflated(&zipped(&mut Gzip::new(), b"", 1, &[])), b"");
+    for is_protobuf in [false, true] {
+        assert_eq!(inflated(&zipped(&mut Gzip::new(is_protobuf), &text, 100, &[])), text);
+    }
+    assert_eq!(inflated(&zipped(&mut Gzip::new(false), b"", 1, &[])), b"");
 }
 
 #[test]
 fn every_length_of_a_copy_is_written() {
-    let mut gzip = Gzip::new();
+    let mut gzip = Gzip::new(false);
     for length in 0..1100 {
         let text = [&b"begin"[..], &vec![b'x'; length], b"end"].concat();
         assert_eq!(inflated(&zipped(&mut gzip, &text, 600, &[])), text, "{length}");
@@ -51,7 +53,7 @@ fn every_length_of_a_copy_is_written() {
 
 #[test]
 fn every_distance_of_a_copy_is_written() {
-    let mut gzip = Gzip::new();
+    let mut gzip = Gzip::new(false);
     for between in (0..300).chain((9..17).flat_map(|log| (1 << log) - 20..(1 << log) + 20)) {
         let noise = (0..between).map(|number: u32| (number.wrapping_mul(0x9E37_79B1) >> 24) as u8);
         let text: Vec<u8> = b"abcdefgh".iter().copied().chain(noise).chain(*b"abcdefgh").collect();
@@ -81,7 +83,7 @@ fn lines(count: usize, seed: usize) -> (Vec<u8>, Vec<LabelSpan>) {
 
 #[test]
 fn label_sets_are_known_again_in_any_order_and_piece() {
-    let mut gzip = Gzip::new();
+    let mut gzip = Gzip::new(false);
     for (count, seed, chunk) in [(600, 1, 1 << 20), (600, 1, 1000), (600, 7, 333), (90, 89, 50), (600, 1, 70_000)] {
         let (text, label_spans) = lines(count, seed);
         let zipped = zipped(&mut gzip, &text, chunk, &label_spans);
@@ -99,7 +101,7 @@ fn a_set_longer_than_the_window_is_written_too() {
         text.extend_from_slice(long.as_bytes());
         text.extend_from_slice(b"} 1\n");
     }
-    assert_eq!(inflated(&zipped(&mut Gzip::new(), &text, 1000, &label_spans)), text);
+    assert_eq!(inflated(&zipped(&mut Gzip::new(false), &text, 1000, &label_spans)), text);
 }
 
 #[test]

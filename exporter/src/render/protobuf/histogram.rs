@@ -1,7 +1,7 @@
 //! Histograms: classic buckets for every client, and native ones (schema 0) for those that cannot lose by them.
 
+use super::encoder::{Block, Encoder, SampleLabels, Set, Start};
 use super::wire::{bytes, double_field, low_bits, tag, varint, varint_bytes, varint_field, write_time, zigzag};
-use super::{Encoded, Output, SampleLabels, Start, metric};
 use crate::render::number::Number;
 
 /// A histogram to be encoded.
@@ -15,29 +15,31 @@ pub(in crate::render) struct Buckets<'a> {
     pub(in crate::render) sum: Number,
 }
 
-/// Appends the metric of a histogram: its classic buckets, one for every second bound, and on demand its native ones.
-pub(in crate::render) fn histogram(
-    labels: SampleLabels<'_>,
-    buckets: Buckets<'_>,
-    native: bool,
-    start: Start,
-    output: &mut Output,
-) {
-    output.open();
-    let encoded = labels.set.encoded();
-    let start = match start {
-        Start::Run => encoded.and(labels.set.started_ns()),
-        Start::At(ns) => Some(ns),
-        Start::Unknown => None,
-    };
-    let mut message = std::mem::take(&mut output.encoder.memory);
-    let sum = buckets.sum.to_double(&mut message);
-    message.clear();
-    write_histogram(buckets, sum, native, start, &mut message);
-    let rest = 1 + varint_bytes(message.len() as u64) + message.len();
-    metric(labels, encoded.map(Encoded::labels), false, rest, output);
-    bytes(tag::METRIC_HISTOGRAM, &message, &mut output.text);
-    output.encoder.memory = message;
+impl Encoder {
+    /// Appends the metric of a histogram: its classic buckets, one for every second bound, and on demand its native ones.
+    pub(in crate::render) fn histogram(
+        &mut self,
+        labels: SampleLabels<'_>,
+        buckets: Buckets<'_>,
+        native: bool,
+        start: Start,
+        out: &mut Vec<u8>,
+    ) -> Option<Block> {
+        let start = match (start, labels.set) {
+            (Start::Run, Set::Container(encoded)) => encoded.started_ns,
+            (Start::At(ns), _) => Some(ns),
+            (Start::Run | Start::Unknown, _) => None,
+        };
+        let mut message = std::mem::take(&mut self.memory);
+        let sum = buckets.sum.to_double(&mut message);
+        message.clear();
+        write_histogram(buckets, sum, native, start, &mut message);
+        let rest = 1 + varint_bytes(message.len() as u64) + message.len();
+        let block = self.metric(labels, false, rest, out);
+        bytes(tag::METRIC_HISTOGRAM, &message, out);
+        self.memory = message;
+        block
+    }
 }
 
 fn write_histogram(buckets: Buckets<'_>, sum: f64, native: bool, start_ns: Option<u64>, out: &mut Vec<u8>) {
@@ -67,7 +69,7 @@ fn write_histogram(buckets: Buckets<'_>, sum: f64, native: bool, start_ns: Optio
     }
 }
 
-/// Schema 0: the bucket with the bound 2^n has the index n. What the first bound takes is near enough to zero.
+/// Writes schema 0: the bucket with the bound 2^n has the index n. The zero bucket takes everything up to the first bound.
 fn write_native(counts: &[u64], first_power: i32, out: &mut Vec<u8>) {
     varint_field(tag::SCHEMA, 0, out);
     double_field(tag::ZERO_THRESHOLD, power_of_two(first_power), out);
@@ -108,7 +110,7 @@ fn write_span((offset, length): (i32, u64), out: &mut Vec<u8>) {
     varint_field(tag::SPAN_LENGTH, length, out);
 }
 
-/// Exact: the exponent of a double is what it is made of.
+/// Returns the exact double.
 fn power_of_two(power: i32) -> f64 {
     2_f64.powi(power)
 }

@@ -7,11 +7,10 @@ use prost::Message;
 
 use super::super::tests::{body, info, plan};
 use super::super::{BufferPool, Format, Output};
-use super::{Buckets, SampleLabels, Start, histogram};
+use super::{Buckets, SampleLabels, Set, Start};
 use crate::metrics::Unit;
 use crate::read::{Histogram, Row, Sample};
 use crate::render::header::Type;
-use crate::render::labels::LabelSet;
 use crate::render::number::Number;
 
 /// The messages of `io/prometheus/client/metrics.proto`.
@@ -240,8 +239,8 @@ fn histogram_of(counts: &[(usize, u64)], native: bool, start: Start) -> Buckets7
     out.begin_family("latency_seconds", "Help.", Type::Histogram, Unit::Seconds);
     let sum = Number::Decimal { value: latencies.sum_ns, exponent: 9, unit: 0 };
     let buckets = Buckets { counts: &latencies.buckets, first_power: -16, sum };
-    let labels = SampleLabels { row: "operation=\"read\"", dimension: "", set: LabelSet::fixed("id=\"/\"") };
-    histogram(labels, buckets, native, start, &mut out);
+    let labels = SampleLabels { row: "operation=\"read\"", dimension: "", set: Set::Other("id=\"/\"") };
+    out.encoder.histogram(labels, buckets, native, start, &mut out.text);
     let families = decoded(&out.finish());
     let [Family { kind: 4, metrics, unit, .. }] = &*families else { panic!("{families:?}") };
     assert_eq!((metrics.len(), &**unit), (1, "seconds"));

@@ -38,7 +38,7 @@ pub(super) mod tag {
     pub(in crate::render::protobuf) const HISTOGRAM_START: u8 = 0x7a;
 }
 
-/// A `Timestamp`, to the millisecond.
+/// Writes a `Timestamp`, to the millisecond.
 pub(super) fn write_time(ns: u64, push: &mut impl FnMut(u8)) {
     let nanos = ns % NS_PER_SECOND / NS_PER_MS * NS_PER_MS;
     push(tag::TIME_SECONDS);
@@ -49,7 +49,7 @@ pub(super) fn write_time(ns: u64, push: &mut impl FnMut(u8)) {
     }
 }
 
-/// Appends label pairs that stand in a text as an exposition has them.
+/// Appends the label pairs of a text exposition.
 pub(super) fn encode_pairs(text: &str, out: &mut Vec<u8>) {
     let mut rest = text;
     let mut unescaped = String::new();
@@ -124,7 +124,7 @@ pub(super) fn varint_bytes_of(mut value: u64, push: &mut impl FnMut(u8)) {
     push(low_bits(value));
 }
 
-/// How many bytes it takes.
+/// Returns how many bytes a varint takes.
 pub(super) fn varint_bytes(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
@@ -134,7 +134,7 @@ pub(super) fn low_bits(value: u64) -> u8 {
     byte & 0x7f
 }
 
-/// Small numbers of either sign become small ones.
+/// Maps numbers near 0, of either sign, to small ones.
 pub(super) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
