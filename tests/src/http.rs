@@ -28,21 +28,29 @@ impl Response {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
+    /// The body, unzipped where it says so.
+    ///
+    /// # Errors
+    /// The body is not what its headers say.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        match self.header("content-encoding") {
+            None => Ok(self.body.clone()),
+            Some("gzip") => {
+                let mut bytes = Vec::new();
+                let mut decoder = flate2::read::GzDecoder::new(self.body.as_slice());
+                decoder.read_to_end(&mut bytes).context("the body is not gzip")?;
+                Ok(bytes)
+            }
+            Some(other) => bail!("content-encoding {other:?} was not asked for"),
+        }
+    }
+
     /// The body as text, unzipped where it says so.
     ///
     /// # Errors
     /// The body is not what its headers say, or not UTF-8.
     pub fn text(&self) -> Result<String> {
-        let mut text = String::new();
-        match self.header("content-encoding") {
-            None => text.push_str(std::str::from_utf8(&self.body).context("the body is not UTF-8")?),
-            Some("gzip") => {
-                let mut decoder = flate2::read::GzDecoder::new(self.body.as_slice());
-                decoder.read_to_string(&mut text).context("the body is not gzip")?;
-            }
-            Some(other) => bail!("content-encoding {other:?} was not asked for"),
-        }
-        Ok(text)
+        String::from_utf8(self.bytes()?).context("the body is not UTF-8")
     }
 }
 

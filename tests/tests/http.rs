@@ -16,6 +16,9 @@ mod deadlines;
 #[path = "http/ending.rs"]
 mod ending;
 #[cfg(test)]
+#[path = "http/negotiation.rs"]
+mod negotiation;
+#[cfg(test)]
 #[path = "http/notify.rs"]
 mod notify;
 #[cfg(test)]
