@@ -3,6 +3,8 @@
 //! The table below is the only list of programs and packages. Nothing that is there is replaced, and no service is started:
 //! an engine that runs is used, and where none runs the tests start one of their own.
 
+mod prometheus;
+
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,6 +51,10 @@ const NEEDS: &[Need] = &[
     need(Tests, "", "busybox-static"),
     need(Tests, "podman", "podman"),
     need(Tests, "prometheus", "prometheus"),
+    // They unpack a newer Prometheus.
+    need(Tests, "mmdebstrap", "mmdebstrap"),
+    need(Tests, "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+    need(Tests, "setpriv", "util-linux"),
     need(Tests, "bpftool", "bpftool linux-tools-UNAME linux-tools-generic"),
     need(Tests, "fio", "fio"),
     need(Tests, "curl", "curl"),
@@ -58,7 +64,6 @@ const NEEDS: &[Need] = &[
     need(Tests, "kill", "procps"),
     need(Tests, "losetup", "mount"),
     need(Tests, "nsenter", "util-linux"),
-    need(Tests, "openssl", "openssl"),
     need(Tests, "perl", "perl-base"),
     need(Tests, "python3", "python3"),
     need(Tests, "chromium chromium-browser", "chromium chromium-browser"),
@@ -152,6 +157,10 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     }
     if purposes.contains(&Tests) {
         judge()?;
+        if !prometheus::is_there()? {
+            become_root(&[&["setup"], words].concat())?;
+            prometheus::install()?;
+        }
     }
     if purposes.contains(&Ebpf) {
         linker()?;
@@ -183,7 +192,7 @@ pub(crate) fn become_root(words: &[&str]) -> anyhow::Result<()> {
     say("this takes root: asking sudo for it");
     let path = std::env::var("PATH").unwrap_or_default();
     let error = Command::new("sudo")
-        .arg("--preserve-env=HOME,CARGO_HOME,RUSTUP_HOME,RUSTUP_TOOLCHAIN,DOCKER_HOST,PYTHON,XDG_CACHE_HOME")
+        .arg("--preserve-env=HOME,CARGO_HOME,RUSTUP_HOME,RUSTUP_TOOLCHAIN,DOCKER_HOST,PYTHON,PROMETHEUS_3,XDG_CACHE_HOME")
         .args(["env", &format!("PATH={path}")])
         .arg(format!("CARGO_TARGET_DIR={}", workspace::root().join("target/root").display()))
         .arg(std::env::current_exe()?)
@@ -228,7 +237,9 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn install(missing: &[&Need]) -> anyhow::Result<()> {
-    let names: Vec<&str> = missing.iter().map(|need| need.name()).collect();
+    let mut names: Vec<&str> = missing.iter().map(|need| need.name()).collect();
+    names.sort_unstable();
+    names.dedup();
     say(&format!("missing: {}; installing their packages", names.join(", ")));
     ensure!(find("apt-get").is_some(), "there is no apt-get here: install them by other means");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

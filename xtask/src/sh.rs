@@ -37,6 +37,7 @@ impl Sh<'_> {
             .args(arguments)
             .envs(self.variables.iter().copied())
             .envs(python().map(|python| ("PYTHON", python)))
+            .envs(prometheus_3().map(|program| ("PROMETHEUS_3", program)))
             .current_dir(workspace::root())
             .stdin(std::process::Stdio::null())
             .status()
@@ -52,6 +53,12 @@ impl Sh<'_> {
 fn python() -> Option<PathBuf> {
     let ours = workspace::python().ok()?.join("bin/python3");
     (std::env::var_os("PYTHON").is_none() && ours.exists()).then_some(ours)
+}
+
+/// The Prometheus 3 that was unpacked for the tests.
+fn prometheus_3() -> Option<PathBuf> {
+    let ours = workspace::prometheus_3().ok()?;
+    (std::env::var_os("PROMETHEUS_3").is_none() && ours.exists()).then_some(ours)
 }
 
 /// A word as the shell takes it.

@@ -30,6 +30,11 @@ pub(crate) fn python() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("python"))
 }
 
+/// The program that `cargo xtask setup tests` unpacks where this machine has no Prometheus 3.
+pub(crate) fn prometheus_3() -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("prometheus-3/prometheus"))
+}
+
 /// Where `cargo xtask setup dist` unpacks the standard library of another architecture, where rustup has none.
 pub(crate) fn standard_library() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("rust-std"))

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use exporter_tests::exporter::free_address;
 use exporter_tests::{http, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// A version by its first two numbers.
+pub(crate) type Version = (u32, u32);
 
 /// A running server; it ends with the value.
 pub(crate) struct Prometheus {
@@ -64,13 +67,19 @@ impl Prometheus {
             .stderr(File::create(directory.path().join("log"))?)
             .spawn()
             .with_context(|| format!("{program} does not start: apt-get install prometheus"))?;
-        let server = Self { address, child, directory };
-        wait::eventually(Duration::from_secs(30), "Prometheus' first scrapes", || {
+        let mut server = Self { address, child, directory };
+        let ended = wait::eventually(Duration::from_secs(30), "Prometheus' first scrapes", || {
+            if let Some(status) = server.child.try_wait()? {
+                return Ok(Some(status));
+            }
             let up = server.query("up == 1")?;
             ensure!(up.len() == jobs.len(), "{} of {} are up: {}", up.len(), jobs.len(), server.errors()?);
-            Ok(())
-        })
-        .with_context(|| fs::read_to_string(server.directory.path().join("log")).unwrap_or_default())?;
+            Ok(None)
+        });
+        let log = || fs::read_to_string(server.directory.path().join("log")).unwrap_or_default();
+        if let Some(status) = ended.with_context(log)? {
+            bail!("{program} ended with {status}: {}", log());
+        }
         Ok(server)
     }
 
@@ -86,6 +95,28 @@ impl Prometheus {
         let answer = self.get("/api/v1/rules")?;
         let groups = answer.pointer("/data/groups").and_then(Value::as_array).with_context(|| answer.to_string())?;
         Ok(groups.iter().filter_map(|group| group["rules"].as_array()).flatten().cloned().collect())
+    }
+
+    /// One field of what Prometheus learned of a metric beside its samples, by the job's scrapes.
+    pub(crate) fn metadata(&self, job: &str, metric: &str, field: &str) -> Result<String> {
+        let target = encode(&format!("{{job=\"{job}\"}}"));
+        let answer = self.get(&format!("/api/v1/targets/metadata?match_target={target}&metric={metric}"))?;
+        let value = answer.pointer(&format!("/data/0/{field}")).and_then(Value::as_str);
+        value.map(str::to_owned).with_context(|| answer.to_string())
+    }
+
+    /// The version that a program says it is.
+    pub(crate) fn version(program: &str) -> Result<Version> {
+        let output = Command::new(program).arg("--version").output();
+        let output = output.with_context(|| format!("{program} does not start: cargo xtask setup tests"))?;
+        // Older ones say it on stderr.
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let numbers = said.strip_prefix("prometheus, version ").map(|rest| rest.splitn(3, '.').map(str::parse));
+        match numbers.into_iter().flatten().take(2).collect::<Vec<_>>()[..] {
+            [Ok(major), Ok(minor)] => Ok((major, minor)),
+            _ => bail!("{program} --version says {said}"),
+        }
     }
 
     /// What Prometheus says of the last scrape of each job.

@@ -28,7 +28,7 @@ pub(super) fn can_build() -> anyhow::Result<()> {
 
 /// A command whose processes, all of them, end with ours, however that comes about, and whose mounts go with them: what
 /// half-built trees hold is then files alone.
-pub(super) fn contained(program: &str) -> Command {
+pub(crate) fn contained(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", program]);
     command
@@ -52,7 +52,7 @@ fn archive(targets: &str, release: &str) -> Option<String> {
 }
 
 /// How apt on this machine reaches its archives, as lines of apt's configuration.
-pub(super) fn apt_options() -> anyhow::Result<String> {
+pub(crate) fn apt_options() -> anyhow::Result<String> {
     let keys = ["Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo"];
     output(Command::new("apt-config").args(["dump", "--no-empty", "--format", "%f \"%v\";%n"]).args(keys))
 }
