@@ -4,6 +4,9 @@
 #[path = "tls/abuse.rs"]
 mod abuse;
 #[cfg(test)]
+#[path = "tls/toolkit.rs"]
+mod toolkit;
+#[cfg(test)]
 #[path = "tls/verdicts.rs"]
 mod verdicts;
 

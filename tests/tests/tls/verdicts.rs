@@ -1,4 +1,4 @@
-//! The verdicts of Prometheus' exporter-toolkit on its own test files, written anew: what a server does, seen by a client.
+//! What a server does with its web configuration, seen by clients, beyond what `toolkit` lists.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use exporter_tests::wait::eventually;
 
 use super::{Server, TLS, command, make_keys};
 
-const USERS: &str = "\
+pub(super) const USERS: &str = "\
 basic_auth_users:
   alice: $2y$12$1DpfPeqF9HzHJt.EWswy1exHluGfbhnn3yXhR7Xes6m3WJqFg0Wby
   bob: $2y$18$4VeFDzXIoPHKnKTU3O3GH.N.vZu06CVqczYZ8WvfzrddFU6tGqjR.
@@ -16,35 +16,24 @@ basic_auth_users:
   dave: $2y$10$2UXri9cIDdgeKjBo4Rlpx.U3ZLDV8X1IxKmsfOvhcM5oXQt/mLmXq
 ";
 
-const CLIENT: &[&str] = &["--cert", "client.crt", "--key", "client.key"];
-const CLIENT2: &[&str] = &["--cert", "client2.crt", "--key", "client2.key"];
+pub(super) const CLIENT: &[&str] = &["--cert", "client.crt", "--key", "client.key"];
+pub(super) const CLIENT2: &[&str] = &["--cert", "client2.crt", "--key", "client2.key"];
 
 fn tls(more: &str) -> String {
     format!("{TLS}{more}")
 }
 
 #[test]
-fn a_faulty_file_ends_the_start_with_line_and_key() {
+fn a_faulty_file_ends_the_start_with_line_and_key_beside_errors_of_flags() {
     let directory = tempfile::tempdir().unwrap();
     make_keys(directory.path()).unwrap();
     let refused = [
-        ("hWkNKCp3\nTuEjdwNS\n".to_owned(), "yaml"),
         ("tls_server_config:\n  cert_filse: server.crt\n".to_owned(), "line 2, tls_server_config.cert_filse: yaml"),
-        (
-            "tls_server_config:\n  cert_file: ''\n  key_file: server.key\n".to_owned(),
-            "missing one of cert or cert_file",
-        ),
-        ("tls_server_config:\n  cert_file: server.crt\n  key: ''\n".to_owned(), "missing one of key or key_file"),
-        ("tls_server_config:\n  cert_file: somefile\n  key_file: server.key\n".to_owned(), "no such file"),
         (
             tls("  client_ca_file: client.crt\n"),
             "line 4, tls_server_config.client_ca_file: client CA's have been configured without",
         ),
-        (tls("  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA2048]\n"), "unknown cipher"),
-        (tls("  curve_preferences: [CurveP257]\n"), "unknown curve"),
-        (tls("  min_version: TLS111\n"), "unknown TLS version"),
-        (tls("basic_auth_users:\n  john: doe\n"), "hashedSecret too short to be a bcrypted password"),
-        ("http_server_config:\n  headers:\n    X-Frame-Options: foo\n".to_owned(), "invalid value for"),
+        (tls("basic_auth_users:\n  john: doe\n"), "line 5, basic_auth_users.john: hashedSecret too short"),
     ];
     for (yaml, words) in refused {
         let path = directory.path().join("web.yml");
@@ -170,8 +159,6 @@ fn headers_rate_limit_and_users_without_tls() {
     let (status, said) = server.curl("http", "/metrics", &[]).unwrap();
     assert!(status == 429 && said.contains("Too Many Requests"), "{said}");
     assert_eq!(server.curl("http", "/healthz", &[]).unwrap().0, 200);
-    let server = Server::start("rate_limit: {interval: 0, burst: 0}\n").unwrap();
-    assert!((0..11).all(|_| server.curl("http", "/metrics", &[]).unwrap().0 == 200));
 }
 
 #[test]
