@@ -54,7 +54,8 @@ await get 8081/readyz
 pid=$(systemctl show --property=MainPID --value "$unit")
 grep -E '^(Uid|NoNewPrivs|Seccomp|Cap(Eff|Bnd))' "/proc/$pid/status"
 [ "$(stat -c %U "/proc/$pid")" != root ] || fail "it runs as root"
-get 8081/metrics | grep -E '^docker_stats_exporter_(docker_up|sandbox|containers|ebpf_program_loaded)'
+get 8081/metrics | grep -E '^docker_stats_exporter_(docker_up|sandbox|containers|ebpf_program_loaded)' | tee /tmp/own
+if grep 'sandbox.* 0$' /tmp/own; then fail "the unit takes what the exporter confines itself with"; fi
 
 say "the metrics of the unit are those that root sees"
 docker-stats-exporter --web.listen-address=127.0.0.1:8082 >/tmp/root.log 2>&1 &
