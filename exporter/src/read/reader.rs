@@ -12,7 +12,7 @@ use crate::read::container::Container;
 use crate::read::disk::host::HostFilesystems;
 use crate::read::disk::layers::LayerSizes;
 use crate::read::disk::measure::Measure;
-use crate::read::disk::size::DiskPass;
+use crate::read::disk::pass::DiskPass;
 use crate::read::files::open_files::Files;
 use crate::read::network::namespaces::{HostInterfaces, Namespaces};
 use crate::read::network::real_interfaces::RealInterfaces;

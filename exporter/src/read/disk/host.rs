@@ -5,18 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::metrics::{Collector, CollectorSet, SelfMetrics};
-use crate::read::container::Container;
+use crate::metrics::SelfMetrics;
 use crate::read::disk::measure::{Measure, Question, Target};
 use crate::read::disk::mounts::HostMounts;
+use crate::read::disk::pass::fill;
 use crate::read::disk::root::Figures;
-use crate::read::disk::size::fill;
 use crate::read::files::format::Device;
 use crate::read::plan::Plan;
-use crate::read::reader::Reader;
 use crate::read::sample::devices::Devices;
 use crate::read::sample::{Labels, Sample};
-use crate::read::timing::Timing;
 
 /// How long the list of mounts is taken to be true: it is long where containers are many.
 const REFRESH: Duration = Duration::from_mins(1);
@@ -149,27 +146,6 @@ impl HostFilesystems {
             let device = (Some(filesystem.device), Some(&*filesystem.source));
             fill(device, |fact| figures.get(fact), plan, devices, labels, sample);
         }
-    }
-}
-
-impl Reader {
-    /// Asks for the host's filesystems.
-    pub(crate) fn begin_host_disks(&mut self, now: Instant, timing: &mut Timing) {
-        if !self.host_filesystems.ask(&self.measure, now, &self.self_metrics) {
-            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
-        }
-    }
-
-    /// Takes an answer in.
-    pub(super) fn end_host_disk(&mut self, index: usize, answer: std::io::Result<Figures>, timing: &mut Timing) {
-        if !self.host_filesystems.take(index, answer, &self.self_metrics) {
-            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
-        }
-    }
-
-    /// Fills what was measured into the host's sample.
-    pub(crate) fn fill_host_disks(&mut self, host: &mut Container) {
-        self.host_filesystems.fill(&self.plan, &mut self.devices, &mut self.labels, &mut host.sample);
     }
 }
 

@@ -316,5 +316,32 @@ fn ticks(stat: &Stat) -> u64 {
     stat.utime + stat.stime
 }
 
+/// Logs once per reason why the layer of a container, whose cgroup is at `path`, has no size.
+pub(super) fn warn_of_layer(layers: &mut LayerSizes, reason: NoSize, path: &str, disk: &RootDevice) {
+    if !layers.is_first(reason) {
+        return;
+    }
+    let hint = match reason {
+        NoSize::Failed(Failure::NotVisible) => {
+            "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
+             restart the exporter: data roots are looked for at start"
+        }
+        NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
+        NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
+        NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
+        NoSize::Disputed => {
+            "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
+             one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
+             not among those of the host's first process"
+        }
+        NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
+    };
+    let layer = disk.paths().first().map(|path| path.display().to_string());
+    warn!(
+        reason = reason.name(), container = %path, layer, hint,
+        "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
+    );
+}
+
 #[cfg(test)]
 mod tests;

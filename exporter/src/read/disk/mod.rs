@@ -5,5 +5,6 @@ pub(super) mod layers;
 pub(super) mod listed;
 pub(super) mod measure;
 pub(super) mod mounts;
+pub(super) mod pass;
 pub(super) mod root;
 pub(super) mod size;

@@ -1,93 +1,25 @@
 //! Size and use of the containers' filesystems.
 
-use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::metrics::{Collector, CollectorSet, Dimension, DiskFact};
+use crate::metrics::{Collector, CollectorSet, DiskFact};
 use crate::read::container::Container;
 use crate::read::disk::host::FIRST_INDEX;
-use crate::read::disk::layers::{LayerSizes, NoSize};
-use crate::read::disk::measure::{Measure, Question, Target};
+use crate::read::disk::layers::warn_of_layer;
 use crate::read::disk::mounts::HostMounts;
+use crate::read::disk::pass::{MAX_HUNG, ask_disk, fill};
 use crate::read::disk::root::{Figures, RootDevice};
-use crate::read::files::format::Device;
 use crate::read::files::open_files::reason;
-use crate::read::plan::Plan;
 use crate::read::reader::{Pass, Reader};
-use crate::read::sample::devices::Devices;
-use crate::read::sample::{Labels, Sample};
 use crate::read::timing::Timing;
-use crate::walker::Failure;
 
 const DISK: CollectorSet = CollectorSet::EMPTY.with(Collector::Disk);
 
 /// A process that is about to become a container's first one still has the host's mounts: they are read again.
 const YOUTH: Duration = Duration::from_secs(10);
-
-/// Containers that are asked at most for a filesystem that they share, where one after the other does not answer: each holds up a thread.
-const MAX_HUNG: usize = 2;
-
-/// Filesystems that are remembered as shared: those of more devices are forgotten at the next pass.
-const MAX_SHARED: usize = 1024;
-
-/// State of a pass. Its maps keep their memory from pass to pass.
-#[derive(Debug, Default)]
-pub(crate) struct DiskPass {
-    /// The mounts of the host, once they were needed.
-    mounts: Option<HostMounts>,
-    /// Filesystems on which all directories are of one size.
-    shared: HashMap<Device, Shared>,
-    answers: Vec<(usize, io::Result<Figures>)>,
-}
-
-/// A filesystem that one container asks for.
-#[derive(Debug, Default)]
-struct Shared {
-    is_asked: bool,
-    /// The other containers on it.
-    others: Vec<usize>,
-    /// How many of those were tried in this pass.
-    tried: usize,
-    /// The containers by which it did not answer in time, by generation, while they hold up a thread.
-    hung: Vec<u64>,
-}
-
-impl DiskPass {
-    fn begin(&mut self, measure: &Measure) {
-        self.mounts = None;
-        if self.shared.len() > MAX_SHARED {
-            self.shared.clear();
-        }
-        for shared in self.shared.values_mut() {
-            (shared.is_asked, shared.tried) = (false, 0);
-            shared.others.clear();
-            shared.hung.retain(|generation| measure.is_running(*generation));
-        }
-    }
-}
-
-impl Shared {
-    /// Asks for it by the next of the other containers by which that can be done. Returns whether there is one.
-    fn ask_next(&mut self, measure: &Measure, containers: &[Container]) -> bool {
-        while let (true, Some(&index)) = (self.hung.len() < MAX_HUNG, self.others.get(self.tried)) {
-            self.tried += 1;
-            if containers.get(index).is_some_and(|container| ask_disk(measure, container, index)) {
-                return true;
-            }
-        }
-        false
-    }
-}
-
-/// Asks for the filesystem of a container. Returns false where it has not answered an earlier pass yet.
-fn ask_disk(measure: &Measure, container: &Container, index: usize) -> bool {
-    let Some(disk) = &container.disk else { return false };
-    let target = Target::Root(disk.open_by(container.process.as_ref()));
-    measure.ask(Question { index, generation: container.generation, target }, container.disk_has_hung)
-}
 
 impl Reader {
     /// Begins a pass.
@@ -270,50 +202,25 @@ impl Reader {
             );
         }
     }
-}
 
-/// Fills figures of a filesystem, or of a layer on it, into a sample.
-pub(super) fn fill(
-    (device, source): (Option<Device>, Option<&str>),
-    value: impl Fn(DiskFact) -> Option<u64>,
-    plan: &Plan,
-    devices: &mut Devices,
-    labels: &mut Labels,
-    sample: &mut Sample,
-) {
-    let key = devices.filesystem_label(device, source, labels.of_mut(Dimension::Device));
-    for (fact, column) in &plan.disks {
-        if let Some(value) = value(*fact) {
-            sample.table_mut(Dimension::Device).set(key, *column, value);
+    /// Asks for the sizes of the host's filesystems.
+    fn begin_host_disks(&mut self, now: Instant, timing: &mut Timing) {
+        if !self.host_filesystems.ask(&self.measure, now, &self.self_metrics) {
+            timing.fail(DISK);
         }
     }
-}
 
-/// Logs once per reason why the layer of a container, whose cgroup is at `path`, has no size.
-pub(super) fn warn_of_layer(layers: &mut LayerSizes, reason: NoSize, path: &str, disk: &RootDevice) {
-    if !layers.is_first(reason) {
-        return;
+    /// Stores an answer about the host's filesystems.
+    fn end_host_disk(&mut self, index: usize, answer: io::Result<Figures>, timing: &mut Timing) {
+        if !self.host_filesystems.take(index, answer, &self.self_metrics) {
+            timing.fail(DISK);
+        }
     }
-    let hint = match reason {
-        NoSize::Failed(Failure::NotVisible) => {
-            "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
-             restart the exporter: data roots are looked for at start"
-        }
-        NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
-        NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
-        NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
-        NoSize::Disputed => {
-            "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
-             one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
-             not among those of the host's first process"
-        }
-        NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
-    };
-    let layer = disk.paths().first().map(|path| path.display().to_string());
-    warn!(
-        reason = reason.name(), container = %path, layer, hint,
-        "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
-    );
+
+    /// Fills the sizes of the host's filesystems into its sample.
+    pub(crate) fn fill_host_disks(&mut self, host: &mut Container) {
+        self.host_filesystems.fill(&self.plan, &mut self.devices, &mut self.labels, &mut host.sample);
+    }
 }
 
 #[cfg(test)]

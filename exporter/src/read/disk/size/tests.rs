@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::*;
 use crate::discover::{Discovery, Hierarchy, NoEngine};
-use crate::metrics::{FAMILIES, FamilySet, SelfMetrics};
+use crate::metrics::{Dimension, FAMILIES, FamilySet, SelfMetrics};
 use crate::name::Names;
+use crate::read::disk::measure::Measure;
 use crate::read::for_cgroups;
 
 /// A host with this many containers on one disk.
