@@ -63,13 +63,13 @@ pub(super) fn check(path: &str, content: &str) -> Vec<Finding> {
     findings
 }
 
-fn is_test(inside: &str) -> bool {
+pub(super) fn is_test(inside: &str) -> bool {
     let path = Path::new(inside);
     inside.ends_with("tests.rs") || inside.contains("/tests/") || path.extension().is_none_or(|kind| kind != "rs")
 }
 
 /// The code without comments and without the unit tests, which stand last. Line numbers stay as they are.
-fn code_of(content: &str) -> String {
+pub(super) fn code_of(content: &str) -> String {
     let tests = content.find("#[cfg(test)]\nmod tests {").unwrap_or(content.len());
     let code = content.get(..tests).unwrap_or(content);
     code.lines().flat_map(|line| [without_comment(line), "\n"]).collect()

@@ -4,9 +4,11 @@
 //! | rule | file |
 //! |---|---|
 //! | which module may use which, and which crate lives in which module | [`direction`] |
+//! | files that import each other in a circle | [`circles`] |
 //! | links between pages, and the book's contents | [`links`] |
 //! | size and opening of source files; leftovers, machine paths and mirrors in any file | [`text`] |
 
+mod circles;
 mod direction;
 mod finding;
 mod links;
@@ -35,6 +37,7 @@ fn check(files: &[File], private: &text::Private) -> Vec<Finding> {
         .iter()
         .filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)))
         .flat_map(|(path, content)| [text::check(path, content, private), direction::check(path, content)].concat())
+        .chain(circles::check(files))
         .chain(links::check(files))
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Each rule on files made up to break it, and on files that must pass.
 
 use super::text::Private;
-use super::{Finding, check, direction};
+use super::{Finding, check, circles, direction};
 use crate::workspace::File;
 
 fn findings(path: &str, content: &str) -> Vec<Finding> {
@@ -124,4 +124,32 @@ fn a_file_that_is_no_text_is_left_alone() {
 #[test]
 fn rust_files_outside_the_exporter_have_no_rooms() {
     assert_eq!(direction::check("xtask/src/docs.rs", "use crate::anything;\n"), []);
+}
+
+#[test]
+fn files_that_import_each_other_are_found() {
+    let file =
+        |path: &str, text: &str| File { path: format!("exporter/src/{path}"), text: Some(format!("//! x\n{text}")) };
+    let found = |files: &[File]| {
+        let circles = circles::check(files).into_iter().map(|finding| finding.location);
+        circles.collect::<Vec<_>>()
+    };
+    let root = || file("read/mod.rs", "mod a;\nmod b;\npub use b::B;\nuse a::A;\n");
+    assert_eq!(found(&[root(), file("read/a.rs", "use super::B;\n"), file("read/b.rs", "struct B;\n")]), [""; 0]);
+    for (a, b) in [
+        ("use super::b::B;\n", "use super::a::A;\n"),
+        ("use super::{\n    B,\n};\n", "fn f() { super::a::f() }\n"),
+        ("use crate::{metrics::M, read::{b::B, X}};\n", "use crate::read::a::{self, A};\n"),
+    ] {
+        assert_eq!(found(&[root(), file("read/a.rs", a), file("read/b.rs", b)]), ["read::a, read::b"], "{a}{b}");
+    }
+    let chain = [
+        root(),
+        file("read/a.rs", "use super::b::B;\n"),
+        file("read/b.rs", "use crate::c::C;\n"),
+        file("c.rs", "use crate::read::a;\n"),
+    ];
+    assert_eq!(found(&chain), ["c, read::a, read::b"]);
+    let test = file("read/a.rs", "#[cfg(test)]\nmod tests {\n    use super::super::b::B;\n}\n");
+    assert_eq!(found(&[root(), test, file("read/b.rs", "use super::a::A;\n")]), [""; 0]);
 }
