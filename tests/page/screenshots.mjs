@@ -21,7 +21,7 @@ async function take(file, options, address = url, ready = async () => {}) {
 
 const desktop = { viewport: { width: 1440, height: 760 } };
 await Promise.all([
-    take("page-light.webp", { ...desktop, colorScheme: "light" }),
+    take("page-light.webp", { ...desktop, colorScheme: "light" }, `${url}#sort=state`),
     take("page-dark.webp", { ...desktop, colorScheme: "dark" }, `${url}#groups=1`),
     take("page-phone.webp", { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, colorScheme: "light" }),
     take("page-detail.webp", { viewport: { width: 1440, height: 1000 }, colorScheme: "light" }, url, async (page) => {

@@ -23,5 +23,6 @@ check("there are samples", samples.length > 2, samples);
 const UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 const bytes = (text) => Number(text.split(" ")[0]) * UNITS[text.split(" ")[1]];
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-process.stdout.write(JSON.stringify({ cpu: mean(samples.map((sample) => sample.cpu)), memory: mean(samples.map((sample) => bytes(sample.memory))) }));
+const numbers = { cpu: mean(samples.map((sample) => sample.cpu)), memory: mean(samples.map((sample) => bytes(sample.memory))) };
+process.stdout.write(`${JSON.stringify(numbers)}\n`);
 await browser.close();
