@@ -19,6 +19,7 @@
 //! | [`proxy`] | a proxy before a real engine that cuts its event streams |
 //! | [`random`] | random numbers of a fixed sequence |
 //! | [`served`] | an exporter of canned answers, for what a real one never says |
+//! | [`site`] | hosts of a test's own, each with an engine, joined by a network |
 //! | [`terminal`] | a pseudo-terminal with a program on it, and the screen that it draws |
 //! | [`wait`] | waiting for a condition, with a message that says what was seen last |
 
@@ -36,6 +37,7 @@ pub mod podman;
 pub mod proxy;
 pub mod random;
 pub mod served;
+pub mod site;
 pub mod terminal;
 pub mod wait;
 

@@ -1,4 +1,5 @@
-//! `cargo xtask ci bundles`: every file of `deploy/`, and the workflows, by the tool that will read it.
+//! `cargo xtask ci bundles`: every file of `deploy/`, and the workflows, by the tool that will read it. `cargo xtask ci stacks`: those that
+//! start something run, in the tests of `tests/tests/stacks`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 use crate::setup::{self, Purpose};
-use crate::sh::say;
+use crate::sh::{self, Sh, say};
 use crate::workspace;
 
 /// The worst score of the unit, in tenths, that `systemd-analyze security` may give.
@@ -59,6 +60,16 @@ pub(crate) fn check() -> anyhow::Result<()> {
     }
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
+}
+
+/// Runs the tests, with the compose program that this machine has.
+pub(crate) fn run_stacks() -> anyhow::Result<()> {
+    setup::require(Purpose::Tests)?;
+    setup::require(Purpose::Dist)?;
+    sh::run("cargo build --locked --package docker-stats-exporter")?;
+    let compose = workspace::compose()?.display().to_string();
+    let words = "cargo test --locked --package exporter-tests --features stacks --test stacks -- --test-threads=1";
+    Sh { variables: &[("COMPOSE", &compose)], words: &words.split(' ').collect::<Vec<_>>() }.run()
 }
 
 fn run(tool: &str, directory: &str, arguments: &[&str]) -> anyhow::Result<()> {

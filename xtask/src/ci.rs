@@ -37,7 +37,7 @@ static STEPS: &[Step] = &[
     Step {
         name: "clippy",
         work: Work::Commands(&[
-            "cargo clippy --locked --workspace --all-targets --features exporter-tests/guest -- -D warnings",
+            "cargo clippy --locked --workspace --all-targets --features exporter-tests/guest,exporter-tests/stacks -- -D warnings",
         ]),
         repair: "fix what clippy names; #[expect(lint, reason = \"...\")] where it is wrong",
         in_test: true,
@@ -106,6 +106,12 @@ static STEPS: &[Step] = &[
         name: "bundles",
         work: Work::Own(bundles::check),
         repair: "cargo xtask setup dist installs the tools; each failed check stands above with its command",
+        in_test: false,
+    },
+    Step {
+        name: "stacks",
+        work: Work::Own(bundles::run_stacks),
+        repair: "each test starts hosts of its own; tests/tests/stacks says what it waits for",
         in_test: false,
     },
     Step {

@@ -102,6 +102,8 @@ const NEEDS: &[Need] = &[
     need(Dist, "/usr/bin/amtool", "prometheus-alertmanager"),
     need(Dist, "mandoc", "mandoc"),
     need(Dist, "promtool", "prometheus"),
+    need(Dist, "victoria-metrics", "victoria-metrics"),
+    need(Dist, "vmalert", "victoria-metrics"),
     need(Dist, "systemd-analyze", "systemd"),
 ];
 

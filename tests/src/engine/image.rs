@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Engine, run};
+use super::{command, run};
 
 /// Name and tag.
-pub(super) const NAME: &str = "dse-tests/busybox:2";
+pub(crate) const NAME: &str = "dse-tests/busybox:2";
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -20,9 +20,9 @@ const APPLETS: &[&str] = &[
     "touch", "true", "wget", "yes",
 ];
 
-/// Builds the image where the engine does not have it yet.
-pub(super) fn build(engine: &Engine) -> Result<()> {
-    if engine.docker(&["image", "inspect", NAME]).is_ok() {
+/// Builds the image where the engine at this `DOCKER_HOST` does not have it yet.
+pub(crate) fn build(host: &str) -> Result<()> {
+    if run(command(host).args(["image", "inspect", NAME])).is_ok() {
         return Ok(());
     }
     ensure!(
@@ -41,10 +41,10 @@ pub(super) fn build(engine: &Engine) -> Result<()> {
         context.path().join("Dockerfile"),
         "FROM scratch\nCOPY root /\nENV PATH=/bin\nCMD [\"sleep\", \"1d\"]\n",
     )?;
-    let mut command = engine.command();
-    command.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", NAME]).arg(context.path());
-    run(&mut command).context("building the test image")?;
-    let works = engine.docker(&["run", "--rm", "--network=none", NAME, "true"]);
+    let mut build = command(host);
+    build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", NAME]).arg(context.path());
+    run(&mut build).context("building the test image")?;
+    let works = run(command(host).args(["run", "--rm", "--network=none", NAME, "true"]));
     works.with_context(|| {
         format!("the test image does not run; {BUSYBOX} must be static: apt-get install busybox-static")
     })?;

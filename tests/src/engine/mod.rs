@@ -2,7 +2,7 @@
 //! `dockerd` that all tests of a run share, else one of the test's own where the test stops or freezes it.
 
 mod daemon;
-mod image;
+pub(crate) mod image;
 mod shared;
 
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ impl Engine {
 
     fn prepare(host: String) -> Result<Self> {
         let engine = Self { host, own: None };
-        image::build(&engine)?;
+        image::build(&engine.host)?;
         Ok(engine)
     }
 
@@ -176,7 +176,8 @@ fn await_answer(host: &str) -> Result<()> {
     eventually(Duration::from_mins(1), "the engine to answer", || ping(host).map(drop))
 }
 
-fn command(host: &str) -> Command {
+/// A `docker` command line for the engine at this `DOCKER_HOST`.
+pub(crate) fn command(host: &str) -> Command {
     let mut command = Command::new("docker");
     command.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT");
     command
