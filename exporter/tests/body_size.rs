@@ -1,8 +1,6 @@
 //! What a compressed body weighs, of made-up containers: bytes per sample, which depend on no machine. The table of docs/FORMATS.md has
 //! these figures; `cargo xtask bench render` prints them with the time that they take.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail a test")]
-
 mod population;
 
 use docker_stats_exporter::render::{BufferPool, render};

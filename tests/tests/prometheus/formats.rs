@@ -168,6 +168,11 @@ fn is_as_the_reference(prometheus: &Prometheus, version: Version, job: &Job) -> 
     Ok(found.others.len() + found.classic.len() + found.native.len())
 }
 
+#[expect(clippy::print_stdout, reason = "lines of a table of the documentation")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
 fn check(program: &str) {
     let engine = Engine::shared().unwrap();
     let worker = "while :; do dd if=/dev/zero of=/data/x bs=4k count=20 oflag=direct conv=fsync; sleep 1; done";
@@ -197,7 +202,9 @@ fn check(program: &str) {
                     .unwrap();
             let Job { name, settings, format, .. } = job;
             let histogram = ["", "classic", "native", "both"][usize::from(job.classic) + 2 * usize::from(job.native)];
-            println!("| {version:?} | {features} | {name} | {settings:?} | {format:?} | {samples} | {histogram} |");
+            say(&format!(
+                "| {version:?} | {features} | {name} | {settings:?} | {format:?} | {samples} | {histogram} |"
+            ));
             if job.classic && job.native {
                 wait::eventually(Duration::from_secs(30), "equal quantiles", || {
                     quantiles_agree(&prometheus, job.name, &container.name)
@@ -232,7 +239,7 @@ fn quantiles_agree(prometheus: &Prometheus, job: &str, container: &str) -> Resul
             Ok(text.with_context(|| format!("no {kind} quantile in {found:?}"))?.parse()?)
         };
         let (native, classic) = (value("native")?, value("classic")?);
-        println!("quantile {quantile}: {native} s by native buckets, {classic} s by classic ones");
+        say(&format!("quantile {quantile}: {native} s by native buckets, {classic} s by classic ones"));
         let mut bound = FIRST_BOUND;
         while bound < classic {
             bound *= BUCKET_WIDTH;
