@@ -105,10 +105,10 @@ impl Event {
             Action::Start => Self::started(info),
             Action::Die => self.died(info),
             Action::Oom => info.oom_killed = true,
-            Action::Pause => Self::told(info, State::Paused),
-            Action::Unpause => Self::told(info, State::Running),
+            Action::Pause => Self::set_state(info, State::Paused),
+            Action::Unpause => Self::set_state(info, State::Running),
             Action::Health => self.judged(info),
-            Action::Create if !info.told.state => Self::told(info, State::Created),
+            Action::Create if !info.reported.state => Self::set_state(info, State::Created),
             // Podman reports `restart` also if that failed. The tracker, which knows the labels, applies a new name.
             Action::Create | Action::Restart | Action::Rename | Action::Update | Action::Destroy | Action::Other => {}
         }
@@ -129,14 +129,14 @@ impl Event {
         }
     }
 
-    fn told(info: &mut ContainerInfo, state: State) {
-        (info.state, info.told.state) = (state, true);
+    fn set_state(info: &mut ContainerInfo, state: State) {
+        (info.state, info.reported.state) = (state, true);
     }
 
     fn started(info: &mut ContainerInfo) {
-        Self::told(info, State::Running);
+        Self::set_state(info, State::Running);
         // Of the run before.
-        (info.health, info.started_ns, info.told.health, info.told.end) = (None, None, false, false);
+        (info.health, info.started_ns, info.reported.health, info.reported.end) = (None, None, false, false);
         info.pid = None;
         info.oom_killed = false;
         info.exit_code = None;
@@ -146,7 +146,7 @@ impl Event {
     fn died(&self, info: &mut ContainerInfo) {
         info.state = State::Exited;
         // Its policy may start it again: then it is restarting. The engine is asked.
-        (info.told.state, info.told.end) = (false, false);
+        (info.reported.state, info.reported.end) = (false, false);
         info.pid = None;
         info.exit_code = self.exit_code;
         // The time of arrival, whatever the engine's clock says.
@@ -158,7 +158,7 @@ impl Event {
         let streak = info.health.and_then(|health| health.failing_streak);
         let failing_streak = if status == HealthStatus::Healthy { Some(0) } else { streak };
         info.health = Some(Health { status, failing_streak });
-        info.told.health = true;
+        info.reported.health = true;
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
 
     use super::{Action, Event, subscription};
     use crate::discover::ContainerId;
-    use crate::name::{ContainerInfo, Health, HealthStatus, NamingPolicy, State, Told};
+    use crate::name::{ContainerInfo, Health, HealthStatus, NamingPolicy, Reported, State};
 
     const ID: &str = "c7c9797c942e7936d998351a67edb810d5ee417a519b14a02be5873e5137a192";
 
@@ -213,16 +213,16 @@ mod tests {
 
     #[test]
     fn an_end_does_not_tell_whether_another_run_follows() {
-        let ended = after(&event("die", json!({"exitCode": "3"})), ContainerInfo { told: Told::ALL, ..info() });
-        assert_eq!(ended.told, Told { health: true, ..Told::default() });
+        let ended = after(&event("die", json!({"exitCode": "3"})), ContainerInfo { reported: Reported::ALL, ..info() });
+        assert_eq!(ended.reported, Reported { health: true, ..Reported::default() });
     }
 
     #[test]
     fn what_was_told_of_the_run_before_is_not_of_this_one() {
-        let before = ContainerInfo { started_ns: Some(5), told: Told::ALL, ..info() };
+        let before = ContainerInfo { started_ns: Some(5), reported: Reported::ALL, ..info() };
         let started = after(&event("start", json!(null)), before);
         assert_eq!((started.health, started.started_ns), (None, None));
-        assert_eq!(started.told, Told { state: true, ..Told::default() });
+        assert_eq!(started.reported, Reported { state: true, ..Reported::default() });
     }
 
     #[test]

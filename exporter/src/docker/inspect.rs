@@ -6,7 +6,7 @@ use super::json::{flag, health, integer, map, network_mode, positive, short_text
 use super::time::parse_ns;
 use crate::discover::ContainerId;
 use crate::name::{
-    ContainerInfo, Dropped, FixedMatch, Health, HealthStatus, Limits, Moment, Names, NamingPolicy, State, Told,
+    ContainerInfo, Dropped, FixedMatch, Health, HealthStatus, Limits, Moment, Names, NamingPolicy, Reported, State,
 };
 
 /// The CFS period that `--cpus` (`NanoCpus`) implies, in microseconds.
@@ -38,7 +38,7 @@ pub(super) fn inspected(value: &Value, naming: &NamingPolicy, names: &Names) -> 
         selected: identity.selected,
         state,
         health: health_check(value),
-        told: Told::ALL,
+        reported: Reported::ALL,
         restarts: integer(value, "/RestartCount").and_then(|count| u64::try_from(count).ok()),
         exit_code: finished.and_then(|_| integer(value, "/State/ExitCode")),
         oom_killed: flag(value, "/State/OOMKilled"),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::json::{health, integer, map, network_mode, short_text, state, text};
 use crate::discover::ContainerId;
-use crate::name::{ContainerInfo, Health, HealthStatus, Identity, Names, NamingPolicy, NetworkMode, State, Told};
+use crate::name::{ContainerInfo, Health, HealthStatus, Identity, Names, NamingPolicy, NetworkMode, Reported, State};
 
 /// One container of the list.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl ListEntry {
         let state = self.state.unwrap_or(State::Created);
         ContainerInfo {
             health: self.health(),
-            told: Told { state: self.state.is_some(), health: true, end: false },
+            reported: Reported { state: self.state.is_some(), health: true, end: false },
             name: self.identity.name,
             image: self.identity.image,
             image_id: self.image_id,

@@ -20,7 +20,8 @@ use super::list::ListEntry;
 use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 use crate::name::{
-    ContainerInfo, ContainerStore, Dropped, HealthStatus, Identity, Moment, Names, NamingPolicy, State, Stored, Told,
+    ContainerInfo, ContainerStore, Dropped, HealthStatus, Identity, Moment, Names, NamingPolicy, Reported, State,
+    Stored,
 };
 
 /// How often a failed inspection is tried again before the next full list.
@@ -214,14 +215,14 @@ impl Tracker {
         };
         let changed = restarted || differs(known, &listed);
         let doubtful = gap.zip(history.age).is_some_and(|(gap, age)| age <= gap);
-        if changed || doubtful || !history.inspected || needs_polling(known) || known.told != Told::ALL {
+        if changed || doubtful || !history.inspected || needs_polling(known) || known.reported != Reported::ALL {
             history.retries = 0;
             self.enqueue(id);
         }
         if labels_unknown {
             self.store.change(id, |info| identify(info, &listed.identity));
         }
-        let is_confirmed = !known.told.state && listed.state == Some(known.state);
+        let is_confirmed = !known.reported.state && listed.state == Some(known.state);
         if changed || is_confirmed {
             let selected = self.naming.filter.selects(&listed.identity.name, fixed);
             self.store.change(id, |info| take_over(info, &listed, selected));
@@ -276,8 +277,8 @@ impl Tracker {
     fn failed(&mut self, id: ContainerId, error: &Error) {
         tracing::debug!(container = %id, %error, "inspection failed");
         if error.is_refusal() {
-            // What its events have told is all that can be known.
-            self.store.change(id, |info| info.told.state = true);
+            // Nothing but its events can be known.
+            self.store.change(id, |info| info.reported.state = true);
         }
         let Some(history) = self.histories.get_mut(&id) else { return };
         if error.status().is_none() && history.retries < MAX_RETRIES {
@@ -411,11 +412,11 @@ fn take_over(info: &mut ContainerInfo, listed: &ListEntry, selected: bool) {
     info.selected = selected;
     if let Some(health) = listed.health().filter(|health| info.health.is_none_or(|known| known.status != health.status))
     {
-        (info.health, info.told.health) = (Some(health), true);
+        (info.health, info.reported.health) = (Some(health), true);
     }
-    info.told.state |= listed.state.is_some();
+    info.reported.state |= listed.state.is_some();
     let Some(state) = listed.state.filter(|state| *state != info.state) else { return };
-    (info.state, info.told.end) = (state, false);
+    (info.state, info.reported.end) = (state, false);
     info.pid = None;
     if state == State::Running {
         info.started_ns = None;

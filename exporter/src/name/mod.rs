@@ -45,8 +45,8 @@ pub struct ContainerInfo {
     pub state: State,
     /// Health, if the container has a health check.
     pub health: Option<Health>,
-    /// What of this the engine has told.
-    pub told: Told,
+    /// Which of these values the engine has reported.
+    pub reported: Reported,
     /// Restarts by the restart policy, as the engine counts them; none while unknown.
     pub restarts: Option<u64>,
     /// Exit code of a container that is not running and has run.
@@ -107,7 +107,7 @@ impl ContainerInfo {
             selected: true,
             state: State::Created,
             health: None,
-            told: Told::default(),
+            reported: Reported::default(),
             restarts: None,
             exit_code: None,
             oom_killed: false,
@@ -162,10 +162,10 @@ impl State {
     }
 }
 
-/// What an engine has told of a container since it was found, started or ended. Events and lists leave parts to the inspection that
+/// What an engine has reported of a container since it was found, started or ended. Events and lists leave parts to the inspection that
 /// follows them: until then the rest is unknown, or of the run before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Reported {
     /// The state: an event tells of an end, and not whether another run follows.
     pub state: bool,
     /// Whether there is a health check, and its verdict.
@@ -174,7 +174,7 @@ pub struct Told {
     pub end: bool,
 }
 
-impl Told {
+impl Reported {
     /// All of it.
     pub const ALL: Self = Self { state: true, health: true, end: true };
 }

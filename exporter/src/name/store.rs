@@ -150,7 +150,7 @@ impl ContainerStore {
         self.change(id, |info| {
             info.removed = info.removed.or(Some(now));
             info.pid = None;
-            info.told.state = true;
+            info.reported.state = true;
             info.state = match info.state {
                 State::Dead | State::Created => info.state,
                 _ if info.exit_code.is_some() => State::Exited,

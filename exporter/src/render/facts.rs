@@ -52,17 +52,17 @@ fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
         EngineFact::Started => info.started_ns.map(Fact::Time),
         EngineFact::Created => info.created_ns.map(Fact::Time),
         EngineFact::Finished => {
-            info.finished.filter(|_| ended && info.told.end).map(|moment| Fact::Time(moment.wall_ns))
+            info.finished.filter(|_| ended && info.reported.end).map(|moment| Fact::Time(moment.wall_ns))
         }
         EngineFact::Info => Some(Fact::Number(1)),
-        EngineFact::State => info.told.state.then_some(Fact::Number(1)),
+        EngineFact::State => info.reported.state.then_some(Fact::Number(1)),
         EngineFact::ExitCode => info.exit_code.filter(|_| ended).map(Fact::Number),
         EngineFact::OomKilled => {
-            let is_known = info.exit_code.is_some() && (info.told.end || info.oom_killed);
+            let is_known = info.exit_code.is_some() && (info.reported.end || info.oom_killed);
             (ended && is_known).then_some(Fact::Number(i64::from(info.oom_killed)))
         }
         EngineFact::Restarts => info.restarts.map(|count| Fact::Number(i64::try_from(count).unwrap_or(i64::MAX))),
-        EngineFact::HealthState | EngineFact::FailingStreak if ended || !info.told.health => None,
+        EngineFact::HealthState | EngineFact::FailingStreak if ended || !info.reported.health => None,
         EngineFact::HealthState => {
             Some(Fact::Number(info.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{BufferPool, Exposed, Format, LabelSets, View, render};
 use crate::discover::ContainerId;
 use crate::metrics::{CollectorSet, FAMILIES, FamilySet};
-use crate::name::{ContainerInfo, Health, HealthStatus, Moment, State, Told};
+use crate::name::{ContainerInfo, Health, HealthStatus, Moment, Reported, State};
 use crate::read::{HostFacts, Labels, Limits, Machine, Plan, Row, Sample, for_api};
 
 const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
@@ -16,7 +16,7 @@ pub(super) fn info(change: impl FnOnce(&mut ContainerInfo)) -> Arc<ContainerInfo
     info.name = "web".to_owned();
     info.image = "nginx:1".to_owned();
     info.state = State::Running;
-    info.told = Told::ALL;
+    info.reported = Reported::ALL;
     change(&mut info);
     Arc::new(info)
 }
@@ -111,22 +111,23 @@ fn an_ended_container_has_its_end_and_no_values() {
 fn what_the_engine_has_not_told_yet_is_absent() {
     let (plan, rows) = plan();
     let sample = Sample::new(plan.slots, plan.columns);
-    let ended = |told, oom_killed| {
+    let ended = |reported, oom_killed| {
         info(|info| {
-            (info.state, info.exit_code, info.oom_killed, info.told) = (State::Exited, Some(3), oom_killed, told);
+            (info.state, info.exit_code, info.oom_killed, info.reported) =
+                (State::Exited, Some(3), oom_killed, reported);
             info.finished = Some(Moment::now());
         })
     };
-    let by_event = text(Some(&ended(Told::default(), false)), None, &rows, Format::Text);
+    let by_event = text(Some(&ended(Reported::default(), false)), None, &rows, Format::Text);
     assert!(by_event.contains("container_exit_code{"), "the event has it: {by_event}");
     for family in ["container_state{", "container_finish_time_seconds{", "container_oom_killed{"] {
         assert!(!by_event.contains(family), "{family} {by_event}");
-        let all = text(Some(&ended(Told::ALL, false)), None, &rows, Format::Text);
+        let all = text(Some(&ended(Reported::ALL, false)), None, &rows, Format::Text);
         assert!(all.contains(family), "{family} {all}");
     }
-    let killed = text(Some(&ended(Told::default(), true)), None, &rows, Format::Text);
-    assert!(killed.contains("container_oom_killed{"), "an event has told of it: {killed}");
-    let found = info(|info| info.told = Told { state: true, ..Told::default() });
+    let killed = text(Some(&ended(Reported::default(), true)), None, &rows, Format::Text);
+    assert!(killed.contains("container_oom_killed{"), "an event has reported it: {killed}");
+    let found = info(|info| info.reported = Reported { state: true, ..Reported::default() });
     let text = text(Some(&found), Some(&sample), &rows, Format::Text);
     assert!(!text.contains("container_health_state{"), "whether it has a check is not known: {text}");
 }

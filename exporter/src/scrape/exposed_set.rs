@@ -242,7 +242,7 @@ impl Entry {
     fn oom_kills(&self, info: Option<&ContainerInfo>, runs: bool) -> Option<u64> {
         let total = self.oom.total();
         let goes_on =
-            info.is_some_and(|info| info.state == State::Restarting || info.state.is_alive() || !info.told.state);
+            info.is_some_and(|info| info.state == State::Restarting || info.state.is_alive() || !info.reported.state);
         ((runs && self.oom_known) || ((runs || goes_on) && total > 0)).then_some(total)
     }
 }

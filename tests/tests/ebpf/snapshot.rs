@@ -42,7 +42,7 @@ const GAUGES: [&str; 9] = [
     "container_threads",
     "container_processes",
 ];
-/// What is not read from files that snapshots stand in for, or is told by the clock.
+/// What is not read from files that snapshots stand in for, or depends on the clock.
 const OTHERS: [&str; 10] = [
     "container_last_seen",
     "container_network_",
@@ -350,7 +350,7 @@ fn who_has_no_process_of_its_own_or_one_that_is_elsewhere_has_values_of_its_own(
         }
         assert!(!differs(&between), "{}", snapshots.stderr());
     }
-    // Others are still told by the snapshot.
+    // Others are still read from the snapshot.
     assert!(served(&take(&snapshots).unwrap(), "pids").unwrap() >= 2);
 }
 

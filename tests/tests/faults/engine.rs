@@ -71,9 +71,9 @@ fn a_stopped_engine_changes_nothing_but_docker_up() {
     let mine = [("name", name.as_str())];
     assert_eq!(before.prompt_names_with(&mine), during.prompt_names_with(&mine));
     let versions = |exposition: &Exposition| exposition.one("cadvisor_version_info", &[]).map(|one| one.labels.clone());
-    let told = versions(&before).unwrap();
-    assert!(!told["dockerVersion"].is_empty(), "{told:?}");
-    assert_eq!(told, versions(&during).unwrap());
+    let labels = versions(&before).unwrap();
+    assert!(!labels["dockerVersion"].is_empty(), "{labels:?}");
+    assert_eq!(labels, versions(&during).unwrap());
 
     engine.start().unwrap();
     await_up(&exporter, true, Duration::from_mins(1)).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ExposedSet, LiveContainer};
 use crate::discover::{ContainerId, IdFilter};
-use crate::name::{ContainerFilter, ContainerInfo, Moment, Names, OomEvents, State, Told};
+use crate::name::{ContainerFilter, ContainerInfo, Moment, Names, OomEvents, Reported, State};
 use crate::read::{Limits, Sample};
 
 const LINGER: Duration = Duration::from_mins(5);
@@ -20,7 +20,7 @@ fn running(letter: char, name: &str) -> ContainerInfo {
     ContainerInfo {
         name: name.to_owned(),
         state: State::Running,
-        told: Told::ALL,
+        reported: Reported::ALL,
         ..ContainerInfo::unknown(id(letter))
     }
 }
@@ -247,7 +247,7 @@ fn oom_kills_are_exposed_while_a_container_runs_or_waits_for_its_restart() {
     assert_eq!(bench.oom_kills(&[]), Some(1));
     // Neither between the event of an end and the engine's word on it, nor before the cgroup of the next run is there.
     let ended = ContainerInfo { state: State::Exited, oom_events: events(0, 0, 0, 1), ..running('a', "web") };
-    bench.knows(ContainerInfo { told: Told { state: false, ..Told::ALL }, ..ended });
+    bench.knows(ContainerInfo { reported: Reported { state: false, ..Reported::ALL }, ..ended });
     assert_eq!(bench.oom_kills(&[]), Some(1));
     bench.knows(ContainerInfo { oom_events: events(1, 1, 1, 0), ..running('a', "web") });
     assert_eq!(bench.oom_kills(&[]), Some(1));
