@@ -284,7 +284,7 @@ fn a_killed_walker_comes_back_and_no_scrape_fails() {
     assert!((1 << 20..64 << 20).contains(&memory), "{memory}");
     let third = children(second);
     let log = exporter.stop().unwrap();
-    assert!(log.contains("started anew"), "{log}");
+    assert!(log.contains("restarted the disk walker"), "{log}");
     eventually(SOON, "the end of all", || {
         ensure!(!third.iter().chain(&[second]).any(|pid| lives(*pid)), "{second} {third:?}");
         Ok(())

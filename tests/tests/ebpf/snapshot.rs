@@ -284,7 +284,7 @@ fn what_could_not_be_taken_for_a_while_is_taken_again() {
     }
     assert!(!differs(&exposition), "{}", snapshots.stderr());
     let said = snapshots.stderr();
-    let reported = said.lines().find(|line| line.contains("no snapshot could be taken")).unwrap_or_default();
+    let reported = said.lines().find(|line| line.contains("cannot take a snapshot")).unwrap_or_default();
     assert!(reported.contains("raise the limit of open files") && said.contains("snapshots work again"), "{said}");
 }
 
@@ -386,7 +386,7 @@ fn without_capabilities_files_serve_and_the_hint_is_told() {
         served(&exposition, "cpu").is_ok_and(|served| served == 0) || !exposition.text.contains("path=\"snapshot\"")
     );
     let said = powerless.stderr();
-    assert!(said.contains("no snapshots") && said.contains("--cap-add=BPF --cap-add=PERFMON"), "{said}");
+    assert!(said.contains("snapshots are not available") && said.contains("--cap-add=BPF --cap-add=PERFMON"), "{said}");
 
     let refused = Exporter::builder().without_capabilities().flag("--read.snapshot=on").output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);

@@ -171,7 +171,7 @@ fn a_changed_file_counts_while_the_server_runs() {
     let (status, said) = server.curl("https", "/metrics", &[]).unwrap();
     assert!(status == 200 && said.contains("docker_stats_exporter_web_config_last_reload_successful 0"), "{said}");
     assert_eq!(server.curl("https", "/metrics", &[]).unwrap().0, 200);
-    assert_eq!(server.log().matches("cannot be used").count(), 1, "{}", server.log());
+    assert_eq!(server.log().matches("cannot reload the web configuration").count(), 1, "{}", server.log());
     make_keys(server.directory.path()).unwrap();
     server.write("web.yml", TLS).unwrap();
     let (status, said) = server.curl("https", "/metrics", &[]).unwrap();
