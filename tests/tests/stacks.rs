@@ -7,6 +7,9 @@ mod compose;
 #[cfg(test)]
 #[path = "stacks/fleet.rs"]
 mod fleet;
+#[cfg(test)]
+#[path = "stacks/swarm.rs"]
+mod swarm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
