@@ -33,10 +33,8 @@ impl Reader {
         tasks: Option<u64>,
         now: Instant,
     ) {
-        // These collectors read the processes themselves.
-        let looks_inside =
-            [Collector::Process, Collector::Disk].into_iter().any(|collector| pass.collectors.has(collector))
-                || self.counts_threads_by_files(pass.collectors);
+        // These read every process.
+        let looks_inside = pass.collectors.has(Collector::Process) || self.counts_threads_by_files(pass.collectors);
         let is_known = container.listed.is_some_and(|(before, due)| tasks == Some(before) && now < due)
             && !looks_inside
             && container.process.is_some();
