@@ -94,6 +94,12 @@ impl<'a> Pass<'a> {
         self.ids.has(container.id, &container.path)
     }
 
+    /// Returns whether figures of filesystems are wanted.
+    #[must_use]
+    pub fn wants_disks(&self, plan: &Plan) -> bool {
+        self.collectors.has(Collector::Disk) && self.families.intersects(&plan.needs.disks)
+    }
+
     /// Returns whether so few of so many containers are wanted that what is read of all of them at once costs more than
     /// it saves.
     pub(super) fn is_narrow(&self, containers: usize) -> bool {
@@ -367,7 +373,7 @@ impl Reader {
                 self.read_descriptors(container, timing);
                 timing.attribute_time_to(Collector::Process);
             }
-            if self.wants_disk(pass) {
+            if pass.wants_disks(&self.plan) {
                 self.begin_disk(container, index, now, timing);
                 timing.attribute_time_to(Collector::Disk);
             }

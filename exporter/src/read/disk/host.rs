@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::metrics::SelfMetrics;
-use crate::read::disk::measure::{Measure, Question, Target};
+use crate::read::disk::measure::{Measure, Question, Target, hangs, reason};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::pass::fill;
 use crate::read::disk::root::Figures;
@@ -53,9 +53,7 @@ impl HostFilesystems {
         self.read = Some(now);
         // What this process sees, and so can measure: in a container the mounts that it was given.
         let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return };
-        let (mounts, malformed) = HostMounts::of(&text);
-        (0..malformed).for_each(|_| self_metrics.count_read_error("mountinfo", "malformed"));
-        self.replace(filesystems(&mounts));
+        self.replace(filesystems(&HostMounts::counted(&text, self_metrics)));
     }
 
     fn replace(&mut self, mut fresh: Vec<HostFilesystem>) {
@@ -126,10 +124,8 @@ impl HostFilesystems {
         match answer {
             Ok(figures) => filesystem.figures = Some(figures),
             Err(error) => {
-                let hangs = error.kind() == std::io::ErrorKind::TimedOut;
-                let reason = if hangs { "hangs" } else { crate::read::files::open_files::reason(&error) };
-                self_metrics.count_read_error("filesystem", reason);
-                if hangs && !std::mem::replace(&mut filesystem.has_hung, true) {
+                self_metrics.count_read_error("filesystem", reason(&error));
+                if hangs(&error) && !std::mem::replace(&mut filesystem.has_hung, true) {
                     let point = Path::display(&filesystem.point);
                     tracing::warn!(%point, "this filesystem does not answer statfs: its size is left out until it does");
                 }

@@ -137,11 +137,6 @@ impl LayerSizes {
         }
     }
 
-    /// Whether there is anybody to ask.
-    pub(crate) fn is_served(&self) -> bool {
-        self.walker.is_some()
-    }
-
     /// Begins a pass. What one that was cut did not send is asked for again.
     pub(crate) fn begin(&mut self) {
         self.pass += 1;
@@ -150,7 +145,7 @@ impl LayerSizes {
 
     /// Whether it is the container's own doing that its layer has no size, and no failure: it may make its mounts look like anything. Once a
     /// layer was measured, one that is not visible is that of a container of another kind, and no missing mount.
-    pub(crate) fn is_its_own(&self, reason: NoSize) -> bool {
+    fn is_its_own(&self, reason: NoSize) -> bool {
         reason == NoSize::Disputed || reason == NoSize::Failed(Failure::NotVisible) && self.has_measured
     }
 
@@ -209,8 +204,23 @@ impl LayerSizes {
         self.asked.clear();
     }
 
+    /// Asks for the size of a container's layer, whose cgroup is at `path`, where that is due. Returns false where the size is lacking for a
+    /// reason that is not the container's own doing.
+    pub(super) fn ask(&mut self, generation: u64, disk: &RootDevice, path: &str, now: Instant) -> bool {
+        if disk.paths().is_empty() {
+            return true;
+        }
+        match self.get(generation, disk, now) {
+            Ok(_) => self.walker.is_some(),
+            Err(reason) => {
+                self.warn(reason, path, disk);
+                self.is_its_own(reason)
+            }
+        }
+    }
+
     /// The size of a container's layer, as far as it is known; asks for it where that is due.
-    pub(crate) fn get(&mut self, generation: u64, disk: &RootDevice, now: Instant) -> Result<Option<u64>, NoSize> {
+    fn get(&mut self, generation: u64, disk: &RootDevice, now: Instant) -> Result<Option<u64>, NoSize> {
         let paths = disk.paths();
         let Some(layer) = paths.first() else { return Ok(None) };
         let known = match self.known.get_mut(layer) {
@@ -299,9 +309,31 @@ impl LayerSizes {
         }
     }
 
-    /// Whether this reason has not been logged yet: once is enough.
-    pub(crate) fn is_first(&mut self, reason: NoSize) -> bool {
-        self.logged.insert(reason)
+    /// Logs once per reason why the layer of a container, whose cgroup is at `path`, has no size.
+    fn warn(&mut self, reason: NoSize, path: &str, disk: &RootDevice) {
+        if !self.logged.insert(reason) {
+            return;
+        }
+        let hint = match reason {
+            NoSize::Failed(Failure::NotVisible) => {
+                "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
+                 restart the exporter: data roots are looked for at start"
+            }
+            NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
+            NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
+            NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
+            NoSize::Disputed => {
+                "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
+                 one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
+                 not among those of the host's first process"
+            }
+            NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
+        };
+        let layer = disk.paths().first().map(|path| path.display().to_string());
+        warn!(
+            reason = reason.name(), container = %path, layer, hint,
+            "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
+        );
     }
 }
 
@@ -314,33 +346,6 @@ fn stat(pid: u32) -> Option<Stat> {
 /// CPU ticks that it has taken.
 fn ticks(stat: &Stat) -> u64 {
     stat.utime + stat.stime
-}
-
-/// Logs once per reason why the layer of a container, whose cgroup is at `path`, has no size.
-pub(super) fn warn_of_layer(layers: &mut LayerSizes, reason: NoSize, path: &str, disk: &RootDevice) {
-    if !layers.is_first(reason) {
-        return;
-    }
-    let hint = match reason {
-        NoSize::Failed(Failure::NotVisible) => {
-            "mount the engine's data root at its own path, for example -v /var/lib/docker:/var/lib/docker:ro; if it was there, \
-             restart the exporter: data roots are looked for at start"
-        }
-        NoSize::Failed(Failure::Denied) => "give the exporter CAP_DAC_READ_SEARCH (--cap-add=DAC_READ_SEARCH)",
-        NoSize::Failed(Failure::TooLarge) => "it has more files, or directories within each other, than are walked",
-        NoSize::Failed(Failure::Io | Failure::Busy) => "the kernel's log may say more",
-        NoSize::Disputed => {
-            "several containers name this directory as their writable layer, and the host's mounts confirm none of them: \
-             one of them may have mounts made to look so (grep for the directory in /proc/*/mountinfo), or the engine's mounts are \
-             not among those of the host's first process"
-        }
-        NoSize::NoPath => "its path is longer than paths can be, or leads elsewhere",
-    };
-    let layer = disk.paths().first().map(|path| path.display().to_string());
-    warn!(
-        reason = reason.name(), container = %path, layer, hint,
-        "the writable layer of this container cannot be summed up: container_fs_usage_bytes is left out"
-    );
 }
 
 #[cfg(test)]

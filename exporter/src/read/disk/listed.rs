@@ -13,13 +13,12 @@ use tracing::warn;
 use crate::discover::ContainerId;
 use crate::metrics::{DiskFact, SelfMetrics};
 use crate::read::disk::host::{FIRST_INDEX, HostFilesystems};
-use crate::read::disk::layers::{LayerSizes, warn_of_layer};
-use crate::read::disk::measure::{Measure, Question, Target};
+use crate::read::disk::layers::LayerSizes;
+use crate::read::disk::measure::{Measure, Question, Target, hangs, reason};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::pass::fill;
 use crate::read::disk::root::{Figures, RootDevice};
 use crate::read::files::format::Device;
-use crate::read::files::open_files::reason;
 use crate::read::host::is_live;
 use crate::read::plan::Plan;
 use crate::read::process::Process;
@@ -95,7 +94,7 @@ impl ListedDisks {
             let Ok(process) = Process::open(&self.procfs, pid, &path, true) else { continue };
             let is_known = self.containers.get(&id).is_some_and(|container| container.pid == pid);
             if !is_known {
-                let mounts = mounts.get_or_insert_with(|| self.read_mounts());
+                let mounts = mounts.get_or_insert_with(|| HostMounts::read(&self.procfs, &self.self_metrics));
                 let disk = RootDevice::find(&process, Some(id), mounts, &self.self_metrics);
                 self.generations += 1;
                 let generation = self.generations;
@@ -104,15 +103,7 @@ impl ListedDisks {
             }
             let Some(container) = self.containers.get_mut(&id) else { continue };
             (container.is_there, container.figures) = (true, None);
-            if !container.disk.paths().is_empty() {
-                match self.layers.get(container.generation, &container.disk, now) {
-                    Ok(_) => self.failed |= !self.layers.is_served(),
-                    Err(reason) => {
-                        self.failed |= !self.layers.is_its_own(reason);
-                        warn_of_layer(&mut self.layers, reason, &path, &container.disk);
-                    }
-                }
-            }
+            self.failed |= !self.layers.ask(container.generation, &container.disk, &path, now);
             let Some(device) = container.disk.device else {
                 self.failed = true;
                 continue;
@@ -138,12 +129,6 @@ impl ListedDisks {
         self.spent = now.elapsed();
     }
 
-    fn read_mounts(&self) -> HostMounts {
-        let (mounts, malformed) = HostMounts::read(&self.procfs);
-        (0..malformed).for_each(|_| self.self_metrics.count_read_error("mountinfo", "malformed"));
-        mounts
-    }
-
     /// Takes the answers, for a bounded time. Returns the time of both, and whether all that was wanted is there.
     pub fn end(&mut self) -> (Duration, bool) {
         let now = Instant::now();
@@ -165,16 +150,15 @@ impl ListedDisks {
 
     fn take(&mut self, index: usize, answer: io::Result<Figures>) {
         let group = self.asked.get(index).map_or(&[][..], Vec::as_slice);
-        let hangs = answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
         for id in group {
             let Some(container) = self.containers.get_mut(id) else { continue };
             container.figures = answer.as_ref().ok().copied();
         }
         if let (Err(error), Some(first)) = (answer, group.first()) {
             self.failed = true;
-            self.self_metrics.count_read_error("root", if hangs { "hangs" } else { reason(&error) });
+            self.self_metrics.count_read_error("root", reason(&error));
             if let Some(container) = self.containers.get_mut(first) {
-                container.has_hung |= hangs;
+                container.has_hung |= hangs(&error);
             }
             if !std::mem::replace(&mut self.has_warned, true) {
                 warn!(container = %first, %error, "the size of this container's filesystem cannot be read: run the exporter on the host");

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::statvfs;
 
 use crate::read::disk::root::{Figures, Root};
+use crate::read::files::open_files;
 
 /// Threads at most: with so many filesystems that hang, no more are measured.
 const MAX_THREADS: usize = 16;
@@ -138,6 +139,16 @@ impl Measure {
             found(index, answer);
         }
     }
+}
+
+/// Whether a filesystem has not answered in time.
+pub(super) fn hangs(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
+}
+
+/// Returns the label value under which a failure is counted.
+pub(super) fn reason(error: &io::Error) -> &'static str {
+    if hangs(error) { "hangs" } else { open_files::reason(error) }
 }
 
 impl State {

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::metrics::SelfMetrics;
 use crate::read::files::format::Device;
 use crate::read::files::proc_text::{Mount, mounts, path};
 
@@ -30,17 +31,24 @@ pub(crate) struct HostMount {
 }
 
 impl HostMounts {
-    /// Reads them. Nothing is known where `mountinfo` cannot be read. Gives the number of malformed lines, too.
-    pub(crate) fn read(procfs: &Path) -> (Self, u64) {
+    /// Reads them, and counts malformed lines. Nothing is known where `mountinfo` cannot be read.
+    pub(crate) fn read(procfs: &Path, self_metrics: &SelfMetrics) -> Self {
         let mut text = Vec::new();
         let is_read = ["1/mountinfo", "self/mountinfo"].into_iter().any(|name| {
             text.clear();
             File::open(procfs.join(name)).and_then(|mut file| file.read_to_end(&mut text)).is_ok()
         });
-        if is_read { Self::of(&text) } else { (Self::default(), 0) }
+        if is_read { Self::counted(&text, self_metrics) } else { Self::default() }
     }
 
-    /// By the text of `mountinfo`.
+    /// By the text of `mountinfo`, whose malformed lines are counted.
+    pub(super) fn counted(mountinfo: &[u8], self_metrics: &SelfMetrics) -> Self {
+        let (mounts, malformed) = Self::of(mountinfo);
+        (0..malformed).for_each(|_| self_metrics.count_read_error("mountinfo", "malformed"));
+        mounts
+    }
+
+    /// By the text of `mountinfo`. Gives the number of malformed lines, too.
     pub(crate) fn of(mountinfo: &[u8]) -> (Self, u64) {
         let mut found = Vec::new();
         let malformed = mounts(mountinfo, |mount| {

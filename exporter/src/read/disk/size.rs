@@ -8,11 +8,10 @@ use tracing::warn;
 use crate::metrics::{Collector, CollectorSet, DiskFact};
 use crate::read::container::Container;
 use crate::read::disk::host::FIRST_INDEX;
-use crate::read::disk::layers::warn_of_layer;
+use crate::read::disk::measure::{hangs, reason};
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::pass::{MAX_HUNG, ask_disk, fill};
 use crate::read::disk::root::{Figures, RootDevice};
-use crate::read::files::open_files::reason;
 use crate::read::reader::{Pass, Reader};
 use crate::read::timing::Timing;
 
@@ -27,17 +26,13 @@ impl Reader {
         self.measure.begin();
         self.disk_pass.begin(&self.measure);
         self.layers.begin();
-        if !self.wants_disk(pass) {
+        if !pass.wants_disks(&self.plan) {
             return;
         }
         self.layers.receive(now);
         if self.live && pass.ids.has_host() {
             self.begin_host_disks(now, timing);
         }
-    }
-
-    pub(crate) fn wants_disk(&self, pass: Pass<'_>) -> bool {
-        pass.collectors.has(Collector::Disk) && pass.families.intersects(&self.plan.needs.disks)
     }
 
     /// Asks for the size of a container's layer, and for that of its filesystem.
@@ -49,28 +44,16 @@ impl Reader {
         let is_young = now.saturating_duration_since(*container.first_seen.get_or_insert(now)) < YOUTH;
         let is_known = container.disk.as_ref().is_some_and(|disk| !disk.paths().is_empty() || !is_young);
         if let (false, Some(process)) = (is_known, &container.process) {
-            let mounts = self.disk_pass.mounts.get_or_insert_with(|| {
-                let (mounts, malformed) = HostMounts::read(&self.procfs);
-                (0..malformed).for_each(|_| self.self_metrics.count_read_error("mountinfo", "malformed"));
-                mounts
-            });
+            let read = || HostMounts::read(&self.procfs, &self.self_metrics);
+            let mounts = self.disk_pass.mounts.get_or_insert_with(read);
             container.disk = Some(RootDevice::find(process, container.id, mounts, &self.self_metrics));
         }
         if !self.live {
             return;
         }
         let Some(disk) = &container.disk else { return };
-        if !disk.paths().is_empty() {
-            match self.layers.get(container.generation, disk, now) {
-                Ok(_) if self.layers.is_served() => {}
-                Ok(_) => timing.fail(DISK),
-                Err(reason) => {
-                    if !self.layers.is_its_own(reason) {
-                        timing.fail(DISK);
-                    }
-                    warn_of_layer(&mut self.layers, reason, &container.path, disk);
-                }
-            }
+        if !self.layers.ask(container.generation, disk, &container.path, now) {
+            timing.fail(DISK);
         }
         if container.process.is_none() {
             return;
@@ -108,7 +91,7 @@ impl Reader {
 
     /// Fills the sizes of the layers that are known, and of the filesystems that answered in time.
     pub(crate) fn end_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
-        if !self.wants_disk(pass) || self.plan.disks.is_empty() {
+        if !pass.wants_disks(&self.plan) || self.plan.disks.is_empty() {
             return;
         }
         self.layers.send();
@@ -164,7 +147,7 @@ impl Reader {
             }
             Err(error) => {
                 self.lacks_disk(container, &error, timing);
-                let (generation, hangs) = (container.generation, error.kind() == io::ErrorKind::TimedOut);
+                let (generation, hangs) = (container.generation, hangs(&error));
                 // It may be this container alone whose root cannot be reached.
                 if let Some(shared) = &mut shared {
                     shared.hung.extend(hangs.then_some(generation));
@@ -184,8 +167,8 @@ impl Reader {
     }
 
     fn lacks_disk(&mut self, container: &mut Container, error: &io::Error, timing: &mut Timing) {
-        let hangs = error.kind() == io::ErrorKind::TimedOut;
-        self.self_metrics.count_read_error("root", if hangs { "hangs" } else { reason(error) });
+        let hangs = hangs(error);
+        self.self_metrics.count_read_error("root", reason(error));
         timing.fail(DISK);
         if hangs && !std::mem::replace(&mut container.disk_has_hung, true) {
             warn!(
