@@ -97,7 +97,7 @@ impl Api {
         if let Some(procfs) = &self.procfs {
             fill_host(&self.plan, procfs, &mut self.host, &mut self.labels);
         }
-        if let Some(disks) = self.disks.as_mut().filter(|_| pass.collectors.has(Collector::Disk)) {
+        if let Some(disks) = self.disks.as_mut().filter(|_| pass.wants_disks(&self.plan)) {
             let of_names = running.iter().filter_map(|id| pass.names.containers.get(id));
             let stats = &self.stats;
             let listed = of_names.filter_map(|info| Some((info.id, info.pid?, path(info, pass.names, stats))));
@@ -165,7 +165,7 @@ impl Api {
 
     fn end_disks(&mut self, pass: Pass<'_>, timing: &mut Timing) {
         let Self { disks, plan, devices, labels, containers, host, .. } = self;
-        let Some(disks) = disks.as_mut().filter(|_| pass.collectors.has(Collector::Disk)) else { return };
+        let Some(disks) = disks.as_mut().filter(|_| pass.wants_disks(plan)) else { return };
         let (spent, is_whole) = disks.end();
         for Reading { id, sample, .. } in containers {
             disks.fill(*id, plan, devices, labels, sample);
