@@ -151,7 +151,7 @@ const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "on (fail at start where it cannot run), off, or auto: where kernel and capabilities allow",
         accepts: "auto, on or off",
-        apply: Apply::Text(|partial, text| set(&mut partial.config.ebpf, values::word(text, EBPF_MODES))),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.ebpf, values::word(text, FEATURE_MODES))),
         ..VALUE
     },
     Flag {
@@ -161,7 +161,7 @@ const FIXED: &[Flag] = &[
         group: Group::Source,
         help: "counters of all containers by an eBPF iterator and not file by file: on (or fail at start), off, auto",
         accepts: "auto, on or off",
-        apply: Apply::Text(|partial, text| set(&mut partial.config.snapshot, values::word(text, EBPF_MODES))),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.snapshot, values::word(text, FEATURE_MODES))),
         ..VALUE
     },
     Flag {
@@ -301,7 +301,7 @@ const FIXED: &[Flag] = &[
         group: Group::General,
         help: "give up all capabilities, files and calls that serving has no use for: on (or fail at start), off, auto",
         accepts: "auto, on or off",
-        apply: Apply::Text(|partial, text| set(&mut partial.config.sandbox, values::word(text, EBPF_MODES))),
+        apply: Apply::Text(|partial, text| set(&mut partial.config.sandbox, values::word(text, FEATURE_MODES))),
         ..VALUE
     },
     Flag {
@@ -364,7 +364,7 @@ const PSEUDO_FILES: &[(&str, SourceMode)] = &[
     ("", SourceMode::DockerApi),
 ];
 
-const EBPF_MODES: &[(&str, FeatureMode)] =
+const FEATURE_MODES: &[(&str, FeatureMode)] =
     &[("auto", FeatureMode::Auto), ("on", FeatureMode::On), ("off", FeatureMode::Off)];
 
 const SCHEMAS: &[(&str, Schema)] =

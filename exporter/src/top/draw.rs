@@ -10,7 +10,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 use super::app::{App, View, is_stopped};
 use super::detail::detail;
 use super::families::Gauge;
-use super::numbers::Numbers;
+use super::numbers::{Numbers, health};
 use super::severity::{Severity, marked};
 use super::table::table;
 use super::text::{MISSING, Palette, bytes, duration, percent, rate, safe};
@@ -56,8 +56,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, palette: Palette) {
 /// Returns the lines about the host.
 fn header<'a>(app: &App, palette: Palette, width: usize, long: bool) -> Vec<TextLine<'a>> {
     let mut first = vec![Span::raw(counts(app))];
-    let failing = app.model.rows.values().filter(|row| Numbers::of(row, &app.model.host).health == Some("failing"));
-    let failing = failing.count();
+    let failing = app.model.rows.values().filter(|row| health(row) == Some("failing")).count();
     if failing > 0 {
         first.push(Span::raw("  "));
         first.push(marked(&format!("{failing} not healthy"), Severity::Critical, palette));

@@ -86,7 +86,7 @@ impl Numbers {
 }
 
 /// Returns a container's health as a word, none without a health check.
-fn health(row: &Row) -> Option<&'static str> {
+pub(super) fn health(row: &Row) -> Option<&'static str> {
     let state = row.gauges.get(Gauge::HealthState).filter(|state| *state >= 0.0)?;
     if state > 0.0 {
         return Some("healthy");
