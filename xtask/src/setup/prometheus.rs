@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 
@@ -26,32 +26,17 @@ pub(super) fn install() -> anyhow::Result<()> {
     say(&format!("no Prometheus 3 here: unpacking that of Debian {SUITE} into {}", directory.display()));
     fs::create_dir_all(directory)?;
     let scratch = directory.join(format!("unpacked-{}", std::process::id()));
-    let unpacked = unpack(&scratch).and_then(|()| {
+    fs::create_dir(&scratch)?;
+    // A frozen mirror may serve a Release file of a testing suite that has expired.
+    let settings = ["Acquire::Check-Valid-Until \"false\""];
+    let extract = |mirror| host::extract(SUITE, None, "prometheus", mirror, &settings, &scratch);
+    let unpacked = host::mirror().and_then(extract).and_then(|()| {
         let new = scratch.join("usr/bin/prometheus");
         ensure!(is_new(&new), "{} does not run here, or is no Prometheus 3", new.display());
         fs::rename(&new, &program).with_context(|| program.display().to_string())
     });
     fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     unpacked.context("PROMETHEUS_3=PROGRAM names one that was installed by other means")
-}
-
-/// Unpacks the package with all that it depends on.
-fn unpack(directory: &Path) -> anyhow::Result<()> {
-    fs::create_dir(directory)?;
-    let mut command = host::contained("mmdebstrap");
-    command.args(["--quiet", "--mode=root", "--variant=extract", "--include=prometheus"]);
-    // A frozen mirror may serve a Release file of a testing suite that has expired.
-    for option in
-        ["APT::Install-Recommends \"false\"", "Acquire::Check-Valid-Until \"false\"", "Acquire::Retries \"3\""]
-    {
-        command.arg(format!("--aptopt={option}"));
-    }
-    command.args(host::apt_options()?.lines().map(|option| format!("--aptopt={option}")));
-    command.arg(SUITE).arg(directory);
-    command.args(host::mirror()?.map(|mirror| format!("deb {mirror} {SUITE} main")));
-    let status = command.stdin(Stdio::null()).status().context("cannot start mmdebstrap")?;
-    ensure!(status.success(), "mmdebstrap ended with {status}");
-    Ok(())
 }
 
 /// Whether a program is Prometheus 3 or newer.

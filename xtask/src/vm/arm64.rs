@@ -77,7 +77,7 @@ fn packages() -> anyhow::Result<PathBuf> {
     let _lock = cache::lock("arm64")?;
     cache::whole(&root, |directory| {
         say(&format!("unpacking the arm64 kernel of {SUITE}, once"));
-        host::extract(SUITE, Some("arm64"), PACKAGES, host::mirror()?, directory)
+        host::extract(SUITE, Some("arm64"), PACKAGES, host::mirror()?, &[], directory)
     })?;
     cache::used(&root)?;
     Ok(root)

@@ -58,7 +58,7 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Emulator> {
 fn unpack(options: &Options, directory: &Path) -> anyhow::Result<()> {
     host::can_build()?;
     say(&format!("this machine's QEMU is missing, or older than {GOOD}: unpacking that of {SUITE}, once"));
-    host::extract(SUITE, None, "qemu-system-x86,seabios", options.mirror()?, directory)
+    host::extract(SUITE, None, "qemu-system-x86,seabios", options.mirror()?, &[], directory)
 }
 
 /// `QEMU emulator version 7.2.22 (Debian ...)`

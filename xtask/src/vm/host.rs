@@ -58,11 +58,13 @@ pub(crate) fn apt_options() -> anyhow::Result<String> {
 }
 
 /// Unpacks packages of a suite, and what they depend on, into a directory: files without an installation, hence of any architecture.
-pub(super) fn extract(
+/// `settings` are further ones of apt.
+pub(crate) fn extract(
     suite: &str,
     architecture: Option<&str>,
     packages: &str,
     mirror: Option<String>,
+    settings: &[&str],
     directory: &Path,
 ) -> anyhow::Result<()> {
     let mut command = contained("mmdebstrap");
@@ -70,7 +72,7 @@ pub(super) fn extract(
     command.arg(format!("--include={packages}"));
     command.args(architecture.map(|name| format!("--architectures={name}")));
     command.args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""]);
-    for option in apt_options()?.lines() {
+    for option in apt_options()?.lines().chain(settings.iter().copied()) {
         command.arg(format!("--aptopt={option}"));
     }
     command.arg(suite).arg(directory).args(mirror.map(|mirror| format!("deb {mirror} {suite} main")));
