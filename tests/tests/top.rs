@@ -32,3 +32,11 @@ fn top(served: &Served, arguments: &[&str], environment: &[(&str, &str)]) -> Res
     all.extend(arguments);
     Terminal::start(&exporter::binary()?, &all, environment, (80, 24))
 }
+
+/// Starts `top` over one container, and waits for the container's row.
+fn top_of_one() -> Result<(Served, Terminal)> {
+    let served = Served::start(&exposition("web"))?;
+    let terminal = top(&served, &[], &[])?;
+    terminal.wait_for("the row", |text| text.contains("web"))?;
+    Ok((served, terminal))
+}

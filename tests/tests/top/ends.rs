@@ -9,7 +9,7 @@ use exporter_tests::wait::eventually;
 use exporter_tests::{Served, Terminal, exporter};
 use rustix::process::Signal;
 
-use super::{exposition, top};
+use super::{exposition, top, top_of_one};
 
 /// More than a debug build uses until it ends, far less than one that spins does in five minutes.
 const LITTLE: Duration = Duration::from_secs(10);
@@ -64,9 +64,7 @@ fn a_terminal_that_goes_away_ends_it_without_a_busy_loop() -> Result<()> {
 
 #[test]
 fn a_signal_ends_it_though_the_terminal_takes_no_output() -> Result<()> {
-    let served = Served::start(&exposition("web"))?;
-    let mut terminal = top(&served, &[], &[])?;
-    terminal.wait_for("the row", |text| text.contains("web"))?;
+    let (_served, mut terminal) = top_of_one()?;
     terminal.stop_reading();
     // Each one draws the whole screen: together more than a terminal holds.
     terminal.keys(&"\x0c".repeat(500))?;
@@ -79,9 +77,7 @@ fn a_signal_ends_it_though_the_terminal_takes_no_output() -> Result<()> {
 
 #[test]
 fn ctrl_z_gives_the_terminal_back_until_it_goes_on() -> Result<()> {
-    let served = Served::start(&exposition("web"))?;
-    let mut terminal = top(&served, &[], &[])?;
-    terminal.wait_for("the row", |text| text.contains("web"))?;
+    let (_served, mut terminal) = top_of_one()?;
     terminal.keys("\x1a")?;
     terminal.wait_for("the screen from before", |text| !text.contains("web"))?;
     ensure!(!terminal.screen().alternate_screen());

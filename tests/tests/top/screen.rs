@@ -7,7 +7,7 @@ use exporter_tests::{Container, Engine, Exporter, Served, Terminal, exporter};
 use rustix::process::Signal;
 use vt100::{Color, Screen};
 
-use super::{exposition, top};
+use super::{exposition, top, top_of_one};
 
 /// Returns the cells of a screen that show something, without what is selected by `wanted`.
 fn cells(screen: &Screen, wanted: impl Fn(&vt100::Cell) -> bool) -> String {
@@ -118,9 +118,7 @@ fn an_exporter_that_goes_away_and_comes_back_is_found_again() -> Result<()> {
 
 #[test]
 fn a_pause_asks_nothing() -> Result<()> {
-    let served = Served::start(&exposition("web"))?;
-    let mut terminal = top(&served, &[], &[])?;
-    terminal.wait_for("the row", |text| text.contains("web"))?;
+    let (served, mut terminal) = top_of_one()?;
     terminal.keys(" ")?;
     terminal.wait_for("the pause", |text| text.contains("paused"))?;
     served.answer(200, &exposition("other"));
