@@ -1,18 +1,18 @@
-//! What `top` shows and how keys change it. Knows nothing of the terminal.
+//! The state of the view: the rows, their order, and what the user has chosen. Draws nothing.
 
 use std::time::{Duration, Instant};
 
 use super::Options;
 use super::client::Answer;
-use super::families::{Counter, Gauge};
+use super::exposition::{Counter, Gauge};
+use super::format::safe;
 use super::model::{CGROUPS, Model, Row};
 use super::numbers::Numbers;
-use super::text::safe;
 
-/// How long an order lasts before the rows are sorted anew.
+/// Time after which the rows are sorted again.
 const RESORT: Duration = Duration::from_secs(10);
 
-/// What rows can be sorted by.
+/// The value that rows are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     /// CPU time per second.
@@ -60,15 +60,18 @@ impl Sort {
     }
 }
 
-/// What 100 % of CPU is.
+/// The CPU time that is shown as 100 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CpuScale {
+    /// One core.
     Core,
+    /// The container's CPU quota, or all cores without one.
     Limit,
+    /// All cores of the host.
     Host,
 }
 
-/// What is shown above the table.
+/// The screen that is shown below the lines about the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
     Table,
@@ -79,9 +82,9 @@ pub(super) enum View {
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub(super) enum Line {
-    /// A project with its number of containers and their sums.
+    /// A project, with its number of containers and the sums of their numbers.
     Group { name: String, count: usize, numbers: Box<Numbers> },
-    /// A container, by its key.
+    /// A container or cgroup, by its key.
     Container(String),
 }
 
@@ -90,28 +93,33 @@ pub(super) enum Line {
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(super) struct App {
     pub(super) model: Model,
-    /// Name of the host that is looked at.
+    /// Name of the exporter's host.
     pub(super) host_name: String,
     pub(super) sort: Sort,
     pub(super) reversed: bool,
     pub(super) filter: String,
+    /// Whether keys go to the filter.
     pub(super) editing: bool,
+    /// Whether stopped containers are shown.
     pub(super) all: bool,
+    /// Whether rows are grouped by project.
     pub(super) grouped: bool,
     pub(super) scale: CpuScale,
+    /// Whether network rates are in bits.
     pub(super) bits: bool,
     pub(super) paused: bool,
     pub(super) view: View,
     pub(super) interval: Duration,
-    /// Key of the selected container: the selection stays on it when rows move.
+    /// Key of the selected container; the selection follows it when rows move.
     pub(super) selected: Option<String>,
     pub(super) lines: Vec<Line>,
-    /// The server's clock at the last poll.
+    /// The server's clock at the last poll, in seconds since the epoch.
     pub(super) clock: Option<f64>,
     /// Why the last poll failed.
     pub(super) error: Option<String>,
-    /// When the last good answer came.
+    /// When the last good answer arrived.
     pub(super) answered: Option<Instant>,
+    /// When the rows were sorted.
     sorted: Option<Instant>,
 }
 
@@ -142,12 +150,12 @@ impl App {
         }
     }
 
-    /// Takes an answer; `started` is when the first one was asked for.
+    /// Takes an answer. `started` is when the view was opened.
     pub(super) fn take(&mut self, answer: &Answer, started: Instant) {
         let Answer { text, asked, arrived, date } = answer;
         let arrived = *arrived;
         let first_rates = self.model.interval.is_none();
-        // An exporter that takes long to answer is no gap.
+        // The time that the exporter takes to answer is part of the expected interval.
         let pace = self.interval + arrived.saturating_duration_since(*asked);
         self.model.take(text, arrived.saturating_duration_since(started).as_secs_f64(), pace.as_secs_f64());
         self.clock = *date;
@@ -163,18 +171,18 @@ impl App {
         }
     }
 
-    /// Returns the rows that the filter and `--all` leave.
+    /// Returns the rows that pass the filter and `--all`.
     fn shown(&self) -> impl Iterator<Item = &Row> {
         let filter = self.filter.to_lowercase();
         self.model.rows.values().filter(move |row| {
             (self.all || !is_stopped(row))
                 && (filter.is_empty()
                     || [
-                        display_name(row),
-                        row.image.clone(),
-                        row.project.clone().unwrap_or_default(),
-                        row.state.clone().unwrap_or_default(),
-                        row.key.clone(),
+                        &*display_name(row),
+                        &row.image,
+                        row.project.as_deref().unwrap_or_default(),
+                        row.state.as_deref().unwrap_or_default(),
+                        &row.key,
                     ]
                     .iter()
                     .any(|text| text.to_lowercase().contains(&filter)))
@@ -191,7 +199,7 @@ impl App {
             .collect();
         rows.sort_by(|(_, a, a_name), (_, b, b_name)| {
             let names = if self.sort == Sort::Name && self.reversed { b_name.cmp(a_name) } else { a_name.cmp(b_name) };
-            // What is unknown comes last in both directions.
+            // Rows without a value come last in both directions.
             match (a, b) {
                 (Some(a), Some(b)) if self.reversed => a.total_cmp(b).then(names),
                 (Some(a), Some(b)) => b.total_cmp(a).then(names),
@@ -223,10 +231,11 @@ impl App {
         }
     }
 
+    /// Updates the sums of the groups.
     fn sum_groups(&mut self) {
         let model = &self.model;
         let of = |project: &str| {
-            // Cgroups hold each other: their sum would count the same use twice.
+            // Cgroups contain each other, so a sum would count the same use twice.
             let rows = model.rows.values().filter(|row| project != CGROUPS && row.group() == project);
             rows.map(|row| Numbers::of(row, &model.host)).collect::<Vec<_>>()
         };
@@ -246,6 +255,7 @@ impl App {
         }
     }
 
+    /// Returns the keys of the shown containers in their order.
     pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
         self.lines.iter().filter_map(|line| match line {
             Line::Container(key) => Some(key),
@@ -259,7 +269,7 @@ impl App {
     }
 }
 
-/// Returns the name that is shown: that of the engine, else 12 digits of the id, else the cgroup.
+/// Returns the name that is shown: that of the engine, else the first 12 digits of the id, else the cgroup's path.
 pub(super) fn display_name(row: &Row) -> String {
     if !row.name.is_empty() {
         return safe(&row.name);
@@ -267,18 +277,18 @@ pub(super) fn display_name(row: &Row) -> String {
     if row.key.len() == 64 { row.key.chars().take(12).collect() } else { safe(&row.id) }
 }
 
-/// Reports whether the container has ended.
+/// Returns whether the container has ended or has not begun.
 pub(super) fn is_stopped(row: &Row) -> bool {
     matches!(row.state.as_deref(), Some("exited" | "dead" | "created" | "removing"))
 }
 
-/// Returns the seconds since a container's start, or since its end.
+/// Returns the seconds since a container's start, or of a stopped one since its end.
 pub(super) fn age(row: &Row, clock: Option<f64>) -> Option<f64> {
     let since = if is_stopped(row) { row.gauges.get(Gauge::FinishTime) } else { row.gauges.get(Gauge::StartTime) };
     clock.zip(since).map(|(clock, since)| (clock - since).max(0.0))
 }
 
-/// Returns what a row is sorted by; of a rate the smoothed one.
+/// Returns the value that a row is sorted by. Rates are smoothed, so that rows do not jump.
 fn sort_value(sort: Sort, row: &Row, host: &Row, clock: Option<f64>) -> Option<f64> {
     let sum = |a: Counter, b: Counter| match (row.smooth.get(a), row.smooth.get(b)) {
         (None, None) => None,

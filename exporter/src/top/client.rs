@@ -1,4 +1,4 @@
-//! Asks a running exporter for its metrics: HTTP/1.1 over TCP or TLS, gzip, basic authentication.
+//! Asks a running exporter for its metrics, over HTTP/1.1 or HTTPS, with gzip and basic authentication.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -24,16 +24,16 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::families::FAMILIES;
+use super::exposition::FAMILIES;
 
-/// Longest wait for a whole answer.
+/// Timeout of a whole request.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Greatest answer that is taken: 64 MiB, more than 5,000 containers need.
+/// Maximum size of an answer in bytes, more than 5,000 containers need.
 const MAX_ANSWER: usize = 64 << 20;
-/// Certificates that Debian, Ubuntu, Fedora and Alpine trust.
+/// Files with the certificates that the system trusts, on Debian, Ubuntu, Alpine and on Fedora.
 const SYSTEM_CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
-/// Why there is no exposition.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("cannot connect: {0}; is the exporter running there?")]
@@ -50,33 +50,36 @@ pub(super) enum Error {
     Status(u16),
 }
 
-/// Where and how the exporter is asked.
+/// How to reach the exporter.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Address of the metrics, with scheme and path.
+    /// URL of the metrics.
     pub url: Uri,
     /// Certificates to trust in place of the system's.
     pub ca_file: Option<PathBuf>,
-    /// User and password.
+    /// User and password for basic authentication.
     pub credentials: Option<(String, String)>,
 }
 
-/// One exposition.
+/// One answer.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The exposition.
     pub(super) text: String,
-    /// When it was asked for.
+    /// When the request began.
     pub(super) asked: Instant,
-    /// When its first byte came.
+    /// When the head of the answer arrived.
     pub(super) arrived: Instant,
     /// The server's clock in seconds since the epoch.
     pub(super) date: Option<f64>,
 }
 
-/// Asks one exporter, each time over a connection of its own.
+/// A client of one exporter. Each request has its own connection.
 pub(super) struct Client {
     options: Options,
+    /// `HOST:PORT`.
     host: String,
+    /// Path and query of the metrics.
     target: String,
     authorization: Option<String>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -86,10 +89,10 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Client {
-    /// Reads the certificates, where TLS needs them; connects to nobody.
+    /// Reads the certificates if the URL is of HTTPS. Does not connect.
     ///
     /// # Errors
-    /// An address without a host, or certificates that cannot be read.
+    /// The URL has no host, or the certificates cannot be read.
     pub(super) fn new(options: Options) -> Result<Self, String> {
         let authority = options.url.authority().ok_or("the URL names no host")?;
         let tls = options.url.scheme_str() == Some("https");
@@ -115,25 +118,25 @@ impl Client {
         self.options.url.to_string()
     }
 
-    /// Returns the name of the exporter's host: that of the URL, of this host where the URL is one of its own.
+    /// Returns the host name of the URL, or the name of this host if the URL is a loopback address.
     pub(super) fn host_name(&self) -> String {
         let name = self.options.url.host().unwrap_or_default().trim_matches(['[', ']']);
         let own = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         if own { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { name.to_owned() }
     }
 
-    /// Asks for the families of the views.
+    /// Asks for the families that the views show.
     ///
     /// # Errors
-    /// No answer in time, or not the right one.
+    /// There is no answer in time, or it is not an exposition.
     pub(super) async fn ask(&self) -> Result<Answer, Error> {
         self.get(&self.target).await
     }
 
-    /// Asks whether the exporter has read which containers there are.
+    /// Asks whether the exporter has found the containers.
     ///
     /// # Errors
-    /// Not yet, or no answer.
+    /// The exporter is not ready, or does not answer.
     pub(super) async fn ready(&self) -> Result<(), Error> {
         self.get("/readyz").await.map(drop)
     }
@@ -163,7 +166,7 @@ impl Client {
             status => return Err(Error::Status(status)),
         }
         let gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
-        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
+        let date = response.headers().get(DATE).and_then(|date| http_date(date.to_str().ok()?));
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| Error::Answer(format!("the answer cannot be read: {error}")))?.to_bytes();
         connection.abort();
@@ -181,6 +184,7 @@ impl Client {
     }
 }
 
+/// Decompresses an answer.
 fn inflate(body: &[u8]) -> Result<String, Error> {
     let mut text = String::new();
     let mut decoder = GzDecoder::new(body).take(MAX_ANSWER as u64 + 1);
@@ -191,7 +195,7 @@ fn inflate(body: &[u8]) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Trusts the certificates of a file, else those of the system.
+/// Returns a TLS client that trusts the certificates of a file, else those of the system.
 fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     let file = ca_file
         .map(Path::to_path_buf)
@@ -202,7 +206,7 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| problem(&error))?;
-        // A certificate of the system that rustls does not take is not the one that is needed.
+        // The system's certificates may include some that rustls does not support.
         if let Err(error) = roots.add(certificate)
             && ca_file.is_some()
         {
@@ -216,7 +220,7 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Returns the seconds since the epoch of an HTTP date.
+/// Returns an HTTP date as seconds since the epoch.
 fn http_date(text: &str) -> Option<f64> {
     let time = httpdate::parse_http_date(text).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())

@@ -1,4 +1,6 @@
-//! Draws the state of `top`: text, reverse, bold and the terminal's own colours. Without colour, signs and words say the same.
+//! Draws one frame: the lines about the host, then the table, one container or the help.
+//!
+//! Without colours the same is shown by signs and words.
 
 use std::fmt::Write as _;
 
@@ -7,13 +9,19 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::text::{Line as TextLine, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
-use super::app::{App, View, is_stopped};
-use super::detail::detail;
-use super::families::Gauge;
+use super::app::{App, View, age, display_name, is_stopped};
+use super::exposition::Gauge;
+use super::format::{MISSING, Palette, Severity, bytes, duration, marked, percent, rate, safe};
+use super::model::Row;
 use super::numbers::{Numbers, health};
-use super::severity::{Severity, marked};
 use super::table::table;
-use super::text::{MISSING, Palette, bytes, duration, percent, rate, safe};
+
+/// Characters of a value in the view of one container; a longer value is cut.
+const MAX_VALUE: usize = 256;
+/// Characters of the sparkline, from the lowest value to the highest.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// The same in ASCII.
+const ASCII_BARS: &[u8; 8] = b".:-=+*#@";
 
 const HELP: &str = "\
 q, Ctrl-C quit        arrows, j k move       Enter detail, Esc back
@@ -53,7 +61,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, palette: Palette) {
     frame.render_widget(Paragraph::new(footer(app)), bottom);
 }
 
-/// Returns the lines about the host.
+/// Returns the lines about the host: four, or one on a low terminal.
 fn header<'a>(app: &App, palette: Palette, width: usize, long: bool) -> Vec<TextLine<'a>> {
     let mut first = vec![Span::raw(counts(app))];
     let failing = app.model.rows.values().filter(|row| health(row) == Some("failing")).count();
@@ -73,7 +81,7 @@ fn header<'a>(app: &App, palette: Palette, width: usize, long: bool) -> Vec<Text
         marked(&format!("{age}: {error}"), Severity::Critical, palette)
     });
     if !long {
-        // One line is all there is: what is wrong comes first.
+        // The only line shows the error, if there is one.
         return vec![TextLine::from(problem.map_or(first, |problem| vec![problem]))];
     }
     let host = Numbers::of(&app.model.host, &app.model.host);
@@ -107,7 +115,7 @@ fn header<'a>(app: &App, palette: Palette, width: usize, long: bool) -> Vec<Text
     ]
 }
 
-/// Returns `node-7  14 running  1 stopped`.
+/// Returns the host's name and its numbers of containers, such as `node-7  14 running  1 stopped`.
 fn counts(app: &App) -> String {
     let (containers, cgroups): (Vec<_>, Vec<_>) = app.model.rows.values().partition(|row| row.is_container());
     let stopped = containers.iter().filter(|row| is_stopped(row)).count();
@@ -121,7 +129,7 @@ fn counts(app: &App) -> String {
     text
 }
 
-/// Returns `[||||    ]`.
+/// Returns a meter such as `[||||    ]`.
 fn bar(share: Option<f64>, width: usize) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -133,6 +141,7 @@ fn bar(share: Option<f64>, width: usize) -> String {
     format!("[{}{}]", "|".repeat(full), " ".repeat(width.saturating_sub(full)))
 }
 
+/// Returns the last line: the order, the filter and the main keys.
 fn footer(app: &App) -> String {
     if app.editing {
         return format!("filter: {}_  (Enter keeps, Esc clears)", safe(&app.filter));
@@ -143,4 +152,88 @@ fn footer(app: &App) -> String {
         "by {}{order}{filter}  ? Help q Quit / Filter s Sort Enter Detail a All t Groups Space Pause",
         app.sort.word()
     )
+}
+
+/// Returns the lines about one container.
+fn detail<'a>(app: &App, row: &Row, palette: Palette) -> Vec<TextLine<'a>> {
+    let numbers = Numbers::of(row, &app.model.host);
+    let gauge = |gauge| row.gauges.get(gauge);
+    let count = |value: Option<f64>| value.map_or_else(|| MISSING.to_owned(), |value| value.to_string());
+    let limit = numbers.memory_limit.map_or_else(|| "no limit".to_owned(), |limit| bytes(Some(limit)));
+    let cores = numbers.cpu_limit_cores.map_or_else(|| "no limit".to_owned(), |cores| format!("{cores:.2} cores"));
+    let health = numbers.health.map_or_else(String::new, |health| format!(", {health}"));
+    let facts = [
+        ("name", display_name(row)),
+        (
+            "state",
+            format!("{}{health}, for {}", row.state.as_deref().unwrap_or("unknown"), duration(age(row, app.clock))),
+        ),
+        ("image", if row.image.is_empty() { MISSING.to_owned() } else { safe(&row.image) }),
+        ("project", row.project.as_deref().map_or_else(|| MISSING.to_owned(), safe)),
+        ("id", safe(&row.key)),
+        ("cgroup", safe(&row.id)),
+        (
+            "cpu",
+            format!(
+                "{} % of one core, {cores}, throttled {} % of periods",
+                percent(numbers.cpu_percent),
+                percent(numbers.throttled_percent)
+            ),
+        ),
+        ("cpu, last polls", sparkline(row, palette)),
+        (
+            "memory",
+            format!(
+                "{} of {limit} ({} %), {} with cache",
+                bytes(numbers.working_set),
+                percent(numbers.memory_percent),
+                bytes(numbers.usage)
+            ),
+        ),
+        (
+            "network",
+            format!(
+                "in {}/s, out {}/s ({})",
+                rate(numbers.receive, app.bits),
+                rate(numbers.transmit, app.bits),
+                row.network_mode.as_deref().map_or_else(|| "network unknown".to_owned(), safe)
+            ),
+        ),
+        ("disk", format!("read {}/s, written {}/s", bytes(numbers.read), bytes(numbers.write))),
+        (
+            "pressure",
+            format!(
+                "cpu {} %, memory {} %, io {} %",
+                percent(numbers.pressure_cpu),
+                percent(numbers.pressure_memory),
+                percent(numbers.pressure_io)
+            ),
+        ),
+        (
+            "tasks",
+            format!(
+                "{} of {}",
+                count(gauge(Gauge::Threads)),
+                count(gauge(Gauge::ThreadsMax).filter(|most| *most > 0.0))
+            ),
+        ),
+        ("restarts", count(gauge(Gauge::Restarts))),
+        ("exit code", count(gauge(Gauge::ExitCode))),
+    ];
+    facts.into_iter().map(|(term, text)| TextLine::from(format!("{term:<16}{text:.MAX_VALUE$}"))).collect()
+}
+
+/// Returns the CPU of the last polls as block characters; a poll without a rate is a blank.
+fn sparkline(row: &Row, palette: Palette) -> String {
+    let top = row.history.iter().flatten().copied().fold(10.0, f64::max);
+    let sign = |value: f64| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 7")]
+        let step = (7.0 * value / top).round().clamp(0.0, 7.0) as usize;
+        if palette.ascii {
+            ASCII_BARS.get(step).map_or(' ', |byte| char::from(*byte))
+        } else {
+            BARS.get(step).copied().unwrap_or(' ')
+        }
+    };
+    row.history.iter().map(|value| value.map_or(' ', sign)).collect()
 }

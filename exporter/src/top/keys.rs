@@ -1,4 +1,4 @@
-//! What keys do to the view.
+//! Applies keys to the state of the view.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::app::{App, CpuScale, Sort, View};
 
-/// Intervals that `+` and `-` step through, in seconds.
+/// Intervals between polls that `+` and `-` step through, in seconds.
 const INTERVALS: [u64; 5] = [1, 2, 5, 10, 30];
 
-/// What a key asks the caller for.
+/// What the caller has to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     None,
@@ -20,7 +20,7 @@ pub(super) enum Action {
 }
 
 impl App {
-    /// Takes a key.
+    /// Applies a key.
     pub(super) fn key(&mut self, key: KeyEvent, now: Instant) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
@@ -33,6 +33,19 @@ impl App {
         if self.editing {
             return self.edit(key, now);
         }
+        let step = match key.code {
+            KeyCode::Down | KeyCode::Char('j') => Some(1),
+            KeyCode::Up | KeyCode::Char('k') => Some(-1),
+            KeyCode::PageDown => Some(10),
+            KeyCode::PageUp => Some(-10),
+            KeyCode::Home | KeyCode::Char('g') => Some(isize::MIN),
+            KeyCode::End | KeyCode::Char('G') => Some(isize::MAX),
+            _ => None,
+        };
+        if let Some(step) = step {
+            self.move_selection(step);
+            return Action::None;
+        }
         match key.code {
             KeyCode::Char('q') | KeyCode::F(10) => return Action::Quit,
             KeyCode::Char('h' | '?') | KeyCode::F(1) => self.toggle(View::Help),
@@ -40,12 +53,6 @@ impl App {
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Left | KeyCode::Backspace => self.view = View::Table,
             KeyCode::Enter | KeyCode::Right => self.view = View::Detail,
-            KeyCode::Down | KeyCode::Char('j') => self.step(1),
-            KeyCode::Up | KeyCode::Char('k') => self.step(-1),
-            KeyCode::PageDown => self.step(10),
-            KeyCode::PageUp => self.step(-10),
-            KeyCode::Home | KeyCode::Char('g') => self.step(isize::MIN),
-            KeyCode::End | KeyCode::Char('G') => self.step(isize::MAX),
             KeyCode::Char('/' | 'f') | KeyCode::F(3 | 4) => self.editing = true,
             KeyCode::Char('s' | '>') | KeyCode::F(6) => self.sort_by(self.sort.next(true)),
             KeyCode::Char('<') => self.sort_by(self.sort.next(false)),
@@ -65,29 +72,19 @@ impl App {
                     CpuScale::Host => CpuScale::Core,
                 }
             }
-            KeyCode::Char('+') => self.pace(true),
-            KeyCode::Char('-') => self.pace(false),
+            KeyCode::Char('+') => self.change_interval(true),
+            KeyCode::Char('-') => self.change_interval(false),
             KeyCode::Char(' ' | 'p') => {
                 self.paused = !self.paused;
                 return if self.paused { Action::None } else { Action::PollNow };
             }
             _ => return Action::None,
         }
-        if !matches!(
-            key.code,
-            KeyCode::Down
-                | KeyCode::Up
-                | KeyCode::PageDown
-                | KeyCode::PageUp
-                | KeyCode::Char('j' | 'k' | 'g' | 'G')
-                | KeyCode::Home
-                | KeyCode::End
-        ) {
-            self.arrange(now);
-        }
+        self.arrange(now);
         Action::None
     }
 
+    /// Applies a key to the filter.
     fn edit(&mut self, key: KeyEvent, now: Instant) -> Action {
         match key.code {
             KeyCode::Enter => self.editing = false,
@@ -112,7 +109,7 @@ impl App {
         self.reversed = false;
     }
 
-    fn pace(&mut self, longer: bool) {
+    fn change_interval(&mut self, longer: bool) {
         let seconds = self.interval.as_secs();
         let mut candidates = INTERVALS.iter().copied();
         let next = if longer {
@@ -123,8 +120,8 @@ impl App {
         self.interval = next.map_or(self.interval, Duration::from_secs);
     }
 
-    /// Moves the selection; a step beyond an end stops there.
-    fn step(&mut self, by: isize) {
+    /// Moves the selection by a number of rows, at most to the first or last row.
+    fn move_selection(&mut self, by: isize) {
         let keys: Vec<&String> = self.keys().collect();
         let index = keys.iter().position(|key| self.selected.as_ref() == Some(*key)).unwrap_or(0);
         let next = index.saturating_add_signed(by).min(keys.len().saturating_sub(1));

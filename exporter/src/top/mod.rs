@@ -1,37 +1,30 @@
-//! `docker-stats-exporter top`: the containers of a running exporter, live in a terminal, once as text, or as JSON.
+//! `docker-stats-exporter top`: shows the containers of a running exporter live in a terminal, once as text, or as JSON.
 //!
-//! It reads an exporter's metrics and nothing else: rates live here, never in the exposition.
+//! It reads only the metrics of an exporter, and computes rates from them.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `client` | asks the exporter over HTTP or HTTPS |
-//! | `exposition` | reads the text format |
-//! | `families` | the families that are asked for, and what each is |
+//! | `exposition` | the families that are asked for, and the parser of the text format |
 //! | `model` | turns counters into rates |
-//! | `numbers` | what columns and `--json` show of a container |
-//! | `text` | numbers, times and hostile names as short texts |
-//! | `app`, `keys` | the state of the view, and what keys do to it |
-//! | `draw`, `table`, `detail` | draw the host, all containers, and one |
-//! | `severity` | how bad values are marked |
-//! | `terminal` | keys, signals, the end of the terminal |
+//! | `numbers` | computes the numbers that the columns and `--json` show |
+//! | `format` | short numbers and times, safe names, marks of bad values |
+//! | `app`, `keys` | the state of the view, and what keys change in it |
+//! | `draw`, `table` | draw a frame |
+//! | `terminal` | the loop over keys, signals and polls |
 
 mod app;
 mod client;
-mod detail;
 mod draw;
 mod exposition;
-mod families;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
+mod format;
 mod keys;
 mod model;
 mod numbers;
-mod severity;
 mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -41,29 +34,31 @@ use tokio::runtime::Builder;
 
 pub use app::Sort;
 pub use client::Options as ClientOptions;
+#[cfg(any(test, fuzzing))]
+pub(crate) use exposition::fuzz;
 
 use app::App;
 use client::Client;
-use text::Palette;
+use format::Palette;
 
-/// Time between the two polls of `--once` where no interval is given.
+/// Time between the two polls of `--once` and `--json` if no interval is given.
 const ONCE_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between the two polls of `--once` where rows are sorted by pressure, which is taken over this time at least.
+/// The same for rows sorted by pressure, which is computed over at least this time.
 const PRESSURE_SPAN: Duration = Duration::from_secs(10);
-/// How long an exporter in this process may take to start.
-const START: Duration = Duration::from_secs(15);
+/// Timeout for the start of an exporter in this process.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the flags of `top` say.
+/// The flags of `top`.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Options {
-    /// The exporter.
+    /// How to reach the exporter.
     pub client: ClientOptions,
-    /// Time between polls, if given.
+    /// Time between polls.
     pub interval: Option<Duration>,
-    /// First order of the rows.
+    /// Order of the rows at first.
     pub sort: Sort,
-    /// Text that a container must have in its name, image, project, state or id.
+    /// Text that the name, image, project, state or id of a container must contain.
     pub filter: String,
     /// Whether stopped containers are shown.
     pub all: bool,
@@ -73,16 +68,16 @@ pub struct Options {
     pub json: bool,
     /// Whether colours are left out.
     pub no_color: bool,
-    /// Whether signs are of ASCII alone.
+    /// Whether only ASCII characters are used.
     pub ascii: bool,
     /// Whether this process collects the metrics itself.
     pub local: bool,
 }
 
-/// Runs until it is ended, and returns the exit code: 0, or 1 where the exporter does not answer at first.
+/// Runs until the user or a signal ends it. Returns the exit code.
 ///
 /// # Errors
-/// Why nothing can be shown, as a sentence for stderr.
+/// Why nothing can be shown, as a sentence for stderr. The exporter may not answer, or the terminal cannot be used.
 pub fn run(options: &Options) -> Result<u8, String> {
     let client = Client::new(options.client.clone())?;
     let to_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
@@ -99,13 +94,13 @@ pub fn run(options: &Options) -> Result<u8, String> {
         .map_err(|error| format!("the terminal cannot be used: {error}; --once prints text"))
 }
 
-/// Colours are left out where `NO_COLOR` is set or the terminal has none.
+/// Returns what the terminal can show, by the flags, `NO_COLOR`, `TERM` and the locale.
 fn palette(options: &Options) -> Palette {
     let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
-    // Without any locale, as in an image from scratch, the terminal at the other end is nearly always one of UTF-8.
+    // An image without a locale does not know the user's terminal, which nearly always uses UTF-8.
     let unicode = locale.is_none_or(|locale| locale.to_lowercase().replace('-', "").contains("utf8"));
     Palette { color: !(options.no_color || set("NO_COLOR") || dumb), ascii: options.ascii || !unicode }
 }
@@ -115,10 +110,10 @@ fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Result<T, Str
     runtime.block_on(future)
 }
 
-/// Waits until the exporter in this process knows the containers: a name that comes later is a new series, which has no
-/// rate before its second poll.
+/// Waits until the exporter in this process knows the containers. A container whose name came later would be a new series
+/// without a rate.
 async fn ready(client: &Client) -> Result<(), String> {
-    let end = Instant::now() + START;
+    let end = Instant::now() + START_TIMEOUT;
     while let Err(error) = client.ready().await {
         if Instant::now() >= end {
             return Err(format!("{}: {error}", client.url()));
@@ -128,7 +123,7 @@ async fn ready(client: &Client) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints the table once, JSON once, or JSON per interval until the reader is gone.
+/// Prints the table once, JSON once, or JSON at each interval until the reader is gone.
 fn print(options: &Options, client: &Client) -> Result<u8, String> {
     let lines = options.json && !options.once && options.interval.is_some();
     let interval = options.interval.unwrap_or(match options.sort {
@@ -152,11 +147,11 @@ fn print(options: &Options, client: &Client) -> Result<u8, String> {
             let text = if options.json {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
                 let json = numbers::json(&app.model, &client.url(), now, &app.host_name);
-                format!("{}\n", text::safe_json(&json.to_string()))
+                format!("{}\n", format::safe_json(&json.to_string()))
             } else {
                 table::plain(&app)
             };
-            // A reader that has gone away is the end, not a failure.
+            // A reader that has gone away (`| head`) is not an error.
             if io::stdout().lock().write_all(text.as_bytes()).is_err() || !lines {
                 return Ok(0);
             }

@@ -1,29 +1,29 @@
-//! Turns expositions into rates: the arithmetic of `top`. The live page does the same in its script, and the tests hold
-//! both to the same numbers.
+//! Turns expositions into rates. The live page does the same in `exporter/page/arithmetic.js`, and the tests compare
+//! both with the same numbers.
 //!
-//! A rate is the increase between two polls by the time between them. There is none at the first poll, after a restart,
-//! where a counter fell, or where polls were lost: never an invented 0.
+//! A rate is the increase of a counter between two polls, divided by the time between them. It is unknown at the first
+//! poll, after a restart of the container, after a counter fell, and after missed polls.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::exposition::{each_sample, labels};
-use super::families::{Counter, FAMILIES, Gauge, Pressure, Role, Values};
+use super::exposition::{Counter, FAMILIES, Gauge, Pressure, Role, Values, each_sample, labels};
 
-/// Seconds over which pressure is taken at least: two near polls can read the same copy of its counters.
+/// Shortest time over which pressure is computed, in seconds. The kernel updates these counters every two seconds, so that
+/// two polls close together may read the same value.
 const PRESSURE_SPAN: f64 = super::PRESSURE_SPAN.as_secs_f64();
-/// Polls further apart than this many intervals have no rate.
+/// Maximum time between two polls that gives a rate, in intervals.
 const GAP_INTERVALS: f64 = 3.0;
-/// Weight of the newest rate in the value that sorts.
+/// Weight of the newest rate in a smoothed rate.
 const SMOOTHING: f64 = 0.3;
-/// Name of the group of cgroups that are no containers: no project is called so.
+/// Name of the group of cgroups that are not containers. No project can have this name.
 pub(super) const CGROUPS: &str = "/";
 /// Points of a sparkline.
 const HISTORY: usize = 60;
 
-/// What is known of one container, or of the host.
+/// The values of one container, of one cgroup, or of the host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
-    /// The 64 hexadecimal digits of a container's id, else the cgroup's path.
+    /// A container's id (64 hexadecimal digits), else the cgroup's path.
     pub(super) key: String,
     /// Path of the cgroup.
     pub(super) id: String,
@@ -34,50 +34,56 @@ pub(super) struct Row {
     pub(super) network_mode: Option<String>,
     pub(super) state: Option<String>,
     pub(super) gauges: Values<{ Gauge::COUNT }>,
-    /// Increases per second.
+    /// Increases per second at the last poll.
     pub(super) rates: Values<{ Counter::COUNT }>,
     /// Share of the CFS periods in which the quota was used up.
     pub(super) throttled_share: Option<f64>,
-    /// Per cent of the time.
+    /// Share of the time in which a task waited, in per cent.
     pub(super) pressure_percent: Values<{ Pressure::COUNT }>,
-    /// Smoothed rates, which sort.
+    /// Smoothed rates, for sorting.
     pub(super) smooth: Values<{ Counter::COUNT }>,
-    /// Polls in a row, up to now, that used nine tenths of the CPU time that the container may have.
+    /// Number of the last polls in a row in which the container used at least 90 % of its CPU limit.
     pub(super) busy_polls: u32,
     /// Whether the container has restarted since it was first seen here.
     pub(super) restarted: bool,
     /// Whether a process of the container was killed for lack of memory since it was first seen here.
     pub(super) oom_killed: bool,
-    /// CPU per cent of the last polls.
+    /// CPU per cent of the last polls, the oldest first.
     pub(super) history: VecDeque<Option<f64>>,
+    /// Increases since the poll before.
     increase: Values<{ Counter::COUNT }>,
     pressure: Values<{ Pressure::COUNT }>,
+    /// Earlier values of `pressure` with their times, the oldest first.
     pressures: VecDeque<(f64, Values<{ Pressure::COUNT }>)>,
     start: Option<f64>,
     restarts: Option<f64>,
+    /// Whether this poll gives no rates, because of a restart or because a counter fell.
     gap: bool,
+    /// Number of the last poll that had this row.
     seen: u64,
 }
 
-/// One set of labels, which the exporter writes byte for byte the same at each poll.
+/// One set of labels. The exporter writes it with the same bytes at each poll, so that it is parsed once.
 #[derive(Debug)]
 struct LabelSet {
     labels: Vec<(&'static str, String)>,
     /// Key of the row; none for a metric of the machine or of the exporter.
     key: Option<String>,
+    /// The last value of each counter family, with the number of its poll.
     counters: HashMap<&'static str, (f64, u64)>,
+    /// Number of the last poll that had these labels.
     seen: u64,
 }
 
-/// All rows, and what the next poll is compared with.
+/// All rows, with the values that the next poll is compared with.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) rows: HashMap<String, Row>,
     pub(super) host: Row,
-    /// Whether every engine answers; none before that is known.
+    /// Whether every engine answers; none while this is unknown.
     pub(super) docker_up: Option<bool>,
     pub(super) failed_collectors: Vec<String>,
-    /// Seconds between the polls that the rates are of.
+    /// Seconds between the two polls of the rates; none if there are no rates.
     pub(super) interval: Option<f64>,
     label_sets: HashMap<String, LabelSet>,
     roles: HashMap<&'static str, (&'static str, Role)>,
@@ -85,7 +91,7 @@ pub(super) struct Model {
     time: Option<f64>,
 }
 
-/// Labels that the views use; others are dropped.
+/// The labels that are kept.
 const LABELS: [&str; 8] = [
     "id",
     "name",
@@ -104,19 +110,19 @@ impl Model {
         Self { host, roles, ..Self::default() }
     }
 
-    /// Takes one exposition, whose first byte came at `time` (seconds of a monotonic clock). `pace` is the time between
-    /// polls as it was planned.
+    /// Takes one exposition. `time` is when its first byte arrived, in seconds of a monotonic clock; `pace` is the expected
+    /// time between polls in seconds.
     pub(super) fn take(&mut self, text: &str, time: f64, pace: f64) {
         self.polls += 1;
         self.docker_up = None;
         self.failed_collectors.clear();
         for row in self.rows.values_mut().chain([&mut self.host]) {
-            row.forget_poll();
+            row.clear_poll();
         }
         let mut moved = false;
         each_sample(text, |family, labels, value| moved |= self.sample(family, labels, value));
         let elapsed = self.time.map(|before| time - before);
-        // A cached collection: no counter has moved since the rates that are shown.
+        // The exporter answered with the collection of the last poll: its rates stay.
         if !moved && elapsed.is_some_and(|elapsed| elapsed < GAP_INTERVALS * pace) {
             return;
         }
@@ -127,12 +133,12 @@ impl Model {
         self.label_sets.retain(|_, set| set.seen == polls);
         let cores = self.host.gauges.get(Gauge::Cores);
         for row in self.rows.values_mut().chain([&mut self.host]) {
-            row.settle(time, self.interval);
-            row.watch(cores);
+            row.update_rates(time, self.interval);
+            row.update_marks(cores);
         }
     }
 
-    /// Takes one sample. Returns whether it is a counter that differs from the one before.
+    /// Takes one sample. Returns whether it is a counter whose value differs from that of the last poll.
     fn sample(&mut self, family: &str, text: &str, value: f64) -> bool {
         let Some(&(family, role)) = self.roles.get(family) else { return false };
         if !self.label_sets.contains_key(text) {
@@ -183,7 +189,7 @@ impl LabelSet {
         self.labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.clone())
     }
 
-    /// Writes what the labels say of a container into its row.
+    /// Copies the labels of a container into its row.
     fn describe(&self, row: &mut Row) {
         row.id = self.get("id").unwrap_or_default();
         row.name = self.get("name").unwrap_or_default();
@@ -193,7 +199,7 @@ impl LabelSet {
             .or_else(|| of("container_label_com_docker_stack_namespace"));
     }
 
-    /// Adds the increase of a counter to its row. Returns whether it has moved.
+    /// Adds the increase of a counter to its row. Returns whether its value has changed.
     fn count(&mut self, family: &'static str, value: f64, poll: u64, row: &mut Row, counter: Counter) -> bool {
         let Some((before, at)) = self.counters.insert(family, (value, poll)) else { return true };
         let increase = value - before;
@@ -213,17 +219,18 @@ impl Row {
         Self { key: key.to_owned(), ..Self::default() }
     }
 
-    /// Reports whether the row is a container's, and not that of a cgroup that `--cgroups.include` names.
+    /// Returns whether this is a container, and not a cgroup that `--cgroups.include` names.
     pub(super) fn is_container(&self) -> bool {
         !self.key.starts_with('/')
     }
 
-    /// Returns the name of the group that the row is in: its project, or `/` for cgroups that are no containers.
+    /// Returns the name of the row's group: its project, or [`CGROUPS`].
     pub(super) fn group(&self) -> &str {
         if self.is_container() { self.project.as_deref().unwrap_or_default() } else { CGROUPS }
     }
 
-    fn forget_poll(&mut self) {
+    /// Clears the values of the last poll.
+    fn clear_poll(&mut self) {
         self.gauges = Values::default();
         self.increase = Values::default();
         self.pressure = Values::default();
@@ -233,7 +240,7 @@ impl Row {
     }
 
     /// Turns the increases of a poll into rates.
-    fn settle(&mut self, time: f64, interval: Option<f64>) {
+    fn update_rates(&mut self, time: f64, interval: Option<f64>) {
         let start = self.gauges.get(Gauge::StartTime);
         self.gap |= self.start.is_some() && start != self.start;
         self.start = start;
@@ -255,15 +262,15 @@ impl Row {
             let before = self.smooth.get(counter).unwrap_or(rate);
             self.smooth.set(counter, Some(before + SMOOTHING * (rate - before)));
         }
-        self.settle_pressure(time, interval.is_none());
+        self.update_pressure(time, interval.is_none());
         self.history.push_back(self.rates.get(Counter::Cpu).map(|rate| 100.0 * rate));
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
     }
 
-    /// Notices what has changed since the poll before.
-    fn watch(&mut self, cores: Option<f64>) {
+    /// Updates what the views mark: a busy CPU, restarts and OOM kills.
+    fn update_marks(&mut self, cores: Option<f64>) {
         let ceiling = self.cpu_limit_cores().or(cores);
         let busy = self.rates.get(Counter::Cpu).zip(ceiling).is_some_and(|(cpu, ceiling)| cpu >= 0.9 * ceiling);
         self.busy_polls = if busy { self.busy_polls.saturating_add(1) } else { 0 };
@@ -280,12 +287,12 @@ impl Row {
         quota.zip(period).map(|(quota, period)| quota / period)
     }
 
-    fn settle_pressure(&mut self, time: f64, gap: bool) {
+    /// Computes the pressure since the newest poll that is at least [`PRESSURE_SPAN`] old.
+    fn update_pressure(&mut self, time: f64, gap: bool) {
         if gap {
             self.pressures.clear();
         }
         self.pressures.push_back((time, self.pressure));
-        // The newest entry that is old enough stays as the base, older ones go.
         while self.pressures.get(1).is_some_and(|(at, _)| time - at >= PRESSURE_SPAN) {
             self.pressures.pop_front();
         }
@@ -303,8 +310,8 @@ impl Row {
     }
 }
 
-/// Returns the last 64 hexadecimal digits in a cgroup's path, else the path: a container in a container has the id of both
-/// in its path.
+/// Returns the last 64 hexadecimal digits in a cgroup's path, else the path. The path of a container in a container has the
+/// ids of both.
 fn key_of(id: &str) -> &str {
     let digits = |part: &&str| {
         part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))

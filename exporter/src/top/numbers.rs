@@ -1,14 +1,14 @@
-//! The numbers of one container as the columns and `--json` show them.
+//! Computes the numbers that the columns and `--json` show.
 
 use serde_json::{Value, json};
 
-use super::families::{Counter, Gauge, Pressure};
+use super::exposition::{Counter, Gauge, Pressure};
 use super::model::{Model, Row};
 
-/// Version of the JSON: changes when a key changes its meaning.
+/// Version of the JSON. It grows when a key changes its meaning.
 const SCHEMA: u32 = 1;
 
-/// Where the network's rates come from.
+/// The source of the network rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NetworkSource {
     /// The container's interfaces.
@@ -17,7 +17,7 @@ pub(super) enum NetworkSource {
     Ebpf,
 }
 
-/// A container's numbers in base units; none is unknown.
+/// The numbers of one container in base units; none is unknown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Numbers {
     pub(super) health: Option<&'static str>,
@@ -39,7 +39,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Computes the numbers of a row; limits are judged against the host's memory.
+    /// Computes the numbers of a row. A memory limit above the host's memory counts as no limit.
     pub(super) fn of(row: &Row, host: &Row) -> Self {
         let gauge = |gauge| row.gauges.get(gauge);
         let rate = |counter| row.rates.get(counter);
@@ -75,7 +75,7 @@ impl Numbers {
         }
     }
 
-    /// Returns the highest pressure and its kind.
+    /// Returns the highest pressure in per cent, and its kind.
     pub(super) fn pressure(&self) -> Option<(&'static str, f64)> {
         let kinds = [("cpu", self.pressure_cpu), ("mem", self.pressure_memory), ("io", self.pressure_io)];
         kinds
@@ -85,7 +85,7 @@ impl Numbers {
     }
 }
 
-/// Returns a container's health as a word, none without a health check.
+/// Returns the health of a container as a word; none without a health check.
 pub(super) fn health(row: &Row) -> Option<&'static str> {
     let state = row.gauges.get(Gauge::HealthState).filter(|state| *state >= 0.0)?;
     if state > 0.0 {
@@ -95,7 +95,7 @@ pub(super) fn health(row: &Row) -> Option<&'static str> {
     Some(if failing { "failing" } else { "starting" })
 }
 
-/// Returns one poll as a JSON object: base units, numbers never as texts, null for what is unknown.
+/// Returns one poll as a JSON object: numbers in base units, null for unknown values.
 pub(super) fn json(model: &Model, url: &str, time: f64, host_name: &str) -> Value {
     let host = &model.host;
     let numbers = Numbers::of(host, host);
@@ -122,7 +122,7 @@ pub(super) fn json(model: &Model, url: &str, time: f64, host_name: &str) -> Valu
             "pressure_io_percent": numbers.pressure_io,
         },
         "containers": list(containers),
-        // Slices and services that `--cgroups.include` names: what they use is partly that of containers.
+        // Cgroups that `--cgroups.include` names. They may contain containers, so they are not listed among them.
         "cgroups": list(cgroups),
     })
 }
@@ -168,7 +168,7 @@ pub(super) fn container(row: &Row, host: &Row) -> Value {
     })
 }
 
-/// Returns a number that is whole without a fraction, as JavaScript writes it.
+/// Returns a number as JSON. A whole number has no fraction, as in JavaScript.
 fn whole(value: Option<f64>) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "whole and within the exact integers of a double")]
     match value {

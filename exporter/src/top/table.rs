@@ -1,4 +1,4 @@
-//! The table: columns, their widths, and what a container shows in each.
+//! Draws the table of containers: its columns, their widths, and the cells.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -8,18 +8,17 @@ use ratatui::widgets::Paragraph;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::app::{App, CpuScale, Line, age, display_name, is_stopped};
-use super::families::Gauge;
+use super::exposition::Gauge;
+use super::format::{MISSING, Palette, Severity, bytes, duration, percent, rate, safe, severity, style};
 use super::model::{CGROUPS, Row};
 use super::numbers::{NetworkSource, Numbers};
-use super::severity::{Severity, severity, style};
-use super::text::{MISSING, Palette, bytes, duration, percent, rate, safe};
 
-/// Polls in a row near the ceiling that are worth a mark.
+/// Number of polls in a row near the CPU limit after which a container is marked.
 const BUSY_POLLS: u32 = 3;
-/// Widest column of names in text: a longer name is whole and moves the rest of its line.
-const MAX_NAMES: usize = 64;
+/// Maximum width of the names' column in plain text. A longer name is not cut and moves the rest of its line.
+const MAX_NAME_WIDTH: usize = 64;
 
-/// A column with its width; the last to be dropped on a narrow terminal comes first.
+/// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Column {
     State,
@@ -35,6 +34,7 @@ enum Column {
     Uptime,
 }
 
+/// The columns with their titles and widths.
 const COLUMNS: [(Column, &str, usize); 11] = [
     (Column::State, "S", 1),
     (Column::Name, "NAME", 18),
@@ -49,7 +49,7 @@ const COLUMNS: [(Column, &str, usize); 11] = [
     (Column::Uptime, "UP", 4),
 ];
 
-/// Columns in the order in which they are left out.
+/// The columns that a narrow terminal leaves out, the first one first.
 const DROPPED: [Column; 6] =
     [Column::Uptime, Column::Restarts, Column::Disk, Column::Transmit, Column::Receive, Column::Pressure];
 
@@ -87,7 +87,7 @@ pub(super) fn table(frame: &mut Frame<'_>, app: &App, palette: Palette, area: Re
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Returns the columns that fit, the name with what is left.
+/// Returns the columns that fit, with a name column that takes the free width.
 fn columns(width: usize) -> Vec<(Column, &'static str, usize)> {
     let mut columns = COLUMNS.to_vec();
     let total = |columns: &[(Column, &str, usize)]| columns.iter().map(|(_, _, width)| width + 1).sum::<usize>() - 1;
@@ -114,7 +114,7 @@ fn is_text(column: Column) -> bool {
     matches!(column, Column::State | Column::Name)
 }
 
-/// Returns a text that is cut or filled to a width.
+/// Returns a text that is cut or padded to a width.
 fn cell(text: &str, width: usize, left: bool) -> String {
     let mut cut = String::new();
     let mut used = 0;
@@ -130,6 +130,7 @@ fn cell(text: &str, width: usize, left: bool) -> String {
     if left { cut + &fill } else { fill + &cut }
 }
 
+/// Returns the sign of a container's state, and how bad the state is.
 fn state_letter(row: &Row, numbers: &Numbers) -> (&'static str, Severity) {
     match row.state.as_deref() {
         Some("running") if row.oom_killed || numbers.health == Some("failing") => ("!", Severity::Critical),
@@ -162,7 +163,7 @@ fn row_line<'a>(row: &Row, app: &App, columns: &[(Column, &'static str, usize)],
     TextLine::from(spans)
 }
 
-/// Returns a container's text in a column, and how bad it is.
+/// Returns a container's text in a column, and how bad the value is.
 fn value(column: Column, row: &Row, numbers: &Numbers, app: &App) -> (String, Severity) {
     let host = &app.model.host;
     let none = |text| (text, Severity::None);
@@ -207,7 +208,7 @@ fn value(column: Column, row: &Row, numbers: &Numbers, app: &App) -> (String, Se
     }
 }
 
-/// Returns the name, of a container that has ended with why.
+/// Returns the name of a container, with the exit code of a stopped one.
 fn name(row: &Row) -> (String, Severity) {
     let name = display_name(row);
     match row.gauges.get(Gauge::ExitCode) {
@@ -236,12 +237,12 @@ fn group_line<'a>(
         CGROUPS => "cgroups, not containers".to_owned(),
         name => safe(name),
     };
-    let nobody = Row::default();
+    let no_row = Row::default();
     let texts = columns.iter().map(|(column, _, width)| {
         let text = match column {
             Column::Name => format!("{name}: {count}"),
             Column::Cpu | Column::Memory | Column::Receive | Column::Transmit | Column::Disk => {
-                value(*column, &nobody, numbers, app).0
+                value(*column, &no_row, numbers, app).0
             }
             _ => String::new(),
         };
@@ -250,11 +251,12 @@ fn group_line<'a>(
     TextLine::from(Span::styled(texts.collect::<Vec<_>>().join(" "), Style::new().add_modifier(Modifier::BOLD)))
 }
 
-/// Returns the whole table as plain text: `--once` and pipes. Names are whole; a pressure that no row has is left out.
+/// Returns the whole table as plain text, for `--once` and pipes. Names are not cut. The pressure is left out if no row has
+/// one.
 pub(super) fn plain(app: &App) -> String {
     let shown: Vec<&Row> = app.keys().filter_map(|key| app.model.rows.get(key)).collect();
     let width = |row: &Row| name(row).0.width();
-    let common = shown.iter().map(|row| width(row).min(MAX_NAMES)).max().unwrap_or(0);
+    let common = shown.iter().map(|row| width(row).min(MAX_NAME_WIDTH)).max().unwrap_or(0);
     let pressure = shown.iter().any(|row| Numbers::of(row, &app.model.host).pressure().is_some());
     let columns = |names: usize| -> Vec<_> {
         let shown = COLUMNS.into_iter().filter(|(column, ..)| pressure || *column != Column::Pressure);

@@ -1,4 +1,4 @@
-//! The terminal: keys, size, signals and its end, and the loop that draws after each of them and after each poll.
+//! Runs the view in the terminal: a loop that draws a frame after each key, resize, signal and poll.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -16,14 +16,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::app::App;
 use super::client::{Answer, Client, Error};
 use super::draw::draw;
+use super::format::Palette;
 use super::keys::Action;
-use super::text::Palette;
 
-/// Longest wait between two attempts after failures.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Maximum time between two polls after failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// How long the loop may take to end after a signal.
-const LONGEST_END: Duration = Duration::from_secs(1);
+/// Time that the loop has to end after a signal.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the loop waits for.
 enum Message {
@@ -35,7 +35,7 @@ enum Message {
     Hangup,
 }
 
-/// Shows the view until the user, a signal or the end of the terminal ends it. Returns the exit code.
+/// Shows the view until a key, a signal or a hangup of the terminal ends it. Returns the exit code.
 ///
 /// # Errors
 /// The terminal cannot be set up or written to.
@@ -48,7 +48,7 @@ pub(super) fn show(app: &mut App, client: Client, palette: Palette) -> io::Resul
     let mut terminal = ratatui::try_init()?;
     thread::spawn(move || read_keys(&sender));
     let ended = run(&mut terminal, app, &messages, &ask, palette);
-    // Where the terminal is gone there is nothing to restore.
+    // Restoring fails if the terminal is gone.
     drop(ratatui::try_restore());
     ended
 }
@@ -68,7 +68,7 @@ fn run(
         let now = Instant::now();
         if due.is_some_and(|at| at <= now) && !app.paused {
             due = None;
-            // The other end lives as long as the process.
+            // The receiver lives as long as the process.
             _ = ask.send(());
         }
         let wait = due.filter(|_| !app.paused).map_or(Duration::from_hours(1), |at| at.saturating_duration_since(now));
@@ -82,7 +82,7 @@ fn run(
             Message::Key(key) => match app.key(key, now) {
                 Action::None => {}
                 Action::Quit => return Ok(0),
-                // `clear` would ask the terminal for its cursor, and fail where it does not answer.
+                // `clear` would ask the terminal for the position of its cursor, and fail if it does not answer.
                 Action::Redraw => terminal.resize(terminal.size()?.into())?,
                 Action::PollNow => due = Some(now),
                 Action::Suspend => {
@@ -100,7 +100,7 @@ fn run(
             Message::Answer(Err(error)) => {
                 app.error = Some(error.to_string());
                 failures = failures.saturating_add(1);
-                due = Some(now + (app.interval * 2_u32.saturating_pow(failures.min(5))).min(LONGEST_WAIT));
+                due = Some(now + (app.interval * 2_u32.saturating_pow(failures.min(5))).min(MAX_BACKOFF));
             }
             Message::Signal(number) => return Ok(u8::try_from(128 + number).unwrap_or(1)),
             Message::Hangup => return Ok(1),
@@ -108,7 +108,7 @@ fn run(
     }
 }
 
-/// Asks the exporter whenever the loop wants it, and passes signals on.
+/// Polls the exporter when the loop asks for it, and sends signals to the loop.
 fn poll_exporter(client: &Client, mut asked: UnboundedReceiver<()>, sender: &Sender<Message>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
@@ -121,8 +121,8 @@ fn poll_exporter(client: &Client, mut asked: UnboundedReceiver<()>, sender: &Sen
                     return;
                 }
                 drop(sender.send(Message::Signal(kind.as_raw_value())));
-                // The loop hears nothing while the terminal takes no output, as after Ctrl-S.
-                tokio::time::sleep(LONGEST_END).await;
+                // The loop is blocked while the terminal takes no output, such as after Ctrl-S.
+                tokio::time::sleep(END_TIMEOUT).await;
                 process::exit(128 + kind.as_raw_value());
             });
         }
@@ -134,6 +134,7 @@ fn poll_exporter(client: &Client, mut asked: UnboundedReceiver<()>, sender: &Sen
     });
 }
 
+/// Sends keys and resizes to the loop.
 fn read_keys(sender: &Sender<Message>) {
     loop {
         let message = match event::read() {
@@ -149,7 +150,7 @@ fn read_keys(sender: &Sender<Message>) {
     }
 }
 
-/// Reports the end of the terminal. Reading keys does not: that call of the library never returns once the terminal is
+/// Sends a hangup of the terminal to the loop. [`event::read`] does not report it: it never returns once the terminal is
 /// gone, and takes a whole core.
 fn watch_terminal(sender: &Sender<Message>) {
     let sender = sender.clone();

@@ -13,11 +13,11 @@ use serde_json::Value;
 use super::app::{App, CpuScale, Sort, View};
 use super::client::Answer;
 use super::draw::draw;
+use super::format::Palette;
 use super::keys::Action;
 use super::model::Model;
 use super::numbers::{Numbers, container, json};
 use super::table::plain;
-use super::text::Palette;
 use super::{ClientOptions, Options};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,35 +1,40 @@
-//! Numbers, times and hostile names as short texts.
+//! Formats values for the terminal: short numbers and times, names without control characters, marks of bad values.
 
 use std::fmt::Write as _;
 
-/// A value that is not known.
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::Span;
+
+/// The text of an unknown value.
 pub(super) const MISSING: &str = "-";
 
-/// How the terminal may be used.
+/// What the terminal can show.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Palette {
+    /// Whether colours are used.
     pub(super) color: bool,
+    /// Whether only ASCII characters are used.
     pub(super) ascii: bool,
 }
 
 const UNITS: [&str; 6] = ["B", "K", "M", "G", "T", "P"];
 
-/// Returns bytes with a unit of one letter, 1024-based as `docker run -m` counts.
+/// Returns bytes with a unit of one letter. The units are powers of 1024, as those of `docker run -m`.
 pub(super) fn bytes(value: Option<f64>) -> String {
     value.map_or_else(|| MISSING.to_owned(), |value| scaled(value, 1024.0))
 }
 
-/// Returns bytes per second, or bits per second (1000-based).
+/// Returns bytes per second, or bits per second in powers of 1000.
 pub(super) fn rate(value: Option<f64>, bits: bool) -> String {
     let Some(value) = value else { return MISSING.to_owned() };
     if bits { format!("{}b", scaled(8.0 * value, 1000.0).trim_end_matches('B')) } else { scaled(value, 1024.0) }
 }
 
+/// Returns a value with the unit that leaves at most three digits.
 fn scaled(value: f64, base: f64) -> String {
     let mut value = value;
     let mut units = UNITS.iter();
     let mut unit = units.next();
-    // Three digits at most: what has more is of the next unit.
     while value.abs() >= 999.5 {
         let Some(next) = units.next() else { break };
         unit = Some(next);
@@ -44,7 +49,7 @@ fn scaled(value: f64, base: f64) -> String {
     }
 }
 
-/// Returns a percentage with one digit behind the point below 1000.
+/// Returns a percentage, below 1000 with one digit behind the point.
 pub(super) fn percent(value: Option<f64>) -> String {
     match value {
         None => MISSING.to_owned(),
@@ -53,7 +58,7 @@ pub(super) fn percent(value: Option<f64>) -> String {
     }
 }
 
-/// Returns the greatest unit of a duration alone.
+/// Returns a duration in its largest unit.
 pub(super) fn duration(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds.filter(|seconds| *seconds >= 0.0) else { return MISSING.to_owned() };
     for (length, unit) in [(86_400.0, 'd'), (3600.0, 'h'), (60.0, 'm')] {
@@ -64,12 +69,12 @@ pub(super) fn duration(seconds: Option<f64>) -> String {
     format!("{:.0}s", seconds.floor())
 }
 
-/// Replaces control and bidirectional characters: an escape code in a name must not reach the terminal.
+/// Replaces control and bidirectional characters, so that no escape code of a name reaches the terminal.
 pub(super) fn safe(text: &str) -> String {
     text.chars().map(|letter| if is_hidden(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
-/// Writes the same characters of a JSON text as escapes, which a reader of JSON undoes.
+/// Replaces the same characters of a JSON text by their escapes.
 pub(super) fn safe_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for letter in json.chars() {
@@ -86,6 +91,46 @@ pub(super) fn safe_json(json: &str) -> String {
 fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// How bad a value is. A sign, bold text and a colour show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    None,
+    Warning,
+    Critical,
+}
+
+/// Returns a span in the style of its severity, with a sign.
+pub(super) fn marked<'a>(text: &str, severity: Severity, palette: Palette) -> Span<'a> {
+    let sign = match (severity, palette.ascii) {
+        (Severity::None, _) => return Span::raw(text.to_owned()),
+        (Severity::Warning, false) => "▲ ",
+        (Severity::Warning, true) => "! ",
+        (Severity::Critical, false) => "■ ",
+        (Severity::Critical, true) => "!!",
+    };
+    Span::styled(format!("{sign}{}", text.trim_start()), style(severity, palette))
+}
+
+/// Returns the style of a severity.
+pub(super) fn style(severity: Severity, palette: Palette) -> Style {
+    let style = match severity {
+        Severity::None => Style::new(),
+        Severity::Warning => Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD),
+        Severity::Critical => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::REVERSED),
+    };
+    // `Color::Reset` is not used: its escape code would also end reverse and bold.
+    if palette.color { style } else { Style { fg: None, ..style } }
+}
+
+/// Returns the severity of a value by two thresholds.
+pub(super) fn severity(value: Option<f64>, warning: f64, critical: f64) -> Severity {
+    match value {
+        Some(value) if value >= critical => Severity::Critical,
+        Some(value) if value >= warning => Severity::Warning,
+        _ => Severity::None,
+    }
 }
 
 #[cfg(test)]
