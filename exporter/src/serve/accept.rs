@@ -1,4 +1,4 @@
-//! Accepts connections from a listening socket until the server stops; errors of `accept` never end it.
+//! Accepts connections from a listening socket until the server stops. No error of `accept` ends the loop.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 use super::connection;
 use super::connections::Connections;
-use super::listener::{Client, Listener, Socket};
 use super::route::Routes;
+use super::socket::{Client, Listener, Socket};
 use crate::scrape::Scrape;
 
 /// First and longest pause after an `accept` that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// State that connections of a listening socket share.
+/// State that all connections share.
 #[derive(Debug)]
 pub(super) struct Acceptor<S> {
     pub(super) connections: Arc<Connections>,
@@ -49,9 +49,9 @@ impl<S: Scrape> Acceptor<S> {
                     failing.pauses = 0;
                     self.take(socket, client).await;
                 }
-                Err(error) if is_of_one_connection(&error) => {}
-                // The kernel allocates a descriptor before it checks for a waiting client.
-                Err(error) if is_out_of_descriptors(&error) && !is_awaited(&listener) => {
+                Err(error) if is_of_one_client(&error) => {}
+                // The kernel needs a free descriptor even if no client waits.
+                Err(error) if is_out_of_descriptors(&error) && !has_waiting_client(&listener) => {
                     tokio::time::sleep(PAUSES.0).await;
                 }
                 Err(error) => self.recover(&error, &mut failing).await,
@@ -64,7 +64,7 @@ impl<S: Scrape> Acceptor<S> {
         tokio::spawn(connection::serve(socket, client, slot, Arc::clone(&self.routes), self.stopping.clone()));
     }
 
-    /// Frees a descriptor if there is none left, else waits: `accept` would fail again at once.
+    /// Frees a descriptor if there is none left. Otherwise waits, as `accept` would fail again at once.
     async fn recover(&self, error: &io::Error, failing: &mut Failing) {
         if failing.is_new(error) {
             tracing::warn!(%error, hint = hint(error), "cannot accept connections; trying again");
@@ -82,8 +82,8 @@ impl<S: Scrape> Acceptor<S> {
     }
 }
 
-/// The last cause of an `accept` error. It is kept after a success: on a host that is short of descriptors, errors and
-/// successes alternate, and the log should report that once.
+/// The last error of `accept`. A success does not clear it: on a host that is short of descriptors, errors and successes
+/// alternate, and the log reports that once.
 #[derive(Debug, Default)]
 struct Failing {
     cause: Option<i32>,
@@ -91,13 +91,13 @@ struct Failing {
 }
 
 impl Failing {
-    /// Returns whether this cause differs from the one before, so that it is worth a line in the log.
+    /// Records an error. Returns whether its cause differs from the one before, and has to be logged.
     fn is_new(&mut self, error: &io::Error) -> bool {
         let cause = Some(error.raw_os_error().unwrap_or(0));
         std::mem::replace(&mut self.cause, cause) != cause
     }
 
-    /// Returns the next pause: twice the one before, up to a second.
+    /// Returns the next pause. It doubles each time, up to a second.
     fn pause(&mut self) -> Duration {
         let (first, longest) = PAUSES;
         let pause = first.saturating_mul(1 << self.pauses.min(10)).min(longest);
@@ -106,8 +106,8 @@ impl Failing {
     }
 }
 
-/// Returns whether the client went away before its connection was accepted: the socket is fine.
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// Returns whether an error concerns one client only, which went away before its connection was accepted.
+fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 
@@ -116,7 +116,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Returns whether a client waits to be accepted.
-fn is_awaited(listener: &Listener) -> bool {
+fn has_waiting_client(listener: &Listener) -> bool {
     let mut sockets = [PollFd::new(listener, PollFlags::IN)];
     poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

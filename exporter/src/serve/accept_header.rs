@@ -1,20 +1,18 @@
-//! `Accept` and `Accept-Encoding`: which of our formats a client prefers, and whether it takes gzip.
+//! Parses `Accept` and `Accept-Encoding`: the format that a client prefers, and whether it takes gzip.
 //!
-//! Invalid elements are ignored: the worst header gives plain text 0.0.4, and nothing is refused with 406. The header
-//! is parsed in one pass without allocation, so that ten thousand elements cost no more than their bytes. Called by
-//! `route`.
+//! Invalid elements are ignored. The fallback is text 0.0.4, and no request is refused with 406. A header is parsed in one
+//! pass without allocation, so that the cost grows only with its length. Called by `request`.
 
 use crate::scrape::Format;
 
 /// A weight in thousandths, as HTTP defines it: 0 to 1000.
 type Weight = u16;
 
-/// The first release of Prometheus that reads the classic buckets of a histogram with native ones even if it is not
-/// configured to take these. Older releases drop such a histogram when they ask for protobuf because of start
-/// timestamps.
+/// The first release of Prometheus that reads the classic buckets of a histogram with native ones even if native histograms
+/// are off. An older release that asks for protobuf only because of start timestamps drops such a histogram.
 const SAFE_WITH_NATIVE: (u32, u32) = (3, 14);
 
-/// One element of a comma-separated header: a value, its parameters and its weight.
+/// One element of a comma-separated header: a value with its parameters and its weight.
 struct Element<'a> {
     value: &'a str,
     weight: Weight,
@@ -40,7 +38,7 @@ impl<'a> Element<'a> {
                 () if known("version") => &mut element.version,
                 () if known("proto") => &mut element.proto,
                 () if known("encoding") => &mut element.encoding,
-                // Ignores `escaping` and unknown parameters: all our names are legal under every scheme.
+                // `escaping` is ignored: all our names are legal under every scheme.
                 () => continue,
             };
             parameter.get_or_insert(value.trim_matches('"'));
@@ -52,7 +50,7 @@ impl<'a> Element<'a> {
         self.value.eq_ignore_ascii_case(value)
     }
 
-    /// Returns whether it is the form of protobuf that we write.
+    /// Returns whether this is the form of protobuf that the exporter writes.
     fn is_delimited_protobuf(&self) -> bool {
         self.is("application/vnd.google.protobuf")
             && self.proto == Some("io.prometheus.client.MetricFamily")
@@ -60,7 +58,7 @@ impl<'a> Element<'a> {
     }
 }
 
-/// `0`, `0.5`, `1`, `1.000`; digits beyond the third are ignored.
+/// Parses a weight such as `0`, `0.5`, `1` or `1.000`. Digits after the third are ignored.
 fn weight(text: &str) -> Option<Weight> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -91,15 +89,15 @@ fn elements<'a>(headers: impl Iterator<Item = &'a str>) -> impl Iterator<Item = 
     headers.flat_map(|header| split_unquoted(header, b',')).filter_map(Element::parse)
 }
 
-/// The weight of the most precise element that covers a format; among equally precise ones the greatest.
+/// The weight of the most precise element that matches a format; of equally precise ones the greatest.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
     precision: u8,
     weight: Weight,
 }
 
-/// Returns the format that the `Accept` headers ask for: the one of the greatest weight; on equal weights text before
-/// OpenMetrics before protobuf. The latter two have to be named. Protobuf comes without native histograms.
+/// Returns the format of the greatest weight in the `Accept` headers; of equal weights text before OpenMetrics before
+/// protobuf. A wildcard matches text only. Protobuf is returned without native histograms.
 pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
     let (mut text, mut open, mut protobuf) = (Match::default(), Match::default(), Match::default());
     for element in elements(headers) {
@@ -124,7 +122,7 @@ pub(super) fn format<'a>(headers: impl Iterator<Item = &'a str>) -> Format {
     }
 }
 
-/// Returns whether a `User-Agent` is a Prometheus that loses nothing by native histograms: `Prometheus/3.14.0`.
+/// Returns whether a `User-Agent`, such as `Prometheus/3.14.0`, reads classic buckets also of a histogram with native ones.
 pub(super) fn is_safe_with_native(agent: &str) -> bool {
     let version = agent.strip_prefix("Prometheus/").map(|rest| rest.trim_start_matches('v').splitn(3, '.'));
     let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
@@ -134,7 +132,7 @@ pub(super) fn is_safe_with_native(agent: &str) -> bool {
     })
 }
 
-/// Returns whether the `Accept-Encoding` headers take gzip and do not prefer the plain answer.
+/// Returns whether the `Accept-Encoding` headers take gzip, and do not prefer the plain answer.
 pub(super) fn gzip<'a>(headers: impl Iterator<Item = &'a str>) -> bool {
     let (mut named, mut others, mut identity) = (None, None, None);
     for element in elements(headers) {

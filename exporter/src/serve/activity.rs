@@ -1,7 +1,7 @@
-//! State of one connection, since when, and until when it may stay in it.
+//! Tracks what one connection is doing, since when, and until when it may.
 //!
-//! `connection` and `stream` report events; `connections` selects a connection to close; [`Connection::overdue`]
-//! completes when the socket must be dropped.
+//! `connection` and `socket` report events. `connections` reads the state to select a connection to close.
+//! [`Connection::overdue`] completes when the socket must be dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::limits::Limits;
 
-/// A body that a connection keeps in memory. Equal for the shared body of scrapes that overlapped.
+/// Identifies a body in memory. Scrapes that overlap share one body, whose value is then equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Held {
     address: usize,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) length: usize,
 }
 
@@ -25,16 +25,16 @@ impl Held {
     }
 }
 
-/// State of a connection while no request is being answered.
+/// What a connection does while no request is being answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// New, or in the middle of a request's header.
+    /// It is new, or receives a request's header.
     Head,
-    /// Between two requests.
+    /// It waits for the next request.
     Idle,
-    /// Our side is closed; bytes from the client are discarded.
+    /// Our side is closed, and bytes from the client are discarded.
     Closing,
-    /// Has to be dropped; `reset` if an answer was being sent, so that the kernel drops it, too.
+    /// It has to be dropped. `reset` is true if an answer was being sent, which the kernel has to drop, too.
     Cut { reset: bool },
 }
 
@@ -44,7 +44,7 @@ struct Answering {
     id: u64,
     since: Instant,
     held: Held,
-    /// hyper has taken the whole body: the next complete flush ends the answer.
+    /// Whether hyper has taken the whole body. Then the next complete flush ends the answer.
     handed_over: bool,
 }
 
@@ -52,17 +52,19 @@ struct Answering {
 struct Activity {
     phase: Phase,
     since: Instant,
-    /// Requests that are being answered: with HTTP/2 more than one.
+    /// Number of requests whose answers are not complete yet. With HTTP/2 there may be several.
     handling: usize,
     answers: Vec<Answering>,
+    /// Id of the next answer.
     next: u64,
-    /// HTTP/2: received bytes do not show whether a request has begun, nor does a flush show whose answer was sent.
+    /// Whether the client speaks HTTP/2. Then received bytes do not show whether a request has begun, and a flush does not
+    /// show which answer was sent.
     is_multiplexed: bool,
 }
 
 impl Activity {
     /// Enters a phase, unless the connection is already to be dropped.
-    fn turn(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: Phase) {
         if !matches!(self.phase, Phase::Cut { .. }) {
             (self.phase, self.since) = (phase, Instant::now());
         }
@@ -72,10 +74,10 @@ impl Activity {
         self.handling > 0 || !self.answers.is_empty()
     }
 
-    /// Becomes idle if nothing is left to do.
-    fn rest(&mut self) {
+    /// Becomes idle if no answer is pending.
+    fn settle(&mut self) {
         if !self.is_busy() && matches!(self.phase, Phase::Head | Phase::Idle) {
-            self.turn(Phase::Idle);
+            self.enter(Phase::Idle);
         }
     }
 }
@@ -84,7 +86,9 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Connection {
     activity: Mutex<Activity>,
+    /// Notified when the deadline may have changed.
     changed: Notify,
+    /// Notified when the connection has to close after its pending answers.
     retired: Notify,
     limits: Limits,
 }
@@ -103,11 +107,11 @@ impl Connection {
     }
 
     fn activity(&self) -> MutexGuard<'_, Activity> {
-        // No code panics while it holds this lock; if some did, the state would still be valid.
+        // No code panics while it holds this lock.
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and wakes the task that checks deadlines.
+    /// Changes the state, and wakes the task that waits for the deadline.
     fn change<T>(&self, change: impl FnOnce(&mut Activity) -> T) -> T {
         let outcome = change(&mut self.activity());
         self.changed.notify_one();
@@ -123,13 +127,13 @@ impl Connection {
     pub(super) fn received(&self) {
         let mut activity = self.activity();
         if activity.phase == Phase::Idle && !activity.is_busy() && !activity.is_multiplexed {
-            activity.turn(Phase::Head);
+            activity.enter(Phase::Head);
             drop(activity);
             self.changed.notify_one();
         }
     }
 
-    /// Records that a request's header is complete.
+    /// Records that a request's header is complete, and begins the exchange.
     pub(super) fn handling(self: &Arc<Self>) -> Exchange {
         self.change(|activity| activity.handling += 1);
         Exchange { connection: Arc::clone(self), answer: None }
@@ -140,7 +144,7 @@ impl Connection {
         let mut activity = self.activity();
         if activity.answers.iter().any(|answer| answer.handed_over) {
             activity.answers.retain(|answer| !answer.handed_over);
-            activity.rest();
+            activity.settle();
             drop(activity);
             self.changed.notify_one();
         }
@@ -151,23 +155,23 @@ impl Connection {
         let mut activity = self.activity();
         if activity.phase != Phase::Closing {
             activity.answers.clear();
-            activity.turn(Phase::Closing);
+            activity.enter(Phase::Closing);
             drop(activity);
             self.changed.notify_one();
         }
     }
 
-    /// Tells the connection to close. Returns false if it was told before.
+    /// Makes the connection close at once. Returns false if it was already to close.
     pub(super) fn cut(&self) -> bool {
         self.change(|activity| {
             let first = !matches!(activity.phase, Phase::Cut { .. });
             let reset = !activity.answers.is_empty();
-            activity.turn(Phase::Cut { reset });
+            activity.enter(Phase::Cut { reset });
             first
         })
     }
 
-    /// Closes the connection after the pending answers.
+    /// Makes the connection close after its pending answers.
     pub(super) fn retire(&self) {
         self.retired.notify_one();
     }
@@ -177,14 +181,14 @@ impl Connection {
         self.retired.notified().await;
     }
 
-    /// Returns since when no answer is pending, none if one is.
+    /// Returns since when no answer is pending; none if one is.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         let activity = self.activity();
         let is_quiet = !activity.is_busy() && !matches!(activity.phase, Phase::Cut { .. });
         is_quiet.then_some(activity.since)
     }
 
-    /// Returns since when each answer is being sent, and the body that it holds.
+    /// Returns the start and the body of each answer that is being sent.
     pub(super) fn sending_since(&self) -> Vec<(Instant, Held)> {
         let activity = self.activity();
         let is_cut = matches!(activity.phase, Phase::Cut { .. });
@@ -196,12 +200,12 @@ impl Connection {
         matches!(self.activity().phase, Phase::Cut { .. })
     }
 
-    /// Returns whether the kernel should drop the unsent rest, too.
+    /// Returns whether the kernel has to drop the unsent rest of an answer.
     pub(super) fn is_to_be_reset(&self) -> bool {
         self.activity().phase == Phase::Cut { reset: true }
     }
 
-    /// Returns when the present phase times out. Handling has no limit here, because the scrape has its own.
+    /// Returns when the current phase times out. Handling a request has no limit here, because the scrape has its own.
     fn deadline(&self) -> Option<Instant> {
         let activity = self.activity();
         let since = activity.since;
@@ -234,7 +238,7 @@ impl Connection {
     }
 }
 
-/// One request and its answer. Dropped when hyper has taken or dropped the whole answer.
+/// One request and its answer. It is dropped when hyper has taken or dropped the whole answer.
 #[derive(Debug)]
 pub(super) struct Exchange {
     connection: Arc<Connection>,
@@ -259,12 +263,12 @@ impl Drop for Exchange {
         self.connection.change(|activity| match self.answer {
             None => {
                 activity.handling = activity.handling.saturating_sub(1);
-                activity.rest();
+                activity.settle();
             }
-            // With HTTP/2 the body exists until it is written, and a flush is of all answers.
+            // With HTTP/2 hyper keeps the body until it is written.
             Some(id) if activity.is_multiplexed => {
                 activity.answers.retain(|answer| answer.id != id);
-                activity.rest();
+                activity.settle();
             }
             Some(id) => {
                 for answer in activity.answers.iter_mut().filter(|answer| answer.id == id) {

@@ -1,15 +1,19 @@
-//! Listen addresses → listening sockets. An error names every address that cannot be used, with a hint.
+//! Opens the listening sockets: those of `--web.listen-address`, or those that systemd passes (`sd_listen_fds(3)`).
+//!
+//! An error names every address that cannot be used, with a hint.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 
-use rustix::io::Errno;
+use listenfd::ListenFd;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::limits::BACKLOG;
-use super::systemd::SystemdError;
+use super::socket::Listener;
 use crate::config::ListenAddress;
 
 /// Why the server cannot listen.
@@ -27,11 +31,11 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// Returns whether an address is invalid on this host, and not only unavailable at the moment.
+    /// Returns whether the configuration is wrong. Otherwise an address is only unavailable at the moment.
     #[must_use]
     pub fn is_config_error(&self) -> bool {
         match self {
-            // Errors of the system have a number; those of the resolver have none.
+            // Errors of the resolver have no number.
             Self::Refused(refusals) => refusals.iter().any(|refusal| refusal.reason.raw_os_error().is_none()),
             Self::NoAddress | Self::Systemd(_) => true,
         }
@@ -42,7 +46,7 @@ impl BindError {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}: {}", hint(reason))]
 pub struct AddressError {
-    /// The address as given, and what it resolved to if that differs.
+    /// The given address, with the resolved one if that differs.
     pub address: String,
     /// The system's error.
     pub reason: io::Error,
@@ -50,8 +54,8 @@ pub struct AddressError {
 
 /// Listens on every address, or on none.
 ///
-/// `:PORT` takes IPv6 and IPv4, and IPv4 alone where this host has no IPv6. A name is listened on at every address it
-/// resolves to that this host has. The sockets do not block.
+/// `:PORT` listens on IPv6 and IPv4, and on IPv4 alone if this host has no IPv6. A name listens on each of its addresses that
+/// this host has. The sockets do not block.
 ///
 /// # Errors
 /// All addresses that cannot be used, each with the system's reason and a hint.
@@ -93,8 +97,8 @@ fn listen_anywhere(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Listens on every address of a host, except those that this machine lacks (`localhost` often names `::1` where IPv6
-/// is off) as long as one is left.
+/// Listens on every address of a name. An address that this host does not have is left out if another one is left:
+/// `localhost` often resolves to `::1` where IPv6 is off.
 fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<AddressError>> {
     let found = resolve(host, port).map_err(|reason| vec![AddressError { address: with_port(host, port), reason }])?;
     let (mut listeners, mut missing, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -114,7 +118,7 @@ fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, Vec<AddressError
 }
 
 /// Returns the addresses of a host name, or of an address with or without brackets.
-pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let mut found = Vec::new();
     for address in (bare, port).to_socket_addrs()? {
@@ -132,10 +136,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // A restarted exporter must not wait until the kernel forgets the old one's connections.
+    // A restarted exporter can listen while the kernel still keeps connections of the old one.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // Overrides net.ipv6.bindv6only: a wildcard means every address of this host.
+        // The wildcard listens on IPv4, too, whatever net.ipv6.bindv6only says.
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     rustix::net::bind(&socket, &address)?;
@@ -143,6 +147,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// Returns whether this host does not have the address or its protocol.
 fn not_on_this_host(error: &io::Error) -> bool {
     [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
@@ -171,6 +176,87 @@ fn hint(error: &io::Error) -> impl fmt::Display {
         }
         _ if not_on_this_host(error) => "IPv6 is off on this host; choose an IPv4 address",
         _ => "check --web.listen-address: `:PORT`, `HOST:PORT` or `[IPV6]:PORT`",
+    }
+}
+
+/// Why the sockets of systemd cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("--web.systemd-socket: {0}; start the program by a .socket unit, or leave the flag out")]
+pub struct SystemdError(String);
+
+/// The sockets that systemd has passed, not yet registered with the runtime.
+#[derive(Debug)]
+pub struct SystemdSockets(Vec<Passed>);
+
+#[derive(Debug)]
+enum Passed {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl SystemdSockets {
+    /// Takes the sockets. Must be called before any thread is started, as it changes the environment.
+    ///
+    /// # Errors
+    /// There is no socket, the sockets are for another process, or one is not a listening stream socket.
+    pub fn take() -> Result<Self, SystemdError> {
+        let variable = |name| std::env::var(name).ok();
+        let announced = announced(variable("LISTEN_PID"), variable("LISTEN_FDS"), std::process::id())?;
+        let mut descriptors = ListenFd::from_env();
+        let sockets = (0..announced).map(|index| take_one(&mut descriptors, index));
+        sockets.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Registers the sockets with the runtime. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn listen(self) -> io::Result<Vec<Listener>> {
+        let listen = |passed| match passed {
+            Passed::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(socket).map(Listener::Tcp)
+            }
+            Passed::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                tokio::net::UnixListener::from_std(socket).map(Listener::Unix)
+            }
+        };
+        self.0.into_iter().map(listen).collect()
+    }
+}
+
+/// Returns how many sockets the environment announces for this process.
+fn announced(pid: Option<String>, count: Option<String>, own: u32) -> Result<usize, SystemdError> {
+    let (Some(pid), Some(count)) = (pid, count) else {
+        return Err(SystemdError("systemd has passed no socket (LISTEN_PID or LISTEN_FDS is not set)".to_owned()));
+    };
+    if pid.parse() != Ok(own) {
+        return Err(SystemdError(format!("the sockets are meant for process {pid}, and this is {own} (LISTEN_PID)")));
+    }
+    match count.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err(SystemdError(format!("LISTEN_FDS is {count:?}, which is no number of sockets"))),
+    }
+}
+
+fn take_one(descriptors: &mut ListenFd, index: usize) -> Result<Passed, SystemdError> {
+    let wrong = |error: io::Error| SystemdError(format!("socket {index} cannot be used: {error}"));
+    let taken = match descriptors.take_tcp_listener(index) {
+        Ok(socket) => socket.map(Passed::Tcp),
+        Err(_not_tcp) => descriptors.take_unix_listener(index).map_err(wrong)?.map(Passed::Unix),
+    };
+    let taken = taken.ok_or_else(|| SystemdError(format!("socket {index} is not there")))?;
+    let descriptor = match &taken {
+        Passed::Tcp(socket) => socket.as_fd(),
+        Passed::Unix(socket) => socket.as_fd(),
+    };
+    // A child program that inherits the socket would continue to listen.
+    fcntl_setfd(descriptor, FdFlags::CLOEXEC).map_err(|error| wrong(error.into()))?;
+    if sockopt::socket_acceptconn(descriptor).map_err(|error| wrong(error.into()))? {
+        Ok(taken)
+    } else {
+        Err(SystemdError(format!("socket {index} does not listen (the .socket unit needs Accept=no)")))
     }
 }
 
@@ -226,5 +312,24 @@ mod tests {
     #[test]
     fn no_address_at_all_is_a_mistake() {
         assert!(matches!(bind(&[]), Err(BindError::NoAddress)));
+    }
+
+    #[test]
+    fn sockets_are_taken_only_where_systemd_means_this_process() {
+        let announced = |pid: &str, count: &str| {
+            let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            announced(given(pid), given(count), 7).map_err(|error| error.to_string())
+        };
+        assert_eq!(announced("7", "2"), Ok(2));
+        for (pid, count, expected) in [
+            ("", "", "has passed no socket"),
+            ("7", "", "has passed no socket"),
+            ("8", "1", "meant for process 8"),
+            ("7", "0", "LISTEN_FDS is \"0\""),
+            ("7", "x", "LISTEN_FDS is \"x\""),
+        ] {
+            let error = announced(pid, count).expect_err(pid);
+            assert!(error.contains(expected) && error.contains("--web.systemd-socket"), "{error}");
+        }
     }
 }

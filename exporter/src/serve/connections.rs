@@ -1,8 +1,7 @@
-//! The open connections, and which one is closed when there are too many.
+//! Keeps the open connections, and selects the one to close when there are too many.
 //!
-//! A scraper must always get in: at the limit a new connection replaces the one that has been without a request
-//! longest, idle or sending a header slowly. Answers that clients do not read are limited in number and in bytes. Knows
-//! no sockets.
+//! A scraper must always get in. At the limit a new connection replaces the one that has been without a request longest,
+//! whether it is idle or sends a header slowly. Answers that clients do not read are limited in number and in bytes.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -22,6 +21,7 @@ use super::limits::Limits;
 pub(super) struct Connections {
     open: Mutex<HashMap<u64, Arc<Connection>>>,
     next: AtomicU64,
+    /// Notified when a connection ends.
     freed: Notify,
     limits: Limits,
 }
@@ -36,7 +36,8 @@ impl Connections {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
-        lock(&self.open)
+        // No code panics while it holds this lock.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Completes when a connection ends after this call.
@@ -44,8 +45,8 @@ impl Connections {
         self.freed.notified()
     }
 
-    /// Returns a slot for a new connection, closing the longest idle one if there is none. Waits while every connection
-    /// is being answered.
+    /// Returns a slot for a new connection. If there is none, closes the connection that has been idle longest, and waits
+    /// until one ends.
     pub(super) async fn enter(self: &Arc<Self>) -> ConnectionSlot {
         loop {
             let freed = self.freed();
@@ -65,18 +66,18 @@ impl Connections {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(self.limits));
         open.insert(id, Arc::clone(&connection));
-        Some(ConnectionSlot { id, connection, among: Arc::clone(self) })
+        Some(ConnectionSlot { id, connection, connections: Arc::clone(self) })
     }
 
-    /// Closes the longest idle connection. Returns false if every connection has a pending answer.
+    /// Closes the connection that has been idle longest. Returns false if every connection has a pending answer.
     pub(super) fn cut_longest_idle(&self) -> bool {
         let open = self.open();
         let quiet = open.values().filter_map(|connection| connection.quiet_since().map(|since| (since, connection)));
         quiet.min_by_key(|(since, _)| *since).is_some_and(|(_, connection)| connection.cut())
     }
 
-    /// Registers an answer that is being sent. The oldest such answers are cut when there are too many or too large
-    /// ones.
+    /// Registers an answer that is being sent. The oldest answers are cut if there are too many, or if they hold too many
+    /// bytes. A body that several answers share counts once.
     pub(super) fn sending(&self, exchange: &mut Exchange, body: &Bytes) {
         let mut others = self.senders();
         exchange.sending(body);
@@ -92,7 +93,7 @@ impl Connections {
         }
     }
 
-    /// Returns every answer that is being sent.
+    /// Returns every answer that is being sent: its start, its body and its connection.
     fn senders(&self) -> Vec<(Instant, Held, Arc<Connection>)> {
         let open = self.open();
         let answers = open.values().flat_map(|connection| {
@@ -118,12 +119,12 @@ impl Connections {
     }
 }
 
-/// A connection's slot; dropping it frees the slot.
+/// The place of one connection among the open ones. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     id: u64,
     connection: Arc<Connection>,
-    among: Arc<Connections>,
+    connections: Arc<Connections>,
 }
 
 impl ConnectionSlot {
@@ -131,21 +132,16 @@ impl ConnectionSlot {
         &self.connection
     }
 
-    pub(super) fn among(&self) -> &Arc<Connections> {
-        &self.among
+    pub(super) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.among.open().remove(&self.id);
-        self.among.freed.notify_waiters();
+        self.connections.open().remove(&self.id);
+        self.connections.freed.notify_waiters();
     }
-}
-
-/// No code panics while it holds one of these locks; if some did, the numbers would still be valid.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

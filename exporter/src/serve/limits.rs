@@ -1,56 +1,56 @@
-//! Every number that limits what clients can make the server hold, and the reason for it.
+//! Limits what clients can make the server hold. Each number has its reason beside it.
 
 use std::time::Duration;
 
-/// The bounds of one server. Tests shrink them; users get [`Limits::for_requests`].
+/// The limits of one server. Tests use smaller ones than [`Limits::for_requests`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Connections at a time. A new one above it replaces the one that has been idle longest.
+    /// Maximum number of connections. A new one above it replaces the one that has been idle longest.
     pub(super) connections: usize,
-    /// Answers being sent at a time. Above it the oldest is cut.
+    /// Maximum number of answers that are being sent. Above it the oldest is cut.
     pub(super) senders: usize,
-    /// Bytes of distinct bodies being sent, beside the newest. Above it the oldest is cut.
+    /// Maximum bytes of distinct bodies that are being sent, beside the newest. Above it the oldest is cut.
     pub(super) sending_bytes: usize,
-    /// Time from the first byte of a request (or from the connection's start) to the end of its header.
+    /// Timeout from the first byte of a request, or from the connection's start, to the end of the request's header.
     pub(super) head: Duration,
-    /// How long a connection may be idle between two requests.
+    /// Maximum time that a connection may be idle between two requests.
     pub(super) idle: Duration,
-    /// How long a client may take to receive an answer.
+    /// Maximum time that a client may take to receive an answer.
     pub(super) send: Duration,
-    /// How long we discard bytes from the client after our last answer, so that the client can read that answer.
+    /// Maximum time that bytes from the client are discarded after the last answer, so that the client can read it.
     pub(super) linger: Duration,
-    /// How long pending answers may take on shutdown.
+    /// Maximum time that pending answers may take on shutdown.
     pub(super) drain: Duration,
 }
 
-/// Far above what a host's scrapers need. Measured: 12 KiB of memory per silent connection, 33 KiB per endless header.
+/// Far above what the scrapers of a host need. A silent connection takes 12 KiB of memory, one with an endless header
+/// 33 KiB (measured).
 const CONNECTIONS: usize = 512;
-/// Every scrape that is served at a time by default (40), and some slow readers.
+/// The scrapes that are served at a time by default (40), and some slow readers.
 const SENDERS: usize = 64;
-/// Two or three large expositions that were rendered at different times; those of shared scrapes count once.
+/// Two or three large expositions that were rendered at different times. A body that overlapping scrapes share counts once.
 const SENDING_BYTES: usize = 32 << 20;
-/// A scraper sends its header in one packet; ten seconds allow for the worst link.
+/// A scraper sends its header in one packet. Ten seconds allow for the worst link.
 const HEAD: Duration = Duration::from_secs(10);
-/// Prometheus closes a connection that was idle for five minutes. Slightly longer, so that the scraper closes first and
-/// no request meets a connection that is being closed.
+/// Prometheus closes a connection that was idle for five minutes. The time here is longer, so that Prometheus closes first
+/// and sends no request over a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(330);
-/// Six times Prometheus' default scrape timeout: no client waits longer for an answer.
+/// Six times the default scrape timeout of Prometheus.
 const SEND: Duration = Duration::from_mins(1);
 /// A round trip on a bad link.
 const LINGER: Duration = Duration::from_secs(1);
-/// Fits twice into the ten seconds that Docker gives a container to stop.
+/// Half of the ten seconds that Docker gives a container to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Bytes of a request's header, and hyper's read and write buffer per connection. Real headers are below 1 KiB.
+/// Maximum bytes of a request's header, and the size of hyper's buffers per connection. Real headers are below 1 KiB.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
-/// Fields in a request's header.
+/// Maximum number of fields in a request's header.
 pub(super) const HEAD_FIELDS: usize = 100;
-/// Bytes per connection that the kernel may hold for a client that does not read. By default Linux lets a connection
-/// grow to several MiB.
+/// Maximum bytes per connection that the kernel holds for a client that does not read. The default of Linux is several MiB.
 pub(super) const SOCKET_SEND_BYTES: usize = 256 << 10;
-/// Bytes that are discarded after our last answer.
+/// Maximum bytes that are discarded after the last answer.
 pub(super) const LINGER_BYTES: usize = 1 << 20;
-/// Connections that the kernel queues until we accept them.
+/// Maximum number of connections that the kernel queues until they are accepted.
 pub(super) const BACKLOG: i32 = 1024;
 
 /// Limits of one HTTP/2 connection. A scraper sends one request at a time.
@@ -58,26 +58,27 @@ pub(super) const BACKLOG: i32 = 1024;
 pub(super) struct Http2;
 
 impl Http2 {
-    /// Requests at a time.
+    /// Maximum number of requests at a time.
     pub(super) const STREAMS: u32 = 8;
-    /// Bytes of a request's header, uncompressed.
+    /// Maximum bytes of a request's header, uncompressed.
     pub(super) const HEADER_LIST: u32 = 16 << 10;
-    /// Bytes of one frame; the minimum of the protocol.
+    /// Maximum bytes of one frame: the minimum of the protocol.
     pub(super) const FRAME: u32 = 16 << 10;
-    /// Bytes of answers that are cut into frames before the client takes any.
+    /// Maximum bytes of answers that are buffered per stream before the client takes any.
     pub(super) const SEND_BUFFER: usize = 64 << 10;
-    /// Bytes that a client may send on one stream before we read; no body is ever read.
+    /// Maximum bytes that a client may send on one stream before they are read. No body is ever read.
     pub(super) const STREAM_WINDOW: u32 = 64 << 10;
     /// The same for all streams together.
     pub(super) const CONNECTION_WINDOW: u32 = 256 << 10;
-    /// Streams that the client resets before they are handled; above it the connection ends (rapid reset).
+    /// Maximum number of streams that the client resets before they are handled. Above it the connection ends, against rapid
+    /// resets (CVE-2023-44487).
     pub(super) const PENDING_RESETS: usize = 20;
-    /// Streams that we reset because of client errors; above it the connection ends.
+    /// Maximum number of streams that the server resets because of errors of the client. Above it the connection ends.
     pub(super) const LOCAL_RESETS: usize = 128;
 }
 
 impl Limits {
-    /// Returns the limits of a server for this many scrapes at a time.
+    /// Returns the limits of a server that serves this many scrapes at a time.
     pub(super) fn for_requests(max_requests: usize) -> Self {
         Self {
             connections: CONNECTIONS.max(max_requests.saturating_mul(2)),
@@ -95,7 +96,7 @@ impl Limits {
 /// The default of `--web.max-requests`.
 const REQUESTS: usize = 40;
 
-/// Returns each bound with its number, for SECURITY.md.
+/// Returns each limit with its number, for the table in SECURITY.md.
 #[must_use]
 pub fn bounds() -> Vec<(&'static str, String)> {
     let limits = Limits::for_requests(REQUESTS);

@@ -1,47 +1,33 @@
-//! The HTTP server: accepts, negotiates, routes, and protects others from hostile or slow clients.
+//! The HTTP server: accepts connections, negotiates formats, routes requests, and limits hostile or slow clients.
 //!
-//! It knows nothing of containers: a scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind()`] before it starts
-//! anything else, then [`Server::run`].
+//! A scrape is one call of [`Scrape`]. [`crate::app`] calls [`bind()`] before it starts anything else, then [`Server::run`].
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `bind` | listen addresses → listening sockets, with errors that say what helps |
-//! | `systemd` | the sockets that systemd passes |
-//! | `listener` | a listening socket, TCP or Unix, and what it accepts |
-//! | `accept` | takes connections from a listening socket, whatever `accept` says |
+//! | `bind` | opens the listening sockets, or takes them from systemd |
+//! | `socket` | listening and accepted sockets, TCP or Unix, and the stream under hyper |
+//! | `accept` | accepts connections, and recovers from errors of `accept` |
+//! | `connections` | all open connections; closes one when there are too many |
 //! | `activity` | what a connection is doing, since when, and until when it may |
-//! | `connections` | all open connections, and which one has to go when there are too many |
-//! | `connection` | one connection: hyper, its deadlines, its end |
-//! | `tls` | the handshake, and which protocol is spoken |
-//! | `access` | rate limit, passwords and headers of the web configuration |
-//! | `answer` | the body of an answer, which knows when it has left |
-//! | `stream` | the socket under hyper; sees when bytes come and when an answer has left |
-//! | `route` | request → answer |
-//! | `accept_header`, `query`, `deadline` | what a request asks for |
+//! | `connection` | drives one connection: TLS, hyper, timeouts |
+//! | `route` | answers a request: access control, then the route |
+//! | `request`, `accept_header` | what a request for the metrics asks for |
 //! | `page` | the live page |
-//! | `limits` | every number that bounds something, and the table of them in SECURITY.md |
+//! | `limits` | every limit, with the table of them in SECURITY.md |
 
 mod accept;
 mod accept_header;
-mod access;
 mod activity;
-mod answer;
 mod bind;
 mod connection;
 mod connections;
-mod deadline;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
 mod limits;
-mod listener;
 mod page;
-mod query;
+mod request;
 mod route;
-mod stream;
-mod systemd;
+mod socket;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -51,10 +37,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use bind::{AddressError, BindError, bind};
+pub use bind::{AddressError, BindError, SystemdError, SystemdSockets, bind};
 pub use limits::bounds;
-pub use listener::Listener;
-pub use systemd::{SystemdError, SystemdSockets};
+#[cfg(any(test, fuzzing))]
+pub(crate) use request::fuzz;
+pub use socket::Listener;
 
 use crate::metrics::CollectorSet;
 use crate::scrape::{Families, Scrape};
@@ -64,16 +51,16 @@ use connections::Connections;
 use limits::Limits;
 use route::Routes;
 
-/// What the HTTP side needs to know of the configuration.
+/// The part of the configuration that the server needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Path of the exposition; starts with `/`.
     pub telemetry_path: String,
-    /// Scrapes at a time, above which the answer is 503; 0 means no limit but that on connections.
+    /// Maximum number of scrapes at a time. Above it the answer is 503. 0 means no limit but that of connections.
     pub max_requests: usize,
-    /// Collectors that are switched on; `collect[]` and `exclude[]` narrow them.
+    /// Collectors that are switched on. `collect[]` and `exclude[]` select among them.
     pub enabled: CollectorSet,
-    /// Families that are exposed; `name[]` narrows them.
+    /// Families that are exposed. `name[]` selects among them.
     pub families: Families,
     /// Version of this program, for the live page.
     pub version: String,
@@ -89,15 +76,15 @@ pub struct Server<S> {
 }
 
 impl<S: Scrape> Server<S> {
-    /// Returns a server of these scrapes; it does nothing before [`Server::run`].
+    /// Returns a server that does nothing before [`Server::run`].
     #[must_use]
     pub fn new(scrape: Arc<S>, settings: Settings) -> Self {
         let limits = Limits::for_requests(settings.max_requests);
         Self { routes: Arc::new(Routes::new(scrape, settings)), limits }
     }
 
-    /// Serves until `shutdown` is done; then stops listening and closes idle connections at once, and gives scrapes in
-    /// flight five seconds to be finished and taken.
+    /// Serves until `shutdown` is done. Then stops listening, closes idle connections, and gives pending answers five seconds
+    /// to be sent.
     pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         let connections = Arc::new(Connections::new(self.limits));
         let (stop, stopping) = watch::channel(false);
@@ -113,7 +100,7 @@ impl<S: Scrape> Server<S> {
     }
 }
 
-/// Waits for open connections to end by themselves, then cuts what is left.
+/// Waits for open connections to end, then cuts those that are left.
 async fn finish(connections: &Connections, patience: Duration) {
     if timeout(patience, connections.all_closed()).await.is_ok() {
         return;

@@ -1,7 +1,7 @@
-//! The live page at `/`: a document that fetches the metrics while it is open. Called by `route`.
+//! Renders the live page at `/`, whose script fetches the metrics while it is open. Called by `route`.
 //!
-//! `build_page.rs` builds it from `exporter/page`. The text that is added here is what the page shows without
-//! JavaScript.
+//! `build_page.rs` builds the template from `exporter/page`. Here the paths, the version and the findings on this host are
+//! added, which the page shows without JavaScript, too.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,16 +11,16 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::header::HeaderValue;
 
-/// The document, with marks where this host's facts go.
+/// The document with marks such as `{{version}}`, which [`page`] replaces.
 const TEMPLATE: &str = include_str!(concat!(env!("OUT_DIR"), "/page.html"));
 
-/// The Content-Security-Policy: the script and the style of the document and nothing else.
+/// The Content-Security-Policy. It allows the script and the style of the document and nothing else.
 pub(super) const POLICY: HeaderValue = HeaderValue::from_static(env!("PAGE_POLICY"));
 
 /// Returns the whole document.
 pub(super) fn page(telemetry_path: &str, version: &str, findings: &[(String, String)]) -> String {
     let mut page = String::with_capacity(TEMPLATE.len() + 4096);
-    // Only the template is split, so that a value is never searched for marks.
+    // Only the template is searched for marks, so that values may contain them.
     for (index, piece) in TEMPLATE.split("{{").enumerate() {
         let (mark, rest) = if index == 0 { ("", piece) } else { piece.split_once("}}").unwrap_or(("", piece)) };
         match mark {
@@ -34,18 +34,19 @@ pub(super) fn page(telemetry_path: &str, version: &str, findings: &[(String, Str
     page
 }
 
-/// Returns the entity tag of a document: it changes with the findings on the host and with the program.
+/// Returns the entity tag of a document.
 pub(super) fn entity_tag(page: &str, gzip: bool) -> String {
     format!("\"{:08x}{}\"", crc32fast::hash(page.as_bytes()), if gzip { "-gzip" } else { "" })
 }
 
-/// Returns the document as a gzip body, a quarter of its size.
+/// Compresses the document with gzip; none on an error, which a `Vec` never gives.
 pub(super) fn compress(page: &str) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(page.as_bytes()).ok()?;
     encoder.finish().ok().map(Bytes::from)
 }
 
+/// Appends the findings as a definition list. An empty list would not be valid HTML.
 fn list(page: &mut String, findings: &[(String, String)]) {
     if findings.is_empty() {
         return;
@@ -61,8 +62,7 @@ fn list(page: &mut String, findings: &[(String, String)]) {
     page.push_str("</dl>\n");
 }
 
-/// Appends text, escaped for an element or a quoted attribute. Control characters, which HTML does not allow, become
-/// the replacement character.
+/// Appends text, escaped for an element or a quoted attribute. Control characters, which HTML does not allow, are replaced.
 fn escape(page: &mut String, text: &str) {
     for character in text.chars() {
         match character {

@@ -1,27 +1,28 @@
-//! Request → answer: path, method, and the parameters of a scrape. Called by `connection`.
+//! Answers a request: access control first, then the route by path and method. Called by `connection`.
 
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, USER_AGENT, VARY,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::deadline::{self, deadline};
-use super::{Settings, accept_header, page, query};
+use super::request::{accepts_gzip, lines, scrape_request};
+use super::socket::Client;
+use super::{Settings, page};
 use crate::scrape::{self, Format, Scrape};
-use crate::web_config::WebConfig;
+use crate::web_config::{Verdict, WebConfig};
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -31,25 +32,28 @@ const OPEN_METRICS: HeaderValue =
 const PROTOBUF: HeaderValue = HeaderValue::from_static(
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
 );
-/// Headers of the live page beside its policy. `no-cache`: a browser asks each time whether the page has changed.
+/// Headers of the live page beside its Content-Security-Policy. With `no-cache`, a browser asks at each visit whether the
+/// page has changed.
 const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
     (CACHE_CONTROL, "no-cache"),
     (VARY, "Accept-Encoding"),
 ];
-/// Seconds after which a refused scraper may retry: scrapes take milliseconds.
-pub(super) const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
-/// How long a scrape waits for a permit when the maximum is being served. Permits are granted in order, so that a
-/// client that retries all the time cannot keep others out.
+/// Seconds after which a refused client may retry. A scrape takes milliseconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Maximum time that a scrape waits while `--web.max-requests` others are served. Waiting scrapes are served in order, so
+/// that a client that retries all the time cannot keep others out.
 const MAX_QUEUE_TIME: Duration = Duration::from_millis(500);
 
-/// All paths of the server.
+/// The routes of the server.
 #[derive(Debug)]
 pub(super) struct Routes<S> {
     scrape: Arc<S>,
     settings: Settings,
+    /// One permit for each scrape that may be served at a time.
     scrapes: Semaphore,
+    /// Whether a refusal was logged.
     refused_before: AtomicBool,
 }
 
@@ -67,14 +71,14 @@ impl<S: Scrape> Routes<S> {
         Self { scrape, settings, scrapes: Semaphore::new(at_a_time), refused_before: AtomicBool::new(false) }
     }
 
-    /// Returns the whole answer, `Content-Length` set and without a body for HEAD. Never panics.
-    pub(super) async fn answer(&self, request: &Parts) -> Response<Bytes> {
+    /// Returns the whole answer, with `Content-Length`, and without a body for HEAD. A panic becomes status 500.
+    async fn answer(&self, request: &Parts) -> Response<Bytes> {
         let answer = AssertUnwindSafe(self.route(request)).catch_unwind().await;
         let mut answer = answer.unwrap_or_else(|_| {
             tracing::error!(path = request.uri.path(), "a request panicked (a bug: the message stands above)");
             text(StatusCode::INTERNAL_SERVER_ERROR, "the exporter failed on this request (a bug: its log says more)")
         });
-        // A 304 would carry the length of the body that it omits.
+        // The length in a 304 would be that of the omitted body, which is not known here.
         if answer.status() != StatusCode::NOT_MODIFIED {
             let length = HeaderValue::from(answer.body().len());
             answer.headers_mut().insert(CONTENT_LENGTH, length);
@@ -112,15 +116,11 @@ impl<S: Scrape> Routes<S> {
     fn page(&self, request: &Parts) -> Response<Bytes> {
         let Settings { telemetry_path, version, .. } = &self.settings;
         let document = page::page(telemetry_path, version, &self.scrape.findings());
-        let compressed = if accept_header::gzip(lines(&request.headers, &ACCEPT_ENCODING)) {
-            page::compress(&document)
-        } else {
-            None
-        };
-        let tag = page::entity_tag(&document, compressed.is_some());
+        let compressed = if accepts_gzip(&request.headers) { page::compress(&document) } else { None };
+        let gzip = compressed.is_some();
+        let tag = page::entity_tag(&document, gzip);
         let unchanged =
             lines(&request.headers, &IF_NONE_MATCH).flat_map(|line| line.split(',')).any(|one| one.trim() == tag);
-        let gzip = compressed.is_some();
         let answer = if unchanged {
             response(StatusCode::NOT_MODIFIED, HTML, Bytes::new())
         } else {
@@ -137,7 +137,7 @@ impl<S: Scrape> Routes<S> {
     }
 
     async fn metrics(&self, request: &Parts) -> Response<Bytes> {
-        let wanted = match wanted(request, &self.settings) {
+        let wanted = match scrape_request(request, &self.settings) {
             Ok(wanted) => wanted,
             Err(error) => return text(StatusCode::BAD_REQUEST, error),
         };
@@ -145,7 +145,7 @@ impl<S: Scrape> Routes<S> {
         let answer = if let Some(unread) = self.scrape.unread(&wanted) {
             unread
         } else {
-            // The permit is released before the body is sent: a slow reader does not count as a scrape.
+            // The permit is released before the body is sent, so that a slow reader does not count as a scrape.
             let permit = timeout(MAX_QUEUE_TIME, self.scrapes.acquire()).await;
             let Ok(Ok(_permit)) = permit else { return self.refuse() };
             self.scrape.scrape(wanted).await
@@ -170,34 +170,6 @@ impl<S: Scrape> Routes<S> {
     }
 }
 
-/// Returns the scrape that a request asks for.
-fn wanted(request: &Parts, settings: &Settings) -> Result<scrape::Request, query::Error> {
-    let headers = &request.headers;
-    Ok(scrape::Request {
-        selection: query::selection(request.uri.query(), settings.enabled, settings.families)?,
-        format: format(request),
-        gzip: accept_header::gzip(lines(headers, &ACCEPT_ENCODING)),
-        deadline: deadline(headers.get_all(deadline::HEADER).iter().map(HeaderValue::to_str), Instant::now()),
-    })
-}
-
-/// Returns the format that a request prefers, with native histograms if the client loses nothing by them.
-fn format(request: &Parts) -> Format {
-    match accept_header::format(lines(&request.headers, &ACCEPT)) {
-        Format::Protobuf { .. } => {
-            let mut agents = lines(&request.headers, &USER_AGENT);
-            let native = query::wants_native(request.uri.query()) || agents.any(accept_header::is_safe_with_native);
-            Format::Protobuf { native }
-        }
-        text => text,
-    }
-}
-
-/// Returns every line of a header that is text.
-fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
-}
-
 fn exposition(format: Format, gzip: bool, body: Bytes) -> Response<Bytes> {
     let content_type = match format {
         Format::Text => TEXT,
@@ -209,7 +181,8 @@ fn exposition(format: Format, gzip: bool, body: Bytes) -> Response<Bytes> {
     if gzip { with(answer, CONTENT_ENCODING, HeaderValue::from_static("gzip")) } else { answer }
 }
 
-pub(super) fn text(status: StatusCode, sentence: impl Display) -> Response<Bytes> {
+/// Returns an answer of one line of plain text.
+fn text(status: StatusCode, sentence: impl Display) -> Response<Bytes> {
     response(status, PLAIN, Bytes::from(format!("{sentence}\n")))
 }
 
@@ -219,7 +192,50 @@ fn response(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Respo
     with(response, CONTENT_TYPE, content_type)
 }
 
-pub(super) fn with(mut response: Response<Bytes>, name: HeaderName, value: HeaderValue) -> Response<Bytes> {
+/// Sets a header of an answer.
+fn with(mut response: Response<Bytes>, name: HeaderName, value: HeaderValue) -> Response<Bytes> {
     response.headers_mut().insert(name, value);
     response
+}
+
+/// The data of a connection that access control needs.
+#[derive(Debug)]
+pub(super) struct Access {
+    pub(super) web: Option<Arc<WebConfig>>,
+    pub(super) client: Client,
+    /// Digest of the rules for client certificates at the time of the handshake; none without TLS.
+    pub(super) client_rules: Option<[u8; 32]>,
+}
+
+impl Access {
+    /// Answers a request. Before every route except the health checks come the rate limit and the password check of the web
+    /// configuration. Returns also whether to close the connection afterwards, because the rules for client certificates have
+    /// changed.
+    pub(super) async fn answer<S: Scrape>(&self, routes: &Routes<S>, request: &Parts) -> (Response<Bytes>, bool) {
+        let Some(web) = self.web.as_ref().filter(|_| !matches!(request.uri.path(), "/healthz" | "/readyz")) else {
+            return (routes.answer(request).await, false);
+        };
+        let loaded = web.current();
+        let is_last = loaded.tls.as_ref().map(|tls| tls.client_rules) != self.client_rules;
+        if !loaded.allows() {
+            return (text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"), is_last);
+        }
+        let authorization = request.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let mut answer = match web.check(&loaded, authorization, self.client.0).await {
+            Verdict::Pass => routes.answer(request).await,
+            Verdict::Wrong => with(
+                text(StatusCode::UNAUTHORIZED, "Unauthorized"),
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic"),
+            ),
+            Verdict::Busy => {
+                let why = "too many passwords are being checked; try again";
+                return (with(text(StatusCode::TOO_MANY_REQUESTS, why), RETRY_AFTER, RETRY_SECONDS), is_last);
+            }
+        };
+        for (name, value) in &loaded.headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+        (answer, is_last)
+    }
 }

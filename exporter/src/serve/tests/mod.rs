@@ -1,26 +1,25 @@
-//! The server over real TCP on loopback, with a fake behind it.
+//! The server over real TCP on loopback, with a fake scraping side and a client that sends any bytes.
 
 mod answers;
-mod client;
-mod crowds;
-mod descriptors;
-mod ending;
-mod negotiation;
+mod connections;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::limits::Limits;
 use super::{Listener, Server, Settings, bind};
 use crate::config::ListenAddress;
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::scrape::{Error, Families, Request, Scrape};
-use client::Client;
 
 /// Longer than anything here takes on a busy machine, so that a hang is a failure.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -140,11 +139,11 @@ impl Running {
     }
 
     /// One request on a connection of its own.
-    async fn get(&self, path: &str) -> client::Answer {
+    async fn get(&self, path: &str) -> Answer {
         self.get_with(path, "").await
     }
 
-    async fn get_with(&self, path: &str, headers: &str) -> client::Answer {
+    async fn get_with(&self, path: &str, headers: &str) -> Answer {
         let mut client = self.connect().await;
         client.get_with(path, headers).await;
         client.answer().await
@@ -153,6 +152,105 @@ impl Running {
     /// Ends the server and waits until it has ended.
     async fn end(self) {
         self.end.send(()).expect("the server runs");
-        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").expect("it does not panic");
+        timeout(PATIENCE, self.task).await.expect("it ends").expect("it does not panic");
     }
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// A client that sends exactly the bytes that a test wants.
+struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Self {
+        Self::over(soon(TcpStream::connect(address)).await.expect("a connection"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        soon(self.stream.write_all(bytes.as_ref())).await.expect("the server listens");
+    }
+
+    async fn get(&mut self, path: &str) {
+        self.get_with(path, "").await;
+    }
+
+    /// `headers` are whole lines.
+    async fn get_with(&mut self, path: &str, headers: &str) {
+        self.say(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n")).await;
+    }
+
+    async fn answer(&mut self) -> Answer {
+        let (status, headers) = self.head().await;
+        let length = headers.get("content-length").expect("a length").parse().expect("a number");
+        while self.buffer.len() < length {
+            assert!(self.read().await > 0, "the connection ended inside the body");
+        }
+        let rest = self.buffer.split_off(length);
+        Answer { status, headers, body: std::mem::replace(&mut self.buffer, rest) }
+    }
+
+    /// The answer to a HEAD request.
+    async fn answer_without_body(&mut self) -> Answer {
+        let (status, headers) = self.head().await;
+        Answer { status, headers, body: Vec::new() }
+    }
+
+    async fn head(&mut self) -> (u16, HashMap<String, String>) {
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end;
+            }
+            assert!(self.read().await > 0, "the connection ended inside the header: {:?}", self.buffer);
+        };
+        let rest = self.buffer.split_off(end + 4);
+        let head = String::from_utf8(std::mem::replace(&mut self.buffer, rest)).expect("text");
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status line");
+        let headers = lines.map(|line| line.split_once(": ").expect("a field"));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        (status.parse().expect("a number"), headers)
+    }
+
+    async fn read(&mut self) -> usize {
+        soon(self.stream.read_buf(&mut self.buffer)).await.expect("bytes or an end")
+    }
+
+    /// Whether the server closes (or resets) the connection without a further byte, soon.
+    async fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && matches!(soon(self.stream.read_buf(&mut self.buffer)).await, Ok(0) | Err(_))
+    }
+
+    /// Whether the connection is open and silent.
+    async fn is_open(&mut self) -> bool {
+        let a_moment = Duration::from_millis(50);
+        timeout(a_moment, self.stream.read_buf(&mut self.buffer)).await.is_err()
+    }
+}
+
+/// Fails the test instead of hanging.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("done in time")
 }

@@ -1,14 +1,29 @@
-//! `?collect[]=NAME` and `?exclude[]=NAME` select among the enabled collectors, `?name[]=FAMILY` families, and
-//! `?id[]=ID` cgroups. `?native=1` adds native histograms to the classic ones.
+//! Reads what a request for the metrics asks for: the selection in its query, format, encoding and deadline in its
+//! headers.
 //!
-//! Other parameters are ignored, as scrapers may send their own. Called by `route`.
+//! `?collect[]=NAME` and `?exclude[]=NAME` select among the enabled collectors, `?name[]=FAMILY` families, and
+//! `?id[]=ID` cgroups. `?native=1` adds native histograms to the classic ones. Other parameters are ignored, as scrapers
+//! may send their own.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
+use hyper::HeaderMap;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::request::Parts;
+
+use super::{Settings, accept_header};
 use crate::metrics::{Collector, CollectorSet};
-use crate::scrape::{Families, Selection};
+use crate::scrape::{Families, Format, Request, Selection};
 
-/// Why a query is refused.
+/// Name of the header with the scrape timeout.
+const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// Maximum time of the timeout that is reserved for rendering, sending and parsing. Of timeouts below five seconds it is a
+/// tenth.
+const MAX_RESERVE: Duration = Duration::from_millis(500);
+
+/// Why a query is refused. The error text lists the enabled collectors.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     #[error("collect[] and exclude[] cannot go together in one request: use collect[] to name what you want, \
@@ -18,8 +33,45 @@ pub(super) enum Error {
     NotOn { problem: String, enabled: CollectorSet },
 }
 
-/// Returns the selection of a query. Unknown names and ids select nothing.
-pub(super) fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> Result<Selection, Error> {
+/// Returns the scrape that a request asks for.
+///
+/// # Errors
+/// The query names a collector that is unknown or switched off, or has both `collect[]` and `exclude[]`.
+pub(super) fn scrape_request(request: &Parts, settings: &Settings) -> Result<Request, Error> {
+    let headers = &request.headers;
+    Ok(Request {
+        selection: selection(request.uri.query(), settings.enabled, settings.families)?,
+        format: format(request),
+        gzip: accepts_gzip(headers),
+        deadline: deadline(headers.get_all(TIMEOUT_HEADER).iter().map(HeaderValue::to_str), Instant::now()),
+    })
+}
+
+/// Returns whether a client takes gzip and does not prefer the plain answer.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    accept_header::gzip(lines(headers, &ACCEPT_ENCODING))
+}
+
+/// Returns the format that a request prefers. Protobuf has native histograms if the query asks for them, or if the client
+/// reads the classic ones beside them.
+fn format(request: &Parts) -> Format {
+    match accept_header::format(lines(&request.headers, &ACCEPT)) {
+        Format::Protobuf { .. } => {
+            let mut agents = lines(&request.headers, &USER_AGENT);
+            let native = wants_native(request.uri.query()) || agents.any(accept_header::is_safe_with_native);
+            Format::Protobuf { native }
+        }
+        text => text,
+    }
+}
+
+/// Returns the values of a header, without those that are not text.
+pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+/// Returns the selection of a query. Unknown families and ids select nothing.
+fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> Result<Selection, Error> {
     let collectors = collectors(query, enabled)?;
     let values = |wanted: &str| -> Vec<String> {
         let pairs = pairs(query.unwrap_or_default()).filter(|(name, _)| name == wanted);
@@ -47,11 +99,11 @@ fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet
 }
 
 /// Returns whether a query asks for native histograms.
-pub(super) fn wants_native(query: Option<&str>) -> bool {
+fn wants_native(query: Option<&str>) -> bool {
     pairs(query.unwrap_or_default()).any(|(name, value)| name == "native" && value == "1")
 }
 
-/// Returns all named collectors, or every error in one.
+/// Returns the named collectors, or one error with every name that is unknown or switched off.
 fn known(wanted: &[Cow<'_, str>], enabled: CollectorSet) -> Result<CollectorSet, Error> {
     let mut found = CollectorSet::EMPTY;
     let mut problems = Vec::new();
@@ -107,6 +159,51 @@ fn hex(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',
         _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+/// Returns when reading must end so that the answer arrives in time. An invalid or repeated header means no deadline.
+fn deadline<'a, E>(mut headers: impl Iterator<Item = Result<&'a str, E>>, now: Instant) -> Option<Instant> {
+    let header = headers.next()?.ok()?;
+    if headers.next().is_some() {
+        return None;
+    }
+    let seconds: f64 = header.trim().parse().ok()?;
+    let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())?;
+    now.checked_add(timeout.saturating_sub(MAX_RESERVE.min(timeout / 10)))
+}
+
+/// Fuzz targets of headers and queries.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz {
+    use super::{selection, wants_native};
+    use crate::metrics::{CollectorSet, FamilySet};
+    use crate::scrape::Families;
+    use crate::serve::accept_header::{format, gzip, is_safe_with_native};
+
+    /// Checks that a list in several header lines means the same as in one line.
+    pub(crate) fn headers(bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        let joined = lines.join(",");
+        if !text.contains('"') {
+            assert_eq!(format(lines.iter().copied()), format([joined.as_str()].into_iter()));
+            assert_eq!(gzip(lines.iter().copied()), gzip([joined.as_str()].into_iter()));
+        }
+        _ = (format([&*text].into_iter()), gzip([&*text].into_iter()), is_safe_with_native(&text));
+    }
+
+    /// Checks that a query never selects what is not switched on.
+    pub(crate) fn query(bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let enabled = CollectorSet::defaults();
+        let exposed = FamilySet::of_collectors(enabled);
+        let asked = selection(Some(&text), enabled, Families { exposed, named: exposed });
+        _ = wants_native(Some(&text));
+        if let Ok(asked) = asked {
+            assert!(asked.collectors.iter().all(|collector| enabled.has(collector)), "{:?}", asked.collectors);
+            assert_eq!(asked.families.intersection(exposed), asked.families);
+        }
     }
 }
 
@@ -217,5 +314,33 @@ mod tests {
         {
             assert_eq!(decode(text), expected, "{text}");
         }
+    }
+
+    fn deadline(headers: &[&str], now: Instant) -> Option<Instant> {
+        super::deadline(headers.iter().copied().map(Ok::<_, ()>), now)
+    }
+
+    #[test]
+    fn a_timeout_becomes_a_deadline_a_little_before_it() {
+        let now = Instant::now();
+        for (header, milliseconds) in
+            [("10", 9_500), ("10.5", 10_000), ("1", 900), (" 0.1 ", 90), ("5e0", 4_500), ("60", 59_500)]
+        {
+            let expected = now + Duration::from_millis(milliseconds);
+            assert_eq!(deadline(&[header], now), Some(expected), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_that_makes_no_sense_is_ignored() {
+        let now = Instant::now();
+        for header in [
+            "", "ten", "-1", "0", "-0.0", "NaN", "-nan", "inf", "-inf", "1e-300", "0x10", "1_0", "1e300", "1e19",
+            "10s", "10,5",
+        ] {
+            assert_eq!(deadline(&[header], now), None, "{header}");
+        }
+        assert_eq!(deadline(&[], now), None);
+        assert_eq!(deadline(&["10", "0.00001"], now), None);
     }
 }
