@@ -1,4 +1,4 @@
-//! Which client certificates are asked for and accepted: `client_auth_type`, `client_ca` and `client_allowed_sans`.
+//! Decides which certificates of clients are accepted, by `client_auth_type`, `client_ca` and `client_allowed_sans`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use x509_parser::time::ASN1Time;
 pub(super) enum ClientAuth {
     /// No certificate is asked for.
     No,
-    /// One is asked for; any or none will do.
+    /// A certificate is asked for. Any is accepted, and so is none.
     Request,
-    /// Any will do.
+    /// A certificate is required. Any is accepted.
     RequireAny,
-    /// One that is given must come from a CA.
+    /// A certificate is asked for. If one is given, a CA must have issued it.
     VerifyIfGiven,
-    /// One from a CA must be given.
+    /// A certificate that a CA has issued is required.
     RequireAndVerify,
 }
 
-/// The words of the file.
+/// The types by their words in the file.
 pub(super) const CLIENT_AUTH_TYPES: &[(&str, ClientAuth)] = &[
     ("NoClientCert", ClientAuth::No),
     ("RequestClientCert", ClientAuth::Request),
     ("RequireAnyClientCert", ClientAuth::RequireAny),
     ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
     ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
-    // An older word for RequireAnyClientCert.
+    // The older word for RequireAnyClientCert.
     ("RequireClientCert", ClientAuth::RequireAny),
 ];
 
@@ -52,23 +52,23 @@ impl ClientAuth {
 #[derive(Debug)]
 pub(super) struct ClientCertificates {
     is_mandatory: bool,
-    /// None where any certificate will do.
+    /// The authorities; none if any certificate is accepted.
     chain: Option<Chain>,
-    /// Names of which a certificate must have one.
+    /// Names of which a certificate must have at least one.
     sans: Option<Vec<String>>,
     provider: Arc<CryptoProvider>,
 }
 
-/// What a certificate must come from.
+/// The authorities that a certificate must come from.
 #[derive(Debug)]
 struct Chain {
-    /// None where there is no CA at all, so that nobody's certificate is good.
+    /// None without any authority. Then no certificate is accepted.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     authorities: Vec<CertificateDer<'static>>,
 }
 
 impl ClientCertificates {
-    /// Returns none where no certificate is asked for.
+    /// Returns none if no certificate is asked for.
     ///
     /// # Errors
     /// No client certificate can be verified with these authorities.
@@ -83,7 +83,7 @@ impl ClientCertificates {
         }
         let chain = if auth.verifies() { Some(Chain::new(authorities, provider)?) } else { None };
         let requires = matches!(auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
-        // Where names are demanded, who shows none is refused, too.
+        // A list of names also refuses clients without a certificate.
         let is_mandatory = requires || sans.is_some();
         Ok(Some(Self { is_mandatory, chain, sans, provider: Arc::clone(provider) }))
     }
@@ -105,15 +105,15 @@ impl Chain {
         let verifier = self.verifier.as_ref().ok_or(CertificateError::UnknownIssuer)?;
         match verifier.verify_client_cert(leaf, others, now) {
             Ok(_) => Ok(()),
-            // A self-signed certificate that is a CA, too, is refused as a client's, whoever knows it. It is accepted where
-            // the file names this very certificate.
+            // rustls refuses a self-signed CA certificate as that of a client. It is accepted if the file names this very
+            // certificate, as in Go.
             Err(_) if self.authorities.iter().any(|known| known == leaf) && is_usable_now(leaf, now) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Returns whether a certificate is a CA's, within its dates, and not made for something else than clients.
+/// Returns whether a certificate is that of a CA, valid now, and usable for clients.
 fn is_usable_now(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
     let now = i64::try_from(now.as_secs()).ok().and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
@@ -125,7 +125,7 @@ fn is_usable_now(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     parsed.is_ca() && is_for_clients && now.is_some_and(|now| parsed.validity().is_valid_at(now))
 }
 
-/// Returns the names in a certificate, written as Go writes them.
+/// Returns the names in a certificate, in the spelling of Go.
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
     let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };

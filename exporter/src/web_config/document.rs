@@ -1,9 +1,9 @@
-//! The sections of the file, checked as far as the text alone tells. Nothing is opened here.
+//! Reads the sections of the file from its tree, and checks them without opening other files.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::problem::Problems;
+use super::Problems;
 use super::rate_limit::{Rate, go_duration};
 use super::users::{StoredHash, Users};
 use super::yaml::{Node, Value};
@@ -25,7 +25,7 @@ pub(super) struct At<T> {
     pub(super) value: T,
 }
 
-/// `tls_server_config`. What is empty in the file is absent here.
+/// `tls_server_config`. An empty value of the file is none.
 #[derive(Debug, Default)]
 pub(super) struct TlsSection {
     /// Line of the section.
@@ -45,7 +45,7 @@ pub(super) struct TlsSection {
 }
 
 impl TlsSection {
-    /// Returns whether anything is given that only TLS needs. Versions, suites and curves alone do not count.
+    /// Returns whether a key switches TLS on. Versions, suites and curves alone do not.
     pub(super) fn is_enabled(&self) -> bool {
         let given = [
             &self.cert,
@@ -78,7 +78,7 @@ const TLS_KEYS: &[&str] = &[
     "client_allowed_sans",
 ];
 
-/// The headers that can be set, with the values that are accepted where these are few.
+/// The headers that can be set, with their accepted values; an empty list accepts any value.
 const HEADERS: &[(&str, &[&str])] = &[
     ("Strict-Transport-Security", &[]),
     ("X-Content-Type-Options", &["nosniff"]),
@@ -109,12 +109,13 @@ pub(super) fn read(root: &Node, problems: &mut Problems) -> Document {
     document
 }
 
+/// Reads nodes, and adds errors to `problems`.
 struct Reader<'p> {
     problems: &'p mut Problems,
 }
 
 impl Reader<'_> {
-    /// Returns the entries of a mapping. Reports keys that are unknown or given twice, and leaves them out.
+    /// Returns the entries of a mapping. Keys that are unknown or given twice are reported and left out.
     fn section<'n>(&mut self, node: &'n Node, path: &str, known: Option<&[&str]>) -> Vec<(&'n str, &'n Node)> {
         let entries = match &node.value {
             Value::Null => return Vec::new(),
@@ -139,6 +140,7 @@ impl Reader<'_> {
         taken
     }
 
+    /// Reads a text; none if it is empty.
     fn text(&mut self, node: &Node, path: &str) -> Option<At<String>> {
         match &node.value {
             Value::Text(text) => {
@@ -197,7 +199,7 @@ impl Reader<'_> {
                     let names = self.texts(node, &path);
                     tls.client_allowed_sans = Some(names.into_iter().map(|name| name.value).collect());
                 }
-                // Go has ignored it since 1.17: the order of suites is ours.
+                // It has no effect, as in Go since 1.17: the server's order of suites is used.
                 "prefer_server_cipher_suites" => {
                     self.switch(node, &path);
                 }
@@ -271,6 +273,7 @@ impl Reader<'_> {
     }
 }
 
+/// Returns the path of a key, which is escaped and cut to 64 characters.
 fn joined(path: &str, key: &str) -> String {
     let key: String = key.chars().take(64).flat_map(char::escape_debug).collect();
     if path.is_empty() { key } else { format!("{path}.{key}") }

@@ -1,5 +1,4 @@
-//! Reads the files of a configuration and tells whether one has changed since. Every file that is opened after start is in
-//! [`Files::directories`].
+//! Reads the files of a configuration, and detects changes of them.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
@@ -10,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use ring::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 
-/// Longer files are no configuration, key or bundle of certificates.
+/// Maximum size of a file in bytes. No configuration, key or bundle of certificates is larger.
 const MAX_FILE: u64 = 4 << 20;
-/// A file that was written within this time of its reading may be written again without a change of its times.
+/// Time after a write in which another write may leave the file's times unchanged.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
-/// The files that were read, and what they were then.
+/// The files that were read, with their state at that time.
 #[derive(Debug, Default)]
 pub(super) struct Files(Vec<Seen>);
 
@@ -23,12 +22,13 @@ pub(super) struct Files(Vec<Seen>);
 struct Seen {
     path: PathBuf,
     stamp: Option<Stamp>,
-    /// SHA-256 of the content; none where it could not be read.
+    /// SHA-256 of the content; none if the file could not be read.
     content: Option<[u8; 32]>,
+    /// Whether the times show every later write.
     is_settled: bool,
 }
 
-/// What tells a file from the one before: device, inode, size, and times of content and inode in nanoseconds.
+/// The metadata that changes with a file: device, inode, size, and the times of its content and its inode in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp([i128; 5]);
 
@@ -44,6 +44,7 @@ impl Stamp {
         ])
     }
 
+    /// Returns whether the last write is more than [`UNSETTLED`] ago.
     fn is_settled(self) -> bool {
         let Self([.., content, inode]) = self;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -53,7 +54,7 @@ impl Stamp {
 }
 
 impl Files {
-    /// Reads a file and remembers it, also where that fails.
+    /// Reads a file and remembers its state, also on an error.
     pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         let (seen, content) = Seen::read(path.to_owned());
         if !self.0.iter().any(|other| other.path == seen.path) {
@@ -62,12 +63,12 @@ impl Files {
         content
     }
 
-    /// Returns whether a file says something else than when it was read.
+    /// Returns whether the content of a file has changed since it was read.
     pub(super) fn have_changed(&mut self) -> bool {
         self.0.iter_mut().any(Seen::has_changed)
     }
 
-    /// Returns the directories of all files, as given and with every link resolved: what has to stay readable.
+    /// Returns the directories of all files, as named and with links resolved.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
         let mut directories = Vec::new();
         for seen in &self.0 {
@@ -106,7 +107,7 @@ impl Seen {
     }
 }
 
-/// Without waiting for a writer where the path is a FIFO.
+/// Opens a file. Does not wait for a writer if the path is a FIFO.
 fn open(path: &Path) -> io::Result<(File, Stamp)> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -114,6 +115,7 @@ fn open(path: &Path) -> io::Result<(File, Stamp)> {
     Ok((file, stamp))
 }
 
+/// Reads the whole file.
 fn whole(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
@@ -123,14 +125,14 @@ fn whole(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// SHA-256.
+/// Returns the SHA-256 of bytes.
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut sum = [0; 32];
     sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
     sum
 }
 
-/// Says why a file cannot be read, in the system's words.
+/// Returns the error text for a file that cannot be read.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> String {
     let why = match error.kind() {
         ErrorKind::NotFound => "no such file or directory".to_owned(),

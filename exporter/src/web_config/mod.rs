@@ -1,31 +1,26 @@
-//! `--web.config.file`: TLS, client certificates, passwords, headers and a rate limit, in the format of Prometheus'
+//! Reads `--web.config.file`: TLS, client certificates, passwords, headers and a rate limit, in the format of Prometheus'
 //! exporter-toolkit.
 //!
-//! `config` loads the file at start, so that every error ends the program before it listens. `serve` asks
-//! [`WebConfig::current`] at every handshake and every request, which reads the files again when one has changed. While they
-//! are faulty the last good ones count. [`WebConfig::directories`] is everything that is opened after start.
+//! `config` loads the file at start, so that an error ends the program before it listens. `serve` calls
+//! [`WebConfig::current`] at every handshake and every request, which reads the files again when one has changed. If they have
+//! errors, the last good configuration stays in force. All files that are opened after start are in
+//! [`WebConfig::directories`].
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `yaml` | text → tree with lines |
-//! | `document` | tree → sections, checked as far as the text tells |
-//! | `problem` | every error, with line and key |
-//! | `files` | reads files and sees when one has changed |
-//! | `tls` | keys, versions, suites and curves → rustls |
-//! | `client_certificates` | which certificates of clients are accepted |
-//! | `users`, `passwords` | users and their stored hashes; checks of passwords |
-//! | `password_cache`, `hashing` | results of earlier comparisons; the thread that compares |
+//! | `yaml` | parses the text into a tree with lines |
+//! | `document` | reads the sections of the tree and checks them |
+//! | `files` | reads files and detects changes |
+//! | `tls` | builds the TLS server from keys, versions, suites and curves |
+//! | `client_certificates` | decides which certificates of clients are accepted |
+//! | `users` | users, their stored hashes, and the credentials of a request |
+//! | `passwords` | checks passwords: the cache, and the threads that compare |
 //! | `rate_limit` | a token bucket |
 
 mod client_certificates;
 mod document;
 mod files;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
-mod hashing;
-mod password_cache;
 mod passwords;
-mod problem;
 mod rate_limit;
 #[cfg(test)]
 mod tests;
@@ -36,27 +31,25 @@ mod yaml;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use hyper::HeaderMap;
 
 use files::{Files, unreadable};
-use password_cache::lock;
 use passwords::Passwords;
 use rate_limit::Bucket;
 use users::Users;
 
 pub use passwords::Verdict;
-pub use problem::{Problem, Problems};
 pub use tls::Tls;
 
-/// What a file says, all of it checked.
+/// A configuration whose files have no errors.
 #[derive(Debug)]
 pub struct Loaded {
-    /// TLS, unless plain HTTP is served.
+    /// TLS; none for plain HTTP.
     pub tls: Option<Tls>,
-    /// Headers of every answer to somebody who may ask.
+    /// Headers that are added to the answers.
     pub headers: HeaderMap,
     users: Users,
     bucket: Option<Arc<Bucket>>,
@@ -64,17 +57,17 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Takes one request off what the rate limit allows. Returns whether there was one left.
+    /// Counts one request against the rate limit. Returns whether it is allowed.
     #[must_use]
     pub fn allows(&self) -> bool {
         self.bucket.as_ref().is_none_or(|bucket| bucket.allows(Instant::now()))
     }
 }
 
-/// Called after each reading of changed files, with whether they were good.
+/// Is called after each reading of changed files, with whether they have no errors.
 type Report = Box<dyn Fn(bool) + Send + Sync>;
 
-/// The file, its present state, and what outlives its changes.
+/// The file, its configuration in force, and the state that outlives changes of the file.
 pub struct WebConfig {
     path: PathBuf,
     current: RwLock<Arc<Loaded>>,
@@ -86,8 +79,8 @@ pub struct WebConfig {
 #[derive(Debug)]
 struct Watched {
     files: Files,
-    /// What was logged of the files as they are now; empty when they are good.
-    complaint: String,
+    /// The logged error of the files as they are now; empty without one.
+    logged_error: String,
 }
 
 impl fmt::Debug for WebConfig {
@@ -97,10 +90,10 @@ impl fmt::Debug for WebConfig {
 }
 
 impl WebConfig {
-    /// Reads the file and all that it names.
+    /// Reads the file and the files that it names.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// Every error in the files.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let (files, loaded) = read(path, None);
         let loaded = loaded?;
@@ -112,56 +105,57 @@ impl WebConfig {
         Ok(Self {
             path: path.to_owned(),
             current: RwLock::new(Arc::new(loaded)),
-            watched: Mutex::new(Watched { files, complaint: String::new() }),
+            watched: Mutex::new(Watched { files, logged_error: String::new() }),
             passwords: Passwords::new().ok_or_else(no_random)?,
             report: OnceLock::new(),
         })
     }
 
-    /// Logs what works otherwise than the file asks, and reports from now on whether the files are good.
+    /// Logs the warnings, and calls `report` now and after each later reading, with whether the files have no errors.
     pub fn begin(&self, report: impl Fn(bool) + Send + Sync + 'static) {
-        self.warn(&self.present());
+        self.log_warnings(&self.in_force());
         report(true);
         drop(self.report.set(Box::new(report)));
     }
 
-    fn warn(&self, loaded: &Loaded) {
+    fn log_warnings(&self, loaded: &Loaded) {
         for warning in &loaded.warnings {
             tracing::warn!(file = %self.path.display(), "{warning}");
         }
     }
 
-    fn present(&self) -> Arc<Loaded> {
+    /// Returns the configuration in force without reading files.
+    fn in_force(&self) -> Arc<Loaded> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the directories of every file that is opened after start, links resolved too. Whatever confines this process
-    /// must let it read them.
+    /// Returns the directories of every file that is opened after start, as named and with links resolved. The sandbox must
+    /// leave them readable.
     #[must_use]
     pub fn directories(&self) -> Vec<PathBuf> {
         lock(&self.watched).files.directories()
     }
 
-    /// Returns whether TLS is served, which no change of the file changes.
+    /// Returns whether TLS is served. A change of the file cannot switch it.
     #[must_use]
     pub fn serves_tls(&self) -> bool {
-        self.present().tls.is_some()
+        self.in_force().tls.is_some()
     }
 
-    /// Returns what counts now. Reads the files again if one has changed.
+    /// Returns the configuration in force. Reads the files first if one has changed.
     #[must_use]
     pub fn current(&self) -> Arc<Loaded> {
-        // Who comes while another one reads gets what was good before.
+        // While another thread reads, the earlier configuration stays in force.
         if let Ok(mut watched) = self.watched.try_lock()
             && watched.files.have_changed()
         {
             self.reload(&mut watched);
         }
-        self.present()
+        self.in_force()
     }
 
     fn reload(&self, watched: &mut Watched) {
-        let before = self.present();
+        let before = self.in_force();
         let (files, loaded) = read(&self.path, Some(&before));
         watched.files = files;
         let outcome = loaded.map_err(|problems| problems.to_string()).and_then(|loaded| {
@@ -177,25 +171,25 @@ impl WebConfig {
         let file = self.path.display();
         match outcome {
             Ok(loaded) => {
-                watched.complaint.clear();
+                watched.logged_error.clear();
                 tracing::info!(%file, "reloaded the web configuration");
-                self.warn(&loaded);
+                self.log_warnings(&loaded);
                 if loaded.users.is_empty() && !before.users.is_empty() {
                     tracing::warn!(%file, "the web configuration has no users any more: no password is required");
                 }
                 self.passwords.retain(&loaded.users);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
             }
-            Err(complaint) if complaint == watched.complaint => {}
-            Err(complaint) => {
+            Err(error) if error == watched.logged_error => {}
+            Err(error) => {
                 let hint = "the last good configuration stays, removed users included";
-                tracing::error!(%file, error = complaint, hint, "cannot reload the web configuration: the previous one stays in force");
-                watched.complaint = complaint;
+                tracing::error!(%file, error, hint, "cannot reload the web configuration: the previous one stays in force");
+                watched.logged_error = error;
             }
         }
     }
 
-    /// Decides by the `Authorization` header whether a request may pass.
+    /// Checks the `Authorization` header of a request. Without users every request passes.
     pub async fn check(&self, loaded: &Loaded, authorization: Option<&[u8]>, client: IpAddr) -> Verdict {
         if loaded.users.is_empty() {
             return Verdict::Pass;
@@ -204,7 +198,7 @@ impl WebConfig {
     }
 }
 
-/// Reads and checks everything. Returns the files that were read also where they are faulty.
+/// Reads and checks all files. Returns also the files that were read, whether or not they have errors.
 fn read(path: &Path, before: Option<&Loaded>) -> (Files, Result<Loaded, Problems>) {
     let (mut files, mut problems) = (Files::default(), Problems::default());
     let loaded = load(path, before, &mut files, &mut problems);
@@ -225,9 +219,9 @@ fn load(path: &Path, before: Option<&Loaded>, files: &mut Files, problems: &mut 
     };
     let document = document::read(&yaml::parse(&text, problems)?, problems);
     let mut warnings = Vec::new();
-    let directory = tls::directory_of(path);
     let tls = document.tls.is_enabled().then(|| {
-        let (section, http2, directory) = (&document.tls, document.http2, directory.as_path());
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let (section, http2) = (&document.tls, document.http2);
         tls::Builder { section, http2, directory, files, problems, warnings: &mut warnings }.build()
     });
     let slow = document.users.slow();
@@ -247,4 +241,85 @@ fn load(path: &Path, before: Option<&Loaded>, files: &mut Files, problems: &mut 
         Some(tls) => Some(tls?),
     };
     Some(Loaded { tls, headers: document.headers, users: document.users, bucket, warnings })
+}
+
+/// One error in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line in the file, from 1; 0 for the whole file.
+    line: u64,
+    /// Path of the key, such as `tls_server_config.cert_file`; empty for the whole file.
+    key: String,
+    /// The error, and what is accepted.
+    what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}, ", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Every error of a configuration.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Adds an error.
+    pub(super) fn add(&mut self, line: u64, key: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Problem { line, key: key.into(), what: what.into() });
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Locks a mutex. No code panics while it holds one of these locks.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Fuzz targets of the file and of the certificates that clients show.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz {
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    use crate::web_config::client_certificates::names;
+    use crate::web_config::{Problems, document, yaml};
+
+    /// Checks that a file is either accepted or has an error that names a line of the file.
+    pub(crate) fn file(bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let mut problems = Problems::default();
+        let root = yaml::parse(&text, &mut problems);
+        assert_eq!(root.is_none(), !problems.0.is_empty(), "{problems}");
+        if let Some(root) = root {
+            _ = document::read(&root, &mut problems);
+        }
+        let lines = text.split(['\n', '\r']).count() as u64 + 1;
+        assert!(problems.0.iter().all(|problem| problem.line <= lines), "{problems}");
+    }
+
+    /// Checks that a certificate has no more names than it has bytes, and that PEM of any kind is read to its end.
+    pub(crate) fn certificate(bytes: &[u8]) {
+        assert!(names(&CertificateDer::from(bytes.to_vec())).len() <= bytes.len());
+        assert!(CertificateDer::pem_slice_iter(bytes).take(bytes.len() + 1).count() <= bytes.len());
+        _ = PrivateKeyDer::from_pem_slice(bytes);
+    }
 }

@@ -1,21 +1,22 @@
-//! `rate_limit`: one token bucket for all requests of the server.
+//! The token bucket of `rate_limit`, one for all requests.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often requests are let through.
+/// The rate of requests that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rate {
-    /// Time in which one token comes back.
+    /// Time after which one token is added.
     pub(super) interval: Duration,
-    /// Tokens at most; without any, nobody passes.
+    /// Maximum number of tokens. With 0 no request is allowed.
     pub(super) burst: u32,
 }
 
-/// The tokens that are left.
+/// A bucket of tokens.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) rate: Rate,
+    /// Number of tokens, and when it was computed.
     level: Mutex<(f64, Instant)>,
 }
 
@@ -24,7 +25,7 @@ impl Bucket {
         Self { rate, level: Mutex::new((f64::from(rate.burst), Instant::now())) }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token. Returns whether there was one.
     pub(super) fn allows(&self, now: Instant) -> bool {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, since) = *level;
@@ -36,8 +37,8 @@ impl Bucket {
     }
 }
 
-/// Parses a duration as Go does (`1h2m3.5s`, `300ms`); a bare number is nanoseconds. Returns none for what is no duration, and 0
-/// for a negative one, which sets no limit either.
+/// Parses a duration as Go does (`1h2m3.5s`, `300ms`). A bare number is nanoseconds. A negative duration is 0, as both set no
+/// limit.
 pub(super) fn go_duration(text: &str) -> Option<Duration> {
     if let Ok(nanoseconds) = text.parse::<i64>() {
         return Some(Duration::from_nanos(nanoseconds.try_into().unwrap_or(0)));

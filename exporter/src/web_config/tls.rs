@@ -1,6 +1,6 @@
-//! `tls_server_config` → the server side of rustls.
+//! Builds the TLS server of rustls from `tls_server_config`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
@@ -8,25 +8,25 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, ServerConfig};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tokio_rustls::rustls::{Error, InconsistentKeys, SupportedProtocolVersion, version};
+use tokio_rustls::rustls::{Error, InconsistentKeys, SupportedCipherSuite, SupportedProtocolVersion, version};
 
+use super::Problems;
 use super::client_certificates::{CLIENT_AUTH_TYPES, ClientAuth, ClientCertificates};
 use super::document::{At, TlsSection};
 use super::files::{Files, sha256, unreadable};
-use super::problem::Problems;
 
-/// What a listening socket needs to speak TLS.
+/// The TLS server.
 #[derive(Debug)]
 pub struct Tls {
-    /// For handshakes.
+    /// The configuration for handshakes.
     pub server: Arc<ServerConfig>,
-    /// Differs when other clients are accepted than before: type, authorities and names.
+    /// Digest of the rules for client certificates: type, authorities and names.
     pub client_rules: [u8; 32],
     /// The server's own certificate.
     pub certificate: CertificateDer<'static>,
 }
 
-/// The suites of TLS 1.2 and 1.3 that Go's names stand for, in Go's order of preference, and whether we have them.
+/// The suites of TLS 1.2 and 1.3 by Go's names, in Go's order of preference.
 const SUITES: &[(&str, Suite)] = &[
     (
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -57,15 +57,17 @@ const SUITES: &[(&str, Suite)] = &[
 
 #[derive(Clone, Copy, Debug)]
 enum Suite {
-    Tls12(tokio_rustls::rustls::SupportedCipherSuite),
-    /// Cannot be chosen: always on, as in Go.
-    Tls13(tokio_rustls::rustls::SupportedCipherSuite),
+    Tls12(SupportedCipherSuite),
+    /// Is always on, as in Go.
+    Tls13(SupportedCipherSuite),
+    /// Is not supported by rustls.
     Absent,
 }
 
-/// Of these one must be there for HTTP/2 over TLS 1.2 (RFC 9113, 9.2.2).
+/// The suites of which HTTP/2 over TLS 1.2 needs one (RFC 9113, 9.2.2).
 const FOR_HTTP2: [&str; 2] = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"];
 
+/// The curves by Go's names; none for one that this TLS library does not have.
 const CURVES: &[(&str, Option<&'static dyn SupportedKxGroup>)] = &[
     ("X25519", Some(ring::kx_group::X25519)),
     ("CurveP256", Some(ring::kx_group::SECP256R1)),
@@ -73,9 +75,10 @@ const CURVES: &[(&str, Option<&'static dyn SupportedKxGroup>)] = &[
     ("CurveP521", None),
 ];
 
+/// The versions by their words in the file, in ascending order.
 const VERSIONS: &[&str] = &["TLS10", "TLS11", "TLS12", "TLS13"];
 
-/// Where the authorities of the system are, by distribution; the first that can be read counts.
+/// Files with the authorities of the system, by distribution. The first that can be read is used.
 const SYSTEM_AUTHORITIES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -84,7 +87,7 @@ const SYSTEM_AUTHORITIES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
-/// Turns a section into what rustls needs; relative paths are below `directory`.
+/// Builds [`Tls`] from a section. Relative paths are below `directory`.
 pub(super) struct Builder<'a> {
     pub(super) section: &'a TlsSection,
     pub(super) http2: bool,
@@ -95,7 +98,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Returns none where something is wrong, which `problems` then says.
+    /// Returns none on errors, which are added to `problems`.
     pub(super) fn build(mut self) -> Option<Tls> {
         let before = self.problems.0.len();
         let versions = self.versions();
@@ -146,7 +149,7 @@ impl Builder<'_> {
         server.alpn_protocols = if self.http2 { vec![b"h2".to_vec()] } else { Vec::new() };
         server.alpn_protocols.push(b"http/1.1".to_vec());
         if asks_clients {
-            // A resumed session would not be asked for a certificate again.
+            // A client that resumes a session would not be asked for its certificate again.
             server.session_storage = Arc::new(NoServerSessionStorage {});
             server.send_tls13_tickets = 0;
         }
@@ -158,6 +161,7 @@ impl Builder<'_> {
         self.problems.add(line, format!("tls_server_config.{key}"), what);
     }
 
+    /// Returns the index of a version in [`VERSIONS`].
     fn version(&mut self, given: Option<&At<String>>, key: &str, default: usize) -> usize {
         let Some(given) = given else { return default };
         let known = VERSIONS.iter().position(|name| *name == given.value);
@@ -182,11 +186,8 @@ impl Builder<'_> {
         all.into_iter().filter(|(number, _)| (lowest..=highest).contains(number)).map(|(_, version)| version).collect()
     }
 
-    /// Returns the suites of 1.2 that are given (or all), and all of 1.3.
-    fn suites(
-        &mut self,
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> Vec<tokio_rustls::rustls::SupportedCipherSuite> {
+    /// Returns the given suites of TLS 1.2, or all without any, and all suites of TLS 1.3.
+    fn suites(&mut self, versions: &[&'static SupportedProtocolVersion]) -> Vec<SupportedCipherSuite> {
         let given = &self.section.cipher_suites;
         let (mut absent, mut is_known) = (Vec::new(), true);
         for name in given {
@@ -277,7 +278,7 @@ impl Builder<'_> {
         auth.unwrap_or(ClientAuth::No)
     }
 
-    /// Returns the authorities of clients: those of the file, else those of the system.
+    /// Returns the authorities for client certificates: those of the file, else those of the system.
     fn authorities(&mut self, auth: ClientAuth) -> Vec<CertificateDer<'static>> {
         let section = self.section;
         let given = section.client_ca_file.as_ref().or(section.client_ca.as_ref());
@@ -336,7 +337,7 @@ impl Builder<'_> {
         let (pem, name, line) = self.pem(section.key_file.as_ref(), section.key.as_ref(), "key")?;
         match PrivateKeyDer::from_pem_slice(&pem) {
             Ok(key) => Some((line, name, key)),
-            // The error never shows the key.
+            // The error does not contain the key.
             Err(error) => {
                 self.problems.add(line, name, format!("has no private key in PEM form without a passphrase: {error}"));
                 None
@@ -344,7 +345,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Returns the content of a file, or else the text in its place, with the key and the line that named it.
+    /// Returns PEM text, with the key and the line that named it: the content of a file, or the inline text without a file.
     fn pem(
         &mut self,
         file: Option<&At<String>>,
@@ -381,9 +382,4 @@ fn mismatch(error: &Error) -> String {
             format!("cannot be used with the certificate (RSA of 2048 bits, P-256, P-384 and Ed25519 can): {error}")
         }
     }
-}
-
-/// Directory of a file, for paths relative to it.
-pub(super) fn directory_of(file: &Path) -> PathBuf {
-    file.parent().map(Path::to_owned).unwrap_or_default()
 }

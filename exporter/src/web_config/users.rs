@@ -1,14 +1,14 @@
-//! `basic_auth_users`: who may ask, and what a request says who it is.
+//! The users of `basic_auth_users` with their stored hashes, and the credentials of a request.
 
 use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A password hash above this cost takes seconds, and has a thread of its own.
+/// Highest cost of a hash that takes less than seconds to compare.
 const QUICK_COST: u32 = 14;
 
-/// A stored bcrypt hash that can be compared with.
+/// A stored bcrypt hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct StoredHash {
     text: String,
@@ -22,7 +22,7 @@ impl std::fmt::Debug for StoredHash {
 }
 
 impl StoredHash {
-    /// Checks length, version, cost and alphabet.
+    /// Parses a hash, and checks its length, version, cost and alphabet.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.len() < 59 {
             return Err(
@@ -51,12 +51,12 @@ impl StoredHash {
         &self.text
     }
 
-    /// Returns whether comparing takes so long that it must not be in the way of others.
+    /// Returns whether a comparison takes seconds.
     pub(super) fn is_slow(&self) -> bool {
         self.cost > QUICK_COST
     }
 
-    /// Returns whether this is the hash of a password. Takes milliseconds to minutes, by the cost.
+    /// Returns whether this is the hash of a password. Takes milliseconds to minutes, depending on the cost.
     pub(super) fn is_of(&self, password: &[u8]) -> bool {
         bcrypt::verify(password, &self.text).unwrap_or(false)
     }
@@ -66,7 +66,7 @@ impl StoredHash {
 #[derive(Debug, Default)]
 pub(super) struct Users {
     by_name: HashMap<String, StoredHash>,
-    /// Names of those whose hashes unknown names are compared with.
+    /// Names of the users with quick hashes. A password of an unknown user is compared with one of these hashes.
     stand_ins: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ impl Users {
         self.by_name.is_empty()
     }
 
-    pub(super) fn knows(&self, name: &str) -> bool {
+    pub(super) fn contains(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
     }
 
@@ -94,15 +94,15 @@ impl Users {
         names
     }
 
-    /// Returns the user's name and hash; for an unknown one no name, and the hash of a user that `draw`, a keyed hash of the
-    /// name, picks. So an unknown name takes as long as some known one, and always as long as itself.
-    pub(super) fn find(&self, user: &[u8], draw: u64) -> Option<(Option<&str>, &StoredHash)> {
+    /// Returns the name and the hash of a user. For an unknown user returns no name, and the hash of a known user that
+    /// `name_hash`, a keyed hash of the unknown name, selects. So the time of the answer does not show whether a user exists.
+    pub(super) fn find(&self, user: &[u8], name_hash: u64) -> Option<(Option<&str>, &StoredHash)> {
         let known = std::str::from_utf8(user).ok().and_then(|name| self.by_name.get_key_value(name));
         if let Some((name, hash)) = known {
             return Some((Some(name), hash));
         }
         let count = u64::try_from(self.stand_ins.len()).ok()?;
-        let index = usize::try_from(draw.checked_rem(count).unwrap_or(0)).ok()?;
+        let index = usize::try_from(name_hash.checked_rem(count).unwrap_or(0)).ok()?;
         let hash = self.stand_ins.get(index).and_then(|name| self.by_name.get(name));
         hash.or_else(|| self.by_name.values().next()).map(|hash| (None, hash))
     }
@@ -115,7 +115,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Reads the value of an `Authorization` header.
+    /// Parses the value of an `Authorization` header.
     pub(super) fn parse(header: &[u8]) -> Option<Self> {
         let (scheme, encoded) = header.split_at_checked(6)?;
         if !scheme.eq_ignore_ascii_case(b"basic ") {

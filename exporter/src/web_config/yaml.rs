@@ -1,12 +1,13 @@
-//! YAML text → a tree of plain texts with their lines. What a text means is decided by who reads it, so that `1` can be the
-//! value of a header and `off` a switch.
+//! Parses YAML into a tree of texts with their lines.
+//!
+//! Scalars keep their spelling. `document` decides their type, so that `1` can be the value of a header and `off` a switch.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::problem::Problems;
+use super::Problems;
 
 /// A value in the file.
 #[derive(Debug)]
@@ -16,18 +17,18 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What kind of value it is.
+/// The value of a node.
 #[derive(Debug)]
 pub(super) enum Value {
     Null,
-    /// A scalar as it is spelled, without quotes.
+    /// A scalar in its spelling, without quotes.
     Text(String),
     List(Vec<Node>),
-    /// Keys in their order, duplicates included.
+    /// Entries in their order, with duplicate keys.
     Map(Vec<(String, Node)>),
 }
 
-/// Parses the whole file. An empty one is a null.
+/// Parses a file. An empty file is a null.
 pub(super) fn parse(source: &str, problems: &mut Problems) -> Option<Node> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
@@ -47,11 +48,11 @@ pub(super) fn parse(source: &str, problems: &mut Problems) -> Option<Node> {
     }
 }
 
-/// A value as the parser infers its type.
+/// A value with the type that the parser infers.
 #[derive(Debug)]
 enum Raw {
     Null,
-    /// A boolean or a number, whose spelling stands in the source.
+    /// A boolean or a number. Its spelling is read from the source.
     Inferred,
     Text(String),
     List(Vec<Spanned<Self>>),
@@ -72,6 +73,7 @@ impl Raw {
     }
 }
 
+/// Returns the text of a location.
 fn spelling(location: Location, source: &str) -> Option<&str> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
