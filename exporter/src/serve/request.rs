@@ -74,7 +74,7 @@ pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Itera
 fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> Result<Selection, Error> {
     let collectors = collectors(query, enabled)?;
     let values = |wanted: &str| -> Vec<String> {
-        let pairs = pairs(query.unwrap_or_default()).filter(|(name, _)| name == wanted);
+        let pairs = pairs(query).filter(|(name, _)| name == wanted);
         pairs.map(|(_, value)| value.into_owned()).collect()
     };
     Ok(Selection::new(collectors, families, values("name[]"), &values("id[]")))
@@ -83,7 +83,7 @@ fn selection(query: Option<&str>, enabled: CollectorSet, families: Families) -> 
 /// Returns the collectors that a query selects.
 fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet, Error> {
     let (mut collect, mut exclude) = (Vec::new(), Vec::new());
-    for (name, value) in pairs(query.unwrap_or_default()) {
+    for (name, value) in pairs(query) {
         match &*name {
             "collect[]" => collect.push(value),
             "exclude[]" => exclude.push(value),
@@ -100,7 +100,7 @@ fn collectors(query: Option<&str>, enabled: CollectorSet) -> Result<CollectorSet
 
 /// Returns whether a query asks for native histograms.
 fn wants_native(query: Option<&str>) -> bool {
-    pairs(query.unwrap_or_default()).any(|(name, value)| name == "native" && value == "1")
+    pairs(query).any(|(name, value)| name == "native" && value == "1")
 }
 
 /// Returns the named collectors, or one error with every name that is unknown or switched off.
@@ -126,40 +126,9 @@ fn names(collectors: CollectorSet) -> String {
     collectors.iter().map(Collector::name).collect::<Vec<_>>().join(", ")
 }
 
-fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    })
-}
-
-/// Undoes percent encoding and `+`. A `%` that no two hexadecimal digits follow stands for itself.
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let (byte, tail) = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                (hex(*high) << 4 | hex(*low), tail)
-            }
-            (b'+', _) => (b' ', tail),
-            _ => (first, tail),
-        };
-        decoded.push(byte);
-        rest = tail;
-    }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
-}
-
-/// Returns the value of a hexadecimal digit.
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    }
+/// Returns the decoded names and values of a query.
+fn pairs(query: Option<&str>) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
 }
 
 /// Returns when reading must end so that the answer arrives in time. An invalid or repeated header means no deadline.
@@ -312,7 +281,7 @@ mod tests {
         for (text, expected) in
             [("%", "%"), ("%5", "%5"), ("%zz", "%zz"), ("%5B%", "[%"), ("%FF", "\u{fffd}"), ("%%41", "%A")]
         {
-            assert_eq!(decode(text), expected, "{text}");
+            assert_eq!(pairs(Some(text)).next().unwrap().0, expected, "{text}");
         }
     }
 
