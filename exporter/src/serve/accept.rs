@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use super::connection;
 use super::connections::Connections;
 use super::route::Routes;
-use super::socket::{Client, Listener, Socket};
+use super::socket::Listener;
 use crate::scrape::Scrape;
 
-/// First and longest pause after an `accept` that failed.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// First pause after an `accept` that failed.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Maximum pause after repeated failures.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// State that all connections share.
 #[derive(Debug)]
@@ -26,51 +28,38 @@ pub(super) struct Acceptor<S> {
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-impl<S> Clone for Acceptor<S> {
-    fn clone(&self) -> Self {
-        Self {
-            connections: Arc::clone(&self.connections),
-            routes: Arc::clone(&self.routes),
-            stopping: self.stopping.clone(),
-        }
-    }
-}
-
 impl<S: Scrape> Acceptor<S> {
-    /// Accepts until it is dropped.
-    pub(super) async fn run(self, listener: Listener) {
+    /// Accepts connections until the returned future is dropped.
+    pub(super) async fn run(self: Arc<Self>, listener: Listener) {
         if let Some(address) = listener.describe() {
             tracing::info!(%address, "listening");
         }
-        let mut failing = Failing::default();
+        let mut failures = Failures::default();
         loop {
             match listener.accept().await {
                 Ok((socket, client)) => {
-                    failing.pauses = 0;
-                    self.take(socket, client).await;
+                    failures.pauses = 0;
+                    let slot = self.connections.enter().await;
+                    let (routes, stopping) = (Arc::clone(&self.routes), self.stopping.clone());
+                    tokio::spawn(connection::serve(socket, client, slot, routes, stopping));
                 }
                 Err(error) if is_of_one_client(&error) => {}
                 // The kernel needs a free descriptor even if no client waits.
                 Err(error) if is_out_of_descriptors(&error) && !has_waiting_client(&listener) => {
-                    tokio::time::sleep(PAUSES.0).await;
+                    tokio::time::sleep(FIRST_PAUSE).await;
                 }
-                Err(error) => self.recover(&error, &mut failing).await,
+                Err(error) => self.recover(&error, &mut failures).await,
             }
         }
     }
 
-    async fn take(&self, socket: Socket, client: Client) {
-        let slot = self.connections.enter().await;
-        tokio::spawn(connection::serve(socket, client, slot, Arc::clone(&self.routes), self.stopping.clone()));
-    }
-
     /// Frees a descriptor if there is none left. Otherwise waits, as `accept` would fail again at once.
-    async fn recover(&self, error: &io::Error, failing: &mut Failing) {
-        if failing.is_new(error) {
+    async fn recover(&self, error: &io::Error, failures: &mut Failures) {
+        if failures.is_new(error) {
             tracing::warn!(%error, hint = hint(error), "cannot accept connections; trying again");
         }
         let freed = self.connections.freed();
-        let pause = tokio::time::sleep(failing.pause());
+        let pause = tokio::time::sleep(failures.pause());
         if is_out_of_descriptors(error) && self.connections.cut_longest_idle() {
             tokio::select! {
                 () = freed => {}
@@ -85,12 +74,14 @@ impl<S: Scrape> Acceptor<S> {
 /// The last error of `accept`. A success does not clear it: on a host that is short of descriptors, errors and successes
 /// alternate, and the log reports that once.
 #[derive(Debug, Default)]
-struct Failing {
+struct Failures {
+    /// Error number of the system.
     cause: Option<i32>,
+    /// Number of pauses since the last success.
     pauses: u32,
 }
 
-impl Failing {
+impl Failures {
     /// Records an error. Returns whether its cause differs from the one before, and has to be logged.
     fn is_new(&mut self, error: &io::Error) -> bool {
         let cause = Some(error.raw_os_error().unwrap_or(0));
@@ -99,8 +90,7 @@ impl Failing {
 
     /// Returns the next pause. It doubles each time, up to a second.
     fn pause(&mut self) -> Duration {
-        let (first, longest) = PAUSES;
-        let pause = first.saturating_mul(1 << self.pauses.min(10)).min(longest);
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(10)).min(MAX_PAUSE);
         self.pauses = self.pauses.saturating_add(1);
         pause
     }
@@ -135,15 +125,15 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_second_and_a_cause_is_told_once() {
-        let mut failing = Failing::default();
-        let pauses: Vec<_> = (0..64).map(|_| failing.pause().as_millis()).collect();
+        let mut failures = Failures::default();
+        let pauses: Vec<_> = (0..64).map(|_| failures.pause().as_millis()).collect();
         assert_eq!(pauses[..4], [20, 40, 80, 160]);
         assert_eq!(pauses[63], 1000);
 
         let full = io::Error::from(Errno::MFILE);
-        assert!(failing.is_new(&full));
-        assert!(!failing.is_new(&full));
-        assert!(failing.is_new(&io::Error::from(Errno::NOMEM)));
+        assert!(failures.is_new(&full));
+        assert!(!failures.is_new(&full));
+        assert!(failures.is_new(&io::Error::from(Errno::NOMEM)));
         assert!(hint(&full).contains("--ulimit nofile"));
     }
 }

@@ -54,8 +54,8 @@ pub(super) async fn serve<S: Scrape>(
     routes: Arc<Routes<S>>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let connection = Arc::clone(slot.connection());
-    let stream = Stream::new(socket, Arc::clone(&connection), slot.connections().limits());
+    let connection = Arc::clone(&slot.connection);
+    let stream = Stream::new(socket, Arc::clone(&connection), &slot.connections.limits);
     let web = routes.web().cloned();
     let opened = tokio::select! {
         biased;
@@ -70,7 +70,7 @@ pub(super) async fn serve<S: Scrape>(
         connection.multiplexed();
     }
     let access = Access { web, client, client_rules };
-    let connections = Arc::clone(slot.connections());
+    let connections = Arc::clone(&slot.connections);
     let shared = Arc::new(Shared { connection, connections, routes, access, is_http2 });
     match channel {
         Channel::Plain(stream) => speak_http1(stream, &shared, stopping).await,
@@ -148,6 +148,7 @@ async fn drive<H: Future<Output = hyper::Result<()>>>(
     }
 }
 
+/// Answers one request of either protocol.
 async fn answer<S: Scrape>(
     shared: Arc<Shared<S>>,
     request: Request<Incoming>,
@@ -155,7 +156,7 @@ async fn answer<S: Scrape>(
     let exchange = shared.connection.handling();
     let (head, body) = request.into_parts();
     let (mut response, is_last) = shared.access.answer(&shared.routes, &head).await;
-    // The body of a request is never read, so its end and the next request cannot be found.
+    // The body of a request is never read, so that the next request cannot be found behind it.
     if !shared.is_http2 && (is_last || !body.is_end_stream()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     } else if is_last {
@@ -209,14 +210,14 @@ async fn open(mut stream: Stream, web: Option<&WebConfig>) -> Option<(Channel, O
 #[derive(Debug)]
 struct AnswerBody(Option<Piece>);
 
-/// The bytes of an answer. hyper drops them when they are sent, which ends the exchange.
+/// The bytes of an answer, with the exchange that ends when hyper drops them.
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
     _exchange: Exchange,
 }
 
-/// Registers an answer that is being sent.
+/// Registers an answer that is being sent. It ends when hyper drops its body.
 fn sending(response: Response<Bytes>, mut exchange: Exchange, connections: &Connections) -> Response<AnswerBody> {
     connections.sending(&mut exchange, response.body());
     response.map(|bytes| AnswerBody(Some(Piece { bytes, _exchange: exchange })))

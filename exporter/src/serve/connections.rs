@@ -23,16 +23,12 @@ pub(super) struct Connections {
     next: AtomicU64,
     /// Notified when a connection ends.
     freed: Notify,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Self {
         Self { open: Mutex::default(), next: AtomicU64::new(0), freed: Notify::new(), limits }
-    }
-
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
@@ -123,18 +119,8 @@ impl Connections {
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     id: u64,
-    connection: Arc<Connection>,
-    connections: Arc<Connections>,
-}
-
-impl ConnectionSlot {
-    pub(super) fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
-    pub(super) fn connections(&self) -> &Arc<Connections> {
-        &self.connections
-    }
+    pub(super) connection: Arc<Connection>,
+    pub(super) connections: Arc<Connections>,
 }
 
 impl Drop for ConnectionSlot {
@@ -157,7 +143,7 @@ mod tests {
     }
 
     fn is_cut(slot: &ConnectionSlot) -> bool {
-        slot.connection().is_cut()
+        slot.connection.is_cut()
     }
 
     async fn enter(connections: &Arc<Connections>) -> ConnectionSlot {
@@ -169,11 +155,11 @@ mod tests {
     async fn at_the_cap_the_longest_idle_connection_goes_and_busy_ones_stay() {
         let connections = connections(|limits| limits.connections = 3);
         let (busy, idle, fresh) = (enter(&connections).await, enter(&connections).await, enter(&connections).await);
-        let _exchange = busy.connection().handling();
+        let _exchange = busy.connection.handling();
         assert!(connections.try_enter().is_none());
         assert!(connections.cut_longest_idle());
         assert!(is_cut(&idle) && !is_cut(&busy) && !is_cut(&fresh));
-        idle.connection().overdue().await;
+        idle.connection.overdue().await;
         drop(idle);
         assert!(connections.try_enter().is_some());
     }
@@ -182,7 +168,7 @@ mod tests {
     async fn when_all_are_busy_a_new_connection_waits_for_one_to_end() {
         let connections = connections(|limits| limits.connections = 1);
         let busy = enter(&connections).await;
-        let _exchange = busy.connection().handling();
+        let _exchange = busy.connection.handling();
         assert!(!connections.cut_longest_idle());
         let waiting = tokio::time::timeout(Duration::from_millis(50), connections.enter());
         assert!(waiting.await.is_err());
@@ -197,13 +183,13 @@ mod tests {
         let (mut slots, mut exchanges) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let slot = enter(&connections).await;
-            let mut exchange = slot.connection().handling();
+            let mut exchange = slot.connection.handling();
             connections.sending(&mut exchange, &body);
             exchanges.push(exchange);
             slots.push(slot);
         }
         assert_eq!(slots.iter().map(is_cut).collect::<Vec<_>>(), [true, false, false]);
-        assert!(slots[0].connection().is_to_be_reset());
+        assert!(slots[0].connection.is_to_be_reset());
     }
 
     #[tokio::test]
@@ -214,7 +200,7 @@ mod tests {
         let (mut slots, mut exchanges) = (Vec::new(), Vec::new());
         for body in [&bodies[0], &bodies[1], &bodies[1], &bodies[2]] {
             let slot = enter(&connections).await;
-            let mut exchange = slot.connection().handling();
+            let mut exchange = slot.connection.handling();
             connections.sending(&mut exchange, body);
             exchanges.push(exchange);
             slots.push(slot);

@@ -89,9 +89,10 @@ impl<S: Scrape> Server<S> {
         let connections = Arc::new(Connections::new(self.limits));
         let (stop, stopping) = watch::channel(false);
         let acceptor = Acceptor { connections: Arc::clone(&connections), routes: self.routes, stopping };
+        let acceptor = Arc::new(acceptor);
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            accepting.spawn(acceptor.clone().run(listener));
+            accepting.spawn(Arc::clone(&acceptor).run(listener));
         }
         shutdown.await;
         accepting.shutdown().await;
