@@ -1,7 +1,9 @@
 //! The token bucket of `rate_limit`, one for all requests.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use super::lock;
 
 /// The rate of requests that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Bucket {
 
     /// Takes a token. Returns whether there was one.
     pub(super) fn allows(&self, now: Instant) -> bool {
-        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut level = lock(&self.level);
         let (tokens, since) = *level;
         let gained = now.saturating_duration_since(since).as_secs_f64() / self.rate.interval.as_secs_f64();
         let tokens = (tokens + gained).min(f64::from(self.rate.burst));
