@@ -1,7 +1,8 @@
 "use strict";
-// Reads the text exposition and turns counters into rates. No DOM here: the tests run this file in Node.
+// Reads the text exposition and turns counters into rates. It does not use the DOM, so that the tests can run it in Node.
+// `top` computes the same in `exporter/src/top`.
 
-/** Counters whose increases are summed over their labels, and the name of the sum. */
+/** Counters whose increases are summed over all label sets of a container, with the name of the sum. */
 const COUNTERS = new Map(
     Object.entries({
         container_cpu_usage_seconds_total: "cpu",
@@ -17,7 +18,7 @@ const COUNTERS = new Map(
     }),
 );
 
-/** Counters of pressure, whose increase is taken over ten seconds: near polls can read the same copy of them. */
+/** Counters of pressure. The kernel updates them every two seconds, so their increase is taken over PRESSURE_SPAN. */
 const PRESSURES = new Map(
     Object.entries({
         container_pressure_cpu_waiting_seconds_total: "pressureCpu",
@@ -26,7 +27,7 @@ const PRESSURES = new Map(
     }),
 );
 
-/** Gauges that are asked for at each poll, and the name of the value. */
+/** Gauges that are asked for at each poll, with the name of the value. */
 const GAUGES = new Map(
     Object.entries({
         container_memory_working_set_bytes: "workingSet",
@@ -42,7 +43,7 @@ const GAUGES = new Map(
     }),
 );
 
-/** Gauges that change rarely: asked for at the start, every 30 seconds and when a container is new. */
+/** Gauges that change rarely. They are asked for at the start, every 30 seconds, and after a container is found. */
 const SLOW_GAUGES = new Map(
     Object.entries({
         container_spec_cpu_quota: "cpuQuota",
@@ -65,26 +66,29 @@ const SLOW_FAMILIES = [
     "docker_stats_exporter_scrape_collector_success",
 ];
 
+/** Shortest time over which pressure is computed, in seconds. */
 const PRESSURE_SPAN = 10;
+/** Weight of the newest rate in a smoothed rate. */
 const SMOOTHING = 0.3;
+/** Maximum time between two polls that gives a rate, in intervals. */
 const GAP_INTERVALS = 3;
 
 /**
- * Returns the key of a row: the last 64 hexadecimal digits in a cgroup's path, else the path. A container in a container has
- * the id of both in its path.
+ * Returns the key of a row: the last 64 hexadecimal digits in a cgroup's path, else the path. The path of a container in a
+ * container has the ids of both.
  */
 function rowKey(id) {
     const digits = id.match(/(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/g);
     return digits === null ? id : digits.at(-1);
 }
 
-/** Whether a row is a container's, and not that of a cgroup that `--cgroups.include` names. */
+/** Returns whether a row is a container, and not a cgroup that `--cgroups.include` names. */
 const isContainer = (key) => !key.startsWith("/");
 
-/** Whether a state is that of a container that has ended, or has not begun. */
+/** Returns whether a state is that of a container that has ended or has not begun. */
 const isStopped = (state) => !["running", "paused", "restarting", null].includes(state);
 
-/** Parses `a="b",c="d"` with the escapes of the text format. */
+/** Parses labels of the form `a="b",c="d"` and undoes the escapes of their values. */
 function parseLabels(text) {
     const labels = {};
     for (const [, name, value] of text.matchAll(/([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"/g)) {
@@ -93,7 +97,7 @@ function parseLabels(text) {
     return labels;
 }
 
-/** Calls `use(family, labels, value)` for each sample, the labels as text. Skips what is no finite number. */
+/** Calls `use(family, labels, value)` for each sample, with the labels as text. Skips values that are not finite. */
 function eachSample(text, use) {
     let start = 0;
     while (start < text.length) {
@@ -137,7 +141,7 @@ class Row {
     }
 }
 
-/** All rows, and what is needed to turn the next poll into rates. */
+/** All rows, with the values that the next poll is compared with. */
 class Model {
     constructor() {
         this.rows = new Map();
@@ -154,9 +158,9 @@ class Model {
     /**
      * Takes one exposition.
      * @param {string} text the answer of /metrics
-     * @param {number} time seconds of a monotonic clock at the first byte of the answer
+     * @param {number} time when the first byte of the answer arrived, in seconds of a monotonic clock
      * @param {boolean} slow whether the slow families were asked for
-     * @param {number} pace seconds between polls, as the user wants it
+     * @param {number} pace the expected time between polls in seconds
      */
     take(text, time, slow, pace) {
         this.poll += 1;
@@ -171,7 +175,7 @@ class Model {
         }
         const moved = this.#readSamples(text, slow);
         const elapsed = this.time === null ? null : time - this.time;
-        // A cached collection: nothing has moved since the rates that are shown.
+        // The exporter answered with the collection of the last poll: its rates stay.
         if (elapsed !== null && !moved && elapsed < GAP_INTERVALS * pace) return;
         this.interval = elapsed !== null && elapsed > 0 && elapsed <= GAP_INTERVALS * pace ? elapsed : null;
         this.time = time;
@@ -198,7 +202,7 @@ class Model {
         }
     }
 
-    /** Returns whether any counter differs from the one before. */
+    /** Takes the samples. Returns whether a counter differs from that of the last poll. */
     #readSamples(text, slow) {
         let moved = false;
         eachSample(text, (family, labelText, value) => {
@@ -231,7 +235,7 @@ class Model {
     #readSlow(row, family, value) {
         const name = SLOW_GAUGES.get(family);
         if (name === undefined) return;
-        // Several filesystems of one container add up; everything else has one sample.
+        // The filesystems of a container add up. The other gauges have one sample.
         row.slow[name] = name === "layer" ? (row.slow[name] ?? 0) + value : value;
     }
 
@@ -251,7 +255,7 @@ class Model {
             set = { labels: parseLabels(text), row: null, values: new Map(), poll: 0 };
             this.labelSets.set(text, set);
         }
-        // The row of a container that went and came back is a new one.
+        // A container that has gone and come back has a new row.
         if (set.labels.id !== undefined && (set.row === null || set.row.dropped)) set.row = this.#rowOf(set.labels.id);
         set.poll = this.poll;
         return set;
@@ -322,7 +326,7 @@ class Model {
     #settlePressure(row) {
         if (row.gap || this.interval === null) row.pressures = [];
         row.pressures.push({ time: this.time, ...row.pressure });
-        // The newest entry that is old enough stays as the base, older ones go.
+        // The newest entry that is at least PRESSURE_SPAN old is the base.
         while (row.pressures.length > 1 && this.time - row.pressures[1].time >= PRESSURE_SPAN) row.pressures.shift();
         const base = row.pressures[0];
         const span = this.time - base.time;
@@ -341,19 +345,19 @@ class Model {
 const orNull = (value) => (value === undefined || Number.isNaN(value) ? null : value);
 const percent = (share) => (share === undefined ? null : 100 * share);
 
-/** Returns the health of a container as a word, null without a health check. */
+/** Returns the health of a container as a word; null without a health check. */
 function health(gauges) {
     if (gauges.healthState === undefined || gauges.healthState < 0) return null;
     if (gauges.healthState === 1) return "healthy";
     return gauges.failingStreak > 0 ? "failing" : "starting";
 }
 
-/** Returns the cores that a container may use: its quota, else null. */
+/** Returns the cores of a container's CPU quota; null without one. */
 function cpuLimit(slow) {
     return slow.cpuQuota > 0 && slow.cpuPeriod > 0 ? slow.cpuQuota / slow.cpuPeriod : null;
 }
 
-/** Returns a container's memory limit, null where there is none or one above the host's memory. */
+/** Returns a container's memory limit; null if there is none, or if it is not below the host's memory. */
 function memoryLimit(slow, host) {
     const limit = slow.memoryLimit;
     return limit > 0 && !(limit >= host.slow.memory) ? limit : null;

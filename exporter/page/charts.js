@@ -1,5 +1,5 @@
 "use strict";
-// Sparklines and charts as SVG. A null in a series is a gap: no line crosses it, and no zero stands for it.
+// Draws sparklines and charts as SVG. A null in a series is a gap in the line.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -47,7 +47,7 @@ function linePath(points, from, to, top, width, height) {
     return path;
 }
 
-/** A line of the last two minutes in a row of the table. */
+/** A line of the last two minutes. */
 class Sparkline {
     constructor() {
         this.path = svg("path", { class: "line first" });
@@ -66,7 +66,7 @@ class Sparkline {
     }
 }
 
-/** A bar with a second, lighter part behind the first. Both are shares of 1, null where unknown. */
+/** A bar with a lighter part behind the first. Both are shares of 1; null if unknown. */
 class Bar {
     constructor() {
         this.second = svg("rect", { class: "cache", height: 10 });
@@ -88,10 +88,10 @@ class Bar {
 }
 
 const CHART = { width: 600, height: 140, left: 64, bottom: 18 };
-/** Seconds that a chart shows at least, before it has more, and at most. */
+/** Time spans of a chart in seconds. The shortest that contains all points is used. */
 const SPANS = [60, 120, 300, 600];
 
-/** Returns a round number that is not below the value; of bytes, a round number of KiB, MiB or GiB. */
+/** Returns a round number that is at least the value; for bytes, a round number of KiB, MiB or GiB. */
 function roundUp(value, binary) {
     if (!(value > 0)) return 1;
     if (binary && value >= 1024) {
@@ -102,7 +102,7 @@ function roundUp(value, binary) {
     return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
-/** A chart of several series over up to ten minutes, with axes, a text summary and the points as a table. */
+/** A chart of several series over up to ten minutes, with axes, a summary in words, and the points as a table. */
 class Chart {
     /** @param {object} options `title`, `unit` (number to text), `series` (each `key`, `label`), `stacked`, `binary` (bytes) */
     constructor(options) {
@@ -140,7 +140,7 @@ class Chart {
         return element("p", { class: "legend quiet" }, ...names);
     }
 
-    /** Returns the points of each series; of a stack, each on top of those before it. */
+    /** Returns the points of each series. In a stack, each series stands on those before it. */
     #lines() {
         const lines = [];
         let below = null;
@@ -170,7 +170,7 @@ class Chart {
         this.plot.classList.toggle("empty", values.length === 0);
         this.element.classList.toggle("nothing", values.length === 0);
         const most = values.reduce((a, b) => Math.max(a, b), 0);
-        // A limit far above the values would press them flat: only the summary names it.
+        // A limit far above the values would make them flat, so that only the summary shows it.
         const near = this.limits.filter((limit) => limit.value <= 4 * most);
         const top = roundUp(
             near.reduce((a, limit) => Math.max(a, limit.value), most),

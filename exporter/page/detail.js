@@ -1,5 +1,5 @@
 "use strict";
-// The view of one container: facts, charts of up to ten minutes, events since the page was opened.
+// The view of one container: facts, charts of up to ten minutes, and events since the view was opened.
 
 const DETAIL_FAMILIES = [
     "container_cpu_user_seconds_total",
@@ -36,7 +36,7 @@ const DETAIL_FAMILIES = [
     "container_start_time_seconds",
 ];
 
-/** Counters whose increase is an event worth a line, and what it says. */
+/** Counters whose increase is listed as an event, with the sentence of the event. */
 const EVENTS = new Map(
     Object.entries({
         container_memory_failcnt: "usage hit the memory limit",
@@ -59,7 +59,7 @@ function samplesByFamily(text, key) {
     return families;
 }
 
-/** Returns the quantile of a classic histogram's increases, null where nothing was counted. */
+/** Returns a quantile of the increases of a classic histogram; null if nothing was counted. */
 function quantile(q, buckets) {
     const sorted = [...buckets].sort((a, b) => a.bound - b.bound);
     const total = sorted.at(-1)?.count ?? 0;
@@ -73,14 +73,14 @@ function quantile(q, buckets) {
     return lower.bound + ((bound - lower.bound) * (rank - lower.count)) / (count - lower.count);
 }
 
-/** Turns two answers about one container into rates. */
+/** Turns the answers about one container into rates. */
 class DetailReader {
     constructor(key) {
         this.key = key;
         this.before = null;
     }
 
-    /** Returns a function that gives the rate of a family's samples, null across a restart or a gap. */
+    /** Takes an answer. Returns functions for a family's increase, rate and gauge; null across a restart or a gap. */
     take(text, time, pace) {
         const families = samplesByFamily(text, this.key);
         const start = families.get("container_start_time_seconds")?.[0]?.value;
@@ -345,7 +345,7 @@ class Detail {
         this.drawFacts();
     }
 
-    /** The increases of the latency histogram's buckets over all operations. */
+    /** Returns the increases of the latency histogram's buckets, summed over all operations. */
     #latency(families, increase) {
         const bounds = new Set(
             (families.get("container_blkio_latency_seconds_bucket") ?? []).map(({ labels }) => labels.le),

@@ -1,5 +1,5 @@
 "use strict";
-// Numbers, times and hostile names as short texts.
+// Formats values: short numbers and times, names without control characters.
 
 const MISSING = "–";
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -21,12 +21,12 @@ function scaled(value, base, units) {
     return `${index === 0 ? value.toFixed(0) : digits(value)} ${units[index]}`;
 }
 
-/** Bytes with IEC units, as `docker run -m` counts them. */
+/** Returns bytes with IEC units. */
 function bytes(value) {
     return value === null ? MISSING : scaled(value, 1024, BYTES);
 }
 
-/** Bytes per second, or bits per second with decimal units. */
+/** Returns bytes per second, or bits per second with decimal units. */
 function byteRate(value, inBits) {
     if (value === null) return MISSING;
     return inBits ? scaled(8 * value, 1000, BITS) : bytes(value);
@@ -43,7 +43,7 @@ function secondsText(value) {
     return value < 1 ? `${digits(value * 1e3)} ms` : `${digits(value)} s`;
 }
 
-/** The greatest unit of a duration alone. */
+/** Returns a duration in its largest unit. */
 function duration(seconds) {
     if (seconds === null || seconds < 0) return MISSING;
     const units = [
@@ -55,7 +55,7 @@ function duration(seconds) {
     return `${Math.floor(seconds)} s`;
 }
 
-/** Replaces control and bidirectional characters, which could hide or reorder other text. */
+/** Replaces control and bidirectional characters, which can hide or reorder other text. */
 function safe(text) {
     return text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "\ufffd");
 }

@@ -1,12 +1,15 @@
 "use strict";
-// Polling, controls and keys, and what is said of the host.
+// The page: polls the exporter, handles controls and keys, and draws the totals of the host.
 
+/** Time between two polls of the slow families. */
 const SLOW_SECONDS = 30;
-const LONGEST_WAIT = 30;
+/** Maximum time between two polls after failures, in seconds. */
+const MAX_BACKOFF = 30;
 const TIMEOUT_SECONDS = 10;
+/** Shortest time between two sentences to screen readers. */
 const STATUS_SECONDS = 5;
 
-/** The metrics' address, relative to that of this page: a proxy may serve both under a prefix. */
+/** Returns the URL of the metrics. It is relative to that of this page, as a proxy may serve both under a prefix. */
 function metricsAddress() {
     const folder = location.pathname.endsWith("/") ? location.pathname : `${location.pathname}/`;
     return new URL(`${folder}${document.body.dataset.metrics.replace(/^\//, "")}`, location.origin);
@@ -75,7 +78,7 @@ class Page {
         document.body.classList.toggle("grouped", options.grouped);
     }
 
-    /** Shows what the user has just chosen. */
+    /** Applies changed options. */
     changed() {
         this.options.write();
         this.#showOptions();
@@ -136,7 +139,7 @@ class Page {
         action();
     }
 
-    /** Returns what changes the order: a list on narrow screens, else the head of the column that sorts. */
+    /** Returns the control of the order: a list on narrow screens, else the head of the sorted column. */
     #orderControl() {
         const list = byId("sort");
         return list.checkVisibility() ? list : document.querySelector("#containers [aria-sort] button");
@@ -167,7 +170,10 @@ class Page {
         if (this.abort === undefined && !this.paused && !document.hidden) this.#poll();
     }
 
-    /** Asks for families; returns the text and the time of its first byte, in seconds of a monotonic clock. */
+    /**
+     * Asks for families. Returns the text, the time of its first byte in seconds of a monotonic clock, and the server's clock
+     * in seconds since the epoch.
+     */
     async #ask(families, id, signal) {
         const url = new URL(this.address);
         for (const family of families) url.searchParams.append("name[]", family);
@@ -207,7 +213,7 @@ class Page {
             this.failures += 1;
             this.#showFailure(error);
             if (error.status === 401) return;
-            wait = Math.min(1000 * LONGEST_WAIT, 1000 * this.options.pace * 2 ** this.failures);
+            wait = Math.min(1000 * MAX_BACKOFF, 1000 * this.options.pace * 2 ** this.failures);
         } finally {
             clearTimeout(timeout);
             if (this.abort === abort) this.abort = undefined;
@@ -220,10 +226,10 @@ class Page {
         const slow = performance.now() / 1000 - this.slowAt >= SLOW_SECONDS || this.model.unknown;
         const families = slow ? [...LIVE_FAMILIES, ...SLOW_FAMILIES] : LIVE_FAMILIES;
         const { text, time, wallClock } = await this.#ask(families, undefined, signal);
-        // A slow exporter is asked less often than the user wants: that is no gap.
+        // A slow exporter is polled less often than the user wants, which must not count as a gap.
         const pace = Math.max(this.options.pace, this.wait);
         this.model.take(text, time, slow, pace);
-        // The limits of a container that has just been found are known after the next poll.
+        // The limits of a new container are known after a poll of the slow families.
         if (slow) {
             this.slowAt = time;
             this.model.unknown = false;
@@ -270,7 +276,7 @@ class Page {
         for (const { key, sentence } of changes) if (key === this.detail.id) this.detail.event(sentence);
     }
 
-    /** Says a sentence to screen readers, at most one in five seconds. */
+    /** Says a sentence to screen readers, at most one in STATUS_SECONDS. */
     say(sentence) {
         const now = performance.now() / 1000;
         if (now - this.saidAt < STATUS_SECONDS) return;

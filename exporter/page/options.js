@@ -1,9 +1,9 @@
 "use strict";
-// The state of the view, kept in the address.
+// The options of the view, which the fragment of the address keeps.
 
 const byId = (id) => document.getElementById(id);
 
-/** What the user has chosen. It lives in the fragment, so that reload, bookmark and share keep it. */
+/** The options that the user has chosen. The fragment of the address keeps them over a reload and in a bookmark. */
 class Options {
     constructor(page) {
         this.page = page;
@@ -26,7 +26,7 @@ class Options {
         this.container = fields.get("c");
     }
 
-    /** Returns the fragment for the options with some of them changed. */
+    /** Returns the fragment for the options, some of them changed. Defaults are left out. */
     fragment(changes = {}) {
         const fields = new URLSearchParams();
         const all = {
@@ -50,7 +50,7 @@ class Options {
         history.replaceState(null, "", `#${this.fragment()}`);
     }
 
-    /** Numbers descend at the first click, names ascend. */
+    /** Sorts by a column. The first click sorts numbers in descending and texts in ascending order. */
     sortBy(key) {
         const text = COLUMNS.find((column) => column.key === key)?.text === true;
         this.descending = this.sort === key ? !this.descending : !text;

@@ -1,10 +1,10 @@
 "use strict";
-// One container in the table: what its cells show, and what has changed since the last poll.
+// One row of the table: the cells of a container, and what has changed since the last poll.
 
 const HISTORY_LENGTH = 60;
-/** Polls in a row near the ceiling that are worth a mark. */
+/** Number of polls in a row near the CPU limit after which a container is marked. */
 const BUSY_POLLS = 3;
-/** Rows that are drawn before it is known which are in view. */
+/** Number of rows that are drawn before it is known which are in view. */
 const FIRST_ROWS = 60;
 
 const THRESHOLDS = {
@@ -34,7 +34,7 @@ function pressure(numbers) {
     return { kind, value };
 }
 
-/** Returns the state that the table shows: of a running container with a health check, its health. */
+/** Returns the text of a container's state. That of a running container with a health check is its health. */
 function stateText(numbers) {
     if (!isContainer(numbers.id)) return "cgroup";
     if (numbers.state === null) return numbers.name === null ? "unnamed" : MISSING;
@@ -54,7 +54,7 @@ function displayName(numbers) {
           : safe(numbers.cgroup);
 }
 
-/** The columns; `value` sorts, `smooth` names the smoothed rate that sorts in its stead, `present` hides what no row has. */
+/** The columns. Rows are sorted by `value`, or by the smoothed rate that `smooth` names. */
 const COLUMNS = [
     { key: "state", title: "State", text: true, value: (view) => view.stateOrder() },
     { key: "name", title: "Name", text: true, value: ({ numbers }) => displayName(numbers).toLowerCase() },
@@ -84,7 +84,7 @@ const COLUMNS = [
     },
 ];
 
-/** One container's row in the table. */
+/** The row of one container. */
 class RowView {
     constructor(row, table) {
         this.row = row;
@@ -99,7 +99,6 @@ class RowView {
         this.healthBefore = undefined;
         this.change = "";
         this.cpu = new History(HISTORY_LENGTH);
-        this.memory = new History(HISTORY_LENGTH);
         this.cells = {};
         this.element = element("tr", { role: "row" });
         for (const { key, wide } of COLUMNS) {
@@ -122,14 +121,13 @@ class RowView {
         this.cells.pct.append(this.bar.element, this.percentText);
     }
 
-    /** Takes the numbers of a poll. Returns what has changed since the poll before, as a sentence, else null. */
+    /** Takes the numbers of a poll. Returns a sentence about what has changed since the poll before, or null. */
     take(host, time, wallClock) {
         this.numbers = numbers(this.row, host);
-        const { start_time: start, cpu_percent: cpu, memory_working_set_bytes: memory } = this.numbers;
+        const { start_time: start, cpu_percent: cpu } = this.numbers;
         const since = isStopped(this.numbers.state) ? (this.row.gauges.finishTime ?? null) : start;
         this.age = since === null || wallClock === null ? null : Math.max(0, wallClock - since);
         this.cpu.push(time, cpu);
-        this.memory.push(time, memory);
         const ceiling = this.ceiling(host);
         this.busyPolls = cpu !== null && ceiling !== null && cpu >= 90 * ceiling ? this.busyPolls + 1 : 0;
         this.dirty = true;
@@ -138,7 +136,7 @@ class RowView {
         return sentence;
     }
 
-    /** Whether a mark stands in the row. */
+    /** Returns whether the row has a mark. */
     #hurts() {
         const { numbers: values } = this;
         const levels = [
@@ -150,20 +148,20 @@ class RowView {
         return this.busyPolls >= BUSY_POLLS || levels.some((level) => level !== "");
     }
 
-    /** Returns what orders by state: what is bad comes first, what has ended last. */
+    /** Returns the sort key of the state: bad states first, stopped containers last. */
     stateOrder() {
         const rank = { critical: 0, warning: 1, "": this.hurts ? 2 : 3 }[this.stateLevel()];
         return `${isStopped(this.numbers.state) && rank === 3 ? 4 : rank} ${stateText(this.numbers)}`;
     }
 
-    /** Returns how bad the state is, or what has changed since the page was opened. */
+    /** Returns how bad the state is, or the change since the page was opened. */
     stateLevel() {
         const state = stateText(this.numbers);
         if (state.startsWith("failing") || state === "OOM killed") return "critical";
         return state === "restarting" ? "warning" : this.change;
     }
 
-    /** Cores that the container may use. */
+    /** Returns the cores that the container may use. */
     ceiling(host) {
         return this.numbers.cpu_limit_cores ?? host.slow.cores ?? null;
     }
@@ -290,7 +288,7 @@ function setSeverity(cell, level) {
     cell.classList.toggle("critical", level === "critical");
 }
 
-/** The sum of what is known, null where nothing is. */
+/** Returns the sum of the known values; null if none is known. */
 function total(values) {
     const known = values.filter((value) => value !== null);
     return known.length === 0 ? null : known.reduce((a, b) => a + b, 0);

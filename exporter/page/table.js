@@ -1,12 +1,14 @@
 "use strict";
-// The table of containers: rows kept per container and changed in place, sorting, filter, groups.
+// The table of containers: sorts, filters and groups the rows. Each container keeps its row, which is changed in place.
 
+/** Time after which the rows are sorted again. */
 const RESORT_SECONDS = 10;
+/** Time after which a row out of view is drawn again. */
 const IDLE_SECONDS = 30;
-/** How long drawing may take at once where the browser does not tell: Safari has no idle callbacks. */
+/** Maximum time of one slice of drawing in Safari, which has no idle callbacks. */
 const SLICE_MILLISECONDS = 10;
 
-/** Calls `use` in idle time, with what tells how much of it is left. Returns a function that takes it back. */
+/** Calls `use` in idle time, with a deadline that tells the time that is left. Returns a function that cancels the call. */
 function whenIdle(use) {
     if (window.requestIdleCallback !== undefined) {
         const callback = requestIdleCallback(use);
@@ -19,10 +21,10 @@ function whenIdle(use) {
     return () => clearTimeout(timer);
 }
 
-/** Name of the group of cgroups that are no containers: no project is called so. */
+/** Name of the group of cgroups that are not containers. No project can have this name. */
 const CGROUPS = "/";
 
-/** The table as a whole. */
+/** The table. */
 class Table {
     constructor(options) {
         this.options = options;
@@ -52,7 +54,7 @@ class Table {
         }
     }
 
-    /** Takes the rows of a poll. Returns what has changed: sentences, each with the key of its row. */
+    /** Takes the rows of a poll. Returns sentences about what has changed, each with the key of its row. */
     take(model, time, wallClock) {
         this.model = model;
         const changes = [];
@@ -77,7 +79,7 @@ class Table {
             this.views.delete(key);
         }
         this.#hideAbsentColumns();
-        // The second poll brings the first rates to sort by.
+        // The second poll gives the first rates.
         const due = added.length > 0 || model.poll === 2 || time - this.sortedAt >= RESORT_SECONDS;
         if (this.body.children.length === 0 || (due && !this.#inUse())) this.arrange(time);
         else this.body.append(...added.filter((view) => this.#matches(view)).map((view) => view.element));
@@ -85,7 +87,7 @@ class Table {
         return changes;
     }
 
-    /** Whether the user points at, selects or has the focus in the table, so that rows must not move. */
+    /** Returns whether the user points at the table, selects in it or has the focus in it. Then rows must not move. */
     #inUse() {
         const selection = document.getSelection();
         const selected = selection !== null && !selection.isCollapsed && this.body.contains(selection.anchorNode);
@@ -101,7 +103,7 @@ class Table {
         }
     }
 
-    /** Draws the rows in view now, the others in idle time. */
+    /** Draws the rows in view at once, and the others in idle time. */
     draw(time, all) {
         const { host } = this.model;
         const late = [];
@@ -207,7 +209,7 @@ class Table {
         if (!this.options.grouped) return;
         for (const [project, { cells, members }] of this.groups) {
             setText(cells.state, `${members.length}`);
-            // Cgroups hold each other: their sum would count the same use twice.
+            // Cgroups contain each other, so a sum would count the same use twice.
             if (project === CGROUPS) continue;
             const sum = (key) => total(members.map((view) => view.numbers[key]));
             const cores = this.options.percent === "core" ? 1 : (this.model.host.slow.cores ?? 1);
@@ -222,7 +224,7 @@ class Table {
         }
     }
 
-    /** Moves the focus between the names: the table is one stop of the Tab key. */
+    /** Moves the focus between the names. The Tab key stops only once in the table. */
     #key(event) {
         const links = [...this.body.querySelectorAll("a")];
         const index = links.indexOf(document.activeElement);
@@ -243,7 +245,7 @@ class Table {
     }
 }
 
-/** Compares two values; what is missing comes last in both directions. */
+/** Compares two values. Missing values come last in both directions. */
 function compare(a, b, descending) {
     if (a === b) return 0;
     if (a === null || a === undefined) return 1;
