@@ -81,14 +81,9 @@ pub fn healthy(address: &ListenAddress, web_config: Option<&Path>) -> Result<(),
     let answer = get(Target::Tcp(address.clone()), "/healthz")?;
     let answer = if answer.status == 400 && answer.body.ends_with(NOT_TLS) {
         let certificate = web_config.and_then(certificate);
-        let asked = within_timeout(move || {
-            let tcp = connect(&address)?;
-            over_tls(tcp, certificate, |stream| request(stream, "localhost", "/healthz"))
-        })?;
-        match asked {
-            Handshake::Done(answer) => answer,
-            Handshake::CertificateRequired => return Ok(()),
-        }
+        let answer = within_timeout(move || request_over_tls(connect(&address)?, certificate, "/healthz"))?;
+        let Some(answer) = answer else { return Ok(()) };
+        answer
     } else {
         answer
     };
@@ -108,7 +103,10 @@ fn certificate(web_config: &Path) -> Option<CertificateDer<'static>> {
 /// There is no connection or no answer in time, or the answer is not HTTP.
 pub fn get(target: Target, path: &str) -> Result<Answer, Error> {
     let path = path.to_owned();
-    within_timeout(move || exchange(&target, &path))
+    within_timeout(move || match &target {
+        Target::Unix(socket) => request(UnixStream::connect(socket)?, "docker", &path),
+        Target::Tcp(address) => request(connect(address)?, address, &path),
+    })
 }
 
 /// Checks whether `HOST:PORT` accepts a connection.
@@ -129,13 +127,6 @@ fn within_timeout<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
         drop(sender.send(work()));
     });
     receiver.recv_timeout(TIMEOUT).unwrap_or(Err(Error::Timeout))
-}
-
-fn exchange(target: &Target, path: &str) -> Result<Answer, Error> {
-    match target {
-        Target::Unix(socket) => request(UnixStream::connect(socket)?, "docker", path),
-        Target::Tcp(address) => request(connect(address)?, address, path),
-    }
 }
 
 /// Connects to the first of a name's addresses that accepts.
@@ -170,22 +161,14 @@ fn answer(bytes: &[u8]) -> Option<Answer> {
     Some(Answer { status, body: rest.get(4..)?.to_vec() })
 }
 
-/// The outcome of a TLS handshake.
-#[derive(Debug)]
-enum Handshake<T> {
-    /// The handshake succeeded, with the result of the request.
-    Done(T),
-    /// The server has shown its certificate, and has refused a client without one.
-    CertificateRequired,
-}
-
-/// Performs a TLS handshake and calls `ask`. The server is identified by its certificate and not by its name: `expected` is
-/// the one that it must show; without it any is accepted.
-fn over_tls<T>(
+/// Sends a request over TLS. Returns none if the server has shown its certificate and then refused a client without one.
+///
+/// The server is identified by its certificate and not by its name: it must show `expected`, or any without it.
+fn request_over_tls(
     tcp: TcpStream,
     expected: Option<CertificateDer<'static>>,
-    ask: impl FnOnce(&mut dyn ReadWrite) -> Result<T, Error>,
-) -> Result<Handshake<T>, Error> {
+    path: &str,
+) -> Result<Option<Answer>, Error> {
     let provider = Arc::new(ring::default_provider());
     let verifier =
         Arc::new(OneCertificate { expected, was_shown: AtomicBool::new(false), provider: Arc::clone(&provider) });
@@ -197,18 +180,11 @@ fn over_tls<T>(
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    match ask(&mut StreamOwned::new(session, tcp)) {
-        Err(Error::Io(error)) if verifier.was_shown.load(Ordering::Relaxed) && wants_certificate(&error) => {
-            Ok(Handshake::CertificateRequired)
-        }
-        outcome => outcome.map(Handshake::Done),
+    match request(StreamOwned::new(session, tcp), "localhost", path) {
+        Err(Error::Io(error)) if verifier.was_shown.load(Ordering::Relaxed) && wants_certificate(&error) => Ok(None),
+        outcome => outcome.map(Some),
     }
 }
-
-/// A stream for a request and its answer.
-trait ReadWrite: Read + Write {}
-
-impl<T: Read + Write> ReadWrite for T {}
 
 /// Returns whether an error is the alert of a server that requires a client certificate.
 fn wants_certificate(error: &io::Error) -> bool {
