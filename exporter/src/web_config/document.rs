@@ -18,11 +18,11 @@ pub(super) struct Document {
     pub(super) rate: Option<Rate>,
 }
 
-/// A value and its line.
+/// A text of the file with its line.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
+pub(super) struct Text {
     pub(super) line: u64,
-    pub(super) value: T,
+    pub(super) value: String,
 }
 
 /// `tls_server_config`. An empty value of the file is none.
@@ -30,18 +30,18 @@ pub(super) struct At<T> {
 pub(super) struct TlsSection {
     /// Line of the section.
     pub(super) line: u64,
-    pub(super) cert: Option<At<String>>,
-    pub(super) cert_file: Option<At<String>>,
-    pub(super) key: Option<At<String>>,
-    pub(super) key_file: Option<At<String>>,
-    pub(super) client_ca: Option<At<String>>,
-    pub(super) client_ca_file: Option<At<String>>,
-    pub(super) client_auth_type: Option<At<String>>,
+    pub(super) cert: Option<Text>,
+    pub(super) cert_file: Option<Text>,
+    pub(super) key: Option<Text>,
+    pub(super) key_file: Option<Text>,
+    pub(super) client_ca: Option<Text>,
+    pub(super) client_ca_file: Option<Text>,
+    pub(super) client_auth_type: Option<Text>,
     pub(super) client_allowed_sans: Option<Vec<String>>,
-    pub(super) cipher_suites: Vec<At<String>>,
-    pub(super) curve_preferences: Vec<At<String>>,
-    pub(super) min_version: Option<At<String>>,
-    pub(super) max_version: Option<At<String>>,
+    pub(super) cipher_suites: Vec<Text>,
+    pub(super) curve_preferences: Vec<Text>,
+    pub(super) min_version: Option<Text>,
+    pub(super) max_version: Option<Text>,
 }
 
 impl TlsSection {
@@ -141,10 +141,10 @@ impl Reader<'_> {
     }
 
     /// Reads a text; none if it is empty.
-    fn text(&mut self, node: &Node, path: &str) -> Option<At<String>> {
+    fn text(&mut self, node: &Node, path: &str) -> Option<Text> {
         match &node.value {
             Value::Text(text) => {
-                Some(At { line: node.line, value: text.clone() }).filter(|text| !text.value.is_empty())
+                Some(Text { line: node.line, value: text.clone() }).filter(|text| !text.value.is_empty())
             }
             Value::Null => None,
             Value::List(_) | Value::Map(_) => {
@@ -154,7 +154,7 @@ impl Reader<'_> {
         }
     }
 
-    fn texts(&mut self, node: &Node, path: &str) -> Vec<At<String>> {
+    fn texts(&mut self, node: &Node, path: &str) -> Vec<Text> {
         match &node.value {
             Value::Null => Vec::new(),
             Value::List(items) => items.iter().filter_map(|item| self.text(item, path)).collect(),

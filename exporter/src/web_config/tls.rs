@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{Error, InconsistentKeys, SupportedCipherSuite, Suppor
 
 use super::Problems;
 use super::client_certificates::{CLIENT_AUTH_TYPES, ClientAuth, ClientCertificates};
-use super::document::{At, TlsSection};
+use super::document::{Text, TlsSection};
 use super::files::{Files, sha256, unreadable};
 
 /// The TLS server.
@@ -156,13 +156,14 @@ impl Builder<'_> {
         Some(Tls { server: Arc::new(server), client_rules: rules, certificate })
     }
 
-    fn add<T>(&mut self, at: Option<&At<T>>, key: &str, what: impl Into<String>) {
-        let line = at.map_or(self.section.line, |at| at.line);
+    /// Adds an error in the line of a text, or without one in that of the section.
+    fn add(&mut self, text: Option<&Text>, key: &str, what: impl Into<String>) {
+        let line = text.map_or(self.section.line, |text| text.line);
         self.problems.add(line, format!("tls_server_config.{key}"), what);
     }
 
     /// Returns the index of a version in [`VERSIONS`].
-    fn version(&mut self, given: Option<&At<String>>, key: &str, default: usize) -> usize {
+    fn version(&mut self, given: Option<&Text>, key: &str, default: usize) -> usize {
         let Some(given) = given else { return default };
         let known = VERSIONS.iter().position(|name| *name == given.value);
         known.unwrap_or_else(|| {
@@ -315,7 +316,7 @@ impl Builder<'_> {
     fn certificates(&mut self) -> Option<Vec<CertificateDer<'static>>> {
         let section = self.section;
         if section.cert.is_none() && section.cert_file.is_none() {
-            self.add(None::<&At<String>>, "cert_file", "missing one of cert or cert_file");
+            self.add(None, "cert_file", "missing one of cert or cert_file");
             return None;
         }
         let (pem, key, line) = self.pem(section.cert_file.as_ref(), section.cert.as_ref(), "cert")?;
@@ -331,7 +332,7 @@ impl Builder<'_> {
     fn key(&mut self) -> Option<(u64, String, PrivateKeyDer<'static>)> {
         let section = self.section;
         if section.key.is_none() && section.key_file.is_none() {
-            self.add(None::<&At<String>>, "key_file", "missing one of key or key_file");
+            self.add(None, "key_file", "missing one of key or key_file");
             return None;
         }
         let (pem, name, line) = self.pem(section.key_file.as_ref(), section.key.as_ref(), "key")?;
@@ -346,12 +347,7 @@ impl Builder<'_> {
     }
 
     /// Returns PEM text, with the key and the line that named it: the content of a file, or the inline text without a file.
-    fn pem(
-        &mut self,
-        file: Option<&At<String>>,
-        inline: Option<&At<String>>,
-        key: &str,
-    ) -> Option<(Vec<u8>, String, u64)> {
+    fn pem(&mut self, file: Option<&Text>, inline: Option<&Text>, key: &str) -> Option<(Vec<u8>, String, u64)> {
         let Some(file) = file else {
             let inline = inline?;
             return Some((inline.value.clone().into_bytes(), format!("tls_server_config.{key}"), inline.line));
