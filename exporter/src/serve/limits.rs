@@ -23,25 +23,6 @@ pub(super) struct Limits {
     pub(super) drain: Duration,
 }
 
-/// Far above what the scrapers of a host need. A silent connection takes 12 KiB of memory, one with an endless header
-/// 33 KiB (measured).
-const CONNECTIONS: usize = 512;
-/// The scrapes that are served at a time by default (40), and some slow readers.
-const SENDERS: usize = 64;
-/// Two or three large expositions that were rendered at different times. A body that overlapping scrapes share counts once.
-const SENDING_BYTES: usize = 32 << 20;
-/// A scraper sends its header in one packet. Ten seconds allow for the worst link.
-const HEAD: Duration = Duration::from_secs(10);
-/// Prometheus closes a connection that was idle for five minutes. The time here is longer, so that Prometheus closes first
-/// and sends no request over a connection that is being closed.
-const IDLE: Duration = Duration::from_secs(330);
-/// Six times the default scrape timeout of Prometheus.
-const SEND: Duration = Duration::from_mins(1);
-/// A round trip on a bad link.
-const LINGER: Duration = Duration::from_secs(1);
-/// Half of the ten seconds that Docker gives a container to stop.
-const DRAIN: Duration = Duration::from_secs(5);
-
 /// Maximum bytes of a request's header, and the size of hyper's buffers per connection. Real headers are below 1 KiB.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// Maximum number of fields in a request's header.
@@ -81,14 +62,24 @@ impl Limits {
     /// Returns the limits of a server that serves this many scrapes at a time.
     pub(super) fn for_requests(max_requests: usize) -> Self {
         Self {
-            connections: CONNECTIONS.max(max_requests.saturating_mul(2)),
-            senders: SENDERS.max(max_requests),
-            sending_bytes: SENDING_BYTES,
-            head: HEAD,
-            idle: IDLE,
-            send: SEND,
-            linger: LINGER,
-            drain: DRAIN,
+            // Far above what the scrapers of a host need. A silent connection takes 12 KiB of memory, one with an endless
+            // header 33 KiB (measured).
+            connections: max_requests.saturating_mul(2).max(512),
+            // The scrapes that are served at a time by default (40), and some slow readers.
+            senders: max_requests.max(64),
+            // Two or three large expositions that were rendered at different times.
+            sending_bytes: 32 << 20,
+            // A scraper sends its header in one packet. Ten seconds allow for the worst link.
+            head: Duration::from_secs(10),
+            // Prometheus closes a connection that was idle for five minutes. The time here is longer, so that Prometheus
+            // closes first and sends no request over a connection that is being closed.
+            idle: Duration::from_secs(330),
+            // Six times the default scrape timeout of Prometheus.
+            send: Duration::from_mins(1),
+            // A round trip on a bad link.
+            linger: Duration::from_secs(1),
+            // Half of the ten seconds that Docker gives a container to stop.
+            drain: Duration::from_secs(5),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName, USER_AGENT};
 use hyper::http::request::Parts;
 
 use super::{Settings, accept_header};
@@ -43,7 +43,7 @@ pub(super) fn scrape_request(request: &Parts, settings: &Settings) -> Result<Req
         selection: selection(request.uri.query(), settings.enabled, settings.families)?,
         format: format(request),
         gzip: accepts_gzip(headers),
-        deadline: deadline(headers.get_all(TIMEOUT_HEADER).iter().map(HeaderValue::to_str), Instant::now()),
+        deadline: deadline(headers, Instant::now()),
     })
 }
 
@@ -132,12 +132,10 @@ fn pairs(query: Option<&str>) -> form_urlencoded::Parse<'_> {
 }
 
 /// Returns when reading must end so that the answer arrives in time. An invalid or repeated header means no deadline.
-fn deadline<'a, E>(mut headers: impl Iterator<Item = Result<&'a str, E>>, now: Instant) -> Option<Instant> {
-    let header = headers.next()?.ok()?;
-    if headers.next().is_some() {
-        return None;
-    }
-    let seconds: f64 = header.trim().parse().ok()?;
+fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
+    let mut values = headers.get_all(TIMEOUT_HEADER).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let seconds: f64 = value.to_str().ok()?.trim().parse().ok()?;
     let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())?;
     now.checked_add(timeout.saturating_sub(MAX_RESERVE.min(timeout / 10)))
 }
@@ -285,8 +283,12 @@ mod tests {
         }
     }
 
-    fn deadline(headers: &[&str], now: Instant) -> Option<Instant> {
-        super::deadline(headers.iter().copied().map(Ok::<_, ()>), now)
+    fn deadline(values: &[&str], now: Instant) -> Option<Instant> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(TIMEOUT_HEADER, value.parse().unwrap());
+        }
+        super::deadline(&headers, now)
     }
 
     #[test]
