@@ -153,7 +153,7 @@ mod tests {
         let mut files = Files::default();
         assert_eq!(files.read(&path).unwrap(), b"one");
         assert!(!files.have_changed());
-        // Same size, and within one tick of the clock of most filesystems.
+        // The size stays the same, and so may the times, which most filesystems count in ticks.
         fs::write(&path, "two").unwrap();
         assert!(files.have_changed());
         assert!(!files.have_changed());

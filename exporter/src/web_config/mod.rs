@@ -219,11 +219,13 @@ fn load(path: &Path, before: Option<&Loaded>, files: &mut Files, problems: &mut 
     };
     let document = document::read(&yaml::parse(&text, problems)?, problems);
     let mut warnings = Vec::new();
-    let tls = document.tls.is_enabled().then(|| {
+    let tls = if document.tls.is_enabled() {
         let directory = path.parent().unwrap_or(Path::new(""));
         let (section, http2) = (&document.tls, document.http2);
-        tls::Builder { section, http2, directory, files, problems, warnings: &mut warnings }.build()
-    });
+        Some(tls::Builder { section, http2, directory, files, problems, warnings: &mut warnings }.build()?)
+    } else {
+        None
+    };
     let slow = document.users.slow();
     if !slow.is_empty() {
         warnings.push(format!(
@@ -236,10 +238,6 @@ fn load(path: &Path, before: Option<&Loaded>, files: &mut Files, problems: &mut 
         Some(bucket) => bucket,
         None => Arc::new(Bucket::new(rate)),
     });
-    let tls = match tls {
-        None => None,
-        Some(tls) => Some(tls?),
-    };
     Some(Loaded { tls, headers: document.headers, users: document.users, bucket, warnings })
 }
 
@@ -272,7 +270,7 @@ pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
     /// Adds an error.
-    pub(super) fn add(&mut self, line: u64, key: impl Into<String>, what: impl Into<String>) {
+    fn add(&mut self, line: u64, key: impl Into<String>, what: impl Into<String>) {
         self.0.push(Problem { line, key: key.into(), what: what.into() });
     }
 }
@@ -290,7 +288,7 @@ impl fmt::Display for Problems {
 }
 
 /// Locks a mutex. No code panics while it holds one of these locks.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

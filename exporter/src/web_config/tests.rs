@@ -1,4 +1,4 @@
-//! Whole files: what is accepted, what is refused with which words, and what a change does.
+//! Tests of whole files: which are accepted, which are refused with which words, and the effect of a change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 
-/// A directory with certificate and key of a server, another key, and one of a client.
+/// A directory with the certificate and the key of a server, another key, and the certificate of a client.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -87,7 +87,7 @@ fn what_the_toolkit_accepts_is_accepted() {
     }
 }
 
-/// What is refused, as a section and lines in it, with the line of the error in the section, and its words.
+/// Refused files: a section, its lines, the line of the error in the section, and the words of the error.
 const FAULTY: &[(&str, &str, u64, &str)] = &[
     ("tls_server_config", "cert_filse: server.crt", 1, "tls_server_config.cert_filse: yaml: unknown key"),
     ("tls_server_config", "cert_file: ''\nkey_file: server.key", 0, "missing one of cert or cert_file"),
@@ -242,7 +242,7 @@ fn a_renewal_counts_at_once_and_half_of_one_not_at_all() {
     host.renew();
     let second = certificate(&web);
     assert!(second != first);
-    // The certificate is new, and the key not yet.
+    // The certificate is new, and the key is still the old one.
     let new_key = fs::read_to_string(host.0.path().join("server.key")).unwrap();
     host.put("server.key", &String::from_utf8(old_key.unwrap()).unwrap());
     assert_eq!((certificate(&web), certificate(&web)), (second.clone(), second.clone()));

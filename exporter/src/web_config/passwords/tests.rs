@@ -1,4 +1,4 @@
-//! Checks of right and wrong passwords, floods, and the order in which clients are served.
+//! Tests of right and wrong passwords, of floods, and of the order in which clients are served.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ async fn right_ones_pass_and_all_others_do_not() {
     assert_eq!(passwords.check(&users, None, IpAddr::from([127, 0, 0, 1])).await, Verdict::Wrong);
 }
 
-/// CVE-2022-46146: parts that run into each other must not be another user's.
+/// A cache without the lengths of the parts could take one user's password for another's (CVE-2022-46146).
 #[tokio::test]
 async fn a_name_with_a_hash_in_it_poisons_nothing() {
     let (passwords, users) = (Passwords::new().unwrap(), users());
@@ -46,7 +46,7 @@ async fn a_name_with_a_hash_in_it_poisons_nothing() {
 async fn a_flood_of_wrong_ones_evicts_no_right_one_and_a_new_client_still_gets_in() {
     let (passwords, users) = (Arc::new(Passwords::new().unwrap()), Arc::new(users()));
     assert_eq!(check(&passwords, &users, "alice:a", 1).await, Verdict::Pass);
-    // Each address is known for a wrong one.
+    // The last password of each address is wrong.
     for client in 100..150 {
         assert_eq!(check(&passwords, &users, &format!("alice:first {client}"), client).await, Verdict::Wrong);
     }
@@ -99,7 +99,7 @@ fn clients_are_served_in_turn_and_none_has_more_than_two_waiting() {
 #[test]
 fn who_was_wrong_comes_last_and_gives_way_when_all_places_are_taken() {
     let mut queue = Queue::default();
-    // Two addresses of one slot would forget each other.
+    // Two addresses in one slot would replace each other.
     let mut slots = HashSet::new();
     let mut clients =
         (0..=u8::MAX).filter(|client| slots.insert(queue.suspects.digest(IpAddr::from([10, 0, 0, *client])).0));
