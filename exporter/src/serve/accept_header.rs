@@ -160,7 +160,7 @@ mod tests {
     const PROTOBUF: Format = Format::Protobuf { native: false };
     const PROTO: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
-    /// `Accept` as clients send it, word for word.
+    /// The `Accept` headers of clients, word for word.
     #[test]
     fn every_known_client_gets_what_it_reads_best() {
         let proto = |rest: &str| format!("{PROTO}{rest}");
@@ -299,7 +299,7 @@ mod tests {
         let last = format!("{},application/openmetrics-text", many("x/y;q=0.1"));
         assert_eq!(format(std::iter::once(&*last)), OPEN);
         assert!(gzip(std::iter::once(&*format!("{},gzip", many("br;q=7")))));
-        // Parameters that nobody knows do no harm.
+        // Unknown parameters are ignored.
         assert_eq!(format(std::iter::once("application/openmetrics-text;version=1.0.0;new=thing;q=0.9")), OPEN);
     }
 

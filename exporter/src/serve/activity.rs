@@ -333,7 +333,7 @@ mod tests {
         assert!(connection.quiet_since().is_some());
         let given_up = connection.handling();
         drop(given_up);
-        // Frames between requests do not begin one.
+        // Frames between requests do not begin a request.
         connection.received();
         assert!(connection.deadline() > deadline);
     }

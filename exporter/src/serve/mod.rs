@@ -54,7 +54,7 @@ use route::Routes;
 /// The part of the configuration that the server needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Path of the exposition; starts with `/`.
+    /// Path of the metrics. It starts with `/`.
     pub telemetry_path: String,
     /// Maximum number of scrapes at a time. Above it the answer is 503. 0 means no limit but that of connections.
     pub max_requests: usize,
@@ -101,7 +101,7 @@ impl<S: Scrape> Server<S> {
     }
 }
 
-/// Waits for open connections to end, then cuts those that are left.
+/// Waits at most `patience` for open connections to end, then cuts those that are left.
 async fn finish(connections: &Connections, patience: Duration) {
     if timeout(patience, connections.all_closed()).await.is_ok() {
         return;

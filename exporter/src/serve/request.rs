@@ -217,12 +217,12 @@ mod tests {
         assert!(
             everything.ids.is_all() && everything.self_metrics.is_none() && everything.families == families.exposed
         );
-        // Whatever the schema, with or without the suffix that OpenMetrics takes off.
+        // The suffix that OpenMetrics takes off may be missing.
         assert_eq!(names("name[]=container_memory_rss"), ["container_memory_rss"]);
         assert_eq!(names("name%5B%5D=container_cpu_user_seconds"), ["container_cpu_user_seconds_total"]);
         let both = of("name[]=container_memory_rss&name[]=container_cpu_user_seconds_total&name[]=nonsense");
         assert_eq!(both.collectors.iter().collect::<Vec<_>>(), [Collector::Cpu, Collector::Memory]);
-        // Unknown, switched off, or of a collector that is not asked for.
+        // The family is unknown, switched off, or of a collector that is not asked for.
         for nothing in
             ["name[]=x", "name[]", "name[]=container_fs_reads_total", "collect[]=cpu&name[]=container_memory_rss"]
         {

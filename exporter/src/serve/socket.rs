@@ -231,7 +231,7 @@ mod tests {
         let (tcp, _) = listener.accept().await.expect("a client");
         let limits = Limits::for_requests(40);
         let stream = Stream::new(Socket::Tcp(tcp), Arc::new(Connection::new(limits)), &limits);
-        // Linux doubles the value that is set, for its own records.
+        // Linux doubles the value that is set.
         assert!(sockopt::socket_send_buffer_size(stream.socket.as_fd()).expect("a size") <= 2 * SOCKET_SEND_BYTES);
         assert_eq!(sockopt::tcp_user_timeout(stream.socket.as_fd()).expect("a time"), 60_000);
     }

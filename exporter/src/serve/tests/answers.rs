@@ -226,7 +226,7 @@ async fn native_histograms_go_to_who_cannot_lose_by_them() {
         let asked = server.fake.asked().last().expect("a scrape").format;
         assert_eq!(asked, Format::Protobuf { native }, "{path} {agent}");
     }
-    // The parameter asks for nothing in the other formats.
+    // The parameter has no effect in the other formats.
     server.get_with("/metrics?native=1", "Accept: text/plain\r\n").await;
     assert_eq!(server.fake.asked().last().expect("a scrape").format, Format::Text);
 }

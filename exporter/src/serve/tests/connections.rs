@@ -18,7 +18,7 @@ fn large() -> Fake {
     Fake::with_body(Bytes::from(vec![b'#'; LARGE]))
 }
 
-/// A client whose scrape has been answered but that reads nothing of it.
+/// Returns a client whose scrape has been answered, and that has read nothing of the answer.
 async fn slow_reader(server: &Running) -> Client {
     let mut client = server.connect().await;
     let before = server.fake.asked().len();
@@ -36,7 +36,7 @@ async fn crowd(server: &Running, size: usize) -> Vec<Client> {
     clients
 }
 
-/// Two descriptors per connection are needed, as both ends live in this process.
+/// Raises the limit of descriptors, as both ends of each connection are in this process.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -46,7 +46,7 @@ fn raise_descriptor_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn six_hundred_idle_connections_do_not_keep_a_scraper_out() {
     raise_descriptor_limit();
-    // None of them goes for having said nothing for too long.
+    // No idle connection reaches a timeout.
     let server = Running::start_with(Fake::new(), settings(), |limits| limits.head = Duration::from_hours(1));
     let mut idle = crowd(&server, 600).await;
     assert_eq!(server.get("/metrics").await.status, 200);
@@ -140,7 +140,7 @@ async fn huge_headers_are_refused_and_the_connection_closed() {
     let many_fields = "X-Many: 1\r\n".repeat(200);
     for (what, headers) in [("long", long_field), ("many", many_fields)] {
         let mut client = server.connect().await;
-        // The server may stop listening before all is said.
+        // The server may close before it has read everything.
         drop(
             tokio::io::AsyncWriteExt::write_all(
                 &mut client.stream,
@@ -258,7 +258,7 @@ async fn an_answer_that_nobody_takes_is_cut() {
     assert_eq!(server.get("/metrics").await.body.len(), LARGE);
 }
 
-/// Part of an answer may lie in the kernel, out of our sight: the connection looks idle then.
+/// The kernel may hold the rest of an answer. The connection then looks idle.
 #[tokio::test]
 async fn an_answer_that_only_the_kernel_still_holds_is_cut_too() {
     const SIZE: usize = 300_000;
@@ -272,7 +272,7 @@ async fn an_answer_that_only_the_kernel_still_holds_is_cut_too() {
     assert!(ends_before(&mut client, SIZE).await);
 }
 
-/// Whether the connection ends before the whole answer has come.
+/// Returns whether the connection ends before the whole answer has arrived.
 async fn was_cut(client: &mut Client) -> bool {
     ends_before(client, LARGE).await
 }
@@ -291,13 +291,13 @@ async fn ends_before(client: &mut Client, size: usize) -> bool {
 
 const ANNOUNCEMENT: &str = "serving at ";
 
-/// Serves until the standard input ends, in a process of its own: the limit of descriptors is one of the process.
+/// Serves until the standard input ends. Runs in a process of its own, which has its own limit of descriptors.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a helper: the next test runs it in a process with few file descriptors"]
 async fn serves_until_told_to_end() {
-    // Whoever waited for the idle ones to go by themselves would wait longer than any test.
+    // No idle connection reaches a timeout.
     let server = Running::start_with(Fake::new(), settings(), |limits| limits.head = Duration::from_hours(1));
-    // The test harness captures what is printed otherwise.
+    // `println!` would be captured by the test harness.
     std::io::Write::write_all(&mut std::io::stdout(), format!("\n{ANNOUNCEMENT}{}\n", server.address).as_bytes())
         .unwrap();
     let signal = || std::io::stdin().read_to_end(&mut Vec::new());
@@ -332,7 +332,7 @@ async fn a_server_without_free_descriptors_still_answers_scrapes() {
 
 #[tokio::test]
 async fn idle_connections_end_at_once_and_nobody_gets_in_any_more() {
-    // Whoever waited for them would wait longer than any test.
+    // Waiting for the connections would take longer than the test may.
     let server = Running::start_with(Fake::new(), settings(), |limits| limits.drain = Duration::from_hours(1));
     let address = server.address;
     let (mut fresh, mut kept, mut dribbling) = (server.connect().await, server.connect().await, server.connect().await);

@@ -21,7 +21,7 @@ use crate::config::ListenAddress;
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::scrape::{Error, Families, Request, Scrape};
 
-/// Longer than anything here takes on a busy machine, so that a hang is a failure.
+/// Timeout of each step, longer than any takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What the fake does when it is asked for a scrape.
@@ -33,7 +33,7 @@ enum Act {
     Panic,
 }
 
-/// A scraping side that remembers what it was asked.
+/// A scraping side that records its requests.
 #[derive(Debug)]
 struct Fake {
     body: Bytes,
@@ -59,7 +59,7 @@ impl Fake {
         }
     }
 
-    /// Scrapes wait until `gate` gets permits.
+    /// Returns a fake whose scrapes wait until `gate` gets permits.
     fn closed() -> Self {
         Self { gate: Semaphore::new(0), ..Self::new() }
     }
@@ -138,7 +138,7 @@ impl Running {
         Client::connect(self.address).await
     }
 
-    /// One request on a connection of its own.
+    /// Sends a request over a connection of its own.
     async fn get(&self, path: &str) -> Answer {
         self.get_with(path, "").await
     }
@@ -197,7 +197,7 @@ impl Client {
         self.get_with(path, "").await;
     }
 
-    /// `headers` are whole lines.
+    /// Sends a request. `headers` are whole lines.
     async fn get_with(&mut self, path: &str, headers: &str) {
         self.say(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n")).await;
     }
@@ -212,7 +212,7 @@ impl Client {
         Answer { status, headers, body: std::mem::replace(&mut self.buffer, rest) }
     }
 
-    /// The answer to a HEAD request.
+    /// Reads the answer to a HEAD request.
     async fn answer_without_body(&mut self) -> Answer {
         let (status, headers) = self.head().await;
         Answer { status, headers, body: Vec::new() }
@@ -238,19 +238,19 @@ impl Client {
         soon(self.stream.read_buf(&mut self.buffer)).await.expect("bytes or an end")
     }
 
-    /// Whether the server closes (or resets) the connection without a further byte, soon.
+    /// Returns whether the server closes or resets the connection without a further byte.
     async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && matches!(soon(self.stream.read_buf(&mut self.buffer)).await, Ok(0) | Err(_))
     }
 
-    /// Whether the connection is open and silent.
+    /// Returns whether the connection is open and silent.
     async fn is_open(&mut self) -> bool {
         let a_moment = Duration::from_millis(50);
         timeout(a_moment, self.stream.read_buf(&mut self.buffer)).await.is_err()
     }
 }
 
-/// Fails the test instead of hanging.
+/// Waits for a future, and fails the test after a timeout.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("done in time")
 }
