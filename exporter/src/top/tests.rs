@@ -1,4 +1,4 @@
-//! The view without a terminal: keys, order, widths, and what is drawn.
+//! Tests of the view without a terminal: keys, order, widths, and what is drawn.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -27,7 +27,7 @@ fn id(digit: char) -> String {
     format!("/docker/{}", digit.to_string().repeat(64))
 }
 
-/// One exposition: `busy` uses half a core at its limit, `idle` nothing, `stopped` has ended with 137.
+/// Returns an exposition in which `busy` uses half a core, its limit, `idle` uses nothing, and `stopped` has ended with 137.
 fn exposition(poll: u32) -> String {
     let labels = |digit, name: &str| format!("id=\"{}\",image=\"web:1\",name=\"{name}\"", id(digit));
     let (busy, idle, stopped) = (labels('a', "busy"), labels('b', "idle\u{1b}[2J"), labels('c', "stopped"));
@@ -53,7 +53,7 @@ fn exposition(poll: u32) -> String {
     )
 }
 
-/// An app after two polls, two seconds apart.
+/// Returns an app after two polls, two seconds apart.
 fn app() -> App {
     let mut app = App::new("node-7".to_owned(), &options(), 2 * SECOND);
     let start = Instant::now();
@@ -155,7 +155,7 @@ fn the_selection_stays_on_its_container() {
     assert!(screen(&app, 80, 24).contains("no project: 2"), "{}", screen(&app, 80, 24));
 }
 
-/// The script of the live page is held to the same numbers.
+/// The script of the live page is tested with the same files.
 #[test]
 fn captured_polls_give_the_numbers_of_the_page() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/page");
@@ -191,7 +191,7 @@ fn plain_text_has_every_column_and_json_every_number() {
     assert_eq!(json.get("disk_read_bytes_per_second"), Some(&Value::Null), "never an invented zero");
 }
 
-/// The samples of one container, or cgroup, with more labels if given.
+/// Returns the samples of one container or cgroup.
 fn samples(id: &str, name: &str, families: &[(&str, f64)]) -> String {
     let mut text = String::new();
     for (family, value) in families {
@@ -200,7 +200,7 @@ fn samples(id: &str, name: &str, families: &[(&str, f64)]) -> String {
     text
 }
 
-/// An app after these polls, a second apart.
+/// Returns an app after these polls, a second apart.
 fn after(polls: &[String]) -> App {
     let mut app = App::new("node-7".to_owned(), &options(), SECOND);
     let start = Instant::now();
