@@ -9,7 +9,7 @@ use super::files::format::{lines, words};
 use super::files::limits::{Limits, LimitsVersion};
 use super::files::open_files::{FileState, Outcome, reason};
 use super::reader::Reader;
-use super::sample::parse::parse;
+use super::sample::fill::parse;
 use super::timing::{PathsTaken, STAGGER_GROUPS, Timing, stagger_group, staggered};
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::name::Names;

@@ -7,7 +7,6 @@ mod cgroup;
 mod container;
 mod disk;
 mod ebpf_values;
-mod engine_stats;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -27,7 +26,6 @@ mod timing;
 
 pub use container::Container;
 pub use disk::listed::ListedDisks;
-pub use engine_stats::{fill_from_stats, fill_host};
 pub use files::limits::Limits;
 pub use files::open_files::Files;
 pub use host::{HiddenProcesses, HostFacts, HostFiles, Machine, shows_all_processes};
@@ -36,6 +34,7 @@ pub use plan::planner::{for_api, for_cgroups};
 pub use plan::{Plan, PlannedFile, Row, Value};
 pub use reader::{Pass, Progress, Reader};
 pub use sample::devices::Devices;
+pub use sample::fill::{fill_from_stats, fill_host};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
 pub use snapshot::{KernelCopy, can_copy};
 pub use timing::Timing;

@@ -14,7 +14,7 @@ use crate::read::files::open_files::{Files, Outcome, reason};
 use crate::read::host::NET_DEV;
 use crate::read::process::NetnsId;
 use crate::read::reader::{Pass, Reader};
-use crate::read::sample::parse::{fill_interface, fill_interfaces};
+use crate::read::sample::fill::{fill_interface, fill_interfaces};
 use crate::read::timing::Timing;
 
 /// Visits after which a process in the host's network namespace is checked again.

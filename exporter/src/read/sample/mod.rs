@@ -1,7 +1,7 @@
 //! Values read of one container: plain ones by slot, and tables by device, interface, node or CPU.
 
 pub(super) mod devices;
-pub(super) mod parse;
+pub(super) mod fill;
 
 use std::collections::HashMap;
 

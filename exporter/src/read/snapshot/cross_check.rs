@@ -19,7 +19,7 @@ use crate::read::container::{Container, holders};
 use crate::read::plan::PlannedFile;
 use crate::read::reader::{Pass, Reader};
 use crate::read::sample::Sample;
-use crate::read::sample::parse::parse;
+use crate::read::sample::fill::parse;
 use crate::read::timing::Timing;
 
 /// Containers that are compared in a scrape until copies serve for any file.
