@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::discover::{ContainerId, cgroup};
 use crate::ebpf::{ContainerRef, LoadAverage};
 use crate::name::{ContainerInfo, Names};
-use crate::read::disk::root::RootDevice;
+use crate::read::disk::mounts::ContainerDisk;
+use crate::read::disk::statfs::FsStats;
 use crate::read::files::format::Device;
 use crate::read::files::limits::{Limits, LimitsVersion};
 use crate::read::files::open_files::{FdPermit, FileState, Files};
@@ -50,10 +51,12 @@ pub struct Container {
     /// Its interfaces, as last read.
     pub(super) interfaces: Interfaces,
     pub(super) sockets: SocketState,
-    /// Its root device, and the layer with what was written to it. Found once.
-    pub(super) disk: Option<RootDevice>,
+    /// Where its files are on disk.
+    pub(super) disk: Option<ContainerDisk>,
     /// Whether its filesystem ever failed to answer in time.
-    pub(super) disk_has_hung: bool,
+    pub(super) disk_has_timed_out: bool,
+    /// Values of its filesystem in this pass, until they are in the sample.
+    pub(super) fs_stats: Option<FsStats>,
     /// Its processes, as of the last pass.
     pub(super) pids: Vec<u32>,
     /// Number of its processes, if all could be listed.
@@ -91,7 +94,8 @@ impl Container {
             interfaces: Interfaces::default(),
             sockets: SocketState::default(),
             disk: None,
-            disk_has_hung: false,
+            disk_has_timed_out: false,
+            fs_stats: None,
             pids: Vec::new(),
             process_count: None,
             probe_fed: Vec::new(),

@@ -25,7 +25,7 @@ mod tests;
 mod timing;
 
 pub use container::Container;
-pub use disk::listed::ListedDisks;
+pub use disk::disks::ListedDisks;
 pub use files::limits::Limits;
 pub use files::open_files::Files;
 pub use host::{HiddenProcesses, HostFacts, HostFiles, Machine, shows_all_processes};

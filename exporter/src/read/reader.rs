@@ -9,10 +9,7 @@ use crate::ebpf::{BlockUse, Probes};
 use crate::metrics::{Collector, CollectorSet, FamilySet, SelfMetrics};
 use crate::name::Names;
 use crate::read::container::Container;
-use crate::read::disk::host::HostFilesystems;
-use crate::read::disk::layers::LayerSizes;
-use crate::read::disk::measure::Measure;
-use crate::read::disk::pass::DiskPass;
+use crate::read::disk::disks::Disks;
 use crate::read::files::open_files::Files;
 use crate::read::network::namespaces::{HostInterfaces, Namespaces};
 use crate::read::network::real_interfaces::RealInterfaces;
@@ -21,6 +18,7 @@ use crate::read::network::veth_peers::VethPeers;
 use crate::read::plan::Plan;
 use crate::read::sample::Labels;
 use crate::read::sample::devices::Devices;
+use crate::read::sample::fill::fill_filesystem;
 use crate::read::snapshot::KernelCopy;
 use crate::read::timing::{ReadPaths, Timing};
 use crate::walker::Walker;
@@ -53,10 +51,7 @@ pub struct Reader {
     pub(super) namespaces: Namespaces,
     pub(super) links: VethPeers,
     pub(super) sockets: Sockets,
-    pub(super) measure: Measure,
-    pub(super) layers: LayerSizes,
-    pub(super) host_filesystems: HostFilesystems,
-    pub(super) disk_pass: DiskPass,
+    pub(super) disks: Disks,
     pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) real_interfaces: RealInterfaces,
     pub(super) path: PathBuf,
@@ -147,10 +142,7 @@ impl Reader {
             generations: 0,
             links: VethPeers::new(procfs, live, self_metrics.clone()),
             sockets: Sockets::default(),
-            measure: Measure::default(),
-            layers: LayerSizes::new(None, self_metrics.clone()),
-            host_filesystems: HostFilesystems::default(),
-            disk_pass: DiskPass::default(),
+            disks: Disks::new(procfs, live, None, self_metrics.clone()),
             host_interfaces: None,
             real_interfaces: RealInterfaces::new(procfs),
             self_metrics,
@@ -257,7 +249,9 @@ impl Reader {
         let wants_network = pass.collectors.has(Collector::Network) || pass.collectors.has(Collector::Tcp);
         self.namespaces.begin(wants_network.then_some(&*self.procfs), self.live, self.containers.len());
         self.namespaces.is_partial = !pass.ids.is_all();
-        self.begin_disks(pass, now, &mut timing);
+        if !self.disks.begin(pass.wants_disks(&self.plan), pass.ids.has_host(), now) {
+            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        }
         self.read_ebpf_maps(pass, now, &mut timing);
         if pass.families.intersects(&self.plan.needs.devices) {
             self.begin_devices();
@@ -374,11 +368,30 @@ impl Reader {
                 timing.attribute_time_to(Collector::Process);
             }
             if pass.wants_disks(&self.plan) {
-                self.begin_disk(container, index, now, timing);
+                if !self.disks.request(container, index, now) {
+                    timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+                }
                 timing.attribute_time_to(Collector::Disk);
             }
             container.process.take_if(|process| process.permit.is_none());
         }
+    }
+
+    /// Fills the sizes of layers and filesystems, once all containers are read.
+    fn end_disks(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
+        if !pass.wants_disks(&self.plan) || self.plan.disks.is_empty() {
+            return;
+        }
+        if !self.disks.finish(&mut self.containers, now) {
+            timing.fail(CollectorSet::EMPTY.with(Collector::Disk));
+        }
+        for container in self.containers.iter_mut().filter(|container| pass.wants(container)) {
+            let values = self.disks.values(container);
+            let Container { disk: Some(disk), sample, fs_stats, .. } = container else { continue };
+            *fs_stats = None;
+            fill_filesystem(disk.label_source(), values, &self.plan, &mut self.devices, &mut self.labels, sample);
+        }
+        timing.attribute_time_to(Collector::Disk);
     }
 
     /// Takes the programs and the copies out, for the next reader.
@@ -395,7 +408,7 @@ impl Reader {
     /// Sets the disk walker.
     #[must_use]
     pub fn with_walker(self, walker: Option<Walker>) -> Self {
-        Self { layers: LayerSizes::new(walker, self.self_metrics.clone()), ..self }
+        Self { disks: Disks::new(&self.procfs, self.live, walker, self.self_metrics.clone()), ..self }
     }
 
     /// The root cgroup's own files, and the host's interfaces.
@@ -411,7 +424,7 @@ impl Reader {
             timing.attribute_time_to(Collector::Network);
         }
         self.fill_host_threads(&mut host);
-        self.fill_host_disks(&mut host);
+        self.disks.fill_host(&self.plan, &mut self.devices, &mut self.labels, &mut host.sample);
         host.alive = true;
         self.host = host;
     }

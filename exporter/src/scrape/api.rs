@@ -101,7 +101,7 @@ impl Api {
             let of_names = running.iter().filter_map(|id| pass.names.containers.get(id));
             let stats = &self.stats;
             let listed = of_names.filter_map(|info| Some((info.id, info.pid?, path(info, pass.names, stats))));
-            disks.begin(listed, pass.ids.has_host(), now);
+            disks.begin(listed, pass.ids, now);
         }
         let asked = self.asked(&running, pass);
         // Containers that no scrape selects keep their values.

@@ -1,35 +1,41 @@
-//! The filesystems of the host: one for each block device or pool that the exporter sees mounted.
+//! The filesystems of the host: one for each block device or pool that is mounted where the exporter sees it.
 //!
-//! Neither those in memory nor overlays, which hold no bytes of their own; nor images that are always full.
+//! Filesystems in memory and overlays are left out, because they have no space on disk of their own, and so are images that
+//! nobody can write to, because they are always full.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use crate::metrics::SelfMetrics;
-use crate::read::disk::measure::{Measure, Question, Target, hangs, reason};
 use crate::read::disk::mounts::HostMounts;
-use crate::read::disk::pass::fill;
-use crate::read::disk::root::Figures;
+use crate::read::disk::statfs::{FsStats, Request, StatfsThreads, Target, is_timeout, reason};
 use crate::read::files::format::Device;
 use crate::read::plan::Plan;
 use crate::read::sample::devices::Devices;
+use crate::read::sample::fill::fill_filesystem;
 use crate::read::sample::{Labels, Sample};
 
-/// How long the list of mounts is taken to be true: it is long where containers are many.
+/// How often the mounts are read. With many containers there are many of them.
 const REFRESH: Duration = Duration::from_mins(1);
-/// Filesystems at most.
+/// Maximum number of filesystems.
 const MAX_FILESYSTEMS: usize = 256;
-/// They are measured beside the containers', whose generations count from 1.
+/// Index of the first filesystem of the host among the requests of a pass, above those of containers.
+pub(super) const FIRST_INDEX: usize = usize::MAX / 2;
+/// Generation of the first filesystem among all requests, above those of containers, which count from 1.
 const FIRST_GENERATION: u64 = 1 << 48;
-/// Filesystems that nobody can write to.
+/// Types of filesystems that nobody can write to.
 const IMAGES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"erofs", b"cramfs"];
 
-/// The filesystems of the host, with what was last measured of them.
+/// The filesystems of the host, with the values of this pass.
 #[derive(Debug, Default)]
-pub(crate) struct HostFilesystems {
+pub(super) struct HostFilesystems {
     all: Vec<HostFilesystem>,
+    /// When the mounts were last read.
     read: Option<Instant>,
-    /// How many numbers were given.
+    /// Number of filesystems so far.
     numbers: u64,
 }
 
@@ -39,28 +45,43 @@ struct HostFilesystem {
     /// The block device, or the pool.
     source: String,
     point: PathBuf,
-    figures: Option<Figures>,
-    has_hung: bool,
-    /// Its point's own for as long as that is mounted: threads that are at it know it by this.
+    stats: Option<FsStats>,
+    has_timed_out: bool,
+    /// Unique number, kept while its mount point is there: requests of earlier passes are known by it.
     number: u64,
 }
 
 impl HostFilesystems {
+    /// Requests all filesystems. Returns false if one of them is still blocked by an earlier request.
+    pub(super) fn request(&mut self, threads: &StatfsThreads, now: Instant, self_metrics: &SelfMetrics) -> bool {
+        self.refresh(now, self_metrics);
+        let mut is_whole = true;
+        for (position, filesystem) in self.all.iter_mut().enumerate() {
+            filesystem.stats = None;
+            let generation = FIRST_GENERATION + filesystem.number;
+            let target = Target::Path(filesystem.point.clone());
+            let request = Request { index: FIRST_INDEX + position, generation, target };
+            is_whole &= threads.request(request, filesystem.has_timed_out);
+        }
+        is_whole
+    }
+
+    /// Reads the mounts again if they are due.
     fn refresh(&mut self, now: Instant, self_metrics: &SelfMetrics) {
         if self.read.is_some_and(|read| now.saturating_duration_since(read) < REFRESH) {
             return;
         }
         self.read = Some(now);
-        // What this process sees, and so can measure: in a container the mounts that it was given.
+        // The exporter can measure what it sees: in a container, the mounts that it was given.
         let Ok(text) = std::fs::read("/proc/self/mountinfo") else { return };
-        self.replace(filesystems(&HostMounts::counted(&text, self_metrics)));
+        self.replace(filesystems(&HostMounts::parse_counting(&text, self_metrics)));
     }
 
     fn replace(&mut self, mut fresh: Vec<HostFilesystem>) {
         for filesystem in &mut fresh {
             let known = self.all.iter().find(|known| known.point == filesystem.point);
             if let Some(known) = known {
-                (filesystem.number, filesystem.has_hung) = (known.number, known.has_hung);
+                (filesystem.number, filesystem.has_timed_out) = (known.number, known.has_timed_out);
             } else {
                 self.numbers += 1;
                 filesystem.number = self.numbers;
@@ -68,8 +89,35 @@ impl HostFilesystems {
         }
         self.all = fresh;
     }
+
+    /// Stores an answer. Returns false if it is an error.
+    pub(super) fn store(&mut self, index: usize, answer: io::Result<FsStats>, self_metrics: &SelfMetrics) -> bool {
+        let Some(filesystem) = self.all.get_mut(index - FIRST_INDEX) else { return true };
+        match answer {
+            Ok(stats) => filesystem.stats = Some(stats),
+            Err(error) => {
+                self_metrics.count_read_error("filesystem", reason(&error));
+                if is_timeout(&error) && !std::mem::replace(&mut filesystem.has_timed_out, true) {
+                    let point = filesystem.point.display();
+                    warn!(%point, "this filesystem does not answer statfs: its size is left out until it does");
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Fills the values of this pass into the host's sample.
+    pub(super) fn fill(&self, plan: &Plan, devices: &mut Devices, labels: &mut Labels, sample: &mut Sample) {
+        for filesystem in &self.all {
+            let Some(stats) = filesystem.stats else { continue };
+            let device = (Some(filesystem.device), Some(&*filesystem.source));
+            fill_filesystem(device, |fact| stats.get(fact), plan, devices, labels, sample);
+        }
+    }
 }
 
+/// Returns one filesystem for each block device or pool that is mounted.
 fn filesystems(mounts: &HostMounts) -> Vec<HostFilesystem> {
     let mut found: Vec<HostFilesystem> = Vec::new();
     for mount in mounts.iter() {
@@ -81,7 +129,7 @@ fn filesystems(mounts: &HostMounts) -> Vec<HostFilesystem> {
         let source = if is_pool { mount.source.split('/').next().unwrap_or_default() } else { &mount.source };
         let known = found.iter_mut().find(|known| known.source == source);
         match known {
-            // The shortest path is the least likely to be a part of it.
+            // The mount with the shortest path most probably shows the whole filesystem and not one of its directories.
             Some(known) if mount.point.as_os_str().len() < known.point.as_os_str().len() => {
                 (known.point, known.device) = (mount.point.clone(), mount.device);
             }
@@ -91,58 +139,13 @@ fn filesystems(mounts: &HostMounts) -> Vec<HostFilesystem> {
                 device: mount.device,
                 source: source.to_owned(),
                 point: mount.point.clone(),
-                figures: None,
-                has_hung: false,
+                stats: None,
+                has_timed_out: false,
                 number: 0,
             }),
         }
     }
     found
-}
-
-/// Index of the first filesystem of the host among the questions of a pass.
-pub(super) const FIRST_INDEX: usize = usize::MAX / 2;
-
-impl HostFilesystems {
-    /// Asks for all of them. Returns false where one has not answered an earlier pass yet.
-    pub(super) fn ask(&mut self, measure: &Measure, now: Instant, self_metrics: &SelfMetrics) -> bool {
-        self.refresh(now, self_metrics);
-        let mut is_whole = true;
-        for (position, filesystem) in self.all.iter_mut().enumerate() {
-            filesystem.figures = None;
-            let generation = FIRST_GENERATION + filesystem.number;
-            let target = Target::Path(filesystem.point.clone());
-            is_whole &=
-                measure.ask(Question { index: FIRST_INDEX + position, generation, target }, filesystem.has_hung);
-        }
-        is_whole
-    }
-
-    /// Takes an answer in. Returns false where it has no figures.
-    pub(super) fn take(&mut self, index: usize, answer: std::io::Result<Figures>, self_metrics: &SelfMetrics) -> bool {
-        let Some(filesystem) = self.all.get_mut(index - FIRST_INDEX) else { return true };
-        match answer {
-            Ok(figures) => filesystem.figures = Some(figures),
-            Err(error) => {
-                self_metrics.count_read_error("filesystem", reason(&error));
-                if hangs(&error) && !std::mem::replace(&mut filesystem.has_hung, true) {
-                    let point = Path::display(&filesystem.point);
-                    tracing::warn!(%point, "this filesystem does not answer statfs: its size is left out until it does");
-                }
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Fills what was measured into the host's sample.
-    pub(super) fn fill(&self, plan: &Plan, devices: &mut Devices, labels: &mut Labels, sample: &mut Sample) {
-        for filesystem in &self.all {
-            let Some(figures) = filesystem.figures else { continue };
-            let device = (Some(filesystem.device), Some(&*filesystem.source));
-            fill(device, |fact| figures.get(fact), plan, devices, labels, sample);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -157,7 +160,7 @@ mod tests {
                 .iter()
                 .zip(1..)
                 .map(|(point, minor)| format!("2 1 8:{minor} / {point} rw - ext4 /dev{point} rw\n"));
-            known.replace(filesystems(&HostMounts::of(lines.collect::<String>().as_bytes()).0));
+            known.replace(filesystems(&HostMounts::parse(lines.collect::<String>().as_bytes()).0));
             known.all.iter().map(|filesystem| filesystem.number).collect()
         };
         assert_eq!(numbers(&["/a", "/b", "/c"]), [1, 2, 3]);
@@ -177,7 +180,7 @@ mod tests {
             28 21 0:51 / /tank rw - zfs tank rw\n\
             29 21 7:1 / /snap/core/1 ro - squashfs /dev/loop1 ro\n\
             30 21 0:60 / /net rw - nfs4 server:/export rw\n";
-        let (mounts, _) = HostMounts::of(text);
+        let (mounts, _) = HostMounts::parse(text);
         let found = filesystems(&mounts);
         let found: Vec<_> =
             found.iter().map(|one| (&*one.source, one.point.to_str().unwrap(), one.device.minor)).collect();

@@ -1,7 +1,7 @@
-//! Sizes of the containers' layers, as the walker finds them: asked for with the scrapes, and filled in as they come.
+//! Sizes of the containers' writable layers on disk, as the disk walker measures them.
 //!
-//! No scrape waits for it. A figure stays until the next one is there, however long that takes and whether or not the walker lives on.
-//! It is kept by the layer's path: a container that is started again has its figure at once, and does not have it walked again.
+//! A scrape sends requests and takes the answers that have arrived; it does not wait for any. A size stays until the next
+//! answer, even if the walker ends. It is kept by the path of the layer, so that a restarted container has its size at once.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,54 +12,56 @@ use procfs::process::{Process, Stat};
 use tracing::{info, warn};
 
 use crate::metrics::SelfMetrics;
-use crate::read::disk::root::RootDevice;
+use crate::read::disk::mounts::ContainerDisk;
 use crate::walker::{Event, Failure, Request, SUBCOMMAND, Walker, are_valid, encode_requests};
 
-/// How old a figure gets before it is asked for anew.
-const REPEAT: Duration = Duration::from_mins(1);
-/// Requests that are not answered at a time.
-const MAX_ASKED: usize = 4096;
-/// Messages that are taken in at a time.
+/// Age at which a size is requested again.
+const REFRESH: Duration = Duration::from_mins(1);
+/// Maximum number of requests without an answer.
+const MAX_PENDING: usize = 4096;
+/// Maximum number of messages that are received at a time.
 const MAX_MESSAGES: usize = 1024;
-/// The next request's number. Never given twice, by no reader: an answer that is late is nobody else's.
+/// Number of the next request. Unique in this process, so that no reader takes a late answer for that of another request.
 static TICKETS: AtomicU64 = AtomicU64::new(1);
 
-/// What is known of the layers of all containers, by path.
+/// The sizes of all layers, and the requests for them.
 #[derive(Debug)]
-pub(crate) struct LayerSizes {
-    /// None where it could not be started, and once it is gone.
+pub(super) struct LayerSizes {
+    /// None if it could not be started or has ended for good.
     walker: Option<Walker>,
-    /// Process id of its guard, also once it is gone; 0 where there was none.
+    /// Process id of the walker's guard process, kept after its end; 0 without a walker.
     guard: u32,
-    /// Memory for its messages.
+    /// Reused memory for messages.
     buffer: Vec<u8>,
     self_metrics: SelfMetrics,
-    known: HashMap<PathBuf, Known>,
-    /// Requests that were sent and are not answered: ticket and layer.
-    asked: HashMap<u64, PathBuf>,
-    wanted: Vec<Request>,
+    layers: HashMap<PathBuf, Layer>,
+    /// Requests without an answer: ticket and layer.
+    pending: HashMap<u64, PathBuf>,
+    /// Requests of this pass that are not sent yet.
+    unsent: Vec<Request>,
     /// Number of this pass.
     pass: u64,
-    /// Whether a layer was ever measured: then the walker sees what it should.
+    /// Whether any layer was ever measured, which shows that the walker sees the data root.
     has_measured: bool,
+    /// Reasons that were logged; each is logged once.
     logged: HashSet<NoSize>,
     worker: Option<Worker>,
 }
 
-/// Why the size of a layer is not known.
+/// Why a layer has no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum NoSize {
-    /// The walker could not sum it up.
+enum NoSize {
+    /// The walker failed.
     Failed(Failure),
-    /// Several containers name it as theirs, and the host's mounts confirm none of them.
+    /// Several containers name the layer as theirs, and the host's mounts confirm none of them.
     Disputed,
-    /// Its path is not one that can be sent.
+    /// The path cannot be sent.
     NoPath,
 }
 
 impl NoSize {
-    /// For the `reason` label.
-    pub(crate) const fn name(self) -> &'static str {
+    /// Returns the value of the label `reason`.
+    const fn name(self) -> &'static str {
         match self {
             Self::Failed(failure) => failure.name(),
             Self::Disputed => "disputed",
@@ -68,33 +70,34 @@ impl NoSize {
     }
 }
 
+/// A writable layer. Containers claim it: each names a layer as its own, and may lie.
 #[derive(Debug, Default)]
-struct Known {
+struct Layer {
     bytes: Option<u64>,
-    /// When the last answer came; none while there is no answer.
-    at: Option<Instant>,
-    /// When the figure came.
+    /// When the last answer arrived.
+    answered: Option<Instant>,
+    /// When `bytes` arrived.
     measured: Option<Instant>,
     failure: Option<NoSize>,
-    is_asked: bool,
-    /// The generation of the container that has named it last; 0 where none has.
+    is_pending: bool,
+    /// The generation of the container that has claimed it last; 0 for none.
     owner: u64,
-    /// The pass in which that was.
+    /// The pass of the last claim.
     pass: u64,
-    /// Whether the host's mounts say that it is the owner's.
+    /// Whether the host's mounts confirm the last claim.
     is_confirmed: bool,
-    /// Whether several name it, and the host's mounts have none of them.
+    /// Whether several containers claim it without confirmation.
     is_disputed: bool,
 }
 
-impl Known {
-    /// Notes that a container names it as its own. Returns whether that is believed.
+impl Layer {
+    /// Records a container's claim. Returns whether it is accepted.
     fn claim(&mut self, generation: u64, is_confirmed: bool, pass: u64) -> bool {
         let is_rival = self.owner != generation;
         if is_rival && self.is_confirmed && !is_confirmed {
             return false;
         }
-        // The container before it, which is gone, has not named it in this pass.
+        // An owner that has ended has not claimed the layer in this pass.
         let is_disputed = if is_rival {
             self.is_disputed || self.owner != 0 && self.pass == pass
         } else {
@@ -106,17 +109,17 @@ impl Known {
     }
 }
 
-/// The worker that has begun last.
+/// The walker's current worker process.
 #[derive(Debug)]
 struct Worker {
     pid: u32,
-    /// CPU ticks that were counted of it.
+    /// Its CPU ticks that are already in the metric.
     ticks: u64,
 }
 
 impl LayerSizes {
-    pub(crate) fn new(walker: Option<Walker>, self_metrics: SelfMetrics) -> Self {
-        // A reader before this one may have received that it has begun, and counted its time so far.
+    pub(super) fn new(walker: Option<Walker>, self_metrics: SelfMetrics) -> Self {
+        // An earlier reader may have received the start of the worker, and counted its time so far.
         let worker = walker.as_ref().and_then(Walker::worker);
         let worker = worker.map(|pid| Worker { pid, ticks: stat(pid).map_or(0, |stat| ticks(&stat)) });
         if walker.is_some() {
@@ -127,9 +130,9 @@ impl LayerSizes {
             walker,
             buffer: Vec::new(),
             self_metrics,
-            known: HashMap::new(),
-            asked: HashMap::new(),
-            wanted: Vec::new(),
+            layers: HashMap::new(),
+            pending: HashMap::new(),
+            unsent: Vec::new(),
             pass: 0,
             has_measured: false,
             logged: HashSet::new(),
@@ -137,31 +140,32 @@ impl LayerSizes {
         }
     }
 
-    /// Begins a pass. What one that was cut did not send is asked for again.
-    pub(crate) fn begin(&mut self) {
+    /// Begins a pass. Requests that an unfinished pass has not sent are made again.
+    pub(super) fn begin(&mut self) {
         self.pass += 1;
-        self.wanted.clear();
+        self.unsent.clear();
     }
 
-    /// Whether it is the container's own doing that its layer has no size, and no failure: it may make its mounts look like anything. Once a
-    /// layer was measured, one that is not visible is that of a container of another kind, and no missing mount.
-    fn is_its_own(&self, reason: NoSize) -> bool {
+    /// Returns whether the container itself causes the lack of a size, so that the collector has not failed: a container can
+    /// make its mounts look like anything. If the walker has measured another layer, it sees the data root, and a layer that
+    /// it does not see is not there.
+    fn is_by_container(&self, reason: NoSize) -> bool {
         reason == NoSize::Disputed || reason == NoSize::Failed(Failure::NotVisible) && self.has_measured
     }
 
-    /// Takes in what the walker has said.
-    pub(crate) fn receive(&mut self, now: Instant) {
+    /// Receives the messages of the walker that have arrived.
+    pub(super) fn receive(&mut self, now: Instant) {
         for _ in 0..MAX_MESSAGES {
             let Some(walker) = &self.walker else { return };
             match walker.receive(&mut self.buffer) {
-                Ok(Some(events)) => events.into_iter().for_each(|event| self.take(event, now)),
+                Ok(Some(events)) => events.into_iter().for_each(|event| self.apply(event, now)),
                 Ok(None) => return,
                 Err(_) => self.end(),
             }
         }
     }
 
-    fn take(&mut self, event: Event, now: Instant) {
+    fn apply(&mut self, event: Event, now: Instant) {
         match event {
             Event::Began { pid, lists_all, landlock, seccomp, roots } => {
                 if self.worker.is_some() {
@@ -172,22 +176,23 @@ impl LayerSizes {
                 }
                 self.worker = Some(Worker { pid, ticks: 0 });
                 self.self_metrics.walker.set_up(true);
-                self.asked.clear();
-                self.known.values_mut().for_each(|known| known.is_asked = false);
+                self.pending.clear();
+                self.layers.values_mut().for_each(|layer| layer.is_pending = false);
             }
             Event::Measured { ticket, bytes } => {
-                let Some(layer) = self.asked.remove(&ticket) else { return };
-                let Some(known) = self.known.get_mut(&layer) else { return };
-                (known.is_asked, known.at, known.failure) = (false, Some(now), bytes.err().map(NoSize::Failed));
+                let Some(path) = self.pending.remove(&ticket) else { return };
+                let Some(layer) = self.layers.get_mut(&path) else { return };
+                (layer.is_pending, layer.answered) = (false, Some(now));
+                layer.failure = bytes.err().map(NoSize::Failed);
                 match bytes {
                     Ok(bytes) => {
-                        (known.bytes, known.measured) = (Some(bytes), Some(now));
+                        (layer.bytes, layer.measured) = (Some(bytes), Some(now));
                         self.has_measured = true;
                     }
-                    // An old figure would look as if it were true.
                     Err(Failure::Busy) => {}
+                    // The size before would look like a current one.
                     Err(failure) => {
-                        (known.bytes, known.measured) = (None, None);
+                        (layer.bytes, layer.measured) = (None, None);
                         self.self_metrics.count_read_error("layer", failure.name());
                     }
                 }
@@ -195,70 +200,75 @@ impl LayerSizes {
         }
     }
 
+    /// Goes on without the walker.
     fn end(&mut self) {
         warn!(
             "the disk walker is gone for good: restart the exporter to have container_fs_usage_bytes brought up to date"
         );
         (self.walker, self.worker) = (None, None);
         self.self_metrics.walker.set_up(false);
-        self.asked.clear();
+        self.pending.clear();
     }
 
-    /// Asks for the size of a container's layer, whose cgroup is at `path`, where that is due. Returns false where the size is lacking for a
-    /// reason that is not the container's own doing.
-    pub(super) fn ask(&mut self, generation: u64, disk: &RootDevice, path: &str, now: Instant) -> bool {
+    /// Requests the size of the layer of a container, whose cgroup is at `path`, if it is due. Returns false if the layer has no
+    /// size for a reason that the container does not cause.
+    pub(super) fn request(&mut self, generation: u64, disk: &ContainerDisk, path: &str, now: Instant) -> bool {
         if disk.paths().is_empty() {
             return true;
         }
-        match self.get(generation, disk, now) {
-            Ok(_) => self.walker.is_some(),
+        match self.refresh(generation, disk, now) {
+            Ok(()) => self.walker.is_some(),
             Err(reason) => {
                 self.warn(reason, path, disk);
-                self.is_its_own(reason)
+                self.is_by_container(reason)
             }
         }
     }
 
-    /// The size of a container's layer, as far as it is known; asks for it where that is due.
-    fn get(&mut self, generation: u64, disk: &RootDevice, now: Instant) -> Result<Option<u64>, NoSize> {
+    /// Requests the size of a container's layer if it is due.
+    ///
+    /// # Errors
+    /// Why there is no size. No error if there is one, or none yet.
+    fn refresh(&mut self, generation: u64, disk: &ContainerDisk, now: Instant) -> Result<(), NoSize> {
         let paths = disk.paths();
-        let Some(layer) = paths.first() else { return Ok(None) };
-        let known = match self.known.get_mut(layer) {
-            Some(known) => known,
-            None => self.known.entry(layer.clone()).or_default(),
+        let Some(path) = paths.first() else { return Ok(()) };
+        let layer = match self.layers.get_mut(path) {
+            Some(layer) => layer,
+            None => self.layers.entry(path.clone()).or_default(),
         };
-        let was_disputed = known.is_disputed;
-        let is_believed = known.claim(generation, disk.is_confirmed(), self.pass);
-        if known.is_disputed && !was_disputed {
+        let was_disputed = layer.is_disputed;
+        let is_accepted = layer.claim(generation, disk.is_confirmed(), self.pass);
+        if layer.is_disputed && !was_disputed {
             self.self_metrics.count_read_error("layer", NoSize::Disputed.name());
         }
-        if !is_believed {
+        if !is_accepted {
             return Err(NoSize::Disputed);
         }
-        let is_due = known.at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT);
-        if is_due && !known.is_asked && self.walker.is_some() && self.asked.len() + self.wanted.len() < MAX_ASKED {
+        let is_due = layer.answered.is_none_or(|answered| now.saturating_duration_since(answered) >= REFRESH);
+        let has_room = self.pending.len() + self.unsent.len() < MAX_PENDING;
+        if is_due && !layer.is_pending && self.walker.is_some() && has_room {
             if !are_valid(paths) {
-                (known.at, known.failure) = (Some(now), Some(NoSize::NoPath));
+                (layer.answered, layer.failure) = (Some(now), Some(NoSize::NoPath));
                 self.self_metrics.count_read_error("layer", NoSize::NoPath.name());
                 return Err(NoSize::NoPath);
             }
             let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
-            self.wanted.push(Request { ticket, is_first: known.at.is_none(), paths: paths.to_vec() });
+            self.unsent.push(Request { ticket, is_first: layer.answered.is_none(), paths: paths.to_vec() });
         }
-        known.failure.filter(|_| known.bytes.is_none()).map_or(Ok(known.bytes), Err)
+        layer.failure.filter(|_| layer.bytes.is_none()).map_or(Ok(()), Err)
     }
 
-    /// The size of a container's layer, as far as it has come by now.
-    pub(crate) fn known(&self, generation: u64, disk: &RootDevice) -> Option<u64> {
-        let known = self.known.get(disk.paths().first()?)?;
-        known.bytes.filter(|_| known.owner == generation && !known.is_disputed)
+    /// Returns the last known size of a container's layer in bytes.
+    pub(super) fn known(&self, generation: u64, disk: &ContainerDisk) -> Option<u64> {
+        let layer = self.layers.get(disk.paths().first()?)?;
+        layer.bytes.filter(|_| layer.owner == generation && !layer.is_disputed)
     }
 
-    /// Sends what was asked for. What there is no room for is asked for again by the next pass.
-    pub(crate) fn send(&mut self) {
-        let wanted = std::mem::take(&mut self.wanted);
+    /// Sends the requests of this pass. The next pass repeats those for which the socket has no room.
+    pub(super) fn send(&mut self) {
+        let unsent = std::mem::take(&mut self.unsent);
         let Some(walker) = &self.walker else { return };
-        let mut requests = &*wanted;
+        let mut requests = &*unsent;
         while !requests.is_empty() {
             let (message, count) = encode_requests(requests);
             let (sent, rest) = requests.split_at(count);
@@ -267,36 +277,37 @@ impl LayerSizes {
                 Ok(false) => return,
                 Err(_) => return self.end(),
             }
-            for (request, layer) in sent.iter().filter_map(|request| Some((request, request.paths.first()?))) {
-                self.asked.insert(request.ticket, layer.clone());
-                if let Some(known) = self.known.get_mut(layer) {
-                    known.is_asked = true;
+            for (request, path) in sent.iter().filter_map(|request| Some((request, request.paths.first()?))) {
+                self.pending.insert(request.ticket, path.clone());
+                if let Some(layer) = self.layers.get_mut(path) {
+                    layer.is_pending = true;
                 }
             }
             requests = rest;
         }
     }
 
-    /// Forgets layers that are no container's any more, and says of the walker what can be said.
-    pub(crate) fn finish<'p>(&mut self, layers: impl Iterator<Item = &'p Path> + Clone, now: Instant) {
-        let count = layers.clone().count();
-        if self.known.len() > count + count / 8 + 8 {
-            let layers: HashSet<&Path> = layers.clone().collect();
-            self.known.retain(|layer, _| layers.contains(&**layer));
-            self.asked.retain(|_, layer| self.known.contains_key(layer));
+    /// Ends a pass: forgets layers that are not among the containers' `paths`, and sets the metrics of the walker.
+    pub(super) fn finish<'p>(&mut self, paths: impl Iterator<Item = &'p Path> + Clone, now: Instant) {
+        let count = paths.clone().count();
+        if self.layers.len() > count + count / 8 + 8 {
+            let paths: HashSet<&Path> = paths.clone().collect();
+            self.layers.retain(|path, _| paths.contains(&**path));
+            self.pending.retain(|_, path| self.layers.contains_key(path));
         }
-        // Those of containers that have ended are not exposed.
-        let oldest = layers.filter_map(|layer| self.known.get(layer)?.measured).min();
+        // Layers of ended containers are not exposed, and so do not count.
+        let oldest = paths.filter_map(|path| self.layers.get(path)?.measured).min();
         let age = oldest.map(|oldest| now.saturating_duration_since(oldest).as_secs());
         self.self_metrics.walker.set_oldest(age);
         self.publish();
     }
 
+    /// Sets the metrics of the walker's processes.
     fn publish(&mut self) {
         Walker::reap(self.guard);
         let (Some(walker), Some(worker)) = (&self.walker, &mut self.worker) else { return };
         let [guard, work] = [walker.guard(), worker.pid].map(stat);
-        // Where the guard was killed, both are one.
+        // After the guard was killed, the worker is its own guard.
         let guard = guard.filter(|_| walker.guard() != worker.pid);
         let pages: u64 = [&guard, &work].into_iter().flatten().map(|stat| stat.rss).sum();
         self.self_metrics.walker.set_memory(pages * procfs::page_size());
@@ -309,8 +320,8 @@ impl LayerSizes {
         }
     }
 
-    /// Logs once per reason why the layer of a container, whose cgroup is at `path`, has no size.
-    fn warn(&mut self, reason: NoSize, path: &str, disk: &RootDevice) {
+    /// Logs why the layer of a container, whose cgroup is at `path`, has no size. Each reason is logged once.
+    fn warn(&mut self, reason: NoSize, path: &str, disk: &ContainerDisk) {
         if !self.logged.insert(reason) {
             return;
         }
@@ -337,13 +348,13 @@ impl LayerSizes {
     }
 }
 
-/// What the kernel says of a process of the walker; none where that has ended, and its number is another one's.
+/// Reads the `stat` of a process of the walker. None if it has ended, even if its number is used again.
 fn stat(pid: u32) -> Option<Stat> {
     let stat = Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
     (stat.comm == SUBCOMMAND).then_some(stat)
 }
 
-/// CPU ticks that it has taken.
+/// Returns the CPU time of a process in ticks.
 fn ticks(stat: &Stat) -> u64 {
     stat.utime + stat.stime
 }

@@ -1,10 +1,7 @@
-//! Sizes on disk: of what containers have written, of the filesystems below them, and of the host's.
+//! Sizes on disk: of what containers have written, and of the filesystems of containers and host.
 
-pub(super) mod host;
-pub(super) mod layers;
-pub(super) mod listed;
-pub(super) mod measure;
+pub(super) mod disks;
+mod host;
+mod layers;
 pub(super) mod mounts;
-pub(super) mod pass;
-pub(super) mod root;
-pub(super) mod size;
+pub(super) mod statfs;

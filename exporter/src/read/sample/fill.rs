@@ -1,10 +1,10 @@
-//! Fills samples: from the text of files, and from the engine's stats answers.
+//! Fills samples: from the text of files, from the engine's stats answers, and with values of filesystems.
 
 use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::metrics::Dimension;
+use crate::metrics::{Dimension, DiskFact};
 use crate::read::files::format::{self, Device, Single};
 use crate::read::host::interfaces;
 use crate::read::network::real_interfaces::RealInterfaces;
@@ -82,6 +82,25 @@ pub(crate) fn fill_interface(
     for (number, column) in &plan.interfaces {
         if let Some(value) = counter(*number) {
             sample.table_mut(Dimension::Interface).set(key, *column, value);
+        }
+    }
+}
+
+/// Fills the row of a filesystem, or of a container's layer on it. It is labelled by its device number, or by `source` if the
+/// number has no name. Without any value there is no row.
+pub(crate) fn fill_filesystem(
+    (device, source): (Option<Device>, Option<&str>),
+    value: impl Fn(DiskFact) -> Option<u64>,
+    plan: &Plan,
+    devices: &mut Devices,
+    labels: &mut Labels,
+    sample: &mut Sample,
+) {
+    let mut key = None;
+    for (fact, column) in &plan.disks {
+        if let Some(value) = value(*fact) {
+            let label = || devices.filesystem_label(device, source, labels.of_mut(Dimension::Device));
+            sample.table_mut(Dimension::Device).set(*key.get_or_insert_with(label), *column, value);
         }
     }
 }

@@ -37,16 +37,16 @@ fn layers() -> (LayerSizes, OwnedFd) {
     (LayerSizes::new(Some(walker), SelfMetrics::new().unwrap()), theirs)
 }
 
-fn disk(layer: &str, is_confirmed: bool) -> RootDevice {
-    RootDevice::of_layer(layer.into(), is_confirmed)
+fn disk(layer: &str, is_confirmed: bool) -> ContainerDisk {
+    ContainerDisk::of_layer(layer.into(), is_confirmed)
 }
 
 /// One pass over these containers, by generation. Returns what is exposed of them.
-fn pass(layers: &mut LayerSizes, containers: &[(u64, &RootDevice)], now: Instant) -> Vec<Option<u64>> {
+fn pass(layers: &mut LayerSizes, containers: &[(u64, &ContainerDisk)], now: Instant) -> Vec<Option<u64>> {
     layers.begin();
     layers.receive(now);
     for (generation, disk) in containers {
-        layers.get(*generation, disk, now).map(drop).unwrap_or_default();
+        layers.refresh(*generation, disk, now).map(drop).unwrap_or_default();
     }
     layers.send();
     let known = containers.iter().map(|(generation, disk)| layers.known(*generation, disk)).collect();
@@ -64,7 +64,7 @@ fn a_restarted_container_has_its_figure_and_is_not_walked_as_a_new_one() {
         assert_eq!(pass(&mut layers, &[(generation, &disk)], now), [Some(77)]);
     }
     assert_eq!(received(&walker), [], "nothing is due");
-    pass(&mut layers, &[(20, &disk)], now + REPEAT);
+    pass(&mut layers, &[(20, &disk)], now + REFRESH);
     assert!(matches!(received(&walker)[..], [(_, false)]));
 }
 
@@ -88,7 +88,7 @@ fn an_ended_container_leaves_no_request_and_no_age() {
     for number in 3..60 {
         pass(&mut layers, &[(number, &disk(&format!("/d/overlay2/{number}/diff"), true))], later);
     }
-    assert!(layers.asked.len() <= 10 && layers.known.len() <= 10, "{} are asked for", layers.asked.len());
+    assert!(layers.pending.len() <= 10 && layers.layers.len() <= 10, "{} are asked for", layers.pending.len());
 }
 
 #[test]
@@ -97,7 +97,8 @@ fn a_pass_that_is_cut_asks_for_nothing_twice() {
     let (now, disk) = (Instant::now(), disk("/d/overlay2/ab/diff", true));
     for _ in 0..5 {
         layers.begin();
-        assert_eq!(layers.get(1, &disk, now), Ok(None));
+        assert_eq!(layers.refresh(1, &disk, now), Ok(()));
+        assert_eq!(layers.known(1, &disk), None);
     }
     pass(&mut layers, &[(1, &disk)], now);
     assert_eq!(received(&walker).len(), 1);
@@ -126,7 +127,7 @@ fn a_layer_that_two_containers_name_and_the_host_does_not_is_nobody_s() {
     }
     let counted = layers.self_metrics.read_errors.with_label_values(&["layer", "disputed"]).get();
     assert_eq!(counted, 1, "once while it lasts");
-    assert_eq!(layers.get(3, &rootless, now), Err(NoSize::Disputed), "no mount is missing");
+    assert_eq!(layers.refresh(3, &rootless, now), Err(NoSize::Disputed), "no mount is missing");
     pass(&mut layers, &[(3, &rootless)], now);
     assert_eq!(pass(&mut layers, &[(3, &rootless)], now), [Some(4)], "the other one has ended");
 }
@@ -136,9 +137,9 @@ fn paths_that_cannot_be_sent_are_answered_at_once_and_take_no_room() {
     let (mut layers, walker) = layers();
     let long = disk(&format!("/d/overlay2/{}/diff", "x".repeat(40_000)), true);
     layers.begin();
-    assert_eq!(layers.get(1, &long, Instant::now()), Err(NoSize::NoPath));
+    assert_eq!(layers.refresh(1, &long, Instant::now()), Err(NoSize::NoPath));
     layers.send();
-    assert!(layers.asked.is_empty() && received(&walker).is_empty());
+    assert!(layers.pending.is_empty() && received(&walker).is_empty());
 }
 
 #[test]

@@ -1,13 +1,9 @@
-//! Real FUSE filesystems whose server stops answering.
+//! The values of `statvfs`, the path by which a filesystem is measured, and FUSE filesystems whose server stops answering.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::{MAX_THREADS, Measure, Question, Target};
-use crate::read::disk::root::Root;
+use super::*;
 
 /// Mounts a FUSE filesystem and lives in it. It answers until its input says `hang`, and again after `answer`.
 const SERVER: &str = r"
@@ -93,7 +89,7 @@ impl Drop for Fuse {
 }
 
 fn root(pid: u32) -> Root {
-    Root { directory: Some(Arc::new(File::open(format!("/proc/{pid}")).unwrap())), layer: None, device: None }
+    Root { process: Some(Arc::new(File::open(format!("/proc/{pid}")).unwrap())), layer: None, device: None }
 }
 
 fn own() -> Root {
@@ -101,38 +97,38 @@ fn own() -> Root {
 }
 
 /// One pass: asks for these, by generation, and gives for each whether it was asked for and what came.
-fn pass(measure: &Measure, roots: Vec<(u64, Root)>) -> Vec<Result<u64, ErrorKind>> {
-    measure.begin();
+fn pass(threads: &StatfsThreads, roots: Vec<(u64, Root)>) -> Vec<Result<u64, ErrorKind>> {
+    threads.begin();
     let mut came: Vec<Result<u64, ErrorKind>> = roots.iter().map(|_| Err(ErrorKind::NotFound)).collect();
     for (index, (generation, root)) in roots.into_iter().enumerate() {
-        if !measure.ask(Question { index, generation, target: Target::Root(root) }, false) {
+        if !threads.request(Request { index, generation, target: Target::Root(root) }, false) {
             came[index] = Err(ErrorKind::WouldBlock);
         }
     }
-    measure.answers(|index, answer| {
+    threads.answers(|index, answer| {
         assert_eq!(came[index], Err(ErrorKind::NotFound), "answered twice");
-        came[index] = answer.map(|figures| figures.inodes.unwrap()).map_err(|error| error.kind());
+        came[index] = answer.map(|stats| stats.inodes.unwrap()).map_err(|error| error.kind());
     });
     came
 }
 
 #[test]
 fn a_filesystem_that_hangs_costs_its_own_size_alone_until_it_answers() {
-    let own_files = rustix::fs::statvfs("/").unwrap().f_files;
+    let own_files = statvfs("/").unwrap().f_files;
     let mut fuse = Fuse::start();
-    let measure = Measure::default();
-    assert_eq!(pass(&measure, vec![(1, fuse.root()), (2, own())]), [Ok(70), Ok(own_files)]);
+    let threads = StatfsThreads::default();
+    assert_eq!(pass(&threads, vec![(1, fuse.root()), (2, own())]), [Ok(70), Ok(own_files)]);
     fuse.tell("hang\n");
-    assert_eq!(pass(&measure, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::TimedOut), Ok(own_files)]);
+    assert_eq!(pass(&threads, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::TimedOut), Ok(own_files)]);
     // It is not asked, nor waited for, a second time.
     let started = Instant::now();
     for _ in 0..20 {
-        assert_eq!(pass(&measure, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::WouldBlock), Ok(own_files)]);
+        assert_eq!(pass(&threads, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::WouldBlock), Ok(own_files)]);
     }
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     fuse.tell("answer\n");
     let limit = Instant::now() + Duration::from_mins(1);
-    while pass(&measure, vec![(1, fuse.root()), (2, own())]) != [Ok(70), Ok(own_files)] {
+    while pass(&threads, vec![(1, fuse.root()), (2, own())]) != [Ok(70), Ok(own_files)] {
         assert!(Instant::now() < limit, "it has not recovered");
     }
 }
@@ -143,23 +139,52 @@ fn many_that_hang_take_a_bounded_number_of_threads_and_of_time() {
     for fuse in &mut all {
         fuse.tell("hang\n");
     }
-    let measure = Measure::default();
+    let threads = StatfsThreads::default();
     for _ in 0..10 {
         let started = Instant::now();
         let mut roots: Vec<(u64, Root)> =
             (10..).zip(&all).map(|(generation, fuse)| (generation, fuse.root())).collect();
         roots.push((1, own()));
-        let came = pass(&measure, roots);
+        let came = pass(&threads, roots);
         assert!(came.iter().rev().skip(1).all(Result::is_err), "{came:?}");
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-        assert!(measure.0.state().threads <= MAX_THREADS);
+        assert!(threads.0.state().threads <= MAX_THREADS);
     }
-    assert_eq!(measure.0.state().running.len(), MAX_THREADS);
+    assert_eq!(threads.0.state().running.len(), MAX_THREADS);
     for fuse in &mut all {
         fuse.tell("answer\n");
     }
     let limit = Instant::now() + Duration::from_mins(1);
-    while pass(&measure, vec![(1, own())])[0].is_err() || measure.0.state().threads > 1 {
+    while pass(&threads, vec![(1, own())])[0].is_err() || threads.0.state().threads > 1 {
         assert!(Instant::now() < limit, "the threads have not come back");
     }
+}
+
+#[test]
+fn a_process_that_has_changed_its_root_speaks_for_no_other_container() {
+    let size = |path: &str| FsStats::new(&statvfs(path).unwrap()).bytes;
+    assert_ne!(size("/"), size("/proc"));
+    let root = |device| Root {
+        // Of another filesystem than the layer.
+        process: Some(Arc::new(File::open("/proc/self").unwrap())),
+        layer: Some("/proc".into()),
+        device,
+    };
+    let shared = root(Some(Device { major: 8, minor: 1 })).measure().unwrap();
+    assert_eq!(shared.bytes, size("/proc"), "by the layer");
+    assert_eq!(root(None).measure().unwrap().bytes, size("/"), "its own alone");
+}
+
+#[test]
+fn figures_are_bytes_and_inodes_and_no_inodes_are_none() {
+    let mut statistics = statvfs("/").unwrap();
+    (statistics.f_blocks, statistics.f_bfree, statistics.f_frsize) = (10, 4, 4096);
+    (statistics.f_files, statistics.f_ffree) = (7, 3);
+    let values = |statistics: &StatVfs| {
+        let facts = [DiskFact::Usage, DiskFact::Limit, DiskFact::Inodes, DiskFact::InodesFree];
+        facts.map(|fact| FsStats::new(statistics).get(fact))
+    };
+    assert_eq!(values(&statistics), [Some(24_576), Some(40_960), Some(7), Some(3)]);
+    statistics.f_files = 0;
+    assert_eq!(values(&statistics), [Some(24_576), Some(40_960), None, None]);
 }

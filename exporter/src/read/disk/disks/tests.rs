@@ -1,4 +1,4 @@
-//! Containers on one filesystem, of which one alone is asked for.
+//! Containers on one filesystem, which one of them requests for all.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,10 +6,12 @@ use std::path::Path;
 
 use super::*;
 use crate::discover::{Discovery, Hierarchy, NoEngine};
-use crate::metrics::{Dimension, FAMILIES, FamilySet, SelfMetrics};
+use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet};
 use crate::name::Names;
-use crate::read::disk::measure::Measure;
 use crate::read::for_cgroups;
+use crate::read::reader::{Pass, Reader};
+
+const DISK: CollectorSet = CollectorSet::EMPTY.with(Collector::Disk);
 
 /// A host with this many containers on one disk.
 fn host(containers: u32) -> tempfile::TempDir {
@@ -54,15 +56,15 @@ fn one_that_hangs_speaks_for_no_other_container() {
     assert_eq!(pass(&mut reader), 3);
     // The first one's root hangs since a pass that did not wait for it, and so does the next.
     for hanging in 0..2 {
-        reader.measure.hang(reader.containers[hanging].generation);
+        reader.disks.threads.hang(reader.containers[hanging].generation);
         assert_eq!(pass(&mut reader), 3, "the others can be asked");
     }
     // Known as such, they are not asked first.
-    reader.containers[0].disk_has_hung = true;
-    reader.containers[1].disk_has_hung = true;
+    reader.containers[0].disk_has_timed_out = true;
+    reader.containers[1].disk_has_timed_out = true;
     assert_eq!(pass(&mut reader), 3);
     // Where none is left, there is no size, and no more threads are held up.
-    reader.measure.hang(reader.containers[2].generation);
+    reader.disks.threads.hang(reader.containers[2].generation);
     assert_eq!(pass(&mut reader), 0);
 }
 
@@ -71,7 +73,7 @@ fn those_that_have_hung_are_asked_again_where_no_other_one_is_left() {
     let host = host(2);
     let (mut reader, mut pass) = reader(host.path());
     assert_eq!(pass(&mut reader), 2);
-    reader.containers.iter_mut().for_each(|container| container.disk_has_hung = true);
+    reader.containers.iter_mut().for_each(|container| container.disk_has_timed_out = true);
     assert_eq!(pass(&mut reader), 2);
 }
 
@@ -80,12 +82,12 @@ fn a_disk_that_does_not_answer_holds_up_a_bounded_number_of_threads() {
     let host = host(5);
     let (mut reader, mut pass) = reader(host.path());
     assert_eq!(pass(&mut reader), 5);
-    let hung: Vec<u64> = reader.containers.iter().take(MAX_HUNG).map(|container| container.generation).collect();
-    for generation in &hung {
-        reader.measure.hang(*generation);
+    let blocked: Vec<u64> = reader.containers.iter().take(MAX_BLOCKED).map(|container| container.generation).collect();
+    for generation in &blocked {
+        reader.disks.threads.hang(*generation);
     }
-    reader.disk_pass.shared.values_mut().for_each(|shared| shared.hung.clone_from(&hung));
+    reader.disks.shared.values_mut().for_each(|shared| shared.blocked.clone_from(&blocked));
     assert_eq!(pass(&mut reader), 0, "no other one is asked");
-    reader.measure = Measure::default();
+    reader.disks.threads = StatfsThreads::default();
     assert_eq!(pass(&mut reader), 5, "it answers again");
 }
