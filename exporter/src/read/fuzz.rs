@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::files::format::{Single, flat, interfaces, list, nested, nodes, operations, psi, single};
 use super::files::proc_text::{cpu_ticks, disks, meminfo, mounts, online_cpus, processors};
-pub(crate) use super::network::netlink::fuzz::netlink;
+pub(crate) use super::network::netlink::message::fuzz as netlink;
 use crate::discover::unescape;
 
 /// Returns the numbers in a text: its runs of digits, without leading zeros.

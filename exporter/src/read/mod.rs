@@ -29,7 +29,7 @@ pub use disk::disks::ListedDisks;
 pub use files::limits::Limits;
 pub use files::open_files::Files;
 pub use host::{HiddenProcesses, HostFacts, HostFiles, Machine, shows_all_processes};
-pub use network::host_netns::{LinkError, can_dump_links};
+pub use network::namespaces::{LinkError, can_dump_links};
 pub use plan::planner::{for_api, for_cgroups};
 pub use plan::{Plan, PlannedFile, Row, Value};
 pub use reader::{Pass, Progress, Reader};

@@ -1,5 +1,4 @@
-//! The interfaces of one container: their counters as last read from `net/dev`, and the link of the host that each is
-//! paired with.
+//! The interfaces of one container: their counters as last read from `net/dev`, and the host's end of the veth pair of each.
 
 use std::time::{Duration, Instant};
 
@@ -9,64 +8,67 @@ use crate::read::network::netlink::Counters;
 use crate::read::process::NetnsId;
 use crate::read::timing::STAGGER_GROUPS;
 
-/// Maximum age of drops and errors of an interface with traffic.
+/// Maximum age of drops and errors of a container with traffic.
 pub(crate) const BUSY_AGE: Duration = Duration::from_mins(2);
-/// Maximum age without traffic, and of changes that the host's end does not show, such as another name.
+/// Maximum age without traffic. It also bounds how late changes are noticed that the host's end does not show, such as a name.
 pub(crate) const IDLE_AGE: Duration = Duration::from_mins(5);
-/// Columns of `net/dev` that both ends of a veth pair count alike, and their indices in the other end's [`Counters`]. Receive and transmit
-/// are swapped: what this end received is what the other end sent. The kernel has one number for both.
+/// Columns of `net/dev` that both ends of a veth pair count alike, with their indices in the other end's [`Counters`]. Receive
+/// and transmit are swapped: what one end has received, the other has sent, and the kernel has one number for both.
 ///
-/// Drops differ by end: a frame without a protocol counts at the receiver, one that the receiver refuses at both ends, one that is
-/// sent to an end that is down at the sender. Errors are never counted.
+/// Drops differ: a frame without a protocol counts at the receiver, one that the receiver refuses at both ends, and one that is
+/// sent to an end that is down at the sender. A veth counts no errors.
 pub(crate) const SHARED: [(usize, usize); 4] = [(0, 3), (1, 1), (8, 2), (9, 0)];
 /// Indices in [`Counters`] of errors and drops.
 const ERRORS_AND_DROPS: [usize; 4] = [4, 5, 6, 7];
 
-/// Interfaces of a container, `lo` left out.
+/// The interfaces of a container, without `lo`.
 #[derive(Debug, Default)]
 pub(crate) struct Interfaces {
-    /// The process and namespace that they were read from.
+    /// Number and namespace of the process through which they were read.
     owner: Option<(u32, NetnsId)>,
     rows: Vec<Interface>,
     mapping: PeerMap,
-    /// The host's last link event when the file was read.
+    /// Number of the host's last link event when the file was read.
     read_at: u64,
+    /// When the file is read again if there was traffic.
     busy_due: Option<Instant>,
+    /// When the file is read again in any case.
     idle_due: Option<Instant>,
 }
 
-/// The links of the host that the interfaces are paired with.
+/// Whether all interfaces of a container have their peers among the host's links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum PeerMap {
-    /// Not searched yet.
+    /// The peers were not searched yet.
     #[default]
     Unknown,
-    /// Some interfaces have no link.
+    /// Some interfaces have no peer there: the file is read.
     Files {
-        /// The namespace, where the host's has a number for it.
-        namespace: Option<i32>,
+        /// Id of the container's namespace in the host's, if it has one.
+        nsid: Option<i32>,
     },
-    /// Each interface has a link, and the links reach into this namespace.
+    /// Each interface has a peer there.
     VethPeers {
-        /// By the number that the host's namespace has for it.
-        namespace: i32,
+        /// Id of the container's namespace in the host's.
+        nsid: i32,
     },
 }
 
-/// One interface. Its bytes and packets can come from the host's end of its veth pair, with receive and transmit swapped.
+/// One interface. Its bytes and packets can come from the host's end of its veth pair.
 #[derive(Debug)]
 pub(crate) struct Interface {
     pub(crate) name: Box<[u8]>,
-    /// Counters at the last reading of its file.
+    /// Counters at the last reading of the file.
     counters: [u64; INTERFACE_COLUMNS],
-    /// Counters at the reading before.
+    /// Shared counters at the reading before.
     before: [u64; SHARED.len()],
+    /// The host's end of the veth pair.
     pub(crate) end: Option<PeerEnd>,
-    /// Counters of the host's end when the file was read.
+    /// Counters of the host's end at the last reading of the file.
     host: Counters,
 }
 
-/// A column of the host's end that does not lie between two readings of the file.
+/// A counter of the host's end whose value does not lie between two readings of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Difference {
     pub(crate) interface: String,
@@ -77,7 +79,7 @@ pub(crate) struct Difference {
 }
 
 impl Interfaces {
-    /// Parses a `net/dev`. Returns the number of malformed lines. Forgets interfaces that are not in it, and those of another process.
+    /// Parses a `net/dev` and forgets all interfaces that are not in it. Returns the number of malformed lines.
     pub(crate) fn take(&mut self, owner: Option<(u32, NetnsId)>, text: &[u8]) -> u64 {
         if owner != self.owner {
             *self = Self { owner, ..Self::default() };
@@ -118,7 +120,7 @@ impl Interfaces {
         self.owner
     }
 
-    /// Returns whether links have served the container.
+    /// Returns whether all interfaces have known peers.
     pub(crate) fn has_links(&self) -> bool {
         matches!(self.mapping, PeerMap::VethPeers { .. })
     }
@@ -127,11 +129,11 @@ impl Interfaces {
         self.mapping
     }
 
-    /// Sets the links. The file was just read and stays current for some time.
+    /// Stores the result of a search. The file was just read, and is due again after some time.
     pub(crate) fn settle(&mut self, mapping: PeerMap, table: &LinkTable, now: Instant, turn: u32) {
         self.mapping = mapping;
         self.read_at = table.last_event();
-        // Spread over the last quarter of the interval, so that containers that were read together do not stay
+        // The times are spread over the last quarter of the interval, so that containers that were read together do not stay
         // together.
         let turns = 4 * STAGGER_GROUPS;
         let due = |age: Duration| Some(now + age * (turns - 1 - turn % STAGGER_GROUPS) / turns);
@@ -141,37 +143,37 @@ impl Interfaces {
         }
     }
 
-    /// Makes the next visit read its file.
+    /// Makes the next visit read the file.
     pub(crate) fn expire(&mut self) {
         self.idle_due = None;
     }
 
-    /// Forgets the links.
+    /// Makes the next visit search the peers.
     pub(crate) fn unmap(&mut self) {
         self.mapping = PeerMap::Unknown;
     }
 
-    /// Returns whether its links have to be searched: they are unknown or had an event.
+    /// Returns whether the peers have to be searched: they are unknown, or a link into the namespace had an event.
     pub(crate) fn needs_mapping(&self, table: &LinkTable, now: Instant) -> bool {
         match self.mapping {
             PeerMap::Unknown => true,
-            PeerMap::VethPeers { namespace } => table.has_event_since(namespace, self.read_at),
-            PeerMap::Files { namespace } => {
-                self.is_due(now) || namespace.is_some_and(|namespace| table.has_event_since(namespace, self.read_at))
+            PeerMap::VethPeers { nsid } => table.has_event_since(nsid, self.read_at),
+            PeerMap::Files { nsid } => {
+                self.is_due(now) || nsid.is_some_and(|nsid| table.has_event_since(nsid, self.read_at))
             }
         }
     }
 
-    /// Returns whether the file is due, whatever the links show.
+    /// Returns whether the file is due, even without traffic.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.idle_due.is_none_or(|due| now >= due)
     }
 
-    /// Returns whether its links replace the file: drops and errors, which only the file has, are recent enough.
+    /// Returns whether the peers replace the file in this pass: drops and errors, which only the file has, are recent enough.
     pub(crate) fn is_served(&self, process: u32, table: &LinkTable, now: Instant) -> bool {
-        let PeerMap::VethPeers { namespace } = self.mapping else { return false };
+        let PeerMap::VethPeers { nsid } = self.mapping else { return false };
         let is_owner = self.owner.is_some_and(|(pid, _)| pid == process);
-        if !is_owner || self.is_due(now) || table.has_event_since(namespace, self.read_at) {
+        if !is_owner || self.is_due(now) || table.has_event_since(nsid, self.read_at) {
             return false;
         }
         let aged = self.busy_due.is_none_or(|due| now >= due);
@@ -184,7 +186,7 @@ impl Interfaces {
         })
     }
 
-    /// Returns the first shared column that does not lie between the last two readings of the file.
+    /// Returns the first counter of a peer that does not lie between the last two readings of the file.
     pub(crate) fn difference(&self, table: &LinkTable) -> Option<Difference> {
         self.rows.iter().find_map(|row| row.difference(table.counters(row.end?)?))
     }
@@ -206,7 +208,7 @@ impl Interface {
         shared.map_or_else(|| self.counters.get(column), |(_, index)| link.get(*index)).copied()
     }
 
-    /// Returns the columns that links serve.
+    /// Returns the counters that both ends share.
     fn shared(&self) -> [u64; SHARED.len()] {
         SHARED.map(|(column, _)| self.counters.get(column).copied().unwrap_or(0))
     }
@@ -227,8 +229,8 @@ impl Interface {
     }
 }
 
-/// Returns numbers and names of the active interfaces in the text of `/proc/PID/net/igmp`, the only file with both that
-/// needs neither mount nor privilege.
+/// Returns `ifindex` and name of each interface that is up, from the text of `/proc/PID/net/igmp`: the only file with both that
+/// needs neither a mount nor a privilege.
 pub(crate) fn ifindices(igmp: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     lines(igmp).skip(1).filter(|line| line.first().is_some_and(u8::is_ascii_digit)).filter_map(|line| {
         let (index, rest) = split_once(line, b'\t')?;

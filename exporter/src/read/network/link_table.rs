@@ -1,43 +1,43 @@
-//! The links of the host, the peer of each, and its counters as of the last dump.
+//! The links of the host, with the peer of each and its counters as of the last dump.
 //!
-//! Dumps and events update the table. Its pairs may be outdated: a veth end that is down leaves its namespace without
-//! an event of the other end. So users of a pair ask the kernel once more.
+//! Dumps and events update the table. Its pairs may be outdated, because a veth end that is down leaves its namespace without
+//! an event of the other end. So users of a pair ask the kernel for it once more.
 
 use std::collections::HashMap;
 
 use crate::read::network::netlink::{Counters, Link, LinkEvent};
 
-/// All known links of the host.
+/// The known links of the host.
 #[derive(Debug, Default)]
 pub(crate) struct LinkTable {
-    /// By number.
+    /// Sorted by `ifindex`.
     rows: Vec<Row>,
     /// Number of events so far.
     events: u64,
-    /// Number of the last event of a link that reaches into each namespace.
+    /// By `nsid`, the number of the last event of a link that reaches into the namespace.
     namespaces: HashMap<i32, u64>,
-    /// Number of the event at which every namespace may have changed, because earlier events were lost.
+    /// Number of the event at which any namespace may have changed, because earlier events were lost.
     all_changed: u64,
     pass: u64,
-    /// Index after the last counted row: a dump has the order of the rows.
+    /// Index after the last counted row, where the next link of a dump is expected: a dump has the order of the rows.
     next: usize,
 }
 
 #[derive(Debug)]
 struct Row {
     link: Link,
-    /// Number of the event that last changed it.
+    /// Number of the event that has last changed the link.
     since: u64,
     /// The pass in which its counters were dumped.
     pass: u64,
     counters: Counters,
 }
 
-/// Identity of a link: a reused number makes another link.
+/// Identity of a link. Another link with the same `ifindex` has another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PeerEnd {
     index: u32,
-    /// Index of its row when it was found.
+    /// Index of the row when the link was found.
     hint: u32,
     since: u64,
 }
@@ -73,7 +73,7 @@ impl LinkTable {
             LinkEvent::Gone { index, to } => {
                 if let Ok(position) = self.position(index) {
                     let row = self.rows.remove(position);
-                    self.record_event(row.link.pair.map(|pair| pair.namespace));
+                    self.record_event(row.link.pair.map(|pair| pair.nsid));
                 }
                 self.record_event(to);
             }
@@ -81,29 +81,29 @@ impl LinkTable {
     }
 
     fn put(&mut self, link: Link) {
-        let namespace = |link: Link| link.pair.map(|pair| pair.namespace);
-        self.record_event(namespace(link));
+        let nsid = |link: Link| link.pair.map(|pair| pair.nsid);
+        self.record_event(nsid(link));
         let since = self.events;
         match self.position(link.index) {
             Ok(position) => {
                 if let Some(row) = self.rows.get_mut(position).filter(|row| row.link != link) {
                     let before = row.link;
                     (row.link, row.since) = (link, since);
-                    self.record_event(namespace(before));
+                    self.record_event(nsid(before));
                 }
             }
             Err(position) => self.rows.insert(position, Row { link, since, pass: 0, counters: Counters::default() }),
         }
     }
 
-    fn record_event(&mut self, namespace: Option<i32>) {
+    fn record_event(&mut self, nsid: Option<i32>) {
         self.events += 1;
-        if let Some(namespace) = namespace {
-            self.namespaces.insert(namespace, self.events);
+        if let Some(nsid) = nsid {
+            self.namespaces.insert(nsid, self.events);
         }
     }
 
-    /// Sets the counters of a link. An unknown link is skipped.
+    /// Stores the counters of a link. Skips an unknown link.
     pub(crate) fn count(&mut self, index: u32, counters: Counters) {
         let Some(position) = self.position_near(index, self.next) else { return };
         self.next = position + 1;
@@ -112,16 +112,16 @@ impl LinkTable {
         }
     }
 
-    /// Returns the counters of a link in this pass; none if the link was replaced or was not in the dump.
+    /// Returns the counters of a link in this pass. None if another link has its `ifindex` now, or if the dump lacks it.
     pub(crate) fn counters(&self, end: PeerEnd) -> Option<&Counters> {
         let row = self.rows.get(self.position_near(end.index, usize::try_from(end.hint).ok()?)?)?;
         (row.since == end.since && row.pass == self.pass).then_some(&row.counters)
     }
 
     /// Returns the links that reach into a namespace, with their identities.
-    pub(crate) fn reaching(&self, namespace: i32) -> impl Iterator<Item = (Link, PeerEnd)> {
+    pub(crate) fn reaching(&self, nsid: i32) -> impl Iterator<Item = (Link, PeerEnd)> {
         let rows = self.rows.iter().zip(0..);
-        let rows = rows.filter(move |(row, _)| row.link.pair.is_some_and(|pair| pair.namespace == namespace));
+        let rows = rows.filter(move |(row, _)| row.link.pair.is_some_and(|pair| pair.nsid == nsid));
         rows.map(|(row, hint)| (row.link, PeerEnd { index: row.link.index, hint, since: row.since }))
     }
 
@@ -130,13 +130,13 @@ impl LinkTable {
         self.events
     }
 
-    /// Returns whether a namespace had an event after that one.
-    pub(crate) fn has_event_since(&self, namespace: i32, since: u64) -> bool {
-        // Most often there was no event at all.
-        self.events > since && self.all_changed.max(self.namespaces.get(&namespace).copied().unwrap_or(0)) > since
+    /// Returns whether a namespace had an event after the one with number `since`.
+    pub(crate) fn has_event_since(&self, nsid: i32, since: u64) -> bool {
+        // Usually no namespace had any.
+        self.events > since && self.all_changed.max(self.namespaces.get(&nsid).copied().unwrap_or(0)) > since
     }
 
-    /// Returns the index of a link, trying a hint first.
+    /// Returns the index of a link's row, trying `hint` first.
     fn position_near(&self, index: u32, hint: usize) -> Option<usize> {
         let is_there = self.rows.get(hint).is_some_and(|row| row.link.index == index);
         if is_there { Some(hint) } else { self.position(index).ok() }
@@ -150,14 +150,14 @@ impl LinkTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::network::netlink::Pair;
+    use crate::read::network::netlink::message::Pair;
 
-    fn veth(index: u32, namespace: i32, peer: u32) -> Link {
-        Link { index, pair: Some(Pair { namespace, peer }) }
+    fn veth(index: u32, nsid: i32, peer: u32) -> Link {
+        Link { index, pair: Some(Pair { nsid, peer }) }
     }
 
-    fn only(table: &LinkTable, namespace: i32) -> PeerEnd {
-        let mut ends = table.reaching(namespace);
+    fn only(table: &LinkTable, nsid: i32) -> PeerEnd {
+        let mut ends = table.reaching(nsid);
         let (_, end) = ends.next().unwrap();
         assert!(ends.next().is_none());
         end
@@ -188,7 +188,7 @@ mod tests {
         table.count(5, [1; 8]);
         table.count(6, [1; 8]);
         assert!(table.counters(moved).is_none() && table.counters(kept).is_some());
-        assert_eq!([1, 2, 3].map(|namespace| table.has_event_since(namespace, then)), [true, true, false]);
+        assert_eq!([1, 2, 3].map(|nsid| table.has_event_since(nsid, then)), [true, true, false]);
         assert!(!table.has_event_since(1, table.last_event()));
     }
 

@@ -1,11 +1,9 @@
-//! The containers' network: which container reports which namespace, its interfaces by file or by veth peer, its sockets.
+//! The network of containers and host: interfaces by file or by veth peer, and sockets.
 
-pub(super) mod host_netns;
 pub(super) mod interfaces;
 mod link_table;
 pub(super) mod namespaces;
 pub(super) mod netlink;
-mod read_sockets;
 pub(super) mod real_interfaces;
 mod report;
 pub(super) mod sockets;

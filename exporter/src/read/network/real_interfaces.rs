@@ -1,9 +1,9 @@
-//! Decides which of the host's network interfaces are real: those whose traffic no other interface of the host carries.
+//! Decides which of the host's network interfaces are real: those whose traffic no other interface of the host carries as well.
 //!
-//! The kernel's description of an interface in `/sys/class/net` decides, where the host's can be read: hardware (virtio included)
-//! has a `device`, bonding masters have `bonding`. Bridges, their ports, TUN and TAP devices, VLANs and other interfaces stacked
-//! upon one of the host are left out. What that leaves open (an end of a veth pair is the uplink of an LXC guest and plumbing
-//! on a host) is decided by the names that engines and hypervisors use.
+//! The kernel's description in `/sys/class/net` decides, if that of the host can be read. Hardware (virtio included) has a
+//! `device`, and a bonding master has `bonding`. Bridges, their ports, TUN and TAP devices, VLANs and other interfaces that are
+//! stacked on one of the host are not real. If the description is inconclusive, the name decides, as engines and hypervisors
+//! choose it: an end of a veth pair may be the uplink of an LXC guest, or connect a container to its host.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, open, openat, statat};
 
 use crate::read::host::is_live;
 
-/// Prefixes of interface names that carry other interfaces' traffic again, or none of their own.
+/// Prefixes of the names of interfaces that are not real.
 const VIRTUAL: [&str; 33] = [
     "lo",
     "veth",
@@ -69,7 +69,7 @@ pub(crate) struct RealInterfaces {
 }
 
 impl RealInterfaces {
-    /// For the host that `procfs` shows.
+    /// Returns the interfaces of the host that `procfs` shows.
     pub(crate) fn new(procfs: &Path) -> Self {
         let of_init = procfs.join("1/root/sys/class/net");
         let ours = || {
@@ -86,7 +86,7 @@ impl RealInterfaces {
     /// Returns whether an interface is real.
     pub(crate) fn is_real(&self, name: &[u8]) -> bool {
         let name = name.trim_ascii();
-        // The most frequent ones on a host of containers, by the name that engines give them.
+        // Most interfaces on a host of containers have this prefix from their engine, so they cost no look-up.
         if name.starts_with(b"veth") {
             return false;
         }
@@ -102,7 +102,7 @@ impl RealInterfaces {
         is_real
     }
 
-    /// Clears the cache: another interface may have a name now.
+    /// Clears the cache, because a name may belong to another interface now.
     pub(crate) fn forget(&mut self) {
         self.known.get_mut().clear();
     }
@@ -118,7 +118,7 @@ fn described(sysfs: BorrowedFd<'_>, name: &OsStr) -> Option<bool> {
     if ["bridge", "brport", "tun_flags"].into_iter().any(has) {
         return Some(false);
     }
-    // A VLAN, macvlan or ipvlan names its type, and the interface below it if that is in this namespace.
+    // A VLAN, macvlan or ipvlan has a type, and a link to the interface below it if that is in this namespace.
     let read = |name: &str, flags| openat(&directory, name, flags | OFlags::CLOEXEC, Mode::empty()).ok();
     let has_type = || {
         let mut text = String::new();
@@ -130,7 +130,8 @@ fn described(sysfs: BorrowedFd<'_>, name: &OsStr) -> Option<bool> {
     is_stacked.then_some(false)
 }
 
-/// Returns whether the name is not that of a bridge (`br0`, `lxdbr0`), a VLAN (`eth0.100`) or other plumbing.
+/// Returns whether a name is that of a real interface, and not of a bridge (`br0`, `lxdbr0`), a VLAN (`eth0.100`) or one of
+/// [`VIRTUAL`].
 fn has_real_name(name: &[u8]) -> bool {
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let is_bridge = name.get(..name.len() - digits).is_some_and(|stem| stem.ends_with(b"br"));

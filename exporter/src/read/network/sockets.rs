@@ -1,8 +1,8 @@
-//! Sockets of the containers' network namespaces by state, from `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
+//! Counts the sockets of a network namespace by state, from `/proc/PID/net/{tcp,tcp6,udp,udp6}`.
 //!
-//! The kernel writes a line per socket, and visits all sockets of the host for each table. So the tables are read last,
-//! for a bounded time per scrape, and up to a maximum number of lines: a container with half a million sockets loses
-//! these values, and no other container does.
+//! The kernel writes a line per socket, and visits all sockets of the host for each table. So the tables are read last, for a
+//! bounded time per scrape, and up to a maximum number of lines: a container with half a million sockets has no values, and
+//! costs no other container its own.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,11 +12,11 @@ use crate::metrics::SocketCount;
 use crate::read::files::format::{number, split_once, words};
 use crate::read::process::NetnsId;
 
-/// Time per scrape for the tables of all containers. The next scrape begins with those that were not reached.
+/// Time per scrape for the tables of all containers. The next scrape begins with the containers that were not reached.
 pub(super) const TIME: Duration = Duration::from_secs(2);
-/// Maximum number of lines of a table, about 150 bytes each: above it the container's values are left out.
+/// Maximum number of lines of a table, of about 150 bytes each. A container with more has no values.
 const MAX_SOCKETS: usize = 20_000;
-/// Scrapes that skip a container whose table was too long.
+/// Number of scrapes that skip a container whose table was too long.
 pub(super) const SKIPPED: u32 = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -28,28 +28,30 @@ pub(crate) struct SocketTurns {
     pub(super) spent: Duration,
 }
 
-/// The containers' sockets between two scrapes.
+/// State of the socket reading between two scrapes.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     /// Index of the first container of the pass.
     pub(super) first: usize,
+    /// Reused memory for tables.
     pub(super) buffer: Vec<u8>,
 }
 
-/// State of a container's tables, between two scrapes.
+/// State of one container's tables between two scrapes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SocketState {
     /// Whether the container reports its network namespace in this pass.
     pub(crate) is_reported: bool,
-    /// That namespace; none if a capture lacks it.
+    /// Its namespace; none if a capture lacks it.
     pub(crate) namespace: Option<NetnsId>,
-    /// Number of scrapes that will still skip it.
+    /// Number of scrapes that still skip the container.
     pub(super) skipped: u32,
 }
 
 /// The sums over one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
+    /// Number of sockets by the kernel's number of their state (`TCP_ESTABLISHED` is 1).
     states: [u64; 16],
     transmit_queued: u64,
     receive_queued: u64,
@@ -64,7 +66,8 @@ impl SocketTurns {
 }
 
 impl Totals {
-    /// Columns: number, local, remote, state, `tx:rx` queues, timer, retransmits, uid, timeout, inode, … and drops at the end.
+    /// Adds a line. Its columns are number, local and remote address, state, `tx:rx` queues, timer, retransmits, uid, timeout,
+    /// inode, …; udp has drops at the end.
     fn add(&mut self, line: &[u8]) {
         let mut columns = words(line).skip(3);
         let state = columns.next().and_then(hexadecimal).and_then(|state| usize::try_from(state).ok());
@@ -88,7 +91,10 @@ impl Totals {
     }
 }
 
-/// Reads a table piece by piece.
+/// Reads a table in chunks and sums it up.
+///
+/// # Errors
+/// The system's error, or `FileTooLarge` for a table of more than [`MAX_SOCKETS`] lines.
 pub(super) fn totals(mut file: &File, buffer: &mut Vec<u8>) -> io::Result<Totals> {
     buffer.resize(CHUNK_BYTES, 0);
     let (mut totals, mut count, mut filled) = (Totals::default(), 0, 0);

@@ -1,15 +1,15 @@
-//! Netlink messages as bytes: writes requests and parses answers. Nothing here touches a socket.
+//! Netlink messages as bytes: writes requests and parses answers, without any socket.
 //!
-//! Numbers are those of `linux/netlink.h`, `linux/rtnetlink.h`, `linux/if_link.h` and `linux/net_namespace.h`. Bytes come in the order
-//! of this machine.
+//! The numbers are those of `linux/netlink.h`, `linux/rtnetlink.h`, `linux/if_link.h` and `linux/net_namespace.h`, in the byte
+//! order of this machine.
 
-/// Answers end with it.
+/// Type of the message that ends a dump.
 pub(super) const NLMSG_DONE: u16 = 3;
-/// An errno, or 0 for an acknowledgement.
+/// Type of a message with an errno; 0 is an acknowledgement.
 pub(super) const NLMSG_ERROR: u16 = 2;
-/// The message is one of several.
+/// Flag of a message that is one of several.
 pub(super) const NLM_F_MULTI: u16 = 0x2;
-/// Something changed while the kernel dumped: some of it may be missing.
+/// Flag of a dump during which something changed, so that some of it may be missing.
 pub(super) const NLM_F_DUMP_INTR: u16 = 0x10;
 
 const NLM_F_REQUEST: u16 = 0x1;
@@ -33,56 +33,57 @@ const IFLA_STATS_LINK_64: u16 = 1;
 const NETNSA_NSID: u16 = 1;
 pub(super) const NETNSA_PID: u16 = 2;
 pub(super) const NETNSA_FD: u16 = 3;
-/// Without the counters of virtual functions.
+/// Leaves the counters of virtual functions out of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-/// The upper bits of an attribute's type are flags.
+/// Mask of the type in an attribute's type field, whose upper bits are flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
+/// Size of `struct nlmsghdr`.
 const HEADER: usize = 16;
-/// `struct ifinfomsg`.
+/// Size of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
-/// `struct if_stats_msg`.
+/// Size of `struct if_stats_msg`.
 const STATS_HEADER: usize = 12;
-/// `struct rtgenmsg`, padded.
+/// Size of `struct rtgenmsg` with padding.
 const NAMESPACE_HEADER: usize = 4;
 
-/// The first counters of `struct rtnl_link_stats64`, as the link itself sees them: packets received and sent, bytes received and
-/// sent, errors receiving and sending, drops receiving and sending.
+/// The first counters of `struct rtnl_link_stats64`, as the link itself sees them: packets received and sent, bytes received
+/// and sent, errors in receiving and sending, drops in receiving and sending.
 pub(crate) type Counters = [u64; 8];
 
-/// A link of the socket's namespace.
+/// A link (network interface) in the socket's namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Link {
-    /// Its number in this namespace.
+    /// Its `ifindex`.
     pub index: u32,
-    /// The other end, where it is one of a veth pair that reaches into another namespace.
+    /// The other end, if the link is an end of a veth pair whose other end is in another namespace.
     pub pair: Option<Pair>,
 }
 
 /// The other end of a veth pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Pair {
-    /// The namespace that it is in, by the number that the socket's namespace has for it.
-    pub namespace: i32,
-    /// Its number there.
+    /// Its namespace, by the id that the socket's namespace has for it (`nsid`).
+    pub nsid: i32,
+    /// Its `ifindex` there.
     pub peer: u32,
 }
 
-/// An event of a link.
+/// A change of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LinkEvent {
-    /// It is new, or something about it changed.
+    /// The link is new or has changed.
     Changed(Link),
-    /// It has left the namespace.
+    /// The link has left the namespace.
     Gone {
-        /// The number that it had.
+        /// Its `ifindex` before.
         index: u32,
-        /// The namespace that it has moved to, where it has not ended.
+        /// The `nsid` of the namespace that it has moved to; none if it was removed.
         to: Option<i32>,
     },
 }
 
-/// One message.
+/// A message without its header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
     pub(super) kind: u16,
@@ -91,20 +92,20 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// Asks for the counters of every link.
+/// Returns a request for the counters of all links.
 pub(super) fn dump_counters(sequence: u32) -> Vec<u8> {
     let mut header = [0; STATS_HEADER];
     put(&mut header, 8, &(1_u32 << (IFLA_STATS_LINK_64 - 1)).to_ne_bytes());
     request(RTM_GETSTATS, NLM_F_DUMP, sequence, &header, None)
 }
 
-/// Asks for every link.
+/// Returns a request for all links.
 pub(super) fn dump_links(sequence: u32) -> Vec<u8> {
     let skip = (IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     request(RTM_GETLINK, NLM_F_DUMP, sequence, &[0; LINK_HEADER], Some(skip))
 }
 
-/// Asks for one link.
+/// Returns a request for one link.
 pub(super) fn get_link(sequence: u32, index: u32) -> Vec<u8> {
     let mut header = [0; LINK_HEADER];
     put(&mut header, 4, &index.to_ne_bytes());
@@ -112,8 +113,8 @@ pub(super) fn get_link(sequence: u32, index: u32) -> Vec<u8> {
     request(RTM_GETLINK, 0, sequence, &header, Some(skip))
 }
 
-/// Asks for the number of a namespace, given as `NETNSA_PID` or `NETNSA_FD`.
-pub(super) fn get_namespace(sequence: u32, attribute: u16, value: u32) -> Vec<u8> {
+/// Returns a request for the id of a namespace, which is given as [`NETNSA_PID`] or [`NETNSA_FD`].
+pub(super) fn get_nsid(sequence: u32, attribute: u16, value: u32) -> Vec<u8> {
     request(RTM_GETNSID, 0, sequence, &[0; NAMESPACE_HEADER], Some((attribute, value.to_ne_bytes())))
 }
 
@@ -140,7 +141,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// Returns the messages of a datagram. Ends at the first that is not whole.
+/// Returns the messages of a datagram, up to the first that is cut.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
@@ -155,7 +156,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// Attributes by type. Ends at the first that is not whole.
+/// Returns types and values of attributes, up to the first that is cut.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -166,46 +167,51 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Returns the errno of an error message; none for an acknowledgement.
+/// Returns the value of the first attribute of a type.
+fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
+}
+
+/// Returns the errno of an [`NLMSG_ERROR`] or [`NLMSG_DONE`]; none for success.
 pub(super) fn errno(body: &[u8]) -> Option<i32> {
-    let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
+    let code = u32_at(body, 0)?.cast_signed();
     (code != 0).then(|| code.wrapping_neg())
 }
 
-/// Returns the number and counters of a link in an answer to [`dump_counters`].
+/// Returns `ifindex` and counters of a link in an answer to [`dump_counters`].
 pub(super) fn counters(body: &[u8]) -> Option<(u32, Counters)> {
     let index = u32_at(body, 4)?;
-    let (_, values) = attributes(body.get(STATS_HEADER..)?).find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
+    let mut words = attribute(body.get(STATS_HEADER..)?, IFLA_STATS_LINK_64)?.chunks_exact(8);
     let mut counters = Counters::default();
-    let mut words = values.chunks_exact(8);
     for counter in &mut counters {
         *counter = u64::from_ne_bytes(words.next()?.try_into().ok()?);
     }
     Some((index, counters))
 }
 
-/// Returns the link of an `RTM_NEWLINK`. None for what a bridge says of its ports under the same number.
+/// Returns the link of an [`RTM_NEWLINK`]. None for a message of a bridge about one of its ports, which has the same type and
+/// another address family.
 pub(super) fn link(body: &[u8]) -> Option<Link> {
     if *body.first()? != 0 {
         return None;
     }
-    let (mut peer, mut namespace, mut is_veth) = (None, None, false);
+    let (mut peer, mut nsid, mut is_veth) = (None, None, false);
     for (kind, value) in attributes(body.get(LINK_HEADER..)?) {
         match kind {
             IFLA_LINK => peer = u32_at(value, 0),
-            IFLA_LINK_NETNSID => namespace = u32_at(value, 0).map(u32::cast_signed),
+            IFLA_LINK_NETNSID => nsid = u32_at(value, 0).map(u32::cast_signed),
             IFLA_LINKINFO => {
-                is_veth = attributes(value)
-                    .any(|(kind, name)| kind == IFLA_INFO_KIND && name.strip_suffix(b"\0").unwrap_or(name) == b"veth");
+                let kind = attribute(value, IFLA_INFO_KIND);
+                is_veth = kind.is_some_and(|kind| kind.strip_suffix(b"\0").unwrap_or(kind) == b"veth");
             }
             _ => {}
         }
     }
-    let pair = peer.zip(namespace).filter(|_| is_veth).map(|(peer, namespace)| Pair { namespace, peer });
+    let pair = peer.zip(nsid).filter(|_| is_veth).map(|(peer, nsid)| Pair { nsid, peer });
     Some(Link { index: u32_at(body, 4)?, pair })
 }
 
-/// Parses an event; none for one that is not about a link.
+/// Returns the event that a message reports; none if it is not about a link.
 pub(super) fn link_event(message: Message<'_>) -> Option<LinkEvent> {
     match message.kind {
         RTM_NEWLINK => link(message.body).map(LinkEvent::Changed),
@@ -215,14 +221,13 @@ pub(super) fn link_event(message: Message<'_>) -> Option<LinkEvent> {
 }
 
 fn moved_to(body: &[u8]) -> Option<i32> {
-    let (_, value) = attributes(body.get(LINK_HEADER..)?).find(|(kind, _)| *kind == IFLA_NEW_NETNSID)?;
-    u32_at(value, 0).map(u32::cast_signed)
+    u32_at(attribute(body.get(LINK_HEADER..)?, IFLA_NEW_NETNSID)?, 0).map(u32::cast_signed)
 }
 
-/// Returns the namespace's number in an answer to [`get_namespace`]; none where it has none yet.
-pub(super) fn namespace(body: &[u8]) -> Option<i32> {
-    let (_, value) = attributes(body.get(NAMESPACE_HEADER..)?).find(|(kind, _)| *kind == NETNSA_NSID)?;
-    u32_at(value, 0).map(u32::cast_signed).filter(|number| *number >= 0)
+/// Returns the `nsid` in an answer to [`get_nsid`]; none if the namespace does not have one yet.
+pub(super) fn nsid(body: &[u8]) -> Option<i32> {
+    let value = attribute(body.get(NAMESPACE_HEADER..)?, NETNSA_NSID)?;
+    u32_at(value, 0).map(u32::cast_signed).filter(|nsid| *nsid >= 0)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -233,9 +238,22 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
+/// Returns the offset of the next message or attribute: the length rounded up to 4 bytes.
 const fn aligned(length: usize) -> usize {
-    // An attribute or message without even a header would never end.
+    // A length below that of any header ends the iteration, which would go on forever with 0.
     if length < 4 { usize::MAX } else { length.saturating_add(3) & !3 }
+}
+
+/// Fuzz target: checks that the bodies of all messages fit into the bytes, whatever lengths the messages claim.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut taken = 0;
+    for message in messages(bytes) {
+        taken += message.body.len();
+        assert!(taken <= bytes.len(), "{taken} bytes of bodies in {}", bytes.len());
+        _ = (errno(message.body), counters(message.body), link(message.body), nsid(message.body));
+        _ = link_event(message);
+    }
 }
 
 #[cfg(test)]
@@ -273,7 +291,7 @@ mod tests {
 
     #[test]
     fn only_a_veth_is_a_pair_and_a_bridge_s_word_is_none() {
-        let pair = Some(Pair { namespace: 3, peer: 9 });
+        let pair = Some(Pair { nsid: 3, peer: 9 });
         assert_eq!(link(&veth(0, b"veth\0")), Some(Link { index: 7, pair }));
         assert_eq!(link(&veth(0, b"macvlan\0")), Some(Link { index: 7, pair: None }));
         assert_eq!(link(&veth(7, b"veth\0")), None);
@@ -299,7 +317,7 @@ mod tests {
     #[test]
     fn a_namespace_without_a_number_has_none() {
         let body = |number: i32| [&[0; 4][..], &attribute(NETNSA_NSID, &number.to_ne_bytes())].concat();
-        assert_eq!((namespace(&body(4)), namespace(&body(0)), namespace(&body(-1))), (Some(4), Some(0), None));
+        assert_eq!((nsid(&body(4)), nsid(&body(0)), nsid(&body(-1))), (Some(4), Some(0), None));
     }
 
     #[test]

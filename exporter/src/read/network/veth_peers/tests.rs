@@ -1,4 +1,4 @@
-//! When links serve a container and when its file is read, on a made-up host; and the sockets in another namespace.
+//! When veth peers replace the file of a container, on a made-up host; and sockets in another namespace.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::{MIN_CONTAINERS, State, VethPeers};
 use crate::metrics::SelfMetrics;
-use crate::read::network::host_netns::Host;
-use crate::read::network::host_netns::LinkError;
 use crate::read::network::interfaces::{BUSY_AGE, Difference, IDLE_AGE, Interfaces, PeerMap, ifindices};
 use crate::read::network::link_table::LinkTable;
-use crate::read::network::netlink::{Link, LinkEvent, Netlink, Pair};
+use crate::read::network::namespaces::{HostNetns, LinkError};
+use crate::read::network::netlink::message::Pair;
+use crate::read::network::netlink::{Link, LinkEvent, Netlink};
 use crate::read::process::NetnsId;
 
 const PID: u32 = 30;
-const NAMESPACE: i32 = 4;
+const NSID: i32 = 4;
 
 /// What `net/dev` says where `received` and `sent` are bytes, packets and drops.
 fn net_dev(name: &str, received: [u64; 3], sent: [u64; 3]) -> String {
@@ -26,8 +26,8 @@ fn net_dev(name: &str, received: [u64; 3], sent: [u64; 3]) -> String {
     )
 }
 
-fn veth(index: u32, namespace: i32) -> Link {
-    Link { index, pair: Some(Pair { namespace, peer: 2 }) }
+fn veth(index: u32, nsid: i32) -> Link {
+    Link { index, pair: Some(Pair { nsid, peer: 2 }) }
 }
 
 /// A container whose `eth0` is paired with link 5, and the host's links.
@@ -42,13 +42,13 @@ impl Served {
     fn new() -> Self {
         let mut table = LinkTable::default();
         table.begin();
-        table.replace(&[veth(5, NAMESPACE), veth(6, NAMESPACE + 1)]);
+        table.replace(&[veth(5, NSID), veth(6, NSID + 1)]);
         table.count(5, [2, 1, 200, 100, 0, 0, 0, 0]);
         let mut interfaces = Interfaces::default();
         interfaces.take(Some(owner()), net_dev("eth0", [100, 1, 3], [200, 2, 4]).as_bytes());
-        interfaces.rows_mut()[0].end = table.reaching(NAMESPACE).next().map(|(_, end)| end);
+        interfaces.rows_mut()[0].end = table.reaching(NSID).next().map(|(_, end)| end);
         let start = Instant::now();
-        let mapping = PeerMap::VethPeers { namespace: NAMESPACE };
+        let mapping = PeerMap::VethPeers { nsid: NSID };
         interfaces.settle(mapping, &table, start, 0);
         Self { table, interfaces, start }
     }
@@ -100,10 +100,10 @@ fn a_mishap_at_the_host_s_end_is_a_reason_to_look_at_the_file_at_once() {
 #[test]
 fn any_event_of_the_namespace_s_links_has_the_file_read() {
     let notices = [
-        LinkEvent::Changed(veth(5, NAMESPACE)),
+        LinkEvent::Changed(veth(5, NSID)),
         LinkEvent::Gone { index: 5, to: None },
-        LinkEvent::Gone { index: 9, to: Some(NAMESPACE) },
-        LinkEvent::Changed(veth(7, NAMESPACE)),
+        LinkEvent::Gone { index: 9, to: Some(NSID) },
+        LinkEvent::Changed(veth(7, NSID)),
     ];
     for notice in notices {
         let mut served = Served::new();
@@ -112,7 +112,7 @@ fn any_event_of_the_namespace_s_links_has_the_file_read() {
         assert!(served.interfaces.needs_mapping(&served.table, served.start), "{notice:?}");
     }
     let mut served = Served::new();
-    served.table.apply(LinkEvent::Changed(veth(6, NAMESPACE + 1)));
+    served.table.apply(LinkEvent::Changed(veth(6, NSID + 1)));
     assert!(served.is_served_after(Duration::ZERO), "another one's news");
 }
 
@@ -180,7 +180,7 @@ fn a_capture_and_a_host_of_few_containers_have_no_sockets() {
 #[test]
 fn a_procfs_that_is_not_the_host_s_is_refused_and_counted_once_in_a_while() {
     let procfs = tempfile::tempdir().unwrap();
-    assert!(matches!(Host::open(procfs.path()), Err(LinkError::NotHost { .. })));
+    assert!(matches!(HostNetns::open(procfs.path()), Err(LinkError::NotHost { .. })));
     let self_metrics = SelfMetrics::new().unwrap();
     let mut links = VethPeers::new(procfs.path(), true, self_metrics.clone());
     let now = Instant::now();
