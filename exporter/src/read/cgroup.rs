@@ -1,4 +1,4 @@
-//! Reads the files of a container's cgroup: its counters, and its limits if they may have changed.
+//! Reads the files of cgroups, of containers and of others: counters, and limits if they may have changed.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,10 @@ use super::container::Container;
 use super::files::format::{lines, words};
 use super::files::limits::{Limits, LimitsVersion};
 use super::files::open_files::{FileState, Outcome, reason};
-use super::reader::Reader;
+use super::reader::{Pass, Reader};
 use super::sample::fill::parse;
 use super::timing::{PathsTaken, STAGGER_GROUPS, Timing, stagger_group, staggered};
+use crate::discover::OtherChanges;
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::name::Names;
 
@@ -166,6 +167,67 @@ impl Reader {
         timing.share_time_among(since);
         container.files = states;
         taken
+    }
+}
+
+/// Cgroups that are not containers: their files and limits are read. Values of processes are left out, because those of a slice
+/// belong to the containers and services below it.
+impl Reader {
+    /// Adds new cgroups that are not containers, and removes those that are gone.
+    pub fn apply_others(&mut self, changes: OtherChanges) {
+        if changes.added.is_empty() && changes.removed.is_empty() {
+            return;
+        }
+        self.others.retain(|other| !changes.removed.contains(&other.path));
+        for path in changes.added {
+            self.generations += 1;
+            self.others.push(Container::new(None, self.generations, path, &self.plan));
+        }
+        self.others.sort_by(|one, other| one.path.cmp(&other.path));
+    }
+
+    /// Returns the cgroups that are not containers, in the order of their paths.
+    #[must_use]
+    pub fn others(&self) -> &[Container] {
+        &self.others
+    }
+
+    /// Removes those of them whose files vanished during the last pass. Returns their paths.
+    pub fn drop_ended_others(&mut self) -> Vec<String> {
+        let ended = self.others.extract_if(.., |other| !other.alive);
+        ended.map(|other| other.path).collect()
+    }
+
+    /// Reads the next of them until the pass's deadline. Returns whether all are read.
+    pub(super) fn advance_others(
+        &mut self,
+        next: &mut usize,
+        pass: Pass<'_>,
+        now: Instant,
+        timing: &mut Timing,
+    ) -> bool {
+        let mut others = std::mem::take(&mut self.others);
+        while *next < others.len() && pass.deadline.is_none_or(|deadline| timing.last() < deadline) {
+            if let Some(other) = others.get_mut(*next).filter(|other| pass.wants(other)) {
+                other.sample.clear();
+                if pass.families.intersects(&self.plan.needs.limits) {
+                    self.refresh_limits(other, pass.names, now);
+                }
+                self.read_files(other, pass.families, timing);
+            }
+            *next += 1;
+        }
+        self.others = others;
+        *next >= self.others.len()
+    }
+
+    /// Clears the values of those that an unfinished pass has not reached. Returns whether there are any.
+    pub(super) fn clear_unread_others(&mut self, next: usize) -> bool {
+        let unread = self.others.get_mut(next..).unwrap_or_default();
+        for other in unread.iter_mut() {
+            other.sample.clear();
+        }
+        !unread.is_empty()
     }
 }
 

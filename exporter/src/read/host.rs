@@ -1,58 +1,19 @@
-//! The host as a whole: what the root cgroup has no file for, from `/proc/stat`, `/proc/meminfo` and `/proc/pressure`; and the
-//! machine's facts.
+//! The host as a whole: the values for which the root cgroup has no file, from `/proc`; and what a procfs shows.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::host_disks::HostDisks;
-use super::machine_id::machine_labels;
+use super::diskstats::HostDisks;
 use crate::discover::unescape;
 use crate::metrics::{DiskField, HostFact, MachineFact, SelfMetrics};
 use crate::name::Moment;
 use crate::read::files::format::{lines, number, psi, words};
 use crate::read::files::open_files::reason;
-use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts, processors};
+use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts};
 
-/// Facts that do not change while the program runs.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    /// Logical CPUs.
-    pub cores: Option<u64>,
-    /// Physical cores.
-    pub physical_cores: Option<u64>,
-    /// CPU packages.
-    pub sockets: Option<u64>,
-    /// `uname -r`.
-    pub kernel: String,
-    /// `PRETTY_NAME` of the host's `os-release`, as far as it can be seen.
-    pub system: String,
-    /// Label pairs that tell this machine from others.
-    pub labels: String,
-}
-
-impl Machine {
-    /// Reads the facts. What cannot be read or understood is counted.
-    #[must_use]
-    pub fn read(procfs: &Path, self_metrics: &SelfMetrics) -> Self {
-        let (processors, malformed) = processors(&read(procfs, "cpuinfo", self_metrics));
-        count_malformed("cpuinfo", malformed, self_metrics);
-        // The host's, where its root can be read; else ours, which our own image does not have. A capture is of another host.
-        let ours = |_| if procfs == Path::new("/proc") { std::fs::read("/etc/os-release") } else { Ok(Vec::new()) };
-        let release = std::fs::read(procfs.join("1/root/etc/os-release")).or_else(ours).unwrap_or_default();
-        Self {
-            cores: processors.logical,
-            physical_cores: processors.cores,
-            sockets: processors.packages,
-            kernel: first_line(&procfs.join("sys/kernel/osrelease")),
-            system: pretty_name(&String::from_utf8_lossy(&release)),
-            labels: machine_labels(procfs),
-        }
-    }
-}
-
-/// The text of a file of procfs; empty where there is none. A failure is counted.
-fn read(procfs: &Path, name: &str, self_metrics: &SelfMetrics) -> Vec<u8> {
+/// Reads a file of procfs. Returns an empty text if there is none or it cannot be read; the latter is counted.
+pub(super) fn read(procfs: &Path, name: &str, self_metrics: &SelfMetrics) -> Vec<u8> {
     std::fs::read(procfs.join(name)).unwrap_or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
             self_metrics.count_read_error(name, reason(&error));
@@ -61,21 +22,12 @@ fn read(procfs: &Path, name: &str, self_metrics: &SelfMetrics) -> Vec<u8> {
     })
 }
 
-fn count_malformed(file: &str, malformed: u64, self_metrics: &SelfMetrics) {
+/// Counts the malformed lines of a file of procfs.
+pub(super) fn count_malformed(file: &str, malformed: u64, self_metrics: &SelfMetrics) {
     (0..malformed).for_each(|_| self_metrics.count_read_error(file, "malformed"));
 }
 
-fn first_line(path: &Path) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned()
-}
-
-fn pretty_name(release: &str) -> String {
-    let value = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    value.unwrap_or_default().trim_matches('"').to_owned()
-}
-
-/// Which files of procfs are wanted of the host.
+/// The files of procfs that are needed for the host's values.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each file")]
 pub struct HostFiles {
@@ -86,10 +38,10 @@ pub struct HostFiles {
 }
 
 impl HostFiles {
-    /// All of them.
+    /// All files.
     pub const ALL: Self = Self { stat: true, meminfo: true, vmstat: true, diskstats: true };
 
-    /// Returns these files and the one of a fact.
+    /// Adds the file that a fact comes from.
     #[must_use]
     pub fn with(mut self, fact: HostFact) -> Self {
         match fact {
@@ -112,7 +64,7 @@ impl HostFiles {
         self
     }
 
-    /// Returns these files and the one of a fact of the machine.
+    /// Adds the file that a fact of the machine comes from.
     #[must_use]
     pub fn with_machine(mut self, fact: MachineFact) -> Self {
         self.meminfo |= matches!(fact, MachineFact::Memory | MachineFact::Swap);
@@ -123,13 +75,14 @@ impl HostFiles {
 /// Facts of the host as a whole, from `/proc`.
 #[derive(Debug, Default)]
 pub struct HostFacts {
-    /// Procfs of the containers' host; none where that is another one than ours.
+    /// Procfs of the containers' host; none if that is another machine.
     procfs: Option<PathBuf>,
     cpu: CpuTime,
     memory: HashMap<String, u64>,
-    /// Text of `/proc/vmstat`, of which a few keys are wanted.
+    /// Text of `/proc/vmstat`, of which only a few keys are needed.
     vmstat: Vec<u8>,
     disks: HostDisks,
+    /// Time of boot in seconds since 1970.
     boot: Option<u64>,
     now_ms: Option<u64>,
 }
@@ -139,15 +92,15 @@ pub struct HostFacts {
 struct CpuTime {
     /// In the order of [`BUSY_WORDS`].
     ticks: [u64; BUSY_WORDS.len()],
-    /// Whether user, nice and system time were there. The others may not be.
+    /// Whether the last reading had user, nice and system time. The others may be absent.
     is_known: bool,
 }
 
-/// Ticks by which a counter of `/proc/stat` may fall without a restart: the kernel corrects itself by single ticks.
+/// Number of ticks by which a counter of `/proc/stat` may fall without a reset. The kernel corrects counters by single ticks.
 const CORRECTION_TICKS: u64 = 100;
 
 impl CpuTime {
-    /// Takes a reading. A counter that is missing, or that the kernel has corrected downwards, stays what it was.
+    /// Stores a reading. A counter that is absent, or that the kernel has corrected downwards, keeps its value.
     fn update(&mut self, read: [Option<u64>; BUSY_WORDS.len()]) {
         self.is_known = read.iter().take(3).all(Option::is_some);
         let fall = |(ticks, read): (&u64, &Option<u64>)| read.map_or(0, |read| ticks.saturating_sub(read));
@@ -175,13 +128,13 @@ impl CpuTime {
 }
 
 impl HostFacts {
-    /// The facts of this procfs, empty until they are read.
+    /// Returns the facts that this procfs shows, without values until [`HostFacts::refresh`].
     #[must_use]
     pub fn new(procfs: Option<PathBuf>) -> Self {
         Self { procfs, ..Self::default() }
     }
 
-    /// Reads those of `stat` and `meminfo` that are wanted. What cannot be read or understood is counted.
+    /// Reads these files. Failures and malformed lines are counted.
     pub fn refresh(&mut self, files: HostFiles, self_metrics: &SelfMetrics) {
         let Some(procfs) = &self.procfs else { return };
         if files.stat {
@@ -211,13 +164,13 @@ impl HostFacts {
         count_malformed("meminfo", malformed, self_metrics);
     }
 
-    /// Size of memory and of swap, in bytes.
+    /// Returns the sizes of memory and swap in bytes.
     #[must_use]
     pub fn machine_memory(&self) -> (Option<u64>, Option<u64>) {
         (self.memory("MemTotal"), self.memory("SwapTotal"))
     }
 
-    /// A fact with its decimal exponent: 2 for ticks, 6 for microseconds.
+    /// Returns a fact and its decimal exponent: 2 for ticks, 3 for milliseconds, 6 for microseconds.
     #[must_use]
     pub fn get(&self, fact: HostFact) -> Option<(u64, u8)> {
         match fact {
@@ -247,11 +200,12 @@ impl HostFacts {
         }
     }
 
-    /// A counter of each disk, with the disk's label and its decimal exponent.
+    /// Returns a counter of each disk, with the label of the disk and the decimal exponent.
     pub fn disks(&self, field: DiskField) -> impl Iterator<Item = (&str, u64, u8)> {
         self.disks.values(field)
     }
 
+    /// Returns the sum of these keys.
     fn vmstat(&self, keys: &[&str]) -> Option<u64> {
         let value = |line: &[u8]| {
             let mut words = words(line);
@@ -277,10 +231,10 @@ impl HostFacts {
     }
 }
 
-/// Files of a procfs with the host's interfaces, best first. `net/dev` has those of the reading process.
+/// Files of a procfs with the host's interfaces, best first. `net/dev` has the interfaces of the reading process.
 pub(super) const NET_DEV: [&str; 2] = ["1/net/dev", "net/dev"];
 
-/// The host's `net/dev`. None where procfs shows the processes of another pid namespace: process 1 is not the host's there.
+/// Reads the host's `net/dev`. None if procfs is that of another pid namespace, where process 1 is not the host's.
 pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
     if is_live(procfs) && !is_of_host(procfs) {
         return None;
@@ -288,35 +242,35 @@ pub(super) fn interfaces(procfs: &Path) -> Option<Vec<u8>> {
     NET_DEV.into_iter().find_map(|name| std::fs::read(procfs.join(name)).ok())
 }
 
-/// Whether a procfs is the kernel's and not a capture.
+/// Returns whether a procfs is the kernel's, and not a capture.
 pub(super) fn is_live(procfs: &Path) -> bool {
     rustix::fs::statfs(procfs).is_ok_and(|statistics| statistics.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
-/// Whether a live procfs is that of the host's pid namespace: process 2 is the parent of the host's kernel threads, and no other
-/// namespace has one.
+/// Returns whether a live procfs is that of the host's pid namespace: process 2 is the parent of the kernel threads, which no other
+/// namespace has.
 pub(super) fn is_of_host(procfs: &Path) -> bool {
     std::fs::read(procfs.join("2/comm")).is_ok_and(|name| name.trim_ascii() == b"kthreadd")
 }
 
-/// Whether the processes of all containers are seen by a procfs, and by the lists of cgroup v1: those of the host's pid namespace, or of
-/// a capture, which is not `live`.
+/// Returns whether a procfs, and the process lists of cgroup v1, show the processes of all containers: in the host's pid namespace,
+/// and in a capture, which is not `live`.
 #[must_use]
 pub fn shows_all_processes(procfs: &Path, live: bool) -> bool {
     !live || is_of_host(procfs)
 }
 
-/// A procfs that hides the processes of others.
+/// The options of a procfs that hides the processes of other users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HiddenProcesses {
-    /// The value of its `hidepid=` option.
+    /// Value of `hidepid=`.
     hidepid: String,
-    /// The group that it shows them to.
+    /// Value of `gid=`: the group to which the processes are shown.
     gid: Option<String>,
 }
 
 impl HiddenProcesses {
-    /// How the procfs at this path is mounted; none where it hides nothing.
+    /// Reads the options of the procfs at this path. None if it hides nothing.
     #[must_use]
     pub fn of(procfs: &Path) -> Option<Self> {
         let point = procfs.canonicalize().ok()?;
@@ -329,7 +283,7 @@ impl HiddenProcesses {
     fn parse(mountinfo: &[u8], point: &Path) -> Option<Self> {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let mut found = None;
-        // Of several mounts on one point the last is the one that is seen.
+        // Of several mounts on one point the last hides the others.
         mounts(mountinfo, |mount| {
             if unescape(mount.point) == point.as_os_str().as_encoded_bytes() {
                 let hidepid = mount.option("hidepid").filter(|value| !matches!(*value, b"0" | b"off"));
@@ -339,13 +293,13 @@ impl HiddenProcesses {
         found
     }
 
-    /// What lets a program see them.
+    /// Returns what the user can do to let the exporter see the processes.
     #[must_use]
     pub fn hint(&self) -> String {
         const CAPABILITY: &str =
             "give the exporter CAP_SYS_PTRACE (--cap-add=SYS_PTRACE, AmbientCapabilities= of a service)";
         match &self.gid {
-            // The group is not asked there.
+            // The kernel does not ask for the group in this mode.
             _ if matches!(&*self.hidepid, "4" | "ptraceable") => CAPABILITY.to_owned(),
             Some(gid) => format!("{CAPABILITY}, or run it in group {gid}, which the mount's gid= names"),
             None => format!("{CAPABILITY}, or mount /proc with gid=GROUP and run it in that group"),
@@ -361,8 +315,9 @@ impl std::fmt::Display for HiddenProcesses {
 
 #[cfg(test)]
 mod tests {
-    use super::{HiddenProcesses, HostFacts, HostFiles, Machine, pretty_name};
+    use super::{HiddenProcesses, HostFacts, HostFiles};
     use crate::metrics::{HostFact, SelfMetrics};
+    use crate::read::machine::Machine;
 
     fn facts(procfs: &std::path::Path) -> (HostFacts, SelfMetrics) {
         let (mut facts, self_metrics) = (HostFacts::new(Some(procfs.to_owned())), SelfMetrics::new().unwrap());
@@ -445,21 +400,10 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_does_not_get_this_machine_s_system() {
-        let procfs = tempfile::tempdir().unwrap();
-        assert_eq!(Machine::read(procfs.path(), &SelfMetrics::new().unwrap()).system, "");
-    }
-
-    #[test]
     fn without_proc_there_are_no_facts() {
         let (facts, self_metrics) = facts("/does/not/exist".as_ref());
         assert_eq!(facts.get(HostFact::MemoryUsed), None);
         assert_eq!(facts.get(HostFact::Pressure("cpu", "some")), None);
         assert_eq!(errors(&self_metrics, "stat"), 0);
-    }
-
-    #[test]
-    fn the_system_s_name_is_found() {
-        assert_eq!(pretty_name("ID=x\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
     }
 }

@@ -6,15 +6,14 @@
 mod cgroup;
 mod container;
 mod disk;
+mod diskstats;
 mod ebpf_values;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host;
-mod host_disks;
-mod machine_id;
+mod machine;
 mod network;
-mod others;
 mod plan;
 mod process;
 mod reader;
@@ -26,14 +25,15 @@ mod timing;
 
 pub use container::Container;
 pub use disk::disks::ListedDisks;
+pub use diskstats::Devices;
 pub use files::limits::Limits;
 pub use files::open_files::Files;
-pub use host::{HiddenProcesses, HostFacts, HostFiles, Machine, shows_all_processes};
+pub use host::{HiddenProcesses, HostFacts, HostFiles, shows_all_processes};
+pub use machine::Machine;
 pub use network::namespaces::{LinkError, can_dump_links};
 pub use plan::planner::{for_api, for_cgroups};
 pub use plan::{Plan, PlannedFile, Row, Value};
 pub use reader::{Pass, Progress, Reader};
-pub use sample::devices::Devices;
 pub use sample::fill::{fill_from_stats, fill_host};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
 pub use snapshot::{KernelCopy, can_copy};

@@ -12,9 +12,9 @@ use tracing::warn;
 use crate::metrics::SelfMetrics;
 use crate::read::disk::mounts::HostMounts;
 use crate::read::disk::statfs::{FsStats, Request, StatfsThreads, Target, is_timeout, reason};
+use crate::read::diskstats::Devices;
 use crate::read::files::format::Device;
 use crate::read::plan::Plan;
-use crate::read::sample::devices::Devices;
 use crate::read::sample::fill::fill_filesystem;
 use crate::read::sample::{Labels, Sample};
 

@@ -236,7 +236,3 @@ fn rsplit_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 #[path = "format_tests.rs"]
 mod tests;
-
-#[cfg(test)]
-#[path = "random_tests.rs"]
-mod random_tests;

@@ -1,7 +1,6 @@
 //! A live process of a container, through which its network namespace and its open files are read.
 
 mod listing;
-mod threads;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

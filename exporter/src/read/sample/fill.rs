@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::metrics::{Dimension, DiskFact};
+use crate::read::diskstats::Devices;
 use crate::read::files::format::{self, Device, Single};
 use crate::read::host::interfaces;
 use crate::read::network::real_interfaces::RealInterfaces;
 use crate::read::plan::{Format, Plan, PlannedFile};
-use crate::read::sample::devices::Devices;
 use crate::read::sample::{Labels, Sample};
 
 /// Parses one file into a sample. Returns the number of malformed values.

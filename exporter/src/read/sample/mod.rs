@@ -1,6 +1,5 @@
 //! Values read of one container: plain ones by slot, and tables by device, interface, node or CPU.
 
-pub(super) mod devices;
 pub(super) mod fill;
 
 use std::collections::HashMap;

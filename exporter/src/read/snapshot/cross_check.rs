@@ -8,10 +8,9 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::derivations::{Derivation, fill_device_table};
-use super::evidence::{Mismatch, Outcome};
 use super::kernel_copy::KernelCopy;
 use super::record::fill_devices;
-use super::sources::Source;
+use super::sources::{Mismatch, Outcome, Source};
 use super::stat_index::StatIndex;
 use crate::ebpf::Unsupported;
 use crate::metrics::{Dimension, FamilySet};

@@ -15,8 +15,8 @@ use crate::discover::{Hierarchy, cgroup};
 use crate::ebpf::{IterReader, Number, Probes, TreeRequest, Unsupported, counted};
 use crate::metrics::{CollectorSet, FamilySet, SelfMetrics};
 use crate::read::container::Container;
+use crate::read::diskstats::Devices;
 use crate::read::plan::Plan;
-use crate::read::sample::devices::Devices;
 use crate::read::sample::{Labels, Sample};
 
 /// Copies of the counters of this host's containers.

@@ -5,7 +5,6 @@
 
 mod cross_check;
 mod derivations;
-mod evidence;
 mod kernel_copy;
 pub(super) mod record;
 mod sources;

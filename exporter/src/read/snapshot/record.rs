@@ -4,8 +4,8 @@ use super::derivations::{Column, CpuMode, Derivation};
 use super::stat_index::StatIndex;
 use crate::ebpf::{DeviceUse, IterReader, Number, Record};
 use crate::metrics::Dimension;
+use crate::read::diskstats::Devices;
 use crate::read::files::format::Device;
-use crate::read::sample::devices::Devices;
 use crate::read::sample::{Labels, Sample};
 
 /// `USER_HZ` is 100 on every machine that we run on.
