@@ -15,18 +15,17 @@ use crate::discover::OtherChanges;
 use crate::metrics::{Collector, CollectorSet, FamilySet};
 use crate::name::Names;
 
-/// How often limits are read without evidence of a change. Reading them costs as much as reading all counters.
+/// Interval at which limits are read without evidence of a change. Reading them costs as much as reading all counters.
 const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
 
-/// How often limits are read if copies of the kernel's counters reveal every change.
+/// Interval at which limits are read if copies of the kernel's counters show every change.
 const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Limits are written and files appear while a container starts: both are read once more within this time. Where copies
-/// reveal changes, [`LIMITS_INTERVAL`] is soon enough.
+/// Maximum age of a container at which its limits are read a second time, because limits are written and files appear while it
+/// starts. If copies show every change, [`LIMITS_INTERVAL`] is early enough.
 const SETTLE_DELAY: Duration = Duration::from_secs(30);
 
-/// Returns the number of the interval at this age. The intervals of containers that were found together start at
-/// different times.
+/// Returns the number of the interval at this age. The intervals of containers of different groups begin at different times.
 fn interval_at(age: Duration, group: u32, is_watched: bool) -> u64 {
     let interval = if is_watched { WATCHED_LIMITS_INTERVAL } else { LIMITS_INTERVAL };
     let first = if is_watched { LIMITS_INTERVAL } else { SETTLE_DELAY };
@@ -40,7 +39,7 @@ impl Reader {
         let engine = container.info(names).map(|info| &info.limits);
         let age = now.saturating_duration_since(*container.first_seen.get_or_insert(now));
         let digest = container.record.digest;
-        // An engine creates the cgroups of v1 one after the other, and the first pass may happen in between.
+        // An engine creates the cgroups of v1 one after the other, and the first pass may come in between.
         let known = container.limits_version.map_or(0, |version| version.trees);
         let trees = if self.live && age < SETTLE_DELAY { self.add_trees(container, known) } else { known };
         let version = LimitsVersion {
@@ -60,7 +59,7 @@ impl Reader {
         container.retry_absent();
     }
 
-    /// Returns a bit for each searched tree that has the container's cgroup, in addition to those known.
+    /// Returns `known` with a bit for each other searched tree that has the container's cgroup.
     fn add_trees(&mut self, container: &Container, known: u32) -> u32 {
         let trees = self.hierarchy.searched().iter().take(32).enumerate();
         trees.filter(|(index, _)| known & 1 << index == 0).fold(known, |trees, (index, tree)| {
@@ -69,7 +68,7 @@ impl Reader {
         })
     }
 
-    /// Reads the files of the container's cgroup that copies do not replace.
+    /// Fills the values of a cgroup's files into its sample, by copies or by reading the files.
     pub(super) fn read_files(
         &mut self,
         container: &mut Container,
@@ -77,7 +76,7 @@ impl Reader {
         timing: &mut Timing,
     ) -> PathsTaken {
         let mut taken = PathsTaken::default();
-        // Time without reading is attributed once for all: reading the clock costs as much as parsing a file.
+        // The time of several files is attributed together, because reading the clock costs as much as parsing a file.
         let mut since = CollectorSet::EMPTY;
         let mut states = std::mem::take(&mut container.files);
         for (index, file) in self.plan.files.iter().enumerate() {
@@ -102,7 +101,7 @@ impl Reader {
                 since = since.with(collector);
                 continue;
             }
-            // The files of a collector follow each other: one reading of the clock serves them all.
+            // The files of a collector follow each other, so that one reading of the clock serves all of them.
             if since != of_this {
                 timing.share_time_among(since);
                 since = of_this;
@@ -116,7 +115,7 @@ impl Reader {
                 container.file_path(&file.tree, &file.name, &mut self.path);
             }
             let mut outcome = self.files.read(state, &self.path);
-            // A reopened file under its fallback name looks as if it had vanished under its first name.
+            // A file that is reopened under its fallback name is reported as vanished under its first name.
             if let (Outcome::Absent | Outcome::Vanished, Some(fallback), true) = (&outcome, file.fallback, is_untried) {
                 container.file_path(&file.tree, fallback, &mut self.path);
                 state.retry();
@@ -126,7 +125,7 @@ impl Reader {
                 Outcome::Text(text) => {
                     taken.read(file.collectors, state);
                     if file.is_alternative && container.is_host() && !counts_anything(text) {
-                        // The recursive file, not the one that counts the root cgroup alone.
+                        // The name of the recursive file: the fallback counts the root cgroup alone.
                         container.file_path(&file.tree, &file.name, &mut self.path);
                         self.idle_alternatives.resize(self.plan.files.len(), false);
                         self.idle_alternatives.get_mut(index).into_iter().for_each(|idle| *idle = self.path.exists());
@@ -146,8 +145,8 @@ impl Reader {
                 Outcome::Vanished => {
                     self.self_metrics.count_read_error(&file.name, "vanished");
                     container.file_path(&file.tree, "", &mut self.path);
-                    // In a capture a single file may disappear. In a live tree it disappears with its cgroup, or with a
-                    // controller that the parent disables: then the file is tried again, and the limits are read again.
+                    // In a capture a single file may disappear. In a live tree a file disappears with its cgroup, or with a
+                    // controller that is disabled. In the latter case the file is tried again, and the limits are read again.
                     container.alive = !self.live || self.path.is_dir();
                     if self.live && container.alive {
                         *state = FileState::New;
@@ -231,7 +230,7 @@ impl Reader {
     }
 }
 
-/// Returns whether a file of operations has a value other than 0. The root's counts the cgroups below, too.
+/// Returns whether a file of operations has a value other than 0. That of the root cgroup includes all cgroups below.
 fn counts_anything(text: &[u8]) -> bool {
     lines(text).filter_map(|line| words(line).last()).any(|value| value != b"0")
 }

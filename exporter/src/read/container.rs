@@ -1,4 +1,4 @@
-//! The state of one container between two scrapes.
+//! A container, or another cgroup, and its state between two scrapes.
 
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use crate::read::process::Process;
 use crate::read::sample::Sample;
 use crate::read::snapshot::record::ContainerRecord;
 
-/// A container with a cgroup, its open files and its last values.
+/// A container with its open files and its last values. The host and cgroups that are not containers have the same state.
 #[derive(Debug)]
 pub struct Container {
-    /// Its id; none for the host as a whole and for a cgroup that is not a container.
+    /// Id of the container; none for the host and for a cgroup that is not a container.
     pub id: Option<ContainerId>,
     /// Whether the engine's report for this id describes this cgroup.
     pub named: bool,
-    /// Number of the container, unique in this reader.
+    /// Unique number of the container in its reader.
     pub generation: u64,
     /// Cgroup path with a leading slash; `/` for the host.
     pub path: String,
@@ -36,17 +36,19 @@ pub struct Container {
     pub limits: Limits,
     /// Whether its cgroup existed at the last visit.
     pub alive: bool,
-    /// Version of the limits; none makes the next visit read them.
+    /// Version of the limits; none if they have to be read.
     pub(super) limits_version: Option<LimitsVersion>,
     /// When it was first visited.
     pub(super) first_seen: Option<Instant>,
-    /// State of each planned file; empty while no file is read.
+    /// State of each planned file; empty until one is read.
     pub(super) files: Vec<FileState>,
+    /// State of `cgroup.procs`.
     pub(super) procs: FileState,
-    /// The searched tree that lists its processes.
+    /// Index of the searched tree that lists its processes.
     pub(super) home: usize,
-    /// Its directory in that tree, to count the cgroups below it.
+    /// Its directory in that tree, whose link count shows whether there are cgroups below.
     pub(super) directory: Option<(File, FdPermit)>,
+    /// The process through which its network and its disk are read.
     pub(super) process: Option<Process>,
     /// Its interfaces, as last read.
     pub(super) interfaces: Interfaces,
@@ -57,20 +59,19 @@ pub struct Container {
     pub(super) disk_has_timed_out: bool,
     /// Values of its filesystem in this pass, until they are in the sample.
     pub(super) fs_stats: Option<FsStats>,
-    /// Its processes, as of the last pass.
+    /// Numbers of its processes when they were last listed.
     pub(super) pids: Vec<u32>,
     /// Number of its processes, if all could be listed.
     pub(super) process_count: Option<u64>,
-    /// Devices whose values come from the eBPF program, because the files had none when the container was first seen to
-    /// use them.
+    /// Devices whose values come from the eBPF program, because the files had none when the container was first seen to use them.
     pub(super) probe_fed: Vec<Device>,
-    /// Its index in copies of the kernel's counters.
+    /// Its record in copies of the kernel's counters.
     pub(super) record: ContainerRecord,
-    /// Its number of tasks when its processes were last listed, and the time by which they are listed again.
+    /// Number of its tasks when its processes were last listed, and the time at which they are listed again.
     pub(super) listed: Option<(u64, Instant)>,
-    /// Its load average, where threads are counted by files.
+    /// Its load average, if threads are counted by files.
     pub(super) load: LoadAverage,
-    /// When its threads were last counted for that.
+    /// When its threads were last counted for the load average.
     pub(super) load_counted: Option<Instant>,
 }
 
@@ -106,7 +107,7 @@ impl Container {
         }
     }
 
-    /// Builds the path of one of its files in a reused buffer.
+    /// Builds the path of one of its files in `path`, whose memory is reused.
     pub(super) fn file_path(&self, tree: &Path, name: &str, path: &mut PathBuf) {
         path.as_mut_os_string().clear();
         path.push(tree);
@@ -114,12 +115,12 @@ impl Container {
         path.push(name);
     }
 
-    /// Returns whether it is the host as a whole, whose files are those of the root cgroup.
+    /// Returns whether it is the host, whose files are those of the root cgroup.
     pub(super) fn is_host(&self) -> bool {
         self.id.is_none() && self.path == "/"
     }
 
-    /// Returns whether there are cgroups below its own, by its directory's link count, where the file system has one.
+    /// Returns whether there are cgroups below its own, by the link count of its directory.
     pub(super) fn has_children(&mut self, tree: &Path, path: &mut PathBuf, files: &mut Files) -> bool {
         if let Some((directory, _)) = &self.directory {
             return !is_leaf(directory.metadata());
@@ -130,20 +131,19 @@ impl Container {
         !self.directory.as_ref().is_some_and(|(directory, _)| is_leaf(directory.metadata()))
     }
 
-    /// Returns whether no process was seen in it when its processes were last listed.
+    /// Returns whether its last list of processes was empty.
     #[must_use]
     pub fn seems_empty(&self) -> bool {
         self.pids.is_empty()
     }
 
-    /// Returns what the engine reports of it.
+    /// Returns the engine's report on it.
     pub(super) fn info<'a>(&self, names: &'a Names) -> Option<&'a ContainerInfo> {
         let id = self.id.filter(|_| self.named)?;
         names.containers.get(&id).map(|info| &**info)
     }
 
-    /// Makes the next visit try absent files again: some appear later than the directory, or when a controller is
-    /// enabled.
+    /// Makes the next visit try absent files again. Some appear later than the directory, or when a controller is enabled.
     pub(super) fn retry_absent(&mut self) {
         self.files.iter_mut().chain([&mut self.procs]).for_each(FileState::retry);
     }
@@ -153,7 +153,7 @@ fn is_leaf(directory: std::io::Result<Metadata>) -> bool {
     directory.is_ok_and(|metadata| cgroup::is_leaf(&metadata))
 }
 
-/// Returns the containers, as the eBPF programs know them.
+/// Returns the containers in the form that the eBPF programs take.
 pub(super) fn holders(containers: &[Container]) -> impl Iterator<Item = ContainerRef<'_>> + Clone {
     containers.iter().filter_map(|container| {
         Some(ContainerRef { id: container.id?, generation: container.generation, path: &container.path })

@@ -1,4 +1,4 @@
-//! Fills samples with counts of eBPF programs, in columns of their own and in columns of files that lack a value.
+//! Fills samples with counts of eBPF programs: in columns of their own, and in columns of files for devices that the files lack.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::read::sample::{LabelId, Table};
 use crate::read::timing::Timing;
 
 impl Reader {
-    /// Reads the programs' maps for all containers.
+    /// Reads the maps of the programs for all containers.
     pub(super) fn read_ebpf_maps(&mut self, pass: Pass<'_>, now: Instant, timing: &mut Timing) {
         let Some(probes) = &mut self.probes else { return };
         let mut last = Collector::EbpfNetwork;
@@ -29,7 +29,7 @@ impl Reader {
         }
     }
 
-    /// Returns whether threads are counted by procfs, as no program does.
+    /// Returns whether threads have to be counted by procfs, because no program counts them.
     pub(super) fn counts_threads_by_files(&self, collectors: CollectorSet) -> bool {
         collectors.has(Collector::Tasks) && !self.probes.as_ref().is_some_and(Probes::counts_threads)
     }
@@ -49,8 +49,8 @@ impl Reader {
         }
     }
 
-    /// Begins a pass over the devices. Counts of a disk that is gone are not added to those of the next disk with its
-    /// number.
+    /// Begins a pass over the devices. Resets the counts of a disk that is gone, so that they are not added to those of the next disk
+    /// with its number.
     pub(super) fn begin_devices(&mut self) {
         if self.plan.files.iter().any(|file| matches!(file.format, Format::List(_))) {
             self.devices.begin_cpus(&self.procfs);
@@ -65,7 +65,7 @@ impl Reader {
         }
     }
 
-    /// Fills a container's counters into its sample, after its files.
+    /// Fills the programs' counts of a container into its sample, after its files.
     pub(super) fn fill_ebpf_values(&mut self, index: usize, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
         let share = probes.share(index, id);
@@ -77,7 +77,7 @@ impl Reader {
         if !self.plan.probes.is_empty() {
             timing.attribute_time_to(Collector::EbpfNetwork);
         }
-        // The values of a collector follow each other: one reading of the clock serves them all.
+        // The values of a collector follow each other, so that one reading of the clock serves all of them.
         let mut timed = None;
         for (what, index) in &self.plan.histograms {
             let collector = if *what == Probed::RunQueueLatency { Collector::EbpfSched } else { Collector::EbpfBlkio };
@@ -106,19 +106,19 @@ impl Reader {
             });
         }
         self.block_uses = uses;
-        // If only families of files are selected, the time is attributed to their collector.
+        // If only families of files are selected, their collector gets the time.
         let of = if self.plan.blocks.is_empty() { Collector::Blkio } else { Collector::EbpfBlkio };
         timing.attribute_time_to(of);
     }
 }
 
-/// Fills the device table: the columns of the programs' own families, and those of file families for devices that the
-/// files lack.
+/// Fills the table of devices: the columns of the programs' own families, and the columns of files for devices that the files
+/// lack.
 ///
-/// The source of a device is chosen when the container is first seen to use it, and kept (`probe_fed`): files and
-/// programs started to count at different times, so that a change would be a jump. The programs' counts are read before
-/// the files, so a file that counts a device has every use that a program has seen. On v2 (`one_tree`) a file with any
-/// device has all: other devices of the program are those that such a device is made of.
+/// The source of a device is chosen when the container is first seen to use it, and kept in `probe_fed`. Files and programs have
+/// begun to count at different times, so that a change of the source would be a jump. The programs' counts are read before the
+/// files, so that a file that counts a device has every use that a program has seen. On v2 (`one_tree`) a file with any device
+/// has all of them: further devices of the program are those that such a device consists of.
 fn fill(
     plan: &Plan,
     uses: &[BlockUse],
@@ -160,7 +160,7 @@ fn fill(
                     BlockCount::Operations => Some(one.operations),
                     BlockCount::Sectors => Some(one.bytes / 512),
                     BlockCount::Time => one.time_ns,
-                    // Added up above.
+                    // The loop above sums it up.
                     BlockCount::TimeOfAll => None,
                 };
                 if let Some(value) = value {

@@ -1,7 +1,11 @@
-//! One pass over the kernel's files: every container's values into its [`Sample`].
+//! Reads the kernel's files: a pass of the [`Reader`] fills the values of every container into its [`Sample`].
 //!
-//! Synchronous and single-threaded by intent: two threads on these files are slower than one. Nothing is allocated per
-//! container once each has been read a first time.
+//! A pass runs on one thread, because two threads on these files are slower than one. It allocates nothing per container after
+//! the first reading of the container.
+//!
+//! - `plan` decides at start which files are read and where each value goes; `files` reads and parses them.
+//! - `reader` has the pass. `cgroup`, `snapshot`, `process`, `network`, `disk` and `ebpf_values` fill the values of containers.
+//! - `host`, `machine` and `diskstats` have values of the host.
 
 mod cgroup;
 mod container;

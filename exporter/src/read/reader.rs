@@ -36,17 +36,17 @@ pub struct Reader {
     pub(super) containers: Vec<Container>,
     /// Cgroups that are not containers.
     pub(super) others: Vec<Container>,
-    /// Containers added so far.
+    /// Number of containers and other cgroups so far.
     pub(super) generations: u64,
     host: Container,
     pub(super) self_metrics: SelfMetrics,
     pub(super) probes: Option<Probes>,
     /// Copies of the kernel's counters, if this host allows them.
     pub(super) kernel_copy: Option<KernelCopy>,
-    /// For each planned file, whether it is an alternative that counted nothing for the root cgroup, and so for no
+    /// For each planned file, whether it is an alternative that has counted nothing for the root cgroup, and so nothing for any
     /// container.
     pub(super) idle_alternatives: Vec<bool>,
-    /// Reused memory for one container's block I/O.
+    /// Reused memory for the block I/O of one container.
     pub(super) block_uses: Vec<BlockUse>,
     pub(super) namespaces: Namespaces,
     pub(super) links: VethPeers,
@@ -54,10 +54,11 @@ pub struct Reader {
     pub(super) disks: Disks,
     pub(super) host_interfaces: Option<HostInterfaces>,
     pub(super) real_interfaces: RealInterfaces,
+    /// Reused memory for paths.
     pub(super) path: PathBuf,
-    /// Whether procfs is the host's, by its kernel threads. A capture is accepted.
+    /// Whether procfs shows the processes of all containers.
     pub(super) is_host_pidns: bool,
-    /// Collectors whose failure was logged; each is logged once.
+    /// Collectors whose first failure was logged.
     pub(super) logged: CollectorSet,
     pub(super) read_paths: ReadPaths,
 }
@@ -67,9 +68,9 @@ pub struct Reader {
 pub struct Pass<'a> {
     /// The collectors to read.
     pub collectors: CollectorSet,
-    /// Selected families; values that none of them needs are not read.
+    /// The selected families. Values that none of them needs are not read.
     pub families: FamilySet,
-    /// Selected containers; the others are not read and keep their values.
+    /// The selected containers. The others are not read and keep their values.
     pub ids: &'a IdFilter,
     /// The engine's report on the containers.
     pub names: &'a Names,
@@ -78,47 +79,45 @@ pub struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Returns everything that these collectors give of every container, however long it takes.
+    /// Returns a pass over everything that these collectors read of all containers, without a deadline.
     #[must_use]
     pub fn of_all(collectors: CollectorSet, names: &'a Names) -> Self {
         Self { collectors, families: FamilySet::of_collectors(collectors), ids: IdFilter::all(), names, deadline: None }
     }
 
-    /// Returns whether anything is wanted of a container.
+    /// Returns whether a container is selected.
     pub(super) fn wants(&self, container: &Container) -> bool {
         self.ids.has(container.id, &container.path)
     }
 
-    /// Returns whether figures of filesystems are wanted.
+    /// Returns whether sizes of layers or filesystems are wanted.
     #[must_use]
     pub fn wants_disks(&self, plan: &Plan) -> bool {
         self.collectors.has(Collector::Disk) && self.families.intersects(&plan.needs.disks)
     }
 
-    /// Returns whether so few of so many containers are wanted that what is read of all of them at once costs more than
-    /// it saves.
+    /// Returns whether so few of the containers are selected that reading something of all of them at once costs more than it saves.
     pub(super) fn is_narrow(&self, containers: usize) -> bool {
         self.ids.count().is_some_and(|count| count <= containers / 8)
     }
 }
 
-/// Progress of a pass.
+/// Progress of a pass, which may be interrupted at a deadline and continued.
 #[derive(Debug)]
 pub struct Progress {
     now: Instant,
     /// Index of the next container.
     next: usize,
-    /// Index of the next cgroup that is no container.
+    /// Index of the next cgroup that is not a container.
     next_other: usize,
-    /// Whether the filesystems are measured.
+    /// Whether the sizes on disk are filled in.
     disks: bool,
     sockets: SocketTurns,
     timing: Timing,
 }
 
 impl Reader {
-    /// Returns a reader of `hierarchy` that follows `plan`; `live` where trees are kernel file systems and not
-    /// captures.
+    /// Returns a reader of `hierarchy` that follows `plan`. `live` says that the trees are kernel filesystems and not a capture.
     #[must_use]
     pub fn new(
         plan: Plan,
@@ -158,7 +157,7 @@ impl Reader {
         }
     }
 
-    /// Opens files that may take privileges which this process has only at start.
+    /// Opens files that may need privileges which this process drops after its start.
     pub fn prepare(&mut self) {
         self.links.prepare();
     }
@@ -169,13 +168,13 @@ impl Reader {
         &self.containers
     }
 
-    /// Returns the host as a whole.
+    /// Returns the host, with the values of the last pass.
     #[must_use]
     pub fn host(&self) -> &Container {
         &self.host
     }
 
-    /// Returns whether v1 lists all processes of a container: it leaves those of other pid namespaces out.
+    /// Returns whether the process lists of v1 are complete: they leave processes of other pid namespaces out.
     #[must_use]
     pub fn lists_all(&self) -> bool {
         self.is_host_pidns
@@ -200,7 +199,7 @@ impl Reader {
         }
         let removed: HashSet<ContainerId> = changes.removed.into_iter().collect();
         self.containers.retain(|container| !container.id.is_some_and(|id| removed.contains(&id)));
-        // Nearly exact, because containers are large, with some room for those that come one by one.
+        // Containers are large, so there is little spare room: for those that come one by one.
         self.containers.reserve_exact(changes.added.len().max(self.containers.len() / 16));
         for Added { id, path, named } in changes.added {
             self.generations += 1;
@@ -240,7 +239,7 @@ impl Reader {
         self.finish(&progress, pass)
     }
 
-    /// Begins a pass: reads the values of all containers that are read at once.
+    /// Begins a pass: reads the values that are read for all containers at once.
     pub fn begin(&mut self, pass: Pass<'_>, now: Instant) -> Progress {
         let mut timing = Timing::start();
         if self.labels.trim() {
@@ -263,7 +262,7 @@ impl Reader {
         Progress { now, next: 0, next_other: 0, disks: false, sockets: SocketTurns::default(), timing }
     }
 
-    /// Reads the next containers until the pass's deadline. Returns whether all are read.
+    /// Reads the next containers until the deadline of the pass. Returns whether all are read.
     pub fn advance(&mut self, progress: &mut Progress, pass: Pass<'_>) -> bool {
         let mut containers = std::mem::take(&mut self.containers);
         let Progress { now, next, next_other, disks, sockets, timing } = progress;
@@ -284,7 +283,7 @@ impl Reader {
         self.advance_sockets(sockets, pass, timing)
     }
 
-    /// Publishes the samples of an unfinished pass: clears the values of earlier passes. Returns the time so far.
+    /// Makes the samples of an unfinished pass fit to be exposed: clears the values of earlier passes. Returns the time so far.
     pub fn interim(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         let unread = self.containers.get_mut(progress.next..).unwrap_or_default();
         let mut timing = progress.timing.clone();
@@ -305,11 +304,11 @@ impl Reader {
         timing
     }
 
-    /// Ends a pass, whether or not all containers are read, with the host's own values.
+    /// Ends a pass, even if not all containers are read, and reads the host's own values.
     pub fn finish(&mut self, progress: &Progress, pass: Pass<'_>) -> Timing {
         let mut timing = self.interim(progress, pass);
         if !pass.ids.is_all() {
-            // The first reporter of a shared namespace is not known after an unfinished pass.
+            // A pass over some containers may miss the first reporter of a shared namespace.
             self.namespaces.unsettle();
         }
         self.end_sockets(&progress.sockets, pass);
@@ -329,6 +328,7 @@ impl Reader {
         timing
     }
 
+    /// Reads everything of one container.
     fn read_container(
         &mut self,
         containers: &mut [Container],
@@ -394,12 +394,12 @@ impl Reader {
         timing.attribute_time_to(Collector::Disk);
     }
 
-    /// Takes the programs and the copies out, for the next reader.
+    /// Moves the eBPF programs and the copies out, for the next reader.
     pub fn take_ebpf(&mut self) -> (Option<Probes>, Option<KernelCopy>) {
         (self.probes.take(), self.kernel_copy.take())
     }
 
-    /// Reads values from copies of the kernel's counters, if there are any.
+    /// Sets the copies of the kernel's counters to read values from.
     #[must_use]
     pub fn with_kernel_copy(self, kernel_copy: Option<KernelCopy>) -> Self {
         Self { kernel_copy, ..self }
@@ -411,7 +411,7 @@ impl Reader {
         Self { disks: Disks::new(&self.procfs, self.live, walker, self.self_metrics.clone()), ..self }
     }
 
-    /// The root cgroup's own files, and the host's interfaces.
+    /// Reads the values of the host: the root cgroup's files, interfaces, threads and filesystems.
     fn read_host(&mut self, pass: Pass<'_>, no_host_pidns: bool, now: Instant, timing: &mut Timing) {
         let mut host = std::mem::replace(&mut self.host, Container::new(None, 0, String::new(), &Plan::default()));
         host.sample.clear();
@@ -429,12 +429,12 @@ impl Reader {
         self.host = host;
     }
 
-    /// Counts a failure in our own metrics.
+    /// Counts a failed reading in the exporter's own metrics.
     pub(super) fn count_error(&self, file: &str, reason: &str) {
         self.self_metrics.count_read_error(file, reason);
     }
 
-    /// Returns whether no failure of this collector was logged yet.
+    /// Returns whether this is the first failure of a collector, which is logged.
     pub(super) fn is_first(&mut self, collector: Collector) -> bool {
         let first = !self.logged.has(collector);
         self.logged = self.logged.with(collector);

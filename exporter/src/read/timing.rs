@@ -1,11 +1,11 @@
-//! Time per collector and read paths, for our own metrics, and when rare readings of each container take place.
+//! Time per collector and read paths, for the exporter's own metrics; and the staggering of rare readings.
 
 use std::time::{Duration, Instant};
 
 use super::files::open_files::FileState;
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 
-/// Number of groups whose rare readings take place in different scrapes.
+/// Number of groups of containers. Their rare readings take place in different scrapes.
 pub(super) const STAGGER_GROUPS: u32 = 16;
 
 /// Returns the group of a container.
@@ -13,7 +13,7 @@ pub(super) fn stagger_group(generation: u64) -> u32 {
     u32::try_from(generation % u64::from(STAGGER_GROUPS)).unwrap_or(0)
 }
 
-/// Returns when in an interval a group reads again: in its second half.
+/// Returns the time within an interval at which a group reads again, in the second half of the interval.
 pub(super) fn staggered(interval: Duration, group: u32) -> Duration {
     interval * (STAGGER_GROUPS + group) / (2 * STAGGER_GROUPS)
 }
@@ -46,7 +46,7 @@ impl Timing {
         !self.failed.has(collector)
     }
 
-    /// Returns whether any collector of a set did not.
+    /// Returns whether any collector of a set failed.
     #[must_use]
     pub fn any_failed(&self, collectors: CollectorSet) -> bool {
         !self.failed.intersection(collectors).is_empty()
@@ -59,14 +59,14 @@ impl Timing {
         }
     }
 
-    /// Attributes the time since the last reading of the clock to a collector. One reading ends one span and begins the
-    /// next: there are a dozen per container and scrape.
+    /// Attributes the time since the last reading of the clock to a collector. One reading ends one span and begins the next,
+    /// because there are a dozen spans per container and scrape.
     pub(super) fn attribute_time_to(&mut self, collector: Collector) {
         let spent = self.since_last();
         self.add(collector, spent);
     }
 
-    /// Attributes that time to several collectors in equal shares; to none if the set is empty.
+    /// Attributes the time since the last reading of the clock to several collectors in equal shares; to none if the set is empty.
     pub(super) fn share_time_among(&mut self, collectors: CollectorSet) {
         let share = self.since_last() / u32::try_from(collectors.iter().count()).unwrap_or(1).max(1);
         collectors.iter().for_each(|collector| self.add(collector, share));
@@ -87,20 +87,20 @@ impl Timing {
         now.duration_since(std::mem::replace(&mut self.last, now))
     }
 
-    /// Marks collectors that did not read everything.
+    /// Marks collectors as failed, because they did not read everything.
     pub fn fail(&mut self, collectors: CollectorSet) {
         self.failed = self.failed.union(collectors);
     }
 }
 
-/// Paths by which a container's files are read, the cheapest first: the values of the label `path`.
+/// Paths by which a container's files are read, the cheapest first. They are the values of the label `path`.
 const PATHS: [&str; 3] = ["snapshot", "open_file", "reopened_file"];
 
-/// Containers by collector and path.
+/// Number of containers by collector and path.
 #[derive(Debug, Default)]
 pub(super) struct ReadPaths([[i64; PATHS.len()]; Collector::ALL.len()]);
 
-/// The collectors that were served by each path, of one container.
+/// For one container, the collectors that were served by each path.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PathsTaken([CollectorSet; PATHS.len()]);
 
@@ -120,7 +120,7 @@ impl PathsTaken {
 }
 
 impl ReadPaths {
-    /// Counts a container, for each collector under the costliest path of its files.
+    /// Counts a container: for each collector under the costliest path of its files.
     pub(super) fn count(&mut self, taken: PathsTaken) {
         let [copied, open, reopened] = taken.0;
         for collector in copied.union(open).union(reopened).iter() {
@@ -131,7 +131,7 @@ impl ReadPaths {
         }
     }
 
-    /// Sets our own metrics, and starts over.
+    /// Sets the metrics, and resets the counts.
     pub(super) fn publish(&mut self, self_metrics: &SelfMetrics) {
         for (collector, counts) in Collector::ALL.iter().zip(std::mem::take(self).0) {
             if counts == [0; PATHS.len()] {

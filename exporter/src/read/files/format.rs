@@ -1,9 +1,9 @@
-//! The kernel's text forms (`cgroup-v2.rst`, "Interface Files / Format"), parsed from bytes. Pure, and without allocation.
+//! Parses the text forms of cgroup files (`cgroup-v2.rst`, "Interface Files / Format") and of `net/dev`, without I/O or allocation.
 //!
-//! Every parser ignores keys that were not asked for, passes what it finds to the caller, and returns how many of the requested values
-//! were malformed. One bad line never hides the others.
+//! Every parser ignores keys that were not requested, passes each value to the caller, and returns the number of requested values
+//! that were malformed. A malformed line does not affect the others.
 
-/// Content of a file with one number.
+/// The content of a file with one number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Single {
     /// A number.
@@ -65,7 +65,7 @@ pub(crate) fn flat<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMu
     malformed
 }
 
-/// Pressure lines (`some avg10=… total=N`): gives the index of the line's first word among `keys`, and its total.
+/// Parses pressure lines (`some avg10=… total=N`): passes the index in `keys` of the line's first word, and the total.
 pub(crate) fn psi<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
@@ -79,12 +79,12 @@ pub(crate) fn psi<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut
     malformed
 }
 
-/// A block device's number.
+/// The number of a block device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct Device {
-    /// 12 bits in the kernel.
+    /// Number of the driver, of 12 bits.
     pub major: u32,
-    /// 20 bits in the kernel.
+    /// Number of the device, of 20 bits.
     pub minor: u32,
 }
 
@@ -97,9 +97,9 @@ impl Device {
     }
 }
 
-/// `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): gives device, index among `keys` and value.
+/// Parses `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): passes device, index in `keys` and value.
 ///
-/// A device without values has no I/O. Linux 5.x leaves such devices on the line of the next one (`7:1 7:0 rbytes=…`): values
+/// A device without values has no I/O. Linux 5.x leaves such devices on the line of the next one (`7:1 7:0 rbytes=…`), so values
 /// belong to the last device before them. A line without a device is malformed.
 pub(crate) fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
@@ -126,8 +126,8 @@ pub(crate) fn nested<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl Fn
     malformed
 }
 
-/// `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): gives device, index among `keys` and value. The closing
-/// `Total VALUE` line has no device and is passed over.
+/// Parses `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): passes device, index in `keys` and value. Skips the last line,
+/// `Total VALUE`.
 pub(crate) fn operations<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(Device, usize, u64)) -> u64 {
     let mut malformed = 0;
     let mut expected = 0;
@@ -150,7 +150,7 @@ pub(crate) fn operations<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: imp
     malformed
 }
 
-/// `KEY N0=VALUE N1=VALUE …` lines (v2) or `KEY=TOTAL N0=VALUE …` (v1): gives node, index among `keys` and value.
+/// Parses `KEY N0=VALUE N1=VALUE …` lines (v2) or `KEY=TOTAL N0=VALUE …` lines (v1): passes node, index in `keys` and value.
 pub(crate) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnMut(u32, usize, u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
@@ -169,7 +169,7 @@ pub(crate) fn nodes<K: AsRef<[u8]>>(text: &[u8], keys: &[K], mut found: impl FnM
     malformed
 }
 
-/// Returns the numbers of a line, in order, with their index.
+/// Parses a line of numbers: passes the index of each and its value.
 pub(crate) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
     let mut malformed = 0;
     for (index, word) in (0..).zip(words(text.trim_ascii())) {
@@ -181,11 +181,11 @@ pub(crate) fn list(text: &[u8], mut found: impl FnMut(u32, u64)) -> u64 {
     malformed
 }
 
-/// Number of counters per direction and in all in a line of `/proc/PID/net/dev`.
+/// Number of counters in a line of `/proc/PID/net/dev`: 8 received, then 8 transmitted.
 pub(crate) const INTERFACE_COLUMNS: usize = 16;
 
-/// `/proc/PID/net/dev`: gives name and counters of each interface whose name is wanted. A line with fewer counters is malformed;
-/// those of other interfaces, of which a host has one for each container, are skipped.
+/// Parses `/proc/PID/net/dev`: passes name and counters of each interface whose name is wanted. A line with fewer counters is
+/// malformed. Lines of other interfaces are skipped, because a host has one for each container.
 pub(crate) fn interfaces(
     text: &[u8],
     wanted: impl Fn(&[u8]) -> bool,
@@ -214,6 +214,7 @@ pub(crate) fn interfaces(
     malformed
 }
 
+/// Returns the index of a key, trying `expected` first.
 fn position<K: AsRef<[u8]>>(keys: &[K], expected: usize, key: &[u8]) -> Option<usize> {
     if keys.get(expected).is_some_and(|candidate| candidate.as_ref() == key) {
         return Some(expected);
@@ -234,5 +235,4 @@ fn rsplit_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-#[path = "format_tests.rs"]
 mod tests;

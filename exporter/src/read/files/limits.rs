@@ -1,7 +1,7 @@
-//! Limits of a container, which change rarely: read at discovery and when they may have changed, not with every scrape.
+//! Reads the limits of a container. They change rarely, so they are read when they may have changed, and not in every scrape.
 //!
-//! CPU and pids limits come through cgroups-rs, which distinguishes absent from zero for them. Its memory limits turn errors into
-//! defaults, so those are read here.
+//! CPU and pids limits are read with cgroups-rs, which distinguishes an absent limit from 0 there. For memory limits it replaces
+//! errors by defaults, so this file reads them itself.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,11 @@ use crate::read::files::format::{Single, single};
 use crate::read::files::open_files::reason;
 use crate::read::files::open_files::{Files, Outcome};
 
-/// v1 says "no limit" with the largest multiple of a page below 2^63.
+/// Values from here on mean "no limit" on v1, which writes the largest multiple of a page below 2^63.
 const V1_UNLIMITED: u64 = 1 << 62;
-/// The default weight of v2, and the equal value on v1.
+/// Default of `cpu.weight` on v2.
 const DEFAULT_WEIGHT: u64 = 100;
+/// Default of `cpu.shares` on v1.
 const DEFAULT_SHARES: u64 = 1024;
 
 /// The limits of one container.
@@ -30,16 +31,16 @@ pub struct Limits {
     known: u8,
 }
 
-/// Version of limits: they are read again when it changes.
+/// What limits depend on: they are read again when it changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LimitsVersion {
-    /// Whether the engine's settings were known: only the engine knows the requested limits.
+    /// Whether the engine's settings are known, which have the requested CPU shares.
     pub(crate) with_engine: bool,
-    /// The kernel's limits, by their digest in a copy; none where copies do not show them.
+    /// Digest of the kernel's limits in a snapshot; none without snapshots.
     pub(crate) digest: Option<(usize, u64)>,
     /// A bit for each searched tree that has its cgroup.
     pub(crate) trees: u32,
-    /// Intervals since the container was first seen.
+    /// Number of intervals since the container was first seen.
     pub(crate) interval: u64,
 }
 
@@ -59,7 +60,7 @@ impl Limits {
         }
     }
 
-    /// Returns the limits as the engine holds them.
+    /// Returns the limits that the engine reports.
     #[must_use]
     pub fn of_engine(engine: &name::Limits) -> Self {
         let mut limits = Self::default();
@@ -73,8 +74,8 @@ impl Limits {
         limits
     }
 
-    /// Reads the limits of the cgroup at `path` (with a leading slash) of every tree. `problem` gets the name of each
-    /// file that exists and could not be read or parsed, and the reason under which that is counted.
+    /// Reads the limits of the cgroup at `path` (with a leading slash) in every tree. Passes the name of each file that exists and
+    /// cannot be read or parsed to `problem`, with the reason under which that is counted.
     pub fn read(
         hierarchy: &Hierarchy,
         path: &str,
@@ -89,7 +90,7 @@ impl Limits {
         if let Some((directory, tree)) = directory(hierarchy, Controller::Pids, path) {
             source.path.clone_from(&directory);
             let controller = PidController::new(directory, tree.version == Version::V2);
-            let max = source.blaming("pids.max", controller.get_pid_max().ok());
+            let max = source.checked("pids.max", controller.get_pid_max().ok());
             limits.set(
                 Limit::Pids,
                 max.and_then(|max| match max {
@@ -114,15 +115,15 @@ impl Limits {
         let cpu = CpuController::new(directory, v2);
         let (quota, period) = (cpu.cfs_quota().ok(), cpu.cfs_period().ok());
         if v2 {
-            source.blaming("cpu.max", quota.and(period));
+            source.checked("cpu.max", quota.and(period));
         } else {
-            source.blaming("cpu.cfs_quota_us", quota);
-            source.blaming("cpu.cfs_period_us", period);
+            source.checked("cpu.cfs_quota_us", quota);
+            source.checked("cpu.cfs_period_us", period);
         }
-        // -1 is "not limited" on either version, and no number of microseconds.
+        // -1 means "not limited" on both versions.
         self.set(Limit::CpuQuota, quota.and_then(|quota| quota.try_into().ok()));
         self.set(Limit::CpuPeriod, period);
-        let raw = source.blaming(if v2 { "cpu.weight" } else { "cpu.shares" }, cpu.shares().ok());
+        let raw = source.checked(if v2 { "cpu.weight" } else { "cpu.shares" }, cpu.shares().ok());
         let asked = engine.and_then(|engine| engine.cpu_shares);
         self.set(Limit::CpuShares, if v2 { raw.map(|weight| asked.unwrap_or_else(|| shares_of(weight))) } else { raw });
     }
@@ -149,7 +150,7 @@ impl Limits {
     }
 }
 
-/// A cgroup's directory in one tree, with a callback for what cannot be read in it.
+/// A cgroup's directory in one tree, with a callback for files that cannot be read.
 struct Directory<'f, P> {
     path: PathBuf,
     files: &'f mut Files,
@@ -157,7 +158,7 @@ struct Directory<'f, P> {
 }
 
 impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
-    /// Returns a limit in bytes; 0 where not limited.
+    /// Reads a limit in bytes; 0 if there is no limit.
     fn bytes(&mut self, name: &str) -> Option<u64> {
         match self.files.read_once(&self.path.join(name)) {
             Outcome::Text(text) => match single(text) {
@@ -171,9 +172,9 @@ impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
         None
     }
 
-    /// Returns a value of cgroups-rs, which has one error for all causes: if there is none, the file is read once more
-    /// to distinguish an absent file from a malformed one.
-    fn blaming<T>(&mut self, name: &str, value: Option<T>) -> Option<T> {
+    /// Returns a value of cgroups-rs. If there is none, reads the file once more to distinguish an absent file from a malformed one,
+    /// because cgroups-rs has one error for all causes.
+    fn checked<T>(&mut self, name: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             match self.files.read_once(&self.path.join(name)) {
                 Outcome::Text(_) => (self.problem)(name, "malformed"),
@@ -185,13 +186,14 @@ impl<P: FnMut(&str, &'static str)> Directory<'_, P> {
     }
 }
 
+/// Returns the directory of the cgroup at `path` in the tree of a controller.
 fn directory<'h>(hierarchy: &'h Hierarchy, controller: Controller, path: &str) -> Option<(PathBuf, &'h Tree)> {
     let tree = hierarchy.tree(controller)?;
     Some((cgroup::directory(&tree.path, path), tree))
 }
 
-/// Returns the shares that runc (since 1.3.2) makes this weight of: the inverse of `weight = 10^((log2(shares)^2 + 125
-/// log2(shares)) / 612 - 7/34)`. The kernel's default weight is the default share.
+/// Returns the CPU shares that runc (since 1.3.2) converts to this weight: the inverse of
+/// `weight = 10^((log2(shares)^2 + 125 log2(shares)) / 612 - 7/34)`. The default weight is that of the default shares.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

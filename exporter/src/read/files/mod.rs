@@ -1,4 +1,4 @@
-//! Kernel files: keeping them open, the forms of their text, and the limits of a container.
+//! Kernel files: keeps them open, parses their text, and reads the limits of a container.
 
 pub(super) mod format;
 pub(super) mod limits;

@@ -1,8 +1,8 @@
-//! Kernel files, read whole into one reused buffer.
+//! Reads whole kernel files into one reused buffer, and keeps them open.
 //!
-//! On a live host a file is opened once and read with `pread` from then on: a third of the cost of opening it each time. When the
-//! descriptor limit comes near, further files are opened, read and closed each time. So is everything in a captured tree,
-//! whose plain files may be replaced meanwhile.
+//! On a live host a file is opened once and then read with `pread`, at a third of the cost of opening it each time. Near the
+//! descriptor limit further files are opened, read and closed each time. So are all files of a captured tree, because plain files
+//! may be replaced between two readings.
 
 use std::fs::File;
 use std::io;
@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// Descriptors left to everything else: connections, inotify, the engine's socket.
+/// Number of descriptors for everything else: connections, inotify, the engine's socket.
 const RESERVED_DESCRIPTORS: u64 = 1024;
-/// Initial size of the buffer, larger than nearly every file.
+/// Initial size of the buffer. Nearly every file is smaller.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Maximum size of a file, far above that of any kernel file that we read.
+/// Maximum size of a file. The kernel files that are read are far smaller.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 const PAGE: usize = 4096;
-/// A `seq_file` of many records hands out at most a page at a time and never splits a record. A read that ended this far
-/// before the end of a page was not cut: none of our files has longer records.
+/// Maximum length of a record in the files that are read. A `seq_file` of many records returns at most a page at a time and does not
+/// split a record, so that a first read of fewer bytes than this has returned the whole file.
 const MAX_RECORD: usize = 2048;
 
 /// Result of reading a file.
@@ -32,23 +32,23 @@ pub enum Outcome<'a> {
     Text(&'a [u8]),
     /// This cgroup does not have it, or the kernel does not support it.
     Absent,
-    /// It has disappeared: its container has ended.
+    /// It was there before and is not any more, because its container has ended.
     Vanished,
     /// It could not be read.
     Failed(io::Error),
 }
 
-/// One file of one container.
+/// State of one file of one container between two readings.
 #[derive(Debug, Default)]
 pub enum FileState {
     /// Not tried yet.
     #[default]
     New,
-    /// Open.
+    /// Kept open.
     Open(OpenFile),
-    /// There, but opened for each read.
+    /// Opened for each reading.
     Reopened,
-    /// Not there: not tried again until [`FileState::retry`].
+    /// Absent, and not tried again until [`FileState::retry`].
     Absent,
 }
 
@@ -60,7 +60,7 @@ impl FileState {
         }
     }
 
-    /// Closes a file that is not read for now.
+    /// Closes a file that is not needed for now.
     pub fn close(&mut self) {
         if matches!(self, Self::Open(_)) {
             *self = Self::New;
@@ -68,14 +68,14 @@ impl FileState {
     }
 }
 
-/// A file that stays open, with the permit for that.
+/// A file that stays open, with the permit to hold its descriptor.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
     _permit: FdPermit,
 }
 
-/// Permission to hold one descriptor open; returned on drop.
+/// Permission to hold one descriptor open. Dropping it gives the permission back.
 #[derive(Debug)]
 pub(crate) struct FdPermit(Arc<AtomicU64>);
 
@@ -85,18 +85,21 @@ impl Drop for FdPermit {
     }
 }
 
-/// The buffer, and how many descriptors may be held.
+/// Reads files. It has the buffer, and counts the descriptors that are held open.
 #[derive(Debug)]
 pub struct Files {
     buffer: Vec<u8>,
+    /// Whether files are kept open at all.
     may_hold: bool,
     held: Arc<AtomicU64>,
+    /// Maximum number of held descriptors.
     limit: u64,
+    /// Whether it was logged that the limit is reached.
     logged: bool,
 }
 
 impl Files {
-    /// Raises the descriptor limit to the hard limit. Holds files open if `may_hold`.
+    /// Raises the descriptor limit of the process to the hard limit. Files are kept open if `may_hold`.
     #[must_use]
     pub fn new(may_hold: bool) -> Self {
         let limit = raise_limit().saturating_sub(RESERVED_DESCRIPTORS);
@@ -137,7 +140,7 @@ impl Files {
         Ok(self.buffer.get(..length).unwrap_or_default())
     }
 
-    /// Reads a file once, keeping nothing.
+    /// Opens a file, reads it and closes it.
     pub fn read_once(&mut self, path: &Path) -> Outcome<'_> {
         match File::open(path).and_then(|file| fill(&file, &mut self.buffer)) {
             Ok(length) => Outcome::Text(self.buffer.get(..length).unwrap_or_default()),
@@ -145,7 +148,7 @@ impl Files {
         }
     }
 
-    /// Reads the first page of a file, which holds whole records.
+    /// Reads the first page of a file. It ends with a whole record.
     pub(crate) fn read_first(&mut self, path: &Path) -> Outcome<'_> {
         let room = self.buffer.get_mut(..PAGE).unwrap_or_default();
         match File::open(path).and_then(|file| file.read_at(room, 0)) {
@@ -175,12 +178,12 @@ impl Files {
         }
     }
 
-    /// Returns whether the descriptor limit is not near.
+    /// Returns whether more descriptors may be held.
     pub(crate) fn has_room(&self) -> bool {
         self.held.load(Ordering::Relaxed) < self.limit
     }
 
-    /// Returns the permit to hold one more descriptor; none near the limit, which is logged once.
+    /// Returns a permit to hold one more descriptor. None at the limit, which is logged once.
     pub(crate) fn permit(&mut self) -> Option<FdPermit> {
         let room = self.has_room();
         if self.may_hold && !room && !self.logged {
@@ -198,7 +201,8 @@ impl Files {
     }
 }
 
-/// `known` if the file was read before, so that its absence means that its container has ended.
+/// Returns the outcome of a failed reading. If the file is `known` from an earlier reading, its absence means that its container
+/// has ended.
 fn classify(error: io::Error, known: bool) -> Outcome<'static> {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -208,7 +212,7 @@ fn classify(error: io::Error, known: bool) -> Outcome<'static> {
     }
 }
 
-/// Reads from the start to the end, growing the buffer where the text fills it.
+/// Reads a file from start to end into the buffer, and doubles the buffer if it is full. Returns the length of the text.
 fn fill(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let mut length = 0;
     loop {
@@ -231,6 +235,7 @@ fn fill(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     }
 }
 
+/// Raises the soft limit of descriptors to the hard limit. Returns the limit.
 fn raise_limit() -> u64 {
     let before = getrlimit(Resource::Nofile);
     let hard = before.maximum;

@@ -1,8 +1,8 @@
-//! Parses the text of `/proc` files: `stat`, `meminfo`, `cpuinfo`, `diskstats` and `mountinfo`. Pure.
+//! Parses the text of `/proc` files, without I/O: `stat`, `meminfo`, `cpuinfo`, `diskstats` and `mountinfo`.
 //!
-//! Like those of [`super::format`] every parser returns how many of the lines that it parsed were malformed. A malformed line costs
-//! no other. Kernels, LXCFS and sandboxes leave lines out, write others, and write numbers that no parser of the whole
-//! file would take, such as `procs_blocked 18446744073709551615`.
+//! As in [`super::format`], every parser returns the number of malformed lines, and a malformed line does not affect the others.
+//! Kernels, LXCFS and sandboxes leave lines out, add others, and write numbers that a parser of the whole file would refuse, such
+//! as `procs_blocked 18446744073709551615`.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use crate::discover::unescape;
 use crate::read::files::format::{Device, lines, number, split_once, words};
 
-/// Words of the `cpu` line that make up the time for which CPUs were busy: user, nice, system, irq and softirq. Neither idle
-/// time, nor steal (another guest's), nor guest time, which user and nice contain.
+/// Indices of the words of the `cpu` line that add up to the busy time of CPUs: user, nice, system, irq and softirq. Idle time and
+/// steal (another guest's time) are not busy time; guest time is part of user and nice.
 pub(crate) const BUSY_WORDS: [usize; 5] = [0, 1, 2, 5, 6];
 
-/// Returns the `cpu` line of `/proc/stat`, in ticks, in the order of [`BUSY_WORDS`]. None for a word that is absent or
-/// no time: a negative one appears as a number above 2^63.
+/// Parses the `cpu` line of `/proc/stat`: returns ticks in the order of [`BUSY_WORDS`]. None for a word that is absent or not a
+/// time; the kernel writes a negative time as a number above 2^63.
 pub(crate) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
     let Some(line) = lines(text).find_map(|line| line.strip_prefix(b"cpu ")) else {
         return (BUSY_WORDS.map(|_| None), u64::from(!text.is_empty()));
@@ -32,12 +32,12 @@ pub(crate) fn cpu_ticks(text: &[u8]) -> ([Option<u64>; BUSY_WORDS.len()], u64) {
     (ticks, malformed)
 }
 
-/// Returns the numbers of the online CPUs, of each of which `/proc/stat` has a line.
+/// Returns the numbers of the online CPUs: `/proc/stat` has a line for each.
 pub(crate) fn online_cpus(text: &[u8]) -> impl Iterator<Item = u64> {
     lines(text).filter_map(|line| number(words(line).next()?.strip_prefix(b"cpu")?))
 }
 
-/// `KEY: VALUE kB` lines of `/proc/meminfo`: gives key and bytes.
+/// Parses `KEY: VALUE kB` lines of `/proc/meminfo`: passes key and value in bytes.
 pub(crate) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8], u64)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
@@ -55,18 +55,18 @@ pub(crate) fn meminfo<'t>(text: &'t [u8], mut found: impl FnMut(&'t [u8], u64)) 
     malformed
 }
 
-/// Counts from `/proc/cpuinfo`. None if the file lacks them.
+/// Numbers of processors in `/proc/cpuinfo`. None if the file lacks the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Processors {
     /// Logical CPUs.
     pub(crate) logical: Option<u64>,
-    /// Cores: different pairs of `physical id` and `core id`.
+    /// Physical cores: different pairs of `physical id` and `core id`.
     pub(crate) cores: Option<u64>,
     /// Packages: different values of `physical id`.
     pub(crate) packages: Option<u64>,
 }
 
-/// Counts the processors of `/proc/cpuinfo`. On s390 they are numbered in the key (`processor 0: …`).
+/// Counts the processors of `/proc/cpuinfo`. On s390 the key has their number (`processor 0: …`).
 pub(crate) fn processors(text: &[u8]) -> (Processors, u64) {
     let (mut logical, mut malformed) = (0, 0);
     let (mut packages, mut cores) = (HashSet::new(), HashSet::new());
@@ -101,7 +101,7 @@ pub(crate) fn processors(text: &[u8]) -> (Processors, u64) {
     (Processors { logical: known(logical), cores, packages }, malformed)
 }
 
-/// Parses lines of `/proc/diskstats`: number and name of each disk and partition. The counters are skipped.
+/// Parses lines of `/proc/diskstats`: passes number and name of each disk and partition, and skips the counters.
 pub(crate) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &'t [u8])) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
@@ -116,7 +116,7 @@ pub(crate) fn disks<'t>(text: &'t [u8], mut found: impl FnMut(Device, &'t [u8]))
     malformed
 }
 
-/// A line of `/proc/PID/mountinfo`. Blanks within a field are written as `\040` there.
+/// A line of `/proc/PID/mountinfo`. Blanks within a field are escaped as `\040`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount<'t> {
     pub(crate) device: Device,
@@ -130,20 +130,20 @@ pub(crate) struct Mount<'t> {
 }
 
 impl<'t> Mount<'t> {
-    /// Returns whether directories below may be smaller than the filesystem (XFS, ext4).
+    /// Returns whether directories may have quotas, and so be smaller than the filesystem (XFS, ext4).
     pub(crate) fn has_quotas(&self) -> bool {
         let mut options = self.options.split(|byte| *byte == b',');
         options.any(|option| matches!(option, b"prjquota" | b"pquota" | b"pqnoenforce"))
     }
 
-    /// Returns the value of an option of the filesystem (`upperdir`).
+    /// Returns the value of an option of the filesystem, such as `upperdir`.
     pub(crate) fn option(&self, name: &str) -> Option<&'t [u8]> {
         let mut options = self.options.split(|byte| *byte == b',');
         options.find_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }
 
-/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG …] - TYPE SOURCE OPTIONS` lines.
+/// Parses `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG …] - TYPE SOURCE OPTIONS` lines of `mountinfo`: passes each mount.
 pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u64 {
     let mut malformed = 0;
     for line in lines(text) {
@@ -163,7 +163,7 @@ pub(crate) fn mounts<'t>(text: &'t [u8], mut found: impl FnMut(Mount<'t>)) -> u6
     malformed
 }
 
-/// Returns a path as a field of `mountinfo` has it.
+/// Returns the path in a field of `mountinfo`, without escapes.
 pub(crate) fn path(field: &[u8]) -> PathBuf {
     OsString::from_vec(unescape(field)).into()
 }

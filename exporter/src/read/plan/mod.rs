@@ -1,4 +1,4 @@
-//! The plan: what to read on this host, and where each exposed series finds its value. `planner` makes it once at start.
+//! The plan: what is read on this host, and where each exposed series finds its value. `planner` makes it once at start.
 
 pub(super) mod planner;
 
@@ -11,7 +11,7 @@ use crate::metrics::{
     FamilySet, Limit, MachineFact, Probed, ProcessFact, Series, SocketCount,
 };
 
-/// What to read, and which series to make of it.
+/// What is read of each container, and where the values go.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Files of each container's cgroup.
@@ -24,25 +24,25 @@ pub struct Plan {
     pub json_interfaces: Vec<(&'static str, u16)>,
     /// Lists of the engine's stats answer: JSON pointer, dimension and column of their table.
     pub json_lists: Vec<(&'static str, Dimension, u16)>,
-    /// Columns of `/proc/PID/net/dev` that are wanted: file column and column of the interface table.
+    /// Columns of `/proc/PID/net/dev`: index of the column, and column of the interface table.
     pub interfaces: Vec<(usize, u16)>,
-    /// Socket tables: file below `/proc/PID/net`, what to count, slot.
+    /// Socket tables: file below `/proc/PID/net`, what is counted, and slot.
     pub sockets: Vec<(&'static str, SocketCount, u16)>,
-    /// Sums over the processes.
+    /// Sums over processes: what is summed up, and slot.
     pub processes: Vec<(ProcessFact, u16)>,
-    /// Sizes of layers and filesystems: columns of the device table.
+    /// Sizes of layers and filesystems, and their columns of the device table.
     pub disks: Vec<(DiskFact, u16)>,
-    /// What eBPF programs count: slots.
+    /// Counts of eBPF programs, and their slots.
     pub probes: Vec<(Probed, u16)>,
-    /// Histograms that eBPF programs make: their indices in a sample.
+    /// Histograms of eBPF programs, and their indices in a sample.
     pub histograms: Vec<(Probed, u16)>,
-    /// Block I/O that the eBPF program counts: columns of the device table.
+    /// Block I/O as an eBPF program counts it, and its columns of the device table.
     pub blocks: Vec<(BlockCount, BlockOperation, u16)>,
-    /// Columns of the device table that files fill, and the eBPF program where they do not.
+    /// Columns of the device table that files fill, and that the eBPF program fills for devices that the files lack.
     pub fills: Vec<(BlockCount, BlockOperation, u16)>,
     /// Slot of the number of processes.
     pub process_count: Option<u16>,
-    /// Families that need values beside the planned files.
+    /// Families that need values from elsewhere than planned files.
     pub needs: Needs,
     /// Number of slots.
     pub slots: usize,
@@ -50,7 +50,7 @@ pub struct Plan {
     pub columns: [usize; Dimension::ALL.len()],
 }
 
-/// The families that need what is read beside the planned files.
+/// The families that need values from elsewhere than planned files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Needs {
     /// The list of a container's processes.
@@ -66,29 +66,29 @@ pub struct Needs {
 /// One file of each container's cgroup.
 #[derive(Debug)]
 pub struct PlannedFile {
-    /// Root of the tree it is in.
+    /// Root of its tree.
     pub tree: PathBuf,
     /// Its name.
     pub name: Cow<'static, str>,
-    /// The name to use where that one is absent.
+    /// Its name on kernels that do not have the first one.
     pub fallback: Option<&'static str>,
-    /// How its text is parsed.
+    /// The form of its text.
     pub format: Format,
-    /// The keys to find in it (empty for forms without keys).
+    /// The keys that are read; a form without keys has one that is empty.
     pub keys: Vec<&'static str>,
-    /// Where each key's value goes: a slot, or a column of the form's table. One entry for forms without keys.
+    /// The target of each key: a slot, or a column of the form's table.
     pub targets: Vec<u16>,
     /// Divisor of every value.
     pub divisor: u64,
     /// The collectors that need it.
     pub collectors: CollectorSet,
-    /// The families that want it.
+    /// The families that need it.
     pub families: FamilySet,
-    /// An alternative to another file for the same targets. On most hosts its counts are 0.
+    /// Whether it is an alternative to another file, with the same targets. On most hosts its counts are 0.
     pub is_alternative: bool,
 }
 
-/// The text forms.
+/// The form of a file's text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// One number.
@@ -103,7 +103,7 @@ pub enum Format {
     Operations,
     /// `memory.numa_stat`.
     Nodes,
-    /// Numbers per CPU, for this dimension's table.
+    /// A line of numbers, one per CPU, for the table of this dimension.
     List(Dimension),
 }
 
@@ -112,7 +112,7 @@ pub enum Format {
 pub struct Row {
     /// The family.
     pub family: &'static Family,
-    /// The number that [`FamilySet`] knows it by.
+    /// The number of the family in a [`FamilySet`].
     pub number: u16,
     /// The series.
     pub series: &'static Series,
@@ -122,18 +122,18 @@ pub struct Row {
     pub value: Value,
     /// Decimal digits of the value after the point.
     pub exponent: u8,
-    /// The column of the table that the value comes from; none where only the host has it.
+    /// The column of the metric table that the value comes from; none if only the host has a value.
     pub column: Option<Column>,
     /// The family's help with its unit and the sources of all rows of its name.
     pub help: Arc<str>,
 }
 
-/// Where a value is found once everything has been read.
+/// Where the value of a row is found after a pass.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// In a slot.
     Slot(u16),
-    /// In a column of a table: one sample per row.
+    /// In a column of a table: one series per row.
     Column(Dimension, u16),
     /// A histogram with these bounds.
     Histogram(u16, &'static Bounds),
@@ -141,7 +141,7 @@ pub enum Value {
     Limit(Limit),
     /// Among the engine's facts.
     Engine(EngineFact),
-    /// Kills for lack of memory over all runs; the slot of this run's count.
+    /// Kills for lack of memory over all runs of a container; the slot has the count of this run.
     OomKills(Option<u16>),
     /// Among the machine's facts.
     Machine(MachineFact),
@@ -154,7 +154,7 @@ pub enum Value {
 }
 
 impl Format {
-    /// Returns the table that this form fills; none where it fills slots.
+    /// Returns the dimension of the table that this form fills; none if it fills slots.
     #[must_use]
     pub const fn dimension(self) -> Option<Dimension> {
         match self {
@@ -166,7 +166,7 @@ impl Format {
     }
 }
 
-/// A value in a file, as a row needs it.
+/// A value in a file that a row needs.
 pub(super) struct PlannedValue {
     pub(super) tree: PathBuf,
     pub(super) name: Cow<'static, str>,
@@ -174,16 +174,18 @@ pub(super) struct PlannedValue {
     pub(super) format: Format,
     pub(super) key: Option<&'static str>,
     pub(super) divisor: u64,
-    /// Number of the family that asks.
+    /// Number of the family that needs it.
     pub(super) family: u16,
 }
 
 impl PlannedValue {
-    fn is(&self, file: &PlannedFile) -> bool {
+    /// Returns whether the value is in this file.
+    fn is_in(&self, file: &PlannedFile) -> bool {
         file.tree == self.tree && file.name == self.name && file.format == self.format && file.divisor == self.divisor
     }
 
-    fn planned(&self) -> PlannedFile {
+    /// Returns the planned file of the value, without any key.
+    fn to_file(&self) -> PlannedFile {
         PlannedFile {
             tree: self.tree.clone(),
             name: self.name.clone(),
@@ -200,11 +202,11 @@ impl PlannedValue {
 }
 
 impl Plan {
-    /// Returns the planned file of a value.
+    /// Returns the planned file of a value, and adds it to the plan if it is new.
     fn file(&mut self, wanted: &PlannedValue, collector: Collector) -> Option<&mut PlannedFile> {
-        let known = self.files.iter().position(|file| wanted.is(file));
+        let known = self.files.iter().position(|file| wanted.is_in(file));
         let index = known.unwrap_or_else(|| {
-            self.files.push(wanted.planned());
+            self.files.push(wanted.to_file());
             self.files.len() - 1
         });
         let file = self.files.get_mut(index)?;
@@ -222,7 +224,7 @@ impl Plan {
         }
     }
 
-    /// Returns the target of a value; the same value has the same target.
+    /// Returns the target of a value. A value that is requested twice has one target.
     pub(super) fn request(&mut self, wanted: &PlannedValue, collector: Collector) -> u16 {
         let (mut slots, mut columns) = (self.slots, self.columns);
         let Some(file) = self.file(wanted, collector) else { return 0 };
@@ -240,12 +242,12 @@ impl Plan {
         target
     }
 
-    /// Returns the next slot.
+    /// Returns a new slot.
     pub(super) fn slot(&mut self) -> u16 {
         next(&mut self.slots)
     }
 
-    /// Returns the next column of a dimension.
+    /// Returns a new column of a dimension.
     pub(super) fn column(&mut self, dimension: Dimension) -> u16 {
         next_column(&mut self.columns, dimension)
     }

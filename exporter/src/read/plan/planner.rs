@@ -1,6 +1,6 @@
-//! Makes the plan from the rows of the metric table: which files to read on this host, which keys of each, into which slots.
+//! Makes the plan from the metric table: which files are read on this host, which keys of each, and into which slots.
 //!
-//! Rows without a source on this host are left out. Later stages do not distinguish cgroup versions.
+//! Series without a source on this host are left out. Later stages do not distinguish cgroup versions.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,13 +14,13 @@ use crate::metrics::{
 use crate::read::plan::PlannedValue;
 use crate::read::plan::{Format, Plan, Row, Value};
 
-/// Builds the plan and its rows for a host whose kernel files can be read.
+/// Returns the plan and its rows for a host whose kernel files can be read.
 #[must_use]
 pub fn for_cgroups(hierarchy: &Hierarchy, page_sizes: &[String], families: FamilySet) -> (Plan, Vec<Row>) {
     Builder { hierarchy: Some(hierarchy), page_sizes, plan: Plan::default(), family: 0 }.build(families)
 }
 
-/// Builds the plan and its rows for an engine's stats API.
+/// Returns the plan and its rows for an engine's stats API.
 #[must_use]
 pub fn for_api(families: FamilySet) -> (Plan, Vec<Row>) {
     Builder { hierarchy: None, page_sizes: &[], plan: Plan::default(), family: 0 }.build(families)
@@ -92,7 +92,7 @@ impl Builder<'_> {
             }
         }
         if !matches!(series.host, HostFact::None | HostFact::Cgroup) {
-            // No file has it for containers, but `/proc` has it for the host.
+            // Only the host has a value, from `/proc`.
             let (labels, value) = (Cow::Borrowed(series.labels), Value::FirstOf(Vec::new()));
             let row = Row {
                 family,
@@ -108,7 +108,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Records what the family needs beside files.
+    /// Records what the family needs from elsewhere than files.
     fn add_needs(&mut self, value: &Value) {
         let needs = &mut self.plan.needs;
         match value {
@@ -118,14 +118,14 @@ impl Builder<'_> {
         }
     }
 
-    /// If an engine reports the containers' interfaces, the host's still come from its file, in the same columns.
+    /// Adds the host's interfaces, which come from a file even if an engine reports those of containers, in the same columns.
     fn add_host_interfaces(&mut self, series: &Series, value: &Value) {
         if let (HostFact::Interface(number), Value::Column(Dimension::Interface, column)) = (series.host, value) {
             add(&mut self.plan.interfaces, (number, *column));
         }
     }
 
-    /// If files may lack a device, a program's count goes into the same column.
+    /// Adds the count of a program for devices that files may lack, in the same column.
     fn add_fill(&mut self, series: &Series, value: &Value) {
         if let (Some(Probed::Block(count, operation)), Value::Column(Dimension::Device, column), Some(_)) =
             (series.filled, value, self.hierarchy)
@@ -134,7 +134,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Returns the columns of the table to try. On a hybrid host both may apply: v1 first, as its controllers are
+    /// Returns the columns of the metric table that apply, in order. On a hybrid host both do, v1 first, because its controllers are
     /// mounted.
     fn columns(&self) -> Vec<Column> {
         match self.hierarchy.map(Hierarchy::kind) {
@@ -299,7 +299,7 @@ impl Builder<'_> {
         self.divided(file, format, key, 1, column, collector)
     }
 
-    /// One column for all files.
+    /// Requests a value that one of several files has, in one column.
     fn operation(&mut self, files: &[File], key: &'static str, column: Column, collector: Collector) -> Option<Value> {
         let (first, others) = files.split_first()?;
         let value = self.file(*first, Format::Operations, Some(key), column, collector)?;
@@ -345,11 +345,11 @@ impl Builder<'_> {
         })
     }
 
-    /// Returns the tree of a controller, where its interface is the one that this column of the table is about.
+    /// Returns the tree of a controller if its cgroup version is that of the column.
     fn tree(&self, controller: Controller, column: Column) -> Option<PathBuf> {
         let tree = self.hierarchy?.tree(controller)?;
         let same = matches!((column, tree.version), (Column::V2, Version::V2) | (Column::V1, Version::V1));
-        // Core files are v2's own: on a hybrid host v1's column means them too.
+        // Only v2 has core files, so that on a hybrid host the column of v1 means them as well.
         (same || controller == Controller::Core).then(|| tree.path.clone())
     }
 }

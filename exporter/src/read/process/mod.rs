@@ -1,4 +1,4 @@
-//! A live process of a container, through which its network namespace and its open files are read.
+//! A process of a container, through which its network namespace is read; and counts of open files and sockets of processes.
 
 mod listing;
 
@@ -14,18 +14,18 @@ use crate::metrics::ProcessFact;
 use crate::read::files::format::{lines, number, words};
 use crate::read::files::open_files::FdPermit;
 
-/// A process, held by its directory in procfs. After it has died nothing can be read through the directory, even if its
-/// number is reused.
+/// A process, held by its open directory in procfs. After its end nothing can be read through the directory, even if the process
+/// number is used again.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// Its number in the pid namespace of the procfs that we read.
+    /// Its number in the pid namespace of procfs.
     pub pid: u32,
     directory: Arc<File>,
     path: PathBuf,
-    /// The permit to hold its descriptor from pass to pass.
+    /// The permit to keep the directory open from pass to pass.
     pub permit: Option<FdPermit>,
-    /// Remaining visits without a check whether it is still in the host's network namespace; none if it was elsewhere
-    /// at the last check.
+    /// Number of visits until it is checked again whether the process is in the host's network namespace; none if it was in
+    /// another one at the last check.
     pub host_netns_visits: Option<u64>,
 }
 
@@ -34,12 +34,12 @@ pub(crate) struct Process {
 pub(crate) struct NetnsId(u64);
 
 impl Process {
-    /// Opens process `pid`, if it is in the container at this cgroup path, and in none within that.
+    /// Opens process `pid` if it is in the container at this cgroup path, and not in a container within that.
     ///
-    /// In a captured tree (`live` false) a process without a `cgroup` file is accepted.
+    /// In a capture (not `live`) a process without a `cgroup` file is accepted.
     ///
     /// # Errors
-    /// The system's error, or `NotFound` if the process is in another cgroup now.
+    /// The system's error, or `NotFound` if the process is in another cgroup.
     pub(crate) fn open(procfs: &Path, pid: u32, container: &str, live: bool) -> io::Result<Self> {
         let path = procfs.join(pid.to_string());
         let process =
@@ -58,24 +58,24 @@ impl Process {
         Ok(process)
     }
 
-    /// Opens a file below the process' directory.
+    /// Opens a file in the directory of the process.
     ///
     /// # Errors
-    /// The system's: `ESRCH` or `ENOENT` once the process is dead.
+    /// The system's error: `ESRCH` or `ENOENT` after the end of the process.
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(openat(&self.directory, name, flags, Mode::empty())?.into())
     }
 
-    /// Returns its directory, which stays this process' own.
+    /// Returns the open directory.
     pub(crate) fn directory(&self) -> &Arc<File> {
         &self.directory
     }
 
     /// Returns the network namespace that an open `net/dev` shows.
     ///
-    /// The kernel keeps a `/proc/PID/net` tree per namespace, so the inode of a file in it identifies the namespace, without
-    /// the right to trace the process that `/proc/PID/ns/net` takes. In a capture the link identifies it.
+    /// The kernel has one `/proc/PID/net` tree per namespace, so that the inode of a file in it identifies the namespace. Reading
+    /// it does not need the right to trace the process, as `/proc/PID/ns/net` does. In a capture that link identifies it.
     pub(crate) fn namespace(&self, net_dev: &File, live: bool) -> Option<NetnsId> {
         namespace(&self.path, net_dev, live)
     }
@@ -83,9 +83,8 @@ impl Process {
 
 /// Returns whether the text of `/proc/PID/cgroup` belongs to a process of the container at this path.
 ///
-/// Paths are compared by the container ids in them, from the outermost to the innermost, because they begin differently
-/// in a cgroup namespace of our own. A process in a nested container belongs to that one, and so does a process in a
-/// cgroup that is named like another container.
+/// Paths are compared by the container ids in them, from the outermost to the innermost, because they begin differently in a cgroup
+/// namespace of the exporter's own. A process in a nested container, or in a cgroup that is named like one, belongs to that.
 fn is_in(cgroups: &str, container: &str) -> bool {
     let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     ids(container).next().is_some() && paths.into_iter().any(|path| ids(path).eq(ids(container)))
@@ -96,7 +95,7 @@ fn ids(path: &str) -> impl Iterator<Item = &str> {
     path.split(|character: char| !character.is_ascii_hexdigit()).filter(|run| run.len() == 64)
 }
 
-/// Returns the network namespace of the host: that of process 1.
+/// Returns the network namespace of process 1, which is the host's.
 #[must_use]
 pub(crate) fn host_namespace(procfs: &Path, live: bool) -> Option<NetnsId> {
     let init = procfs.join("1");
@@ -113,12 +112,12 @@ fn namespace(process: &Path, net_dev: &File, live: bool) -> Option<NetnsId> {
     number(text.as_bytes()).map(NetnsId)
 }
 
-/// Sums up a fact over processes. A process that ends meanwhile counts 0. Returns none if there is no limit, if no
-/// process could be found, or if one of them is in a pid namespace that is not visible here (its number is 0).
+/// Sums up a fact over processes. A process that has ended counts 0. Returns none if there is no limit, if no process is found, or if
+/// one of them is in a pid namespace that procfs does not show (its number is 0).
 ///
 /// # Errors
-/// The error of the first process that cannot be read, as a sum without it would be wrong. Sockets of foreign processes
-/// take `CAP_SYS_PTRACE`, and `CAP_DAC_READ_SEARCH` unless we are root.
+/// The error of the first process that cannot be read, because a sum without it would be wrong. Reading sockets of other users'
+/// processes needs `CAP_SYS_PTRACE`, and `CAP_DAC_READ_SEARCH` without root.
 pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact, live: bool) -> io::Result<Option<u64>> {
     let Some(first) = pids.first().filter(|_| !pids.contains(&0)) else { return Ok(None) };
     let counts: fn(&Path) -> io::Result<bool> = match fact {
@@ -138,13 +137,13 @@ pub(crate) fn count_processes(procfs: &Path, pids: &[u32], fact: ProcessFact, li
     })
 }
 
-/// Returns the size of the directory, which is the number of descriptors since Linux 6.2 and needs no privilege; 0
-/// before.
+/// Returns the size of an `fd` directory, which is the number of descriptors since Linux 6.2, and needs no privilege to read. None
+/// on earlier kernels, where it is 0.
 fn size(directory: &Path) -> io::Result<Option<u64>> {
     Ok(unless_gone(fs::metadata(directory))?.map(|directory| directory.len()).filter(|size| *size > 0))
 }
 
-/// Returns none for a process that has ended.
+/// Counts the descriptors in an `fd` directory that `counts` accepts. None if the process has ended.
 fn descriptors(directory: PathBuf, counts: fn(&Path) -> io::Result<bool>) -> io::Result<Option<u64>> {
     let Some(entries) = unless_gone(fs::read_dir(directory))? else { return Ok(None) };
     let mut count = 0;
@@ -154,8 +153,7 @@ fn descriptors(directory: PathBuf, counts: fn(&Path) -> io::Result<bool>) -> io:
     Ok(Some(count))
 }
 
-/// Returns whether a descriptor is a socket. One that was closed meanwhile is not, and in a capture neither is one that
-/// is no link.
+/// Returns whether a descriptor is a socket. One that was closed in the meantime is not, and in a capture neither is a plain file.
 fn is_socket(descriptor: &Path) -> io::Result<bool> {
     match unless_gone(fs::read_link(descriptor)) {
         Ok(target) => Ok(target.is_some_and(|target| target.to_string_lossy().starts_with("socket:"))),
@@ -164,7 +162,7 @@ fn is_socket(descriptor: &Path) -> io::Result<bool> {
     }
 }
 
-/// Returns none for a process that has ended.
+/// Turns the error of a process that has ended into none.
 fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),

@@ -12,7 +12,7 @@ use crate::read::network::real_interfaces::RealInterfaces;
 use crate::read::plan::{Format, Plan, PlannedFile};
 use crate::read::sample::{Labels, Sample};
 
-/// Parses one file into a sample. Returns the number of malformed values.
+/// Parses a file and fills its values into a sample. Returns the number of malformed values.
 pub(crate) fn parse(
     file: &PlannedFile,
     text: &[u8],
@@ -45,7 +45,7 @@ pub(crate) fn parse(
             let key = labels.of_mut(Dimension::Node).label(node.to_string().as_bytes());
             sample.table_mut(Dimension::Node).set(key, target(index), value / file.divisor.max(1));
         }),
-        // The list has all possible CPUs.
+        // The list has all possible CPUs, online or not.
         Format::List(dimension) => format::list(text, |index, value| {
             if value == 0 && !devices.is_online(index) {
                 return;
@@ -57,7 +57,7 @@ pub(crate) fn parse(
     }
 }
 
-/// Parses `net/dev` into the interface table. Interfaces that `wanted` refuses are left out.
+/// Parses `net/dev` and fills the table of interfaces, without those that `wanted` refuses. Returns the number of malformed lines.
 pub(crate) fn fill_interfaces(
     text: &[u8],
     plan: &Plan,
@@ -70,7 +70,7 @@ pub(crate) fn fill_interfaces(
     })
 }
 
-/// Fills the row of one interface, by the columns of `net/dev`.
+/// Fills the row of one interface. `counter` returns the value of a column of `net/dev`.
 pub(crate) fn fill_interface(
     name: &[u8],
     plan: &Plan,
@@ -105,7 +105,7 @@ pub(crate) fn fill_filesystem(
     }
 }
 
-/// Fills a sample from one answer of `/containers/ID/stats`. What the answer lacks stays absent.
+/// Fills a sample from one answer of `/containers/ID/stats`. A value that the answer lacks is absent.
 pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut Labels, devices: &mut Devices) {
     sample.clear();
     for (pointer, slot) in &plan.json {
@@ -123,7 +123,7 @@ pub fn fill_from_stats(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &
         let numbers = stats.pointer(pointer).and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_u64);
         let online = stats.pointer("/cpu_stats/online_cpus").and_then(Json::as_u64).unwrap_or(u64::MAX);
         for (index, value) in numbers.enumerate() {
-            // The engine lists all possible CPUs.
+            // The engine lists all possible CPUs, online or not.
             if value == 0 && index as u64 >= online {
                 continue;
             }
@@ -156,8 +156,7 @@ fn fill_networks(plan: &Plan, stats: &Json, sample: &mut Sample, labels: &mut La
     }
 }
 
-/// Returns the entries of a `blkio_stats` list with this operation. Engines write it with a capital on v1 and without
-/// on v2.
+/// Returns the entries of a `blkio_stats` list with this operation. Engines write it with a capital letter on v1 only.
 fn entries<'a>(stats: &'a Json, list: &str, operation: &'a str) -> impl Iterator<Item = (Device, u64)> + 'a {
     let number = |entry: &Json, key: &str| entry.get(key).and_then(Json::as_u64);
     stats.pointer(list).and_then(Json::as_array).into_iter().flatten().filter_map(move |entry| {

@@ -1,4 +1,4 @@
-//! Values read of one container: plain ones by slot, and tables by device, interface, node or CPU.
+//! The values of one container: plain ones by slot, histograms, and tables by device, interface, node or CPU.
 
 pub(super) mod fill;
 
@@ -7,23 +7,23 @@ use std::collections::HashMap;
 use crate::ebpf::Histogram;
 use crate::metrics::{Dimension, escape_label};
 
-/// Slots per word of bits.
+/// Number of slots per word of bits.
 const BITS: usize = u64::BITS as usize;
 
-/// Values of one container. Reused from scrape to scrape: clearing keeps the memory.
+/// The values of one container. It is reused from scrape to scrape: clearing keeps the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     slots: Vec<u64>,
-    /// A bit for each slot that has a value: half the memory of an `Option` for each.
+    /// A bit for each slot that has a value, which takes half the memory of an `Option` for each slot.
     filled: Vec<u64>,
     /// Empty for containers without histograms.
     histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
-    /// A bit for each table that may have rows: most have none, and are skipped.
+    /// A bit for each table that may have rows. Most have none, and clearing skips them.
     used: u8,
 }
 
-/// Rows of values under a label that is only known after reading.
+/// Rows of values, each under a label that is known only after reading.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     columns: usize,
@@ -31,12 +31,12 @@ pub struct Table {
     values: Vec<Option<u64>>,
 }
 
-/// A label pair such as `device="/dev/vda"`, in a [`LabelPool`].
+/// Id of a label pair such as `device="/dev/vda"` in a [`LabelPool`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LabelId(u32);
 
 impl Sample {
-    /// Returns an empty sample with room for so many slots, and so many columns per dimension.
+    /// Returns an empty sample with this number of slots, and of columns per dimension.
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
         let tables = columns.map(|columns| Table { columns, ..Table::default() });
@@ -100,7 +100,7 @@ impl Sample {
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// Returns the table of a dimension, to fill.
+    /// Returns the table of a dimension for writing.
     pub fn table_mut(&mut self, dimension: Dimension) -> &mut Table {
         self.used |= bit(dimension);
         let [device, interface, node, cpu, core] = &mut self.tables;
@@ -113,9 +113,9 @@ fn bit(dimension: Dimension) -> u8 {
 }
 
 impl Table {
-    /// Sets the value of a row and column; a new key makes a new row.
+    /// Sets the value of a row and column. A new key adds a row.
     pub fn set(&mut self, key: LabelId, column: u16, value: u64) {
-        // Rows are few, and a file's next value is most often of the last row.
+        // There are few rows, and the next value of a file usually belongs to the last one.
         let row = self.keys.iter().rposition(|known| *known == key).unwrap_or_else(|| {
             self.keys.push(key);
             self.values.resize(self.keys.len() * self.columns, None);
@@ -126,7 +126,7 @@ impl Table {
         }
     }
 
-    /// Sets the value of a row and column, unless a larger one is there.
+    /// Sets the value of a row and column if it is larger than the one before.
     pub fn raise(&mut self, key: LabelId, column: u16, value: u64) {
         self.set(key, column, self.get(key, column).map_or(value, |before| before.max(value)));
     }
@@ -150,14 +150,14 @@ impl Table {
         self.keys.is_empty()
     }
 
-    /// One column, with the keys of its rows.
+    /// Returns the values of a column with the keys of their rows.
     pub fn column(&self, column: u16) -> impl Iterator<Item = (LabelId, u64)> {
         let values = self.values.iter().skip(usize::from(column)).step_by(self.columns.max(1));
         self.keys.iter().zip(values).filter_map(|(key, value)| Some((*key, (*value)?)))
     }
 }
 
-/// The label pairs that the rows of one dimension refer to, each stored and escaped once.
+/// The label pairs of the rows of one dimension. Each is stored and escaped once.
 #[derive(Debug)]
 pub struct LabelPool {
     name: &'static str,
@@ -165,7 +165,7 @@ pub struct LabelPool {
     texts: Vec<String>,
 }
 
-/// Maximum number of texts. Interfaces in containers come and go without end: above it the pool is cleared.
+/// Number of label pairs above which a pool is cleared, because interfaces in containers come and go without end.
 const POOL_LIMIT: usize = 65_536;
 
 impl LabelPool {
@@ -173,7 +173,7 @@ impl LabelPool {
         Self { name, ids: HashMap::new(), texts: Vec::new() }
     }
 
-    /// Returns the pair of this value. Allocates only for a value that is new.
+    /// Returns the label pair of a value. Allocates only for a new value.
     pub fn label(&mut self, value: &[u8]) -> LabelId {
         if let Some(id) = self.ids.get(value) {
             return *id;
@@ -187,7 +187,7 @@ impl LabelPool {
         id
     }
 
-    /// Returns the pair as exposed.
+    /// Returns the text of a label pair as it is exposed.
     #[must_use]
     pub fn text(&self, id: LabelId) -> &str {
         usize::try_from(id.0).ok().and_then(|index| self.texts.get(index)).map_or("", String::as_str)
@@ -214,13 +214,13 @@ impl Labels {
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// Returns the pool of a dimension, to add to.
+    /// Returns the pool of a dimension, for adding label pairs.
     pub fn of_mut(&mut self, dimension: Dimension) -> &mut LabelPool {
         let [device, interface, node, cpu, core] = &mut self.pools;
         pick(dimension, device, interface, node, cpu, core)
     }
 
-    /// Drops all texts if there are too many. Returns whether it did: all earlier ids are then invalid.
+    /// Clears all pools if one of them is too large. Returns whether it did, which makes all earlier ids invalid.
     pub fn trim(&mut self) -> bool {
         let full = self.pools.iter().any(|pool| pool.texts.len() > POOL_LIMIT);
         if full {

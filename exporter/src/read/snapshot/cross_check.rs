@@ -1,6 +1,7 @@
-//! Compares the copy of a scrape with the files of a few containers, read before and after it.
+//! Compares the copy of a scrape with the files of a few containers, which are read before and after it.
 //!
-//! First several containers, later one per scrape in turn. A mismatch is compared again in the next scrape.
+//! At first several containers are compared in each scrape, later one. A container that differs is compared again in the next
+//! scrape.
 
 use std::fs::File;
 use std::time::Instant;
@@ -21,11 +22,11 @@ use crate::read::sample::Sample;
 use crate::read::sample::fill::parse;
 use crate::read::timing::Timing;
 
-/// Containers that are compared in a scrape until copies serve for any file.
+/// Number of containers that are compared in a scrape until copies replace any file.
 const SAMPLED_AT_FIRST: usize = 8;
 
 impl Reader {
-    /// Uses copies of the kernel's counters instead of files from now on.
+    /// Reads copies of the kernel's counters in place of files from now on.
     ///
     /// # Errors
     /// What this host lacks.
@@ -47,7 +48,7 @@ impl Reader {
         let Some(mut copy) = self.kernel_copy.take() else { return };
         copy.is_fresh = false;
         let served = copy.collectors(&self.plan, pass.families);
-        // For a few containers reading the files costs less.
+        // The files of a few containers cost less.
         let is_narrow = pass.is_narrow(containers.len());
         if !served.is_empty() && !is_narrow && copy.reader.has_roots() {
             let sampled = copy.sample_containers(containers, self.files.has_room());
@@ -67,12 +68,12 @@ impl Reader {
         }
         let entries = i64::try_from(copy.reader.entries()).unwrap_or(i64::MAX);
         copy.self_metrics.ebpf_map_entries.with_label_values(&["snapshot"]).set(entries);
-        // Its time is attributed in equal parts to all collectors whose files it replaces.
+        // The time is attributed in equal shares to all collectors whose files the copy may replace.
         timing.share_time_among(served);
         self.kernel_copy = Some(copy);
     }
 
-    /// Opens the files of one container that copies may serve for. Failures are counted where the container is visited.
+    /// Opens the files of one container that copies may replace. Failures are counted when the container is visited.
     fn open_copied_files(&mut self, copy: &KernelCopy, container: &Container, wanted: FamilySet) -> Vec<(usize, File)> {
         let mut files = Vec::new();
         for (index, (file, source)) in self.plan.files.iter().zip(&copy.sources).enumerate() {
@@ -84,7 +85,7 @@ impl Reader {
         files
     }
 
-    /// Returns the values of open files, as they are now.
+    /// Reads the values of open files.
     fn read_open_files(&mut self, files: &[(usize, File)]) -> Sample {
         let mut sample = Sample::new(self.plan.slots, self.plan.columns);
         for (index, open) in files {
@@ -95,7 +96,7 @@ impl Reader {
         sample
     }
 
-    /// Compares a container's record with the selected files before and after the copy; the others were not read.
+    /// Compares a container's record with the values of its files before and after the copy. Only files of wanted families were read.
     fn cross_check(
         &mut self,
         copy: &mut KernelCopy,
@@ -117,6 +118,7 @@ impl Reader {
         }
     }
 
+    /// Compares the values of one file.
     fn compare_file(
         &mut self,
         copy: &KernelCopy,
@@ -144,12 +146,12 @@ impl Reader {
 }
 
 impl KernelCopy {
-    /// Returns the containers that are compared in this scrape, by their indices: one where descriptors are short, as the files
-    /// of all of them are open at once.
+    /// Returns the indices of the containers that are compared in this scrape. Near the descriptor limit it is one, because the files
+    /// of all of them are open at the same time.
     fn sample_containers(&mut self, containers: &[Container], has_room: bool) -> Vec<usize> {
         let (recheck, unresolved) = (self.recheck.take(), self.unresolved.take());
         let index_of = |generation: u64| containers.iter().position(|container| container.generation == generation);
-        // Compared alone, so that others that agree do not hide a persistent mismatch.
+        // It is compared alone, so that others that agree do not reset its count of mismatches.
         if let Some(index) = recheck.and_then(index_of) {
             return vec![index];
         }
@@ -157,14 +159,14 @@ impl KernelCopy {
             let step = containers.len().div_ceil(SAMPLED_AT_FIRST).max(1);
             return (0..containers.len()).step_by(step).collect();
         }
-        // Every other scrape, so that other containers are compared, too.
+        // An unresolved container is compared in every other scrape at most, so that others are compared as well.
         let unresolved = unresolved.filter(|_| !self.was_unresolved).and_then(index_of);
         self.was_unresolved = unresolved.is_some();
         self.turn = self.turn.wrapping_add(usize::from(unresolved.is_none()));
         unresolved.or_else(|| self.turn.checked_rem(containers.len())).into_iter().collect()
     }
 
-    /// Eliminates counters that cannot be a key of `memory.stat`, by values that did not change.
+    /// Eliminates counters that cannot be a key of `memory.stat`, by keys whose value did not change.
     fn eliminate_stats(&mut self, container: &Container, before: &Sample, after: &Sample) {
         let Self { sources, stats, reader, .. } = self;
         for source in sources.iter_mut() {
@@ -176,7 +178,7 @@ impl KernelCopy {
                     stat.eliminate(value, record.stat());
                 }
             }
-            // A file with a key that is not a counter always has to be read.
+            // A key is none of the counters, so the file has to be read.
             let is_unresolvable = |derivation: &Derivation| matches!(derivation, Derivation::Stat(index) if stats.get(*index).is_some_and(StatIndex::is_unresolvable));
             if keys.iter().any(|(_, derivation)| is_unresolvable(derivation)) {
                 *source = Source::File;

@@ -1,6 +1,6 @@
-//! Derivations: for each key of the kernel's files, the counter behind it and how the kernel writes that into the file.
+//! Derivations: for each key of a cgroup file, the kernel's counter behind it and how the kernel writes the counter into the file.
 //!
-//! A copy serves a file only if each key that is planned of it has a derivation.
+//! A copy replaces a file only if each planned key of the file has a derivation.
 
 use crate::discover::Version;
 use crate::ebpf::{Number, TreeRequest};
@@ -12,34 +12,34 @@ use crate::read::plan::{Format, PlannedFile};
 pub(super) enum Derivation {
     /// The counter unchanged.
     Count(Number),
-    /// Pages, written in bytes.
+    /// Pages, which the file has in bytes.
     Pages(Number),
-    /// Nanoseconds, written in microseconds.
+    /// Nanoseconds, which the file has in microseconds.
     Microseconds(Number),
-    /// User or system time of v2 in microseconds, as the file last showed it; none once the cgroup has run since.
+    /// User or system time of v2 in microseconds, as the file has last shown it. There is no value once the cgroup has run since.
     ScaledCpuTime(CpuMode),
-    /// Time on CPUs of v1 in nanoseconds.
+    /// Time on all CPUs of v1 in nanoseconds.
     AllCpus,
-    /// User or system time of v1 in ticks, likewise.
+    /// User or system time of v1 in ticks, as the file has last shown it.
     CpuTicks(CpuMode),
     /// An unnamed counter behind `memory.stat`, by the index of its key.
     Stat(usize),
-    /// A column of the devices' table.
+    /// A column of the table of devices.
     Device(Column),
-    /// The same on v1, where a copy shows only whether a cgroup has used any device. If it has, the file is read.
+    /// A column of that table on v1, where a copy shows only whether a cgroup has used any device. If it has, the file is read.
     NoDevice,
-    /// Not exposed where copies work: it replaces a key that older kernels lack.
+    /// Not exposed on kernels with snapshots: the key replaces another one that older kernels lack.
     Unused,
 }
 
-/// User or system.
+/// User or system mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CpuMode {
     User,
     System,
 }
 
-/// Counter of a device; the number is that of the operation: read, written, discarded.
+/// Counter of a device, with the index of the operation: read, write, discard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Column {
     Bytes(usize),
@@ -48,7 +48,7 @@ pub(super) enum Column {
 
 use Derivation::{AllCpus, Count, CpuTicks, Device, Microseconds, NoDevice, Pages, ScaledCpuTime, Unused};
 
-/// File, key (empty for a file of one number) and derivation, on v2.
+/// File, key (empty for a file of one number) and derivation on v2.
 const V2: &[(&str, &str, Derivation)] = &[
     ("cpu.stat", "usage_usec", Microseconds(Number::Runtime)),
     ("cpu.stat", "user_usec", ScaledCpuTime(CpuMode::User)),
@@ -61,7 +61,7 @@ const V2: &[(&str, &str, Derivation)] = &[
     ("memory.current", "", Pages(Number::MemoryUsage)),
     ("memory.peak", "", Pages(Number::MemoryPeak)),
     ("memory.swap.current", "", Pages(Number::SwapUsage)),
-    // The parts of `kernel`, which `memory.stat` has had since Linux 5.18. All but `slab` are families of `memory_detail`, too.
+    // The parts of `kernel`, which replace it before Linux 5.18. All but `slab` are also families of `memory_detail`.
     ("memory.stat", "kernel_stack", Unused),
     ("memory.stat", "pagetables", Unused),
     ("memory.stat", "percpu", Unused),
@@ -81,7 +81,7 @@ const V2: &[(&str, &str, Derivation)] = &[
     ("io.stat", "dios", Device(Column::Operations(2))),
 ];
 
-/// The same on v1.
+/// File, key and derivation on v1.
 const V1: &[(&str, &str, Derivation)] = &[
     ("cpuacct.usage", "", AllCpus),
     ("cpuacct.stat", "user", CpuTicks(CpuMode::User)),
@@ -99,7 +99,7 @@ const V1: &[(&str, &str, Derivation)] = &[
     ("pids.events", "max", Count(Number::ForksFailed)),
 ];
 
-/// On both.
+/// File, key and derivation on both versions.
 const BOTH: &[(&str, &str, Derivation)] = &[
     ("pids.current", "", Count(Number::Tasks)),
     ("io.pressure", "some", Microseconds(Number::IoWaiting)),
@@ -110,8 +110,8 @@ const BOTH: &[(&str, &str, Derivation)] = &[
     ("cpu.pressure", "full", Microseconds(Number::CpuStalled)),
 ];
 
-/// Returns the derivation of a key; none where the file has to be read. Keys of `memory.stat` that are unnamed counters
-/// are added to `stat_keys`.
+/// Returns the derivation of a key; none if the file has to be read. Adds keys of `memory.stat` without a named counter to
+/// `stat_keys`.
 pub(super) fn derivation(
     version: Version,
     file: &PlannedFile,
@@ -127,7 +127,7 @@ pub(super) fn derivation(
     if let Some((.., derivation)) = known.filter(|(.., derivation)| *derivation != Unused || !is_exposed) {
         return Some(*derivation);
     }
-    // On v1 only these keys count what is below, too.
+    // On v1 only keys with this prefix include the cgroups below.
     let is_stat = file.name == "memory.stat" && (version == Version::V2 || key.starts_with("total_"));
     (is_stat && file.format == Format::Flat).then(|| {
         let known = stat_keys.iter().position(|known| *known == key);
@@ -138,13 +138,13 @@ pub(super) fn derivation(
     })
 }
 
-/// Returns whether the keys of a file fill the table of devices and not slots: all of them do, or none.
+/// Returns whether the keys of a file fill the table of devices and not slots. All keys of a file do, or none.
 pub(super) fn fill_device_table(keys: &[(u16, Derivation)]) -> bool {
     matches!(keys.first(), Some((_, Device(_) | NoDevice)))
 }
 
 impl Derivation {
-    /// Adds the counters that it needs to the request for its tree.
+    /// Adds the counters that the derivation needs to the request for its tree.
     pub(super) fn require(self, version: Version, request: &mut TreeRequest) {
         let flushed = match self {
             Microseconds(Number::Runtime) | ScaledCpuTime(_) => Some("cpu.stat"),
@@ -171,12 +171,12 @@ impl Derivation {
         }
     }
 
-    /// Returns whether its file is read each time the cgroup has run, so that it stays open.
+    /// Returns whether the file is read each time the cgroup has run, and so stays open.
     pub(super) fn is_read_after_run(self) -> bool {
         matches!(self, ScaledCpuTime(_) | CpuTicks(_))
     }
 
-    /// Returns whether the value may decrease: between two readings it may then have had any value.
+    /// Returns whether the value may decrease, so that it may have had any value between two different readings.
     pub(super) fn is_gauge(self) -> bool {
         matches!(
             self,

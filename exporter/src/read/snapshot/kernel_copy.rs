@@ -1,7 +1,7 @@
-//! The copy of the kernel's counters of all containers, and the files that it replaces.
+//! The copy of the kernel's counters of all containers, which replaces files.
 //!
-//! The file determines its keys: it is read once for each layout class (cgroups with the same controllers), and no
-//! other key is exposed. Values that the copy lacks are read from files.
+//! A file determines which of its keys are exposed. It is read once for each layout class (cgroups with the same controllers).
+//! Values that the copy lacks are read from files.
 
 use std::path::PathBuf;
 
@@ -23,36 +23,39 @@ use crate::read::sample::{Labels, Sample};
 #[derive(Debug)]
 pub struct KernelCopy {
     pub(super) reader: IterReader,
+    /// Roots of the copied trees.
     trees: Vec<PathBuf>,
     /// The source of each planned file.
     pub(super) sources: Vec<Source>,
+    /// The counters of the keys of `memory.stat`.
     pub(super) stats: Vec<StatIndex>,
+    /// Size of a page in bytes.
     page: u64,
     /// Whether this pass has a copy.
     pub(super) is_fresh: bool,
     /// Whether the last attempt failed.
     has_failed: bool,
-    /// Number of cgroups of the last copy that exceeded the capacity: only the first is logged.
+    /// Number of cgroups of the last copy that exceeded the capacity. The first such copy is logged.
     overflow: Option<usize>,
     layouts: Vec<LayoutClass>,
-    /// The container that differed from its files: it is compared again.
+    /// Generation of a container that differed from its files, and is compared again.
     pub(super) recheck: Option<u64>,
-    /// A container whose `memory.stat` could not be derived.
+    /// Generation of a container whose `memory.stat` could not be derived.
     pub(super) unresolved: Option<u64>,
-    /// Whether the last comparison was of such a container.
+    /// Whether the last comparison was of an unresolved container.
     pub(super) was_unresolved: bool,
-    /// Number of comparisons in turn.
+    /// Number of comparisons of containers in turn.
     pub(super) turn: usize,
     pub(super) self_metrics: SelfMetrics,
 }
 
-/// Cgroups with the same controllers: they have the same files, with the same keys.
+/// Cgroups with the same controllers, and so with the same files and keys.
 #[derive(Debug)]
 struct LayoutClass {
-    /// A bit for each controller that such cgroups have, and for each tree that shows them.
+    /// A bit for each controller that the cgroups have, and above for each tree that shows them.
     css_mask: u64,
-    /// For each planned file, a bit for each key that it has; none if it was not read yet. Device tables have no bits:
-    /// a copy has the devices that the file has.
+    /// For each planned file, a bit for each key that it has; none if it was not read yet. Tables of devices need no bits, because
+    /// a copy has the same devices as the file.
     present_keys: Vec<Option<u64>>,
 }
 
@@ -101,20 +104,21 @@ impl KernelCopy {
         })
     }
 
-    /// Makes the next copy include these containers.
+    /// Sets the containers of the next copy.
     pub(crate) fn set_containers(&mut self, containers: &[Container]) {
         if let Err(unsupported) = self.try_set_containers(containers) {
             self.record_outcome(Err(unsupported));
         }
     }
 
-    /// The iterators run over their parents. Containers directly below the root have no suitable parent.
+    /// Sets the cgroups below which the kernel iterates: the parents of the containers' cgroups. Containers directly below the root
+    /// have none.
     pub(super) fn try_set_containers(&mut self, containers: &[Container]) -> Result<(), Unsupported> {
         let paths = containers.iter().map(|container| container.path.as_str());
         self.reader.set_roots(parents(paths), containers.len())
     }
 
-    /// Copies the counters. If that fails, files are read until it succeeds.
+    /// Takes a copy. If that fails, files are read until it succeeds.
     pub(super) fn take(&mut self) {
         let taken = self.reader.take();
         self.is_fresh = taken.is_ok();
@@ -148,7 +152,7 @@ impl KernelCopy {
         }
     }
 
-    /// Returns the collectors whose files a copy may serve for, as far as these families need them.
+    /// Returns the collectors of those files that these families need and a copy may replace.
     pub(super) fn collectors(&self, plan: &Plan, families: FamilySet) -> CollectorSet {
         let wanted = plan.files.iter().zip(&self.sources).filter(|(file, _)| file.families.intersects(&families));
         let copied = wanted.filter(|(_, source)| matches!(source, Source::Copy { .. }));
@@ -159,18 +163,16 @@ impl KernelCopy {
         Values { stats: &self.stats, page: self.page }
     }
 
-    /// Finds a container's record in this pass's copy. Returns its number of tasks; none if the copy lacks some of its
-    /// cgroups.
+    /// Finds a container's record in the copy of this pass. Returns its number of tasks; none if the copy lacks some of its cgroups.
     pub(crate) fn refresh_container(&mut self, container: &mut Container) -> Option<u64> {
         let Container { record: known, path, .. } = container;
         known.cgroups.resize(self.trees.len(), 0);
         for (id, tree) in known.cgroups.iter_mut().zip(&self.trees).filter(|(id, _)| **id == 0) {
-            // The cgroups of a container are created one after the other, and not every engine creates one in each
-            // tree.
+            // The engine creates the cgroups of a container one after the other, and not every engine creates one in each tree.
             *id = cgroup::id(tree, path).unwrap_or(0);
         }
         if !self.is_fresh {
-            // A pass that needs no copied value leaves the state unchanged.
+            // A pass that needs no copied value takes no copy, and leaves the state as it is.
             if self.has_failed {
                 known.forget();
             }
@@ -194,8 +196,7 @@ impl KernelCopy {
         record.number(Number::Tasks).filter(|_| is_whole)
     }
 
-    /// Fills the values of a planned file into a container's sample. Returns false if this pass's copy lacks one of
-    /// them.
+    /// Fills the values of a planned file into a container's sample. Returns false if the copy of this pass lacks one of them.
     pub(crate) fn fill(
         &mut self,
         file: usize,
@@ -226,7 +227,7 @@ impl KernelCopy {
             if keys.iter().any(|(_, derivation)| derivation.is_read_after_run()))
     }
 
-    /// Records the keys of a file that was just read: no other keys of such cgroups are exposed.
+    /// Records the keys of a file that was just read. Of cgroups of the same layout class no other keys are exposed.
     pub(crate) fn learn_keys(&mut self, file: usize, container: &Container) {
         let Some(Source::Copy { keys, .. }) = self.sources.get(file) else { return };
         let layout = container.record.layout.filter(|_| self.is_fresh).and_then(|layout| self.layouts.get_mut(layout));
@@ -235,13 +236,13 @@ impl KernelCopy {
         }
     }
 
-    /// Returns a bit for each key that a container's file has, as read of one of its layout class.
+    /// Returns a bit for each key that a container's file has, as it was read of a container of the same layout class.
     pub(super) fn present_keys(&self, known: &ContainerRecord, file: usize) -> Option<u64> {
         self.layouts.get(known.layout?)?.present_keys.get(file).copied().flatten()
     }
 }
 
-/// Returns whether counters can be copied on this host: tries it.
+/// Loads and drops the program that copies the planned counters, to find out whether this host allows it.
 ///
 /// # Errors
 /// What the host lacks, or what the kernel refused.
@@ -254,7 +255,7 @@ pub fn can_copy(
     KernelCopy::start(plan, hierarchy, 0, probes, self_metrics).map(drop)
 }
 
-/// Returns a bit for each key that a sample has.
+/// Returns a bit for each key that has a value in a sample.
 fn keys_in(keys: &[(u16, Derivation)], sample: &Sample) -> u64 {
     let has = |(bit, (target, _)): (usize, &(u16, Derivation))| u64::from(sample.get(*target).is_some()) << bit;
     keys.iter().enumerate().map(has).fold(0, |all, one| all | one)

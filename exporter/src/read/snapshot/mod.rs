@@ -1,7 +1,9 @@
 //! Values of all containers from one copy of the kernel's counters per scrape. `docs/SNAPSHOTS.md` explains it with a picture.
 //!
-//! `derivations` says how the value of each key follows from the kernel's counters, `stat_index` finds out which counter is
-//! which key of `memory.stat`, `cross_check` compares copies with files, and `evidence` says when a copy serves in place of a file.
+//! - `kernel_copy` has the copy, and fills samples from it in place of the files that it replaces.
+//! - `record` derives a container's values from its record in the copy.
+//! - `derivations` has the derivation of each key from a counter, and `stat_index` finds the counters of `memory.stat`.
+//! - `cross_check` compares copies with files, and `sources` has the evidence by which a copy replaces a file.
 
 mod cross_check;
 mod derivations;

@@ -1,4 +1,4 @@
-//! A container in a copy: the index of its record, and its values as the kernel would write them into files.
+//! A container's record in a copy, and its values as the kernel writes them into files.
 
 use super::derivations::{Column, CpuMode, Derivation};
 use super::stat_index::StatIndex;
@@ -8,36 +8,36 @@ use crate::read::diskstats::Devices;
 use crate::read::files::format::Device;
 use crate::read::sample::{Labels, Sample};
 
-/// `USER_HZ` is 100 on every machine that we run on.
+/// Nanoseconds per tick of `cpuacct.stat`. `USER_HZ` is 100 on all supported machines.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-/// State of a container between two copies.
+/// What is known of a container's record between two copies.
 #[derive(Debug, Default)]
 pub(crate) struct ContainerRecord {
-    /// Its cgroup id in each tree, 0 for none.
+    /// The id of its cgroup in each tree, 0 for none.
     pub(super) cgroups: Vec<u64>,
-    /// Index of its record in the last copy.
+    /// Index of the record in the last copy.
     pub(super) index: Option<u32>,
-    /// A bit for each tree whose cgroup that record shows.
+    /// A bit for each tree whose cgroup the record shows.
     pub(super) trees: u8,
-    /// Its layout class.
+    /// Index of its layout class.
     pub(super) layout: Option<usize>,
-    /// A digest of its layout class and its limits; none if the copy lacks some of its cgroups.
+    /// Layout class and digest of its limits; none if the copy lacks some of its cgroups.
     pub(crate) digest: Option<(usize, u64)>,
 }
 
 impl ContainerRecord {
-    /// Returns its record in the last copy; none if the copy lacks its cgroup in this tree.
+    /// Returns the record in the last copy; none if it does not show the container's cgroup in this tree.
     pub(super) fn get<'a>(&self, reader: &'a IterReader, tree: usize) -> Option<Record<'a>> {
         reader.record(self.index.filter(|_| self.trees & (1 << tree) != 0)?)
     }
 
-    /// Forgets its record: the last copy does not have it.
+    /// Forgets the record, because the last copy does not have it.
     pub(super) fn forget(&mut self) {
         *self = Self { cgroups: std::mem::take(&mut self.cgroups), ..Self::default() };
     }
 
-    /// Returns a bit for each tree whose cgroup a record shows, and whether these are all that there are.
+    /// Returns a bit for each tree whose cgroup a record shows, and whether the record shows all cgroups of the container.
     pub(super) fn trees_in(&self, record: &Record<'_>) -> (u8, bool) {
         let own = self.cgroups.iter().enumerate().filter(|(_, id)| **id != 0);
         own.fold(
@@ -49,12 +49,12 @@ impl ContainerRecord {
     }
 }
 
-/// Data to derive values from a record.
+/// Derives values from a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values<'a> {
-    /// The keys of `memory.stat`.
+    /// The counters of the keys of `memory.stat`.
     pub(super) stats: &'a [StatIndex],
-    /// Bytes of a page.
+    /// Size of a page in bytes.
     pub(super) page: u64,
 }
 
@@ -73,7 +73,7 @@ impl Values<'_> {
         })
     }
 
-    /// Fills the keys that a file has into a sample. Returns false if the record lacks one of them.
+    /// Fills those keys into a sample that the file has. Returns false if the record lacks one of them.
     pub(super) fn fill(
         self,
         record: &Record<'_>,
@@ -91,28 +91,27 @@ impl Values<'_> {
     }
 }
 
-/// Maximum lag of user and system time behind the CPU time before their file is read: the kernel samples once a tick,
-/// and the file of v1 shows whole ticks.
+/// Maximum lag of user and system time behind the CPU time, from which on their file is read. The kernel samples once a tick, and
+/// the file of v1 shows whole ticks.
 const MAX_LAG: u64 = NANOSECONDS_PER_TICK;
 
 /// Returns user or system time as the file last showed it, in nanoseconds; none if it lags too far behind.
 ///
-/// The kernel splits the CPU time by samples when the file is read, and stores the result (`cputime_adjust`): the file
-/// shows it until the cgroup has run again. After that only the file is right: a split of our own could exceed what the
-/// file shows later.
+/// When the file is read, the kernel splits the CPU time by samples and stores the result (`cputime_adjust`). The file shows that
+/// until the cgroup has run again. From then on the file must be read, because a split by the exporter could exceed what the file
+/// shows later.
 fn last_shown(runtime: u64, record: &Record<'_>, mode: CpuMode) -> Option<u64> {
     let (user, system) = (record.number(Number::ShownUser)?, record.number(Number::ShownSystem)?);
     is_current(runtime, user.saturating_add(system)).then_some(if mode == CpuMode::User { user } else { system })
 }
 
-/// Returns whether the last value of the file does not lag too far behind the CPU time. A value that was never read is
-/// not 0.
+/// Returns whether the last value of the file is close enough to the CPU time. A shown value of 0 means that the file was never read.
 fn is_current(runtime: u64, shown: u64) -> bool {
     let lag = runtime.saturating_sub(shown);
     lag == 0 || (shown > 0 && lag < MAX_LAG)
 }
 
-/// Fills devices with any I/O into a sample, as their file lists them. Returns false if the record lacks some.
+/// Fills the devices of a record into a sample, those that their file lists. Returns false if the record lacks some.
 pub(super) fn fill_devices(
     record: &Record<'_>,
     keys: &[(u16, Derivation)],
@@ -141,7 +140,7 @@ pub(super) fn fill_devices(
     true
 }
 
-/// Returns whether the file lists the device: it does once something was read or written.
+/// Returns whether the file lists a device, which it does once something was read or written.
 fn is_listed(one: &DeviceUse) -> bool {
     let any = |counts: &[u64; 3]| counts.iter().take(2).any(|count| *count > 0);
     one.major != 0 && (any(&one.bytes) || any(&one.operations))

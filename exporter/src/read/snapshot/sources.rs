@@ -6,9 +6,9 @@ use crate::ebpf::TreeRequest;
 use crate::metrics::Controller;
 use crate::read::plan::PlannedFile;
 
-/// Comparisons that must agree before a copy replaces a file.
+/// Number of comparisons that must agree before a copy replaces a file.
 const MIN_AGREEMENTS: u8 = 3;
-/// Consecutive mismatches after which a file is always read.
+/// Number of consecutive mismatches after which a file is always read.
 const MAX_MISMATCHES: u8 = 10;
 
 /// The source of a planned file's values.
@@ -16,21 +16,21 @@ const MAX_MISMATCHES: u8 = 10;
 pub(super) enum Source {
     /// The file.
     File,
-    /// The copy of the cgroup in this tree, once there is evidence that it agrees with the file.
+    /// The copy of the cgroup in this tree, once there is enough evidence, and the file until then.
     Copy { tree: usize, keys: Vec<(u16, Derivation)>, evidence: Evidence },
 }
 
 impl Source {
-    /// Returns whether copies may replace the file.
+    /// Returns whether a copy replaces the file.
     pub(super) fn is_proven(&self) -> bool {
         matches!(self, Self::Copy { evidence, .. } if evidence.is_enough())
     }
 }
 
-/// Keys of a file that [`super::kernel_copy`] has a bit for.
+/// Maximum number of keys of a file: [`super::kernel_copy`] has a bit for each.
 const MAX_KEYS: usize = 64;
 
-/// Chooses the source of a planned file. Adds the counters to copy to `requests`, and unnamed ones to `stat_keys`.
+/// Chooses the source of a planned file. Adds the counters to copy to `requests`, and the keys of unnamed counters to `stat_keys`.
 pub(super) fn choose(
     file: &PlannedFile,
     trees: &[(Controller, Tree)],
@@ -62,7 +62,7 @@ pub(super) struct Evidence {
     mismatches: u8,
 }
 
-/// Outcome of comparing a copied value, or all values of a file, with two readings of the file.
+/// Outcome of comparing a copied value, or all copied values of a file, with two readings of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
     /// The value lies between the readings.
@@ -100,7 +100,7 @@ impl Evidence {
 }
 
 impl Outcome {
-    /// Returns the outcome of two values of one file.
+    /// Combines the outcomes of two values of one file.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (differs @ Self::Differs(_), _) | (_, differs @ Self::Differs(_)) => differs,
@@ -111,13 +111,13 @@ impl Outcome {
 }
 
 impl Mismatch {
-    /// Compares a value with the readings before and after it. `is_present` if files of such cgroups have the key.
+    /// Compares a value with the readings before and after it. `is_present` says whether files of such cgroups have the key.
     pub(super) fn compare(self, derivation: Derivation, is_present: bool) -> Outcome {
         let (before, copy, after) = match (self.before, self.copy, self.after) {
             (Some(before), Some(copy), Some(after)) => (before, copy, after),
-            // The value would be exposed although the file lacks the key.
+            // The copy would expose a value that the file does not have.
             (None, Some(_), None) if is_present => return Outcome::Differs(self),
-            // A key that files of such cgroups lack is not exposed, and a key that the copy lacks is read.
+            // A key that files of such cgroups lack is not exposed, and a key that the copy lacks is read from the file.
             _ => return Outcome::Unclear,
         };
         match (before.min(after)..=before.max(after)).contains(&copy) {
@@ -129,8 +129,8 @@ impl Mismatch {
     }
 }
 
-/// Returns whether some v2 tree is mounted so that its `*.events` count the cgroup alone: a copy includes the cgroups
-/// below.
+/// Returns whether a v2 tree is mounted so that its `*.events` files count the cgroup alone, while a copy includes the cgroups
+/// below it.
 pub(super) fn has_local_events(mounts: &str) -> bool {
     let options = mounts.lines().filter_map(|mount| {
         let mut fields = mount.split(' ').skip(2);
@@ -139,7 +139,7 @@ pub(super) fn has_local_events(mounts: &str) -> bool {
     options.flat_map(|options| options.split(',')).any(|option| option.ends_with("_localevents"))
 }
 
-/// Maximum number of parents to iterate over.
+/// Maximum number of parents. The kernel iterates over the cgroups below each.
 const MAX_PARENTS: usize = 16;
 
 /// Returns whether a cgroup is below another.
@@ -147,11 +147,11 @@ fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Returns the parents of cgroups, none of them below another. If there are too many, returns their common ancestors.
+/// Returns the parents of cgroups, without those that are below another. If there are too many, returns common ancestors.
 pub(super) fn parents<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut parents: Vec<String> = paths.filter_map(|path| Some(path.rsplit_once('/')?.0.to_owned())).collect();
     loop {
-        // Reading the root's own files does not make the kernel sum up the cgroups below.
+        // The root is not a suitable parent: reading its files does not make the kernel sum up the cgroups below it.
         parents.retain(|parent| !parent.is_empty());
         parents.sort_unstable();
         parents.dedup_by(|later, earlier| later == earlier || is_below(later, earlier));

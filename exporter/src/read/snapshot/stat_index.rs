@@ -1,35 +1,36 @@
-//! Finds out which unnamed counter behind `memory.stat` belongs to which key.
+//! Finds the counter behind each key of `memory.stat`.
 //!
-//! The kernel numbers these counters differently in each version and configuration, and no interface that all kernels
-//! have reveals the numbers. So each comparison of a file with a copy eliminates the counters that have another value.
-//! A value other than 0 is used only after the key equalled the remaining candidates for [`CONFIRMATIONS`] different
-//! values: in several containers, or while it changed.
+//! The kernel numbers these counters differently in each version and configuration, and not every kernel has an interface that
+//! shows the numbers. So each comparison of a file with a copy eliminates the counters whose value differs. A value other than 0 is
+//! used only after the remaining candidates have equalled the key for [`CONFIRMATIONS`] different values, of several containers or
+//! of one over time.
 
-/// Number of different non-zero values that must be equal before one is used.
+/// Number of different values other than 0 that must be equal before a counter is used.
 const CONFIRMATIONS: u8 = 2;
-/// Number of eliminations of all counters after which a key is taken to be none of them: some keys are sums.
+/// Number of eliminations of all counters after which a key is taken to be none of them. Some keys are sums.
 const MAX_RESTARTS: u8 = 4;
 
-/// State of one key.
+/// The candidates for one key.
 #[derive(Debug)]
 pub(super) struct StatIndex {
+    /// Number of counters.
     counters: u16,
-    /// Unit of the key: the file counts pages, bytes or events, or KiB.
+    /// Possible units of the counter in those of the file: pages, bytes or events, KiB.
     units: [u64; 3],
     candidates: Vec<Candidate>,
     confirmations: u8,
-    /// The last value that was seen equal.
+    /// The last value that was equal.
     confirmed: u64,
-    /// Number of times that no candidate was left: a counter that rose and fell back between two readings eliminates
-    /// the right one.
+    /// Number of times that no candidate was left. A counter that rises and falls back between two readings eliminates itself
+    /// although it is the right one.
     restarts: u8,
 }
 
-/// A candidate for the key.
+/// A counter that may be the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Candidate {
     index: u16,
-    /// None until it equalled a value other than 0.
+    /// None until the counter has equalled a value other than 0.
     unit: Option<u64>,
 }
 
@@ -47,7 +48,7 @@ impl StatIndex {
         }
     }
 
-    /// Returns the key's value in a copy with the counters `counter`; none if the candidates disagree or the key is not
+    /// Returns the value of the key in a copy, whose counters `counter` returns. None if the candidates disagree or are not
     /// confirmed.
     pub(super) fn value(&self, counter: impl Fn(usize) -> Option<u64>) -> Option<u64> {
         let mut values = self.candidates.iter().map(|candidate| candidate.value(&counter));
@@ -56,7 +57,7 @@ impl StatIndex {
         (is_known && values.all(|value| value == Some(first))).then_some(first)
     }
 
-    /// Eliminates the candidates that differ from the file, which did not change while the copy was made.
+    /// Eliminates the candidates that differ from the file, whose value did not change while the copy was made.
     pub(super) fn eliminate(&mut self, file: u64, counter: impl Fn(usize) -> Option<u64>) {
         let units = self.units;
         self.candidates.retain_mut(|candidate| {
@@ -76,14 +77,14 @@ impl StatIndex {
         }
     }
 
-    /// Returns whether it is none of the counters.
+    /// Returns whether the key is none of the counters.
     pub(super) fn is_unresolvable(&self) -> bool {
         self.candidates.is_empty()
     }
 }
 
 impl Candidate {
-    /// Returns the value in the unit of the key; none if the unit is unknown. 0 is the same in all units.
+    /// Returns the counter in the unit of the file; none if the unit is unknown. 0 is the same in all units.
     #[inline]
     fn value(self, counter: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
         match clamped(counter(self.index.into())?) {
@@ -93,7 +94,7 @@ impl Candidate {
     }
 }
 
-/// Parts of a sum that are added late may make it negative for a moment: the file shows 0 then.
+/// Returns a counter as the file shows it: 0 if it is negative, which a sum may be for a moment while its parts are added.
 fn clamped(count: u64) -> u64 {
     if count > u64::MAX / 2 { 0 } else { count }
 }
