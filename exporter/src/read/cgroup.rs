@@ -7,7 +7,7 @@ use tracing::debug;
 use super::container::Container;
 use super::files::format::{lines, words};
 use super::files::limits::{Limits, LimitsVersion};
-use super::files::open_files::{FileState, Outcome, reason};
+use super::files::open_files::{FileState, Outcome, count_malformed, reason};
 use super::reader::{Pass, Reader};
 use super::sample::fill::parse;
 use super::timing::{PathsTaken, STAGGER_GROUPS, Timing, stagger_group, staggered};
@@ -131,9 +131,7 @@ impl Reader {
                         self.idle_alternatives.get_mut(index).into_iter().for_each(|idle| *idle = self.path.exists());
                     }
                     let malformed = parse(file, text, &mut container.sample, &mut self.labels, &mut self.devices);
-                    for _ in 0..malformed {
-                        self.self_metrics.count_read_error(&file.name, "malformed");
-                    }
+                    count_malformed(&file.name, malformed, &self.self_metrics);
                     if malformed > 0 {
                         debug!(cgroup = %container.path, file = %file.name, malformed, "ignored malformed values");
                     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::metrics::{DiskField, SelfMetrics};
 use crate::read::files::format::{Device, lines, number, words};
-use crate::read::files::open_files::reason;
+use crate::read::files::open_files::{count_malformed, reason};
 use crate::read::files::proc_text::{disks, online_cpus};
 use crate::read::sample::{LabelId, LabelPool};
 
@@ -151,7 +151,7 @@ impl Devices {
                 known.insert(device, Disk { name: name.into(), reading: *reading });
             }
         });
-        (0..malformed).for_each(|_| self_metrics.count_read_error("diskstats", "malformed"));
+        count_malformed("diskstats", malformed, self_metrics);
         // The disk of a malformed line is not gone.
         if malformed == 0 {
             known.retain(|device, disk| {

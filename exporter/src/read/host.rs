@@ -9,7 +9,7 @@ use crate::discover::unescape;
 use crate::metrics::{DiskField, HostFact, MachineFact, SelfMetrics};
 use crate::name::Moment;
 use crate::read::files::format::{lines, number, psi, words};
-use crate::read::files::open_files::reason;
+use crate::read::files::open_files::{count_malformed, reason};
 use crate::read::files::proc_text::{BUSY_WORDS, cpu_ticks, meminfo, mounts};
 
 /// Reads a file of procfs. Returns an empty text if there is none or it cannot be read; the latter is counted.
@@ -20,11 +20,6 @@ pub(super) fn read(procfs: &Path, name: &str, self_metrics: &SelfMetrics) -> Vec
         }
         Vec::new()
     })
-}
-
-/// Counts the malformed lines of a file of procfs.
-pub(super) fn count_malformed(file: &str, malformed: u64, self_metrics: &SelfMetrics) {
-    (0..malformed).for_each(|_| self_metrics.count_read_error(file, "malformed"));
 }
 
 /// The files of procfs that are needed for the host's values.

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::metrics::{SelfMetrics, escape_label};
+use crate::read::files::open_files::count_malformed;
 use crate::read::files::proc_text::processors;
-use crate::read::host::{count_malformed, read};
+use crate::read::host::read;
 
 /// Maximum length of a value in bytes. All values are UUIDs.
 const MAX_VALUE: usize = 128;

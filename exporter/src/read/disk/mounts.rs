@@ -20,6 +20,7 @@ use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 use crate::read::disk::statfs::{ENGINE_FILES, Root};
 use crate::read::files::format::Device;
+use crate::read::files::open_files::count_malformed;
 use crate::read::files::proc_text::{Mount, mounts, path};
 use crate::read::process::Process;
 
@@ -63,7 +64,7 @@ impl HostMounts {
     /// Parses the text of a `mountinfo` and counts its malformed lines.
     pub(super) fn parse_counting(mountinfo: &[u8], self_metrics: &SelfMetrics) -> Self {
         let (mounts, malformed) = Self::parse(mountinfo);
-        count_malformed(malformed, self_metrics);
+        count_malformed("mountinfo", malformed, self_metrics);
         mounts
     }
 
@@ -130,10 +131,6 @@ fn strip_directory<'p>(path: &'p Path, directory: &Path) -> Option<&'p Path> {
     Some(Path::new(OsStr::from_bytes(rest)))
 }
 
-fn count_malformed(lines: u64, self_metrics: &SelfMetrics) {
-    (0..lines).for_each(|_| self_metrics.count_read_error("mountinfo", "malformed"));
-}
-
 /// Where the files of a container are on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ContainerDisk {
@@ -161,7 +158,7 @@ impl ContainerDisk {
     ) -> Self {
         let text = process.open_file("mountinfo").and_then(read_mountinfo).unwrap_or_default();
         let (found, malformed) = Self::parse(&text, id, host);
-        count_malformed(malformed, self_metrics);
+        count_malformed("mountinfo", malformed, self_metrics);
         found
     }
 

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
+use crate::metrics::SelfMetrics;
+
 /// Number of descriptors for everything else: connections, inotify, the engine's socket.
 const RESERVED_DESCRIPTORS: u64 = 1024;
 /// Initial size of the buffer. Nearly every file is smaller.
@@ -247,6 +249,11 @@ fn raise_limit() -> u64 {
         }
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Counts the malformed lines or values of a file.
+pub(crate) fn count_malformed(file: &str, malformed: u64, self_metrics: &SelfMetrics) {
+    (0..malformed).for_each(|_| self_metrics.count_read_error(file, "malformed"));
 }
 
 /// Returns the label value under which a failure is counted.

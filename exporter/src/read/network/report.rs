@@ -15,7 +15,7 @@ use super::sockets::{SKIPPED, SocketTurns, TIME, Totals, totals};
 use crate::metrics::{Collector, CollectorSet, Dimension};
 use crate::name::{Names, NetworkMode};
 use crate::read::container::Container;
-use crate::read::files::open_files::{Files, Outcome, reason};
+use crate::read::files::open_files::{Files, Outcome, count_malformed, reason};
 use crate::read::host::NET_DEV;
 use crate::read::process::NetnsId;
 use crate::read::reader::{Pass, Reader};
@@ -107,7 +107,7 @@ impl Reader {
             Ok(text) => interfaces.take(owner, text),
             Err(error) => return self.drop_process(containers, index, &error),
         };
-        (0..malformed).for_each(|_| self.self_metrics.count_read_error("net/dev", "malformed"));
+        count_malformed("net/dev", malformed, &self.self_metrics);
         for interface in interfaces.rows() {
             fill_interface(&interface.name, &self.plan, sample, &mut self.labels, |number| interface.counter(number));
         }

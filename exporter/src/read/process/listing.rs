@@ -14,7 +14,7 @@ use crate::metrics::{Collector, CollectorSet, Probed, TaskState};
 use crate::name::Names;
 use crate::read::container::Container;
 use crate::read::files::format::{lines, number};
-use crate::read::files::open_files::{FileState, Files, Outcome, reason};
+use crate::read::files::open_files::{FileState, Files, Outcome, count_malformed, reason};
 use crate::read::host::HiddenProcesses;
 use crate::read::process::{Process, count_processes, unless_gone};
 use crate::read::reader::{Pass, Reader};
@@ -90,9 +90,7 @@ impl Reader {
         // A v1 kernel omits processes of other pid namespaces (v2 writes 0 for each): an empty list is not a count.
         let is_count = all_listed && !container.pids.is_empty();
         container.process_count = is_count.then_some(container.pids.len() as u64);
-        for _ in 0..malformed {
-            self.self_metrics.count_read_error("cgroup.procs", "malformed");
-        }
+        count_malformed("cgroup.procs", malformed, &self.self_metrics);
         self.count_listed(container);
         self.choose_process(container, names);
     }
