@@ -309,6 +309,7 @@ impl ListedDisks {
         now: Instant,
     ) {
         self.is_whole = self.disks.begin(true, selected.has_host(), now);
+        self.containers.iter_mut().for_each(|container| container.fs_stats = None);
         let known = self.containers.drain(..).filter_map(|container| Some((container.id?, container)));
         let mut known: HashMap<ContainerId, Container> = known.collect();
         self.indices.clear();
@@ -321,7 +322,7 @@ impl ListedDisks {
                     self.generations += 1;
                     Container { pids: vec![pid], ..Container::new(Some(id), self.generations, path, &Plan::default()) }
                 });
-                (container.process, container.fs_stats) = (Some(process), None);
+                container.process = Some(process);
                 self.is_whole &= self.disks.request(container, self.containers.len(), now);
                 // One descriptor for each container would be too many: the request holds its own.
                 container.process = None;
@@ -354,4 +355,130 @@ impl ListedDisks {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::discover::{Discovery, Hierarchy, NoEngine};
+    use crate::metrics::{Collector, CollectorSet, Dimension, FAMILIES, FamilySet};
+    use crate::name::Names;
+    use crate::read::for_cgroups;
+    use crate::read::reader::{Pass, Reader};
+
+    const DISK: CollectorSet = CollectorSet::EMPTY.with(Collector::Disk);
+
+    /// Creates a host with this number of containers on one disk.
+    fn host(containers: u32) -> tempfile::TempDir {
+        let host = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = host.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("cgroup/cgroup.controllers", "cpu\n");
+        for pid in 10..10 + containers {
+            let cgroup = format!("/system.slice/docker-{pid:064}.scope");
+            write(&format!("cgroup{cgroup}/cgroup.procs"), &format!("{pid}\n"));
+            write(&format!("proc/{pid}/cgroup"), &format!("0::{cgroup}\n"));
+            write(&format!("proc/{pid}/mountinfo"), "31 29 8:1 / / rw - ext4 /dev/sda1 rw\n");
+            symlink("/", host.path().join(format!("proc/{pid}/root"))).unwrap();
+        }
+        host
+    }
+
+    /// Returns a reader of the host, and a function that makes a pass and returns the number of containers with a size.
+    fn reader(host: &Path) -> (Reader, impl FnMut(&mut Reader) -> usize) {
+        let hierarchy = Hierarchy::detect(&host.join("cgroup")).unwrap();
+        let mut discovery = Discovery::new(hierarchy.searched(), &host.join("proc"), true, true);
+        let (plan, _) = for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, DISK));
+        let reader = Reader::new(plan, hierarchy, &host.join("proc"), true, SelfMetrics::new().unwrap(), None);
+        let pass = move |reader: &mut Reader| {
+            let now = Instant::now();
+            reader.apply(discovery.refresh(now, &NoEngine));
+            reader.read(Pass::of_all(DISK, &Names::default()), now);
+            let (_, limit) = *reader.plan.disks.iter().find(|(fact, _)| *fact == DiskFact::Limit).unwrap();
+            let size =
+                |container: &&Container| container.sample.table(Dimension::Device).column(limit).next().is_some();
+            reader.containers.iter().filter(size).count()
+        };
+        (reader, pass)
+    }
+
+    #[test]
+    fn one_that_hangs_speaks_for_no_other_container() {
+        let host = host(3);
+        let (mut reader, mut pass) = reader(host.path());
+        assert_eq!(pass(&mut reader), 3);
+        // The request of the first container is blocked since an earlier pass, and then that of the second.
+        for hanging in 0..2 {
+            reader.disks.threads.hang(reader.containers[hanging].generation);
+            assert_eq!(pass(&mut reader), 3, "the others can be asked");
+        }
+        // Containers that have timed out do not request it first.
+        reader.containers[0].disk_has_timed_out = true;
+        reader.containers[1].disk_has_timed_out = true;
+        assert_eq!(pass(&mut reader), 3);
+        // Without any other container there is no size, and no further thread is blocked.
+        reader.disks.threads.hang(reader.containers[2].generation);
+        assert_eq!(pass(&mut reader), 0);
+    }
+
+    #[test]
+    fn those_that_have_hung_are_asked_again_where_no_other_one_is_left() {
+        let host = host(2);
+        let (mut reader, mut pass) = reader(host.path());
+        assert_eq!(pass(&mut reader), 2);
+        reader.containers.iter_mut().for_each(|container| container.disk_has_timed_out = true);
+        assert_eq!(pass(&mut reader), 2);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_holds_up_a_bounded_number_of_threads() {
+        let host = host(5);
+        let (mut reader, mut pass) = reader(host.path());
+        assert_eq!(pass(&mut reader), 5);
+        let blocked: Vec<u64> =
+            reader.containers.iter().take(MAX_BLOCKED).map(|container| container.generation).collect();
+        for generation in &blocked {
+            reader.disks.threads.hang(*generation);
+        }
+        reader.disks.shared.values_mut().for_each(|shared| shared.blocked.clone_from(&blocked));
+        assert_eq!(pass(&mut reader), 0, "no other one is asked");
+        reader.disks.threads = StatfsThreads::default();
+        assert_eq!(pass(&mut reader), 5, "it answers again");
+    }
+
+    #[test]
+    fn listed_containers_are_measured_if_they_are_selected_and_each_may_request_for_the_others() {
+        let host = host(2);
+        let ids = [10, 11].map(|pid| format!("{pid:064}"));
+        let mut listed = ListedDisks {
+            disks: Disks::new(&host.path().join("proc"), true, None, SelfMetrics::new().unwrap()),
+            containers: Vec::new(),
+            indices: HashMap::new(),
+            generations: 0,
+            is_whole: true,
+            spent: Duration::ZERO,
+        };
+        let mut pass = |selected: &IdFilter, hanging: Option<u64>| {
+            listed.disks.threads = StatfsThreads::default();
+            if let Some(generation) = hanging {
+                listed.disks.threads.hang(generation);
+            }
+            let running = ids.iter().zip(10..).map(|(id, pid)| {
+                (ContainerId::parse(id.as_bytes()).unwrap(), pid, format!("/system.slice/docker-{id}.scope"))
+            });
+            listed.begin(running, selected, Instant::now());
+            listed.end();
+            listed.containers.iter().map(|container| container.fs_stats.is_some()).collect::<Vec<_>>()
+        };
+        let without_host = IdFilter::new(ids.iter().map(String::as_str));
+        assert_eq!(pass(&without_host, None), [true, true]);
+        assert_eq!(pass(&IdFilter::new([&*ids[1]]), None), [false, true]);
+        for generation in [1, 2] {
+            assert_eq!(pass(&without_host, Some(generation)), [true, true]);
+        }
+    }
+}
