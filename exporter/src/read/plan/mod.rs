@@ -137,19 +137,19 @@ pub enum Value {
     Column(Dimension, u16),
     /// A histogram with these bounds.
     Histogram(u16, &'static Bounds),
-    /// Among the limits.
+    /// A limit.
     Limit(Limit),
-    /// Among the engine's facts.
+    /// A fact that the engine reports.
     Engine(EngineFact),
     /// Kills for lack of memory over all runs of a container; the slot has the count of this run.
     OomKills(Option<u16>),
-    /// Among the machine's facts.
+    /// A fact of the machine.
     Machine(MachineFact),
-    /// First minus second, not below 0.
+    /// The first value minus the second, but not below 0.
     Difference(Box<(Value, Value)>),
-    /// The first that is there.
+    /// The first value that is present.
     FirstOf(Vec<Value>),
-    /// The sum of those that are there; none where none is.
+    /// The sum of those values that are present; none if all are absent.
     Sum(Vec<Value>),
 }
 

@@ -1,4 +1,4 @@
-//! Block I/O of cgroup v1 over small trees of plain files: which of the files that may count serves for a device.
+//! Block I/O of cgroup v1 over small trees of plain files: which of several files has the values of a device.
 
 use std::fs;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl Host {
         self.root.path().join("cgroup/blkio/docker").join(ID)
     }
 
-    /// The values of a family after a pass, by device.
+    /// Makes a pass. Returns the values of a family by device.
     fn read(&mut self, family: &str) -> Vec<(String, u64)> {
         let now = Instant::now();
         self.reader.apply(self.discovery.refresh(now, &NoEngine));
@@ -112,7 +112,7 @@ fn files_that_count_nothing_for_the_root_are_not_read_of_containers() {
     fs::write(root.join(BFQ), "8:0 Read 2000\n8:0 Write 0\nTotal 2000\n").unwrap();
     host.read(BYTES);
     assert_eq!(host.read(BYTES), [on("sda", 1000)]);
-    // The file that is not recursive says nothing of the containers.
+    // The file that is not recursive has no counts of the containers.
     fs::remove_file(root.join(BFQ)).unwrap();
     fs::write(root.join("blkio.bfq.io_service_bytes"), "Total 0\n").unwrap();
     host.read(BYTES);

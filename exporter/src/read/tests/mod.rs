@@ -1,4 +1,4 @@
-//! The reader over small trees of plain files: what is exact, what is absent, what is counted.
+//! The reader over small trees of plain files: exact values, absent values and counted errors.
 
 mod blkio;
 
@@ -63,7 +63,7 @@ impl Host {
         self.reader_of(false)
     }
 
-    /// A `live` one takes the files for a kernel's own: it keeps them open, and limits are read rarely.
+    /// Returns a reader. A `live` one treats the files as the kernel's: it keeps them open, and reads limits rarely.
     fn reader_of(&self, live: bool) -> (Reader, Discovery, Vec<Row>) {
         let hierarchy = Hierarchy::detect(&self.root.path().join("cgroup")).unwrap();
         let trees = hierarchy.searched().to_vec();
@@ -186,7 +186,7 @@ fn a_file_that_vanishes_takes_only_its_own_values_along() {
 fn a_controller_that_is_taken_away_takes_only_its_own_values_along() {
     let host = Host::new();
     host.file(A, "cpu.stat", "usage_usec 1\n");
-    // A kernel's file that can be taken away while it is open.
+    // A kernel file that can disappear while it is open.
     let mut process = std::process::Command::new("sleep").arg("1d").spawn().unwrap();
     let memory = host.root.path().join(format!("cgroup/system.slice/docker-{A}.scope/memory.current"));
     symlink(format!("/proc/{}/oom_score_adj", process.id()), &memory).unwrap();
@@ -263,7 +263,7 @@ fn a_process_that_enters_another_container_s_network_namespace_does_not_take_its
         fs::remove_file(&link).unwrap();
         symlink(format!("net:[{namespace}]"), link).unwrap();
     };
-    // The older process, and the one that comes first, enters the other one's.
+    // The older process, which is also the first of the pass, enters the namespace of the other.
     enter(20, 8);
     assert_eq!((both(), both()), ([None, Some(3000)], [None, Some(3000)]));
     enter(20, 1);
@@ -286,7 +286,7 @@ fn a_container_within_a_container_reports_its_own_network() {
     let received: Vec<Option<u64>> =
         reader.containers().iter().map(|container| value(&rows, &container.sample, name)).collect();
     assert_eq!(received.first(), Some(&None));
-    // Whether the inner one is found is not judged here.
+    // This test does not check whether the inner one is found.
     assert!(received.iter().skip(1).all(|value| *value == Some(4000)), "{received:?}");
 }
 
@@ -322,7 +322,7 @@ fn the_host_s_interfaces_are_read_though_thousands_of_others_come_after_them() {
     assert_eq!(interfaces(start), ["\"eth0\" 10", "\"eth1\" 20"]);
     net_dev(&(line("eth0", 11) + &line("eth1", 21)), "");
     assert_eq!(interfaces(start), ["\"eth0\" 11", "\"eth1\" 21"]);
-    // One is gone: at once. One comes, behind all others: within a minute, and it stays.
+    // An interface that is gone is noticed at once. A new one after all others is noticed within a minute, and stays.
     net_dev(&line("eth0", 12), "");
     assert_eq!(interfaces(start), ["\"eth0\" 12"]);
     net_dev(&line("eth0", 13), &line("usb0", 1));

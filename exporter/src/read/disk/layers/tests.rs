@@ -1,4 +1,4 @@
-//! Layers over passes, with this test at the walker's end.
+//! Layers over several passes. The test plays the walker.
 
 use std::os::fd::OwnedFd;
 
@@ -6,7 +6,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::*;
 
-/// What the walker's end receives: tickets, and whether it is a first walk.
+/// Returns the requests that the walker has received: the ticket of each, and whether it is a first walk.
 fn received(socket: &OwnedFd) -> Vec<(u64, bool)> {
     let (mut found, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok((_, length)) = recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
@@ -41,7 +41,7 @@ fn disk(layer: &str, is_confirmed: bool) -> ContainerDisk {
     ContainerDisk::of_layer(layer.into(), is_confirmed)
 }
 
-/// One pass over these containers, by generation. Returns what is exposed of them.
+/// Makes a pass over containers with these generations. Returns the sizes that are exposed.
 fn pass(layers: &mut LayerSizes, containers: &[(u64, &ContainerDisk)], now: Instant) -> Vec<Option<u64>> {
     layers.begin();
     layers.receive(now);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// Mounts a FUSE filesystem and lives in it. It answers until its input says `hang`, and again after `answer`.
+/// Mounts a FUSE filesystem and makes it the root of the process. It answers until the process reads `hang`, and again after `answer`.
 const SERVER: &str = r"
 import ctypes, os, struct, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
@@ -96,7 +96,8 @@ fn own() -> Root {
     root(std::process::id())
 }
 
-/// One pass: asks for these, by generation, and gives for each whether it was asked for and what came.
+/// Makes a pass over roots with these generations. Returns the number of inodes or the error of each; `WouldBlock` for a request
+/// that was refused.
 fn pass(threads: &StatfsThreads, roots: Vec<(u64, Root)>) -> Vec<Result<u64, ErrorKind>> {
     threads.begin();
     let mut came: Vec<Result<u64, ErrorKind>> = roots.iter().map(|_| Err(ErrorKind::NotFound)).collect();
@@ -120,7 +121,7 @@ fn a_filesystem_that_hangs_costs_its_own_size_alone_until_it_answers() {
     assert_eq!(pass(&threads, vec![(1, fuse.root()), (2, own())]), [Ok(70), Ok(own_files)]);
     fuse.tell("hang\n");
     assert_eq!(pass(&threads, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::TimedOut), Ok(own_files)]);
-    // It is not asked, nor waited for, a second time.
+    // It is not measured again, and the scrape does not wait for it.
     let started = Instant::now();
     for _ in 0..20 {
         assert_eq!(pass(&threads, vec![(1, fuse.root()), (2, own())]), [Err(ErrorKind::WouldBlock), Ok(own_files)]);

@@ -16,7 +16,7 @@ use crate::read::process::NetnsId;
 const PID: u32 = 30;
 const NSID: i32 = 4;
 
-/// What `net/dev` says where `received` and `sent` are bytes, packets and drops.
+/// Returns the text of a `net/dev` in which `received` and `sent` are bytes, packets and drops.
 fn net_dev(name: &str, received: [u64; 3], sent: [u64; 3]) -> String {
     let [bytes, packets, drops] = received;
     let [sent_bytes, sent_packets, sent_drops] = sent;
@@ -38,7 +38,7 @@ struct Served {
 }
 
 impl Served {
-    /// 100 bytes in 1 packet received, 200 in 2 sent, 3 and 4 dropped.
+    /// The container has received 100 bytes in 1 packet and sent 200 bytes in 2 packets, with 3 and 4 drops.
     fn new() -> Self {
         let mut table = LinkTable::default();
         table.begin();
