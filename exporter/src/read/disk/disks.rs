@@ -109,7 +109,6 @@ impl Disks {
     /// earlier request.
     pub(crate) fn begin(&mut self, is_wanted: bool, with_host: bool, now: Instant) -> bool {
         self.threads.begin();
-        self.layers.begin();
         self.mounts = None;
         if self.shared.len() > MAX_SHARED {
             self.shared.clear();
@@ -186,8 +185,8 @@ impl Disks {
         }
         self.answers = answers;
         self.layers.receive(now);
-        let layers = containers.iter().filter_map(|container| Some(&**container.disk.as_ref()?.paths().first()?));
-        self.layers.finish(layers, now);
+        let disks = containers.iter().filter_map(|container| Some((container.generation, container.disk.as_ref()?)));
+        self.layers.finish(disks, now);
         is_whole
     }
 

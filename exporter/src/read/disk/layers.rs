@@ -4,7 +4,7 @@
 //! answer, even if the walker ends. It is kept by the path of the layer, so that a restarted container has its size at once.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,9 @@ pub(super) struct LayerSizes {
     layers: HashMap<PathBuf, Layer>,
     /// Requests without an answer: ticket and layer.
     pending: HashMap<u64, PathBuf>,
-    /// Requests of this pass that are not sent yet.
+    /// Those of them that are not sent yet.
     unsent: Vec<Request>,
-    /// Number of this pass.
+    /// Number of the last pass that was finished.
     pass: u64,
     /// Whether any layer was ever measured, which shows that the walker sees the data root.
     has_measured: bool,
@@ -80,32 +80,35 @@ struct Layer {
     measured: Option<Instant>,
     failure: Option<NoSize>,
     is_pending: bool,
-    /// The generation of the container that has claimed it last; 0 for none.
-    owner: u64,
     /// The pass of the last claim.
     pass: u64,
-    /// Whether the host's mounts confirm the last claim.
+    /// The generation of the container whose claim was accepted in that pass.
+    owner: u64,
+    /// Whether the host's mounts confirm that claim.
     is_confirmed: bool,
-    /// Whether several containers claim it without confirmation.
-    is_disputed: bool,
+    /// The last pass in which several containers claimed the layer without confirmation.
+    disputed: Option<u64>,
 }
 
 impl Layer {
-    /// Records a container's claim. Returns whether it is accepted.
+    /// Records a container's claim. All containers claim their layers in each pass, also those that a scrape does not select.
+    /// Returns whether a dispute begins.
     fn claim(&mut self, generation: u64, is_confirmed: bool, pass: u64) -> bool {
-        let is_rival = self.owner != generation;
-        if is_rival && self.is_confirmed && !is_confirmed {
+        let is_first = self.pass != pass;
+        if is_first || is_confirmed {
+            (self.pass, self.owner, self.is_confirmed) = (pass, generation, is_confirmed);
             return false;
         }
-        // An owner that has ended has not claimed the layer in this pass.
-        let is_disputed = if is_rival {
-            self.is_disputed || self.owner != 0 && self.pass == pass
-        } else {
-            self.is_disputed && self.pass == pass
-        };
-        self.is_disputed = is_disputed && !is_confirmed;
-        (self.owner, self.is_confirmed, self.pass) = (generation, is_confirmed, pass);
-        !self.is_disputed
+        if self.is_confirmed || self.owner == generation {
+            return false;
+        }
+        let last = self.disputed.replace(pass);
+        last.is_none_or(|last| last + 1 < pass)
+    }
+
+    /// Returns whether the layer was a container's as of a pass, or may be.
+    fn is_of(&self, generation: u64, pass: u64) -> bool {
+        if self.is_confirmed { self.owner == generation } else { self.disputed != Some(pass) }
     }
 }
 
@@ -140,12 +143,6 @@ impl LayerSizes {
         }
     }
 
-    /// Begins a pass. Requests that an unfinished pass has not sent are made again.
-    pub(super) fn begin(&mut self) {
-        self.pass += 1;
-        self.unsent.clear();
-    }
-
     /// Returns whether the container itself causes the lack of a size, so that the collector has not failed: a container can
     /// make its mounts look like anything. If the walker has measured another layer, it sees the data root, and a layer that
     /// it does not see is not there.
@@ -177,6 +174,7 @@ impl LayerSizes {
                 self.worker = Some(Worker { pid, ticks: 0 });
                 self.self_metrics.walker.set_up(true);
                 self.pending.clear();
+                self.unsent.clear();
                 self.layers.values_mut().for_each(|layer| layer.is_pending = false);
             }
             Event::Measured { ticket, bytes } => {
@@ -208,6 +206,7 @@ impl LayerSizes {
         (self.walker, self.worker) = (None, None);
         self.self_metrics.walker.set_up(false);
         self.pending.clear();
+        self.unsent.clear();
     }
 
     /// Requests the size of the layer of a container, whose cgroup is at `path`, if it is due. Returns false if the layer has no
@@ -236,16 +235,11 @@ impl LayerSizes {
             Some(layer) => layer,
             None => self.layers.entry(path.clone()).or_default(),
         };
-        let was_disputed = layer.is_disputed;
-        let is_accepted = layer.claim(generation, disk.is_confirmed(), self.pass);
-        if layer.is_disputed && !was_disputed {
-            self.self_metrics.count_read_error("layer", NoSize::Disputed.name());
-        }
-        if !is_accepted {
+        if !disk.is_confirmed() && !layer.is_of(generation, self.pass) {
             return Err(NoSize::Disputed);
         }
         let is_due = layer.answered.is_none_or(|answered| now.saturating_duration_since(answered) >= REFRESH);
-        let has_room = self.pending.len() + self.unsent.len() < MAX_PENDING;
+        let has_room = self.pending.len() < MAX_PENDING;
         if is_due && !layer.is_pending && self.walker.is_some() && has_room {
             if !are_valid(paths) {
                 (layer.answered, layer.failure) = (Some(now), Some(NoSize::NoPath));
@@ -254,49 +248,49 @@ impl LayerSizes {
             }
             let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
             self.unsent.push(Request { ticket, is_first: layer.answered.is_none(), paths: paths.to_vec() });
+            self.pending.insert(ticket, path.clone());
+            layer.is_pending = true;
         }
         layer.failure.filter(|_| layer.bytes.is_none()).map_or(Ok(()), Err)
     }
 
-    /// Returns the last known size of a container's layer in bytes.
+    /// Returns the last known size of a container's layer in bytes, as of the last pass that was finished.
     pub(super) fn known(&self, generation: u64, disk: &ContainerDisk) -> Option<u64> {
         let layer = self.layers.get(disk.paths().first()?)?;
-        layer.bytes.filter(|_| layer.owner == generation && !layer.is_disputed)
+        layer.bytes.filter(|_| layer.is_of(generation, self.pass))
     }
 
-    /// Sends the requests of this pass. The next pass repeats those for which the socket has no room.
+    /// Sends the requests. Those for which the socket has no room are sent in the next pass.
     pub(super) fn send(&mut self) {
-        let unsent = std::mem::take(&mut self.unsent);
         let Some(walker) = &self.walker else { return };
-        let mut requests = &*unsent;
-        while !requests.is_empty() {
-            let (message, count) = encode_requests(requests);
-            let (sent, rest) = requests.split_at(count);
+        while !self.unsent.is_empty() {
+            let (message, count) = encode_requests(&self.unsent);
             match if message.is_empty() { Ok(true) } else { walker.send(&message) } {
-                Ok(true) => {}
+                Ok(true) => drop(self.unsent.drain(..count)),
                 Ok(false) => return,
                 Err(_) => return self.end(),
             }
-            for (request, path) in sent.iter().filter_map(|request| Some((request, request.paths.first()?))) {
-                self.pending.insert(request.ticket, path.clone());
-                if let Some(layer) = self.layers.get_mut(path) {
-                    layer.is_pending = true;
-                }
-            }
-            requests = rest;
         }
     }
 
-    /// Ends a pass: forgets layers that are not among the containers' `paths`, and sets the metrics of the walker.
-    pub(super) fn finish<'p>(&mut self, paths: impl Iterator<Item = &'p Path> + Clone, now: Instant) {
-        let count = paths.clone().count();
+    /// Ends a pass: decides which layer is whose, by the claims of all `containers`, each with its generation; forgets layers
+    /// that none of them claims, and sets the metrics of the walker.
+    pub(super) fn finish<'c>(&mut self, containers: impl Iterator<Item = (u64, &'c ContainerDisk)>, now: Instant) {
+        self.pass += 1;
+        let (mut count, mut oldest) = (0, None::<Instant>);
+        for (generation, disk) in containers {
+            let Some(layer) = disk.paths().first().and_then(|path| self.layers.get_mut(path)) else { continue };
+            count += 1;
+            if layer.claim(generation, disk.is_confirmed(), self.pass) {
+                self.self_metrics.count_read_error("layer", NoSize::Disputed.name());
+            }
+            // Layers of ended containers are not exposed, and so do not count.
+            oldest = oldest.into_iter().chain(layer.measured).min();
+        }
         if self.layers.len() > count + count / 8 + 8 {
-            let paths: HashSet<&Path> = paths.clone().collect();
-            self.layers.retain(|path, _| paths.contains(&**path));
+            self.layers.retain(|_, layer| layer.pass == self.pass);
             self.pending.retain(|_, path| self.layers.contains_key(path));
         }
-        // Layers of ended containers are not exposed, and so do not count.
-        let oldest = paths.filter_map(|path| self.layers.get(path)?.measured).min();
         let age = oldest.map(|oldest| now.saturating_duration_since(oldest).as_secs());
         self.self_metrics.walker.set_oldest(age);
         self.publish();

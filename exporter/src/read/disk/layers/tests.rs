@@ -43,15 +43,13 @@ fn disk(layer: &str, is_confirmed: bool) -> ContainerDisk {
 
 /// Makes a pass over containers with these generations. Returns the sizes that are exposed.
 fn pass(layers: &mut LayerSizes, containers: &[(u64, &ContainerDisk)], now: Instant) -> Vec<Option<u64>> {
-    layers.begin();
     layers.receive(now);
     for (generation, disk) in containers {
         layers.refresh(*generation, disk, now).map(drop).unwrap_or_default();
     }
     layers.send();
-    let known = containers.iter().map(|(generation, disk)| layers.known(*generation, disk)).collect();
-    layers.finish(containers.iter().filter_map(|(_, disk)| Some(&**disk.paths().first()?)), now);
-    known
+    layers.finish(containers.iter().copied(), now);
+    containers.iter().map(|(generation, disk)| layers.known(*generation, disk)).collect()
 }
 
 #[test]
@@ -96,7 +94,6 @@ fn a_pass_that_is_cut_asks_for_nothing_twice() {
     let (mut layers, walker) = layers();
     let (now, disk) = (Instant::now(), disk("/d/overlay2/ab/diff", true));
     for _ in 0..5 {
-        layers.begin();
         assert_eq!(layers.refresh(1, &disk, now), Ok(()));
         assert_eq!(layers.known(1, &disk), None);
     }
@@ -128,15 +125,27 @@ fn a_layer_that_two_containers_name_and_the_host_does_not_is_nobody_s() {
     let counted = layers.self_metrics.read_errors.with_label_values(&["layer", "disputed"]).get();
     assert_eq!(counted, 1, "once while it lasts");
     assert_eq!(layers.refresh(3, &rootless, now), Err(NoSize::Disputed), "no mount is missing");
-    pass(&mut layers, &[(3, &rootless)], now);
     assert_eq!(pass(&mut layers, &[(3, &rootless)], now), [Some(4)], "the other one has ended");
+}
+
+#[test]
+fn a_container_that_a_scrape_does_not_select_still_claims_its_layer() {
+    let (mut layers, walker) = layers();
+    let (now, rootless) = (Instant::now(), disk("/h/overlay/cd/diff", false));
+    pass(&mut layers, &[(3, &rootless), (4, &rootless)], now);
+    answer(&walker, 4);
+    for selected in [4, 4, 3, 3] {
+        layers.receive(now);
+        assert_eq!(layers.refresh(selected, &rootless, now), Err(NoSize::Disputed));
+        layers.finish([(3, &rootless), (4, &rootless)].into_iter(), now);
+        assert_eq!(layers.known(selected, &rootless), None);
+    }
 }
 
 #[test]
 fn paths_that_cannot_be_sent_are_answered_at_once_and_take_no_room() {
     let (mut layers, walker) = layers();
     let long = disk(&format!("/d/overlay2/{}/diff", "x".repeat(40_000)), true);
-    layers.begin();
     assert_eq!(layers.refresh(1, &long, Instant::now()), Err(NoSize::NoPath));
     layers.send();
     assert!(layers.pending.is_empty() && received(&walker).is_empty());
