@@ -11,13 +11,11 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::cgroup::{self, Tree};
-use super::claims::{Added, CHILD, Changes, Claims, Seen};
-use super::empty::Trees;
+use super::claims::{Added, CHILD, Changes, Claims, ProcessLists, Seen};
 use super::id::ContainerId;
 use super::identity::{self, Engine, NoEngine};
-use super::missed::MissedParts;
 use super::others::{CgroupFilter, OtherChanges, Others};
-use super::walk::{BELOW_CONTAINER, HOST, Next, Visited, walk};
+use super::walk::{BELOW_CONTAINER, HOST, MissedLog, Next, Visited, walk};
 use super::watch::{Event, Watch};
 
 /// How often a walk over all trees repairs what events missed.
@@ -43,7 +41,7 @@ pub struct Discovery {
     walks: u64,
     /// Whether the watches of all containers are lost.
     unarmed: bool,
-    missed: MissedParts,
+    missed: MissedLog,
 }
 
 /// Containers below a container.
@@ -62,14 +60,14 @@ impl Discovery {
         Self {
             roots: trees.iter().map(|tree| tree.path.clone()).collect(),
             watch: if live { start_watch() } else { None },
-            claims: Claims::new(Trees::new(trees, lists_all), procfs),
+            claims: Claims::new(ProcessLists::new(trees, lists_all), procfs),
             others: Others::default(),
             below: HashMap::new(),
             touched: HashSet::new(),
             walked: None,
             walks: 0,
             unarmed: false,
-            missed: MissedParts::default(),
+            missed: MissedLog::default(),
         }
     }
 
@@ -143,7 +141,7 @@ impl Discovery {
 
     /// Removes a container whose files a reader found missing before any event.
     pub fn forget(&mut self, id: ContainerId) {
-        let Some(path) = self.claims.dropped(id) else { return };
+        let Some(path) = self.claims.withdraw(id) else { return };
         if self.home(&path).is_none() {
             self.claims.remove(id, &path);
         }

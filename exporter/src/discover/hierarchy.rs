@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-use super::cgroup::{Tree, Version};
-use super::{candidates, cgroup};
+use super::cgroup::{self, Tree, Version};
 use crate::metrics::Controller;
 
 /// Layout of a host's trees.
@@ -86,8 +85,8 @@ impl Hierarchy {
     /// `root` cannot be listed, or nothing in it is a cgroup tree.
     pub fn detect(root: &Path) -> Result<Self, Error> {
         let candidates =
-            candidates::find(root).map_err(|source| Error::Unreadable { path: root.to_owned(), source })?;
-        let mut trees = CONTROLLERS.map(|(_, name)| candidates::with_v1_controller(&candidates, name));
+            cgroup::find_trees(root).map_err(|source| Error::Unreadable { path: root.to_owned(), source })?;
+        let mut trees = CONTROLLERS.map(|(_, name)| cgroup::with_v1_controller(&candidates, name));
         let unified = candidates.iter().find(|candidate| candidate.tree.version == Version::V2);
         let has_v1 = candidates.iter().any(|candidate| candidate.tree.version == Version::V1);
         let kind = match (unified, has_v1) {

@@ -1,15 +1,17 @@
-//! Container ids, and how the name of a cgroup directory contains one.
+//! Container ids, how the name of a cgroup directory contains one, and the cgroups that a request selects with `?id[]=`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The 256-bit id of a container, as every OCI engine prints it: 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerId([u8; 32]);
 
-/// Hashes one word instead of 32 bytes: ids are random, and a scrape looks each of them up several times.
+/// Hashes one word instead of 32 bytes. That is enough for random ids, and a scrape looks each id up several times.
 impl Hash for ContainerId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let words = self.0.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
@@ -18,7 +20,7 @@ impl Hash for ContainerId {
 }
 
 impl ContainerId {
-    /// Parses exactly 64 hex digits; anything else is not a container id.
+    /// Parses exactly 64 lower-case hex digits; returns none for any other text.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: &[u8; 64] = text.try_into().ok()?;
@@ -30,13 +32,13 @@ impl ContainerId {
         Some(Self(id))
     }
 
-    /// Returns the container that a cgroup of this name belongs to: any name with 64 hex digits that is neither a unit
-    /// without processes nor a helper, as in cAdvisor.
+    /// Returns the id of the container that a cgroup of this name belongs to. Like cAdvisor, accepts any name with 64 hex
+    /// digits except those of units without processes and of helper processes.
     ///
-    /// `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`, `nerdctl-<id>.scope` (systemd driver),
+    /// Examples: `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`, `nerdctl-<id>.scope` (systemd driver),
     /// `libpod-payload-<id>` (Podman with `--cgroups=split`), `x.slice:cri-containerd:<id>` (a systemd path that a
-    /// cgroupfs driver took literally), `lxc.payload.<id>`, `machine-<id>.scope`. Of two ids the last one counts: what
-    /// stands before it is the pod.
+    /// cgroupfs driver took literally), `lxc.payload.<id>`, `machine-<id>.scope`. The last of two ids counts: the first is
+    /// that of the pod.
     #[must_use]
     pub fn from_cgroup_name(name: &[u8]) -> Option<Self> {
         let (start, id) = last_id(name)?;
@@ -44,8 +46,8 @@ impl ContainerId {
         (!is_helper(before, after)).then_some(id)
     }
 
-    /// As [`ContainerId::from_cgroup_name`], with respect to the parent: an id below `kata_overhead` or `buildkit` is
-    /// that of a helper.
+    /// Returns the id of the container that a cgroup of this path belongs to. Like [`ContainerId::from_cgroup_name`], but
+    /// rejects helpers by their parent, too: `kata_overhead` or `buildkit`.
     #[must_use]
     pub fn from_cgroup_path(path: &Path) -> Option<Self> {
         let id = Self::from_cgroup_name(path.file_name()?.as_bytes())?;
@@ -54,11 +56,11 @@ impl ContainerId {
     }
 }
 
-/// Parents whose children have ids of containers but are none.
+/// Names of parents whose children have ids in their names but are no containers.
 const HELPER_PARENTS: [&[u8]; 2] = [b"kata_overhead", b"buildkit"];
 
-/// Returns the last run of exactly 64 hex digits that no letter or digit touches, and where it starts. `\x2d`, the
-/// escaped hyphen of systemd, separates as a hyphen does.
+/// Returns the last word of exactly 64 hex digits as an id, and the index of its first byte. Words are separated by anything but
+/// letters and digits, and by `\x2d`, the escaped hyphen of systemd.
 fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
     let mut end = name.len();
     while let Some(last) = name.get(..end)?.iter().rposition(u8::is_ascii_alphanumeric) {
@@ -72,8 +74,8 @@ fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
     None
 }
 
-/// Returns whether a name with these parts around its id is that of a unit that holds no container itself, or of a
-/// process beside a container: a monitor, a health check, the unit that Podman generates to start a container.
+/// Returns whether a name with these parts around its id belongs to no container: to a unit without processes, or to a helper
+/// process, such as a monitor, a health check, or the unit that Podman generates to start a container.
 fn is_helper(before: &[u8], after: &[u8]) -> bool {
     const UNITS: [&[u8]; 6] = [b".mount", b".automount", b".slice", b".swap", b".socket", b".timer"];
     const WORDS: [&[u8]; 4] = [b"conmon", b"buildkit", b"kata_overhead", b"lxc.monitor"];
@@ -102,9 +104,87 @@ impl fmt::Debug for ContainerId {
     }
 }
 
+/// The cgroups that a request selects by paths and container ids; all cgroups if it names none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdFilter(Option<Arc<Named>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Named {
+    paths: BTreeSet<String>,
+    ids: BTreeSet<ContainerId>,
+}
+
+impl IdFilter {
+    /// Returns the filter that selects every cgroup.
+    #[must_use]
+    pub fn all() -> &'static Self {
+        static ALL: IdFilter = IdFilter(None);
+        &ALL
+    }
+
+    /// Returns the filter that selects these cgroup paths and container ids; every cgroup if there are none.
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut named = Named::default();
+        for value in values {
+            match ContainerId::parse(value.as_bytes()) {
+                Some(id) => drop(named.ids.insert(id)),
+                None => drop(named.paths.insert(value.to_owned())),
+            }
+        }
+        let is_empty = named.paths.is_empty() && named.ids.is_empty();
+        Self((!is_empty).then(|| Arc::new(named)))
+    }
+
+    /// Returns whether the filter selects every cgroup.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Returns whether the filter selects the cgroup at this path, or its container.
+    #[must_use]
+    pub fn has(&self, id: Option<ContainerId>, path: &str) -> bool {
+        let Some(named) = &self.0 else { return true };
+        id.is_some_and(|id| named.ids.contains(&id)) || named.paths.contains(path)
+    }
+
+    /// Returns whether the filter selects the host as a whole, whose path is `/`.
+    #[must_use]
+    pub fn has_host(&self) -> bool {
+        self.has(None, "/")
+    }
+
+    /// Returns the maximum number of cgroups that the filter can select; none if it selects all.
+    #[must_use]
+    pub fn count(&self) -> Option<usize> {
+        self.0.as_ref().map(|named| named.paths.len() + named.ids.len())
+    }
+
+    /// Returns the filter that selects what either of the two filters selects.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let (Some(one), Some(two)) = (&self.0, &other.0) else { return Self(None) };
+        if other.is_part_of(self) {
+            return self.clone();
+        }
+        let paths = one.paths.union(&two.paths).cloned().collect();
+        Self(Some(Arc::new(Named { paths, ids: one.ids.union(&two.ids).copied().collect() })))
+    }
+
+    /// Returns whether the other filter selects everything that this filter selects.
+    #[must_use]
+    pub fn is_part_of(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(one), Some(two)) => one.paths.is_subset(&two.paths) && one.ids.is_subset(&two.ids),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ContainerId;
+    use super::{ContainerId, IdFilter};
 
     const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
 
@@ -171,5 +251,25 @@ mod tests {
         ] {
             assert_eq!(ContainerId::from_cgroup_name(name.as_bytes()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_cgroup_is_named_by_its_path_or_by_its_id() {
+        let id = ContainerId::parse(ID.as_bytes());
+        let by_id = IdFilter::new([ID]);
+        assert!(by_id.has(id, "/docker/x") && !by_id.has(None, "/docker/x") && !by_id.has_host());
+        let by_path = IdFilter::new(["/docker/x", "/"]);
+        assert!(by_path.has(id, "/docker/x") && by_path.has_host() && !by_path.has(id, "/docker/y"));
+        assert_eq!((by_path.count(), IdFilter::all().count()), (Some(2), None));
+        assert!(IdFilter::new([]).is_all() && IdFilter::all().has(None, "/a") && IdFilter::all().has_host());
+    }
+
+    #[test]
+    fn what_two_ask_for_serves_both() {
+        let (one, two) = (IdFilter::new(["/a"]), IdFilter::new(["/b"]));
+        let both = one.union(&two);
+        assert!(one.is_part_of(&both) && two.is_part_of(&both) && !both.is_part_of(&one));
+        assert!(both.is_part_of(IdFilter::all()) && !IdFilter::all().is_part_of(&both));
+        assert!(one.union(IdFilter::all()).is_all());
     }
 }

@@ -4,27 +4,21 @@
 //! trees at the start, after an overflow, and once in [`WALK_INTERVAL`] to repair what events missed. `identity`
 //! decides which cgroups are containers.
 
-mod candidates;
 pub(crate) mod cgroup;
 mod claims;
 mod discovery;
-mod empty;
 mod hierarchy;
 mod id;
-mod id_filter;
 pub(crate) mod identity;
-mod missed;
-mod mounts;
 mod others;
 pub(crate) mod walk;
 mod watch;
 
 pub use cgroup::{Tree, Version};
+pub(crate) use cgroup::{host_v2, unescape};
 pub use claims::{Added, Changes};
 pub use discovery::{Discovery, Found, WALK_INTERVAL, and_empty, find_all, find_and_check};
 pub use hierarchy::{Error, Hierarchy, Kind};
-pub use id::ContainerId;
-pub use id_filter::IdFilter;
+pub use id::{ContainerId, IdFilter};
 pub use identity::{Engine, EngineRecord, NoEngine};
-pub(crate) use mounts::{host_v2, unescape};
 pub use others::{CgroupFilter, MAX_OTHERS, OtherChanges};

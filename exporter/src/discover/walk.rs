@@ -1,6 +1,6 @@
-//! A walk over cgroup directories: iterative, bounded, the same for every tree.
+//! Walks over cgroup directories, with limits on depth and number, and reports the parts that a walk has missed.
 //!
-//! Links and mounts of other file systems are not followed. Parts that are not walked are reported.
+//! A walk follows no symbolic links and enters no other file systems.
 
 use std::cell::OnceCell;
 use std::fs::{self, Metadata};
@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use tracing::warn;
 
 use super::cgroup;
 
@@ -21,32 +22,34 @@ pub(crate) struct Bounds {
     pub(crate) directories: usize,
 }
 
-/// Limits below one container's cgroup: far more than systemd or an engine in a container creates, and low enough that
-/// a container with endless cgroups costs others nothing.
+/// Limits below one container's cgroup. They are far above what systemd or an engine creates in a container, and low enough that a
+/// container with endless cgroups does not slow down the scrape of others.
 pub(crate) const BELOW_CONTAINER: Bounds = Bounds { depth: 32, directories: 1024 };
-/// Limits for the rest of a host.
+/// Limits of a walk over the cgroups of a host that are not below containers.
 pub(crate) const HOST: Bounds = Bounds { depth: 64, directories: 250_000 };
 
-/// Whether to descend into a directory.
+/// Decision on a visited directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
+    /// Visit the directories in it.
     Descend,
+    /// Do not visit the directories in it.
     Skip,
 }
 
-/// Parts that a walk missed.
+/// Parts of a tree that a walk has missed.
 #[derive(Debug, Default)]
 pub(crate) struct Missed {
-    /// Whether a limit ended the walk early.
+    /// Whether the walk stopped at a limit.
     pub(crate) truncated: bool,
-    /// The first error of an existing directory.
+    /// The first existing directory that could not be read, and the error.
     pub(crate) unreadable: Option<(PathBuf, io::Error)>,
-    /// Whether another walk may see more, because descriptors or memory were short.
+    /// Whether the walk ran out of descriptors or memory, so that another walk may see more.
     pub(crate) transient: bool,
 }
 
 impl Missed {
-    /// Adds the parts that another walk missed.
+    /// Adds the parts that another walk has missed.
     pub(crate) fn add(&mut self, other: Self) {
         self.truncated |= other.truncated;
         self.transient |= other.transient;
@@ -55,12 +58,13 @@ impl Missed {
         }
     }
 
-    fn note(&mut self, directory: &Path, error: &io::Error) {
+    /// Records the error of a directory, unless the directory has disappeared during the walk.
+    fn record(&mut self, directory: &Path, error: &io::Error) {
         let errno = Errno::from_io_error(error);
         self.transient |=
             matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN));
         match errno {
-            // It has disappeared during the walk.
+            // The directory has disappeared.
             Some(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => {}
             Some(Errno::NAMETOOLONG) => self.truncated = true,
             _ if self.unreadable.is_none() => {
@@ -81,15 +85,15 @@ pub(crate) struct Visited<'a> {
 }
 
 impl Visited<'_> {
-    /// Returns its metadata, read at most once; none if it is gone.
+    /// Returns the metadata of the directory, which is read at most once; none if the directory is gone.
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
-        self.ask().as_ref().ok().filter(|metadata| metadata.is_dir())
+        self.read_metadata().as_ref().ok().filter(|metadata| metadata.is_dir())
     }
 
-    fn ask(&self) -> &io::Result<Metadata> {
-        // The first directory may be a link, as joint controllers of v1 are.
-        let ask = || if self.is_start { fs::metadata(self.path) } else { fs::symlink_metadata(self.path) };
-        self.metadata.get_or_init(ask)
+    fn read_metadata(&self) -> &io::Result<Metadata> {
+        // The first directory may be a link, as those of joint v1 controllers are.
+        let read = || if self.is_start { fs::metadata(self.path) } else { fs::symlink_metadata(self.path) };
+        self.metadata.get_or_init(read)
     }
 }
 
@@ -103,11 +107,11 @@ pub(crate) fn walk(directory: &Path, bounds: Bounds, mut visit: impl FnMut(&Visi
         if visit(&visited) == Next::Skip {
             continue;
         }
-        if let Err(error) = visited.ask() {
-            missed.note(&path, error);
+        if let Err(error) = visited.read_metadata() {
+            missed.record(&path, error);
             continue;
         }
-        // Most containers end here: the link count shows whether any cgroup is below.
+        // Most containers end here: their link count shows that they have no cgroup below them.
         let Some(metadata) = visited.metadata().filter(|metadata| !cgroup::is_leaf(metadata)) else { continue };
         if *device.get_or_insert(metadata.dev()) != metadata.dev() {
             continue;
@@ -119,7 +123,7 @@ pub(crate) fn walk(directory: &Path, bounds: Bounds, mut visit: impl FnMut(&Visi
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) => {
-                missed.note(&path, &error);
+                missed.record(&path, &error);
                 continue;
             }
         };
@@ -135,13 +139,59 @@ pub(crate) fn walk(directory: &Path, bounds: Bounds, mut visit: impl FnMut(&Visi
                     pending.push((entry.path(), depth + 1));
                 }
                 Err(error) => {
-                    missed.note(&path, &error);
+                    missed.record(&path, &error);
                     break;
                 }
             }
         }
     }
     missed
+}
+
+/// The parts of the trees that walks have missed since the last report: counted in each refresh, logged once.
+#[derive(Debug, Default)]
+pub(super) struct MissedLog {
+    missed: Missed,
+    /// Whether a walk ran out of descriptors or memory, so that the next refresh walks again.
+    pub(super) was_transient: bool,
+    truncated_logged: bool,
+    unreadable_logged: bool,
+}
+
+impl MissedLog {
+    /// Adds the parts that a walk has missed.
+    pub(super) fn add(&mut self, missed: Missed) {
+        self.was_transient |= missed.transient;
+        self.missed.add(missed);
+    }
+
+    /// Returns the reasons for which parts were missed, as label values, and logs each reason the first time. `truncated` returns
+    /// the path of a container that has more cgroups below it than a walk visits.
+    pub(super) fn report(&mut self, truncated: impl FnOnce() -> String) -> Vec<&'static str> {
+        let missed = std::mem::take(&mut self.missed);
+        let mut reasons = Vec::new();
+        if missed.truncated {
+            reasons.push("too_many");
+            if !std::mem::replace(&mut self.truncated_logged, true) {
+                let Bounds { depth, directories } = BELOW_CONTAINER;
+                warn!(
+                    container = %truncated(), directories, depth,
+                    "a container has more cgroups below it than are read: nested containers in the rest are not exposed, and \
+                     their processes are not counted"
+                );
+            }
+        }
+        if let Some((directory, error)) = missed.unreadable {
+            reasons.push(if error.kind() == io::ErrorKind::PermissionDenied { "denied" } else { "io" });
+            if !std::mem::replace(&mut self.unreadable_logged, true) {
+                warn!(
+                    %error, directory = %directory.display(),
+                    "cannot list a cgroup directory: new containers below it are not exposed until it can be listed"
+                );
+            }
+        }
+        reasons
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +261,7 @@ mod tests {
     fn only_a_lack_of_descriptors_or_memory_is_transient() {
         let missed = |errno: rustix::io::Errno| {
             let mut missed = Missed::default();
-            missed.note(Path::new("/x"), &errno.into());
+            missed.record(Path::new("/x"), &errno.into());
             missed
         };
         assert!(missed(rustix::io::Errno::MFILE).transient);
