@@ -210,8 +210,8 @@ impl Claims {
         self.undecided.insert(id);
     }
 
-    /// Decides the ids whose cgroups have changed, the ids that depend on the engine's reports if these have changed, and, if `all`,
-    /// every id that an answering engine does not run.
+    /// Decides the ids whose cgroups have changed, the ids that depend on the engine's reports if these have changed, and, if
+    /// `all`, every id that an answering engine does not run.
     pub(super) fn decide(&mut self, engine: &dyn Engine, all: bool, changes: &mut Changes) {
         let engine_state = (engine.generation(), engine.answering());
         if engine_state != self.engine_state {

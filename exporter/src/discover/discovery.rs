@@ -1,4 +1,4 @@
-//! Follows the containers of all cgroup trees by inotify events, and by walks that repair what events missed.
+//! Follows the containers of all cgroup trees by inotify events, and by walks that find what events have missed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -18,29 +18,31 @@ use super::others::{CgroupFilter, OtherChanges, Others};
 use super::walk::{BELOW_CONTAINER, HOST, MissedLog, Next, Visited, walk};
 use super::watch::{Event, Watch};
 
-/// How often a walk over all trees repairs what events missed.
+/// Time between two walks over all trees.
 pub const WALK_INTERVAL: Duration = Duration::from_mins(1);
-/// Maximum number of directories below containers that one refresh reads, apart from full walks.
+/// Maximum number of directories below containers that one refresh reads beside a full walk.
 const BELOW_PER_REFRESH: usize = 4096;
 
-/// Follows the containers of all cgroup trees of a host. One that is in several trees is one container.
+/// Follows the containers of all cgroup trees of a host. A container that is in several trees is one container.
 ///
-/// Paths of cgroups are from the root of their trees, with a leading slash.
+/// Paths of cgroups begin at the root of the tree, with a leading slash.
 #[derive(Debug)]
 pub struct Discovery {
     roots: Vec<PathBuf>,
-    /// None if inotify is not available or the trees are captures: then every refresh walks.
+    /// None if inotify is not available, or if the trees are captures. Then every refresh walks over all trees.
     watch: Option<Watch>,
     claims: Claims,
     others: Others,
-    /// Containers below each outermost container; no entry if there are none.
+    /// Containers below each outermost container that has any.
     below: HashMap<Arc<str>, Below>,
-    /// Containers to read, because of an event or because they are not watched.
-    touched: HashSet<Arc<str>>,
+    /// Outermost containers to read in this refresh or the next, because of an event or because they are not watched.
+    to_read: HashSet<Arc<str>>,
+    /// When the last full walk was made.
     walked: Option<Instant>,
+    /// Number of full walks so far.
     walks: u64,
-    /// Whether the watches of all containers are lost.
-    unarmed: bool,
+    /// Whether all watches on containers are lost, until the next full walk.
+    watches_lost: bool,
     missed: MissedLog,
 }
 
@@ -48,13 +50,13 @@ pub struct Discovery {
 #[derive(Debug, Default)]
 struct Below {
     nested: Vec<(ContainerId, String)>,
-    /// Whether there is more than a walk visits.
+    /// Whether there are more cgroups than a walk visits.
     truncated: bool,
 }
 
 impl Discovery {
-    /// Follows the containers of `trees`: `live` trees (cgroup file systems) by events, captures by walks. `lists_all`
-    /// if v1 lists the processes of all pid namespaces.
+    /// Returns a discovery that follows the containers of `trees`: by events if the trees are `live` (cgroup file systems), by
+    /// walks if they are captures. `lists_all` says whether v1 trees list the processes of all pid namespaces.
     #[must_use]
     pub fn new(trees: &[Tree], procfs: &Path, live: bool, lists_all: bool) -> Self {
         Self {
@@ -63,33 +65,33 @@ impl Discovery {
             claims: Claims::new(ProcessLists::new(trees, lists_all), procfs),
             others: Others::default(),
             below: HashMap::new(),
-            touched: HashSet::new(),
+            to_read: HashSet::new(),
             walked: None,
             walks: 0,
-            unarmed: false,
+            watches_lost: false,
             missed: MissedLog::default(),
         }
     }
 
-    /// Follows also the cgroups that this filter selects and that are not containers.
+    /// Follows the cgroups that this filter selects and that are not containers, too.
     #[must_use]
     pub fn with_others(mut self, filter: CgroupFilter) -> Self {
         self.others.set_filter(filter);
         self
     }
 
-    /// Returns the changes since the last call of cgroups that are not containers.
+    /// Returns the changes since the last call among the selected cgroups that are not containers.
     #[must_use]
     pub fn take_other_changes(&mut self) -> OtherChanges {
         self.others.take_changes()
     }
 
-    /// Removes a cgroup, not a container, whose files a reader found missing.
+    /// Removes a cgroup that is not a container, after a reader has found its files missing.
     pub fn forget_other(&mut self, path: &str) {
         self.others.remove(path);
     }
 
-    /// Returns the number of containers known.
+    /// Returns the number of known containers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.claims.accepted()
@@ -102,7 +104,7 @@ impl Discovery {
         added
     }
 
-    /// Returns how many containers have no process now.
+    /// Returns the number of containers that have no process now.
     #[must_use]
     pub fn count_empty(&self) -> usize {
         self.claims.count_empty()
@@ -114,23 +116,23 @@ impl Discovery {
         self.len() == 0
     }
 
-    /// Returns the number of cgroups that are named like containers but are none, and how many of them an engine left
+    /// Returns the number of cgroups that are named like containers but are none, and how many of these an engine has left
     /// behind.
     #[must_use]
     pub fn refused(&self) -> (usize, usize) {
         self.claims.refused()
     }
 
-    /// Updates the list. Returns what changed.
+    /// Updates the list of containers, and returns the changes.
     pub fn refresh(&mut self, now: Instant, engine: &dyn Engine) -> Changes {
         let mut changes = Changes::default();
-        let due =
+        let is_due =
             self.missed.was_transient || self.walked.is_none_or(|walked| now.duration_since(walked) >= WALK_INTERVAL);
-        let walks = !self.follow() || due;
+        let walks = !self.apply_events() || is_due;
         if walks {
             self.walk_all(now);
         }
-        self.read_touched();
+        self.read_containers();
         changes.missed = self.missed.report(|| {
             let truncated = self.below.iter().filter(|(_, below)| below.truncated).map(|(container, _)| &**container);
             truncated.min().unwrap_or_default().to_owned()
@@ -139,23 +141,23 @@ impl Discovery {
         changes
     }
 
-    /// Removes a container whose files a reader found missing before any event.
+    /// Removes a container, after a reader has found its files missing.
     pub fn forget(&mut self, id: ContainerId) {
         let Some(path) = self.claims.withdraw(id) else { return };
-        if self.home(&path).is_none() {
+        if self.first_tree(&path).is_none() {
             self.claims.remove(id, &path);
         }
         // The container may have been created again.
-        self.touched.insert(Arc::from(identity::outermost(&path)));
+        self.to_read.insert(Arc::from(identity::outermost(&path)));
     }
 
-    /// Records that a reader found no process in the container.
+    /// Records that a reader has found no process in the container.
     pub fn suspect(&mut self, id: ContainerId) {
         self.claims.suspect(id);
     }
 
-    /// Applies events. Returns false if only a walk can tell what happened.
-    fn follow(&mut self) -> bool {
+    /// Applies the events since the last refresh. Returns false if a walk is needed to find what has changed.
+    fn apply_events(&mut self) -> bool {
         let Some(watch) = self.watch.as_mut() else { return false };
         let happened = match watch.drain() {
             Ok(happened) => happened,
@@ -166,26 +168,27 @@ impl Discovery {
             }
         };
         if happened.moved {
-            // The watches have the old paths.
+            // Paths of watched directories are out of date.
             self.watch = start_watch();
-            self.unarmed = true;
+            self.watches_lost = true;
             return false;
         }
         for event in happened.events {
             let (Event::Created(path) | Event::Removed(path)) = &event;
             let tree = self.roots.iter().position(|root| path.starts_with(root));
-            if let Some((_, path)) = tree.and_then(|tree| self.claim(tree, path)) {
-                self.touched.insert(Arc::from(path));
+            if let Some((_, path)) = tree.and_then(|tree| self.id_and_path(tree, path)) {
+                self.to_read.insert(Arc::from(path));
             } else if let (Some(tree), Event::Created(path)) = (tree, &event) {
                 self.walk_from(tree, path);
             } else if let Some(path) = tree.and_then(|tree| self.path_in(tree, path)) {
                 self.remove_other(&path);
             }
         }
-        self.touched.extend(happened.touched);
+        self.to_read.extend(happened.touched);
         !happened.overflow
     }
 
+    /// Walks over all trees, and removes the cgroups that are gone.
     fn walk_all(&mut self, now: Instant) {
         self.walks += 1;
         self.missed.was_transient = false;
@@ -195,7 +198,7 @@ impl Discovery {
             }
         }
         for (id, path) in self.claims.unseen(self.walks) {
-            if self.home(&path).is_none() {
+            if self.first_tree(&path).is_none() {
                 self.claims.remove(id, &path);
                 self.below.remove(path.as_str());
             }
@@ -204,13 +207,13 @@ impl Discovery {
             self.remove_other(&path);
         }
         self.walked = Some(now);
-        self.unarmed = false;
+        self.watches_lost = false;
     }
 
-    /// Walks over a part of a tree that is not below a container.
+    /// Walks over the part of a tree at and below `start`, which is not below a container.
     fn walk_from(&mut self, tree: usize, start: &Path) {
         let missed = walk(start, HOST, |visited| {
-            let Some((id, path)) = self.claim(tree, visited.path) else {
+            let Some((id, path)) = self.id_and_path(tree, visited.path) else {
                 self.watch_directory(visited.path);
                 // The directory may be gone by now.
                 if let Some(path) = self.path_in(tree, visited.path)
@@ -229,7 +232,7 @@ impl Discovery {
         self.missed.add(missed);
     }
 
-    /// Registers an outermost container.
+    /// Records an outermost container that a walk has found.
     fn observe_container(&mut self, tree: usize, visited: &Visited<'_>, id: ContainerId, path: &str) {
         let Some(metadata) = visited.metadata() else { return };
         if !cgroup::is_leaf(metadata) || self.below.contains_key(path) {
@@ -237,48 +240,50 @@ impl Discovery {
             return;
         }
         let seen = Seen { path, at: (tree, metadata.ino()), child: None, walk: self.walks };
-        if self.claims.observe(id, seen) || self.unarmed {
-            // To be watched, and read once more after that.
-            self.touched.insert(Arc::from(path));
+        if self.claims.observe(id, seen) || self.watches_lost {
+            // Has the directory watched, and then read once more.
+            self.to_read.insert(Arc::from(path));
         }
     }
 
-    fn read_touched(&mut self) {
-        let mut room = BELOW_PER_REFRESH;
-        for container in std::mem::take(&mut self.touched) {
-            if room == 0 && self.below.contains_key(&container) {
-                self.touched.insert(container);
+    /// Reads the containers of which events have come, up to [`BELOW_PER_REFRESH`] directories below them.
+    fn read_containers(&mut self) {
+        let mut left = BELOW_PER_REFRESH;
+        for container in std::mem::take(&mut self.to_read) {
+            if left == 0 && self.below.contains_key(&container) {
+                self.to_read.insert(container);
             } else {
-                room = room.saturating_sub(self.read_container(&container, false));
+                left = left.saturating_sub(self.read_container(&container, false));
             }
         }
     }
 
-    /// Reads a container and the cgroups below it in the first tree that has it. Returns the number of directories
-    /// below it.
+    /// Reads a container and the cgroups below it in the first tree that has it. Returns the number of directories below it.
     ///
-    /// A container with more below it than a walk visits is read only by full walks (`thoroughly`).
-    fn read_container(&mut self, container: &Arc<str>, thoroughly: bool) -> usize {
-        let Some((tree, inode)) = self.home(container) else {
+    /// Only a full walk (`in_walk`) reads a container that has more cgroups below it than a walk visits.
+    fn read_container(&mut self, container: &Arc<str>, in_walk: bool) -> usize {
+        let Some((tree, inode)) = self.first_tree(container) else {
             self.remove(container);
             return 0;
         };
         let Some(directory) = self.roots.get(tree).map(|root| cgroup::directory(root, container)) else { return 0 };
         let truncated = self.below.get(container).is_some_and(|below| below.truncated);
-        let Some((id, _)) = self.claim(tree, &directory) else { return 0 };
-        if truncated && !thoroughly && self.claims.is_at(id, container, (tree, inode)) {
+        let Some((id, _)) = self.id_and_path(tree, &directory) else { return 0 };
+        if truncated && !in_walk && self.claims.is_at(id, container, (tree, inode)) {
             return 0;
         }
         let (mut found, mut children) = (Vec::new(), HashMap::new());
-        let (mut directories, mut armed) = (0, true);
+        let (mut directories, mut is_watched) = (0, true);
         let missed = walk(&directory, BELOW_CONTAINER, |visited| {
             directories += 1;
-            // Watched before it is listed, so that nothing created in between is missed.
-            armed &= self.arm(container, visited.path);
+            // Watched before it is listed, so that no cgroup created in between is missed.
+            is_watched &= self.watch_container(container, visited.path);
             let Some(metadata) = visited.metadata() else { return Next::Skip };
-            if let Some((id, path)) = self.claim(tree, visited.path) {
+            if let Some((id, path)) = self.id_and_path(tree, visited.path) {
                 found.push((id, path, metadata.ino()));
-            } else if let Some(parent) = holds_processes_of(visited.path).and_then(|parent| self.claim(tree, parent)) {
+            } else if let Some(parent) =
+                holds_processes_of(visited.path).and_then(|parent| self.id_and_path(tree, parent))
+            {
                 children.insert(parent.1, metadata.ino());
             }
             Next::Descend
@@ -288,21 +293,21 @@ impl Discovery {
             self.claims.observe(*id, Seen { path, at: (tree, *inode), child, walk: self.walks });
         }
         let nested = found.into_iter().map(|(id, path, _)| (id, path)).filter(|(_, path)| **path != **container);
-        self.keep_nested(container, nested.collect(), missed.truncated);
-        if !armed && !missed.truncated {
-            self.touched.insert(Arc::clone(container));
+        self.update_nested(container, nested.collect(), missed.truncated);
+        if !is_watched && !missed.truncated {
+            self.to_read.insert(Arc::clone(container));
         }
         self.missed.add(missed);
         directories - 1
     }
 
-    /// Compares the containers below a container with the known ones.
-    fn keep_nested(&mut self, container: &Arc<str>, mut nested: Vec<(ContainerId, String)>, truncated: bool) {
+    /// Replaces the known containers below a container, and removes those that are gone.
+    fn update_nested(&mut self, container: &Arc<str>, mut nested: Vec<(ContainerId, String)>, truncated: bool) {
         let before = self.below.remove(container).unwrap_or_default();
         let now: HashSet<&str> = nested.iter().map(|(_, path)| path.as_str()).collect();
         let unseen: Vec<_> = before.nested.into_iter().filter(|(_, path)| !now.contains(path.as_str())).collect();
         for (id, path) in unseen {
-            if self.home(&path).is_none() {
+            if self.first_tree(&path).is_none() {
                 self.claims.remove(id, &path);
             } else {
                 nested.push((id, path));
@@ -313,7 +318,7 @@ impl Discovery {
         }
     }
 
-    /// Removes a container that is in no tree any more.
+    /// Removes a container that is in no tree any more, and the containers below it.
     fn remove(&mut self, container: &str) {
         if let Some(id) = ContainerId::from_cgroup_path(Path::new(container)) {
             self.claims.remove(id, container);
@@ -323,45 +328,48 @@ impl Discovery {
         }
     }
 
-    /// Returns the first tree that has a cgroup, and its inode there. A tree with an error may have it.
-    fn home(&self, path: &str) -> Option<(usize, u64)> {
-        let mut home = None;
+    /// Returns the index of the first tree that has the cgroup, and the inode of the directory there. If no tree shows the
+    /// cgroup, returns the first tree in which looking for it failed, with inode 0.
+    fn first_tree(&self, path: &str) -> Option<(usize, u64)> {
+        let mut unreadable = None;
         for (tree, root) in self.roots.iter().enumerate() {
             match fs::symlink_metadata(cgroup::directory(root, path)) {
                 Ok(metadata) if metadata.is_dir() => return Some((tree, metadata.ino())),
                 Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                    home.get_or_insert((tree, 0));
+                    unreadable.get_or_insert((tree, 0));
                 }
                 _ => {}
             }
         }
-        home
+        unreadable
     }
 
-    /// Returns the path of a cgroup that is not the root of its tree.
+    /// Returns the path of the cgroup with this directory; none for the root of the tree.
     fn path_in(&self, tree: usize, directory: &Path) -> Option<String> {
         let below = directory.strip_prefix(self.roots.get(tree)?).ok().filter(|below| !below.as_os_str().is_empty())?;
         Some(Path::new("/").join(below).to_string_lossy().into_owned())
     }
 
-    /// Removes a cgroup, not a container, if it is gone from all trees.
+    /// Removes a cgroup that is not a container, if it is gone from all trees.
     fn remove_other(&mut self, path: &str) {
-        if self.others.has(path) && self.home(path).is_none() {
+        if self.others.has(path) && self.first_tree(path).is_none() {
             self.others.remove(path);
         }
     }
 
-    /// Returns the id in a directory's name, and the path of the cgroup.
-    fn claim(&self, tree: usize, directory: &Path) -> Option<(ContainerId, String)> {
+    /// Returns the id in the name of a directory, and the path of the cgroup; none for a name without an id.
+    fn id_and_path(&self, tree: usize, directory: &Path) -> Option<(ContainerId, String)> {
         let path = self.path_in(tree, directory)?;
         Some((ContainerId::from_cgroup_path(Path::new(&path))?, path))
     }
 
-    /// Watches a directory of a container. Returns true also if nothing is watched, because everything is walked then.
-    fn arm(&mut self, container: &Arc<str>, directory: &Path) -> bool {
+    /// Watches a directory of a container for one event. Returns whether changes in it will be noticed: by the watch, or, if
+    /// there is no inotify, by the walk that each refresh makes.
+    fn watch_container(&mut self, container: &Arc<str>, directory: &Path) -> bool {
         self.watch.as_mut().is_none_or(|watch| watch.add_once(container, directory))
     }
 
+    /// Watches a directory that may hold containers. If that fails, gives up inotify.
     fn watch_directory(&mut self, directory: &Path) {
         let Some(watch) = self.watch.as_mut() else { return };
         match watch.add(directory) {
@@ -378,8 +386,8 @@ impl Discovery {
     }
 }
 
-/// Returns the parent of a cgroup that holds the processes of the parent's container: crun moves them from the scope to
-/// a child.
+/// Returns the parent of a cgroup if the cgroup holds the processes of the parent's container: crun moves them from the scope
+/// of a container to a child.
 fn holds_processes_of(path: &Path) -> Option<&Path> {
     let parent = path.parent().filter(|_| path.file_name().is_some_and(|name| name == CHILD))?;
     let has_scope = parent.extension().is_some_and(|extension| extension == "scope");
@@ -388,6 +396,7 @@ fn holds_processes_of(path: &Path) -> Option<&Path> {
     ((has_scope || is_libpod()) && is_empty()).then_some(parent)
 }
 
+/// Returns a watch without directories; logs a failure and returns none if there is no inotify.
 fn start_watch() -> Option<Watch> {
     Watch::new()
         .inspect_err(|error| {
@@ -399,7 +408,7 @@ fn start_watch() -> Option<Watch> {
         .ok()
 }
 
-/// Returns every container of these trees by one walk, with the path of its cgroup, sorted by path.
+/// Finds every container of these trees by one walk. Returns ids and paths of cgroups, sorted by path.
 #[must_use]
 pub fn find_all(trees: &[Tree]) -> Vec<(ContainerId, String)> {
     let found = Discovery::new(trees, Path::new("/proc"), false, false).find_all();
@@ -411,13 +420,13 @@ pub fn find_all(trees: &[Tree]) -> Vec<(ContainerId, String)> {
 pub struct Found {
     /// Its id.
     pub id: ContainerId,
-    /// Its cgroup, from the root of its trees, with a leading slash.
+    /// The path of its cgroup from the root of the tree, with a leading slash.
     pub path: String,
-    /// Whether it has certainly no process.
+    /// Whether it certainly has no process.
     pub is_empty: bool,
 }
 
-/// Returns the same as [`find_all`], and which of the containers have no process. `lists_all` as in [`Discovery::new`].
+/// Finds every container like [`find_all`], and checks which of them have no process. `lists_all` as in [`Discovery::new`].
 #[must_use]
 pub fn find_and_check(trees: &[Tree], lists_all: bool) -> Vec<Found> {
     let mut discovery = Discovery::new(trees, Path::new("/proc"), false, lists_all);
@@ -425,8 +434,8 @@ pub fn find_and_check(trees: &[Tree], lists_all: bool) -> Vec<Found> {
     found.map(|Added { id, path, .. }| Found { id, is_empty: discovery.claims.is_empty(&path), path }).collect()
 }
 
-/// Returns the words on cgroups without a process, for a message that counts containers: they are none if an engine answers
-/// that does not run them.
+/// Returns the end of a message that counts containers: it mentions this number of cgroups without a process, which may be left
+/// behind.
 #[must_use]
 pub fn and_empty(count: usize) -> String {
     match count {

@@ -1,4 +1,6 @@
-//! Detects the cgroup trees of this host by their content, so that a capture works like a live tree.
+//! The layout of the cgroup trees of this host: v1, v2 or hybrid, and which tree has which controller.
+//!
+//! Trees are recognised by their content, so that a capture works like a live tree.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -9,11 +11,11 @@ use crate::metrics::Controller;
 /// Layout of a host's trees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// One tree for everything.
+    /// One tree for all controllers.
     V2,
-    /// A tree per controller.
+    /// One v1 tree per controller.
     V1,
-    /// A tree per controller, and a `unified` one beside them.
+    /// v1 trees, and a v2 tree beside them.
     Hybrid,
 }
 
@@ -27,11 +29,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Every tree of the host, by controller.
+/// The cgroup trees of a host, by controller.
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
     kind: Kind,
     root: PathBuf,
+    /// The tree of each controller, in the order of [`CONTROLLERS`].
     trees: [Option<Tree>; CONTROLLERS.len()],
     searched: Vec<Tree>,
 }
@@ -62,8 +65,8 @@ pub enum Error {
     },
 }
 
-/// The controllers in the order of their slots, with their names on v1. `Core` is not a controller: it stands for the
-/// files that each cgroup of a v2 tree has.
+/// The controllers with their names on v1. `Core` is not a controller of the kernel: it stands for the files that each cgroup of
+/// a v2 tree has.
 const CONTROLLERS: [(Controller, &str); 7] = [
     (Controller::Memory, "memory"),
     (Controller::Cpuacct, "cpuacct"),
@@ -74,7 +77,8 @@ const CONTROLLERS: [(Controller, &str); 7] = [
     (Controller::Core, ""),
 ];
 
-fn slot(controller: Controller) -> usize {
+/// Returns the index of a controller in [`CONTROLLERS`].
+fn index(controller: Controller) -> usize {
     CONTROLLERS.iter().position(|(candidate, _)| *candidate == controller).unwrap_or(0)
 }
 
@@ -121,13 +125,13 @@ impl Hierarchy {
         &self.root
     }
 
-    /// Returns the tree that has a controller's files.
+    /// Returns the tree that has the files of a controller.
     #[must_use]
     pub fn tree(&self, controller: Controller) -> Option<&Tree> {
-        self.trees.get(slot(controller))?.as_ref()
+        self.trees.get(index(controller))?.as_ref()
     }
 
-    /// Returns the names of the controllers of the host's trees, as their version spells them.
+    /// Returns the names of all controllers that the trees have, as the version of each tree spells them.
     #[must_use]
     pub fn controllers(&self) -> Vec<String> {
         let unified = self.tree(Controller::Core).map(|tree| enabled(&tree.path)).unwrap_or_default();
@@ -138,7 +142,7 @@ impl Hierarchy {
         v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
     }
 
-    /// Returns whether no tree shows the host's root: each shows the root of a cgroup namespace, or a cgroup that was
+    /// Returns whether no tree begins at the host's root: each begins at the root of a cgroup namespace, or at a cgroup that was
     /// mounted alone.
     ///
     /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
@@ -153,32 +157,32 @@ impl Hierarchy {
         })
     }
 
-    /// Returns whether the trees show only our own cgroup: those of a container without the host's mount. They can show
-    /// no containers except those created below ours.
+    /// Returns whether the trees show only our own cgroup, as in a container without the host's mount. They can show no
+    /// containers except those created below our own.
     ///
-    /// A guest (LXC, nspawn) has a private root, too, but other cgroups below it; so has Docker in Docker.
+    /// The trees of a guest (LXC, nspawn) and of Docker in Docker have a private root, too, but other cgroups below it.
     #[must_use]
     pub fn is_blind(&self) -> bool {
         self.is_private() && !self.searched.iter().any(has_other_cgroups)
     }
 
-    /// Returns whether the kernel serves the trees, and not a capture.
+    /// Returns whether the kernel serves the trees; false for a capture.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.searched.iter().any(Tree::is_live)
     }
 
-    /// Returns the trees in which containers are searched, each once, those with controllers that we read first.
+    /// Returns the trees to search for containers, each once. Trees with controllers that the exporter reads come first.
     ///
-    /// A container is usually in all of them. It is in only some if an engine does not know a tree, or if a controller
-    /// was moved to v2.
+    /// A container is usually in all of them; only in some if an engine does not know a tree, or if a controller was moved
+    /// to v2.
     #[must_use]
     pub fn searched(&self) -> &[Tree] {
         &self.searched
     }
 
-    /// Returns which of the searched trees lists the processes of the cgroup at `path` (with a leading slash): the
-    /// first with processes, as an engine may create a cgroup in a tree and not use it, else the first that has the
+    /// Returns the index of the searched tree that lists the processes of the cgroup at `path` (with a leading slash): the first
+    /// one with processes, because an engine may create a cgroup in a tree and not use it; else the first one that has the
     /// cgroup.
     #[must_use]
     pub fn home(&self, path: &str) -> Option<usize> {
@@ -192,7 +196,7 @@ impl Hierarchy {
     }
 }
 
-/// Adds the v2 tree for the core files and for every controller that it has and no v1 tree.
+/// Sets the v2 tree as the tree of the core files, and of every controller that it has and that no v1 tree has.
 fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLERS.len()]) {
     let enabled = enabled(&unified.path);
     let has = |name: &str| enabled.iter().any(|enabled| enabled == name);
@@ -209,7 +213,7 @@ fn add_unified(unified: &Tree, kind: Kind, trees: &mut [Option<Tree>; CONTROLLER
     }
 }
 
-/// Returns whether there is a cgroup below the root of a tree that ours is not in.
+/// Returns whether the root of a tree has a child cgroup that neither is our own cgroup nor contains it.
 fn has_other_cgroups(tree: &Tree) -> bool {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let is_ours = |name: &str| {
@@ -223,7 +227,7 @@ fn has_other_cgroups(tree: &Tree) -> bool {
         .any(|entry| entry.file_name().to_str().is_none_or(|name| !is_ours(name)))
 }
 
-/// Returns the controllers that a v2 tree offers.
+/// Returns the names of the controllers that a v2 tree offers.
 fn enabled(tree: &Path) -> Vec<String> {
     let text = fs::read(tree.join("cgroup.controllers")).unwrap_or_default();
     String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()

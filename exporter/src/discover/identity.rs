@@ -1,53 +1,53 @@
-//! Which cgroup is which container. The rule is stated here and nowhere else:
+//! Decides which cgroup is which container. This is the rule:
 //!
-//! - A cgroup is a container when an engine made it. Its name, with 64 hex digits, is a claim, and anybody who may write to
-//!   a cgroup can make that claim below it.
-//! - What lies below a container belongs to that container, whatever it is called. The exception is what an engine made there:
-//!   a cgroup with an id that our engine does not know (Docker in Docker) is a container under its real path, without a
-//!   name. One with an id that our engine knows is that container only if the engine was asked to make it there
-//!   (`--cgroup-parent`), or if the engine's process is in it and the engine does not know what is around it: it runs in there
-//!   itself.
-//! - Of several cgroups with one id the container is the one that the engine made. In this order: the one below the
-//!   `--cgroup-parent` that the engine tells; the one with the engine's process; one that is not below a container; the
+//! - A cgroup is a container if an engine created it. A name with 64 hex digits is only a claim: whoever may write to a cgroup
+//!   can create cgroups of any name below it.
+//! - A cgroup below a container belongs to that container, whatever its name, unless an engine created it. If our engine does
+//!   not know the id in its name (Docker in Docker), it is a container under its real path, without a name. If our engine
+//!   knows the id, it is that container only if the engine was asked to create it there (`--cgroup-parent`), or if it has the
+//!   process that the engine reports and the engine does not know the containers around it: then the engine itself runs in
+//!   one of them.
+//! - Of several cgroups with one id, one is the container. In this order of preference: the one below the `--cgroup-parent`
+//!   that the engine reports; the one with the process that the engine reports; one that is not below a container; the
 //!   outermost; the one seen first.
-//! - A cgroup that is not below a container and has no process is no container while the engine answers and does not know its
-//!   id, or says that it does not run: it was left behind.
+//! - A cgroup that is not below a container and has no process was left behind if an engine answers that does not know the id,
+//!   or reports that the container does not run. It is no container.
 //!
-//! All evidence is the engine's or the kernel's. Nothing that a container writes decides. No I/O but through the
-//! closures that the caller gives.
+//! The decision rests on reports of the engine and of the kernel alone, and not on anything that a container can write. This
+//! file does no I/O except through the closures of the caller.
 
 use std::path::Path;
 
 use super::ContainerId;
 
-/// The engines' reports that identity depends on.
+/// The reports of the engines on which the identity of containers depends.
 pub trait Engine {
-    /// Returns whether the container's engine answers and has listed all its containers; all engines if none knows the
-    /// id.
+    /// Returns whether the engine of this container answers and has listed all its containers. If no engine knows the id,
+    /// returns whether all engines do.
     fn answers(&self, id: ContainerId) -> bool;
-    /// Returns which engines answer, one bit each.
+    /// Returns the engines that answer, one bit each.
     fn answering(&self) -> u64;
-    /// Returns a number that changes whenever the engine's report on any container may have changed.
+    /// Returns a number that changes whenever the report on any container may have changed.
     fn generation(&self) -> u64;
-    /// Returns the engine's report on a container; none for an unknown id.
+    /// Returns the report on a container; none for an unknown id.
     fn container(&self, id: ContainerId) -> Option<EngineRecord<'_>>;
 }
 
-/// The engine's report on one container.
+/// The report of an engine on one container.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineRecord<'a> {
-    /// Whether it has live processes.
+    /// Whether the container has live processes.
     pub runs: bool,
-    /// Whether it was removed.
+    /// Whether the container was removed.
     pub removed: bool,
-    /// Its first process, in the engine's pid namespace; none before it was inspected.
+    /// Its first process, in the pid namespace of the engine; none before the container was inspected.
     pub pid: Option<u32>,
     /// `--cgroup-parent` as given; empty for the engine's default.
     pub cgroup_parent: &'a str,
 }
 
 impl EngineRecord<'_> {
-    /// Returns whether the engine was asked about the container: the list alone reports neither process nor parent.
+    /// Returns whether the report comes from an inspection. The list has neither process nor parent.
     fn is_inspected(&self) -> bool {
         self.pid.is_some() || !self.cgroup_parent.is_empty()
     }
@@ -75,7 +75,7 @@ impl Engine for NoEngine {
     }
 }
 
-/// A cgroup that claims to be a container.
+/// A cgroup whose name contains the id of a container.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim<'a> {
     /// Path from the root of the tree, with a leading slash.
@@ -87,16 +87,16 @@ pub(super) struct Claim<'a> {
 /// A claim that is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Accepted {
-    /// Index of the claim.
+    /// Index of the cgroup among the claims.
     pub(super) index: usize,
     /// Whether the engine's report for this id describes this cgroup.
     pub(super) named: bool,
 }
 
-/// Decides which claim on `id` to accept; none if all are foreign or left behind.
+/// Decides which of the `claims` on `id` to accept; none if all are forged or left behind.
 ///
-/// `process` returns the cgroups of a process, as `/proc/PID/cgroup` does; `is_empty` whether a claim's cgroup has no
-/// process. They are called only if they decide.
+/// `process` returns the text of `/proc/PID/cgroup`; `is_empty` returns whether the cgroup of the claim with this index has no
+/// process. Both are called only if the decision depends on them.
 pub(super) fn decide<'a>(
     id: ContainerId,
     claims: impl Iterator<Item = Claim<'a>>,
@@ -108,7 +108,7 @@ pub(super) fn decide<'a>(
     let has_process = |path: &str| {
         record.and_then(|record| record.pid).and_then(&process).is_some_and(|text| is_at_or_below(&text, path))
     };
-    let may_be_left = engine.answers(id) && record.is_none_or(|record| record.removed || !record.runs);
+    let may_be_left_behind = engine.answers(id) && record.is_none_or(|record| record.removed || !record.runs);
     let mut eligible: Vec<(Accepted, Claim<'a>, bool)> = claims
         .enumerate()
         .filter_map(|(index, claim)| {
@@ -125,10 +125,13 @@ pub(super) fn decide<'a>(
             (!is_below_parent(claim.path, parent), *nested || !has_process(claim.path), *nested, depth, claim.order)
         });
     }
-    eligible.into_iter().find(|(accepted, ..)| !may_be_left || !is_empty(accepted.index)).map(|(accepted, ..)| accepted)
+    eligible
+        .into_iter()
+        .find(|(accepted, ..)| !may_be_left_behind || !is_empty(accepted.index))
+        .map(|(accepted, ..)| accepted)
 }
 
-/// Returns whether to accept a cgroup below a container, and if so whether the engine's report describes it.
+/// Decides on a cgroup below a container. Returns none to reject it, else whether the engine's report describes this cgroup.
 fn accept_nested(
     id: ContainerId,
     path: &str,
@@ -141,7 +144,7 @@ fn accept_nested(
     }
     let Some(record) = record else { return Some(false) };
     if is_below_parent(path, record.cgroup_parent) && !record.removed {
-        // Restarted, with the engine's report pending; or forged at the old path.
+        // A container that does not run by the report has been restarted meanwhile, or the cgroup is forged.
         return Some(record.runs);
     }
     if record.removed || !record.runs {
@@ -151,27 +154,27 @@ fn accept_nested(
         return Some(false);
     }
     let engine_is_outside = enclosing(path).any(|outer| engine.container(outer).is_some());
-    // Accepted only with the engine's process in it, as the name alone is only a claim: an event may have been lost.
+    // Named only if it has the process that the engine reports: the name of the cgroup is only a claim.
     (!engine_is_outside).then(|| engine.answers(id) && has_process(path))
 }
 
-/// Returns whether the cgroup is below that of a container.
+/// Returns whether the cgroup is below the cgroup of a container.
 pub(super) fn is_nested(path: &str) -> bool {
     enclosing(path).next().is_some()
 }
 
-/// Returns the ids of the containers around a cgroup, the innermost first.
+/// Returns the ids of the containers that a cgroup is below, the innermost first.
 fn enclosing(path: &str) -> impl Iterator<Item = ContainerId> + '_ {
     Path::new(path).ancestors().skip(1).filter_map(ContainerId::from_cgroup_path)
 }
 
-/// Returns the outermost container's cgroup on this path.
+/// Returns the path of the outermost container that a cgroup is in; the path itself if it is in none.
 pub(super) fn outermost(path: &str) -> &str {
     let containers = Path::new(path).ancestors().filter(|above| ContainerId::from_cgroup_path(above).is_some());
     containers.last().and_then(Path::to_str).unwrap_or(path)
 }
 
-/// Returns whether the cgroup's parent is the given `--cgroup-parent`: a path, or the name of a slice.
+/// Returns whether the parent of the cgroup is the `given` value of `--cgroup-parent`: a path, or the name of a slice.
 fn is_below_parent(path: &str, given: &str) -> bool {
     let Some(parent) = Path::new(path).parent() else { return false };
     let is_slice = Path::new(given).extension().is_some_and(|extension| extension == "slice");
@@ -181,15 +184,15 @@ fn is_below_parent(path: &str, given: &str) -> bool {
     !given.is_empty() && parent.components().eq(Path::new("/").join(given.trim_start_matches('/')).components())
 }
 
-/// Returns whether the text of a `/proc/PID/cgroup` shows the process in the cgroup at `path` or below it, in any tree.
+/// Returns whether the text of `/proc/PID/cgroup` shows the process in the cgroup at `path` or below it, in any tree.
 ///
-/// In a cgroup namespace below the host's root, paths begin with `/..`: then only their common part is known.
+/// Paths outside of our own cgroup namespace begin with `/..`. Of these only the end can be compared.
 fn is_at_or_below(text: &str, path: &str) -> bool {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|of_process| {
-        let from_here = of_process.trim_start_matches("/..");
+        let known_part = of_process.trim_start_matches("/..");
         let starts =
-            |path: &str| from_here.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if from_here.len() == of_process.len() {
+            |path: &str| known_part.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if known_part.len() == of_process.len() {
             return starts(path);
         }
         path.match_indices('/').any(|(at, _)| path.get(at..).is_some_and(starts))

@@ -1,8 +1,17 @@
 //! Finds the container cgroups of this host and follows their changes.
 //!
-//! A scrape calls [`Discovery::refresh`]: it drains inotify events, reads the containers with events, and walks all
-//! trees at the start, after an overflow, and once in [`WALK_INTERVAL`] to repair what events missed. `identity`
-//! decides which cgroups are containers.
+//! A scrape calls [`Discovery::refresh`], which applies inotify events and reads the containers with events. It walks over all
+//! trees at the start, after an overflow of the queue of events, and once in [`WALK_INTERVAL`].
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `cgroup` | finds the mounted trees; a cgroup as a directory of a tree |
+//! | `hierarchy` | says which tree has which controller |
+//! | `id` | container ids, in names of cgroups and in requests |
+//! | `discovery` | follows containers by events and walks |
+//! | `watch`, `walk` | inotify on directories; bounded walks over directories |
+//! | `claims`, `identity` | the cgroups whose names contain an id; which of them is the container |
+//! | `others` | cgroups that are not containers and get rows |
 
 pub(crate) mod cgroup;
 mod claims;

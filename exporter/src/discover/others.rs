@@ -1,7 +1,6 @@
-//! Cgroups that `--cgroups.include` selects and that are not containers: slices, services, parents of containers.
+//! Cgroups that are not containers and that `--cgroups.include` selects: slices, services, parents of containers.
 //!
-//! [`super::Discovery`] reports every cgroup that is neither a container nor below one, so that a container cannot add
-//! any.
+//! [`super::Discovery`] reports only cgroups that are not below a container, so that a container cannot add rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,10 +8,10 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Maximum number of cgroups with rows of their own: a host has about a hundred systemd units, each with 30 series.
 pub const MAX_OTHERS: usize = 256;
-/// Maximum number of refused cgroups that are tracked, to count each once.
+/// Maximum number of refused cgroups that are remembered, so that each is counted once.
 const MAX_REFUSED: usize = 4096;
 
-/// Globs on cgroup paths; none by default. `*` stays within a level, `**` does not.
+/// Globs on paths of cgroups; none by default. `*` matches within one level, `**` across levels.
 #[derive(Clone, Debug, Default)]
 pub struct CgroupFilter(GlobSet);
 
@@ -20,7 +19,7 @@ impl CgroupFilter {
     /// Compiles globs.
     ///
     /// # Errors
-    /// Every glob that is not valid, with the reason.
+    /// Every invalid glob, with the reason.
     pub fn new(globs: &[&str]) -> Result<Self, Vec<(String, globset::Error)>> {
         let (mut builder, mut errors) = (GlobSetBuilder::new(), Vec::new());
         for glob in globs {
@@ -43,19 +42,19 @@ impl CgroupFilter {
 /// What changed since the last call of [`Discovery::take_other_changes`](super::Discovery::take_other_changes).
 #[derive(Debug, Default)]
 pub struct OtherChanges {
-    /// Paths that are new.
+    /// Paths of new cgroups.
     pub added: Vec<String>,
-    /// Paths that are gone.
+    /// Paths of cgroups that are gone.
     pub removed: Vec<String>,
-    /// Number of newly refused cgroups.
+    /// Number of cgroups that were refused because there are [`MAX_OTHERS`] already.
     pub dropped: u64,
 }
 
-/// The existing cgroups that the filter selects.
+/// The cgroups that the filter selects.
 #[derive(Debug, Default)]
 pub(super) struct Others {
     filter: CgroupFilter,
-    /// The last walk that observed each cgroup.
+    /// The number of the last walk that observed each cgroup, by path.
     known: HashMap<String, u64>,
     refused: HashSet<String>,
     changes: OtherChanges,
@@ -71,7 +70,7 @@ impl Others {
         self.filter.selects(path)
     }
 
-    /// Registers an existing selected cgroup that does not belong to a container.
+    /// Records an existing cgroup that the filter selects. A cgroup beyond [`MAX_OTHERS`] is refused.
     pub(super) fn observe(&mut self, path: &str, walk: u64) {
         if let Some(seen) = self.known.get_mut(path) {
             *seen = walk;
@@ -84,7 +83,7 @@ impl Others {
         }
     }
 
-    /// Returns whether the cgroup has rows.
+    /// Returns whether the cgroup is known and has rows.
     pub(super) fn has(&self, path: &str) -> bool {
         self.known.contains_key(path)
     }
@@ -100,7 +99,7 @@ impl Others {
         }
     }
 
-    /// Returns the cgroups that this walk has not observed.
+    /// Returns the paths of the cgroups that this walk has not observed.
     pub(super) fn unseen(&self, walk: u64) -> Vec<String> {
         self.known.iter().filter(|(_, seen)| **seen != walk).map(|(path, _)| path.clone()).collect()
     }

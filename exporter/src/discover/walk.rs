@@ -22,8 +22,8 @@ pub(crate) struct Bounds {
     pub(crate) directories: usize,
 }
 
-/// Limits below one container's cgroup. They are far above what systemd or an engine creates in a container, and low enough that a
-/// container with endless cgroups does not slow down the scrape of others.
+/// Limits below one container's cgroup. They are far above what systemd or an engine creates in a container, and low
+/// enough that a container with endless cgroups does not slow down a scrape.
 pub(crate) const BELOW_CONTAINER: Bounds = Bounds { depth: 32, directories: 1024 };
 /// Limits of a walk over the cgroups of a host that are not below containers.
 pub(crate) const HOST: Bounds = Bounds { depth: 64, directories: 250_000 };

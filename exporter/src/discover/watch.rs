@@ -1,9 +1,9 @@
-//! Inotify on cgroup directories, to find new ones without a walk.
+//! Watches cgroup directories with inotify, so that new cgroups are found without a walk.
 //!
-//! Directories that hold containers are watched permanently: a few on a Docker host, whatever the number of containers.
-//! The directories of containers, and those below them, are each watched for one event: activity below a container
-//! costs at most one event per directory and scrape, so that no container can fill the kernel's queue. Their number is
-//! limited, because the user's other programs share the kernel's watches.
+//! Directories that hold containers are watched permanently. A Docker host has a few of them, however many containers it has.
+//! Directories of containers, and those below them, are watched for one event at a time: a container causes at most one event
+//! per directory and scrape, and cannot fill the queue of the kernel. The number of these watches is limited, because all
+//! programs of a user share the limit of the kernel.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,41 +16,43 @@ use std::sync::Arc;
 
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 
-/// Holds some hundred events per read; the kernel keeps the rest.
+/// Size of the buffer, which holds some hundred events. The kernel keeps the others for the next read.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Maximum number of watches on containers, and the share of the kernel's limit that they may take.
+/// Maximum number of watches on containers.
 const MAX_ON_CONTAINERS: usize = 16_384;
+/// Watches on containers may take this part of the kernel's limit: a quarter.
 const SHARE_OF_LIMIT: usize = 4;
 
 /// The watched directories.
 #[derive(Debug)]
 pub(super) struct Watch {
     inotify: OwnedFd,
+    /// Directories that hold containers, by the number of the watch.
     directories: HashMap<i32, PathBuf>,
-    /// The path of the container that each watched directory belongs to.
+    /// The path of the container that each directory belongs to, by the number of the watch.
     on_containers: HashMap<i32, Arc<str>>,
     max_on_containers: usize,
 }
 
-/// Events below the watched directories.
+/// The events of one read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Happened {
-    /// Events in the kernel's order.
+    /// Directories created and removed, in the order of the events.
     pub(super) events: Vec<Event>,
-    /// Paths of containers with an event in or below them; their watches are used up.
+    /// Paths of containers with an event in or below them, whose watches have ended with that event.
     pub(super) touched: HashSet<Arc<str>>,
-    /// Whether the kernel dropped events, so that a full walk is needed.
+    /// Whether the kernel has dropped events, so that a full walk is needed.
     pub(super) overflow: bool,
     /// Whether a watched directory may have another path now.
     pub(super) moved: bool,
 }
 
-/// An event below a directory that holds containers.
+/// An event in a directory that holds containers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Event {
     /// A directory was created.
     Created(PathBuf),
-    /// A directory is gone.
+    /// A directory was removed.
     Removed(PathBuf),
 }
 
@@ -58,7 +60,7 @@ impl Watch {
     /// Returns a watch without directories.
     ///
     /// # Errors
-    /// The system's error: usually `EMFILE`; a higher `fs.inotify.max_user_instances` helps.
+    /// The error of the system. Against `EMFILE`, the usual one, a higher `fs.inotify.max_user_instances` helps.
     pub(super) fn new() -> io::Result<Self> {
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
         let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok();
@@ -71,23 +73,23 @@ impl Watch {
         })
     }
 
-    /// Watches another directory that holds containers. Watching it again has no effect.
+    /// Watches a directory that holds containers. Watching it again has no effect.
     ///
     /// # Errors
-    /// The system's error: a higher `fs.inotify.max_user_watches` helps against `ENOSPC`; `ENOENT` means that it is
-    /// gone already.
+    /// The error of the system. Against `ENOSPC` a higher `fs.inotify.max_user_watches` helps; `ENOENT` means that the directory
+    /// is gone already.
     pub(super) fn add(&mut self, directory: &Path) -> io::Result<()> {
-        let id = inotify::add_watch(&self.inotify, directory, wanted())?;
+        let id = inotify::add_watch(&self.inotify, directory, watched_events())?;
         self.directories.insert(id, directory.to_owned());
         Ok(())
     }
 
-    /// Watches a directory in or below the cgroup of `container` for one event. Returns false if it is not watched.
+    /// Watches a directory in or below the cgroup of `container` for one event. Returns whether the directory is watched.
     pub(super) fn add_once(&mut self, container: &Arc<str>, directory: &Path) -> bool {
         if self.on_containers.len() >= self.max_on_containers {
             return false;
         }
-        let added = inotify::add_watch(&self.inotify, directory, wanted() | WatchFlags::ONESHOT);
+        let added = inotify::add_watch(&self.inotify, directory, watched_events() | WatchFlags::ONESHOT);
         let Ok(id) = added else { return false };
         self.on_containers.insert(id, Arc::clone(container));
         true
@@ -106,7 +108,7 @@ impl Watch {
     /// Returns all events since the last call, without waiting.
     ///
     /// # Errors
-    /// The system's error, for an unusable descriptor.
+    /// The error of the system for a descriptor that cannot be read.
     pub(super) fn drain(&mut self) -> io::Result<Happened> {
         let mut buffer = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
@@ -119,7 +121,7 @@ impl Watch {
                 }
                 Ok(event) => match self.on_containers.get(&event.wd()) {
                     Some(container) => _ = happened.touched.insert(Arc::clone(container)),
-                    None => translate(&self.directories, &event, &mut happened),
+                    None => add_event(&self.directories, &event, &mut happened),
                 },
                 Err(rustix::io::Errno::AGAIN) => return Ok(happened),
                 Err(rustix::io::Errno::INTR) => {}
@@ -129,17 +131,19 @@ impl Watch {
     }
 }
 
-fn wanted() -> WatchFlags {
+/// Returns the events to watch for.
+fn watched_events() -> WatchFlags {
     WatchFlags::CREATE
         | WatchFlags::DELETE
-        // A cgroup of v1 can be renamed.
+        // v1 lets cgroups be renamed.
         | WatchFlags::MOVED_FROM
         | WatchFlags::MOVED_TO
         | WatchFlags::ONLYDIR
         | WatchFlags::DONT_FOLLOW
 }
 
-fn translate(directories: &HashMap<i32, PathBuf>, event: &inotify::Event<'_>, happened: &mut Happened) {
+/// Adds an event of inotify to those that have happened.
+fn add_event(directories: &HashMap<i32, PathBuf>, event: &inotify::Event<'_>, happened: &mut Happened) {
     let flags = event.events();
     happened.overflow |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
     if !flags.contains(ReadFlags::ISDIR) {
@@ -148,8 +152,8 @@ fn translate(directories: &HashMap<i32, PathBuf>, event: &inotify::Event<'_>, ha
     happened.moved |= flags.intersects(ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO);
     let Some((parent, name)) = directories.get(&event.wd()).zip(event.file_name()) else { return };
     let path = parent.join(OsStr::from_bytes(name.to_bytes()));
-    let made = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-    happened.events.push(if made { Event::Created(path) } else { Event::Removed(path) });
+    let is_created = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+    happened.events.push(if is_created { Event::Created(path) } else { Event::Removed(path) });
 }
 
 #[cfg(test)]
