@@ -1,6 +1,7 @@
 //! Cgroup trees and where this host has them mounted; cgroups as directories in a tree.
 //!
-//! Trees are found in the kernel's list of mounts; in a capture, or without procfs, by the names of directories and files.
+//! Trees are found in the kernel's list of mounts; in a capture, or without procfs, by the names of directories and
+//! files.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -43,7 +44,8 @@ impl Tree {
     }
 }
 
-/// Returns the directory of the cgroup at `path` (from the root of its tree, with a leading slash) in the tree at `root`.
+/// Returns the directory of the cgroup at `path` (from the root of its tree, with a leading slash) in the tree at
+/// `root`.
 pub(crate) fn directory(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
@@ -53,8 +55,8 @@ pub(crate) fn id(root: &Path, path: &str) -> Option<u64> {
     fs::metadata(directory(root, path)).ok().map(|metadata| metadata.ino())
 }
 
-/// Returns whether a cgroup has no children. In cgroup file systems too, the link count of a directory is two plus the number
-/// of its subdirectories. Reading the count costs less than listing a hundred files.
+/// Returns whether a cgroup has no children. In cgroup file systems too, the link count of a directory is two plus the
+/// number of its subdirectories. Reading the count costs less than listing a hundred files.
 pub(crate) fn is_leaf(directory: &Metadata) -> bool {
     directory.nlink() == 2
 }
@@ -115,7 +117,8 @@ pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Returns the root of the host's v2 hierarchy, wherever it is mounted. The root is the one cgroup without `cgroup.type`.
+/// Returns the root of the host's v2 hierarchy, wherever it is mounted. The root is the one cgroup without
+/// `cgroup.type`.
 pub(crate) fn host_v2() -> Option<PathBuf> {
     let points = read_mounts().into_iter().filter(|mount| mount.version == Version::V2).map(|mount| mount.point);
     let is_root = |point: &PathBuf| point.join("cgroup.controllers").is_file() && !point.join("cgroup.type").exists();
@@ -209,8 +212,8 @@ fn classify(path: PathBuf, mount: Option<&Mount>) -> Option<Candidate> {
     Some(Candidate { tree: Tree { path, version: Version::V1 }, controllers })
 }
 
-/// Returns the controllers of a v1 tree that the list of mounts does not show. Returns none if the directory is no tree, such as
-/// the empty mount point of a tree that is not mounted.
+/// Returns the controllers of a v1 tree that the list of mounts does not show. Returns none if the directory is no
+/// tree, such as the empty mount point of a tree that is not mounted.
 fn controllers_by_content(path: &Path) -> Option<Vec<String>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut controllers: Vec<String> =
@@ -224,7 +227,8 @@ fn controllers_by_content(path: &Path) -> Option<Vec<String>> {
     None
 }
 
-/// Adds the controllers that have files in the first cgroups of the tree. The root does not have files of every controller.
+/// Adds the controllers that have files in the first cgroups of the tree. The root does not have files of every
+/// controller.
 fn add_by_files(tree: &Path, controllers: &mut Vec<String>) {
     let mut pending = VecDeque::from([tree.to_owned()]);
     for _ in 0..MAX_SAMPLED {

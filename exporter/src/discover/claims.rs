@@ -1,7 +1,7 @@
 //! The cgroups whose names contain an id, and the one of them that is accepted as the container of that id.
 //!
-//! The name of a cgroup is a claim; [`identity`] decides on it. A cgroup is left behind if it still exists, without a process,
-//! after the engine has removed its container.
+//! The name of a cgroup is a claim; [`identity`] decides on it. A cgroup is left behind if it still exists, without a
+//! process, after the engine has removed its container.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
@@ -34,7 +34,8 @@ pub struct Added {
     pub named: bool,
 }
 
-/// Maximum number of ids with cgroups left behind that one refresh decides again, because a process may have entered them.
+/// Maximum number of ids with cgroups left behind that one refresh decides again, because a process may have entered
+/// them.
 const MAX_RECHECKS: usize = 256;
 
 /// All claims of a host, by id.
@@ -145,7 +146,8 @@ impl Claims {
         (self.counts.0 - self.counts.1, self.left_behind.len())
     }
 
-    /// Returns whether this walk has observed the cgroup in an earlier tree, so that it can skip the cgroup in this one.
+    /// Returns whether this walk has observed the cgroup in an earlier tree, so that it can skip the cgroup in this
+    /// one.
     pub(super) fn is_seen(&self, id: ContainerId, path: &str, tree: usize, walk: u64) -> bool {
         let mut cgroups = self.by_id.get(&id).into_iter().flat_map(|entry| &entry.cgroups);
         cgroups.any(|cgroup| cgroup.path == path && cgroup.walk == walk && cgroup.at.0 < tree)
@@ -157,8 +159,8 @@ impl Claims {
         cgroups.any(|cgroup| cgroup.path == path && cgroup.at == at)
     }
 
-    /// Records an existing cgroup as seen in the first tree that has it. Returns whether the cgroup is new, or was created again
-    /// under its path.
+    /// Records an existing cgroup as seen in the first tree that has it. Returns whether the cgroup is new, or was
+    /// created again under its path.
     pub(super) fn observe(&mut self, id: ContainerId, seen: Seen<'_>) -> bool {
         let entry = self.by_id.entry(id).or_default();
         let known = entry.cgroups.iter_mut().find(|cgroup| cgroup.path == seen.path);
@@ -210,8 +212,8 @@ impl Claims {
         self.undecided.insert(id);
     }
 
-    /// Decides the ids whose cgroups have changed, the ids that depend on the engine's reports if these have changed, and, if
-    /// `all`, every id that an answering engine does not run.
+    /// Decides the ids whose cgroups have changed, the ids that depend on the engine's reports if these have changed,
+    /// and, if `all`, every id that an answering engine does not run.
     pub(super) fn decide(&mut self, engine: &dyn Engine, all: bool, changes: &mut Changes) {
         let engine_state = (engine.generation(), engine.answering());
         if engine_state != self.engine_state {

@@ -55,8 +55,9 @@ struct Below {
 }
 
 impl Discovery {
-    /// Returns a discovery that follows the containers of `trees`: by events if the trees are `live` (cgroup file systems), by
-    /// walks if they are captures. `lists_all` says whether v1 trees list the processes of all pid namespaces.
+    /// Returns a discovery that follows the containers of `trees`: by events if the trees are `live` (cgroup file
+    /// systems), by walks if they are captures. `lists_all` says whether v1 trees list the processes of all pid
+    /// namespaces.
     #[must_use]
     pub fn new(trees: &[Tree], procfs: &Path, live: bool, lists_all: bool) -> Self {
         Self {
@@ -116,8 +117,8 @@ impl Discovery {
         self.len() == 0
     }
 
-    /// Returns the number of cgroups that are named like containers but are none, and how many of these an engine has left
-    /// behind.
+    /// Returns the number of cgroups that are named like containers but are none, and how many of these an engine has
+    /// left behind.
     #[must_use]
     pub fn refused(&self) -> (usize, usize) {
         self.claims.refused()
@@ -258,7 +259,8 @@ impl Discovery {
         }
     }
 
-    /// Reads a container and the cgroups below it in the first tree that has it. Returns the number of directories below it.
+    /// Reads a container and the cgroups below it in the first tree that has it. Returns the number of directories
+    /// below it.
     ///
     /// Only a full walk (`in_walk`) reads a container that has more cgroups below it than a walk visits.
     fn read_container(&mut self, container: &Arc<str>, in_walk: bool) -> usize {
@@ -328,8 +330,8 @@ impl Discovery {
         }
     }
 
-    /// Returns the index of the first tree that has the cgroup, and the inode of the directory there. If no tree shows the
-    /// cgroup, returns the first tree in which looking for it failed, with inode 0.
+    /// Returns the index of the first tree that has the cgroup, and the inode of the directory there. If no tree shows
+    /// the cgroup, returns the first tree in which looking for it failed, with inode 0.
     fn first_tree(&self, path: &str) -> Option<(usize, u64)> {
         let mut unreadable = None;
         for (tree, root) in self.roots.iter().enumerate() {
@@ -363,8 +365,8 @@ impl Discovery {
         Some((ContainerId::from_cgroup_path(Path::new(&path))?, path))
     }
 
-    /// Watches a directory of a container for one event. Returns whether changes in it will be noticed: by the watch, or, if
-    /// there is no inotify, by the walk that each refresh makes.
+    /// Watches a directory of a container for one event. Returns whether changes in it will be noticed: by the watch,
+    /// or, if there is no inotify, by the walk that each refresh makes.
     fn watch_container(&mut self, container: &Arc<str>, directory: &Path) -> bool {
         self.watch.as_mut().is_none_or(|watch| watch.add_once(container, directory))
     }
@@ -386,8 +388,8 @@ impl Discovery {
     }
 }
 
-/// Returns the parent of a cgroup if the cgroup holds the processes of the parent's container: crun moves them from the scope
-/// of a container to a child.
+/// Returns the parent of a cgroup if the cgroup holds the processes of the parent's container: crun moves them from the
+/// scope of a container to a child.
 fn holds_processes_of(path: &Path) -> Option<&Path> {
     let parent = path.parent().filter(|_| path.file_name().is_some_and(|name| name == CHILD))?;
     let has_scope = parent.extension().is_some_and(|extension| extension == "scope");
@@ -426,7 +428,8 @@ pub struct Found {
     pub is_empty: bool,
 }
 
-/// Finds every container like [`find_all`], and checks which of them have no process. `lists_all` as in [`Discovery::new`].
+/// Finds every container like [`find_all`], and checks which of them have no process. `lists_all` as in
+/// [`Discovery::new`].
 #[must_use]
 pub fn find_and_check(trees: &[Tree], lists_all: bool) -> Vec<Found> {
     let mut discovery = Discovery::new(trees, Path::new("/proc"), false, lists_all);
@@ -434,8 +437,8 @@ pub fn find_and_check(trees: &[Tree], lists_all: bool) -> Vec<Found> {
     found.map(|Added { id, path, .. }| Found { id, is_empty: discovery.claims.is_empty(&path), path }).collect()
 }
 
-/// Returns the end of a message that counts containers: it mentions this number of cgroups without a process, which may be left
-/// behind.
+/// Returns the end of a message that counts containers: it mentions this number of cgroups without a process, which may
+/// be left behind.
 #[must_use]
 pub fn and_empty(count: usize) -> String {
     match count {

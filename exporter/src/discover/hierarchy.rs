@@ -65,8 +65,8 @@ pub enum Error {
     },
 }
 
-/// The controllers with their names on v1. `Core` is not a controller of the kernel: it stands for the files that each cgroup of
-/// a v2 tree has.
+/// The controllers with their names on v1. `Core` is not a controller of the kernel: it stands for the files that each
+/// cgroup of a v2 tree has.
 const CONTROLLERS: [(Controller, &str); 7] = [
     (Controller::Memory, "memory"),
     (Controller::Cpuacct, "cpuacct"),
@@ -142,8 +142,8 @@ impl Hierarchy {
         v1.map(|(_, name)| (*name).to_owned()).chain(unified).collect()
     }
 
-    /// Returns whether no tree begins at the host's root: each begins at the root of a cgroup namespace, or at a cgroup that was
-    /// mounted alone.
+    /// Returns whether no tree begins at the host's root: each begins at the root of a cgroup namespace, or at a cgroup
+    /// that was mounted alone.
     ///
     /// The kernel gives `cgroup.type` (v2) to every cgroup but the root, and `release_agent` (v1) to the root alone.
     #[must_use]
@@ -172,18 +172,19 @@ impl Hierarchy {
         self.searched.iter().any(Tree::is_live)
     }
 
-    /// Returns the trees to search for containers, each once. Trees with controllers that the exporter reads come first.
+    /// Returns the trees to search for containers, each once. Trees with controllers that the exporter reads come
+    /// first.
     ///
-    /// A container is usually in all of them; only in some if an engine does not know a tree, or if a controller was moved
-    /// to v2.
+    /// A container is usually in all of them; only in some if an engine does not know a tree, or if a controller was
+    /// moved to v2.
     #[must_use]
     pub fn searched(&self) -> &[Tree] {
         &self.searched
     }
 
-    /// Returns the index of the searched tree that lists the processes of the cgroup at `path` (with a leading slash): the first
-    /// one with processes, because an engine may create a cgroup in a tree and not use it; else the first one that has the
-    /// cgroup.
+    /// Returns the index of the searched tree that lists the processes of the cgroup at `path` (with a leading slash):
+    /// the first one with processes, because an engine may create a cgroup in a tree and not use it; else the first one
+    /// that has the cgroup.
     #[must_use]
     pub fn home(&self, path: &str) -> Option<usize> {
         let directories = || self.searched.iter().map(|tree| cgroup::directory(&tree.path, path));

@@ -1,4 +1,5 @@
-//! Container ids, how the name of a cgroup directory contains one, and the cgroups that a request selects with `?id[]=`.
+//! Container ids, how the name of a cgroup directory contains one, and the cgroups that a request selects with
+//! `?id[]=`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,13 +33,13 @@ impl ContainerId {
         Some(Self(id))
     }
 
-    /// Returns the id of the container that a cgroup of this name belongs to. Like cAdvisor, accepts any name with 64 hex
-    /// digits except those of units without processes and of helper processes.
+    /// Returns the id of the container that a cgroup of this name belongs to. Like cAdvisor, accepts any name with 64
+    /// hex digits except those of units without processes and of helper processes.
     ///
-    /// Examples: `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`, `nerdctl-<id>.scope` (systemd driver),
-    /// `libpod-payload-<id>` (Podman with `--cgroups=split`), `x.slice:cri-containerd:<id>` (a systemd path that a
-    /// cgroupfs driver took literally), `lxc.payload.<id>`, `machine-<id>.scope`. The last of two ids counts: the first is
-    /// that of the pod.
+    /// Examples: `<id>` (cgroupfs driver), `docker-<id>.scope`, `libpod-<id>.scope`, `nerdctl-<id>.scope` (systemd
+    /// driver), `libpod-payload-<id>` (Podman with `--cgroups=split`), `x.slice:cri-containerd:<id>` (a systemd path
+    /// that a cgroupfs driver took literally), `lxc.payload.<id>`, `machine-<id>.scope`. The last of two ids counts:
+    /// the first is that of the pod.
     #[must_use]
     pub fn from_cgroup_name(name: &[u8]) -> Option<Self> {
         let (start, id) = last_id(name)?;
@@ -46,8 +47,8 @@ impl ContainerId {
         (!is_helper(before, after)).then_some(id)
     }
 
-    /// Returns the id of the container that a cgroup of this path belongs to. Like [`ContainerId::from_cgroup_name`], but
-    /// rejects helpers by their parent, too: `kata_overhead` or `buildkit`.
+    /// Returns the id of the container that a cgroup of this path belongs to. Like [`ContainerId::from_cgroup_name`],
+    /// but rejects helpers by their parent, too: `kata_overhead` or `buildkit`.
     #[must_use]
     pub fn from_cgroup_path(path: &Path) -> Option<Self> {
         let id = Self::from_cgroup_name(path.file_name()?.as_bytes())?;
@@ -59,8 +60,8 @@ impl ContainerId {
 /// Names of parents whose children have ids in their names but are no containers.
 const HELPER_PARENTS: [&[u8]; 2] = [b"kata_overhead", b"buildkit"];
 
-/// Returns the last word of exactly 64 hex digits as an id, and the index of its first byte. Words are separated by anything but
-/// letters and digits, and by `\x2d`, the escaped hyphen of systemd.
+/// Returns the last word of exactly 64 hex digits as an id, and the index of its first byte. Words are separated by
+/// anything but letters and digits, and by `\x2d`, the escaped hyphen of systemd.
 fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
     let mut end = name.len();
     while let Some(last) = name.get(..end)?.iter().rposition(u8::is_ascii_alphanumeric) {
@@ -74,8 +75,8 @@ fn last_id(name: &[u8]) -> Option<(usize, ContainerId)> {
     None
 }
 
-/// Returns whether a name with these parts around its id belongs to no container: to a unit without processes, or to a helper
-/// process, such as a monitor, a health check, or the unit that Podman generates to start a container.
+/// Returns whether a name with these parts around its id belongs to no container: to a unit without processes, or to a
+/// helper process, such as a monitor, a health check, or the unit that Podman generates to start a container.
 fn is_helper(before: &[u8], after: &[u8]) -> bool {
     const UNITS: [&[u8]; 6] = [b".mount", b".automount", b".slice", b".swap", b".socket", b".timer"];
     const WORDS: [&[u8]; 4] = [b"conmon", b"buildkit", b"kata_overhead", b"lxc.monitor"];

@@ -1,7 +1,7 @@
 //! Finds the container cgroups of this host and follows their changes.
 //!
-//! A scrape calls [`Discovery::refresh`], which applies inotify events and reads the containers with events. It walks over all
-//! trees at the start, after an overflow of the queue of events, and once in [`WALK_INTERVAL`].
+//! A scrape calls [`Discovery::refresh`], which applies inotify events and reads the containers with events. It walks
+//! over all trees at the start, after an overflow of the queue of events, and once in [`WALK_INTERVAL`].
 //!
 //! | file | what it does |
 //! |---|---|

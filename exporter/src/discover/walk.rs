@@ -165,8 +165,8 @@ impl MissedLog {
         self.missed.add(missed);
     }
 
-    /// Returns the reasons for which parts were missed, as label values, and logs each reason the first time. `truncated` returns
-    /// the path of a container that has more cgroups below it than a walk visits.
+    /// Returns the reasons for which parts were missed, as label values, and logs each reason the first time.
+    /// `truncated` returns the path of a container that has more cgroups below it than a walk visits.
     pub(super) fn report(&mut self, truncated: impl FnOnce() -> String) -> Vec<&'static str> {
         let missed = std::mem::take(&mut self.missed);
         let mut reasons = Vec::new();

@@ -1,9 +1,9 @@
 //! Watches cgroup directories with inotify, so that new cgroups are found without a walk.
 //!
-//! Directories that hold containers are watched permanently. A Docker host has a few of them, however many containers it has.
-//! Directories of containers, and those below them, are watched for one event at a time: a container causes at most one event
-//! per directory and scrape, and cannot fill the queue of the kernel. The number of these watches is limited, because all
-//! programs of a user share the limit of the kernel.
+//! Directories that hold containers are watched permanently. A Docker host has a few of them, however many containers
+//! it has. Directories of containers, and those below them, are watched for one event at a time: a container causes at
+//! most one event per directory and scrape, and cannot fill the queue of the kernel. The number of these watches is
+//! limited, because all programs of a user share the limit of the kernel.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -76,15 +76,16 @@ impl Watch {
     /// Watches a directory that holds containers. Watching it again has no effect.
     ///
     /// # Errors
-    /// The error of the system. Against `ENOSPC` a higher `fs.inotify.max_user_watches` helps; `ENOENT` means that the directory
-    /// is gone already.
+    /// The error of the system. Against `ENOSPC` a higher `fs.inotify.max_user_watches` helps; `ENOENT` means that the
+    /// directory is gone already.
     pub(super) fn add(&mut self, directory: &Path) -> io::Result<()> {
         let id = inotify::add_watch(&self.inotify, directory, watched_events())?;
         self.directories.insert(id, directory.to_owned());
         Ok(())
     }
 
-    /// Watches a directory in or below the cgroup of `container` for one event. Returns whether the directory is watched.
+    /// Watches a directory in or below the cgroup of `container` for one event. Returns whether the directory is
+    /// watched.
     pub(super) fn add_once(&mut self, container: &Arc<str>, directory: &Path) -> bool {
         if self.on_containers.len() >= self.max_on_containers {
             return false;

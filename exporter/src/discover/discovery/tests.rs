@@ -193,7 +193,8 @@ fn a_copy_of_an_id_below_a_container_changes_nothing() {
         assert_eq!(host.discovery.refused(), (3, 0));
         host.remove(&copies[0]);
         assert_eq!(host.refresh(), (vec![], vec![]), "live: {live}");
-        // The right one goes: without an engine the other may be one of Docker in Docker, and comes in its place at once.
+        // The right one goes: without an engine the other may be one of Docker in Docker, and comes in its place at
+        // once.
         host.remove(&format!("docker/{ID}"));
         let (added, removed) = host.refresh();
         assert_eq!((added, removed), (vec![format!("/{}", copies[2])], vec![id()]), "live: {live}");
@@ -272,7 +273,8 @@ fn a_burst_of_starts_and_ends_is_followed_without_a_walk() {
     host.make("docker");
     host.refresh();
     let (mut added, mut removed) = (0, 0);
-    // Fifteen seconds of 200 starts and 100 ends each, a scrape after every second; and then one scrape for as many at once.
+    // Fifteen seconds of 200 starts and 100 ends each, a scrape after every second; and then one scrape for as many at
+    // once.
     for (second, scrapes) in
         (0..15_u32).zip([true].into_iter().cycle()).chain((15..30).map(|second| (second, second == 29)))
     {
