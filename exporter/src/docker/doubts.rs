@@ -1,8 +1,8 @@
-//! Containers whose state, as seen by scrapes or heartbeats, contradicts the engine's reports: a reason to list them.
+//! Doubts: a scrape or a heartbeat has seen a container in a state that contradicts the reports of the engine.
 //!
-//! A scrape raises a doubt and does not wait; the follower lists the containers once a doubt has lasted. This detects
-//! an event stream that is open but silent. A doubt that a list did not settle is not raised again while it lasts, so
-//! that ids unknown to the engine cost one list, however many there are and however often they are seen.
+//! A scrape raises a doubt and does not wait. The follower lists the containers if the doubt lasts, and so notices an
+//! event stream that is open and silent. A doubt that a list has not settled does not cause another list. So ids that
+//! the engine does not know cause one list, however many there are and however often they are seen.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,23 +14,23 @@ use tokio::time::{Instant, sleep_until};
 use crate::discover::ContainerId;
 use crate::name::{MAX_CONTAINERS, Names};
 
-/// How long an answered doubt is kept that is not raised again.
+/// How long an answered doubt is kept after it was raised last.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
-/// Observed state of a container.
+/// State in which a container was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// It runs.
     Running,
     /// It does not run.
     Ended,
-    /// It exists, whatever its state.
+    /// It exists, in whatever state.
     ListEntry,
 }
 
 impl Seen {
     /// Returns whether the engine reports the same now.
-    fn is_known(self, id: ContainerId, names: &Names) -> bool {
+    fn is_reported(self, id: ContainerId, names: &Names) -> bool {
         let info = names.containers.get(&id);
         let runs = info.is_some_and(|info| info.state.is_alive() && info.removed.is_none());
         match self {
@@ -41,7 +41,7 @@ impl Seen {
     }
 }
 
-/// Doubts about containers, raised by scrapes and settled by the follower.
+/// Doubts about the reports of one engine. Scrapes raise them, the follower settles them.
 #[derive(Debug, Default)]
 pub struct Doubts {
     state: Mutex<State>,
@@ -51,21 +51,23 @@ pub struct Doubts {
 #[derive(Debug, Default)]
 struct State {
     doubts: HashMap<ContainerId, Doubt>,
-    /// When the oldest open doubt was raised.
+    /// When the oldest doubt that no list has answered was raised.
     open_since: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Doubt {
     seen: Seen,
+    /// When it was raised first.
     since: Instant,
+    /// When it was raised last.
     last: Instant,
-    /// Whether a list has been applied since the doubt was raised.
+    /// Whether a list that was requested later has been applied.
     answered: bool,
 }
 
 impl Doubts {
-    /// Raises or renews a doubt about each container. Never waits for the engine.
+    /// Raises or renews a doubt about each container. Does not wait for the engine.
     pub fn raise(&self, seen: impl IntoIterator<Item = (ContainerId, Seen)>) {
         let mut seen = seen.into_iter().peekable();
         if seen.peek().is_none() {
@@ -90,7 +92,7 @@ impl Doubts {
         }
     }
 
-    /// Completes when a doubt has lasted for `patience`, but not before `earliest`.
+    /// Completes when an unanswered doubt has lasted for `patience`, but not before `earliest`.
     pub(super) async fn due(&self, patience: Duration, earliest: Instant) {
         loop {
             let open_since = self.lock().open_since;
@@ -101,22 +103,23 @@ impl Doubts {
         }
     }
 
-    /// Drops doubts that the engine's reports have settled. Returns whether any is left.
+    /// Drops the doubts that reports of the engine have settled. Returns whether an unanswered doubt is left.
     pub(super) fn are_left(&self, names: &Names) -> bool {
         let mut state = self.lock();
-        state.doubts.retain(|id, doubt| doubt.answered || !doubt.seen.is_known(*id, names));
-        state.find_open();
+        state.doubts.retain(|id, doubt| doubt.answered || !doubt.seen.is_reported(*id, names));
+        state.update_open_since();
         state.open_since.is_some()
     }
 
-    /// Records that a list requested at `asked` was applied: doubts that it did not settle are not listed for again.
+    /// Records that a list that was requested at `asked` has been applied. Doubts that it has not settled cause no
+    /// other list.
     pub(super) fn answered(&self, asked: Instant, names: &Names) {
         let mut state = self.lock();
         state.doubts.retain(|id, doubt| {
             doubt.answered |= doubt.since <= asked;
-            !doubt.seen.is_known(*id, names) && (!doubt.answered || doubt.last.elapsed() < FORGOTTEN_AFTER)
+            !doubt.seen.is_reported(*id, names) && (!doubt.answered || doubt.last.elapsed() < FORGOTTEN_AFTER)
         });
-        state.find_open();
+        state.update_open_since();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -125,7 +128,7 @@ impl Doubts {
 }
 
 impl State {
-    fn find_open(&mut self) {
+    fn update_open_since(&mut self) {
         self.open_since = self.doubts.values().filter(|doubt| !doubt.answered).map(|doubt| doubt.since).min();
     }
 }

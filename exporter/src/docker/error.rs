@@ -1,4 +1,4 @@
-//! Why a request to an engine failed, with a hint.
+//! Why a request to an engine has failed, with a hint at what helps.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,16 +9,16 @@ use tokio_rustls::rustls;
 
 use crate::config::DockerEndpoint;
 
-/// Why an answer is missing or incomplete.
+/// Cause of a missing or incomplete answer.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// The connection could not be made.
+    /// The connection could not be established.
     Connect(io::Error),
-    /// The connection broke, or the answer is not HTTP.
+    /// The connection was closed, or the answer is not HTTP.
     Http(hyper::Error),
 }
 
-/// Why a request to an engine failed. `engine` is its address, `request` the path.
+/// Why a request to an engine has failed. `engine` is the address of the engine, `request` the path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Unix socket does not exist.
@@ -48,7 +48,7 @@ pub enum Error {
         /// The engine.
         engine: String,
     },
-    /// Nothing listens at a Unix socket whose file was removed after it was mounted.
+    /// Nothing listens at a Unix socket whose file was removed after it had been mounted.
     #[error(
         "nobody listens at {engine} (connection refused): the mount is stale, as the engine has made a new socket since. \
          Restart this container; to be spared that, mount the directory instead of the file \
@@ -158,10 +158,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Classifies a cause.
+    /// Returns the error for a cause.
     pub(super) fn from_cause(endpoint: &DockerEndpoint, request: &str, cause: &Cause) -> Self {
-        // The query is left out: it is long for `/events` and says nothing to a reader.
-        let request = request.split('?').next().unwrap_or(request).to_owned();
+        let request = without_query(request);
         let engine = address(endpoint);
         match tls_error(cause) {
             Some(error @ rustls::Error::AlertReceived(_)) => {
@@ -194,12 +193,12 @@ impl Error {
         }
     }
 
-    /// Returns whether the connection failed.
+    /// Returns whether no connection could be established.
     pub(super) fn is_unconnected(&self) -> bool {
-        let unheard =
+        let no_listener =
             matches!(self, Self::NoSocket { .. } | Self::Denied { .. } | Self::Refused { .. } | Self::Stale { .. });
         let tls = matches!(self, Self::Certificate { .. } | Self::ClientRefused { .. } | Self::Untrusted { .. });
-        unheard || tls
+        no_listener || tls
     }
 
     /// Returns whether the peer cannot be reached or does not speak HTTP.
@@ -207,7 +206,7 @@ impl Error {
         self.is_unconnected() || matches!(self, Self::Closed { .. } | Self::Broken { .. })
     }
 
-    /// Returns whether the engine, or a proxy in between, refuses this request.
+    /// Returns whether the engine, or a proxy before it, refuses this request.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.status(), Some(401 | 403 | 404 | 405 | 501))
     }
@@ -218,7 +217,12 @@ impl Error {
     }
 }
 
-/// Returns the engine's address as a user would give it.
+/// Returns a request without its query, which is long for `/events` and does not help a reader.
+pub(super) fn without_query(request: &str) -> String {
+    request.split('?').next().unwrap_or(request).to_owned()
+}
+
+/// Returns the address of an engine as a user would write it.
 pub(super) fn address(endpoint: &DockerEndpoint) -> String {
     match endpoint {
         DockerEndpoint::Unix(path) => format!("unix://{}", path.display()),
@@ -227,13 +231,14 @@ pub(super) fn address(endpoint: &DockerEndpoint) -> String {
     }
 }
 
-/// Returns whether a socket was unlinked on its own file system: the engine has created another one, which the mount of
-/// the file does not show.
+/// Returns whether the file of a socket has been removed from its file system. A mount of that file does not show the
+/// socket that the engine has created since.
 #[must_use]
 pub fn is_unlinked(socket: &Path) -> bool {
     std::fs::metadata(socket).is_ok_and(|socket| socket.nlink() == 0)
 }
 
+/// Returns whether the engine has closed the connection in the middle of an answer.
 fn was_closed(cause: &Cause, kind: Option<io::ErrorKind>) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
     let ended = matches!(cause, Cause::Http(error) if error.is_incomplete_message() || error.is_closed() || error.is_canceled());
@@ -244,11 +249,12 @@ fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
     io_error(cause).map(io::Error::kind)
 }
 
-/// Returns the error of rustls; `io::Error` wraps it, and its `source` leaves it out.
+/// Returns the error of rustls, which `io::Error` wraps without naming it as its `source`.
 fn tls_error(cause: &Cause) -> Option<&rustls::Error> {
     io_error(cause)?.get_ref()?.downcast_ref()
 }
 
+/// Returns the first I/O error of a cause.
 fn io_error(cause: &Cause) -> Option<&io::Error> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = match cause {
         Cause::Connect(error) => return Some(error),
@@ -263,7 +269,7 @@ fn io_error(cause: &Cause) -> Option<&io::Error> {
     None
 }
 
-/// Returns the innermost cause: outer layers only say that something failed.
+/// Returns the text of the innermost error. Those around it only say that something has failed.
 fn innermost(cause: &Cause) -> String {
     let mut source: &dyn std::error::Error = match cause {
         Cause::Connect(error) => error,

@@ -1,14 +1,15 @@
-//! One line of `/events`: the action, and what it proves before the container is inspected.
+//! Events of containers (`/events`): the action, and what it shows before the container is inspected.
 
 use std::time::Instant;
 
 use serde_json::Value;
 
-use super::json::{health, integer, map, text};
+use super::container::health;
+use super::json::{integer, map, text};
 use crate::discover::ContainerId;
 use crate::name::{ContainerInfo, Health, HealthStatus, Identity, Moment, NamingPolicy, State};
 
-/// Attributes that an engine adds to the labels of a container, replacing labels of the same names.
+/// Attributes of an event that are not labels of the container. They replace labels of the same names.
 const NOT_LABELS: [&str; 9] =
     ["image", "name", "oldName", "exitCode", "containerExitCode", "execDuration", "signal", "execID", "container"];
 
@@ -29,7 +30,7 @@ pub(super) enum Action {
     Other,
 }
 
-/// Every requested action, Podman's (`died`, `remove`) included.
+/// The words for the actions that are subscribed to. `died` and `remove` are those of Podman.
 const WORDS: [(&str, Action); 13] = [
     ("create", Action::Create),
     ("start", Action::Start),
@@ -47,19 +48,21 @@ const WORDS: [(&str, Action); 13] = [
 ];
 
 impl Action {
-    /// Returns Docker's word, without what it appends after a colon: a bounded set of metric labels.
+    /// Returns Docker's word for the action, as a label value; `other` for an action that is not subscribed to.
     pub(super) fn as_str(self) -> &'static str {
         WORDS.iter().find(|(_, action)| *action == self).map_or("other", |(word, _)| word)
     }
 
+    /// Parses a word, without what the engine appends after a colon.
     fn parse(word: &str) -> Self {
         let bare = word.split(':').next().unwrap_or_default().trim();
         WORDS.iter().find(|(known, _)| *known == bare).map_or(Self::Other, |(_, action)| *action)
     }
 }
 
-/// Returns the request that subscribes to the relevant events, without `exec_*`, `attach` and the like. With `since_ns`
-/// the engine first repeats the events that it remembers since then.
+/// Returns the request that subscribes to events of the known actions, and so not to `exec_*`, `attach` and the like.
+/// With `since_ns`, the engine first repeats the events that it remembers from that time on, in nanoseconds since the
+/// epoch.
 pub(super) fn subscription(since_ns: Option<u64>) -> String {
     let words = WORDS.map(|(word, _)| format!("%22{word}%22")).join(",");
     let since =
@@ -72,11 +75,13 @@ pub(super) fn subscription(since_ns: Option<u64>) -> String {
 pub(super) struct Event {
     pub(super) id: ContainerId,
     pub(super) action: Action,
+    /// Time by the clock of the engine, in nanoseconds since the epoch.
     pub(super) time_ns: u64,
-    /// The container's names as of the event; none if it has none.
+    /// The names of the container at the event; none if the event has no name.
     pub(super) identity: Option<Identity>,
     exit_code: Option<i64>,
-    verdict: Option<HealthStatus>,
+    /// The result of a health check.
+    health: Option<HealthStatus>,
 }
 
 impl Event {
@@ -95,35 +100,36 @@ impl Event {
             identity: identity(value, naming),
             exit_code: integer(value, "/Actor/Attributes/exitCode")
                 .or_else(|| integer(value, "/Actor/Attributes/containerExitCode")),
-            verdict: word.split_once(':').and_then(|(_, verdict)| health(verdict)),
+            health: word.split_once(':').and_then(|(_, word)| health(word)),
         })
     }
 
-    /// Applies what the event alone proves.
+    /// Applies what the event alone shows.
     pub(super) fn apply(&self, info: &mut ContainerInfo) {
         match self.action {
-            Action::Start => Self::started(info),
-            Action::Die => self.died(info),
+            Action::Start => Self::apply_start(info),
+            Action::Die => self.apply_end(info),
             Action::Oom => info.oom_killed = true,
             Action::Pause => Self::set_state(info, State::Paused),
             Action::Unpause => Self::set_state(info, State::Running),
-            Action::Health => self.judged(info),
+            Action::Health => self.apply_health(info),
             Action::Create if !info.reported.state => Self::set_state(info, State::Created),
-            // Podman reports `restart` also if that failed. The tracker, which knows the labels, applies a new name.
+            // Podman reports `restart` even if that has failed. The tracker applies a new name.
             Action::Create | Action::Restart | Action::Rename | Action::Update | Action::Destroy | Action::Other => {}
         }
     }
 
-    /// Returns whether only an existing container can have caused it. Other events may arrive after its removal.
+    /// Returns whether the container existed when the event arrived. Events of the other actions may arrive after its
+    /// removal.
     pub(super) fn proves_existence(&self) -> bool {
         !matches!(self.action, Action::Die | Action::Oom | Action::Health | Action::Destroy | Action::Other)
     }
 
-    /// Returns whether something changed that the event does not contain.
-    pub(super) fn leaves_questions(&self) -> bool {
+    /// Returns whether the container has changed in a way that only an inspection shows.
+    pub(super) fn needs_inspection(&self) -> bool {
         match self.action {
             Action::Create | Action::Start | Action::Restart | Action::Die | Action::Update => true,
-            Action::Health => self.verdict != Some(HealthStatus::Healthy),
+            Action::Health => self.health != Some(HealthStatus::Healthy),
             Action::Rename => self.identity.is_none(),
             Action::Oom | Action::Pause | Action::Unpause | Action::Destroy | Action::Other => false,
         }
@@ -133,9 +139,9 @@ impl Event {
         (info.state, info.reported.state) = (state, true);
     }
 
-    fn started(info: &mut ContainerInfo) {
+    fn apply_start(info: &mut ContainerInfo) {
         Self::set_state(info, State::Running);
-        // Of the run before.
+        // These values are of the previous run.
         (info.health, info.started_ns, info.reported.health, info.reported.end) = (None, None, false, false);
         info.pid = None;
         info.oom_killed = false;
@@ -143,18 +149,18 @@ impl Event {
         info.finished = None;
     }
 
-    fn died(&self, info: &mut ContainerInfo) {
+    fn apply_end(&self, info: &mut ContainerInfo) {
         info.state = State::Exited;
-        // Its policy may start it again: then it is restarting. The engine is asked.
+        // Not reported yet: the restart policy may start the container again, which the inspection shows.
         (info.reported.state, info.reported.end) = (false, false);
         info.pid = None;
         info.exit_code = self.exit_code;
-        // The time of arrival, whatever the engine's clock says.
+        // The monotonic time is that of the arrival, because the clock of the engine may differ.
         info.finished = Some(Moment { wall_ns: self.time_ns, at: Instant::now() });
     }
 
-    fn judged(&self, info: &mut ContainerInfo) {
-        let Some(status) = self.verdict else { return };
+    fn apply_health(&self, info: &mut ContainerInfo) {
+        let Some(status) = self.health else { return };
         let streak = info.health.and_then(|health| health.failing_streak);
         let failing_streak = if status == HealthStatus::Healthy { Some(0) } else { streak };
         info.health = Some(Health { status, failing_streak });
@@ -162,6 +168,7 @@ impl Event {
     }
 }
 
+/// Returns the names that an event has; none if it has no name of the container.
 fn identity(value: &Value, naming: &NamingPolicy) -> Option<Identity> {
     let mut attributes = map(value, "/Actor/Attributes");
     attributes.retain(|(key, _)| !NOT_LABELS.contains(key));
@@ -233,7 +240,7 @@ mod tests {
         assert!(!started.oom_killed);
         let restarted = event("restart", json!(null));
         assert_eq!(after(&restarted, info()), info());
-        assert!(restarted.leaves_questions());
+        assert!(restarted.needs_inspection());
     }
 
     #[test]
@@ -244,10 +251,10 @@ mod tests {
         let healthy = event("health_status: healthy", json!(null));
         let expected = Health { status: HealthStatus::Healthy, failing_streak: Some(0) };
         assert_eq!(after(&healthy, info()).health, Some(expected));
-        assert!(!healthy.leaves_questions());
+        assert!(!healthy.needs_inspection());
         let unhealthy = event("health_status: unhealthy", json!(null));
         assert_eq!(after(&unhealthy, info()).health.unwrap().status, HealthStatus::Unhealthy);
-        assert!(unhealthy.leaves_questions(), "the streak is not in the event");
+        assert!(unhealthy.needs_inspection(), "the streak is not in the event");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use super::timing::Timing;
+use super::outage::Timing;
 use super::{Engine, json as lenient};
 use crate::config::DockerEndpoint;
 use crate::discover::ContainerId;

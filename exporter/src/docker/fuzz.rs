@@ -1,14 +1,11 @@
-//! Fuzz targets of what an engine, or a proxy before it, answers.
+//! Fuzz targets for the answers of an engine, or of a proxy before it.
 
+use super::container::{Inspected, ListEntry};
 use super::events::Event;
-use super::inspect::inspected;
-use super::json;
-use super::list::ListEntry;
-use super::split::Objects;
-use super::time::parse_ns;
+use super::json::{self, Objects, time_ns};
 use crate::name::{ContainerInfo, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, Names, NamingPolicy};
 
-/// Longest object that the target accepts, in bytes.
+/// Maximum size of an object, in bytes.
 const MAX_OBJECT: usize = 1000;
 
 /// Checks that a stream gives the same objects however it is cut into chunks.
@@ -24,14 +21,14 @@ pub(crate) fn stream(bytes: &[u8]) {
     assert!(whole.0.iter().all(|object| object.len() <= MAX_OBJECT));
 }
 
-/// Checks that what is stored of a container is bounded, whichever answer tells of it; returns what was stored.
+/// Checks that what is stored of a container is bounded, whichever answer it comes from. Returns what was stored.
 pub(crate) fn answers(bytes: &[u8]) -> Vec<ContainerInfo> {
     let Some(value) = json::parse(bytes) else { return Vec::new() };
     let (names, labels) = (Names::default(), LabelPolicy::new(&["*"]).unwrap_or_default());
     let naming = NamingPolicy { labels, ..NamingPolicy::default() };
-    _ = parse_ns(json::text(&value, "/Created"));
+    _ = time_ns(json::text(&value, "/Created"));
     let listed = ListEntry::parse(&value, &naming, &names).map(ListEntry::into_info);
-    let inspected = inspected(&value, &naming, &names).map(|inspected| inspected.info);
+    let inspected = Inspected::parse(&value, &naming, &names).map(|inspected| inspected.info);
     if let Some(event) = Event::parse(&value, &naming)
         && let Some(mut info) = inspected.clone()
     {

@@ -1,7 +1,7 @@
-//! One HTTP/1 request on a connection of its own: over a Unix socket, TCP or TLS.
+//! HTTP/1 requests to an engine, each on a connection of its own, over a Unix socket, TCP or TLS.
 //!
-//! Answers are passed on in chunks, so that the caller decides how much to buffer. The client library reads an answer
-//! as a whole: its requests use [`Transport::send`], which limits the bytes of the connection.
+//! [`Transport::get`] passes an answer on in chunks, so that the caller limits its size. The client library reads an
+//! answer as a whole. Its requests use [`Transport::send`], which limits the bytes of the connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,7 +29,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::error::{Cause, Error};
 use crate::config::DockerEndpoint;
 
-/// Maximum size of the read buffer, and so of the head of an answer.
+/// Maximum size of the read buffer, and so of the head of an answer, in bytes.
 const MAX_BUFFER: usize = 64 << 10;
 
 /// A way to connect to an engine.
@@ -42,7 +42,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Transport {
-    /// Reads the certificates, if any; does not connect.
+    /// Reads the certificates of an endpoint with TLS. Does not connect.
     ///
     /// # Errors
     /// A certificate cannot be used.
@@ -54,8 +54,8 @@ impl Transport {
         Ok(Self { endpoint: endpoint.clone(), tls })
     }
 
-    /// Sends a request of the client library to `target` in place of the request's own path. The connection passes at most
-    /// `limit` bytes of the answer and closes with it.
+    /// Sends a request of the client library to `target` in place of the request's own path. The connection passes at
+    /// most `limit` bytes of the answer.
     pub(super) async fn send(
         &self,
         request: BollardRequest,
@@ -76,7 +76,7 @@ impl Transport {
         Ok(response)
     }
 
-    /// Asks for `target` and waits for the head of the answer.
+    /// Sends `GET target`, and waits for the head of the answer.
     pub(super) async fn get(&self, target: &str) -> Result<Answer, Cause> {
         let stream = self.connect().await.map_err(Cause::Connect)?;
         let request = Request::get(target).header(HOST, self.host()).body(Empty::<Bytes>::new());
@@ -86,6 +86,7 @@ impl Transport {
         Ok(Answer { status: head.status.as_u16(), connection, body })
     }
 
+    /// Returns the value of the header `Host`.
     fn host(&self) -> HeaderValue {
         let host = match &self.endpoint {
             DockerEndpoint::Unix(_) => "docker",
@@ -134,7 +135,7 @@ impl Answer {
                     Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Cause::Http(error)))),
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => Poll::Ready(Some(Ok(data))),
-                        // Ignores trailers.
+                        // Trailers are ignored.
                         Err(_) => continue,
                     },
                 };
@@ -144,7 +145,7 @@ impl Answer {
     }
 }
 
-/// Sends a request and waits for the head of the answer. Returns the connection if the body is incomplete.
+/// Sends a request and waits for the head of the answer. Returns the connection unless it has ended already.
 async fn exchange<S, B>(stream: S, request: Request<B>) -> hyper::Result<(Response<Incoming>, Option<Connection>)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -163,13 +164,15 @@ where
     Ok((response, connection))
 }
 
-/// Drives the connection. Its end also shows in the answer, so it is not checked here.
+/// Drives the connection. The body of the answer shows its end and its errors, too.
 fn drive(connection: &mut Option<Connection>, cx: &mut std::task::Context<'_>) {
     if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
         *connection = None;
     }
 }
 
+/// Reads `ca.pem`, `cert.pem` and `key.pem` of a directory. Returns the TLS client and the name of the server to
+/// verify.
 fn tls(address: &str, certificates: &Path) -> Result<(TlsConnector, ServerName<'static>), Error> {
     let unusable =
         |file: &str, reason: String| Error::Certificate { file: certificates.join(file).display().to_string(), reason };

@@ -1,4 +1,4 @@
-//! The stats API: one reading of many containers, for hosts whose cgroup tree we cannot read.
+//! The stats API: readings of many containers, for hosts whose cgroup tree cannot be read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use super::session::Session;
 use super::{Engine, Error};
 use crate::discover::ContainerId;
 
-/// Containers that are asked for at a time by default.
+/// Default number of containers that are read at a time.
 pub const DEFAULT_CONCURRENCY: usize = 32;
 
-/// Docker 20.10 answers even a one-shot reading only with its next collection, up to a second later. So that a thousand containers still fit into a scrape, more are asked for at a time when there are many: as many
-/// as make this number of rounds, but never more than [`MAX_CONCURRENCY`].
+/// Number of rounds in which many containers are read. Docker 20.10 answers even a one-shot reading only with its next
+/// collection, up to a second later. So that a thousand containers fit into a scrape, more of them are read at a time.
 const ROUNDS: usize = 4;
+/// Maximum number of containers that are read at a time.
 const MAX_CONCURRENCY: usize = 256;
 
 /// Reads the statistics of containers.
@@ -29,44 +30,48 @@ const MAX_CONCURRENCY: usize = 256;
 pub struct Stats {
     engine: Engine,
     concurrency: usize,
-    /// Whether it has been logged why there are none.
-    logged: AtomicBool,
+    /// Whether the failure of all readings has been logged.
+    is_failure_logged: AtomicBool,
 }
 
-/// What one pass over the containers brought.
+/// Results of one pass over the containers.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// Docker's own JSON per container, integers exact, in the order of arrival.
+    /// Docker's own JSON of each container, in the order of arrival.
     pub readings: Vec<(ContainerId, Value)>,
-    /// Containers that do not run, by the engine's answer: they have no values.
+    /// Containers without values, because they do not run by the engine's answer.
     ended: Vec<ContainerId>,
-    /// Containers whose reading failed or took too long. One that had ended meanwhile is not among them.
+    /// Number of containers whose reading failed. Those that have ended meanwhile are not counted.
     pub failed: usize,
-    /// Containers that were not read any more because the time was up.
+    /// Number of containers that were not read in time.
     pub cut: usize,
 }
 
 impl Sweep {
-    /// Returns whether every container that still exists was read.
+    /// Returns whether every container that still runs was read.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.cut == 0
     }
 }
 
+/// Outcome of one reading.
 enum Outcome {
     Read(Value),
+    /// The container does not run any more.
     Ended,
     Failed(Error),
+    /// The deadline has passed.
     Cut,
 }
 
 impl Stats {
-    /// Reads through `engine`, `concurrency` containers at a time; more where that would take more than four rounds.
+    /// Returns a reader of `engine` that reads `concurrency` containers at a time; more if that took more than four
+    /// rounds.
     #[must_use]
     pub fn new(engine: Engine, concurrency: usize) -> Self {
         engine.host().want();
-        Self { engine, concurrency: concurrency.max(1), logged: AtomicBool::new(false) }
+        Self { engine, concurrency: concurrency.max(1), is_failure_logged: AtomicBool::new(false) }
     }
 
     /// Returns whether the engine creates cgroups as systemd units; false if unknown.
@@ -75,13 +80,19 @@ impl Stats {
         self.engine.host().uses_systemd()
     }
 
-    /// Begins to read each container once, until `deadline` at the latest. A slow container occupies one place among many;
-    /// while the engine is down (nobody is connected, see [`super::follow()`]) everything fails at once.
+    /// Begins a pass that reads each container once, until `deadline` at the latest. If the engine does not answer
+    /// ([`super::follow()`] has no session with it), all readings fail at once.
     #[must_use]
     pub fn begin(&self, ids: Vec<ContainerId>, deadline: Instant) -> Sweeping {
         let Some(session) = self.engine.session() else {
             let sweep = Sweep { failed: ids.len(), ..Sweep::default() };
-            return Sweeping { outcomes: stream::empty().boxed(), pending: 0, has_read: false, why: None, sweep };
+            return Sweeping {
+                outcomes: stream::empty().boxed(),
+                pending: 0,
+                has_read: false,
+                first_error: None,
+                sweep,
+            };
         };
         let concurrency = self.concurrency.max(ids.len().div_ceil(ROUNDS).min(MAX_CONCURRENCY));
         let pending = ids.len();
@@ -90,16 +101,16 @@ impl Stats {
             async move { (id, read(&session, id, deadline).await) }
         });
         let outcomes = stream::iter(calls).buffer_unordered(concurrency).boxed();
-        Sweeping { outcomes, pending, has_read: false, why: None, sweep: Sweep::default() }
+        Sweeping { outcomes, pending, has_read: false, first_error: None, sweep: Sweep::default() }
     }
 
-    /// Ends a pass. What is not known by now is cut.
+    /// Ends a pass and returns its results. Pending readings count as cut.
     #[must_use]
     pub fn end(&self, sweeping: Sweeping) -> Sweep {
-        let Sweeping { pending, has_read, why, mut sweep, .. } = sweeping;
+        let Sweeping { pending, has_read, first_error, mut sweep, .. } = sweeping;
         sweep.cut += pending;
         self.engine.doubts().raise(sweep.ended.iter().map(|id| (*id, Seen::Ended)));
-        self.log(why.filter(|_| !has_read));
+        self.log(first_error.filter(|_| !has_read));
         sweep
     }
 
@@ -111,23 +122,24 @@ impl Stats {
         self.end(sweeping)
     }
 
-    /// Says once why there is no reading of any container, until there is one again.
-    fn log(&self, why: Option<Error>) {
-        let logged = self.logged.swap(why.is_some(), Ordering::Relaxed);
-        if let Some(error) = why.filter(|_| !logged) {
+    /// Logs why no container could be read: once, until a reading succeeds.
+    fn log(&self, error: Option<Error>) {
+        let is_logged = self.is_failure_logged.swap(error.is_some(), Ordering::Relaxed);
+        if let Some(error) = error.filter(|_| !is_logged) {
             tracing::warn!(%error, "cannot read the engine's statistics: containers have no values; retrying at each scrape");
         }
     }
 }
 
-/// A pass over the containers that is under way. It goes on while it is advanced.
+/// A pass over the containers. It makes progress while [`Sweeping::advance`] runs.
 pub struct Sweeping {
     outcomes: BoxStream<'static, (ContainerId, Outcome)>,
-    /// Containers whose outcome is not known yet.
+    /// Number of containers whose outcome is not known yet.
     pending: usize,
+    /// Whether any reading has succeeded.
     has_read: bool,
-    /// Why the first one failed.
-    why: Option<Error>,
+    /// The error of the first failed reading.
+    first_error: Option<Error>,
     sweep: Sweep,
 }
 
@@ -139,7 +151,7 @@ impl fmt::Debug for Sweeping {
 }
 
 impl Sweeping {
-    /// Goes on until this moment. Returns whether all outcomes are known.
+    /// Continues the pass until this time. Returns whether all outcomes are known.
     pub async fn advance(&mut self, until: Instant) -> bool {
         while let Ok(next) = timeout_at(until.into(), self.outcomes.next()).await {
             let Some((id, outcome)) = next else { return true };
@@ -153,7 +165,7 @@ impl Sweeping {
                 Outcome::Failed(error) => {
                     tracing::debug!(container = %id, %error, "no statistics");
                     self.sweep.failed += 1;
-                    self.why.get_or_insert(error);
+                    self.first_error.get_or_insert(error);
                 }
                 Outcome::Cut => self.sweep.cut += 1,
             }
@@ -161,20 +173,21 @@ impl Sweeping {
         false
     }
 
-    /// Takes what has been read since the last time.
+    /// Takes the readings since the last call.
     pub fn readings(&mut self) -> Vec<(ContainerId, Value)> {
         std::mem::take(&mut self.sweep.readings)
     }
 }
 
+/// Reads one container.
 async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome {
     if Instant::now() >= deadline {
         return Outcome::Cut;
     }
     match timeout_at(deadline.into(), session.stats(id)).await {
-        Ok(Ok(value)) if is_of_a_run(&value) => Outcome::Read(value),
+        Ok(Ok(value)) if is_running(&value) => Outcome::Read(value),
         Ok(Ok(_)) => Outcome::Ended,
-        // Gone, or not running any more.
+        // The container is gone, or does not run any more.
         Ok(Err(error)) if matches!(error.status(), Some(404 | 409)) => Outcome::Ended,
         Ok(Err(error)) => Outcome::Failed(error),
         Err(_) => {
@@ -184,9 +197,10 @@ async fn read(session: &Session, id: ContainerId, deadline: Instant) -> Outcome 
     }
 }
 
-/// Returns whether an answer has values. For a container that does not run, Docker answers 200 with every counter 0 and
-/// the zero time of Go as the time of reading. A container that runs has a process, and has used CPU time or memory.
-fn is_of_a_run(stats: &Value) -> bool {
+/// Returns whether an answer is of a running container, which has a process, and has used CPU time or memory. For a
+/// container that does not run, Docker answers 200 with every counter 0, and the zero time of Go as the time of
+/// reading.
+fn is_running(stats: &Value) -> bool {
     let counts = |pointer: &&str| stats.pointer(pointer).and_then(Value::as_u64).is_some_and(|value| value > 0);
     !text(stats, "/read").starts_with("0001-01-01")
         && ["/cpu_stats/cpu_usage/total_usage", "/memory_stats/usage", "/pids_stats/current"].iter().any(counts)

@@ -1,63 +1,63 @@
-//! Merges what lists, events and inspections say into the container store, whichever arrives first, and knows which
-//! container has to be inspected. No I/O.
+//! Merges lists, events and inspections into the container store, in whatever order they arrive, and decides which
+//! containers to inspect. Does no I/O.
 //!
-//! Answers overtake each other: an inspection may have been made before an event that arrived earlier. So every event
-//! moves a clock, and an answer whose question is older than the container's last event is not believed.
-
-mod history;
+//! The engine may have made an answer before an event that has arrived earlier. So events are numbered, each request
+//! records the number of the last event, and an answer is discarded if an event of its container has come since the
+//! request.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use history::ContainerHistory;
 use serde_json::Value;
 
-use super::Error;
+use super::container::{Inspected, ListEntry};
+use super::error::Error;
 use super::events::{Action, Event};
-use super::inspect::{Inspected, inspected};
-use super::list::ListEntry;
 use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 use crate::name::{
-    ContainerInfo, ContainerStore, Dropped, HealthStatus, Identity, Moment, Names, NamingPolicy, Reported, State,
-    Stored,
+    ContainerInfo, ContainerStore, Dropped, FixedMatch, HealthStatus, Identity, Moment, Names, NamingPolicy, OomEvents,
+    Reported, State, Stored,
 };
 
-/// How often a failed inspection is tried again before the next full list.
+/// Number of times that a failed inspection is repeated before the next list.
 const MAX_RETRIES: u8 = 2;
 
-/// Containers inspected for their health in one round: those of which that was done the longest time ago.
+/// Maximum number of containers that are inspected for their health in one round. Those inspected longest ago come
+/// first.
 const HEALTH_ROUND: usize = 50;
 
-/// What a list's ages may be off by: they are rounded, and a list takes its time.
-const ROUNDED: Duration = Duration::from_mins(1);
+/// Maximum error of an age in a list, which is rounded, and as old as the list.
+const AGE_ERROR: Duration = Duration::from_mins(1);
 
-/// Everything that is known beside the container store.
+/// Keeps the container store up to date with one engine.
 #[derive(Debug)]
 pub(super) struct Tracker {
     store: Arc<ContainerStore>,
     naming: NamingPolicy,
     self_metrics: SelfMetrics,
     histories: HashMap<ContainerId, ContainerHistory>,
-    /// Containers to inspect, in the order of asking and as a set.
+    /// Containers to inspect, the next one first.
     queue: VecDeque<ContainerId>,
+    /// The containers in `queue`.
     queued: HashSet<ContainerId>,
-    /// Containers whose inspection is on the way.
-    asked: HashSet<ContainerId>,
-    /// Containers whose inspection failed.
+    /// Containers whose inspection has been requested and not answered.
+    requested: HashSet<ContainerId>,
+    /// Containers whose inspection has failed and is to be repeated.
     retry: Vec<ContainerId>,
-    /// Containers for which there was no room; counted when they came in.
+    /// Containers for which the store has no room. Each is counted once.
     refused: HashSet<ContainerId>,
-    clock: u64,
-    /// When the last list was taken over.
+    /// Number of events so far.
+    event_count: u64,
+    /// When the last list was applied.
     listed: Option<Instant>,
-    /// Whether events may have been missed since.
-    interrupted: bool,
-    /// Rounds of inspections for health so far.
+    /// Whether events may have been missed since the last list.
+    has_missed_events: bool,
+    /// Number of rounds of inspections for health so far.
     health_round: u64,
-    /// Whether the engine has sent its events in this session or an earlier one.
-    subscribed: bool,
+    /// Whether a subscription to events has been active in this session or an earlier one.
+    was_subscribed: bool,
 }
 
 impl Tracker {
@@ -69,18 +69,18 @@ impl Tracker {
             histories: HashMap::new(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
-            asked: HashSet::new(),
+            requested: HashSet::new(),
             retry: Vec::new(),
             refused: HashSet::new(),
-            clock: 0,
+            event_count: 0,
             listed: None,
-            interrupted: false,
+            has_missed_events: false,
             health_round: 0,
-            subscribed: false,
+            was_subscribed: false,
         }
     }
 
-    /// There is no list to wait for.
+    /// Marks the store as settled, because the engine does not answer and no list will come.
     pub(super) fn settle(&self) {
         self.store.set_settled();
     }
@@ -93,54 +93,55 @@ impl Tracker {
         self.store.names()
     }
 
-    /// Returns the number of the last event, for a question that is asked now.
-    pub(super) fn now(&self) -> u64 {
-        self.clock
+    /// Returns the number of the last event, to record it in a request.
+    pub(super) fn last_event(&self) -> u64 {
+        self.event_count
     }
 
-    /// Takes the next container to inspect.
+    /// Takes the next container to inspect from the queue.
     pub(super) fn next_inspection(&mut self) -> Option<ContainerId> {
         let id = self.queue.pop_front()?;
         self.queued.remove(&id);
-        self.asked.insert(id);
+        self.requested.insert(id);
         Some(id)
     }
 
-    /// Something happened.
+    /// Applies an event.
     pub(super) fn on_event(&mut self, event: &Event) {
         self.self_metrics.docker_events.with_label_values(&[event.action.as_str()]).inc();
-        self.clock += 1;
+        self.event_count += 1;
         let history = self.histories.entry(event.id).or_default();
-        history.last_event = self.clock;
+        history.last_event = self.event_count;
         match event.action {
             Action::Destroy => {
-                // By our clock, as everything about lingering is: the engine may be on another host.
+                // By the clock of this host, because the engine may be on another one.
                 self.store.remove(event.id, Moment::now());
                 return;
             }
             Action::Update => self.store.mark_updated(event.id),
             _ => {}
         }
-        let late = history.is_late(event);
+        let is_late = history.is_late(event);
         match event.action {
-            Action::Start if !late => {
+            Action::Start if !is_late => {
                 history.oom = false;
                 history.oom_events.start();
             }
             Action::Oom => {
-                history.oom |= !late;
-                history.oom_events.record(late);
+                history.oom |= !is_late;
+                history.oom_events.record(is_late);
             }
             _ => {}
         }
-        let ask = event.leaves_questions() || !history.inspected;
-        if self.store_event(event, late) && ask {
+        let wants_inspection = event.needs_inspection() || !history.inspected;
+        if self.store_event(event, is_late) && wants_inspection {
             self.enqueue(event.id);
         }
     }
 
-    /// Returns whether the container may be asked about: it exists, and there is room for it.
-    fn store_event(&mut self, event: &Event, late: bool) -> bool {
+    /// Stores what an event shows. Returns whether the container can be inspected: it exists, and the store has room
+    /// for it.
+    fn store_event(&mut self, event: &Event, is_late: bool) -> bool {
         let known = self.names().containers.get(&event.id).map(|info| ContainerInfo::clone(info));
         let mut info = known.unwrap_or_else(|| ContainerInfo::unknown(event.id));
         let fixed = self.histories.get(&event.id).and_then(|history| history.fixed);
@@ -156,28 +157,30 @@ impl Tracker {
             info.removed = None;
         }
         let gone = info.removed.is_some();
-        if !late && (!gone || event.action == Action::Die) {
+        if !is_late && (!gone || event.action == Action::Die) {
             event.apply(&mut info);
         }
         self.store(info) && !gone
     }
 
-    /// Takes over the full list that was asked for at `asked`. Tells whether it held a change that events should
-    /// have reported. What a list lacks that is not `complete` may still exist.
+    /// Applies the list of all containers. Returns whether it shows a change of which no event has come.
+    ///
+    /// `asked` is the number of the last event at the request. A container that is not in a list may still exist if the
+    /// list is not `complete`.
     pub(super) fn on_list(&mut self, list: Vec<ListEntry>, asked: u64, complete: bool) -> bool {
         let names = self.names();
         let existing: HashSet<_> = list.iter().map(|listed| listed.id).collect();
-        let gap = self.gap();
-        let mut surprise = false;
+        let restart_age = self.restart_age();
+        let mut has_news = false;
         for listed in list {
-            surprise |= self.on_listed(listed, asked, &names, gap);
+            has_news |= self.on_listed(listed, asked, &names, restart_age);
         }
         self.listed = Some(Instant::now());
-        self.interrupted = false;
+        self.has_missed_events = false;
         let now = Moment::now();
         for (id, info) in names.containers.iter().filter(|_| complete) {
-            if info.removed.is_none() && !existing.contains(id) && self.is_older(*id, asked) {
-                surprise |= self.store.remove(*id, now);
+            if info.removed.is_none() && !existing.contains(id) && self.is_unchanged_since(*id, asked) {
+                has_news |= self.store.remove(*id, now);
             }
         }
         let known = self.names();
@@ -186,18 +189,19 @@ impl Tracker {
         });
         self.refused.retain(|id| existing.contains(id));
         self.store.set_settled();
-        surprise
+        has_news
     }
 
-    /// Seconds that a container must be older than to be surely the one of the last list: after an outage nothing else
-    /// shows a restart of one that was young then, or that came since.
-    fn gap(&self) -> Option<u64> {
-        let since = self.listed.filter(|_| self.interrupted)?;
-        Some((since.elapsed() + ROUNDED).as_secs())
+    /// Returns the age in seconds up to which a container may have been restarted since the last list; none if no
+    /// events have been missed.
+    fn restart_age(&self) -> Option<u64> {
+        let since = self.listed.filter(|_| self.has_missed_events)?;
+        Some((since.elapsed() + AGE_ERROR).as_secs())
     }
 
-    fn on_listed(&mut self, listed: ListEntry, asked: u64, names: &Names, gap: Option<u64>) -> bool {
-        if !self.is_older(listed.id, asked) {
+    /// Applies an entry of a list. Returns whether it shows a change of which no event has come.
+    fn on_listed(&mut self, listed: ListEntry, asked: u64, names: &Names, restart_age: Option<u64>) -> bool {
+        if !self.is_unchanged_since(listed.id, asked) {
             return false;
         }
         let id = listed.id;
@@ -213,9 +217,10 @@ impl Tracker {
             }
             return true;
         };
-        let changed = restarted || differs(known, &listed);
-        let doubtful = gap.zip(history.age).is_some_and(|(gap, age)| age <= gap);
-        if changed || doubtful || !history.inspected || needs_polling(known) || known.reported != Reported::ALL {
+        let changed = restarted || listed.differs(known);
+        let may_be_restarted = restart_age.zip(history.age).is_some_and(|(limit, age)| age <= limit);
+        if changed || may_be_restarted || !history.inspected || needs_polling(known) || known.reported != Reported::ALL
+        {
             history.retries = 0;
             self.enqueue(id);
         }
@@ -225,33 +230,34 @@ impl Tracker {
         let is_confirmed = !known.reported.state && listed.state == Some(known.state);
         if changed || is_confirmed {
             let selected = self.naming.filter.selects(&listed.identity.name, fixed);
-            self.store.change(id, |info| take_over(info, &listed, selected));
+            self.store.change(id, |info| listed.apply(info, selected));
         }
         changed
     }
 
-    /// Takes over the answer to an inspection that was asked for at `asked`.
+    /// Applies the answer to an inspection. `asked` is the number of the last event at the request.
     pub(super) fn on_inspected(&mut self, id: ContainerId, asked: u64, answer: Result<Value, Error>) {
-        self.asked.remove(&id);
+        self.requested.remove(&id);
         if !self.histories.contains_key(&id) {
             return;
         }
-        if !self.is_older(id, asked) {
-            // Unless it is gone, that event has already asked for, or needs, another inspection.
+        if !self.is_unchanged_since(id, asked) {
+            // An event has come since, so the container is inspected again, unless it is gone.
             let gone = self.names().containers.get(&id).is_none_or(|info| info.removed.is_some());
             if !gone {
                 self.enqueue(id);
             }
             return;
         }
-        let answer = answer.map(|value| inspected(&value, &self.naming, &self.names()));
+        let answer = answer.map(|value| Inspected::parse(&value, &self.naming, &self.names()));
         match answer {
             Ok(Some(inspected)) if inspected.info.id == id => self.merge(inspected),
             Ok(_) => tracing::debug!(container = %id, "the engine answered an inspection with another container"),
-            Err(error) => self.failed(id, &error),
+            Err(error) => self.on_failed(id, &error),
         }
     }
 
+    /// Stores the result of an inspection.
     fn merge(&mut self, inspected: Inspected) {
         let Inspected { mut info, fixed, dropped } = inspected;
         self.count_dropped(info.id, dropped);
@@ -264,20 +270,21 @@ impl Tracker {
             if seen_before && known.limits != info.limits {
                 self.store.mark_updated(info.id);
             }
-            // Gone meanwhile: only its own end is news.
+            // An inspection does not show that a removed container exists again.
             info.removed = known.removed;
-            // Known already: converted to the monotonic clock only once.
+            // The time of the end is converted to the monotonic clock only once.
             let same = known.finished.map(|moment| moment.wall_ns) == info.finished.map(|moment| moment.wall_ns);
             info.finished = if same { known.finished } else { info.finished };
         }
         self.store(info);
     }
 
-    /// A container that is not there any more is left to its `destroy` event or the next list.
-    fn failed(&mut self, id: ContainerId, error: &Error) {
+    /// Handles a failed inspection. It is repeated unless the engine has answered: a container that is gone is removed
+    /// by its `destroy` event or by the next list.
+    fn on_failed(&mut self, id: ContainerId, error: &Error) {
         tracing::debug!(container = %id, %error, "inspection failed");
         if error.is_refusal() {
-            // Nothing but its events can be known.
+            // There will be no inspection to confirm the state.
             self.store.change(id, |info| info.reported.state = true);
         }
         let Some(history) = self.histories.get_mut(&id) else { return };
@@ -287,7 +294,7 @@ impl Tracker {
         }
     }
 
-    /// Tries failed inspections again, and forgets what has lingered long enough. To be called every few seconds.
+    /// Repeats failed inspections, and forgets containers whose time to linger is over. Called every few seconds.
     pub(super) fn tidy(&mut self) {
         for id in std::mem::take(&mut self.retry) {
             self.enqueue(id);
@@ -297,17 +304,17 @@ impl Tracker {
         }
     }
 
-    /// Has containers inspected that are not healthy, as their failing streak grows without an event. Only while somebody
-    /// scrapes; to be called every few seconds.
+    /// Queues inspections of containers that are not healthy, because their failing streak grows without an event. Does
+    /// so only while scrapes come. Called every few seconds.
     pub(super) fn refresh_health(&mut self, now: Instant) {
         if !self.store.is_scraped(now) {
             return;
         }
         let names = self.names();
-        let sick = names.containers.values().filter(|info| info.removed.is_none() && is_sick(info));
-        let sick = sick.filter(|info| !self.asked.contains(&info.id));
+        let unhealthy = names.containers.values().filter(|info| info.removed.is_none() && is_unhealthy(info));
+        let unhealthy = unhealthy.filter(|info| !self.requested.contains(&info.id));
         let mut rounds: Vec<_> =
-            sick.filter_map(|info| Some((self.histories.get(&info.id)?.health_round, info.id))).collect();
+            unhealthy.filter_map(|info| Some((self.histories.get(&info.id)?.health_round, info.id))).collect();
         rounds.sort_unstable();
         self.health_round += 1;
         for (_, id) in rounds.into_iter().take(HEALTH_ROUND) {
@@ -318,44 +325,46 @@ impl Tracker {
         }
     }
 
-    /// The engine tells its events.
+    /// Records that a subscription to events is active.
     pub(super) fn subscribed(&mut self) {
-        self.subscribed = true;
+        self.was_subscribed = true;
     }
 
-    /// Events may be missing since the last list: what is young in the next one may have been restarted.
+    /// Records that events may be missing since the last list, so that young containers in the next list may have been
+    /// restarted.
     pub(super) fn events_missed(&mut self) {
-        self.interrupted = true;
+        self.has_missed_events = true;
     }
 
-    /// Forgets the inspections that were wanted; the list after the reconnection asks for them again.
+    /// Forgets queued and pending inspections. The list after the reconnection queues them again.
     pub(super) fn disconnected(&mut self) {
         self.events_missed();
         self.queue.clear();
         self.retry.clear();
-        for id in self.queued.drain().chain(self.asked.drain()) {
+        for id in self.queued.drain().chain(self.requested.drain()) {
             if let Some(history) = self.histories.get_mut(&id) {
                 history.inspected = false;
             }
         }
     }
 
+    /// Queues an inspection.
     fn enqueue(&mut self, id: ContainerId) {
         if self.queued.insert(id) {
             self.queue.push_back(id);
         }
     }
 
-    /// Returns whether nothing has happened to the container since `asked`.
-    fn is_older(&self, id: ContainerId, asked: u64) -> bool {
+    /// Returns whether no event of the container has come since the event number `asked`.
+    fn is_unchanged_since(&self, id: ContainerId, asked: u64) -> bool {
         self.histories.get(&id).is_none_or(|history| history.last_event <= asked)
     }
 
-    /// False where there is no room for the container, which is counted once.
+    /// Stores a container. Returns false, and counts the container once, if the store has no room for it.
     fn store(&mut self, mut info: ContainerInfo) -> bool {
         let id = info.id;
         let oom_events = self.histories.get(&id).map(|history| history.oom_events).unwrap_or_default();
-        info.oom_events = (self.subscribed || oom_events.total() > 0).then_some(oom_events);
+        info.oom_events = (self.was_subscribed || oom_events.total() > 0).then_some(oom_events);
         if self.store.upsert(info) != Stored::Full {
             self.refused.remove(&id);
             return true;
@@ -366,10 +375,10 @@ impl Tracker {
         false
     }
 
-    /// Once per container, not once per list.
+    /// Counts the truncated and dropped texts of a container, once per container.
     fn count_dropped(&mut self, id: ContainerId, dropped: Dropped) {
         let history = self.histories.entry(id).or_default();
-        if std::mem::replace(&mut history.counted, true) {
+        if std::mem::replace(&mut history.dropped_counted, true) {
             return;
         }
         for (reason, count) in dropped.reasons() {
@@ -379,52 +388,69 @@ impl Tracker {
     }
 }
 
-/// Returns whether the list shows something else than what is known.
-fn differs(known: &ContainerInfo, listed: &ListEntry) -> bool {
-    let exit_code = listed.status.exit_code.filter(|_| !known.state.is_alive());
-    let health = listed.status.health.filter(|_| known.state.is_alive());
-    known.name != listed.identity.name
-        || listed.state.is_some_and(|state| state != known.state)
-        || exit_code.is_some_and(|code| known.exit_code != Some(code))
-        || health.is_some_and(|verdict| known.health.map(|health| health.status) != Some(verdict))
+/// What is remembered of one container beside its entry in the store.
+#[derive(Debug, Default)]
+struct ContainerHistory {
+    /// The number of its last event.
+    last_event: u64,
+    /// Whether it has been inspected in this session.
+    inspected: bool,
+    /// Number of repeated inspections since the last success or the last list.
+    retries: u8,
+    /// Whether its truncated texts have been counted.
+    dropped_counted: bool,
+    /// Its age in the last list, in seconds. A smaller age in the next list shows a restart of which no event has come.
+    age: Option<u64>,
+    /// Whether an `oom` event has come since the last start.
+    oom: bool,
+    /// The part of the filter's decision that image and labels determine.
+    fixed: Option<FixedMatch>,
+    /// Numbers of `oom` events.
+    oom_events: OomEvents,
+    /// The number of the round in which it was last inspected for its health.
+    health_round: u64,
+    /// Time of the last `start` event, in nanoseconds since the epoch.
+    start_ns: u64,
+    /// Time of the last `die` event, in nanoseconds since the epoch.
+    die_ns: u64,
 }
 
-/// Returns whether the container needs polling: the streak of a failing health check grows without an event, and a
-/// failed restart is counted without one.
+impl ContainerHistory {
+    /// Records the time of an event. Returns whether the event has arrived after a later one: a `start` after the `die`
+    /// of the same run, or the end of a run after the start of the next.
+    fn is_late(&mut self, event: &Event) -> bool {
+        match event.action {
+            Action::Start => {
+                self.start_ns = event.time_ns;
+                event.time_ns < self.die_ns
+            }
+            Action::Die => {
+                self.die_ns = event.time_ns;
+                event.time_ns < self.start_ns
+            }
+            Action::Oom => event.time_ns < self.start_ns,
+            _ => false,
+        }
+    }
+}
+
+/// Returns whether each list causes an inspection: no event comes when the streak of a failing health check grows, or
+/// when a failed restart is counted.
 fn needs_polling(known: &ContainerInfo) -> bool {
-    is_sick(known) || known.state == State::Restarting
+    is_unhealthy(known) || known.state == State::Restarting
 }
 
-fn is_sick(known: &ContainerInfo) -> bool {
+/// Returns whether a live container has a health check that has not succeeded.
+fn is_unhealthy(known: &ContainerInfo) -> bool {
     known.state.is_alive() && known.health.is_some_and(|health| health.status != HealthStatus::Healthy)
 }
 
+/// Applies the names of a container.
 fn identify(info: &mut ContainerInfo, identity: &Identity) {
     info.name.clone_from(&identity.name);
     info.image.clone_from(&identity.image);
     info.labels.clone_from(&identity.labels);
     info.selected = identity.selected;
-}
-
-/// What the list proves; the inspection that follows tells the rest.
-fn take_over(info: &mut ContainerInfo, listed: &ListEntry, selected: bool) {
-    info.name.clone_from(&listed.identity.name);
-    info.selected = selected;
-    if let Some(health) = listed.health().filter(|health| info.health.is_none_or(|known| known.status != health.status))
-    {
-        (info.health, info.reported.health) = (Some(health), true);
-    }
-    info.reported.state |= listed.state.is_some();
-    let Some(state) = listed.state.filter(|state| *state != info.state) else { return };
-    (info.state, info.reported.end) = (state, false);
-    info.pid = None;
-    if state == State::Running {
-        info.started_ns = None;
-    }
-    info.exit_code = listed.status.exit_code.filter(|_| !state.is_alive());
-    if state.is_alive() {
-        info.finished = None;
-    }
 }
 
 #[cfg(test)]

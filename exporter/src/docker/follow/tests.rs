@@ -1,4 +1,4 @@
-//! Tests of `docker::follow`, against a scripted engine where one is needed.
+//! Tests of the follower against a scripted engine, and proxies that cut, refuse, hang or answer nonsense.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,26 +9,27 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::follow;
-use crate::docker::fake::{Fake, container, id};
-use crate::docker::{Engine, Stats};
+use crate::discover::ContainerId;
+use crate::docker::fake::{Fake, Odd, container, id};
+use crate::docker::{Engine, Seen, Stats};
 use crate::metrics::SelfMetrics;
 use crate::name::{ContainerInfo, ContainerStore, LabelPolicy, NamingPolicy, State};
 
 /// A follower at work.
-pub(super) struct Following {
-    pub(super) store: Arc<ContainerStore>,
+struct Following {
+    store: Arc<ContainerStore>,
     self_metrics: SelfMetrics,
     task: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl Following {
-    pub(super) fn start(fake: &Fake, resync: Duration) -> Self {
+    fn start(fake: &Fake, resync: Duration) -> Self {
         let self_metrics = SelfMetrics::new().unwrap();
         Self::with(fake.engine(&self_metrics), self_metrics, resync)
     }
 
-    pub(super) fn with(engine: Engine, self_metrics: SelfMetrics, resync: Duration) -> Self {
+    fn with(engine: Engine, self_metrics: SelfMetrics, resync: Duration) -> Self {
         let store = Arc::new(ContainerStore::new(Duration::from_mins(5)));
         let (stop, stopped) = oneshot::channel();
         let naming = NamingPolicy { labels: LabelPolicy::new(&["*"]).unwrap(), ..NamingPolicy::default() };
@@ -37,31 +38,31 @@ impl Following {
         Self { store, self_metrics, task, stop }
     }
 
-    pub(super) fn info(&self, letter: char) -> Option<Arc<ContainerInfo>> {
+    fn info(&self, letter: char) -> Option<Arc<ContainerInfo>> {
         self.store.names().containers.get(&id(letter)).cloned()
     }
 
-    pub(super) fn up(&self) -> bool {
+    fn up(&self) -> bool {
         self.self_metrics.engine_up("").get()
     }
 
     /// Waits for the inspection of a container too.
-    pub(super) async fn knows(&self, letter: char, what: impl Fn(&ContainerInfo) -> bool) {
+    async fn knows(&self, letter: char, what: impl Fn(&ContainerInfo) -> bool) {
         eventually(|| self.info(letter).is_some_and(|info| info.limits.memory_bytes.is_some() && what(&info))).await;
     }
 
-    pub(super) fn events(&self, action: &str) -> u64 {
+    fn events(&self, action: &str) -> u64 {
         self.self_metrics.docker_events.with_label_values(&[action]).get()
     }
 
-    pub(super) fn requests(&self, endpoint: &str, code: &str) -> u64 {
+    fn requests(&self, endpoint: &str, code: &str) -> u64 {
         self.self_metrics.docker_requests.with_label_values(&[endpoint, code]).get()
     }
 }
 
-pub(super) const NEVER: Duration = Duration::from_hours(1);
+const NEVER: Duration = Duration::from_hours(1);
 
-pub(super) async fn eventually(condition: impl Fn() -> bool) {
+async fn eventually(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < Duration::from_mins(1), "did not come true");
@@ -312,4 +313,150 @@ async fn stopping_leaves_nothing_behind() {
     following.stop.send(()).unwrap();
     following.task.await.unwrap();
     eventually(|| fake.connections() == 0).await;
+}
+
+const HTML: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<html>hello</h";
+
+/// Each way in which an endpoint may fail.
+fn failures() -> Vec<Odd> {
+    let mut failures: Vec<_> = [401, 403, 404, 500, 503].into_iter().map(Odd::Status).collect();
+    failures.extend([Odd::Never, Odd::Bytes(HTML.to_vec()), Odd::Bytes(Vec::new())]);
+    failures
+}
+
+/// The table of `docs/ENGINES.md`: an endpoint, whether names are known without it, and whether inspections are.
+#[tokio::test]
+async fn an_endpoint_that_fails_costs_only_what_needs_it() {
+    let inspect = format!("{}/json", "a".repeat(64));
+    for (endpoint, named, inspected) in [
+        ("/version", true, true),
+        ("/info", true, true),
+        ("/events", true, true),
+        (inspect.as_str(), true, false),
+        ("all=1", false, false),
+    ] {
+        for failure in failures() {
+            let unconnected = matches!(&failure, Odd::Bytes(bytes) if bytes.is_empty()) && endpoint == "/version";
+            let fake = Fake::start([container('a', "web", "running")]);
+            fake.world().odd = vec![(endpoint.to_owned(), failure.clone())];
+            let self_metrics = SelfMetrics::new().unwrap();
+            let engine = fake.engine(&self_metrics);
+            engine.host().want();
+            let following = Following::with(engine, self_metrics, NEVER);
+            if !named || unconnected {
+                sleep(Duration::from_millis(300)).await;
+                assert!(!following.up() && following.info('a').is_none(), "{endpoint} {failure:?}");
+                continue;
+            }
+            eventually(|| following.up() && following.info('a').is_some_and(|info| info.name == "web")).await;
+            if inspected {
+                following.knows('a', |_| true).await;
+            }
+            // A change is seen too, by an event or by the next list.
+            fake.world().containers.extend([container('b', "new", "running")]);
+            fake.emit('b', "start", json!({"name": "new"}));
+            eventually(|| following.info('b').is_some_and(|info| info.name == "new")).await;
+            assert!(following.up(), "{endpoint} {failure:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_is_subscribed_to_again_and_nothing_is_lost() {
+    for rude in [false, true] {
+        let fake = Fake::start([container('a', "web", "running")]);
+        fake.world().rude = rude;
+        let following = Following::start(&fake, NEVER);
+        following.knows('a', |_| true).await;
+        for round in 0..5 {
+            eventually(|| fake.subscribers() == 1).await;
+            fake.emit('a', "resize", json!({"round": round}));
+            eventually(|| following.events("other") == u64::from(round) + 1).await;
+            let began = fake.requests("/events");
+            fake.world().containers.extend([container(char::from(b'b' + round), "more", "running")]);
+            fake.end_events();
+            eventually(|| {
+                assert!(following.up(), "the engine answers");
+                fake.requests("/events") > began
+            })
+            .await;
+            following.knows(char::from(b'b' + round), |info| info.name == "more").await;
+        }
+        assert_eq!(fake.requests("/version"), 2, "it is the same session");
+        let since = fake.world().requests.iter().filter(|request| request.starts_with("/events?since=")).count();
+        assert!(since >= 5, "what happened meanwhile is asked for");
+        assert_eq!(following.requests("inspect", "200"), 6, "each container is inspected once");
+    }
+}
+
+#[tokio::test]
+async fn streams_that_tell_nothing_are_subscribed_to_less_and_less_often() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let empty = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    fake.world().odd = vec![("/events".to_owned(), Odd::Bytes(empty.to_vec()))];
+    let following = Following::start(&fake, NEVER);
+    following.knows('a', |_| true).await;
+    sleep(Duration::from_millis(600)).await;
+    assert!((4..20).contains(&fake.requests("/events")), "{}", fake.requests("/events"));
+    assert!(following.up());
+    fake.world().odd.clear();
+    eventually(|| fake.subscribers() == 1).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_silent_is_noticed_by_what_a_scrape_sees() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
+    let following = Following::with(engine.clone(), self_metrics, NEVER);
+    following.knows('a', |_| true).await;
+    fake.world().containers.extend([container('b', "new", "running")]);
+    engine.doubts().raise([(id('b'), Seen::Running)]);
+    following.knows('b', |info| info.name == "new").await;
+    eventually(|| fake.requests("/events") == 2).await;
+
+    fake.world().containers.extend([container('a', "web", "exited")]);
+    engine.doubts().raise([(id('a'), Seen::Ended)]);
+    following.knows('a', |info| info.state == State::Exited).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_silent_is_noticed_by_the_sign_of_life() {
+    let fake = Fake::start([container('b', "web", "running")]);
+    let following = Following::start(&fake, NEVER);
+    following.knows('b', |_| true).await;
+    fake.world().containers.extend([container('a', "new", "running")]);
+    following.knows('a', |info| info.name == "new").await;
+}
+
+#[tokio::test]
+async fn ids_that_the_engine_does_not_know_cost_a_list_and_no_inspection() {
+    let fake = Fake::start([container('a', "web", "running")]);
+    let self_metrics = SelfMetrics::new().unwrap();
+    let engine = fake.engine(&self_metrics);
+    let following = Following::with(engine.clone(), self_metrics, NEVER);
+    following.knows('a', |_| true).await;
+    eventually(|| fake.subscribers() == 1).await;
+    sleep(Duration::from_millis(100)).await;
+    let (lists, inspections) = (fake.requests("all=1"), fake.requests("/json") - fake.requests("/containers/json"));
+    let unknown = (0..10_000).map(|n| ContainerId::parse(format!("{n:064}").as_bytes()).unwrap());
+    for _ in 0..20 {
+        engine.doubts().raise(unknown.clone().map(|id| (id, Seen::Running)));
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!((1..=2).contains(&(fake.requests("all=1") - lists)), "{}", fake.requests("all=1") - lists);
+    assert_eq!(fake.requests("/json") - fake.requests("/containers/json"), inspections);
+}
+
+#[tokio::test]
+async fn refused_inspections_are_not_asked_for_at_every_list() {
+    let letters = "abcdef0123456789";
+    let fake = Fake::start(letters.chars().map(|letter| container(letter, "web", "running")));
+    fake.world().allows = |target| !target.ends_with("/json");
+    let following = Following::start(&fake, Duration::from_millis(50));
+    eventually(|| fake.requests("all=1") > 4).await;
+    assert!(following.up());
+    let asked = following.requests("inspect", "403");
+    let lists = u64::try_from(fake.requests("all=1")).unwrap();
+    assert!(asked <= 8 * (lists + 1), "{asked} inspections with {lists} lists");
 }

@@ -1,10 +1,10 @@
-//! Tests of `docker::stats`, against a scripted engine where one is needed.
+//! Tests of reading statistics, most of them against a scripted engine.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Stats, is_of_a_run};
+use super::{Stats, is_running};
 use crate::docker::fake::{Fake, container, id};
 use crate::metrics::SelfMetrics;
 
@@ -98,6 +98,6 @@ fn an_answer_without_a_run_has_no_values() {
         (json!({"read": then, "cpu_stats": zeros, "pids_stats": {"current": 1}}), true),
         (json!({"read": 7, "cpu_stats": {"cpu_usage": {"total_usage": u64::MAX}}}), true),
     ] {
-        assert_eq!(is_of_a_run(&answer), expected, "{answer}");
+        assert_eq!(is_running(&answer), expected, "{answer}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of `docker::tracker`, against a scripted engine where one is needed.
+//! Tests of merging lists, events and inspections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{HEALTH_ROUND, Tracker};
 use crate::discover::ContainerId;
+use crate::docker::container::ListEntry;
 use crate::docker::events::Event;
 use crate::docker::fake::{container, id};
-use crate::docker::list::ListEntry;
 use crate::metrics::SelfMetrics;
 use crate::name::{
     ContainerFilter, ContainerInfo, ContainerStore, Health, HealthStatus, LabelPolicy, Names, NamingPolicy, OomEvents,
@@ -54,7 +54,7 @@ impl Bench {
     }
 
     fn list(&mut self, list: Vec<ListEntry>) -> bool {
-        let now = self.tracker.now();
+        let now = self.tracker.last_event();
         self.tracker.on_list(list, now, true)
     }
 
@@ -62,7 +62,7 @@ impl Bench {
     fn inspect_all(&mut self, answer: impl Fn(ContainerId) -> Value) -> usize {
         let mut count = 0;
         while let Some(id) = self.tracker.next_inspection() {
-            let asked = self.tracker.now();
+            let asked = self.tracker.last_event();
             self.tracker.on_inspected(id, asked, Ok(answer(id)));
             count += 1;
         }
@@ -256,7 +256,7 @@ fn a_burst_of_events_costs_one_inspection() {
 fn an_inspection_older_than_an_event_is_not_believed() {
     let mut bench = Bench::new();
     bench.event('a', "start", json!(null));
-    let asked = bench.tracker.now();
+    let asked = bench.tracker.last_event();
     let id = bench.tracker.next_inspection().unwrap();
     bench.event('a', "die", json!({"exitCode": "3"}));
     bench.tracker.on_inspected(id, asked, Ok(running(id)));
@@ -267,7 +267,7 @@ fn an_inspection_older_than_an_event_is_not_believed() {
 #[test]
 fn a_list_older_than_an_event_neither_revives_nor_removes() {
     let mut bench = Bench::new();
-    let asked = bench.tracker.now();
+    let asked = bench.tracker.last_event();
     let gone = bench.listed('b', "running", "Up 1 second");
     bench.event('a', "start", json!(null));
     bench.event('b', "destroy", json!(null));
@@ -281,8 +281,8 @@ fn an_unchanged_list_asks_for_nothing() {
     let mut bench = Bench::new();
     let list = |bench: &mut Bench, state: &str, status: &str| {
         let listed = bench.listed('a', state, status);
-        let surprise = bench.list(vec![listed]);
-        (surprise, bench.inspect_all(running))
+        let has_news = bench.list(vec![listed]);
+        (has_news, bench.inspect_all(running))
     };
     assert_eq!(list(&mut bench, "running", "Up 5 seconds"), (true, 1));
     let generation = bench.tracker.names().generation;
@@ -407,7 +407,7 @@ fn a_failed_inspection_is_tried_again_a_few_times() {
         while let Some(id) = bench.tracker.next_inspection() {
             tries += 1;
             let error = super::Error::Refused { engine: "unix:///x".to_owned() };
-            let now = bench.tracker.now();
+            let now = bench.tracker.last_event();
             bench.tracker.on_inspected(id, now, Err(error));
         }
         bench.tracker.tidy();
@@ -481,7 +481,7 @@ fn health_rounds_are_bounded_and_reach_every_container() {
         let mut round = 0;
         while let Some(id) = bench.tracker.next_inspection() {
             asked.insert(id);
-            bench.tracker.asked.remove(&id);
+            bench.tracker.requested.remove(&id);
             round += 1;
         }
         assert_eq!(round, HEALTH_ROUND);

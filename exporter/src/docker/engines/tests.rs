@@ -1,12 +1,11 @@
-//! Tests of `docker::client`, against a scripted engine where one is needed.
+//! Tests of connecting to an engine, most of them against a scripted one, and of the view of several engines.
 
 use std::path::PathBuf;
 
-use super::Engine;
-use crate::config::DockerEndpoint;
+use super::{ContainerId, DockerEndpoint, Duration, Engine, Engines, Instant, Seen, SelfMetrics};
 use crate::docker::Error;
-use crate::docker::fake::{Fake, Odd, quick};
-use crate::metrics::SelfMetrics;
+use crate::docker::fake::{Fake, Odd, id, quick};
+use crate::name::{ContainerInfo, Moment};
 
 fn engine(endpoint: DockerEndpoint) -> Engine {
     Engine::with_timing(endpoint, SelfMetrics::new().unwrap(), quick())
@@ -77,8 +76,8 @@ async fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
     fake.world().odd = vec![("/containers".to_owned(), Odd::Trickle)];
     let error = session.list(drop).await.unwrap_err();
     assert!(matches!(&error, Error::Timeout { after, .. } if *after == quick().whole), "{error}");
-    let (id, began) = (crate::docker::fake::id('a'), std::time::Instant::now());
-    assert!(matches!(session.inspect(id).await, Err(Error::Timeout { .. })));
+    let (a, began) = (id('a'), Instant::now());
+    assert!(matches!(session.inspect(a).await, Err(Error::Timeout { .. })));
     assert!(began.elapsed() < quick().whole * 3);
     drop(tokio::time::timeout(quick().whole * 3, session.newest()).await.unwrap().unwrap_err());
 }
@@ -115,4 +114,67 @@ async fn a_missing_certificate_is_named() {
     let error = engine(endpoint).connect().await.unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/key.pem"), "{error}");
     assert!(error.to_string().contains("DOCKER_CERT_PATH"), "{error}");
+}
+
+fn engines(count: usize) -> Engines {
+    let endpoints: Vec<_> = (0..count).map(|number| DockerEndpoint::Unix(format!("/e{number}").into())).collect();
+    Engines::new(&endpoints, Duration::from_mins(5), &SelfMetrics::of_engines(count).unwrap())
+}
+
+fn tell(engines: &Engines, engine: usize, id: ContainerId, name: &str) {
+    let info = ContainerInfo { name: name.to_owned(), ..ContainerInfo::unknown(id) };
+    engines.members[engine].store.upsert(info);
+}
+
+fn name(engines: &Engines, id: ContainerId) -> String {
+    engines.names().containers[&id].name.clone()
+}
+
+#[test]
+fn a_container_belongs_to_the_first_engine_for_which_it_exists() {
+    let engines = engines(3);
+    tell(&engines, 2, id('a'), "claimed");
+    assert_eq!((name(&engines, id('a')).as_str(), engines.names().engine_of(id('a'))), ("claimed", Some(2)));
+    tell(&engines, 1, id('a'), "its own");
+    tell(&engines, 1, id('b'), "other");
+    assert_eq!((name(&engines, id('a')).as_str(), engines.names().engine_of(id('a'))), ("its own", Some(1)));
+    engines.members[1].store.remove(id('a'), Moment::now());
+    assert_eq!(name(&engines, id('a')), "claimed");
+    assert_eq!(engines.names().engine_of(id('b')), Some(1));
+    assert_eq!(engines.names().engine_of(id('c')), None);
+}
+
+#[test]
+fn the_view_changes_only_where_an_engine_says_something_else() {
+    let engines = engines(2);
+    tell(&engines, 0, id('a'), "web");
+    let before = engines.names();
+    tell(&engines, 0, id('a'), "web");
+    assert!(std::sync::Arc::ptr_eq(&before, &engines.names()));
+    tell(&engines, 1, id('b'), "db");
+    assert!(engines.names().generation > before.generation);
+}
+
+#[test]
+fn a_doubt_is_for_the_engine_that_told_of_the_container() {
+    let engines = engines(2);
+    tell(&engines, 0, id('a'), "web");
+    engines.raise_doubts(&[(id('a'), Seen::Running)], &engines.names());
+    let open = |engine: usize| engines.members[engine].engine.doubts().are_left(&engines.members[engine].store.names());
+    assert!(open(0) && !open(1));
+    engines.raise_doubts(&[(id('b'), Seen::Running)], &engines.names());
+    assert!(open(1), "no engine has reported it");
+    engines.scraped(Instant::now());
+    assert!(engines.members().all(|member| member.store.is_scraped(Instant::now())));
+}
+
+#[test]
+fn one_engine_is_its_own_view_and_each_has_its_own_gauge() {
+    let one = engines(1);
+    tell(&one, 0, id('a'), "web");
+    assert!(std::sync::Arc::ptr_eq(&one.names(), &one.members[0].store.names()));
+    assert_eq!(one.names().engine_of(id('a')), Some(0));
+    let three = engines(3);
+    three.members[1].engine.set_up(true);
+    assert_eq!(three.answering(), 0b010);
 }
