@@ -1,4 +1,4 @@
-//! Reads the counts of the block program, and frees the entries of ended cgroups.
+//! The program that counts completed requests of block devices by cgroup, device and operation.
 //!
 //! Memory: the table of slots takes 1 MiB for each of at most four shards (one per eight CPUs), and holds 4,096 entries
 //! (cgroup, disk, operation) per shard. The overflow map takes entries without a slot: 1 MiB for its index and about
@@ -15,39 +15,39 @@ use exporter_ebpf::slots::Layout;
 use super::Program;
 use super::btf::Types;
 use super::cpus;
-use super::error::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
-use super::quotas::ancestors;
-use super::slots::{Table, TableSpec, histogram, names, word};
+use super::tables::{Table, TableSpec, ancestors, histogram, table_names, word};
+use super::unsupported::Unsupported;
 use crate::metrics::BlockOperation;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/block.o"));
 
-/// 2,048 sets of two per shard. Of a thousand entries three in a hundred go to the overflow map.
+/// 2,048 sets of two slots per shard. Of a thousand entries, thirty go to the overflow map.
 const SET_BITS: u32 = 11;
 /// CPUs that share a shard.
 const CPUS_PER_SHARD: usize = 8;
 const MAX_SHARDS: u32 = 4;
-/// The word of a slot that counts requests without a latency.
+/// Index of the word of a slot that counts requests without a latency.
 const UNTIMED: usize = (offset_of!(Slot, counters) + offset_of!(Counters, untimed)) / size_of::<u64>();
 /// Capacity of the overflow map. It takes memory only for entries in use.
 const OVERFLOW: u32 = 65_536;
 
-/// The attached program and its maps.
+/// The attached program and its table.
 pub(super) struct Block {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
     table: Table<Key, Counters>,
     /// Counts as of the last [`Block::read`], in the order of the keys.
     totals: Vec<(Key, Counters)>,
+    /// Counts to subtract, because they belong to disks that had a number before.
     bases: Bases,
 }
 
-/// Counts under a device's number at the time when another disk took the number over.
+/// Counts under the number of a device at the time when another disk got that number.
 type Bases = HashMap<Key, Counts>;
 
-/// Bytes, operations, nanoseconds and operations of which the time is known, of one entry.
+/// Counts of one entry: bytes, operations, total time in nanoseconds, and operations with a known time.
 type Counts = [u64; 4];
 
 /// `RQF_IO_STAT` before it was an enumerator (Linux 6.10 and older).
@@ -59,6 +59,7 @@ fn timed_bit(types: &Types) -> i64 {
     named.or_else(|| types.unnamed_enumerator("__RQF_STARTED", "__RQF_IO_STAT")).unwrap_or(RQF_IO_STAT)
 }
 
+/// Returns the counts of an entry.
 fn counts(counters: &Counters) -> Counts {
     [counters.bytes, counters.operations(), counters.latency.sum_ns, counters.latency.count()]
 }
@@ -69,23 +70,23 @@ impl Block {
     /// # Errors
     /// What the kernel refused or lacks.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
-        let shape = TableSpec {
-            names: names!("BLOCK"),
+        let spec = TableSpec {
+            names: table_names!("BLOCK"),
             layout: Layout { shards: shards(cpus::online()?.len()), set_bits: SET_BITS },
-            words: size_of::<Slot>() / size_of::<u64>(),
-            cgroup: offset_of!(Slot, cgroup) / size_of::<u64>(),
-            overflow: OVERFLOW,
+            slot_words: size_of::<Slot>() / size_of::<u64>(),
+            cgroup_word: offset_of!(Slot, cgroup) / size_of::<u64>(),
+            overflow_entries: OVERFLOW,
         };
-        loader.set("BLOCK_OFFSETS", offsets(loader)?);
-        loader.set("BLOCK_ANCESTORS", ancestors(loader)?);
-        shape.prepare(loader);
+        loader.set_constant("BLOCK_OFFSETS", offsets(loader)?);
+        loader.set_constant("BLOCK_ANCESTORS", ancestors(loader)?);
+        spec.prepare(loader);
         let mut object = loader.load(OBJECT)?;
-        loader.trace(&mut object, Program::BlockComplete, "block_rq_complete")?;
-        let table = Table::take(&mut object, &shape)?;
+        loader.attach_tracepoint(&mut object, Program::BlockComplete, "block_rq_complete")?;
+        let table = Table::take(&mut object, &spec)?;
         Ok(Self { object, table, totals: Vec::new(), bases: Bases::new() })
     }
 
-    /// Reads the counts of every cgroup: one read of each slot, and of the overflow map.
+    /// Reads the counts of every cgroup: each slot once, and the overflow map.
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();
@@ -125,7 +126,7 @@ impl Block {
         self.bases.retain(|key, _| !ended.contains(&key.cgroup));
     }
 
-    /// Restarts the counts of a device from 0. Histograms, which are not per device, continue.
+    /// Restarts the counts of a device from 0. Histograms, which are not by device, continue.
     pub(super) fn restart_device(&mut self, major: u32, minor: u32) {
         restart_device(&self.totals, major, minor, &mut self.bases);
     }
@@ -146,6 +147,7 @@ impl Block {
     }
 }
 
+/// Returns the offsets that the program needs.
 fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
     Ok(Offsets {
         request_queue: loader.offset("request", "q")?,
@@ -167,13 +169,14 @@ fn offsets(loader: &Loader) -> Result<Offsets, Unsupported> {
     })
 }
 
-/// Returns the number of shards, a power of two, that keeps CPUs from contending for cache lines.
+/// Returns the number of shards for this number of CPUs: a power of two, large enough that CPUs rarely contend for
+/// cache lines.
 fn shards(cpus: usize) -> u32 {
     let wanted = cpus.div_ceil(CPUS_PER_SHARD).next_power_of_two();
     u32::try_from(wanted).unwrap_or(MAX_SHARDS).min(MAX_SHARDS)
 }
 
-/// Merges entries of one key, in the order of the keys: shards and overflow may each have one.
+/// Sorts the entries by key, and adds up those of one key, of which each shard and the overflow map may have one.
 fn merge(entries: &mut Vec<(Key, Counters)>) {
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries.dedup_by(|(key, counters), (kept, total)| {
@@ -198,16 +201,18 @@ pub struct BlockUse {
     pub bytes: u64,
     /// Requests completed.
     pub operations: u64,
-    /// Total time in nanoseconds; none if the kernel keeps no statistics of the disk (`queue/iostats`).
+    /// Total time in nanoseconds; none if the kernel keeps no statistics of the disk (see `queue/iostats` in sysfs).
     pub time_ns: Option<u64>,
 }
 
+/// Records the counts of a device as those to subtract.
 fn restart_device(totals: &[(Key, Counters)], major: u32, minor: u32, bases: &mut Bases) {
-    let is_of_it = |key: &Key| (key.device_op.major(), key.device_op.minor()) == (major, minor);
-    let counted = totals.iter().filter(|(key, _)| is_of_it(key));
+    let is_of_device = |key: &Key| (key.device_op.major(), key.device_op.minor()) == (major, minor);
+    let counted = totals.iter().filter(|(key, _)| is_of_device(key));
     bases.extend(counted.map(|(key, counters)| (*key, counts(counters))));
 }
 
+/// Adds the counts of a cgroup, less those to subtract, to the uses of its container.
 fn add_uses(entries: &[(Key, Counters)], bases: &Bases, uses: &mut Vec<BlockUse>) {
     for (key, counters) in entries {
         let (major, minor, operation) =

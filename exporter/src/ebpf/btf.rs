@@ -1,11 +1,13 @@
-//! The running kernel's types: where its structures keep their members, and what its enumerations number. Asked at
-//! start only.
+//! Reads the running kernel's types (BTF): offsets of members of structures, and values of enumerators. Used at start
+//! only.
 //!
-//! The format is that of `Documentation/bpf/btf.rst`. aya parses it too, but tells nothing of members; the only other
-//! reader in Rust is under a licence that a static binary cannot take. The file has six megabytes: it is never held. One
-//! pass notes where every 32nd type stands and which type has which name (200 KB); what is asked is read from the
-//! file then, a page at a time, as the kernel gives no more at once. A copy would not only be the peak of our memory:
-//! once it is freed, the C library keeps as much of later memory for itself (its dynamic threshold).
+//! `Documentation/bpf/btf.rst` has the format. aya parses it, too, but offers no offsets of members. The only other
+//! reader in Rust has a licence that does not fit a static binary.
+//!
+//! The file has six megabytes, and is not held in memory. One pass records the place of every 32nd type, and the hashes
+//! of the names (200 KB together). Everything else is read from the file when it is asked for, a page at a time,
+//! because the kernel returns no more at once. A copy of the file would be the peak of our memory; and once it is
+//! freed, the C library would keep as much of later memory (its dynamic threshold).
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -13,17 +15,17 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use aya::{Btf, Endianness};
 
-/// The kinds that have names we ask for (`BTF_KIND_*`).
+/// The kinds of types that are looked up by name (`BTF_KIND_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub(super) enum Kind {
     /// A structure.
     Struct = 4,
-    /// An enumeration, of 64 bits too.
+    /// An enumeration; [`ENUMERATION_64`] counts as this kind, too.
     Enumeration = 6,
-    /// A type's other name; tracepoints have one each (`btf_trace_NAME`).
+    /// A typedef. Each tracepoint has one: `btf_trace_NAME`.
     Typedef = 8,
     /// A function.
     Function = 12,
@@ -32,18 +34,21 @@ pub(super) enum Kind {
 const ARRAY: u32 = 3;
 const UNION: u32 = 5;
 const ENUMERATION_64: u32 = 19;
-/// volatile, const, restrict, type tag: and typedefs, of course.
-const TRANSPARENT: [u32; 5] = [8, 9, 10, 11, 18];
+/// Kinds that add a name or a qualifier to another type: typedef, volatile, const, restrict, type tag.
+const WRAPPERS: [u32; 5] = [8, 9, 10, 11, 18];
 const MAGIC: u16 = 0xeb9f;
-const COMMON: u32 = 12;
-/// The tens of thousands of functions are not asked for by anyone, but for the iterators' and tracepoints'.
-const PREFIXES: [(Kind, &[u8]); 2] = [(Kind::Function, b"bpf_iter_"), (Kind::Typedef, b"btf_trace_")];
-/// Types between two places that are known.
+/// Size of `struct btf_type`, with which each record begins, in bytes.
+const HEAD_BYTES: u32 = 12;
+/// Prefixes of the functions and typedefs that are indexed: those of iterators and tracepoints, out of tens of
+/// thousands.
+const INDEXED_PREFIXES: [(Kind, &[u8]); 2] = [(Kind::Function, b"bpf_iter_"), (Kind::Typedef, b"btf_trace_")];
+/// Number of types from one recorded place to the next.
 const STRIDE: u32 = 32;
-/// Typedefs of typedefs, and unnamed members of unnamed members: no kernel has as many.
-const DEPTH: u32 = 32;
+/// Maximum depth of wrappers around a type, and of unnamed members in unnamed members. It bounds recursion in damaged
+/// types.
+const MAX_DEPTH: u32 = 32;
 
-/// Why there are no types.
+/// Why the types cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The file cannot be read.
@@ -51,10 +56,10 @@ pub(super) enum Error {
     Unreadable {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file is something else.
+    /// The file is not BTF, or is damaged.
     #[error("{path} is not in the form of BTF version 1 that this machine would have")]
     Odd {
         /// The file.
@@ -62,19 +67,23 @@ pub(super) enum Error {
     },
 }
 
-/// A kernel's types.
+/// The types of a kernel.
+///
+/// A record is the description of a type in the file. Records are found by their offset in `records`.
 pub(super) struct Types {
-    /// Types, by their distance from the first one.
-    records: Window,
-    strings: Window,
-    /// Where each 32nd type stands, from the one with id 1 on.
+    /// The records of all types.
+    records: Section,
+    /// The names, each ended by a zero byte.
+    strings: Section,
+    /// Offsets of the records of types 1, 33, 65 and so on.
     offsets: Vec<u32>,
-    /// Hash of kind and name, and id; in this order.
-    named: Vec<(u32, u32)>,
+    /// Hash of kind and name, and id, of each type that is looked up by name, sorted.
+    by_name: Vec<(u32, u32)>,
 }
 
 impl Types {
-    /// Reads them; of functions and typedefs only those of iterators and tracepoints.
+    /// Reads the types of a file in the format of `/sys/kernel/btf/vmlinux`. Of functions and typedefs, indexes only
+    /// those of iterators and tracepoints.
     ///
     /// # Errors
     /// See [`Error`].
@@ -87,31 +96,32 @@ impl Types {
         if file.read_at(&mut header, 0).map_err(unreadable)? < header.len() {
             return Err(Error::Odd { path: name() });
         }
-        Self::index(&header, file, again).ok_or_else(|| Error::Odd { path: name() })
+        Self::from_header(&header, file, again).ok_or_else(|| Error::Odd { path: name() })
     }
 
-    fn index(header: &[u8], file: File, again: File) -> Option<Self> {
+    /// Indexes the types of a file with this header. Returns none if the file is not valid.
+    fn from_header(header: &[u8], file: File, again: File) -> Option<Self> {
         if u16::from_ne_bytes([*header.first()?, *header.get(1)?]) != MAGIC {
             return None;
         }
         let words: Vec<u32> = header.as_chunks().0.iter().map(|bytes: &[u8; 4]| u32::from_ne_bytes(*bytes)).collect();
         let [_, length, types, types_length, strings, strings_length] = words.as_slice() else { return None };
         let mut read = Self {
-            records: Window::new(file, length.checked_add(*types)?, *types_length),
-            strings: Window::new(again, length.checked_add(*strings)?, *strings_length),
+            records: Section::new(file, length.checked_add(*types)?, *types_length),
+            strings: Section::new(again, length.checked_add(*strings)?, *strings_length),
             offsets: Vec::new(),
-            named: Vec::new(),
+            by_name: Vec::new(),
         };
-        read.names(&read.beginning()?)?;
+        read.index(&read.prefixed_strings()?)?;
         Some(read)
     }
 
-    /// Returns the strings that begin as [`PREFIXES`] do, in their order.
-    fn beginning(&self) -> Option<Vec<u32>> {
+    /// Returns the offsets of the strings that begin with one of [`INDEXED_PREFIXES`], in ascending order.
+    fn prefixed_strings(&self) -> Option<Vec<u32>> {
         let (mut found, mut offset) = (Vec::new(), 0);
         while offset < self.strings.length {
             offset += self.strings.text(offset, |text| {
-                if PREFIXES.iter().any(|(_, prefix)| text.starts_with(prefix)) {
+                if INDEXED_PREFIXES.iter().any(|(_, prefix)| text.starts_with(prefix)) {
                     found.push(offset);
                 }
                 u32::try_from(text.len() + 1).ok()
@@ -120,8 +130,9 @@ impl Types {
         Some(found)
     }
 
-    fn names(&mut self, beginning: &[u32]) -> Option<()> {
-        // Where the name stands, kind, and id: in the order of the names, so that the strings are read once.
+    /// Fills `offsets` and `by_name`. `prefixed` as [`Types::prefixed_strings`] returns it.
+    fn index(&mut self, prefixed: &[u32]) -> Option<()> {
+        // Offset of the name, kind, and id. Sorted by the names, so that the strings are read in one pass.
         let mut found = Vec::new();
         let (mut offset, mut id) = (0, 1);
         while offset < self.records.length {
@@ -134,34 +145,34 @@ impl Types {
                 ENUMERATION_64 => Some(Kind::Enumeration),
                 kind if kind == Kind::Struct as u32 => Some(Kind::Struct),
                 kind if kind == Kind::Enumeration as u32 => Some(Kind::Enumeration),
-                kind => PREFIXES
+                kind => INDEXED_PREFIXES
                     .into_iter()
                     .map(|(prefixed, _)| prefixed)
                     .find(|prefixed| *prefixed as u32 == kind)
-                    .filter(|_| beginning.binary_search(&name).is_ok()),
+                    .filter(|_| prefixed.binary_search(&name).is_ok()),
             };
             if let Some(kind) = wanted.filter(|_| name != 0) {
                 found.push((name, kind, id));
             }
-            offset = offset.checked_add(COMMON + extra(kind, members))?;
+            offset = offset.checked_add(HEAD_BYTES + tail_bytes(kind, members))?;
             id += 1;
         }
         found.sort_unstable_by_key(|(name, ..)| *name);
-        self.named.reserve_exact(found.len());
+        self.by_name.reserve_exact(found.len());
         for (name, kind, id) in found {
             let hash = self.strings.text(name, |text| hash(kind, text))?;
-            self.named.push((hash, id));
+            self.by_name.push((hash, id));
         }
-        self.named.sort_unstable();
+        self.by_name.sort_unstable();
         Some(())
     }
 
-    /// Returns the id of a named type; of several with one name, that of the first.
+    /// Returns the id of a type by kind and name; the first one if several types have the name.
     pub(super) fn id(&self, kind: Kind, name: &str) -> Option<u32> {
         let wanted = hash(kind, name.as_bytes());
-        let from = self.named.partition_point(|(hash, _)| *hash < wanted);
-        let alike = self.named.iter().skip(from).take_while(|(hash, _)| *hash == wanted).map(|(_, id)| *id);
-        alike.into_iter().find(|id| {
+        let from = self.by_name.partition_point(|(hash, _)| *hash < wanted);
+        let candidates = self.by_name.iter().skip(from).take_while(|(hash, _)| *hash == wanted).map(|(_, id)| *id);
+        candidates.into_iter().find(|id| {
             let Some((offset, (found, _))) =
                 self.record_offset(*id).and_then(|offset| Some((offset, self.info(offset)?)))
             else {
@@ -172,43 +183,43 @@ impl Types {
         })
     }
 
-    /// Returns the offset in bytes of a member such as `sk_cgrp_data.cgroup` of a structure; members of unnamed
-    /// structures and unions count as their holder's.
+    /// Returns the offset in bytes of a member, such as `sk_cgrp_data.cgroup`, in a structure. Members of unnamed
+    /// structures and unions count as members of the structure around them.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u32> {
-        self.walk(structure, path).map(|(bits, _)| bits / 8)
+        self.find_member(structure, path).map(|(bits, _)| bits / 8)
     }
 
-    /// Returns the byte that holds a one-bit member, and the mask of the bit.
+    /// Returns the offset of the byte that holds a one-bit member, and the mask of the bit in it.
     pub(super) fn bit(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
-        self.walk(structure, path).map(|(bits, _)| (bits / 8, 1 << (bits % 8)))
+        self.find_member(structure, path).map(|(bits, _)| (bits / 8, 1 << (bits % 8)))
     }
 
-    /// Returns the number that a name has in an enumeration.
+    /// Returns the value of an enumerator in an enumeration.
     pub(super) fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
-        self.number(self.record_offset(self.id(Kind::Enumeration, enumeration)?)?, name)
+        self.enumerator_value(self.record_offset(self.id(Kind::Enumeration, enumeration)?)?, name)
     }
 
-    /// Returns the number that a name has in an unnamed enumeration, which is recognised by its first name.
+    /// Returns the value of an enumerator in the unnamed enumeration whose first enumerator is `first`.
     pub(super) fn unnamed_enumerator(&self, first: &str, name: &str) -> Option<i64> {
         let mut offset = 0;
         while offset < self.records.length {
             let (kind, members) = self.info(offset)?;
             let is_enumeration = kind == Kind::Enumeration as u32 || kind == ENUMERATION_64;
             let is_unnamed = is_enumeration && members > 0 && self.records.word(offset)? == 0;
-            if is_unnamed && self.is_named(offset + COMMON, first.as_bytes()) {
-                return self.number(offset, name);
+            if is_unnamed && self.is_named(offset + HEAD_BYTES, first.as_bytes()) {
+                return self.enumerator_value(offset, name);
             }
-            offset = offset.checked_add(COMMON + extra(kind, members))?;
+            offset = offset.checked_add(HEAD_BYTES + tail_bytes(kind, members))?;
         }
         None
     }
 
-    /// Returns the number of a name in the enumeration whose record is at `offset`.
-    fn number(&self, offset: u32, name: &str) -> Option<i64> {
+    /// Returns the value of an enumerator in the enumeration whose record is at `offset`.
+    fn enumerator_value(&self, offset: u32, name: &str) -> Option<i64> {
         let (kind, members) = self.info(offset)?;
         let signed = self.records.word(offset + 4)? >> 31 == 1;
         let size = if kind == ENUMERATION_64 { 12 } else { 8 };
-        let found = (0..members).map(|member| offset + COMMON + size * member);
+        let found = (0..members).map(|member| offset + HEAD_BYTES + size * member);
         let found = found.into_iter().find(|member| self.is_named(*member, name.as_bytes()))?;
         let low = self.records.word(found + 4)?;
         match kind {
@@ -218,39 +229,40 @@ impl Types {
         }
     }
 
-    /// Offset in bits and type of a member of a member.
-    fn walk(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
+    /// Returns the offset in bits and the type of a member, given by its path from a structure.
+    fn find_member(&self, structure: &str, path: &str) -> Option<(u32, u32)> {
         path.split('.').try_fold((0, self.id(Kind::Struct, structure)?), |(total, id), name| {
-            let (offset, member) = self.member(self.plain(id)?, name.as_bytes(), DEPTH)?;
+            let (offset, member) = self.member(self.unwrapped(id)?, name.as_bytes(), MAX_DEPTH)?;
             Some((total + offset, member))
         })
     }
 
-    /// Offset in bits and type of a member.
+    /// Returns the offset in bits and the type of a member of the structure or union `id`. Looks into unnamed members
+    /// up to `depth` levels deep.
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         let offset = self.record_offset(id)?;
         let (kind, members) = self.info(offset)?;
         if depth == 0 || (kind != Kind::Struct as u32 && kind != UNION) {
             return None;
         }
-        // With bit fields in the structure, the offset's upper byte is the width of the field.
+        // If the structure has bit fields, the upper byte of an offset is the width of the field.
         let mask = if self.records.word(offset + 4)? >> 31 == 0 { u32::MAX } else { 0x00ff_ffff };
-        (0..members).map(|member| offset + COMMON + 12 * member).find_map(|member| {
+        (0..members).map(|member| offset + HEAD_BYTES + 12 * member).find_map(|member| {
             let (unnamed, member_type) = (self.records.word(member)? == 0, self.records.word(member + 4)?);
             let offset = self.records.word(member + 8)? & mask;
             if unnamed {
-                let (inner, found) = self.member(self.plain(member_type)?, name, depth - 1)?;
+                let (inner, found) = self.member(self.unwrapped(member_type)?, name, depth - 1)?;
                 return Some((offset + inner, found));
             }
             self.is_named(member, name).then_some((offset, member_type))
         })
     }
 
-    /// Returns a type without its other names and qualifiers.
-    fn plain(&self, mut id: u32) -> Option<u32> {
-        for _ in 0..DEPTH {
+    /// Returns the type that a type wraps, without names and qualifiers.
+    fn unwrapped(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..MAX_DEPTH {
             let offset = self.record_offset(id)?;
-            if !TRANSPARENT.contains(&self.info(offset)?.0) {
+            if !WRAPPERS.contains(&self.info(offset)?.0) {
                 return Some(id);
             }
             id = self.records.word(offset + 8)?;
@@ -258,45 +270,53 @@ impl Types {
         None
     }
 
-    /// Returns where a type stands: a few steps from a place that is known. Id 0 is `void`, which stands nowhere.
+    /// Returns the offset of the record of a type, by at most 31 steps from a recorded place. Id 0 is `void`, which has
+    /// no record.
     fn record_offset(&self, id: u32) -> Option<u32> {
         let before = id.checked_sub(1)?;
         let mut offset = *self.offsets.get(usize::try_from(before / STRIDE).ok()?)?;
         for _ in 0..before % STRIDE {
             let (kind, members) = self.info(offset)?;
-            offset = offset.checked_add(COMMON + extra(kind, members))?;
+            offset = offset.checked_add(HEAD_BYTES + tail_bytes(kind, members))?;
         }
         Some(offset)
     }
 
-    /// Kind and number of members.
+    /// Returns the kind and the number of members of the type whose record is at `offset`.
     fn info(&self, offset: u32) -> Option<(u32, u32)> {
         let info = self.records.word(offset.checked_add(4)?)?;
         Some((info >> 24 & 0x1f, info & 0xffff))
     }
 
-    /// Returns whether the name of what stands there, a type or a member, is this one.
+    /// Returns whether the type, member or enumerator at `offset` has this name.
     fn is_named(&self, offset: u32, name: &[u8]) -> bool {
         self.records.word(offset).and_then(|offset| self.strings.text(offset, |text| text == name)) == Some(true)
     }
 }
 
-/// Makes aya's loader: its `new` reads the kernel's types whole, 18 MB that none of our programs needs, and keeps them until all
-/// are loaded; it does without where it cannot. So for that moment, before there is another thread, we may open no file.
-pub(super) fn without_types<T>(make: impl FnOnce() -> T) -> T {
-    let limit = getrlimit(Resource::Nofile);
-    // A soft limit up to the hard one is never refused.
-    let set = |limit| setrlimit(Resource::Nofile, limit).is_ok();
-    let none = set(Rlimit { current: Some(0), ..limit });
-    let result = make();
-    if none && !set(limit) {
-        tracing::error!("cannot restore the limit of open files");
+/// Returns types for aya in which one typedef or function has its name and id, and all types before it are empty.
+///
+/// aya would look the id up in the types of the whole kernel, which takes a hundred milliseconds and twenty megabytes.
+pub(super) fn single_type(id: u32, name: &str, kind: Kind) -> Result<Btf, aya::BtfError> {
+    const BLANK: [u32; 3] = [0, 7 << 24, 0];
+    let named = [1, (kind as u32) << 24, 0];
+    let types = 12 * id;
+    let strings = 2 + u32::try_from(name.len()).unwrap_or(0);
+    let mut bytes = vec![0x9f, 0xeb, 1, 0];
+    if cfg!(target_endian = "big") {
+        bytes.swap(0, 1);
     }
-    result
+    let words = [24, 0, types, types, strings].into_iter();
+    let blanks = (1..id).flat_map(|_| BLANK);
+    bytes.extend(words.chain(blanks).chain(named).flat_map(u32::to_ne_bytes));
+    bytes.push(0);
+    bytes.extend(name.as_bytes());
+    bytes.push(0);
+    Btf::parse(&bytes, Endianness::default())
 }
 
-/// Returns bytes behind the common part of a type.
-fn extra(kind: u32, members: u32) -> u32 {
+/// Returns the number of bytes of a record after its head.
+fn tail_bytes(kind: u32, members: u32) -> u32 {
     match kind {
         // int, variable, declaration tag
         1 | 14 | 17 => 4,
@@ -309,35 +329,40 @@ fn extra(kind: u32, members: u32) -> u32 {
     }
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash of a kind and a name.
 fn hash(kind: Kind, name: &[u8]) -> u32 {
     name.iter().fold(0x811c_9dc5 ^ kind as u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// A part of the file, of which one page is at hand.
-struct Window {
+/// A section of the file, and the page of it that was read last.
+struct Section {
     file: File,
+    /// Offset of the section in the file.
     start: u32,
     length: u32,
     page: RefCell<Page>,
 }
 
 struct Page {
+    /// Offset of the first byte in the section.
     offset: u32,
+    /// Number of bytes that were read.
     length: u32,
     bytes: [u8; 4096],
 }
 
-impl Window {
+impl Section {
     fn new(file: File, start: u32, length: u32) -> Self {
         Self { file, start, length, page: RefCell::new(Page { offset: 0, length: 0, bytes: [0; 4096] }) }
     }
 
+    /// Returns the word at `offset`.
     fn word(&self, offset: u32) -> Option<u32> {
         self.with(offset, |bytes| bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)))
     }
 
-    /// Returns what is made of the text that begins there. No name in the kernel is longer than 512 bytes.
+    /// Returns the result of `then` for the text at `offset`, up to its zero byte. Names in the kernel have at most 512
+    /// bytes.
     fn text<T>(&self, offset: u32, mut then: impl FnMut(&[u8]) -> T) -> Option<T> {
         self.with(offset, |bytes| {
             let end = bytes.iter().position(|byte| *byte == 0)?;
@@ -345,12 +370,13 @@ impl Window {
         })
     }
 
-    /// Returns what is made of the bytes from there on; where it is nothing, once more with a whole page of them.
+    /// Returns the result of `then` for the bytes from `offset` on: those of the page that was read last, or, if `then`
+    /// returns none for these, a page that begins at `offset`.
     fn with<T>(&self, offset: u32, mut then: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
         let mut page = self.page.borrow_mut();
-        let at_hand = offset.checked_sub(page.offset).filter(|skip| *skip < page.length);
+        let skipped = offset.checked_sub(page.offset).filter(|skip| *skip < page.length);
         if let Some(found) =
-            at_hand.and_then(|skip| page.bytes.get(skip as usize..page.length as usize)).and_then(&mut then)
+            skipped.and_then(|skip| page.bytes.get(skip as usize..page.length as usize)).and_then(&mut then)
         {
             return Some(found);
         }

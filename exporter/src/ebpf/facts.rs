@@ -1,14 +1,56 @@
-//! Facts of this host that eBPF programs depend on, and the rules that decide by these facts alone whether a program
-//! can run.
+//! Decides whether programs can run, by the configuration and by facts of this host, without loading any.
 
 use std::fs::{File, read_to_string};
 use std::path::PathBuf;
 
 use super::Program;
-use super::denial::Confinement;
-use super::error::Unsupported;
+use super::unsupported::{Confinement, Unsupported};
+use crate::config::{Config, FeatureMode, SourceMode};
 use crate::discover::{Hierarchy, Version, host_v2};
-use crate::metrics::Controller;
+use crate::metrics::{CollectorSet, Controller};
+
+/// Whether to load programs at all, for the server and for `doctor`. The [`super::Report`] says what single programs
+/// lack.
+#[derive(Debug)]
+pub enum Decision {
+    /// No collector needs programs.
+    Off,
+    /// Programs are wanted, but their counts cannot be assigned to containers here.
+    Useless(Unsupported),
+    /// Start the programs of these collectors on this host.
+    Start(CollectorSet, Box<Hierarchy>),
+}
+
+impl Decision {
+    /// Decides by the configuration and the cgroup trees of this host.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let wanted: CollectorSet = config.collectors.iter().filter(|collector| collector.is_probed()).collect();
+        if config.ebpf == FeatureMode::Off || (wanted.is_empty() && config.snapshot == FeatureMode::Off) {
+            return Self::Off;
+        }
+        let useless = |missing: String, hint: &str| Self::Useless(Unsupported::new(missing, hint));
+        if config.source == SourceMode::DockerApi {
+            return useless(
+                "values come from the Docker API, as asked for".to_owned(),
+                "with --source=auto they run where the files are read",
+            );
+        }
+        let root = config.cgroup_root.display();
+        match Hierarchy::detect(&config.cgroup_root) {
+            Err(error) => useless(format!("no cgroup tree can be read ({error})"), "give us the host's /sys/fs/cgroup"),
+            Ok(found) if found.is_blind() => useless(
+                format!("{root} is our own container's cgroup and not the host's tree"),
+                "give us the host's (-v /sys/fs/cgroup:/sys/fs/cgroup:ro)",
+            ),
+            Ok(found) if !found.is_live() => useless(
+                format!("{root} is a copy of a cgroup tree and not the kernel's own"),
+                "--path.cgroup=/sys/fs/cgroup",
+            ),
+            Ok(found) => Self::Start(wanted, Box::new(found)),
+        }
+    }
+}
 
 /// The kernel's description of its types (BTF).
 pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -18,9 +60,9 @@ pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
 pub(super) struct Facts {
     /// Whether the kernel has BTF.
     pub(super) btf: bool,
-    /// Capabilities and other confinement.
+    /// Capabilities and other restrictions of this process.
     pub(super) confinement: Confinement,
-    /// The kernel's lockdown: `none`, `integrity` or `confidentiality`. None if the kernel has no lockdown.
+    /// The kernel's lockdown: `none`, `integrity` or `confidentiality`; None if it is not shown.
     pub(super) lockdown: Option<String>,
     /// Root of the mounted v2 tree.
     pub(super) cgroup2: Option<PathBuf>,
@@ -42,17 +84,17 @@ impl Facts {
         let tree = |controller| hierarchy.tree(controller).filter(|tree| tree.is_live());
         let v2 = tree(Controller::Core).filter(|tree| tree.version == Version::V2).map(|tree| tree.path.clone());
         Self {
-            // Opened, and not only checked, because the programs' offsets come from it.
+            // Opened, because the file may exist and not be readable.
             btf: File::open(BTF).is_ok(),
             confinement: Confinement::gather(),
             lockdown: read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown(&text)),
-            // A v1 host may have the v2 tree anywhere.
+            // A host with v1 trees may have the v2 tree at any place.
             cgroup2: v2.or_else(host_v2),
             io: tree(Controller::Io).map(|tree| tree.path.clone()),
         }
     }
 
-    /// Returns whether a program can run here.
+    /// Checks that a program can run on this host.
     ///
     /// # Errors
     /// What the host lacks.
@@ -78,7 +120,7 @@ impl Facts {
         Ok(())
     }
 
-    /// Returns whether programs can follow the kernel's own objects here.
+    /// Checks that programs can read objects of the kernel on this host.
     ///
     /// # Errors
     /// What the host lacks.
@@ -96,6 +138,8 @@ impl Facts {
         Ok(())
     }
 
+    /// Checks the capabilities: for reading objects of the kernel if `tracing`, else for programs at sockets of
+    /// cgroups.
     fn allow_capabilities(&self, tracing: bool) -> Result<(), Unsupported> {
         self.confinement.allow_namespace()?;
         let has = |capability| self.confinement.capabilities & capability != 0;
@@ -128,11 +172,11 @@ fn lockdown(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
-    use super::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, Facts, lockdown};
-    use crate::ebpf::Program;
-    use crate::ebpf::denial::Confinement;
+    use super::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, Confinement, Decision, Facts, Program, lockdown};
+    use crate::config::{Command, Config};
 
     fn facts() -> Facts {
         Facts {
@@ -194,5 +238,45 @@ mod tests {
     fn the_kernel_s_texts_are_understood() {
         assert_eq!(lockdown("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(lockdown(""), None);
+    }
+
+    fn config(args: &[&str]) -> Config {
+        match Config::from(args.iter().map(Into::into), |_| None) {
+            Ok(Command::Serve(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn missing(config: &Config) -> String {
+        match Decision::of(config) {
+            Decision::Useless(unsupported) => unsupported.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_started_without_the_kernel_s_own_tree() {
+        let capture = tempfile::tempdir().unwrap();
+        let root = format!("--path.cgroup={}", capture.path().display());
+        assert!(missing(&config(&[&root])).contains("no cgroup tree"));
+        fs::write(capture.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
+        for mode in ["--ebpf=auto", "--ebpf=on"] {
+            assert!(missing(&config(&[&root, mode])).contains("is a copy"));
+        }
+        assert!(missing(&config(&[&root, "--source=docker-api"])).contains("Docker API"));
+    }
+
+    #[test]
+    fn what_nobody_wants_is_off_wherever_it_is() {
+        let nothing = [
+            "--ebpf=on",
+            "--read.snapshot=off",
+            "--no-collector.tasks",
+            "--no-collector.ebpf_network",
+            "--no-collector.ebpf_blkio",
+        ];
+        for args in [&["--ebpf=off"][..], &nothing] {
+            assert!(matches!(Decision::of(&config(args)), Decision::Off), "{args:?}");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! Finds the container of a cgroup id: the container's own cgroup, or one below it (nested engines, systemd in a
-//! container).
+//! Finds the container that a cgroup belongs to: the cgroup is the container's own, or below it (nested engines,
+//! systemd in a container).
 //!
-//! Programs count by the id of the innermost cgroup. The ids of containers are looked up when they are found; others
-//! only when a program has counted for an unknown id, and at intervals to notice ended cgroups, by one walk of the
-//! tree.
+//! Programs count by the id of the innermost cgroup. The id of a container's own cgroup is looked up when the container
+//! is found. Other cgroups are found by a walk over the tree, after a program has counted for an unknown id, and at
+//! intervals to notice ended cgroups.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -17,45 +17,49 @@ use crate::discover::{ContainerId, cgroup};
 
 /// Minimum time between two walks caused by unknown ids.
 const MIN_WALK_INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum time for which entries of ended cgroups without a container stay.
+/// Maximum time between two walks, and so the maximum time for which entries of ended cgroups without a container stay.
 const MAX_WALK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Maximum number of nested containers in one container that have their own entries: the rest counts for the outer one.
+/// Maximum number of nested containers in one container that have their own entries. The others count for the outer
+/// one.
 const MAX_NESTED: usize = 1000;
-/// Maximum number of cgroups below containers that a walk visits, because containers choose how many there are.
+/// Maximum number of cgroups below containers that a walk visits. Containers can create any number of them.
 const MAX_BELOW: usize = 10_000;
 
-/// A container as an owner of cgroups.
+/// A container, and where its cgroup is.
 #[derive(Clone, Copy, Debug)]
 pub struct ContainerRef<'a> {
     /// Its id.
     pub id: ContainerId,
-    /// Its generation: a restarted container has the same id and another cgroup.
+    /// Its generation. A restarted container has the same id, another cgroup, and another generation.
     pub generation: u64,
-    /// The path of its cgroup, with a leading slash.
+    /// The path of its cgroup from the root of the tree, with a leading slash.
     pub path: &'a str,
 }
 
-/// The ids of one tree.
+/// The cgroups of one tree, and the containers that own them.
 #[derive(Debug)]
 pub(super) struct CgroupOwners {
     root: PathBuf,
-    /// Known ids, with the container that holds each; none for an id without a container.
+    /// Known cgroups, with the container that owns each; none for a cgroup outside of containers.
     known: HashMap<u64, Option<ContainerId>>,
-    /// The ids of each container.
+    /// The cgroups of each container.
     held: HashMap<ContainerId, ContainerCgroups>,
+    /// When the last walk was made.
     walked: Option<Instant>,
-    /// The containers whose cgroup the last [`CgroupOwners::update`] found, with their generations.
+    /// The containers of the last [`CgroupOwners::update`] with their generations; empty if the cgroup of any was not
+    /// found.
     last: Vec<(ContainerId, u64)>,
-    /// The id that each of these holds; 0 if it holds several.
+    /// The single cgroup of each container of `last`; 0 if it has several.
     single_id: Vec<u64>,
-    /// The published map of owners: containers with their outermost container, and the cgroups that hold containers.
+    /// The map of owners for the programs: the cgroup of each container with that of its outermost container, and the
+    /// parents of containers with [`PARENT`].
     published: HashMap<u64, u64>,
     /// Whether containers have changed since the map was last published.
     is_changed: bool,
 }
 
-/// Cgroups of a container in its present generation, its own first.
+/// The cgroups of a container in its present generation, its own first.
 #[derive(Debug)]
 struct ContainerCgroups {
     generation: u64,
@@ -76,11 +80,11 @@ impl CgroupOwners {
         }
     }
 
-    /// Returns the ids whose counts belong to a container. `index` is its index among the containers of the last
-    /// update, which usually avoids a lookup in the table.
+    /// Returns the cgroups whose counts belong to a container. `index` is its index among the containers of the last
+    /// update, which usually saves a lookup by id.
     pub(super) fn ids(&self, index: usize, container: ContainerId) -> &[u64] {
-        let is_it = self.last.get(index).is_some_and(|(id, _)| *id == container);
-        match self.single_id.get(index).filter(|id| is_it && **id != 0) {
+        let is_same = self.last.get(index).is_some_and(|(id, _)| *id == container);
+        match self.single_id.get(index).filter(|id| is_same && **id != 0) {
             Some(id) => std::slice::from_ref(id),
             None => self.held.get(&container).map_or(&[], |held| held.ids.as_slice()),
         }
@@ -96,7 +100,7 @@ impl CgroupOwners {
         &self.published
     }
 
-    /// Returns whether the map of owners has changed since the last call.
+    /// Returns whether the map of owners has changed since the last call of this function.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.is_changed)
     }
@@ -106,8 +110,8 @@ impl CgroupOwners {
         self.known.get(&id).is_some_and(Option::is_some)
     }
 
-    /// Builds the map of owners.
-    fn list_owners<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>>) {
+    /// Updates the map of owners.
+    fn update_published<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>>) {
         let own =
             |container: &ContainerRef<'_>| self.held.get(&container.id).and_then(|held| held.ids.first().copied());
         let by_path: HashMap<&str, u64> =
@@ -135,8 +139,8 @@ impl CgroupOwners {
         self.published = published;
     }
 
-    /// Attributes nested cgroups with counts to containers; `owner` returns what the programs have recorded. Returns
-    /// whether unknown ids are left.
+    /// Adds unknown cgroups with counts to the containers that own them by the records of the programs, which `owner`
+    /// returns. Returns whether any cgroup remains unknown.
     pub(super) fn attribute(&mut self, counted: impl Iterator<Item = u64>, owner: impl Fn(u64) -> Option<u64>) -> bool {
         let (mut is_any_unknown, mut has_changed) = (false, false);
         for id in counted {
@@ -152,11 +156,12 @@ impl CgroupOwners {
             }
         }
         if has_changed {
-            self.index();
+            self.update_single_ids();
         }
         is_any_unknown
     }
 
+    /// Adds a cgroup to a container.
     fn add(&mut self, id: u64, container: ContainerId) {
         if let Some(held) = self.held.get_mut(&container) {
             held.ids.push(id);
@@ -164,16 +169,17 @@ impl CgroupOwners {
         }
     }
 
-    fn index(&mut self) {
+    /// Updates `single_id`.
+    fn update_single_ids(&mut self) {
         let ids = |id: &ContainerId| self.held.get(id).map_or(&[][..], |held| held.ids.as_slice());
         let single_id = self.last.iter().map(|(id, _)| if let [single_id] = ids(id) { *single_id } else { 0 });
         self.single_id = single_id.collect();
     }
 
-    /// Adds new containers and removes ended ones. Returns the ids that ended with them.
+    /// Adds new containers and removes ended ones. Returns the cgroups that have ended with them.
     pub(super) fn update<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone) -> HashSet<u64> {
         let generations = containers.clone().map(|container| (container.id, container.generation));
-        // Usually no container has changed, which is seen without a lookup for each.
+        // Usually no container has changed, which this comparison shows without a lookup for each.
         if self.last.len() == self.held.len() && generations.clone().eq(self.last.iter().copied()) {
             return HashSet::new();
         }
@@ -183,13 +189,13 @@ impl CgroupOwners {
             if self.held.get(&container.id).is_some_and(|held| held.generation == container.generation) {
                 continue;
             }
-            // What the run before has counted is not this one's, also where the cgroup of this one is not there yet.
+            // Counts of the previous run do not belong to this one, even if the cgroup of this one does not exist yet.
             ended.extend(self.held.remove(&container.id).into_iter().flat_map(|before| before.ids));
             if let Some(inode) = cgroup::id(&self.root, container.path) {
                 let held = ContainerCgroups { generation: container.generation, ids: vec![inode] };
                 self.held.insert(container.id, held);
                 self.known.insert(inode, Some(container.id));
-                // The same cgroup in another generation counts on.
+                // The same cgroup in another generation keeps its counts.
                 ended.remove(&inode);
                 has_changed = true;
             }
@@ -199,7 +205,7 @@ impl CgroupOwners {
         if generations.clone().all(found) {
             self.last.extend(generations);
         }
-        self.index();
+        self.update_single_ids();
         if containers.clone().count() < self.held.len() {
             let alive: HashSet<ContainerId> = containers.clone().map(|container| container.id).collect();
             self.held.retain(|container, held| {
@@ -214,12 +220,13 @@ impl CgroupOwners {
             self.known.retain(|id, _| !ended.contains(id));
         }
         if has_changed || !ended.is_empty() {
-            self.list_owners(containers);
+            self.update_published(containers);
         }
         ended
     }
 
-    /// Resolves unknown ids with counts. Returns those that are gone and belonged to no container.
+    /// Looks for unknown cgroups with counts by a walk, if one is due. Returns the cgroups that have ended and belong
+    /// to no container.
     ///
     /// An ended cgroup below a live container keeps its entry, because its counts belong to the container.
     pub(super) fn resolve_unknown<'a>(
@@ -230,9 +237,9 @@ impl CgroupOwners {
         now: Instant,
     ) -> HashSet<u64> {
         let since = self.walked.map(|walked| now.duration_since(walked));
-        let due =
+        let is_due =
             since.is_none_or(|since| since >= MAX_WALK_INTERVAL || (since >= MIN_WALK_INTERVAL && is_any_unknown));
-        if !due {
+        if !is_due {
             return HashSet::new();
         }
         self.walked = Some(now);
@@ -253,13 +260,13 @@ impl CgroupOwners {
                 }
             }
         }
-        self.index();
+        self.update_single_ids();
         gone
     }
 }
 
-/// Returns the ids of cgroups, each with the innermost container around it: all outside of containers, then a number of
-/// those below containers. Cgroups that disappear meanwhile are left out.
+/// Returns the ids of cgroups, each with the innermost container that it is in: all cgroups outside of containers, and
+/// then those below containers up to [`MAX_BELOW`].
 fn walk(root: &Path, holders: &HashMap<PathBuf, ContainerId>) -> HashMap<u64, Option<ContainerId>> {
     let mut found = HashMap::new();
     found.extend(fs::metadata(root).ok().map(|metadata| (metadata.ino(), None)));

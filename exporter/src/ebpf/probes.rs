@@ -1,4 +1,4 @@
-//! All probes of this host: started together, read once per pass, queried per container.
+//! All programs that run on this host: started together, read once per pass, queried per container.
 
 use std::fmt;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -8,22 +8,22 @@ use aya::programs::ProgramInfo;
 
 use super::Program;
 use super::block::Block;
-use super::error::Unsupported;
+use super::counters::ContainerCounters;
 use super::facts::Facts;
 use super::loader::Loader;
-use super::network::{Network, Sizes};
+use super::network::{Network, Sizes, Tcp};
 use super::owners::{CgroupOwners, ContainerRef};
 use super::sched::Sched;
-use super::share::ContainerCounters;
 use super::snapshot::{IterReader, TreeRequest};
 use super::tasks::{Tasks, Threads};
-use super::tcp::Tcp;
+use super::unsupported::Unsupported;
 use crate::discover::{ContainerId, Hierarchy};
 use crate::metrics::{Collector, CollectorSet, Probed, SelfMetrics};
 
-/// The programs that run here.
+/// The programs that run on this host.
 pub struct Probes {
     report: Report,
+    /// Owners of all counts but block I/O, by ids of the v2 tree.
     owners: CgroupOwners,
     network: Option<Network>,
     tcp: Option<Tcp>,
@@ -34,6 +34,7 @@ pub struct Probes {
     block: Option<Block>,
     /// Kept until snapshots are started.
     loader: Option<Loader>,
+    /// When the programs were started.
     since: SystemTime,
 }
 
@@ -74,8 +75,8 @@ impl Report {
 }
 
 impl Probes {
-    /// Starts every program that the wanted collectors need and this host allows. Never fails as a whole: the report
-    /// has the programs that do not run.
+    /// Starts every program that the wanted collectors need and that this host allows. The report says which programs
+    /// do not run, and why.
     #[must_use]
     pub fn start(wanted: CollectorSet, snapshots: bool, hierarchy: &Hierarchy, sizes: Sizes) -> Self {
         let since = SystemTime::now();
@@ -90,7 +91,7 @@ impl Probes {
         let allowed = |program: &Program| facts.allow(*program);
         let mut report = Report { programs: wanted.iter().map(|program| (*program, allowed(program))).collect() };
         let (mut network, mut tcp, mut block, mut sched, mut tasks) = (None, None, None, None, None);
-        // Reading the kernel's types is slow, so it is done only if needed.
+        // The loader reads the kernel's types, which is slow, so it is created only if it is needed.
         let mut loader = (snapshots || !report.running().is_empty()).then(|| Loader::new(facts));
         if let Some(loader) = &mut loader {
             network = report.try_start(&[Program::NetworkReceive, Program::NetworkTransmit], loader, |loader| {
@@ -105,15 +106,15 @@ impl Probes {
         Self { report, owners, network, tcp, sched, tasks, block_owners, block, loader, since }
     }
 
-    /// Returns when the programs started to count, in nanoseconds since the epoch.
+    /// Returns the time at which the programs have started to count, in nanoseconds since the epoch.
     #[must_use]
     pub fn since_ns(&self) -> u64 {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Starts snapshots of the requested trees, with capacity for this many cgroups: once, after the start and before
-    /// the first scrape.
+    /// Starts snapshots of the requested trees, with capacity for this number of cgroups. Can be called once, after the
+    /// start and before the first scrape.
     ///
     /// # Errors
     /// What this host lacks, or the kernel refused.
@@ -129,8 +130,8 @@ impl Probes {
         &self.report
     }
 
-    /// Reads the counts of these collectors' programs, and frees the entries of ended cgroups. Calls `done` after each
-    /// step with its collector.
+    /// Reads the counts of the programs of the wanted collectors, and frees the entries of ended cgroups. Calls `done`
+    /// after each step with the collector to which the time of the step is charged.
     pub fn read<'a>(
         &mut self,
         wanted: CollectorSet,
@@ -139,7 +140,7 @@ impl Probes {
         mut done: impl FnMut(Collector),
     ) {
         let wants = |program: Program| !wanted.intersection(program.collectors()).is_empty();
-        // Families of files use these counts where the files are empty.
+        // The collector of block I/O files uses these counts, too, if the files are empty.
         let block_for = if wants(Program::BlockComplete) { Collector::EbpfBlkio } else { Collector::Blkio };
         if let Some(block) = self.block.as_mut().filter(|_| wants(Program::BlockComplete) || wanted.has(block_for)) {
             block.read();
@@ -165,7 +166,8 @@ impl Probes {
         }
     }
 
-    /// Frees the entries of ended cgroups.
+    /// Publishes changed containers to the programs that count by ids of the v2 tree, and frees the entries of ended
+    /// cgroups.
     fn retire_ended<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if [self.network.is_none(), self.tcp.is_none(), self.sched.is_none(), self.tasks.is_none()] == [true; 4] {
             return;
@@ -210,7 +212,7 @@ impl Probes {
         }
     }
 
-    /// Frees the block I/O entries of ended cgroups.
+    /// Publishes changed containers to the program of block I/O, and frees the entries of ended cgroups.
     fn retire_ended_block<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         if let Some(block) = &mut self.block {
             let owners = &mut self.block_owners;
@@ -227,20 +229,21 @@ impl Probes {
         }
     }
 
-    /// Restarts the counts of a block device from 0, because its number belongs to another disk now.
+    /// Restarts the counts of a block device from 0, because another disk has its number now.
     pub fn restart_device(&mut self, major: u32, minor: u32) {
         if let Some(block) = &mut self.block {
             block.restart_device(major, minor);
         }
     }
 
-    /// Publishes the containers to the programs, so that none of them fills a table before the first pass.
+    /// Publishes the containers to the programs before the first pass, so that no container can fill a table until
+    /// then.
     pub(crate) fn announce<'a>(&mut self, containers: impl Iterator<Item = ContainerRef<'a>> + Clone, now: Instant) {
         self.retire_ended_block(containers.clone(), now);
         self.retire_ended(containers, now);
     }
 
-    /// Returns the counts of a container, whose index was this one among those of the last [`Probes::read`].
+    /// Returns the counts of a container. `index` is its index among the containers of the last [`Probes::read`].
     #[must_use]
     pub fn share(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
         ContainerCounters::new(
@@ -251,28 +254,28 @@ impl Probes {
         .with_threads(self.owners.own_cgroup(container).and_then(|cgroup| self.tasks.as_ref()?.counted(cgroup)))
     }
 
-    /// Returns whether the states of threads are counted by a program.
+    /// Returns whether a program counts the states of threads.
     #[must_use]
     pub fn counts_threads(&self) -> bool {
         self.tasks.is_some()
     }
 
-    /// Returns whether threads were counted in the last [`Probes::read`] that wanted them.
+    /// Returns whether the last [`Probes::read`] of the states of threads has succeeded.
     #[must_use]
     pub fn has_counted_threads(&self) -> bool {
         self.tasks.as_ref().is_some_and(Tasks::succeeded)
     }
 
-    /// Returns the threads of the whole host.
+    /// Returns the states of the threads of the whole host.
     #[must_use]
     pub fn host_threads(&self) -> Option<Threads> {
         self.tasks.as_ref()?.host()
     }
 
-    /// Returns one value of a container, including the cgroups below its own; none if nothing was counted.
+    /// Returns one value of a container; none if nothing was counted. Slower than [`Probes::share`].
     #[must_use]
     pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
-        // The index is unknown, so the table is searched.
+        // No container has this index, so the container is looked up by its id.
         self.share(usize::MAX, container).value(what)
     }
 
@@ -306,6 +309,7 @@ impl Probes {
         }
     }
 
+    /// Returns the objects of all programs.
     fn objects(&self) -> impl Iterator<Item = &Ebpf> {
         let network = self.network.iter().map(|network| &network.object);
         let network = network.chain(self.tcp.iter().map(|tcp| &tcp.object));
@@ -316,21 +320,21 @@ impl Probes {
 }
 
 impl Report {
-    /// Starts a family of programs if the rules allow all of them, and records the kernel's error.
+    /// Starts the programs of one object if this host allows all of them, and records the kernel's error otherwise.
     fn try_start<T>(
         &mut self,
         programs: &[Program],
         loader: &mut Loader,
         start: impl FnOnce(&mut Loader) -> Result<T, Unsupported>,
     ) -> Option<T> {
-        let ours = |program: &Program| programs.contains(program);
-        let allowed = self.programs.iter().filter(|(program, outcome)| ours(program) && outcome.is_ok()).count();
+        let is_ours = |program: &Program| programs.contains(program);
+        let allowed = self.programs.iter().filter(|(program, outcome)| is_ours(program) && outcome.is_ok()).count();
         if allowed < programs.len() {
             return None;
         }
         let started = start(loader);
         if let Err(unsupported) = &started {
-            for (_, outcome) in self.programs.iter_mut().filter(|(program, _)| ours(program)) {
+            for (_, outcome) in self.programs.iter_mut().filter(|(program, _)| is_ours(program)) {
                 *outcome = Err(unsupported.clone());
             }
         }
@@ -338,8 +342,8 @@ impl Report {
     }
 }
 
-/// Publishes runs and run time, which the kernel counts only while `kernel.bpf_stats_enabled` is set, as that costs
-/// time at each run.
+/// Publishes the number of runs of a program and their time. The kernel counts them only while
+/// `kernel.bpf_stats_enabled` is set, because that takes time at each run.
 fn publish_runs(info: &ProgramInfo, self_metrics: &SelfMetrics) {
     let name = info.name_as_str().unwrap_or_default();
     let Some(program) = Program::ALL.iter().find(|program| is_named(program.name(), name)) else { return };
@@ -352,9 +356,9 @@ fn publish_runs(info: &ProgramInfo, self_metrics: &SelfMetrics) {
     seconds.inc_by((info.run_time().as_secs_f64() - seconds.get()).max(0.0));
 }
 
-/// Returns whether a kernel name, which is cut to 15 characters, is this one.
-fn is_named(name: &str, kept: &str) -> bool {
-    !kept.is_empty() && name.get(..15).unwrap_or(name) == kept
+/// Returns whether the kernel's name of a program, which is cut to 15 characters, stands for `name`.
+fn is_named(name: &str, kernel_name: &str) -> bool {
+    !kernel_name.is_empty() && name.get(..15).unwrap_or(name) == kernel_name
 }
 
 impl fmt::Debug for Probes {

@@ -1,7 +1,7 @@
-//! Reads how long the tasks of every cgroup have waited for a CPU, and keeps the table free of those who are gone.
+//! The program that counts how long the tasks of every cgroup wait for a CPU.
 //!
-//! Memory: the table of slots is 384 KiB per CPU, for 2,048 cgroups each; the overflow map takes what finds no slot: 256 KiB
-//! for its index, and about 260 bytes for each entry that is in it, at most 4 MiB.
+//! Memory: the table of slots takes 384 KiB per CPU, and has room for 2,048 cgroups on each. The overflow map takes
+//! entries without a slot: 256 KiB for its index, and about 260 bytes per entry, 4 MiB when full.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,25 +12,24 @@ use exporter_ebpf::slots::Layout;
 
 use super::Program;
 use super::cpus::{self, Late};
-use super::error::Unsupported;
 use super::loader::Loader;
 use super::owners::CgroupOwners;
-use super::quotas::ancestors;
-use super::slots::{Table, TableSpec, histogram, names};
+use super::tables::{Table, TableSpec, ancestors, histogram, table_names};
+use super::unsupported::Unsupported;
 
 const OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../exporter-ebpf/prebuilt/sched.o"));
 
 /// 1,024 sets of two per CPU.
 const SET_BITS: u32 = 10;
-/// Cgroups that the overflow map takes. It holds memory only for those that are in it.
+/// Capacity of the overflow map, in cgroups. It takes memory only for entries in use.
 const OVERFLOW: u32 = 16_384;
 
-/// The attached program and its maps.
+/// The attached program and its table.
 pub(super) struct Sched {
     /// Keeps program and link alive.
     pub(super) object: Ebpf,
     table: Table<u64, Histogram>,
-    /// As of the last [`Sched::read`].
+    /// Counts as of the last [`Sched::read`].
     totals: HashMap<u64, Histogram>,
 }
 
@@ -50,24 +49,24 @@ impl Sched {
             id_offsets: loader.cgroup_id_offsets()?,
         };
         let online = cpus::online()?;
-        let shape = TableSpec {
-            names: names!("SCHED"),
+        let spec = TableSpec {
+            names: table_names!("SCHED"),
             layout: Layout { shards: cpus::count(&online), set_bits: SET_BITS },
-            words: size_of::<Slot>() / size_of::<u64>(),
-            cgroup: 0,
-            overflow: OVERFLOW,
+            slot_words: size_of::<Slot>() / size_of::<u64>(),
+            cgroup_word: 0,
+            overflow_entries: OVERFLOW,
         };
-        loader.set("SCHED_OFFSETS", offsets);
-        loader.set("SCHED_ANCESTORS", ancestors(loader)?);
-        loader.set("SCHED_SHARDS", cpus::shards(&online, Late::Overflows));
-        shape.prepare(loader);
+        loader.set_constant("SCHED_OFFSETS", offsets);
+        loader.set_constant("SCHED_ANCESTORS", ancestors(loader)?);
+        loader.set_constant("SCHED_SHARDS", cpus::shards(&online, Late::Overflows));
+        spec.prepare(loader);
         let mut object = loader.load(OBJECT)?;
-        loader.trace(&mut object, Program::SchedLatency, "sched_switch")?;
-        let table = Table::take(&mut object, &shape)?;
+        loader.attach_tracepoint(&mut object, Program::SchedLatency, "sched_switch")?;
+        let table = Table::take(&mut object, &spec)?;
         Ok(Self { object, table, totals: HashMap::new() })
     }
 
-    /// Adds up what every cgroup has waited so far.
+    /// Reads the counts of every cgroup: each slot once, and the overflow map.
     pub(super) fn read(&mut self) {
         self.table.free_retired();
         self.totals.clear();
@@ -77,22 +76,22 @@ impl Sched {
         }
     }
 
-    /// Returns what a cgroup has waited, as of the last [`Sched::read`].
+    /// Returns the times that tasks of a cgroup have waited, as of the last [`Sched::read`].
     pub(super) fn counted(&self, cgroup: u64) -> Option<&Histogram> {
         self.totals.get(&cgroup)
     }
 
-    /// Returns the cgroups that have waited, as of the last [`Sched::read`].
+    /// Returns the cgroups with counts, as of the last [`Sched::read`].
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> + Clone {
         self.totals.keys().copied()
     }
 
-    /// Entries in use.
+    /// Returns the number of entries in use.
     pub(super) fn entries(&self) -> usize {
         self.totals.len()
     }
 
-    /// Switches that were not counted, as no entry was left.
+    /// Returns the number of switches that were not counted for lack of an entry.
     pub(super) fn refused(&self) -> u64 {
         self.table.refused()
     }

@@ -1,13 +1,16 @@
-//! Types of the running kernel against what its user interface has fixed, and damaged ones.
+//! Tests with the types of the running kernel, damaged ones, and types made by hand.
 
 use std::fs;
 use std::path::Path;
 
-use super::{Error, Kind, Types};
+use aya::BtfError;
+use aya_obj::btf::BtfKind;
+
+use super::{Error, Kind, Types, single_type};
 
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
-/// The running kernel's; only one without BTF has nothing to compare with.
+/// Returns the running kernel's types; none if it has no BTF.
 fn kernel() -> Option<Types> {
     Path::new(KERNEL).exists().then(|| Types::read(Path::new(KERNEL)).unwrap())
 }
@@ -102,4 +105,16 @@ fn negative_and_long_numbers_and_types_that_hold_themselves() {
     assert_eq!(types.unnamed_enumerator("FIRST", "FIRST"), Some(8));
     assert_eq!(types.unnamed_enumerator("LEAST", "LEAST"), None, "it has a name");
     assert_eq!(types.offset("ring", "member"), None);
+}
+
+#[test]
+fn the_one_type_is_found_at_its_place_and_no_other() {
+    for (kind, describe) in [(Kind::Typedef, BtfKind::Typedef), (Kind::Function, BtfKind::Func)] {
+        let types = single_type(1234, "btf_trace_sched_switch", kind).unwrap();
+        assert_eq!(types.id_by_type_name_kind("btf_trace_sched_switch", describe).unwrap(), 1234);
+        assert!(matches!(
+            types.id_by_type_name_kind("btf_trace_other", describe),
+            Err(BtfError::UnknownBtfTypeName { .. })
+        ));
+    }
 }

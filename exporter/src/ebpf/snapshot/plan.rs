@@ -1,18 +1,21 @@
-//! The plan that the program follows: what is requested of each tree, with offsets from the running kernel's types.
+//! The plan of a copy: what is requested of each tree, with offsets from the running kernel's types, and where it is in
+//! a record.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use exporter_ebpf::cgroup::CgroupIdOffsets;
 use exporter_ebpf::snapshot::{
-    CPUS, CpusPlan, DevicesPlan, IN_SET, OBJECTS, OTHER_IDS, Object as KernelObject, Plan as KernelPlan, Pointer,
-    SET_WORDS, SPAN_WORDS, STATS, SetPlan, Span, StatsPlan, Tree as KernelTree, WORDS,
+    DEVICES, HAS, HAS_CPUS, HAS_DEVICES, HAS_STATS, ID, IN_SET, LIMITS, OBJECTS, OTHER_IDS, Object as KernelObject,
+    Plan as KernelPlan, Pointer, SET_WORDS, SPAN_WORDS, SetPlan, Span, Tree as KernelTree, WORDS,
 };
 
-use super::numbers::{Number, Object, in_set, limits};
+use super::numbers::{Number, Object, cpus_plan, devices_plan, limits, stats_plan, word_in_set};
 use crate::discover::{Tree, Version};
 use crate::ebpf::btf::Types;
-use crate::ebpf::error::Unsupported;
+use crate::ebpf::unsupported::Unsupported;
 use crate::metrics::Controller;
 
-/// Unrequested words between two requested ones are copied, too, if there are no more than these.
+/// Maximum number of words between two requested ones that are copied with them.
 const GAP: u32 = 2;
 
 /// What to copy of the cgroups of one tree.
@@ -20,60 +23,63 @@ const GAP: u32 = 2;
 pub(crate) struct TreeRequest {
     /// The tree.
     pub(crate) tree: Tree,
-    /// A controller whose tree it is.
+    /// A controller that the tree has.
     pub(crate) controller: Controller,
-    /// Numbers.
+    /// The numbers to copy.
     pub(crate) numbers: Vec<Number>,
-    /// The counters behind `memory.stat`.
+    /// Whether to copy the counters behind `memory.stat`.
     pub(crate) stats: bool,
-    /// CPU time of v1.
+    /// Whether to copy the CPU time of v1.
     pub(crate) cpus: bool,
-    /// Block I/O of v2.
+    /// Whether to copy the block I/O of v2.
     pub(crate) devices: bool,
-    /// Files of a parent whose reading has the kernel add up what is below it.
+    /// Files of a parent of containers. Reading them makes the kernel add up the counters of the cgroups below.
     pub(crate) flushes: Vec<&'static str>,
 }
 
 impl TreeRequest {
-    /// Nothing yet.
+    /// Returns a request for nothing.
     pub(crate) fn nothing(tree: Tree, controller: Controller) -> Self {
         Self { tree, controller, numbers: Vec::new(), stats: false, cpus: false, devices: false, flushes: Vec::new() }
     }
 }
 
-/// What the program copies, and where to.
+/// What the program copies, and where each number is in a record.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// The plan as the program reads it.
     pub(super) kernel: KernelPlan,
-    /// The tree that is iterated over.
+    /// Index of the tree that is iterated over.
     pub(super) primary_tree: usize,
-    /// Of each number where it is; none where this kernel does not have it.
+    /// The location of each number; none if this kernel does not have it, or if it is not requested.
     locations: [Option<Location>; Number::COUNT],
-    /// Words of a record in use.
+    /// Number of words of a record in use.
     words: usize,
-    /// Runs of words in use.
+    /// Number of spans in use.
     spans: usize,
-    /// Number of counters behind `memory.stat`; 0 where they are not copied.
+    /// Number of counters behind `memory.stat`; 0 if they are not copied.
     pub(super) stats: usize,
 }
 
 /// The location of a number in a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Location {
-    /// The bit of its object.
+    /// The bit of the object.
     pub(super) object: u8,
+    /// Index of the word.
     pub(super) word: u8,
-    /// The first of its bits in that word.
+    /// Index of the number's first bit in the word.
     pub(super) shift: u8,
-    /// Its size in bytes.
+    /// Size of the number in bytes.
     pub(super) size: u8,
 }
 
 impl Plan {
-    /// Looks up what is requested. Numbers that this kernel does not have are left out.
+    /// Makes the plan for these requests. Numbers that this kernel does not have are left out. `cpus` is the number of
+    /// CPUs.
     ///
     /// # Errors
-    /// The kernel's types do not say how to get from one tree to another.
+    /// The kernel's types lack the members that lead from one tree to another.
     pub(super) fn new(
         requests: &[TreeRequest],
         id_offsets: CgroupIdOffsets,
@@ -122,7 +128,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Returns the base of pointers of a tree.
+    /// Returns the number of a tree for the program, which counts the primary tree as 0.
     pub(super) fn base(&self, tree: usize) -> usize {
         match tree {
             tree if tree == self.primary_tree => 0,
@@ -131,11 +137,11 @@ impl Plan {
         }
     }
 
-    /// Plans how the cgroup in another tree than the primary one is found.
+    /// Plans how to find the cgroup in another tree than the primary one.
     fn locate_cgroups(&mut self, tree: usize, request: &TreeRequest, types: &Types) -> Option<()> {
         let Some(other) = self.base(tree).checked_sub(1) else { return Some(()) };
         let word = match request.tree.version {
-            Version::V1 => in_set(request.controller, types)?,
+            Version::V1 => word_in_set(request.controller, types)?,
             Version::V2 => types.offset("css_set", "dfl_cgrp")? / 8,
         };
         self.copy_set_word(word)?;
@@ -144,20 +150,20 @@ impl Plan {
         Some(())
     }
 
-    /// Adds a word of the set to what is copied.
+    /// Has the program copy this word of the `css_set`. Returns none if it has no room for the word.
     fn copy_set_word(&mut self, word: u32) -> Option<()> {
         let words = self.kernel.set.words.max(word + 1);
         self.kernel.set.words = words;
         (usize::try_from(words).ok()? <= SET_WORDS).then_some(())
     }
 
-    /// Returns the pointer to an object of a tree; none where this kernel does not have it.
+    /// Returns how to find an object of a tree; none if this kernel does not have it.
     fn pointer(&mut self, tree: usize, request: &TreeRequest, object: Object, types: &Types) -> Option<Pointer> {
         let base = u16::try_from(self.base(tree)).ok()?;
         let is_css = u16::from(request.tree.version == Version::V2 && object.is_css());
         match object {
             Object::Css(controller) if base > 0 && request.tree.version == Version::V1 => {
-                let at = in_set(controller, types)?;
+                let at = word_in_set(controller, types)?;
                 self.copy_set_word(at)?;
                 Some(Pointer { base: IN_SET, is_css, at })
             }
@@ -172,7 +178,7 @@ impl Plan {
         }
     }
 
-    /// Adds the numbers of one object, and its limits.
+    /// Adds the numbers of one object, and its limits. Numbers that find no room in a record are left out.
     fn add(&mut self, bit: u8, pointer: Option<Pointer>, numbers: Vec<Number>, types: &Types) {
         let (Some(pointer), true) = (pointer, usize::from(bit) < OBJECTS) else { return };
         let (first, object) = (self.spans, numbers.first().map(|number| number.object()));
@@ -207,7 +213,7 @@ impl Plan {
         if let Some(object) = object {
             let mut of_limits: Vec<(u32, u32)> = limits(object, types).map(|offset| (offset, offset + 8)).collect();
             of_limits.sort_unstable();
-            // Words between them may change all the time.
+            // Without a gap, because other words change all the time.
             for run in runs(&of_limits, 0) {
                 self.span(run);
             }
@@ -217,6 +223,7 @@ impl Plan {
         }
     }
 
+    /// Adds a span. Returns whether there was room for it.
     fn span(&mut self, span: Span) -> bool {
         let Some(room) = self.kernel.spans.get_mut(self.spans) else { return false };
         *room = span;
@@ -224,7 +231,7 @@ impl Plan {
         true
     }
 
-    /// Adds what is not a number of an object.
+    /// Adds the counters of `memory.stat`, block I/O and the CPU time of v1.
     fn add_others(&mut self, tree: usize, request: &TreeRequest, types: &Types, cpus: usize) {
         if request.stats
             && tree == self.primary_tree
@@ -250,15 +257,15 @@ impl Plan {
         }
     }
 
-    /// Returns where a number is.
+    /// Returns the location of a number.
     pub(super) fn location(&self, number: Number) -> Option<Location> {
         self.locations.get(number as usize).copied().flatten()
     }
 }
 
-/// Returns the tree to iterate over: that of which most is copied, as the others are not found of a cgroup that has no
-/// processes of its own. Beside trees of v1 it is one of these: an engine that has them makes no cgroup in the other,
-/// not even where that alone has memory.
+/// Returns the index of the tree to iterate over: the one of which most is copied, because cgroups in the other trees
+/// are not found if the visited cgroup has no processes of its own. If there are v1 trees, it is one of these: an
+/// engine that uses them creates no cgroup in the v2 tree, even if only that tree has memory.
 fn primary_tree(requests: &[TreeRequest]) -> usize {
     let has_v1 = requests.iter().any(|request| request.tree.version == Version::V1);
     let mut trees = requests.iter().enumerate().filter(|(_, request)| !has_v1 || request.tree.version == Version::V1);
@@ -266,7 +273,8 @@ fn primary_tree(requests: &[TreeRequest]) -> usize {
     trees.find(|(_, request)| request.stats).or(first).map_or(0, |(tree, _)| tree)
 }
 
-/// Returns the words that lie side by side, from where members begin and end; these are in order.
+/// Joins members, given by where they begin and end in ascending order, to spans of words with at most `gap` other
+/// words between two members.
 fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
     let mut runs: Vec<Span> = Vec::new();
     for (begin, end) in members {
@@ -284,6 +292,7 @@ fn runs(members: &[(u32, u32)], gap: u32) -> Vec<Span> {
     runs
 }
 
+/// Returns the error for members that the kernel's types lack.
 fn unknown_types() -> Unsupported {
     Unsupported::new(
         "this kernel's types do not tell how cgroups of several trees belong together",
@@ -291,35 +300,93 @@ fn unknown_types() -> Unsupported {
     )
 }
 
-/// Returns the counters that count what is below, too: all of the structure before those of the cgroup alone and what
-/// is still to be added up.
-fn stats_plan(pointer: Pointer, types: &Types) -> Option<StatsPlan> {
-    let ends = ["state_local", "state_pending"].into_iter().filter_map(|name| types.offset("memcg_vmstats", name));
-    let bytes = ends.min()?.min(8 * u32::try_from(STATS).ok()?);
-    Some(StatsPlan { pointer, vmstats: types.offset("mem_cgroup", "vmstats")?, bytes })
+/// The record of one cgroup in a copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) words: &'a [AtomicU64],
+    pub(super) stats: &'a [AtomicU64],
+    pub(super) devices: &'a [AtomicU64],
 }
 
-fn cpus_plan(pointer: Pointer, types: &Types, count: usize, to: usize) -> Option<CpusPlan> {
-    Some(CpusPlan {
-        pointer,
-        usage: types.offset("cpuacct", "cpuusage")?,
-        count: u32::try_from(count).ok().filter(|_| (1..=CPUS).contains(&count))?,
-        to: u32::try_from(to).ok()?,
-    })
+/// Number of words of a device: its number, three of bytes, and three of operations.
+const DEVICE_WORDS: usize = 7;
+
+impl Record<'_> {
+    /// Returns the id of the cgroup in a tree; 0 if the cgroup that was visited has no processes by which that one
+    /// could be found.
+    pub(crate) fn cgroup(&self, tree: usize) -> u64 {
+        let word = self.plan.base(tree).checked_sub(1).map_or(ID, |other| OTHER_IDS + 2 * other);
+        self.word(word).unwrap_or(0)
+    }
+
+    /// Returns a number; none if the controller is not enabled in this cgroup, or if its pressure is switched off.
+    pub(crate) fn number(&self, number: Number) -> Option<u64> {
+        let at = self.plan.location(number)?;
+        let is_off = || number.is_pressure() && self.number(Number::PressureOn) == Some(0);
+        let word = self.word(at.word.into()).filter(|_| self.has(1 << at.object) && !is_off())?;
+        Some(word << (64 - at.shift - 8 * at.size) >> (64 - 8 * at.size))
+    }
+
+    /// Returns the CPU time in nanoseconds, added up over all CPUs (v1).
+    pub(crate) fn cpu_time(&self) -> Option<u64> {
+        self.word(usize::try_from(self.plan.kernel.cpus.to).ok().filter(|_| self.has(HAS_CPUS))?)
+    }
+
+    /// Returns a bit for each object that the cgroup has, such as the states in enabled controllers: those of the plan
+    /// in the lowest eight bits, others in the highest ones.
+    pub(crate) fn css_mask(&self) -> u64 {
+        self.word(HAS).unwrap_or(0)
+    }
+
+    /// Returns a hash of the limits of the cgroup, which changes if a limit changes.
+    pub(crate) fn limits(&self) -> u64 {
+        self.word(LIMITS).unwrap_or(0)
+    }
+
+    /// Returns the counters behind `memory.stat`, by their index.
+    pub(crate) fn stat(&self) -> impl Fn(usize) -> Option<u64> + '_ {
+        let stats = if self.has(HAS_STATS) { self.stats } else { &[] };
+        move |index| stats.get(index).map(|word| word.load(Ordering::Relaxed))
+    }
+
+    /// Returns the devices that the cgroup has used; none if there are more than a record has room for.
+    pub(crate) fn devices(&self) -> Option<impl Iterator<Item = DeviceUse> + '_> {
+        let used = usize::try_from(self.devices.first().filter(|_| self.has(HAS_DEVICES))?.load(Ordering::Relaxed))
+            .ok()
+            .filter(|used| *used <= DEVICES)?;
+        Some(self.devices.get(1..)?.chunks_exact(DEVICE_WORDS).take(used).map(|words| {
+            let word = |index: usize| words.get(index).map_or(0, |word| word.load(Ordering::Relaxed));
+            DeviceUse {
+                major: u32::try_from(word(0) >> 32).unwrap_or(0),
+                minor: u32::try_from(word(0) & u64::from(u32::MAX)).unwrap_or(0),
+                bytes: [word(1), word(2), word(3)],
+                operations: [word(4), word(5), word(6)],
+            }
+        }))
+    }
+
+    /// Returns whether the cgroup has the object of this bit.
+    fn has(&self, bit: u64) -> bool {
+        self.css_mask() & bit != 0
+    }
+
+    fn word(&self, index: usize) -> Option<u64> {
+        self.words.get(index).map(|word| word.load(Ordering::Relaxed))
+    }
 }
 
-fn devices_plan(pointer: Pointer, types: &Types) -> Option<DevicesPlan> {
-    Some(DevicesPlan {
-        pointer,
-        list: types.offset("blkcg", "blkg_list")?,
-        node: types.offset("blkcg_gq", "blkcg_node")?,
-        online: types.offset("blkcg_gq", "online")?,
-        counters: types.offset("blkcg_gq", "iostat.cur")?,
-        queue: types.offset("blkcg_gq", "q")?,
-        disk: types.offset("request_queue", "disk")?,
-        major: types.offset("gendisk", "major")?,
-        minor: types.offset("gendisk", "first_minor")?,
-    })
+/// Block I/O on one device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DeviceUse {
+    /// Major number of the device.
+    pub(crate) major: u32,
+    /// Minor number of the device.
+    pub(crate) minor: u32,
+    /// Bytes read, written, discarded.
+    pub(crate) bytes: [u64; 3],
+    /// Reads, writes, discards.
+    pub(crate) operations: [u64; 3],
 }
 
 #[cfg(test)]
@@ -336,6 +403,7 @@ mod tests {
         assert_eq!(runs(&members, 2), spans);
         assert_eq!(runs(&members, 0).len(), 3);
     }
+
     #[test]
     fn a_tree_of_v2_that_has_memory_alone_is_not_iterated_over() {
         let request = |version, stats| TreeRequest {

@@ -1,39 +1,62 @@
-//! Finds out why the kernel refuses `bpf(2)` to this process: by evidence from `/proc`, and by a call that is refused
-//! only where every call is.
+//! Why a program cannot run on this host, with a hint.
+//!
+//! If the kernel refuses `bpf(2)` to this process, the reason is found by evidence from `/proc`, and by a call that the
+//! kernel itself answers in a known way.
 
 use std::{fmt, fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CapabilitySet;
 
-use super::error::Unsupported;
-use super::snapshot::link::invalid_command;
+use super::sys::invalid_command;
 
-/// The number of the host's own user namespace (`PROC_USER_INIT_INO`), the same on every kernel since 3.8.
+/// Why a program cannot run on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// What the host lacks, or what the kernel refused.
+    pub missing: String,
+    /// What the user can do.
+    pub hint: String,
+}
+
+impl Unsupported {
+    /// Returns the reason with these texts.
+    pub(crate) fn new(missing: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { missing: missing.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.missing, self.hint)
+    }
+}
+
+/// The host's user namespace. Its number (`PROC_USER_INIT_INO`) is the same on every kernel since 3.8.
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
-/// The mapping of user ids there.
+/// The mapping of user ids in the host's user namespace.
 const IDENTITY: [&str; 3] = ["0", "0", "4294967295"];
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_BPF: u64 = 1 << 39;
 
-/// What confines this process.
+/// The restrictions of this process that may keep it from using eBPF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Confinement {
-    /// The mapping of user ids, if this is not the host's user namespace.
+    /// The mapping of user ids if the process is not in the host's user namespace.
     pub(super) user_namespace: Option<String>,
-    /// Effective capabilities, a bit each, by their numbers.
+    /// Effective capabilities, one bit each, by the numbers of the kernel.
     pub(super) capabilities: u64,
     /// Whether a seccomp filter applies.
     seccomp: bool,
-    /// Label of a security module, unless it is unconfined.
+    /// The label that a security module has given the process, unless the process is unconfined.
     security_label: Option<String>,
-    /// The limit of locked memory, if the kernel charges maps to it and it is not unlimited.
+    /// The limit of locked memory in bytes, if the kernel charges maps to it and it is not unlimited.
     memlock: Option<u64>,
 }
 
 impl Confinement {
-    /// Reads the confinement of this process. Parts that cannot be read count as unconfined.
+    /// Reads the restrictions of this process. Those that cannot be read count as absent.
     pub(super) fn gather() -> Self {
         let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         let status = read("status");
@@ -48,7 +71,7 @@ impl Confinement {
         }
     }
 
-    /// Returns a confinement by nothing but these capabilities.
+    /// Returns no restrictions but these capabilities.
     #[cfg(test)]
     pub(super) fn with(capabilities: u64) -> Self {
         Self { capabilities, ..Self::default() }
@@ -67,9 +90,9 @@ impl Confinement {
         ))
     }
 
-    /// Returns the reason for an error of `what`; `reaches_kernel` returns whether `bpf(2)` reaches the kernel at all.
-    /// None if no confinement explains the error.
-    fn resolve_unknown(
+    /// Returns the reason for an error of `what`; none if no restriction explains the error. `reaches_kernel` returns
+    /// whether `bpf(2)` reaches the kernel at all.
+    fn explain_error(
         &self,
         what: Attempt,
         error: &io::Error,
@@ -142,30 +165,30 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Returns the reason for an error, if the confinement of this process explains it.
-pub(super) fn resolve_unknown(what: Attempt, error: &io::Error) -> Option<Unsupported> {
-    Confinement::gather().resolve_unknown(what, error, bpf_reaches_kernel)
+/// Returns the reason for an error; none if no restriction of this process explains it.
+pub(super) fn explain_error(what: Attempt, error: &io::Error) -> Option<Unsupported> {
+    Confinement::gather().explain_error(what, error, bpf_reaches_kernel)
 }
 
-/// Raises the limit of locked memory if the kernel charges maps to it: to unlimited, or to the hard limit.
+/// Raises the limit of locked memory to unlimited, else to the hard limit, if the kernel charges maps to it.
 pub(super) fn lift_memlock() {
     if !charges_memlock() {
         return;
     }
     let Rlimit { maximum, .. } = getrlimit(Resource::Memlock);
     if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
-        // Without CAP_SYS_RESOURCE. A soft limit up to the hard one is never refused.
+        // Unlimited takes CAP_SYS_RESOURCE. A soft limit up to the hard one is never refused.
         _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
     }
 }
 
-/// Returns whether calls reach the kernel: it answers an invalid command as such, while a filter refuses it like any
-/// other.
+/// Returns whether `bpf(2)` reaches the kernel. The kernel answers an unknown command with `EINVAL`; a filter refuses
+/// it like any other command.
 fn bpf_reaches_kernel() -> bool {
     invalid_command().raw_os_error() == Some(libc::EINVAL)
 }
 
-/// Returns whether this thread may read and run loaded programs. Before Linux 5.19 any command took a capability.
+/// Returns whether this thread may use programs that are loaded already. Before Linux 5.19 this takes a capability.
 pub(crate) fn may_ask_the_kernel() -> bool {
     invalid_command().raw_os_error() != Some(libc::EPERM)
 }
@@ -176,19 +199,20 @@ pub(super) fn may_load() -> bool {
     held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
 }
 
+/// Returns whether the kernel charges maps to the limit of locked memory, as before Linux 5.11.
 fn charges_memlock() -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     version(&release).is_some_and(|version| version < (5, 11))
 }
 
-/// Major and minor number of a kernel's release.
+/// Returns the major and minor number of a kernel's release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Returns the mapping of user ids if it is not the host's namespace, which is recognised by its number, or by the
-/// mapping if that cannot be read.
+/// Returns the mapping of user ids if a process is not in the host's user namespace. `link` names its namespace; if
+/// that cannot be read, the mapping decides.
 fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     let lines: Vec<Vec<&str>> = uid_map.lines().map(|line| line.split_whitespace().collect()).collect();
     let is_initial = match link {
@@ -199,7 +223,7 @@ fn user_namespace(link: Option<&str>, uid_map: &str) -> Option<String> {
     (!is_initial).then(|| format!("/proc/self/uid_map: {}", first.unwrap_or_else(|| "nothing mapped".to_owned())))
 }
 
-/// Returns the effective set of `/proc/self/status`; empty if missing.
+/// Returns the effective capabilities in `/proc/self/status`; none if the line is missing.
 fn capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
@@ -211,6 +235,7 @@ fn has_seccomp(status: &str) -> bool {
     line.is_some_and(|mode| mode.trim() != "0")
 }
 
+/// Returns the label in `/proc/self/attr/current`, unless it is that of an unconfined process.
 fn security_label(text: &str) -> Option<String> {
     let label = text.trim_end_matches(['\0', '\n']).trim();
     let is_confined = !label.is_empty() && !label.starts_with("unconfined") && !label.contains(":unconfined_t");
@@ -234,7 +259,7 @@ mod tests {
 
     fn explained(confinement: &Confinement, what: Attempt, errno: i32, reaches_kernel: bool) -> Option<String> {
         let error = io::Error::from_raw_os_error(errno);
-        confinement.resolve_unknown(what, &error, || reaches_kernel).map(|unsupported| unsupported.to_string())
+        confinement.explain_error(what, &error, || reaches_kernel).map(|unsupported| unsupported.to_string())
     }
 
     #[test]

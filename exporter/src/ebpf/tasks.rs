@@ -1,76 +1,74 @@
-//! Counts the threads of every container by state, when a scrape asks, and once a second while scrapes come for the load average.
+//! The program that counts the threads of every container by state: assigns slots to containers, and reads their
+//! counts.
 //!
-//! Memory: the table of slots is 160 KiB, for 4,096 containers; the slots of 2,048 other cgroups that are remembered take as much.
-//!
-//! | file | what it does |
-//! |---|---|
-//! | `walk` | loads the program and runs it |
-//! | `sampler` | what a run gives, by slot; the thread that runs it between scrapes |
+//! Memory: the table of slots takes 160 KiB, for 4,096 containers. The program remembers the slots of 2,048 other
+//! cgroups, which takes as much.
 
-mod sampler;
-mod walk;
-
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aya::Ebpf;
 use aya::maps::{HashMap as KernelMap, MapData};
 use exporter_ebpf::tasks::{Counts, OTHERS, SLOTS, STATES, State};
 use tracing::warn;
 
-use super::error::Unsupported;
-use super::loader::{Loader, map, mapped};
+use super::loader::{Loader, map_array, take_map};
 use super::owners::{CgroupOwners, ContainerRef};
+use super::task_sampler::{self, Sampler, SamplerThread};
+use super::unsupported::Unsupported;
 use crate::metrics::TaskState;
-use sampler::{Sampler, Shared};
 
-/// The program, loaded, and what it has counted.
+/// The loaded program and its counts.
 pub(super) struct Tasks {
     /// Keeps the maps alive.
     pub(super) object: Ebpf,
+    /// The map of slots by cgroup.
     containers: KernelMap<MapData, u64, u64>,
     /// The slot of each container's own cgroup.
     slots: HashMap<u64, u32>,
-    shared: Shared,
-    /// As of the last [`Tasks::read`]; empty where that failed.
+    sampler: SamplerThread,
+    /// Counts by slot, as of the last [`Tasks::read`]; empty if that failed.
     counts: Vec<Counts>,
+    /// Load averages by slot in thousandths, as of the last [`Tasks::read`].
     loads: Vec<Option<u64>>,
-    has_failed: bool,
-    is_full: bool,
+    /// Whether a failure has been logged.
+    is_failure_logged: bool,
+    /// Whether a lack of slots has been logged.
+    is_full_logged: bool,
 }
 
 impl Tasks {
-    /// Loads a program that this kernel takes.
+    /// Loads the program.
     ///
     /// # Errors
     /// What the kernel refused or lacks.
     pub(super) fn start(loader: &mut Loader) -> Result<Self, Unsupported> {
-        let (mut object, walk) = walk::load(loader)?;
-        let containers = map(&mut object, "TASKS_CONTAINERS")?;
-        let words = mapped(&mut object, "TASKS_WORDS", exporter_ebpf::tasks::WORDS as usize)?;
-        let table = mapped(&mut object, "TASKS_COUNTS", SLOTS as usize * STATES)?;
+        let (mut object, walk) = task_sampler::load(loader)?;
+        let containers = take_map(&mut object, "TASKS_CONTAINERS")?;
+        let words = map_array(&mut object, "TASKS_WORDS", exporter_ebpf::tasks::WORDS as usize)?;
+        let table = map_array(&mut object, "TASKS_COUNTS", SLOTS as usize * STATES)?;
         Ok(Self {
             object,
             containers,
             slots: HashMap::new(),
-            shared: Shared::new(Sampler::new(walk, words, table)),
+            sampler: SamplerThread::new(Sampler::new(walk, words, table)),
             counts: Vec::new(),
             loads: Vec::new(),
-            has_failed: false,
-            is_full: false,
+            is_failure_logged: false,
+            is_full_logged: false,
         })
     }
 
-    /// Has the program count by these containers from now on. Those that it knows keep their slots.
+    /// Has the program count by these containers from now on. Known containers keep their slots.
     pub(super) fn publish<'a>(&mut self, owners: &CgroupOwners, containers: impl Iterator<Item = ContainerRef<'a>>) {
         let cgroups: HashMap<&str, u64> =
             containers.filter_map(|container| Some((container.path, owners.own_cgroup(container.id)?))).collect();
-        let mut sampler = self.shared.lock();
-        let present: std::collections::HashSet<u64> = cgroups.values().copied().collect();
+        let mut sampler = self.sampler.lock();
+        let present: HashSet<u64> = cgroups.values().copied().collect();
         let containers = &mut self.containers;
         self.slots.retain(|id, slot| {
             let stays = present.contains(id);
             if !stays {
-                // It may have had no room.
+                // The entry is missing if the map was full.
                 _ = containers.remove(id);
                 sampler.free(*slot);
             }
@@ -81,7 +79,7 @@ impl Tasks {
                 continue;
             }
             let Some(slot) = sampler.take_slot() else {
-                if !std::mem::replace(&mut self.is_full, true) {
+                if !std::mem::replace(&mut self.is_full_logged, true) {
                     warn!(
                         slots = SLOTS,
                         "there are more containers than threads are counted for: the others have no thread states"
@@ -98,9 +96,9 @@ impl Tasks {
         sampler.assign(nested(cgroups.keys().copied(), slot));
     }
 
-    /// Counts all threads now. A failure is logged once, and costs these values alone.
+    /// Counts all threads now. The first failure is logged. If it fails, only these values are missing.
     pub(super) fn read(&mut self) {
-        let mut sampler = self.shared.lock();
+        let mut sampler = self.sampler.lock();
         match sampler.sample_for_scrape() {
             Ok(()) => {
                 self.counts.clone_from(&sampler.counts);
@@ -109,33 +107,33 @@ impl Tasks {
             Err(error) => {
                 self.counts.clear();
                 self.loads.clear();
-                if !std::mem::replace(&mut self.has_failed, true) {
+                if !std::mem::replace(&mut self.is_failure_logged, true) {
                     warn!(%error, "cannot count threads: their states are missing");
                 }
             }
         }
         drop(sampler);
-        self.shared.keep_sampling();
+        self.sampler.keep_sampling();
     }
 
-    /// Returns whether the last reading gave values.
+    /// Returns whether the last [`Tasks::read`] has succeeded.
     pub(super) fn succeeded(&self) -> bool {
         !self.counts.is_empty()
     }
 
-    /// Containers that threads are counted for.
+    /// Returns the number of containers with a slot.
     pub(super) fn entries(&self) -> usize {
         self.slots.len()
     }
 
-    /// Threads of a container by its own cgroup, and its load in thousandths, as of the last [`Tasks::read`]. None where it has no
-    /// thread: then it has ended, whether or not its cgroup is still there.
+    /// Returns the threads of the container with this cgroup of its own, as of the last [`Tasks::read`]. Returns none
+    /// if it has no thread: the container has ended, even if its cgroup still exists.
     pub(super) fn counted(&self, cgroup: u64) -> Option<Threads> {
         let threads = self.slots.get(&cgroup).and_then(|slot| self.of_slot(*slot))?;
         threads.counts.iter().any(|count| *count > 0).then_some(threads)
     }
 
-    /// Returns those of the whole host.
+    /// Returns the threads of the whole host, as of the last [`Tasks::read`].
     pub(super) fn host(&self) -> Option<Threads> {
         self.of_slot(OTHERS)
     }
@@ -155,7 +153,7 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Returns how many are in a state.
+    /// Returns the number of threads in a state.
     #[must_use]
     pub fn count(&self, state: TaskState) -> u64 {
         let state = match state {
@@ -169,7 +167,7 @@ impl Threads {
     }
 }
 
-/// Of each container that is in another one its slot and that one's, the innermost first.
+/// Returns the slot of each nested container with the slot of the container that it is in, the innermost first.
 fn nested<'a>(paths: impl Iterator<Item = &'a str>, slot: impl Fn(&str) -> Option<u32>) -> Vec<(u32, u32)> {
     let outer = |path: &str| path.rmatch_indices('/').find_map(|(end, _)| slot(path.get(..end)?));
     let mut nested: Vec<(usize, u32, u32)> =

@@ -1,32 +1,30 @@
-//! What the programs have counted for one container: whose it is was looked up once, however many values are asked for.
-//!
-//! Made by `probes` for each container of a pass.
+//! The counts of one container. They are looked up once per pass and container, however many values are read.
 
 use exporter_ebpf::latency::Histogram;
 use exporter_ebpf::network::{Counters, Family};
 
 use super::block::{Block, BlockUse, operation_of};
-use super::network::{Network, add};
+use super::network::{Network, Tcp, add};
 use super::sched::Sched;
 use super::tasks::Threads;
-use super::tcp::Tcp;
 use crate::metrics::{IpFamily, Probed, TrafficCount};
 
-/// A container's share of what was counted, cgroups below its own included.
+/// The counts of one container, including those of the cgroups below its own.
 pub struct ContainerCounters<'a> {
     traffic: [Option<Counters>; Family::ALL.len()],
     retransmits: Option<u64>,
     threads: Option<Threads>,
-    /// Its cgroups.
+    /// Ids of its cgroups in the v2 tree.
     ids: &'a [u64],
     sched: Option<&'a Sched>,
-    /// Those of them that have used a disk; in the tree of that controller ids are others.
+    /// Ids of its cgroups in the tree with the block controller.
     block_ids: &'a [u64],
+    /// None if the container has used no disk.
     block: Option<&'a Block>,
 }
 
 impl<'a> ContainerCounters<'a> {
-    /// Returns the share of these cgroups in what these programs count.
+    /// Returns the counts of these programs for these cgroups.
     pub(super) fn new(
         ids: &'a [u64],
         block_ids: &'a [u64],
@@ -47,18 +45,18 @@ impl<'a> ContainerCounters<'a> {
         Self { traffic, retransmits, threads: None, ids, sched, block_ids, block }
     }
 
-    /// Returns the same with the states of its threads.
+    /// Returns the same counts with the states of the container's threads.
     pub(super) fn with_threads(self, threads: Option<Threads>) -> Self {
         Self { threads, ..self }
     }
 
-    /// Returns whether it has used any disk.
+    /// Returns whether the container has used any disk.
     #[must_use]
     pub fn has_blocks(&self) -> bool {
         self.block.is_some()
     }
 
-    /// One value; none where nothing was counted.
+    /// Returns one value; none if nothing was counted.
     #[must_use]
     pub fn value(&self, what: Probed) -> Option<u64> {
         match what {
@@ -79,7 +77,7 @@ impl<'a> ContainerCounters<'a> {
         }
     }
 
-    /// One histogram; none where nothing was observed.
+    /// Returns one histogram; none if nothing was observed.
     #[must_use]
     pub fn histogram(&self, what: Probed) -> Option<Histogram> {
         let mut total = Histogram::default();
@@ -99,7 +97,7 @@ impl<'a> ContainerCounters<'a> {
         (total.count() > 0).then_some(total)
     }
 
-    /// Block I/O by device and operation, into `uses`.
+    /// Replaces the contents of `uses` by the container's block I/O by device and operation.
     pub fn block_uses(&self, uses: &mut Vec<BlockUse>) {
         uses.clear();
         if let Some(block) = self.block {
@@ -108,6 +106,7 @@ impl<'a> ContainerCounters<'a> {
     }
 }
 
+/// Returns the programs' name of an address family.
 fn family_of(family: IpFamily) -> Family {
     match family {
         IpFamily::V4 => Family::Ipv4,
