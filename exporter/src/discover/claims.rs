@@ -26,9 +26,9 @@ pub struct Changes {
 /// A new container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Added {
-    /// Its id.
+    /// Id of the container.
     pub id: ContainerId,
-    /// The path of its cgroup from the root of the tree, with a leading slash.
+    /// Path of its cgroup from the root of the tree, with a leading slash.
     pub path: String,
     /// Whether the engine's report for this id describes this cgroup.
     pub named: bool,
