@@ -245,6 +245,7 @@ fn was_closed(cause: &Cause, kind: Option<io::ErrorKind>) -> bool {
     ended || matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
 }
 
+/// Returns the kind of the first I/O error of a cause.
 fn io_kind(cause: &Cause) -> Option<io::ErrorKind> {
     io_error(cause).map(io::Error::kind)
 }

@@ -1,4 +1,4 @@
-//! A scripted engine on a Unix socket, for what a real one cannot be made to do. Tests only.
+//! A scripted engine on a Unix socket, for tests of behaviour that a real engine does not show on demand.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,43 +19,43 @@ use crate::config::DockerEndpoint;
 use crate::discover::ContainerId;
 use crate::metrics::SelfMetrics;
 
-/// What the engine is made to do.
+/// The contents and the behaviour of the engine.
 pub(super) struct World {
     /// Oldest and newest API version; a request outside is answered with 400, as Docker does.
     pub(super) api: (u32, u32),
     /// Answers of `inspect` by id; the list is made from them.
     pub(super) containers: BTreeMap<String, Value>,
-    /// The list, where it is not to be made from the containers.
+    /// The list, if it is not to be made from the containers.
     pub(super) list: Option<String>,
-    /// A proxy in between: answers 403 to what this does not let through.
+    /// The requests that a proxy before the engine allows. It answers others with 403.
     pub(super) allows: fn(&str) -> bool,
-    /// Requests that contain the text are answered so, whatever else is set.
+    /// Requests that contain the text get this answer, whatever else is set.
     pub(super) odd: Vec<(String, Odd)>,
-    /// Event streams end in the middle of a chunk.
+    /// Whether event streams end in the middle of a chunk.
     pub(super) rude: bool,
-    /// Requests that contain this are never answered.
+    /// Requests that contain this text are never answered.
     pub(super) hangs_at: Option<String>,
-    /// Requests that contain this are answered late.
+    /// Requests that contain this text are answered after this time.
     pub(super) slow_at: Option<(String, Duration)>,
     /// Requests so far, without prefix.
     pub(super) requests: Vec<String>,
     events: broadcast::Sender<String>,
 }
 
-/// An answer that no good engine gives.
+/// An answer that a working engine does not give.
 #[derive(Clone, Debug)]
 pub(super) enum Odd {
-    /// Nothing but a status and some HTML.
+    /// A status and some HTML.
     Status(u16),
     /// These bytes, then the connection is closed.
     Bytes(Vec<u8>),
-    /// A good head, and then one byte of white space after the other.
+    /// A valid head, and then one byte of white space after the other.
     Trickle,
-    /// Nothing.
+    /// No answer.
     Never,
 }
 
-/// The running engine; ends when dropped.
+/// The running engine. It stops when this is dropped.
 pub(super) struct Fake {
     directory: TempDir,
     world: Arc<Mutex<World>>,
@@ -67,7 +67,7 @@ pub(super) fn id(letter: char) -> ContainerId {
     ContainerId::parse(letter.to_string().repeat(64).as_bytes()).unwrap()
 }
 
-/// Short times, so that a test takes a fraction of a second.
+/// Returns short times, so that a test takes a fraction of a second.
 pub(super) fn quick() -> Timing {
     Timing {
         call: Duration::from_millis(800),
@@ -129,17 +129,17 @@ impl Fake {
         self.world.lock().unwrap()
     }
 
-    /// Requests so far whose path contains `text`.
+    /// Returns the number of requests so far whose path contains `text`.
     pub(super) fn requests(&self, text: &str) -> usize {
         self.world().requests.iter().filter(|request| request.contains(text)).count()
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Tells subscribers of an event.
+    /// Sends an event to all subscribers.
     pub(super) fn emit(&self, letter: char, action: &str, attributes: Value) {
         let mut all = json!({"image": "bb", "name": "unnamed"});
         if let Value::Object(more) = attributes {
@@ -170,7 +170,7 @@ enum Reply {
     Json(u16, String),
     Bytes(Vec<u8>),
     Trickle,
-    /// And whether they end in the middle of a chunk.
+    /// The events, and whether the stream ends in the middle of a chunk.
     Events(broadcast::Receiver<String>, bool),
     Never,
 }
@@ -239,7 +239,7 @@ impl World {
     }
 }
 
-/// `/v1.41/version` → 41 and `/version`.
+/// Splits `/v1.41/version` into 41 and `/version`.
 fn split_version(target: &str) -> (Option<u32>, &str) {
     let versioned = target.strip_prefix("/v1.").and_then(|rest| rest.split_once('/'));
     versioned.map_or((None, target), |(minor, path)| {

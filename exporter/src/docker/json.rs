@@ -194,6 +194,7 @@ fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
     parts.try_into().ok()
 }
 
+/// Parses an unsigned number of at most four digits.
 fn number(digits: &str) -> Option<i64> {
     let plain = !digits.is_empty() && digits.len() <= 4 && digits.bytes().all(|digit| digit.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()

@@ -59,7 +59,7 @@ pub(super) enum Events {
     Waiting(Instant),
 }
 
-/// What has happened to the event stream.
+/// An event of the stream: a change of its state, or bytes.
 pub(super) enum SessionEvent {
     /// The time to subscribe again has come.
     Due,
