@@ -102,6 +102,7 @@ fn parse(text: &str) -> Option<Vec<u32>> {
 /// Maximum number of CPUs. It is above that of any kernel (`NR_CPUS`), and bounds the memory that a forged list takes.
 const MAX_CPUS: u32 = 1 << 16;
 
+/// Parses a number, or a range such as `0-3`.
 fn range(text: &str) -> Option<RangeInclusive<u32>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = first.parse().ok()?..=last.parse().ok()?;

@@ -48,7 +48,7 @@ impl Loader {
         self.types.as_ref().map_err(Clone::clone)
     }
 
-    /// Frees the kernel's types. Only [`Loader::load_cgroup_iterator`] works without them.
+    /// Frees the kernel's types. Objects can still be loaded, and programs for iterators over cgroups.
     pub(super) fn forget_types(&mut self) {
         self.types = Err(Unsupported::new("the kernel's types were asked for too late", REPORT));
     }
@@ -242,6 +242,7 @@ pub(super) fn refused_map(what: &str, error: &(dyn std::error::Error + 'static))
     explained.unwrap_or_else(|| Unsupported::new(describe(what, error), REPORT))
 }
 
+/// Takes a map of any type out of an object.
 fn take_any_map(object: &mut Ebpf, name: &str) -> Result<Map, Unsupported> {
     object.take_map(name).ok_or_else(|| Unsupported::new(format!("no map {name} in its object"), REPORT))
 }

@@ -80,7 +80,7 @@ impl Confinement {
     /// Checks that programs can be loaded in this user namespace.
     ///
     /// # Errors
-    /// It is not the host's namespace.
+    /// The process is not in the host's user namespace.
     pub(super) fn allow_namespace(&self) -> Result<(), Unsupported> {
         let Some(mapping) = &self.user_namespace else { return Ok(()) };
         Err(Unsupported::new(
