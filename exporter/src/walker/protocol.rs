@@ -1,49 +1,50 @@
-//! The messages between exporter and walker, in datagrams of which the kernel keeps the bounds.
+//! The messages between the exporter and the walker: datagrams, whose boundaries the kernel preserves.
 //!
-//! Neither end trusts the other: what is too long, too short, no absolute path or an unknown word makes the whole message void.
+//! Neither end trusts the other. A value that is too long, too short, unknown or not an absolute path invalidates the
+//! whole message.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// Greatest length of a message.
+/// Greatest length of a message in bytes.
 pub(super) const MAX_MESSAGE: usize = 32 * 1024;
-/// Greatest number of paths of a request: a layer, and directories of logs.
+/// Greatest number of paths of a request: a layer and the directories of logs.
 const MAX_PATHS: usize = 4;
-/// Greatest length of a path.
+/// Greatest length of a path in bytes.
 const MAX_PATH: usize = 4096;
 
-/// What is to be summed up.
+/// A request to measure the directories of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The number that the answer is to bear.
+    /// The number that the answer repeats.
     pub ticket: u64,
-    /// Whether nothing is known of it yet: such walks come first.
+    /// Whether these directories have no figure yet. Such requests are served first.
     pub is_first: bool,
-    /// Directories, as the host names them. The first one must be there; the others count for nothing where they are not.
+    /// Directories by their paths on the host. The first one must exist; the others count as zero if they do not.
     pub paths: Vec<PathBuf>,
 }
 
-/// Why there is no sum.
+/// Why a measurement failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Failure {
-    /// It is below no data root that the walker sees.
+    /// The directory is below no data root that the walker sees.
     NotVisible = 1,
-    /// A directory may not be listed.
+    /// The walker may not list a directory.
     Denied,
-    /// There are more files or levels than are walked.
+    /// The tree has more files or levels than the walker's limits.
     TooLarge,
-    /// The system said something else.
+    /// A system call returned another error.
     Io,
-    /// The walker has too much to do.
+    /// Too many requests wait.
     Busy,
 }
 
 impl Failure {
     const ALL: [Self; 5] = [Self::NotVisible, Self::Denied, Self::TooLarge, Self::Io, Self::Busy];
 
-    /// For the `reason` label.
+    /// Returns the value of the `reason` label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,38 +57,39 @@ impl Failure {
     }
 }
 
-/// What the walker says.
+/// A message of the walker to the exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A worker has begun. Requests that were not answered before are lost.
+    /// A worker has started. Unanswered requests of the previous worker are lost.
     Began {
-        /// Its process id.
+        /// Process id of the worker.
         pid: u32,
-        /// Whether it may list directories of any user.
+        /// Whether the worker may list directories of any user.
         lists_all: bool,
-        /// Whether Landlock holds.
+        /// Whether Landlock is in force.
         landlock: bool,
-        /// Whether seccomp holds.
+        /// Whether the seccomp filter is in force.
         seccomp: bool,
-        /// How many data roots it sees.
+        /// Number of data roots that the worker sees.
         roots: u8,
     },
-    /// The sum in bytes of a request.
+    /// The answer to a request.
     Measured {
-        /// The request's.
+        /// The request's ticket.
         ticket: u64,
-        /// Bytes on disk.
+        /// Disk usage in bytes, in total over the paths of the request.
         bytes: Result<u64, Failure>,
     },
 }
 
-/// Returns the next message of these requests, and how many of them it holds. Requests that break a bound are skipped.
+/// Encodes as many requests as fit into one message. Returns the message and the number of requests it covers, which
+/// includes the skipped invalid ones.
 #[must_use]
 pub fn encode_requests(requests: &[Request]) -> (Vec<u8>, usize) {
     let mut message = Vec::new();
     let mut count = 0;
     for request in requests {
-        // Before its length: one that fits into no message would end each of them, and never be passed.
+        // Checked before the length: a request longer than any message would otherwise stay at the front for ever.
         if !are_valid(&request.paths) {
             count += 1;
             continue;
@@ -109,20 +111,20 @@ pub fn encode_requests(requests: &[Request]) -> (Vec<u8>, usize) {
     (message, count)
 }
 
-/// Returns whether a request for these paths can be sent: others are never answered.
+/// Returns whether a request for these paths is valid. Invalid requests are never answered.
 #[must_use]
 pub fn are_valid(paths: &[PathBuf]) -> bool {
     let is_path = |path: &PathBuf| path.as_os_str().len() <= MAX_PATH && is_plain(path);
     (1..=MAX_PATHS).contains(&paths.len()) && paths.iter().all(is_path)
 }
 
-/// Returns whether a path is absolute and leads nowhere but downwards.
+/// Returns whether a path is absolute and has no `.` or `..` components.
 fn is_plain(path: &Path) -> bool {
     let is_step = |component| matches!(component, Component::RootDir | Component::Normal(_));
     path.is_absolute() && path.components().all(is_step) && !path.as_os_str().as_bytes().contains(&0)
 }
 
-/// Returns the requests of a message; none where any of it is not valid.
+/// Returns the requests of a message, or `None` if any part of it is invalid.
 pub(super) fn decode_requests(message: &[u8]) -> Option<Vec<Request>> {
     let mut requests = Vec::new();
     let mut rest = message;
@@ -143,12 +145,12 @@ pub(super) fn decode_requests(message: &[u8]) -> Option<Vec<Request>> {
     Some(requests)
 }
 
-/// Length of an event: kind, code, ticket or process id, bytes.
+/// Length of an encoded event: kind (1 byte), code (1), ticket or process id (8), bytes or number of roots (8).
 const EVENT: usize = 18;
 const BEGAN: u8 = 0;
 const MEASURED: u8 = 1;
 
-/// As many events as fit into a message.
+/// Encodes as many events as fit into one message. Returns the message and the number of its events.
 pub(super) fn encode_events<'e>(events: impl Iterator<Item = &'e Event>) -> (Vec<u8>, usize) {
     let mut message = Vec::new();
     let mut count = 0;
@@ -169,7 +171,7 @@ pub(super) fn encode_events<'e>(events: impl Iterator<Item = &'e Event>) -> (Vec
     (message, count)
 }
 
-/// Returns the events of a message; none where any of it is not valid.
+/// Returns the events of a message, or `None` if any part of it is invalid.
 pub(super) fn decode_events(message: &[u8]) -> Option<Vec<Event>> {
     let (events, rest) = message.as_chunks::<EVENT>();
     rest.is_empty().then_some(())?;

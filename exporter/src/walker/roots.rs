@@ -1,5 +1,7 @@
-//! The data roots of the engines: below them the layers are. Found at start, as the walker reaches nothing else later.
+//! The engines' data roots, the directories that hold the layers. They are found and opened at start, since the confined
+//! walker reaches nothing else later.
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -13,28 +15,30 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket, so
 use super::protocol::Failure;
 use super::walk::failure;
 
-/// Those that engines have by default: Docker, containerd, Podman.
-const USUAL: [&str; 3] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers/storage"];
-/// Where the host's files may be: here, where cAdvisor's mount has them, behind the host's first process (which takes
-/// `CAP_SYS_PTRACE`).
+/// The default data roots of Docker, containerd and Podman.
+const DEFAULT_ROOTS: [&str; 3] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers/storage"];
+/// Where the host's filesystem may be mounted: at `/`, at `/rootfs` as cAdvisor's instructions mount it, or behind the
+/// host's init process, which takes `CAP_SYS_PTRACE`.
 const PREFIXES: [&str; 3] = ["", "/rootfs", "/proc/1/root"];
-/// Data roots that are held at most, each of them where it was found.
+/// Greatest number of data roots.
 const MAX_ROOTS: usize = 16;
-/// Filesystems with project quotas, as `statfs` names them.
+/// `f_type` of the filesystems with project quotas (`include/uapi/linux/magic.h`).
 const XFS: FsWord = 0x5846_5342;
 const EXT4: FsWord = 0xef53;
-/// For an engine's answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-const MAX_ANSWER: u64 = 1 << 20;
+/// Timeout of an engine's answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Greatest length of an engine's answer in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+/// Directories of which an engine's data root has one, beside its store of layers.
+const ENGINE_DIRECTORIES: [&str; 3] = ["containers", "overlay-containers", "image"];
 
-/// Returns the names of the data roots, as far as they can be found now: by the engines behind these sockets and by the host's mounts,
-/// beside the usual ones.
+/// Returns the host's paths of the data roots: the engines' own answers, the default ones, and those of mounted overlays.
 pub(super) fn data_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let mounts = ["1/mountinfo", "self/mountinfo"].iter().find_map(|name| std::fs::read(procfs.join(name)).ok());
     let mut roots: Vec<PathBuf> = engines.iter().filter_map(|socket| ask(socket.as_ref())).collect();
-    // Whoever listens there may name any directory.
-    roots.retain(|root| holds_one_of(root, &LAYER_STORE));
-    roots.extend(USUAL.iter().map(PathBuf::from));
+    // The process that listens at the socket could name any directory.
+    roots.retain(|root| holds_one_of(root, &ENGINE_DIRECTORIES));
+    roots.extend(DEFAULT_ROOTS.iter().map(PathBuf::from));
     roots.extend(of_mounts(&mounts.unwrap_or_default()));
     roots.retain(|root| is_narrow(root));
     let mut seen = std::collections::HashSet::new();
@@ -43,24 +47,24 @@ pub(super) fn data_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<Pat
     roots
 }
 
-/// Not all of the host, nor all that it has of one kind.
+/// Returns whether a path is absolute, free of `..` and at least two levels deep, unlike `/` or `/var`.
 fn is_narrow(root: &Path) -> bool {
     root.is_absolute()
         && root.components().filter(|step| matches!(step, Component::Normal(_))).count() >= 2
         && !root.components().any(|step| step == Component::ParentDir)
 }
 
-/// `DockerRootDir` of `GET /info`.
+/// Returns `DockerRootDir` of an engine's `GET /info`.
 fn ask(path: &Path) -> Option<PathBuf> {
-    let end = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).ok()?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE)).ok()?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(TIMEOUT)).ok()?;
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
     let mut stream = UnixStream::from(socket);
     stream.write_all(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n").ok()?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
-    while (answer.len() as u64) < MAX_ANSWER {
-        let left = end.saturating_duration_since(Instant::now());
+    while answer.len() < MAX_ANSWER {
+        let left = deadline.saturating_duration_since(Instant::now());
         stream.set_read_timeout(Some(left).filter(|left| !left.is_zero())).ok()?;
         match stream.read(&mut buffer).ok().filter(|_| !left.is_zero())? {
             0 => break,
@@ -77,33 +81,37 @@ fn root_of(answer: &[u8]) -> Option<PathBuf> {
     (!root.contains('\\')).then(|| root.into())
 }
 
-/// What an engine has in its data root beside `overlay`, `overlay2` or another store of layers.
-const LAYER_STORE: [&str; 3] = ["containers", "overlay-containers", "image"];
-
-/// Returns whether a directory of the host has one of these directories, or may have one that cannot be seen: without
-/// the right to see it nothing in it is listed, and that is the reason to be reported.
-fn holds_one_of(root: &Path, marks: &[&str]) -> bool {
-    PREFIXES.iter().any(|prefix| {
-        let mut seen = PathBuf::from(prefix).into_os_string();
-        seen.push(root);
-        let seen = PathBuf::from(seen);
-        let has = |mark: &&str| match seen.join(mark).metadata() {
+/// Returns whether a directory of the host has one of these subdirectories. Denied access counts as yes, so that the walk
+/// later reports the reason.
+fn holds_one_of(root: &Path, names: &[&str]) -> bool {
+    visible_paths(root).any(|seen| {
+        let has = |name: &&str| match seen.join(name).metadata() {
             Ok(metadata) => metadata.is_dir(),
             Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
         };
-        seen.is_dir() && marks.iter().any(has)
+        seen.is_dir() && names.iter().any(has)
     })
 }
 
-/// By the writable layers of overlays that are mounted: `ROOT/overlay2/LAYER/diff`, or `ROOT/snapshots/NUMBER/fs`.
+/// Returns where a path of the host may be visible in this process.
+fn visible_paths(path: &Path) -> impl Iterator<Item = PathBuf> {
+    PREFIXES.iter().map(move |prefix| {
+        let mut seen = OsString::from(prefix);
+        seen.push(path);
+        seen.into()
+    })
+}
+
+/// Returns the data roots of the writable layers in mounted overlays: `ROOT/overlay2/LAYER/diff` or
+/// `ROOT/snapshots/NUMBER/fs`.
 fn of_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
     let options = mountinfo.split(|byte| matches!(byte, b',' | b' ' | b'\n'));
     let layers = options.filter_map(|option| option.strip_prefix(b"upperdir="));
     let roots = layers.filter_map(|layer| {
-        let layer = PathBuf::from(std::ffi::OsString::from_vec(layer.to_vec()));
+        let layer = PathBuf::from(OsString::from_vec(layer.to_vec()));
         let root = layer.ancestors().nth(3)?;
         let is_root = match layer.file_name()?.as_bytes() {
-            b"diff" => holds_one_of(root, &LAYER_STORE),
+            b"diff" => holds_one_of(root, &ENGINE_DIRECTORIES),
             b"fs" => holds_one_of(root, &["snapshots"]),
             _ => false,
         };
@@ -115,7 +123,7 @@ fn of_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
     roots
 }
 
-/// Returns those of the data roots that are seen here.
+/// Returns the data roots that are visible to this process, by their paths on the host.
 #[must_use]
 pub fn visible_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let mut visible: Vec<PathBuf> =
@@ -124,35 +132,33 @@ pub fn visible_roots(procfs: &Path, engines: &[impl AsRef<Path>]) -> Vec<PathBuf
     visible
 }
 
-/// The data roots that are seen, held open.
+/// The visible data roots, held open.
 #[derive(Debug)]
 pub(super) struct Roots(Vec<Root>);
 
 #[derive(Debug)]
 struct Root {
-    /// As the host names it.
+    /// Path on the host.
     path: PathBuf,
     directory: OwnedFd,
 }
 
-/// A directory to be summed up.
+/// An open directory that is to be measured.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) directory: OwnedFd,
-    /// What a project quota says is used, where the engine has set one.
+    /// Bytes in use according to the project quota, if the engine has set one.
     pub(super) quota_usage: Option<u64>,
 }
 
 impl Roots {
-    /// Opens those that are there.
+    /// Opens each path under every prefix where it exists.
     pub(super) fn open(names: &[PathBuf]) -> Self {
         let mut roots: Vec<Root> = Vec::new();
         for path in names {
-            for prefix in PREFIXES {
-                let mut seen = PathBuf::from(prefix).into_os_string();
-                seen.push(path);
+            for seen in visible_paths(path) {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                if let Ok(directory) = openat(CWD, PathBuf::from(seen), flags, Mode::empty()) {
+                if let Ok(directory) = openat(CWD, seen, flags, Mode::empty()) {
                     roots.push(Root { path: path.clone(), directory });
                 }
             }
@@ -168,10 +174,10 @@ impl Roots {
         self.0.iter().map(|root| root.directory.as_fd())
     }
 
-    /// Opens a directory below one of them, through no link.
+    /// Opens a directory below one of the data roots without following symbolic links.
     ///
     /// # Errors
-    /// It is below none that is seen, or may not be listed.
+    /// The directory is below no visible data root, or may not be listed.
     pub(super) fn find(&self, path: &Path) -> Result<Found, Failure> {
         let mut worst = Failure::NotVisible;
         for root in &self.0 {
@@ -203,10 +209,11 @@ impl Root {
         Ok(Found { directory, quota_usage })
     }
 
-    /// Only XFS and ext4 tell the limit of a project quota as the size of the filesystem, to whoever asks at a directory of the project: it
-    /// has one where that size is another than at the data root. (Asking for the quota itself takes `CAP_SYS_ADMIN`.)
+    /// Returns the bytes in use by the directory's project quota. XFS and ext4 report the limit of a project as the size
+    /// of the filesystem to `statfs` at the project's directory, so a quota exists if that size is below the data root's.
+    /// (A query of the quota itself takes `CAP_SYS_ADMIN`.)
     fn quota_usage(&self, directory: &OwnedFd) -> Option<u64> {
-        // The size of others, such as a ZFS pool, changes with what is free.
+        // The size of other filesystems, such as a ZFS dataset, changes with the free space.
         if !matches!(fstatfs(directory).ok()?.f_type, XFS | EXT4) {
             return None;
         }
@@ -236,7 +243,7 @@ mod tests {
         let answer =
             format!("HTTP/1.0 200 OK\r\n\r\n{{\"ID\":\"x\",\"DockerRootDir\":\"{}\",\"A\":1}}", root.display());
         assert_eq!(root_of(answer.as_bytes()).as_deref(), Some(&*root));
-        // A directory of a user is none, whoever names it.
+        // A user's directory is not accepted as a data root.
         let socket = directory.path().join("engine");
         let engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let named = |root: &Path| {
@@ -254,7 +261,7 @@ mod tests {
         for wide in ["/", "/var", "relative/a/b", "/a/../b/c"] {
             assert!(!is_narrow(wide.as_ref()), "{wide}");
         }
-        assert_eq!(data_roots("/nonexistent".as_ref(), &["/nonexistent/socket"]).len(), USUAL.len());
+        assert_eq!(data_roots("/nonexistent".as_ref(), &["/nonexistent/socket"]).len(), DEFAULT_ROOTS.len());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! One tree, summed up directory by directory: the blocks of all that is in it, as `du` counts them.
+//! Measures the disk usage of one directory tree, as `du` does: the sum of the blocks of all files and directories.
 //!
-//! Whoever owns the tree changes it meanwhile, and may mean harm. So nothing is opened but directories, each from the one above it and
-//! never through a link; other filesystems and mounts are left out; what vanishes counts for nothing. A level costs one descriptor
-//! and the names of the directories in one buffer, a file with several links one number; all of them are bounded.
+//! The owner of the tree changes it during the walk, possibly with bad intent. The walk therefore opens only directories,
+//! each relative to its parent and never through a symbolic link. It leaves out other filesystems and mounts, and entries
+//! that vanish count as zero. Each level costs one descriptor and the names of the subdirectories in one buffer, each
+//! file with several links one number. All of these are bounded.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -14,19 +15,20 @@ use rustix::io::Errno;
 
 use super::protocol::Failure;
 
-/// Bytes of directory entries that are read at a time: some 250 files, a millisecond.
+/// Bytes of directory entries that are read at a time: about 250 files, which take about a millisecond.
 const BUFFER: usize = 8 * 1024;
-/// Directories that are open at a time, and so the depth of a tree.
+/// Greatest number of open directories, and thus the greatest depth of a tree.
 const MAX_DEPTH: usize = 200;
-/// Files with several links that are remembered: half a megabyte. Of those beyond, each link counts for its part.
+/// Greatest number of remembered files with several links, half a megabyte. Beyond it each link counts as its share of
+/// the file.
 const MAX_LINKS: usize = 57_344;
-/// Files and directories that are counted: several hours.
+/// Greatest number of counted files and directories, a walk of several hours.
 const MAX_ENTRIES: u64 = 20_000_000;
 
 const WANTED: StatxFlags =
     StatxFlags::TYPE.union(StatxFlags::MODE).union(StatxFlags::NLINK).union(StatxFlags::INO).union(StatxFlags::BLOCKS);
 
-/// A walk that is under way.
+/// An unfinished walk.
 #[derive(Debug)]
 pub(super) struct Walk {
     device: (u32, u32),
@@ -40,16 +42,16 @@ pub(super) struct Walk {
 #[derive(Debug)]
 struct Level {
     directory: OwnedFd,
-    /// Those of the last buffer, to be entered before the next one is read.
+    /// Subdirectories in the last buffer, which are entered before the next buffer is read.
     subdirectories: Vec<CString>,
     is_read: bool,
 }
 
 impl Walk {
-    /// Begins at an open directory.
+    /// Begins a walk at an open directory.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The directory's status cannot be read.
     pub(super) fn begin(root: OwnedFd) -> Result<Self, Failure> {
         let about = stat(&root, c"", AtFlags::EMPTY_PATH).map_err(failure)?;
         let device = device(&about);
@@ -60,10 +62,10 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Goes one directory or one buffer further. Returns the sum at the end.
+    /// Enters one directory or reads one buffer. Returns the disk usage in bytes at the end of the walk.
     ///
     /// # Errors
-    /// A sum would be wrong.
+    /// A directory cannot be read, or the tree exceeds a limit, so the sum would be wrong.
     pub(super) fn step(&mut self) -> Result<Option<u64>, Failure> {
         let Some(level) = self.levels.last_mut() else { return Ok(Some(self.bytes)) };
         if let Some(name) = level.subdirectories.pop() {
@@ -102,7 +104,7 @@ impl Walk {
         loop {
             match listing.next() {
                 None => level.is_read = true,
-                // It was removed while it was open.
+                // The directory was removed while it was open.
                 Some(Err(error)) if is_gone(error) => level.is_read = true,
                 Some(Err(error)) => return Err(failure(error)),
                 Some(Ok(entry)) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
@@ -110,7 +112,7 @@ impl Walk {
                     level.subdirectories.push(entry.file_name().to_owned());
                 }
                 Some(Ok(entry)) => match stat(&level.directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                    // A filesystem need not say what an entry is.
+                    // Some filesystems leave the type of an entry unknown.
                     Ok(about) if FileType::from_raw_mode(about.stx_mode.into()) == FileType::Directory => {
                         level.subdirectories.push(entry.file_name().to_owned());
                     }
@@ -143,7 +145,7 @@ impl Walk {
             self.links.insert(about.stx_ino);
             bytes
         } else {
-            // All links of a layer's file are in the layer: their parts make the whole.
+            // All links to a layer's file are in the layer, so their shares add up to the file.
             bytes / u64::from(about.stx_nlink)
         };
         self.bytes = self.bytes.saturating_add(counted);
@@ -159,11 +161,12 @@ fn device(about: &Statx) -> (u32, u32) {
     (about.stx_dev_major, about.stx_dev_minor)
 }
 
-/// Returns whether an entry is no longer there, or no longer what it was.
+/// Returns whether an error says that an entry has vanished or has been replaced.
 fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
 }
 
+/// Returns the failure that an error is reported as.
 pub(super) fn failure(error: Errno) -> Failure {
     match error {
         Errno::ACCESS | Errno::PERM => Failure::Denied,

@@ -1,4 +1,4 @@
-//! Trees of real files, quiet and changing, against `du`.
+//! Compares walks of real trees, unchanging and changing ones, with `du`.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, symlink};
@@ -22,7 +22,7 @@ fn end(mut walk: Walk) -> Result<u64, Failure> {
     }
 }
 
-/// What `du` says.
+/// Returns the disk usage in bytes according to `du`.
 fn du(path: &Path) -> u64 {
     let output = Command::new("du").args(["-B1", "-s", "-x"]).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap()
@@ -41,7 +41,7 @@ fn the_sum_is_that_of_du() {
     for number in 0..50 {
         fs::hard_link(root.join("linked"), root.join("d1").join(format!("link{number}"))).unwrap();
     }
-    // A hole of a gigabyte takes no room.
+    // A hole of a gigabyte takes no blocks.
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     sparse.set_len(1 << 30).unwrap();
     sparse.write_all_at(b"end", (1 << 30) - 3).unwrap();
@@ -93,7 +93,7 @@ fn what_changes_while_it_is_walked_fails_nothing() {
             number = (number + 1) % 50;
             let one = changed.join(format!("a{number}"));
             let _removed = fs::remove_dir_all(&one);
-            // A directory becomes a file, a link out of the tree, and a directory again.
+            // The directory becomes a file, a link out of the tree, and a directory again.
             let _file = fs::write(&one, "x");
             let _gone = fs::remove_file(&one);
             let _link = symlink("/usr", &one);
