@@ -1,6 +1,7 @@
 //! Finds the capabilities that serving needs, and drops all others.
 //!
-//! They are found by trying: a thread without capabilities tries what the configuration needs, and ends.
+//! A short-lived thread without capabilities tries the accesses that the configuration needs. A failure shows that the
+//! access takes a capability.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,8 +17,8 @@ use rustix::thread::{
 use super::Needs;
 use crate::ebpf::may_ask_the_kernel;
 
-/// Returns the capabilities that we have and that serving needs, and why. `strict` leaves out the one that only traces
-/// other processes.
+/// Returns the capabilities that this process has and that serving needs, and the reasons. `strict` leaves out
+/// `CAP_SYS_PTRACE`.
 pub(super) fn missed(needs: &Needs, strict: bool) -> (CapabilitySet, Vec<String>) {
     let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
     if held.is_empty() {
@@ -26,7 +27,7 @@ pub(super) fn missed(needs: &Needs, strict: bool) -> (CapabilitySet, Vec<String>
     let tried = needs.clone();
     let trial = thread::Builder::new().name("trial".to_owned()).spawn(move || lacks(&tried));
     let [read, connect, processes, bpf] = trial.ok().and_then(|trial| trial.join().ok()).unwrap_or_default();
-    // An engine that is too old to know the first grants the second, by which programs were loaded.
+    // Engines that do not know CAP_BPF grant CAP_SYS_ADMIN for loading the programs.
     let tables = if held.contains(CapabilitySet::BPF) { CapabilitySet::BPF } else { CapabilitySet::SYS_ADMIN };
     let traces = held.contains(CapabilitySet::SYS_PTRACE);
     let tracing = |useful: CapabilitySet| if strict { CapabilitySet::empty() } else { useful };
@@ -51,8 +52,8 @@ const DESCRIPTORS: &str = "container_sockets of --collector.process takes the ri
 const HIDDEN: &str = "procfs is mounted with hidepid=, and other users' processes are seen only with the right to look into them: \
                       --sandbox=auto keeps it, without Landlock; to --sandbox=on their values are missing";
 
-/// Returns what a thread without capabilities is refused although it exists: reading files, the engine's socket, other
-/// users' processes, tables in the kernel.
+/// Drops the capabilities of this thread. Returns whether it is then refused to read files, to connect to the engine's
+/// socket, to see other users' processes, and to read eBPF tables.
 fn lacks(needs: &Needs) -> [bool; 4] {
     let processes = sees_processes(&needs.procfs);
     let readable: Vec<_> = needs.readable().filter(|path| File::open(path).is_ok()).collect();
@@ -68,18 +69,18 @@ fn lacks(needs: &Needs) -> [bool; 4] {
     ]
 }
 
-/// Returns whether the first process of a procfs is visible.
+/// Returns whether a procfs shows the init process.
 fn sees_processes(procfs: &Path) -> bool {
     File::open(procfs.join("1/stat")).is_ok()
 }
 
-/// Drops all other capabilities permanently. Returns those that are left.
+/// Drops all capabilities but `kept` permanently. Returns the remaining ones.
 ///
 /// # Errors
-/// The kernel refuses, which should not happen.
+/// The kernel refuses a call, which should not happen.
 pub(super) fn keep(kept: CapabilitySet) -> Result<CapabilitySet, Errno> {
     let now = capabilities(None)?;
-    // Without CAP_SETPCAP the bounding set stays what it is, which no_new_privs makes harmless.
+    // Without CAP_SETPCAP the bounding set cannot change, which no_new_privs makes harmless.
     if now.effective.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().iter() {
             if capability_is_in_bounding_set(capability) == Ok(true) {
@@ -98,7 +99,7 @@ fn none() -> CapabilitySets {
     CapabilitySets { effective: empty, permitted: empty, inheritable: empty }
 }
 
-/// Formats a set: `none`, or `CAP_BPF, CAP_SYS_PTRACE`.
+/// Formats a set: `none`, or `but for CAP_BPF and CAP_SYS_PTRACE`.
 pub(super) fn names(set: CapabilitySet) -> String {
     let names: Vec<String> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
     if names.is_empty() { "none".to_owned() } else { format!("but for {}", names.join(" and ")) }

@@ -1,12 +1,11 @@
-//! The table of system calls: those that serving uses, and those that are refused by name.
+//! The tables of system calls that serving uses, that are reported as not implemented, and that are refused.
 //!
-//! Calls in neither list are reported as unknown. C libraries try newer calls first and fall back to older ones if the
-//! kernel does not know them.
+//! Calls in no table are reported as not implemented (`ENOSYS`).
 
 use libc::c_long;
 
-/// Calls that serving uses, on every processor. The most frequent do not pay for the length of the list: the kernel remembers
-/// which calls a filter always lets through.
+/// Calls that serving uses on every architecture. The length of the table costs little, because the kernel caches which
+/// calls a filter always allows.
 pub(super) const USED: &[c_long] = &[
     // Files, which are only read.
     libc::SYS_close,
@@ -109,18 +108,18 @@ pub(super) const USED: &[c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
     libc::SYS_set_tid_address,
-    // Passwords are compared at a lower priority; a higher one takes a capability.
+    // Password checks lower the priority of their thread.
     libc::SYS_setpriority,
     libc::SYS_sigaltstack,
     libc::SYS_sysinfo,
     libc::SYS_tgkill,
     libc::SYS_times,
     libc::SYS_uname,
-    // Processes of the disk walker that have ended.
+    // Reaps the disk walker's processes.
     libc::SYS_wait4,
 ];
 
-/// Older calls that C libraries use where a processor has them.
+/// Older calls that C libraries use on the architectures that have them.
 #[cfg(target_arch = "x86_64")]
 pub(super) const USED_HERE: &[c_long] = &[
     libc::SYS_access,
@@ -140,12 +139,11 @@ pub(super) const USED_HERE: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const USED_HERE: &[c_long] = &[];
 
-/// Newer forms whose arguments a filter cannot check, or that were not there when the table was made: C libraries go on with the
-/// older ones.
+/// Newer calls whose arguments a filter cannot check. C libraries fall back to the older ones on `ENOSYS`.
 pub(super) const NOT_YET: &[c_long] =
     &[libc::SYS_clone3, libc::SYS_epoll_pwait2, libc::SYS_faccessat2, libc::SYS_openat2];
 
-/// Calls that are refused with `EPERM`, so that what tries them says what it is.
+/// Calls that are refused with `EPERM`, a clear error message in logs.
 pub(super) const REFUSED: &[c_long] = &[
     // Running and taking over programs.
     libc::SYS_execve,
@@ -202,7 +200,7 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_request_key,
     libc::SYS_seccomp,
     libc::SYS_userfaultfd,
-    // Sockets listen before.
+    // All sockets listen before the sandbox is entered.
     libc::SYS_listen,
 ];
 

@@ -1,4 +1,4 @@
-//! Each test enters the sandbox with a thread of its own, which ends with the test.
+//! Tests of the sandbox. Each test enters it with a thread of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -21,13 +21,13 @@ fn config() -> Config {
     }
 }
 
-/// What is seen inside.
+/// Returns what `look` returns inside the sandbox.
 fn inside<T: Send + 'static>(config: &Config, look: impl FnOnce(&Sandbox) -> T + Send + 'static) -> T {
     let needs = Needs::of(config, true);
     thread::spawn(move || look(&Sandbox::enter(FeatureMode::Auto, &needs).unwrap())).join().unwrap()
 }
 
-/// A system call that std has no form of.
+/// Makes a system call that std has no function for.
 #[expect(unsafe_code, reason = "calls that are to be refused have no safe form")]
 fn call(number: c_long, arguments: [c_long; 4]) -> io::Result<()> {
     let [a, b, c, d] = arguments;
@@ -109,7 +109,7 @@ fn what_serving_needs_goes_on() {
             .map(|path| fs::read(path).map(drop));
         let threads = thread::Builder::new().spawn(|| vec![7_u8; 1 << 20].len()).unwrap().join().unwrap();
         let sockets = UnixStream::pair().map(drop);
-        // Nothing has this descriptor: the kernel is asked, and says so.
+        // The kernel answers that the descriptor is invalid, so the call itself is allowed.
         let tables = call(libc::SYS_bpf, [15, 0, 0, 0]).unwrap_err().raw_os_error();
         (kernel, threads, sockets, tables)
     });

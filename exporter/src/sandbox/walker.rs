@@ -1,4 +1,4 @@
-//! What is left to the disk walker: listing directories below the data roots, as whoever they belong to, and answering.
+//! Confines the disk walker: it may list directories below the data roots, whoever owns them, and use its socket.
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -9,26 +9,26 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use seccompiler::{Error, SeccompAction, TargetArch, apply_filter};
 
-use super::domain::handle_all;
-use super::filter::{
+use super::landlock::handle_all;
+use super::seccomp::{
     PRCTL_OPTIONS, all, errno, executable_memory, flag, has_bits, lacks_bits, none_of, program, whatever, writes,
 };
 
-/// What holds for the walker.
+/// The state of the walker's confinement.
 #[derive(Clone, Copy, Debug)]
 pub struct Confinement {
-    /// It may list directories of any user.
+    /// Whether the walker may list directories of any user.
     pub lists_all: bool,
-    /// Landlock holds.
+    /// Whether Landlock is in force.
     pub landlock: bool,
-    /// seccomp holds.
+    /// Whether the seccomp filters are in force.
     pub seccomp: bool,
 }
 
-/// Confines this process and those that it forks: they list what is below these directories, and nothing else.
+/// Confines this process and the processes that it forks later to listing what is below `directories`.
 #[must_use]
 pub fn confine_walker(directories: &[BorrowedFd<'_>]) -> Confinement {
-    // Other processes, even of the same user, may not read our memory.
+    // A non-dumpable process hides its memory from other processes of the same user.
     _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     _ = set_no_new_privs(true);
     let kept = super::capabilities::keep(CapabilitySet::DAC_READ_SEARCH);
@@ -47,7 +47,7 @@ fn restrict(directories: &[BorrowedFd<'_>]) -> Result<RulesetStatus, RulesetErro
     Ok(handle_all()?.add_rules(rules)?.restrict_self()?.ruleset)
 }
 
-/// Calls that the walker uses.
+/// Calls that the walker uses on every architecture.
 const USED: &[c_long] = &[
     // Directories.
     libc::SYS_close,
@@ -57,7 +57,7 @@ const USED: &[c_long] = &[
     libc::SYS_getdents64,
     libc::SYS_openat,
     libc::SYS_statx,
-    // The socket pair; what a panic writes.
+    // The socket pairs, and the message of a panic.
     libc::SYS_ppoll,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
@@ -97,7 +97,7 @@ const USED_HERE: &[c_long] = &[libc::SYS_fork, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const USED_HERE: &[c_long] = &[];
 
-/// A copy that shares memory, or with namespaces of its own, is no worker.
+/// Flags of `clone` that are refused: a worker shares no memory with the guard and stays in its namespaces.
 const CLONE_FLAGS: [i32; 9] = [
     libc::CLONE_VM,
     libc::CLONE_NEWNS,
@@ -123,12 +123,12 @@ fn filter() -> Result<(), Error> {
     refused.insert(libc::SYS_clone, clones?);
     refused.insert(libc::SYS_prctl, none_of(0, &PRCTL_OPTIONS)?);
     refused.extend(executable_memory()?);
-    // Pairs of unnamed sockets, which lead nowhere else.
+    // Only pairs of Unix sockets, which are connected to nothing else.
     refused.insert(libc::SYS_socketpair, none_of(0, &[flag(libc::AF_UNIX)])?);
     let refused = program(refused, SeccompAction::Allow, refuse, arch)?;
     let used = program(used, unknown, SeccompAction::Allow, arch)?;
     apply_filter(&used)?;
-    // Last, as it lets no other one be installed.
+    // This one comes last, because it refuses `seccomp` and thus further filters.
     apply_filter(&refused)
 }
 
@@ -176,7 +176,7 @@ mod tests {
             ];
             (confinement, list(&root.join("layer")), refused)
         };
-        // All of it holds for a thread; this one ends.
+        // The confinement holds for one thread, which ends here.
         let (confinement, listed, refused) = std::thread::spawn(attempts).join().unwrap();
         assert!(confinement.landlock && confinement.seccomp, "{confinement:?}");
         assert_eq!(listed, Ok(4));

@@ -1,8 +1,8 @@
-//! Landlock: this process reads below the roots that it needs, connects to the engine's port, and reaches no process,
-//! signal target or abstract socket outside.
+//! Landlock: limits this process to reading below the needed roots and connecting to the engines' ports. Processes,
+//! signal targets and abstract sockets outside the domain become unreachable.
 //!
-//! A rule covers what is below a directory, now and later. A path that does not exist has no rule and stays
-//! unreachable.
+//! A rule covers everything below a directory, including files that are created later. A path that does not exist gets
+//! no rule and stays unreachable.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ use landlock::{
 
 use super::Needs;
 
-/// The newest tested version of the interface.
+/// The newest tested version of the Landlock ABI.
 const TESTED: ABI = ABI::V6;
-/// Answers of a name server that are too long for a datagram come over TCP.
-const DOMAIN_NAMES: u16 = 53;
+/// The port of DNS, whose long answers come over TCP.
+const DNS_PORT: u16 = 53;
 
-/// Opens the roots that are read, because opening some of them takes privileges.
+/// Opens the roots to read while the process still has the privileges that some of them take.
 pub(super) fn roots(needs: &Needs) -> Vec<Root> {
     needs.readable().chain(needs.traced.iter().cloned()).filter_map(|path| Root::open(&path)).collect()
 }
@@ -31,13 +31,13 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Opens a root; none if it does not exist.
+    /// Opens a root. Returns `None` if it does not exist or cannot be opened.
     fn open(path: &Path) -> Option<Self> {
         Some(Self { path: PathFd::new(path).ok()?, is_directory: path.is_dir() })
     }
 }
 
-/// Enters a domain. Returns what it handles, or why it cannot be entered.
+/// Enters a domain. Returns the kinds of access that it handles, or why it cannot be entered.
 pub(super) fn enter(needs: &Needs, roots: Vec<Root>) -> Result<String, String> {
     let status = restrict(needs, roots).map_err(|error| error.to_string())?;
     match (&status.ruleset, status.landlock) {
@@ -56,7 +56,7 @@ fn handled(kernel: ABI) -> String {
     format!("{kernel} (files{tcp}{scope})")
 }
 
-/// Begins a domain that handles every kind of access that is tested and that this kernel knows, and allows none.
+/// Creates a ruleset that denies every tested kind of access that this kernel knows.
 pub(super) fn handle_all() -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -72,8 +72,7 @@ fn restrict(needs: &Needs, roots: Vec<Root>) -> Result<RestrictionStatus, Rulese
         Ok::<_, RulesetError>(PathBeneath::new(path, below))
     });
     let ruleset = handle_all()?.add_rules(rules)?;
-    let names = needs.resolver.then_some(DOMAIN_NAMES);
-    let ports = needs.ports.iter().copied().chain(names);
+    let ports = needs.ports.iter().copied().chain(needs.resolver.then_some(DNS_PORT));
     let ports = ports.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
     ruleset.add_rules(ports)?.restrict_self()
 }

@@ -1,8 +1,9 @@
-//! seccomp: three filters, of which the strictest answer counts, and of equally strict ones the last.
+//! seccomp: installs three filters. The kernel applies the strictest action of all filters, and the last filter's action
+//! among equally strict ones.
 //!
-//! The first allows only the calls of the table. The second redirects C libraries from newer calls to older ones. The
-//! third refuses by name and by argument: opening files for writing, executable memory, other kinds of sockets, loading
-//! programs into the kernel, starting processes.
+//! The first filter allows only the calls in the tables. The second answers `ENOSYS` to newer calls, so that C libraries
+//! fall back to older ones. The third refuses calls by name and by argument: opening files for writing, executable
+//! memory, other kinds of sockets, loading programs into the kernel, starting processes.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use seccompiler::{
 use super::Needs;
 use super::syscalls::{NOT_YET, REFUSED, REFUSED_HERE, USED, USED_HERE};
 
-/// Rules by call. No rule means any arguments.
+/// Rules by system call. An empty list matches any arguments.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// `enum bpf_cmd`: commands on existing tables and iterators.
@@ -38,10 +39,11 @@ pub(super) const PRCTL_OPTIONS: [u64; 6] = [15, 16, 3, 23, 0x5356_4d41, 0x4155_5
 const IOCTL_REQUESTS: [u64; 5] = [0x5401, 0x5413, 0x541b, 0x5421, 0x5451];
 /// `MSG_FASTOPEN` connects without `connect`.
 const FAST_OPEN: u64 = 0x2000_0000;
-const KIND_OF_SOCKET: u64 = 0xf;
+/// `SOCK_TYPE_MASK` (`include/linux/net.h`).
+const SOCKET_TYPE: u64 = 0xf;
 
-/// Filters the calls of this thread and of threads that it starts. Returns how many calls are left, or why they are not
-/// filtered.
+/// Filters the calls of this thread and of the threads that it starts later. Returns the number of allowed calls, or why
+/// they are not filtered.
 pub(super) fn enter(needs: &Needs) -> Result<usize, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_unknown| format!("not for {}", std::env::consts::ARCH))?;
@@ -77,11 +79,12 @@ pub(super) fn program(
     Ok(SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()?)
 }
 
+/// Returns the rule that matches a call with any arguments.
 pub(super) fn whatever(call: c_long) -> (i64, Vec<SeccompRule>) {
     (call, Vec::new())
 }
 
-/// Returns the refused calls, entirely or with certain arguments.
+/// Returns the calls that are refused, either entirely or with certain arguments.
 fn refused(needs: &Needs) -> Result<Rules, Error> {
     let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).copied().map(whatever).collect();
     if !needs.resolver {
@@ -103,19 +106,20 @@ fn refused(needs: &Needs) -> Result<Rules, Error> {
     refuse(libc::SYS_prctl, none_of(0, &PRCTL_OPTIONS)?);
     refuse(libc::SYS_ioctl, none_of(1, &IOCTL_REQUESTS)?);
     refuse(libc::SYS_tgkill, none_of(0, &[u64::from(std::process::id())])?);
-    // Limits are read, not set.
+    // prlimit may read limits but not set them.
     refuse(libc::SYS_prlimit64, vec![all([SeccompCondition::new(2, Length::Qword, Op::Ne, 0)?])?]);
     refuse(libc::SYS_socket, sockets(needs)?);
     Ok(rules)
 }
 
-/// Returns the rules that match executable memory.
+/// Returns the rules that match requests for executable memory.
 pub(super) fn executable_memory() -> Result<Rules, Error> {
     let executable = || has_bits(2, flag(libc::PROT_EXEC)).and_then(|has| Ok(vec![all([has])?]));
     Ok(BTreeMap::from([(libc::SYS_mmap, executable()?), (libc::SYS_mprotect, executable()?)]))
 }
 
-/// Returns the rules that match opening a file to write, create or truncate it. `O_TMPFILE` writes, too.
+/// Returns the rules that match opening a file to write, create or truncate it. `argument` is the index of the flags.
+/// `O_TMPFILE` is covered because it requires write access.
 pub(super) fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
     let mode = |mode: i32| masked(argument, flag(libc::O_ACCMODE), flag(mode));
     let modes = [libc::O_WRONLY, libc::O_RDWR, libc::O_ACCMODE].map(mode);
@@ -123,8 +127,7 @@ pub(super) fn writes(argument: u8) -> Result<Vec<SeccompRule>, Error> {
     modes.into_iter().chain(makes).map(|condition| all([condition?])).collect()
 }
 
-/// Returns the rules that match sockets other than those for the engine, its name server, netlink's routes and our own
-/// signals.
+/// Returns the rules that match all sockets but those for the engines, name servers, `NETLINK_ROUTE` and Unix sockets.
 fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
     let [unix, inet, inet6, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(flag);
     let mut families = vec![unix, netlink];
@@ -135,12 +138,12 @@ fn sockets(needs: &Needs) -> Result<Vec<SeccompRule>, Error> {
     rules.push(all([equals(0, netlink)?, differs(2, 0)?])?);
     let (tcp, udp) = (flag(libc::IPPROTO_TCP), flag(libc::IPPROTO_UDP));
     for family in [inet, inet6] {
-        // Not MPTCP, whose ports Landlock does not check.
+        // MPTCP is refused because Landlock does not check its ports.
         rules.push(all([equals(0, family)?, differs(2, 0)?, differs(2, tcp)?, differs(2, udp)?])?);
-        for kind in 1..=KIND_OF_SOCKET {
+        for kind in 1..=SOCKET_TYPE {
             let is_needed = kind == flag(libc::SOCK_STREAM) || needs.resolver && kind == flag(libc::SOCK_DGRAM);
             if !is_needed {
-                rules.push(all([equals(0, family)?, masked(1, KIND_OF_SOCKET, kind)?])?);
+                rules.push(all([equals(0, family)?, masked(1, SOCKET_TYPE, kind)?])?);
             }
         }
     }
@@ -151,10 +154,12 @@ pub(super) fn flag(bits: i32) -> u64 {
     u64::from(bits.unsigned_abs())
 }
 
+/// Returns the rule that matches if all conditions hold.
 pub(super) fn all<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, Error> {
     Ok(SeccompRule::new(conditions.into())?)
 }
 
+/// Returns the rule that matches all values of an argument but these.
 pub(super) fn none_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
     let conditions: Result<Vec<_>, Error> = values.iter().map(|value| differs(argument, *value)).collect();
     Ok(vec![SeccompRule::new(conditions?)?])
