@@ -1,13 +1,14 @@
-//! Checks the cgroup trees: whether there are any, whether they show the containers, and whether they have what the
-//! default metrics need.
+//! Checks the cgroup trees: whether they exist, whether they show the containers, and whether they have the controllers
+//! that the default metrics need.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::report::{Line, Verdict};
-use super::tree::{Found, words};
-use crate::discover::{Error, Hierarchy, Kind, Tree, Version, and_empty};
+use super::{Line, Verdict};
+use crate::discover::walk::{BELOW_CONTAINER, Next, walk};
+use crate::discover::{self, ContainerId, Error, Hierarchy, Kind, Tree, Version, and_empty, find_and_check};
 use crate::metrics::Controller;
+use crate::read::shows_all_processes;
 
 const TREE: &str = "cgroup tree";
 const MOUNT: &str = "mount the host's tree: docker run -v /sys/fs/cgroup:/sys/fs/cgroup:ro";
@@ -15,12 +16,13 @@ const MOUNT: &str = "mount the host's tree: docker run -v /sys/fs/cgroup:/sys/fs
 /// A controller that the default metrics need.
 struct Needed {
     controller: Controller,
+    /// Name of the v1 controller.
     on_v1: &'static str,
-    /// None if `cpu.stat`, which each v2 cgroup has, has the same values.
+    /// Name of the v2 controller. None if `cpu.stat`, which every v2 cgroup has, holds the same values.
     on_v2: Option<&'static str>,
-    /// Metrics that are missing without it.
+    /// Metrics that are missing without the controller.
     metrics: &'static str,
-    /// Kernel version and option that provide it on v1.
+    /// Kernel version and option that provide the controller on v1.
     kernel: &'static str,
 }
 
@@ -62,7 +64,43 @@ const NEEDED: [Needed; 5] = [
     },
 ];
 
-/// Checks the trees themselves; a missing tree gets `verdict`.
+/// A container's cgroup.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) id: ContainerId,
+    /// Path from the root of the trees, with a leading slash.
+    pub(super) path: String,
+    /// Directory in the tree that lists the container's processes.
+    pub(super) directory: PathBuf,
+    /// Whether the cgroup certainly has no process. Such a cgroup may be a leftover.
+    pub(super) is_empty: bool,
+}
+
+/// Returns every container in the trees, including nested ones.
+pub(super) fn find_containers(hierarchy: &Hierarchy, procfs: &Path) -> Vec<Found> {
+    let found = find_and_check(hierarchy.searched(), shows_all_processes(procfs, hierarchy.is_live())).into_iter();
+    found
+        .filter_map(|discover::Found { id, path, is_empty }| {
+            let tree = hierarchy.searched().get(hierarchy.home(&path)?)?;
+            Some(Found { id, directory: tree.path.join(path.trim_start_matches('/')), path, is_empty })
+        })
+        .collect()
+}
+
+/// Returns the pids in a container's cgroup and in the cgroups below it, where a container that runs systemd has all of
+/// its processes.
+pub(super) fn pids(cgroup: &Path) -> Vec<u32> {
+    let mut pids = Vec::new();
+    // Missed cgroups do not matter, because a few processes suffice.
+    let _missed = walk(cgroup, BELOW_CONTAINER, |visited| {
+        let text = fs::read(visited.path.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(words(&text).iter().filter_map(|word| word.parse::<u32>().ok()));
+        Next::Descend
+    });
+    pids
+}
+
+/// Checks whether there is a cgroup tree. A missing tree gets `verdict`.
 pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Verdict) -> Line {
     let root = root.display();
     let hint = || format!("{MOUNT}, or point --path.cgroup at it");
@@ -85,7 +123,7 @@ pub(super) fn tree(root: &Path, detected: &Result<Hierarchy, Error>, verdict: Ve
     }
 }
 
-/// Checks whether the trees show containers.
+/// Checks whether the trees show containers. Trees that show only this process's own container get `verdict`.
 pub(super) fn containers(hierarchy: &Hierarchy, found: &[Found], engine_answers: bool, verdict: Verdict) -> Line {
     const WHAT: &str = "containers in the tree";
     let root = hierarchy.root().display();
@@ -131,7 +169,7 @@ pub(super) fn controllers(hierarchy: &Hierarchy, found: &[Found], procfs: &Path)
     lines
 }
 
-/// Finding and hint.
+/// A finding and its hint.
 type Problem = (String, String);
 
 fn absent(name: &str, kernel: &str, hierarchy: &Hierarchy, procfs: &Path) -> Problem {
@@ -170,7 +208,7 @@ enum Boot {
     Unknown,
 }
 
-/// Returns the last column of `/proc/cgroups`; the kernel calls the v2 `io` controller `blkio` there.
+/// Returns a controller's state by the last column of `/proc/cgroups`, which names the v2 `io` controller `blkio`.
 fn boot_state(name: &str, procfs: &Path) -> Boot {
     let name = if name == "io" { "blkio" } else { name };
     let Ok(text) = fs::read(procfs.join("cgroups")) else { return Boot::Unknown };
@@ -184,8 +222,8 @@ fn boot_state(name: &str, procfs: &Path) -> Boot {
     }
 }
 
-/// Returns the problem if containers are in other trees and not in this one: an engine that uses v1 creates no cgroup
-/// in a v2 tree.
+/// Returns the problem if containers have cgroups in other trees but not in this one. An engine that uses v1, for
+/// example, creates no cgroup in a v2 tree.
 fn without_cgroup(tree: &Tree, found: &[Found]) -> Option<Problem> {
     let lacks = |found: &&Found| !tree.path.join(found.path.trim_start_matches('/')).is_dir();
     let without: Vec<&Found> = found.iter().filter(lacks).collect();
@@ -223,7 +261,7 @@ fn not_delegated(name: &str, tree: &Tree, found: &[Found]) -> Option<Problem> {
     }
 }
 
-/// Checks pressure stall information.
+/// Checks whether pressure stall information (PSI) is available per container.
 pub(super) fn pressure(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) -> Line {
     const WHAT: &str = "pressure (PSI)";
     let Some(tree) = hierarchy.tree(Controller::Core) else {
@@ -240,4 +278,9 @@ pub(super) fn pressure(hierarchy: &Hierarchy, found: &[Found], procfs: &Path) ->
         }
         None => Line::ok(WHAT, "kernel and tree have it"),
     }
+}
+
+/// Returns the words of a file.
+fn words(text: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(text).split_whitespace().map(str::to_owned).collect()
 }

@@ -1,8 +1,8 @@
-//! Checks the Docker engine: whether it answers, which API it speaks, and whether it lets us list containers.
+//! Checks the Docker engines: whether they answer, which API version they speak, and whether they list containers.
 
 use std::io;
 
-use super::report::{Line, Verdict};
+use super::{Line, Verdict};
 use crate::config::DockerEndpoint;
 use crate::docker::is_unlinked;
 use crate::probe::{self, Target};
@@ -10,23 +10,23 @@ use crate::probe::{self, Target};
 const WHAT: &str = "Docker";
 const MOUNT: &str = "docker run -v /var/run/docker.sock:/var/run/docker.sock:ro, or --docker.url";
 
-/// The oldest supported API.
+/// The oldest supported API version.
 const OLDEST_API: (u32, u32) = (1, 40);
 
-/// Returns a line for each engine, and whether any of them can be used: while one can, none that cannot is worse than a
-/// warning.
+/// Returns a line for each engine, and whether any engine can be used. If one can, the others get at most a warning;
+/// otherwise they get `verdict`.
 pub(super) fn check_all(endpoints: &[DockerEndpoint], verdict: Verdict) -> (Vec<Line>, bool) {
     let checked: Vec<_> = endpoints.iter().map(|endpoint| check(endpoint, verdict)).collect();
     let answers = checked.iter().any(|(_, answers)| *answers);
-    let as_bad = |(line, is_used): (Line, bool)| if answers && !is_used { line.with(Verdict::Warn) } else { line };
-    (checked.into_iter().map(as_bad).collect(), answers)
+    let softened = |(line, is_used): (Line, bool)| if answers && !is_used { line.with(Verdict::Warn) } else { line };
+    (checked.into_iter().map(softened).collect(), answers)
 }
 
-/// Returns the line, and whether the engine can be used; an unusable engine gets `verdict`.
+/// Returns a line, and whether the engine can be used. An unusable engine gets `verdict`.
 fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
     let line = match endpoint {
-        DockerEndpoint::Unix(path) => over(&Target::Unix(path.clone()), endpoint),
-        DockerEndpoint::Tcp(address) => over(&Target::Tcp(address.clone()), endpoint),
+        DockerEndpoint::Unix(path) => check_api(&Target::Unix(path.clone()), endpoint),
+        DockerEndpoint::Tcp(address) => check_api(&Target::Tcp(address.clone()), endpoint),
         DockerEndpoint::Tls { address, .. } => reachable(address),
     };
     match line {
@@ -35,14 +35,14 @@ fn check(endpoint: &DockerEndpoint, verdict: Verdict) -> (Line, bool) {
     }
 }
 
-fn over(target: &Target, endpoint: &DockerEndpoint) -> Result<Line, Line> {
+fn check_api(target: &Target, endpoint: &DockerEndpoint) -> Result<Line, Line> {
     let list = "/containers/json?limit=1";
-    // A proxy may refuse it: the version is only informative.
+    // A proxy may refuse this request, whose answer is only informative.
     let Ok(version) = ask(target, endpoint, "/version") else {
         ask(target, endpoint, list)?;
         return Ok(Line::ok(WHAT, format!("engine at {endpoint} lists its containers (GET /version is not answered)")));
     };
-    let (engine, api) = understood(&version).ok_or_else(|| {
+    let (engine, api) = versions(&version).ok_or_else(|| {
         Line::warn(WHAT, format!("what answers at {endpoint} is no Docker engine"), "check --docker.url")
     })?;
     if number(&api).is_none_or(|api| api < OLDEST_API) {
@@ -77,7 +77,7 @@ fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
         other => return line(other.to_string(), "check --docker.url"),
     };
     match (endpoint, kind) {
-        // If the socket does not exist when `-v` is used, Docker creates a directory of its name.
+        // Docker creates a directory if the socket does not exist when `-v` is used.
         (DockerEndpoint::Unix(path), _) if path.is_dir() => line(
             "a directory".to_owned(),
             "start Docker, remove the directory on the host, and make this container anew",
@@ -95,7 +95,7 @@ fn unreachable(endpoint: &DockerEndpoint, error: &probe::Error) -> Line {
     }
 }
 
-/// Only the Docker client speaks TLS: this checks whether the address accepts connections.
+/// Checks only whether the address accepts connections, because `probe` has no client certificates.
 fn reachable(address: &str) -> Result<Line, Line> {
     let found = |what: String| format!("https://{address} {what}");
     match probe::connects(address) {
@@ -106,8 +106,8 @@ fn reachable(address: &str) -> Result<Line, Line> {
     }
 }
 
-/// Version of the engine and of its API.
-fn understood(body: &[u8]) -> Option<(String, String)> {
+/// Returns the versions of the engine and of its API in the answer of `GET /version`.
+fn versions(body: &[u8]) -> Option<(String, String)> {
     let version: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = |key: &str| version.get(key)?.as_str().map(str::to_owned);
     Some((text("Version").unwrap_or_else(|| "unknown".to_owned()), text("ApiVersion")?))

@@ -1,21 +1,21 @@
-//! Checks procfs: whether it is the host's, and whether it lets us read the network counters of a container.
+//! Checks procfs: whether it is the host's, and whether the network counters of a container can be read there.
 
 use std::fs;
 use std::path::Path;
 use std::process;
 
-use super::report::Line;
-use super::tree::{self, Found};
+use super::Line;
+use super::cgroup::{Found, pids};
 use crate::read::{HiddenProcesses, can_dump_links};
 
 const PROCFS: &str = "procfs";
 
-/// The name of the first pid namespace: its inode number is fixed in the kernel.
+/// The name of the initial pid namespace, whose inode number is fixed (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Checks procfs. In `cgroup.procs` the kernel writes a process outside our pid namespace as 0 (v2) or not at all (v1).
+/// Returns a line on procfs, and a line on the network counters if a container's process is visible.
 ///
-/// One line on procfs, and one on the network counters where a process of a container is in sight.
+/// `cgroup.procs` lists a process outside this pid namespace as 0 (v2) or not at all (v1).
 pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
     let root = procfs.display();
     if let Err(error) = fs::read_dir(procfs) {
@@ -26,10 +26,10 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
             "docker run --pid=host, or -v /proc:/host/proc:ro --path.procfs=/host/proc",
         )];
     }
-    // Our own container is always visible and says nothing about others.
+    // This process's own container is always visible, and does not show whether others are.
     let others: Vec<Vec<u32>> = containers
         .iter()
-        .map(|container| tree::pids(&container.directory))
+        .map(|container| pids(&container.directory))
         .filter(|pids| !pids.contains(&process::id()))
         .collect();
     let mut seen = others.iter().flatten().filter(|&&pid| pid != 0).peekable();
@@ -55,7 +55,7 @@ pub(super) fn check(procfs: &Path, containers: &[Found]) -> Vec<Line> {
     }
 }
 
-/// Returns whether a scrape logs the same once it meets such a container: all but what takes another procfs.
+/// Returns whether scrapes log this problem themselves. They do not log that `--path.procfs` names the wrong procfs.
 pub(super) fn is_logged_by_scrapes(line: &Line) -> bool {
     line.what == PROCFS && !line.hint.contains("--path.procfs")
 }
@@ -64,7 +64,7 @@ fn can_read_any<'p>(procfs: &Path, pids: &mut impl Iterator<Item = &'p u32>) -> 
     pids.any(|pid| fs::read(procfs.join(pid.to_string()).join("net/dev")).is_ok())
 }
 
-/// Without a container to look for, the pid namespace itself decides.
+/// Returns the line if there is no container to look for: the pid namespace shows whose procfs it is.
 fn without_containers(procfs: &Path) -> Line {
     let root = procfs.display();
     match fs::read_link(procfs.join("self/ns/pid")) {
@@ -88,7 +88,7 @@ fn network(procfs: &Path, pid: u32) -> Line {
     const WHAT: &str = "network counters";
     let file = procfs.join(pid.to_string()).join("net/dev");
     match fs::read(&file) {
-        Ok(_) => Line::ok(WHAT, format!("{} can be read; {}", file.display(), tier(procfs))),
+        Ok(_) => Line::ok(WHAT, format!("{} can be read; {}", file.display(), netlink(procfs))),
         Err(error) => Line::warn(
             WHAT,
             format!("{} cannot be read: {error}", file.display()),
@@ -97,9 +97,8 @@ fn network(procfs: &Path, pid: u32) -> Line {
     }
 }
 
-/// Returns which way of reading serves a host of many containers: no metric is missing with the other, so nothing is
-/// ill.
-fn tier(procfs: &Path) -> String {
+/// Returns whether network counters can be read by one netlink dump, which costs less and gives the same metrics.
+fn netlink(procfs: &Path) -> String {
     match can_dump_links(procfs) {
         Ok(()) => "one netlink dump of the host's links serves where containers are many".to_owned(),
         Err(refusal) => format!("one netlink dump for all of them would cost less, but {refusal}"),

@@ -1,4 +1,4 @@
-//! The doctor on made-up trees: each illness gets its own line and its own hint.
+//! Tests of the doctor on made-up trees: each problem gets its own line and its own hint.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::config::Command;
 
 const ID: &str = "1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5";
 
-/// Files with their contents, below a directory of their own.
+/// Creates files with their contents below a temporary directory.
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("proc")).unwrap();
@@ -22,7 +22,7 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     root
 }
 
-/// A sound v2 host with one container.
+/// Returns the files of a v2 host with one container and no problem.
 fn v2(controllers: &str) -> Vec<(&'static str, String)> {
     let scope = "sys/system.slice/docker-1f76d86fe81cab2d4cb40d8e3b49dd6ef508eb7fa80baf1e29566a42c1c923d5.scope";
     let in_scope = |name: &str| &*format!("{scope}/{name}").leak();
@@ -60,13 +60,13 @@ fn config(root: &Path, args: &[&str]) -> Config {
     }
 }
 
-/// The report on these files.
+/// Returns the report on these files.
 fn report(files: &[(&str, &str)], args: &[&str]) -> Report {
     let root = tree(files);
     run(&config(root.path(), args))
 }
 
-/// The line on this subject.
+/// Returns the line on this subject.
 fn line<'a>(report: &'a Report, what: &str) -> &'a Line {
     report.lines.iter().find(|line| line.what == what).unwrap_or_else(|| panic!("no line on {what}:\n{report}"))
 }
@@ -106,7 +106,7 @@ fn a_hybrid_host_is_told_by_its_content() {
     let v1 = report(&files[1..], &[]);
     assert!(line(&v1, "cgroup tree").found.starts_with("cgroup v1 at"), "{v1}");
     assert!(line(&v1, "pressure (PSI)").hint.contains("unified_cgroup_hierarchy=1"), "{v1}");
-    // The only process is 0: it lives in a pid namespace that cannot be seen.
+    // The only process is 0, so it is in another pid namespace.
     assert!(line(&v1, "procfs").hint.contains("--pid=host"), "{v1}");
 }
 
@@ -199,7 +199,7 @@ fn a_procfs_without_the_containers_processes_is_not_the_host_s() {
 fn our_own_container_does_not_speak_for_those_that_cannot_be_seen() {
     let (pid, other) = (std::process::id(), ID.replace('1', "2"));
     let (own, own_proc) = (format!("sys/docker/{ID}/cgroup.procs"), format!("proc/{pid}/net/dev"));
-    // 0 is how v2 shows what cannot be seen, an empty file is v1's way.
+    // v2 lists invisible processes as 0, v1 leaves them out.
     for unseen in ["0\n", ""] {
         let files = [
             ("sys/cgroup.controllers", "cpu io memory pids"),
@@ -237,7 +237,7 @@ fn the_source_decides_what_must_be_there() {
     }
 }
 
-/// An engine that answers each request with the next of these.
+/// Starts an engine that answers each request with the next of these answers.
 fn engine(socket: &Path, answers: &'static [&'static str]) {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
