@@ -29,10 +29,10 @@ pub(super) struct Api {
     labels: Labels,
     devices: crate::read::Devices,
     containers: Vec<Reading>,
-    /// Procfs of the engine's host; none if the engine may run on another host.
+    /// Procfs of the engine's host; `None` if the engine may run on another host.
     procfs: Option<PathBuf>,
     host: Sample,
-    /// None where the engine's host may be another one, or nobody wants them.
+    /// Disk usage; `None` if the engine may run on another host, or no family needs it.
     disks: Option<ListedDisks>,
 }
 
@@ -104,7 +104,7 @@ impl Api {
             disks.begin(listed, pass.ids, now);
         }
         let asked = self.asked(&running, pass);
-        // Containers that no scrape selects keep their values.
+        // Running containers that no scrape selects keep their values.
         let (kept, before) = self
             .containers
             .drain(..)
@@ -153,7 +153,7 @@ impl Api {
 
     /// Ends a pass. Returns the time at which it was cut, if the deadline was too early.
     pub(super) fn finish(&mut self, mut progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
-        // Counts the requests that time out now.
+        // This last step counts the requests that time out now.
         self.advance(&mut progress, Pass { deadline: Some(Instant::now() + Duration::from_millis(1)), ..pass });
         let sweeps: Vec<_> = self.stats.iter().zip(progress.sweeping).map(|(stats, one)| stats.end(one)).collect();
         let is_complete = sweeps.iter().all(Sweep::is_complete);
@@ -233,7 +233,7 @@ fn timing(collectors: CollectorSet, spent: Duration, complete: bool) -> Timing {
     timing
 }
 
-/// Returns the cgroup path that a container has from its engine, one of these.
+/// Returns the cgroup path of a container according to its engine.
 fn path(info: &ContainerInfo, names: &Names, engines: &[Stats]) -> String {
     let stats = names.engine_of(info.id).and_then(|engine| engines.get(engine));
     info.cgroup_path(stats.is_some_and(Stats::uses_systemd))

@@ -1,4 +1,4 @@
-//! Values from kernel files.
+//! Values from kernel files, for hosts whose cgroup tree can be read.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub(super) struct Cgroups {
     rows: Vec<Row>,
     /// Label sets of the cgroups that are not containers, in the reader's order.
     other_sets: Vec<LabelSets>,
-    /// When the last pass began.
+    /// Start of the last pass.
     seen: Moment,
 }
 
@@ -44,6 +44,8 @@ pub(super) struct Setup {
 }
 
 impl Cgroups {
+    /// Detects the cgroup trees and discovers the containers for the first time.
+    ///
     /// # Errors
     /// The root has no cgroup tree.
     pub(super) fn start(setup: Setup, probes: Option<Probes>, copy: Option<KernelCopy>) -> Result<Self, Error> {
@@ -62,7 +64,7 @@ impl Cgroups {
         Ok(cgroups)
     }
 
-    /// Returns whether the trees show only the cgroup of our own container.
+    /// Returns whether the trees show only the cgroup of this process's own container.
     pub(super) fn is_blind(&self) -> bool {
         self.reader.hierarchy().is_blind()
     }
@@ -82,10 +84,10 @@ impl Cgroups {
         Self::start(self.setup.clone(), probes, copy)
     }
 
-    /// Reads snapshots instead of files, if this host allows it.
+    /// Starts to read snapshots instead of files.
     ///
     /// # Errors
-    /// What the host lacks.
+    /// The host does not support snapshots; the error says what it lacks.
     pub(super) fn start_snapshots(&mut self) -> Result<(), Unsupported> {
         self.reader.start_snapshots()
     }
@@ -218,7 +220,7 @@ impl Cgroups {
     }
 }
 
-/// The engines' reports so far.
+/// The engines' reports, as discovery asks for them.
 pub(super) struct Known<'a> {
     pub(super) names: &'a Names,
     /// Engines that answer and have listed all containers, one bit each.
@@ -255,7 +257,7 @@ impl Engine for Known<'_> {
 /// Returns the huge page sizes in the spelling of cgroup files (`hugetlb.2MB.…`).
 fn page_sizes(hierarchy: &Hierarchy) -> Vec<String> {
     let Some(tree) = hierarchy.tree(Controller::Hugetlb) else { return Vec::new() };
-    // The root cgroup of v2 has no hugetlb files: the sizes come from sysfs, which spells them differently.
+    // The root cgroup of v2 has no hugetlb files, so the sizes also come from sysfs, which spells them differently.
     let mut sizes: Vec<String> = std::fs::read_dir(&tree.path)
         .into_iter()
         .flatten()

@@ -1,10 +1,11 @@
-//! Selects the exposed containers: running ones, stopped ones that an engine knows, and those that ended a moment ago.
+//! The set of exposed containers: running ones, stopped ones that an engine knows, and ones that ended recently.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::names::NameOwners;
 use super::oom::OomKills;
 use crate::discover::{ContainerId, IdFilter};
 use crate::docker::Seen;
@@ -28,11 +29,11 @@ pub(super) struct LiveContainer<'a> {
     pub(super) oom_kills: Option<u64>,
 }
 
-/// Caches each container's label sets and the time when it was last seen.
+/// Caches each exposed container's label sets and the time when it was last seen.
 ///
-/// Engine and kernel may disagree. `container_state` and its companions follow the engine, values follow the cgroup,
-/// and `container_last_seen` advances while the cgroup exists. It follows the engine only where the engine's containers
-/// are not in the tree that is read.
+/// Engine and kernel may disagree. `container_state` and its companions follow the engine, and values follow the cgroup.
+/// `container_last_seen` advances while the cgroup exists; it follows the engine only if the engine's containers are not in
+/// the tree that is read.
 #[derive(Debug)]
 pub(super) struct ExposedSet {
     filter: Arc<ContainerFilter>,
@@ -44,7 +45,7 @@ pub(super) struct ExposedSet {
     doubts: Vec<(ContainerId, Seen)>,
     /// Engines with at least one named container in the tree, one bit each: all of their containers are expected there.
     in_tree: u64,
-    /// Owner of each name in the predecessor's schema; none if that schema is not exposed.
+    /// Owner of each name in the predecessor's schema; `None` if that schema is not exposed.
     names: Option<NameOwners>,
 }
 
@@ -54,7 +55,7 @@ struct Entry {
     path: String,
     /// Whether the engine's report for this id describes this container.
     named: bool,
-    /// None for a container that no pass has seen running and whose end the engine does not know.
+    /// When the container was last running, as far as known.
     seen: Option<Moment>,
     /// The last pass that exposes the container.
     shown: u64,
@@ -63,21 +64,22 @@ struct Entry {
     oom: OomKills,
     /// Start of the first run that `oom` counts, in nanoseconds since the epoch.
     oom_since_ns: Option<u64>,
-    /// Whether `oom` comes from the kernel's count or from the engine's events.
+    /// Whether `oom` counts at all: by the kernel's count or by the engine's events.
     oom_known: bool,
     /// Whether `sets` omit the name because another container owns it.
     nameless: bool,
 }
 
 impl ExposedSet {
-    /// `by_name` if the predecessor's schema is exposed, whose series have a name and no id.
+    /// Returns an empty set. `by_name` tells whether the predecessor's schema is exposed, whose series have a name but no
+    /// id.
     pub(super) fn new(filter: Arc<ContainerFilter>, linger: Duration, by_name: bool) -> Self {
         let names = by_name.then(NameOwners::default);
         Self { filter, linger, entries: HashMap::new(), pass: 0, doubts: Vec::new(), in_tree: 0, names }
     }
 
-    /// Updates label sets and times by one pass, and removes containers that are neither present nor lingering.
-    /// `in_tree` if `live` comes from a cgroup tree and not from the engine.
+    /// Updates label sets and times by one pass, and removes containers that are neither present nor lingering. `in_tree`
+    /// tells whether `live` comes from a cgroup tree rather than from the engine.
     pub(super) fn update<'a>(
         &mut self,
         live: impl Iterator<Item = LiveContainer<'a>>,
@@ -109,7 +111,7 @@ impl ExposedSet {
         }
         let (pass, linger) = (self.pass, self.linger);
         self.entries.retain(|id, entry| {
-            // An ended container that no engine knows lingers from when we last saw it.
+            // An ended container that no engine knows lingers from the last pass that saw it.
             let lingers = entry.seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < linger);
             entry.shown == pass || if names.containers.contains_key(id) { entry.oom.total() > 0 } else { lingers }
         });
@@ -134,12 +136,12 @@ impl ExposedSet {
         let lingers = seen.is_some_and(|seen| now.at.saturating_duration_since(seen.at) < self.linger);
         if !ended || lingers {
             let is_in_tree = names.engine_of(info.id).is_some_and(|engine| self.in_tree >> engine & 1 == 1);
-            let by_word = info.state.is_alive() && !ended && !is_in_tree;
-            self.observe(info.id, None, names).seen = if by_word { Some(now) } else { seen };
+            let runs_elsewhere = info.state.is_alive() && !ended && !is_in_tree;
+            self.observe(info.id, None, names).seen = if runs_elsewhere { Some(now) } else { seen };
         }
     }
 
-    /// Assigns a name that several containers have to one of them, for the predecessor's schema.
+    /// Assigns each name of several containers to one of them, for the predecessor's schema.
     fn share_names(&mut self, names: &Names) {
         let Some(owners) = &mut self.names else { return };
         owners.begin();
@@ -164,21 +166,22 @@ impl ExposedSet {
         }
     }
 
-    /// Returns containers of the last pass whose state contradicts the engine's report: the engine has to be asked
-    /// again.
+    /// Returns the containers of the last pass whose state contradicts the engine's report. The engine has to be asked
+    /// again about them.
     pub(super) fn doubts(&self) -> &[(ContainerId, Seen)] {
         &self.doubts
     }
 
-    /// `running` is the path of a running container, and whether it is named.
+    /// Updates the path and the label sets of a container that this pass exposes. `running` is the path of a running
+    /// container, and whether the engine's report describes it.
     fn observe(&mut self, id: ContainerId, running: Option<(&str, bool)>, names: &Names) -> &mut Entry {
         let pass = self.pass;
         let entry = self.entries.entry(id).or_default();
         // A cgroup without a name may belong to another container with the same id.
         let known = (entry.named && !entry.path.is_empty()).then_some(entry.path.as_str());
-        let (path, is_told) = running.map_or((known, true), |(path, named)| (Some(path), named));
-        let info = names.containers.get(&id).filter(|_| is_told);
-        entry.named = is_told;
+        let (path, is_named) = running.map_or((known, true), |(path, named)| (Some(path), named));
+        let info = names.containers.get(&id).filter(|_| is_named);
+        entry.named = is_named;
         let moved = path != Some(entry.path.as_str());
         if moved {
             let expected = || info.map_or_else(|| format!("/docker/{id}"), |info| info.cgroup_path(false));
@@ -214,7 +217,7 @@ impl ExposedSet {
         exposed
     }
 
-    /// Returns none for a container that the user's filter excludes.
+    /// Returns what is exposed of a container, or `None` if the user's filter excludes it.
     fn expose<'a>(&self, id: ContainerId, entry: &'a Entry, names: &'a Names) -> Option<Exposed<'a>> {
         let info = names.containers.get(&id).filter(|_| entry.named).map(|info| &**info);
         let selected = info.map_or_else(|| self.filter.selects_unknown(), |info| info.selected);
@@ -238,7 +241,8 @@ impl Entry {
         self.oom_known = events.is_some() && cgroup.is_none() || cgroup.is_some_and(|(_, count)| count.is_some());
     }
 
-    /// Returns none if neither kernel nor engine counts them, or if the container neither runs nor restarts.
+    /// Returns the OOM kills. Returns `None` if neither kernel nor engine counts them, or if the container neither runs nor
+    /// restarts.
     fn oom_kills(&self, info: Option<&ContainerInfo>, runs: bool) -> Option<u64> {
         let total = self.oom.total();
         let goes_on =
@@ -249,6 +253,56 @@ impl Entry {
 
 fn later(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
     [one, other].into_iter().flatten().max_by_key(|moment| moment.at)
+}
+
+/// Decides which container owns a name in the predecessor's schema, whose series have a name and no id.
+///
+/// Names are unique within one engine, but a removed container lingers beside its successor, rename events may be
+/// delayed, and long names are truncated. Owners are stored by the hash of the name. Passes reuse the memory.
+#[derive(Debug, Default)]
+struct NameOwners {
+    hasher: RandomState,
+    owners: HashMap<u64, Claim>,
+}
+
+/// The sort key of a claim: running containers first, then existing ones, then by the order of engines, then the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    runs: bool,
+    exists: bool,
+    engine: Reverse<usize>,
+    removed: Option<Instant>,
+    started_ns: Option<u64>,
+    created_ns: Option<u64>,
+    id: ContainerId,
+}
+
+impl NameOwners {
+    /// Forgets the owners of the last pass.
+    fn begin(&mut self) {
+        self.owners.clear();
+    }
+
+    /// Registers a container's claim to its name. `engine` is the index of its engine.
+    fn claim(&mut self, info: &ContainerInfo, engine: usize, runs: bool) {
+        let claim = Claim {
+            runs,
+            exists: info.removed.is_none(),
+            engine: Reverse(engine),
+            removed: info.removed.map(|moment| moment.at),
+            started_ns: info.started_ns,
+            created_ns: info.created_ns,
+            id: info.id,
+        };
+        let owner = self.owners.entry(self.hasher.hash_one(&info.name)).or_insert(claim);
+        *owner = claim.max(*owner);
+    }
+
+    /// Returns whether the container owns its name. A container without a name always does.
+    fn owns(&self, info: &ContainerInfo) -> bool {
+        info.name.is_empty()
+            || self.owners.get(&self.hasher.hash_one(&info.name)).is_none_or(|owner| owner.id == info.id)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Who is exposed under which name, while engines, attackers and the exporter itself do whatever comes: random sequences against
-//! a plain model. Real directories and the real discovery, container store and exposed set; the engine's word is the test's.
+//! Compares the exposed containers and their names with a simple model, over random sequences of what engines, attackers
+//! and the exporter may do. The directories, the discovery, the container store and the exposed set are real; the test
+//! plays the engine.
 //!
-//! A failure names its seed and what was done. `SEED=n` runs that one alone.
+//! A failure prints its seed and its steps. `SEED=n` runs that sequence alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,10 +22,10 @@ use crate::read::{Limits, Sample};
 const SEQUENCES: u64 = 1200;
 const STEPS: usize = 25;
 const THREADS: u64 = 4;
-/// Containers of our engine; the last one is made below the first (`--cgroup-parent`).
+/// Number of containers of the followed engine. The last one is below the first (`--cgroup-parent`).
 const OURS: usize = 5;
 const BELOW_FIRST: usize = 4;
-/// Ids of an engine inside a container.
+/// Number of ids of an engine inside a container.
 const FOREIGN: usize = 3;
 
 fn text(number: usize) -> String {
@@ -35,7 +36,7 @@ fn id(number: usize) -> ContainerId {
     ContainerId::parse(text(number).as_bytes()).unwrap()
 }
 
-/// What is true of one container of our engine.
+/// The true state of one container of the followed engine.
 #[derive(Clone, Default)]
 struct Truth {
     exists: bool,

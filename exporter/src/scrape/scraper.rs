@@ -1,4 +1,4 @@
-//! The handle on the scraping thread, and how the source of values is chosen.
+//! The handle on the scraping thread, and the choice of the source of values.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,12 +15,9 @@ use tracing::{info, warn};
 use super::api::Api;
 use super::cgroups::{Cgroups, Setup};
 use super::exposed_set::ExposedSet;
-use super::queue::{Job, Queue};
-use super::request::{Error, Request, Scrape};
-use super::selection::Families;
-use super::source::Source;
-use super::standby::{Findings, Standby};
-use super::unread::{Overhead, Unread};
+use super::queue::{Job, Overhead, Queue, Unread};
+use super::request::{Error, Families, Request, Scrape};
+use super::source::{Findings, Source, Standby};
 use super::worker::Worker;
 use crate::config::{Config, DockerEndpoint, FeatureMode, Schema, SourceMode};
 use crate::discover;
@@ -32,21 +29,21 @@ use crate::read::{HostFacts, Machine};
 use crate::render::BufferPool;
 use crate::walker::Walker;
 
-/// Capacity of the queue; the limit of the HTTP server is below it.
+/// Capacity of the queue, which is above the HTTP server's limit.
 const QUEUE: usize = 1024;
 /// How long after its deadline a scrape may still get values.
 const MAX_DELAY: Duration = Duration::from_millis(400);
-/// How long the first scrapes may wait for the engine's first list, so that they have names.
+/// How long readiness waits for the engine's first list, so that the first scrapes have names.
 const FIRST_LIST: Duration = Duration::from_secs(2);
 
-/// Parts of the scraper.
+/// The objects that a scraper is built from.
 #[derive(Debug)]
 pub struct Parts {
-    /// The engines: names (which their followers update), versions and stats.
+    /// The engines, which give names, versions and stats.
     pub engines: Engines,
     /// Selects the exposed containers.
     pub filter: Arc<ContainerFilter>,
-    /// Our own metrics.
+    /// The exporter's own metrics.
     pub self_metrics: SelfMetrics,
     /// The eBPF programs, if any run.
     pub probes: Option<Probes>,
@@ -54,7 +51,7 @@ pub struct Parts {
     pub walker: Option<Walker>,
 }
 
-/// Why scraping cannot start.
+/// Why the scraper cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// `--source=cgroup` was given, and there is no tree.
@@ -78,7 +75,7 @@ pub struct Scraper {
     is_ready: Arc<AtomicBool>,
 }
 
-/// A scraper that can start. Everything that takes a privilege of this process is open.
+/// A scraper that is ready to start. It holds everything open that takes a privilege of this process.
 #[derive(Debug)]
 pub struct Prepared {
     chosen: Chosen,
@@ -96,7 +93,7 @@ pub struct Prepared {
 #[derive(Debug)]
 enum Chosen {
     Cgroups(Box<Cgroups>),
-    /// The API of an engine, the procfs of its host where that is ours, and what sums up layers there.
+    /// The engines' stats API; procfs and the disk walker if the engines run on this host.
     Api(Option<PathBuf>, Option<Walker>),
 }
 
@@ -168,14 +165,14 @@ impl Scraper {
     }
 }
 
-/// Returns when to answer without values if the thread has not answered: a little after the deadline for reading, which
-/// leaves a tenth of the client's timeout for rendering and sending.
+/// Returns when to answer without values if the thread has not answered. The deadline for reading leaves a tenth of the
+/// client's timeout for rendering and sending; this is the end of that tenth, but at most `MAX_DELAY` later.
 fn last_moment(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline + (left / 11).min(MAX_DELAY)
 }
 
-/// Announces readiness after the first discovery, and gives the engine a moment for its first list.
+/// Sets `is_ready` once the engines have listed their containers, or after `FIRST_LIST`.
 async fn announce(is_ready: Arc<AtomicBool>, engines: Engines) {
     let listed = async {
         while !engines.are_settled() {
@@ -188,7 +185,7 @@ async fn announce(is_ready: Arc<AtomicBool>, engines: Engines) {
     is_ready.store(true, Ordering::Relaxed);
 }
 
-/// The source, the findings, and the source to change to once containers appear in the cgroup tree.
+/// The source, the findings, and the settings of the kernel files to change to once containers appear.
 type Choice = (Chosen, Findings, Option<Setup>);
 
 fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
@@ -228,8 +225,8 @@ fn choose(config: &Config, parts: &mut Parts) -> Result<Choice, StartError> {
     Ok((Chosen::Api(procfs, walker), found, standby))
 }
 
-/// Returns the procfs for the host's own values, if this is the containers' host: an engine behind a network address
-/// may run on another host, whose values must not mix with ours.
+/// Returns the procfs for the host's values, if the containers run on this host. An engine behind a network address may
+/// run on another host.
 fn host_procfs(config: &Config, chosen: &Chosen) -> Option<PathBuf> {
     let same_host = matches!(chosen, Chosen::Cgroups(_)) || are_local(&config.docker);
     same_host.then(|| config.procfs_root.clone())
@@ -239,7 +236,7 @@ fn are_local(engines: &[DockerEndpoint]) -> bool {
     engines.iter().all(|engine| matches!(engine, DockerEndpoint::Unix(_)))
 }
 
-/// Returns kernel files as the source, with snapshots if this host allows them.
+/// Chooses kernel files as the source, with snapshots if this host allows them.
 fn with_snapshots(mut cgroups: Cgroups, mode: FeatureMode) -> Result<Choice, StartError> {
     cgroups.reader().prepare();
     match cgroups.start_snapshots() {

@@ -1,9 +1,13 @@
-//! The source of values, and a pass over it in steps.
+//! The source of values: kernel files or the engine's stats API. A pass reads it in steps.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tracing::info;
+
 use super::api::{self, Api};
-use super::cgroups::Cgroups;
+use super::cgroups::{Cgroups, Setup};
 use super::exposed_set::ExposedSet;
 use crate::discover::IdFilter;
 use crate::docker::Engines;
@@ -29,7 +33,7 @@ pub(super) enum Progress {
 }
 
 impl Source {
-    /// Begins a pass. `pass.deadline` is the latest deadline of the waiting scrapes.
+    /// Begins a pass over all present containers. `pass.deadline` is the latest deadline of the waiting scrapes.
     pub(super) fn begin(&mut self, pass: Pass<'_>, engines: &Engines, now: Instant) -> Progress {
         match self {
             Self::Cgroups(cgroups) => {
@@ -58,7 +62,7 @@ impl Source {
         }
     }
 
-    /// Ends a pass, complete or not. Returns the time at which the source itself cut it, if it did.
+    /// Ends a pass, complete or not. Returns its timing, and the time at which the source itself cut it, if it did.
     pub(super) fn finish(&mut self, progress: Progress, pass: Pass<'_>) -> (Timing, Option<Instant>) {
         match (self, progress) {
             (Self::Cgroups(cgroups), Progress::Cgroups(progress)) => (cgroups.reader().finish(&progress, pass), None),
@@ -67,7 +71,7 @@ impl Source {
         }
     }
 
-    /// Updates the exposed set.
+    /// Updates the exposed set by the present containers.
     pub(super) fn update(&self, exposed_set: &mut ExposedSet, names: &Names, now: Moment) {
         match self {
             Self::Cgroups(cgroups) => exposed_set.update(cgroups.live(), names, now, true),
@@ -123,5 +127,31 @@ impl Source {
     /// Returns the collectors that have rows on this host. eBPF collectors may have none.
     pub(super) fn collectors(&self) -> CollectorSet {
         self.rows().iter().map(|row| row.family.collector).collect()
+    }
+}
+
+/// Findings on this host for the live page: terms and descriptions.
+pub(super) type Findings = Vec<(String, String)>;
+
+/// Changes from the stats API to kernel files once containers appear. An exporter in a guest or beside a nested engine may
+/// start before any cgroup but its own exists.
+#[derive(Debug)]
+pub(super) struct Standby {
+    pub(super) setup: Setup,
+    /// Findings that the live page shows.
+    pub(super) findings: Arc<Mutex<Findings>>,
+}
+
+impl Standby {
+    /// Returns kernel files and the host's procfs once a container has appeared.
+    pub(super) fn retry(&self) -> Option<(Source, PathBuf)> {
+        let cgroups = Cgroups::appeared(&self.setup)?;
+        info!(
+            cgroups = %self.setup.root.display(),
+            "containers have appeared in the cgroup tree: values come from kernel files from now on; eBPF programs and snapshots are \
+             decided on at start alone, restart the exporter to have them"
+        );
+        *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = cgroups.findings();
+        Some((Source::Cgroups(Box::new(cgroups)), self.setup.procfs.clone()))
     }
 }

@@ -1,11 +1,11 @@
-//! The thread that owns all readers, and answers one batch of scrapes after the other.
+//! The thread that owns all readers and answers one batch of scrapes after the other.
 //!
-//! Scrapes that arrive while one is collected share its collection, and so do scrapes within `--scrape.min-interval`.
+//! Scrapes that arrive during a pass share its collection, as do scrapes within `--scrape.min-interval`.
 //!
-//! Each scrape has its own deadline. A pass continues while any waiting scrape has time left; a scrape whose deadline
-//! passes gets the values read so far. A scrape that leaves no time for reading gets an answer without values and
-//! causes no pass. So a scrape waits at most for the running pass, if it selects more than that one reads, and for its
-//! own.
+//! Each scrape has its own deadline. A pass continues while any waiting scrape has time left. A scrape whose deadline
+//! passes gets the values that were read so far. A scrape whose deadline leaves no time for reading gets an answer
+//! without values and causes no pass. A scrape therefore waits for at most two passes: the running one, if that reads less
+//! than the scrape selects, and its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,12 +15,9 @@ use bytes::Bytes;
 use tracing::{debug, error};
 
 use super::exposed_set::ExposedSet;
-use super::queue::{Job, Queue};
-use super::request::{Error, Request};
-use super::selection::Selection;
-use super::source::Source;
-use super::standby::Standby;
-use super::unread::{Overhead, Unread};
+use super::queue::{Job, Overhead, Queue, Unread};
+use super::request::{Error, Request, Selection};
+use super::source::{Source, Standby};
 use crate::docker::Engines;
 use crate::ebpf::give_memory_back;
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
@@ -47,7 +44,7 @@ pub(super) struct Worker {
     pub(super) probed_since_ns: Option<u64>,
     pub(super) facts: HostFacts,
     pub(super) min_interval: Duration,
-    /// Selects the exposed metrics of our own.
+    /// Selects the exposed metrics among the exporter's own.
     pub(super) metrics: MetricFilter,
     pub(super) pool: BufferPool,
     pub(super) overhead: Overhead,
@@ -55,34 +52,34 @@ pub(super) struct Worker {
     pub(super) last: Option<Collection>,
     /// Container count at the last `malloc_trim`.
     pub(super) trimmed_for: i64,
-    /// The kernel files to change to if the API is used because they showed no container at start.
+    /// The kernel files to change to, if they showed no container at start and the API is used instead.
     pub(super) standby: Option<Standby>,
 }
 
-/// Result of the last pass, apart from the samples that the source holds.
+/// The result of a pass, apart from the samples, which the source holds.
 #[derive(Debug)]
 pub(super) struct Collection {
     at: Instant,
     selection: Selection,
     names: Arc<Names>,
     timing: Timing,
-    /// When the pass was cut; none if everything was read.
+    /// When the pass was cut; `None` if everything was read.
     cut: Option<Instant>,
 }
 
 impl Collection {
-    /// Returns whether it has all that a scrape selects and that could be read by its deadline.
+    /// Returns whether the collection has everything that a scrape selects and that could be read by its deadline.
     fn answers(&self, request: &Request) -> bool {
         request.selection.is_part_of(&self.selection) && !has_time_after(self.cut, request)
     }
 }
 
 impl Worker {
-    /// Answers scrapes until every sender is gone.
+    /// Answers scrapes until every sender is dropped.
     pub(super) fn run(mut self, mut queue: Queue) {
         while queue.wait() {
-            // A panic drops the pending answers, so that their clients get an error. The next pass starts with a new
-            // reader.
+            // After a panic the pending scrapes are dropped, so that their clients get an error, and the next pass starts
+            // with a new reader.
             if catch_unwind(AssertUnwindSafe(|| self.serve(&mut queue))).is_err() {
                 error!("a scrape panicked; restarting its readers (please report the message above)");
                 queue.clear();
@@ -92,8 +89,8 @@ impl Worker {
         }
     }
 
-    /// Calls `malloc_trim` after the first scrape, and when the number of containers has doubled, because buffers grow
-    /// by doubling.
+    /// Calls `malloc_trim` after the first scrape and whenever the number of containers has doubled, because growing
+    /// buffers leave freed memory behind.
     fn give_memory_back(&mut self) {
         let containers = self.self_metrics.containers.get();
         if containers >= 2 * self.trimmed_for.max(1) {
@@ -124,8 +121,8 @@ impl Worker {
         let (now, overhead) = (Instant::now(), &self.overhead);
         self.answer_unread(queue.take(|request| !overhead.allows(request, now)));
         let Some(waiting) = queue.selection() else { return };
-        // Within the minimum interval, the selection of the last pass is read again: otherwise two scrapes with
-        // different collectors would cause a pass each.
+        // Within the minimum interval the selection of the last pass is read again. Otherwise two scrapes with different
+        // collectors would cause a pass each, every time.
         let selection = recent.map_or(waiting.clone(), |recent| recent.union(&waiting));
         self.collect(queue, &selection);
         queue.refresh();
@@ -188,7 +185,7 @@ impl Worker {
         });
     }
 
-    /// Changes from the API to kernel files once these show containers.
+    /// Changes from the stats API to kernel files once these show containers.
     fn reconsider_source(&mut self) {
         let Some((source, procfs)) = self.standby.as_ref().and_then(Standby::retry) else { return };
         self.standby = None;
@@ -221,7 +218,7 @@ impl Worker {
         })
     }
 
-    /// Renders once per different request, up to a maximum; the other scrapes wait for the next pass.
+    /// Answers from the last collection, up to a maximum of different answers. The other scrapes wait for the next pass.
     fn answer_some(&self, queue: &mut Queue, answered: Vec<Job>) {
         queue.put_back(self.answer(answered, &mut { ANSWERS_AFTER_A_PASS }));
     }
@@ -291,13 +288,13 @@ impl Worker {
     }
 }
 
-/// Predicts when the next step of a pass ends. A step that exceeded its slice will do so again, as socket tables do
-/// where they are very large. Scrapes without time for that are answered before.
+/// Predicts when the next step of a pass ends. A step that exceeded its slice is expected to do so again, as the reading of
+/// very large socket tables does. Scrapes whose deadline is earlier are answered before that step.
 fn end_of_next(begin: Instant, end: Instant) -> Instant {
     end + end.saturating_duration_since(begin).saturating_sub(SLICE)
 }
 
-/// Returns whether a scrape has time for more than a cut pass has read.
+/// Returns whether a pass was cut before the deadline of a scrape.
 fn has_time_after(cut: Option<Instant>, request: &Request) -> bool {
     cut.is_some_and(|cut| request.deadline.is_none_or(|deadline| deadline > cut))
 }

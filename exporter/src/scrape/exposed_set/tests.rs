@@ -1,4 +1,4 @@
-//! Tests of who is exposed, for how long, and under which name.
+//! Tests of which containers are exposed, for how long, and under which names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn running(letter: char, name: &str) -> ContainerInfo {
     }
 }
 
-/// An exposed set, what the engine says, and a clock that only the test moves.
+/// An exposed set with the engine's report and a clock, both of which the test sets.
 struct Bench {
     exposed_set: ExposedSet,
     names: Names,
