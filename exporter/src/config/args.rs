@@ -1,4 +1,4 @@
-//! Splits the command line into flags and values. An error does not stop it: all errors are reported at once.
+//! Splits the command line into flags and values. Continues after errors, so that all of them are reported at once.
 
 use std::ffi::{OsStr, OsString};
 
@@ -13,7 +13,7 @@ use super::table::FLAGS;
 pub(super) struct Args {
     /// Flags in their order.
     pub(super) flags: Vec<GivenFlag>,
-    /// The command; none to serve.
+    /// The command; `None` to serve.
     pub(super) command: Option<CommandName>,
     pub(super) errors: Vec<Error>,
 }
@@ -25,7 +25,7 @@ pub(super) struct GivenFlag {
     pub(super) name: &'static str,
     /// Whether it was given as `--no-NAME`.
     pub(super) negated: bool,
-    /// Its value; a switch may have none.
+    /// The value, which a switch may lack.
     pub(super) value: Option<OsString>,
 }
 
@@ -52,7 +52,7 @@ pub(super) const COMMANDS: &[(&str, CommandName, &str)] = &[
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Args {
     let mut parser = Parser::from_args(args);
     let mut args = Args::default();
-    // The parser's only error is a value behind `=` that was not taken; each flag below takes its own.
+    // The parser's only error is an unused value behind `=`, and each branch below takes that value.
     while let Ok(Some(arg)) = parser.next() {
         match arg {
             Arg::Long(name) => {
@@ -84,7 +84,7 @@ impl Args {
         let name = match (letter, rest) {
             ('h', None) => "help",
             ('V', None) => "version",
-            // A long flag with one dash too few.
+            // This is a long flag with a dash too few, or an unknown letter.
             (_, rest) => {
                 let word = format!("-{letter}{}", rest.unwrap_or_default().to_string_lossy());
                 return self.unknown(word.split('=').next().unwrap_or(&word), parser);
@@ -137,7 +137,7 @@ fn next_value(parser: &mut Parser) -> Option<OsString> {
     parser.try_raw_args()?.next_if(|next| !next.as_encoded_bytes().starts_with(b"--"))
 }
 
-/// Returns the most similar flag, if one is similar.
+/// Returns the flag with the smallest edit distance, if it is similar enough.
 fn did_you_mean(name: &str) -> Option<String> {
     let negated = FLAGS.iter().filter(|flag| flag.collector().is_some()).map(|flag| format!("no-{}", flag.name));
     let names = FLAGS.iter().map(|flag| flag.name.to_string()).chain(negated).filter(|name| !name.is_empty());

@@ -1,5 +1,5 @@
-//! Parses `--docker.url` in every form of Docker's clients and of the predecessor, checks the certificates of TLS, and counts the
-//! same engine once.
+//! Parses `--docker.url` in every form that Docker's clients and the predecessor accept, checks the TLS certificates, and
+//! removes duplicate engines.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -14,15 +14,15 @@ use super::values::bare_host;
 /// The files that Docker's clients keep in `DOCKER_CERT_PATH`.
 const CERTIFICATES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
 
-/// Greatest number of engines: a host has a rootful and perhaps a few rootless ones, and each costs an event stream.
+/// Greatest number of engines. Each one costs an event stream; hosts have one rootful and few rootless engines.
 pub(super) const MAX_ENGINES: usize = 16;
 
 /// A Docker URL whose certificates are not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Url {
-    /// A socket's path.
+    /// `unix://`.
     Unix(PathBuf),
-    /// `tcp://`; `DOCKER_TLS_VERIFY` decides on TLS.
+    /// `tcp://`, with TLS if `DOCKER_TLS_VERIFY` is set.
     Tcp { host: String, port: Option<u16> },
     /// `http://`.
     Http { host: String, port: Option<u16> },
@@ -30,7 +30,7 @@ pub(super) enum Url {
     Https { host: String, port: Option<u16> },
 }
 
-/// Parses URLs with commas between them. A comma that no scheme follows is part of a path.
+/// Parses comma-separated URLs. A comma that no scheme follows is part of a path.
 pub(super) fn parse_list(text: &str) -> Result<Vec<Url>, Reason> {
     let mut items: Vec<String> = Vec::new();
     for part in text.split(',') {
@@ -54,7 +54,7 @@ pub(super) fn parse(text: &str) -> Result<Url, Reason> {
     }
 }
 
-/// Parses a socket path. The predecessor wrote `unix://var/run/docker.sock`, without the slash of an absolute path.
+/// Parses a socket path. The predecessor's form `unix://var/run/docker.sock` lacks the slash of an absolute path.
 fn socket(rest: &str) -> Result<PathBuf, Reason> {
     match rest.trim_matches('/') {
         "" => Err(Reason::NoSocket),
@@ -79,18 +79,18 @@ fn authority(rest: &str) -> Result<(String, Option<u16>), Reason> {
     Ok((host.to_owned(), port))
 }
 
-/// Parses the port behind a colon. Nothing listens on port 0.
+/// Parses the port behind a colon. Port 0 is invalid.
 fn usable_port(text: &str) -> Result<u16, Reason> {
     let digits = text.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|digits| digits.parse().ok()).filter(|&port| port != 0).ok_or(Reason::Port)
 }
 
 impl Url {
-    /// Returns the endpoint. As with Docker's own client, `https://` uses TLS, `tcp://` does with `DOCKER_TLS_VERIFY`, and
-    /// `http://` does not. The default port is 2375 for `tcp://` (2376 with TLS) and the scheme's for the others.
+    /// Returns the endpoint. As in Docker's own client, `https://` uses TLS, `tcp://` uses TLS with `DOCKER_TLS_VERIFY`, and
+    /// `http://` does not. The default port is 2375 for `tcp://` (2376 with TLS), 80 for `http://` and 443 for `https://`.
     ///
     /// # Errors
-    /// A certificate cannot be read; the error has the directory.
+    /// A certificate cannot be read. The error includes the directory.
     pub(super) fn endpoint(
         self,
         tls_verify: bool,
@@ -106,7 +106,7 @@ impl Url {
     }
 }
 
-/// Keeps the first of the endpoints that lead to the same socket: by another path, by a link, or given twice.
+/// Removes endpoints that lead to the same socket or address as an earlier one.
 pub(super) fn distinct(endpoints: Vec<DockerEndpoint>) -> Vec<DockerEndpoint> {
     let mut kept: Vec<(DockerEndpoint, Identity)> = Vec::new();
     for endpoint in endpoints {
@@ -123,7 +123,7 @@ pub(super) fn distinct(endpoints: Vec<DockerEndpoint>) -> Vec<DockerEndpoint> {
 enum Identity {
     /// Device and inode of a socket.
     Inode(u64, u64),
-    /// Where a socket will be, the links in its directory followed.
+    /// Path of a socket that does not exist yet, with the links in its directory resolved.
     Path(PathBuf),
     /// `HOST:PORT`.
     Address(String),
@@ -141,7 +141,7 @@ impl Identity {
     }
 }
 
-/// Returns the path with the links in its directory followed.
+/// Returns the path with the links in its directory resolved.
 fn resolved(path: &Path) -> PathBuf {
     let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
     directory.zip(path.file_name()).map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name))
@@ -151,7 +151,7 @@ fn address(host: &str, port: Option<u16>, default: u16) -> String {
     format!("{host}:{}", port.unwrap_or(default))
 }
 
-/// Checks the certificates at start: without them every request would fail.
+/// Returns the endpoint after checking that the certificates can be read.
 fn tls(address: String, certificates: Option<PathBuf>) -> Result<DockerEndpoint, (OsString, Reason)> {
     let certificates = certificates.ok_or((OsString::new(), Reason::NoCertificates))?;
     for name in CERTIFICATES {

@@ -1,6 +1,6 @@
-//! The errors in flags and environment of one start, in one message.
+//! The errors in flags and environment, in one message.
 //!
-//! Each line names the flag and its variables, the value and its origin, and what is accepted.
+//! Each line names the flag and its variables, the value and its origin, and the accepted values.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::name::GlobError;
 use crate::web_config::Problem;
 
-/// Longer values are truncated in messages, in characters.
+/// Number of characters after which values are truncated in messages.
 const MAX_SHOWN: usize = 120;
 
 /// Origin of a value.
@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a value cannot be used. The message continues the sentence `"VALUE" …`.
+/// Why a value is invalid. The message continues the sentence `"VALUE" …`.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// No flag has this name.
@@ -108,7 +108,7 @@ pub enum Reason {
     /// A URL with more than an address.
     #[error("holds more than an address (user, path or query)")]
     MoreThanAddress,
-    /// More engines than are followed.
+    /// More engines than the limit.
     #[error("is one engine too many: {0} are followed")]
     Engines(usize),
     /// A `unix://` URL without a path.
@@ -139,9 +139,9 @@ pub struct Error {
     subject: String,
     /// The given value, escaped and truncated, and its origin.
     value: Option<(String, Origin)>,
-    /// Why it cannot be used.
+    /// Why the value is invalid.
     pub reason: Reason,
-    /// What is accepted.
+    /// The accepted values.
     hint: String,
 }
 
@@ -167,7 +167,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// Escapes and truncates a value, so that it fits one line of a message.
+/// Returns a value for a message: escaped, truncated and without a password.
 pub(super) fn shown(value: &OsStr) -> String {
     let text = without_password(&value.to_string_lossy());
     let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
@@ -177,7 +177,7 @@ pub(super) fn shown(value: &OsStr) -> String {
     shown
 }
 
-/// Removes user and password from a URL, which are not logged.
+/// Replaces user and password in a URL, because messages are logged.
 fn without_password(text: &str) -> String {
     match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
         Some((scheme, (_, host))) => format!("{scheme}://***@{host}"),
@@ -185,7 +185,7 @@ fn without_password(text: &str) -> String {
     }
 }
 
-/// Every error of one start; never empty.
+/// The errors of one start, at least one.
 #[derive(Debug)]
 pub struct Errors(pub Vec<Error>);
 

@@ -1,4 +1,4 @@
-//! Renders the table: `--help`, `--version`, and the README's table.
+//! Renders `--help`, `--version` and the README's table from the flag table.
 
 use super::args::COMMANDS;
 use super::flag::{Flag, Group};
@@ -32,7 +32,7 @@ pub(super) fn help() -> String {
     text
 }
 
-/// Returns name and version in one line.
+/// Returns the text of `--version`.
 pub(super) fn version() -> String {
     let revision = env!("BUILD_REVISION");
     format!("docker-stats-exporter {} (revision {revision})\n", env!("CARGO_PKG_VERSION"))
@@ -50,7 +50,7 @@ pub fn markdown_table() -> String {
     text
 }
 
-/// Returns the commands beside serving, each with what it does.
+/// Returns the commands and their descriptions.
 pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
     COMMANDS.iter().map(|(name, _, about)| (*name, *about))
 }
@@ -60,7 +60,7 @@ fn line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// Appends a flag: one line for a collector, two for all others.
+/// Appends the description of a flag: one line for a collector, two lines for other flags.
 fn describe(text: &mut String, flag: &Flag) {
     if flag.collector().is_some() {
         return line(text, &format!("  --[no-]{:<24} {:<4} {}", flag.name, flag.default, flag.help));

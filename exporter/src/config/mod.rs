@@ -1,20 +1,19 @@
-//! Flags and environment variables, validated into one [`Config`].
+//! Parses flags and environment variables into one validated [`Config`].
 //!
-//! [`FLAGS`] is the one table: parsing, `--help` and the README's table come from it. `main` calls [`Config::from`]
-//! once and passes the value on; nothing else reads a flag or a variable. This module opens no socket, logs nothing and
+//! Parsing, `--help` and the README's table all follow the table [`FLAGS`]. `main` calls [`Config::from`] once and passes
+//! the value on; no other code reads flags or the variables of the table. This module opens no socket, logs nothing and
 //! never ends the program.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `types` | the configuration as plain data |
-//! | `table` | every flag and variable, once |
-//! | `top_flags` | the rows that only `top` takes |
-//! | `flag` | the type of a row of the table |
-//! | `partial` | the configuration while rows write to it |
-//! | `args` | splits the command line into rows and values |
+//! | `table` | every flag and variable |
+//! | `top_flags` | the flags that only `top` takes |
+//! | `flag` | a row of the table, and the unfinished configuration that rows write to |
+//! | `args` | splits the command line into flags and values |
 //! | `resolve` | picks flag, variable or default for each row and builds the [`Config`] |
 //! | `values`, `docker_url` | parse one value |
-//! | `error` | every error of one start, in one message |
+//! | `error` | all errors of one start, in one message |
 //! | `help` | `--help`, `--version` and the Markdown table |
 
 mod args;
@@ -22,7 +21,6 @@ mod docker_url;
 mod error;
 mod flag;
 mod help;
-mod partial;
 mod resolve;
 mod table;
 mod top_flags;
@@ -43,11 +41,11 @@ pub use types::{Command, Config, DockerEndpoint, FeatureMode, ListenAddress, Log
 impl Config {
     /// Parses the command line (without the program's own name) and the environment (`env` returns one variable).
     ///
-    /// A flag beats its variables, an earlier variable of a row beats a later one, and an overruled value is not
+    /// A flag overrules its variables, and an earlier variable of a row overrules a later one. Overruled values are not
     /// parsed. A variable that is set but empty counts as not set, except `USE_PSEUDO_FILES`.
     ///
     /// # Errors
-    /// Every error in everything that was given. `--help` and `--version` are answered in spite of errors.
+    /// All errors in flags and environment at once. `--help` and `--version` are answered in spite of errors.
     pub fn from(
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,

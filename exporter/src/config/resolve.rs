@@ -1,5 +1,5 @@
-//! Picks the value of each row (flag before variable before default), writes it to the configuration, and combines what
-//! depends on several rows.
+//! Picks the value of each row (flag before variable before default), writes it to the configuration, and combines values
+//! of several rows.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -10,8 +10,7 @@ use std::sync::Arc;
 use super::args::{Args, CommandName, GivenFlag};
 use super::docker_url::{self, Url};
 use super::error::{Error, Errors, Origin, Reason};
-use super::flag::{Apply, Flag, Group};
-use super::partial::{Partial, Print};
+use super::flag::{Apply, Flag, Group, Partial, Print};
 use super::table::FLAGS;
 use super::types::{Command, Config, FeatureMode, ListenAddress};
 use super::values::borrowed;
@@ -20,13 +19,13 @@ use crate::metrics::CollectorSet;
 use crate::name::{ContainerFilter, DEFAULT_LABELS, LabelPolicy, MetricFilter};
 use crate::web_config::WebConfig;
 
-/// The environment: returns one variable.
+/// The environment, which returns the value of a variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The variable whose empty value is a value.
+/// The variable whose empty value counts as a value.
 const EMPTY_IS_A_VALUE: &str = "USE_PSEUDO_FILES";
 
-/// One value for one row.
+/// One value of a row.
 struct Given<'a> {
     value: Option<Cow<'a, OsStr>>,
     negated: bool,
@@ -72,7 +71,7 @@ pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
             Command::Top(Box::new(config), Box::new(options))
         }
         Some(CommandName::Doctor) => Command::Doctor(Box::new(config)),
-        // One answer is enough: all addresses belong to one process.
+        // The first address suffices, because all addresses belong to one process.
         Some(CommandName::Healthcheck) => {
             let address = config.listen.into_iter().next().unwrap_or(ListenAddress::Any(8081));
             Command::Healthcheck {
@@ -84,7 +83,7 @@ pub(super) fn command(args: Args, env: Env<'_>) -> Result<Command, Errors> {
     })
 }
 
-/// Returns the values of a row: those of its flags, else of its first variable that is set, else its default.
+/// Returns the values of a row: those of its flags, otherwise of its first variable that is set, otherwise its default.
 fn given<'a>(row: &'a Flag, flags: &'a [GivenFlag], env: Env<'_>) -> Vec<Given<'a>> {
     let flags: Vec<Given<'_>> = flags
         .iter()
@@ -126,7 +125,7 @@ fn apply(partial: &mut Partial, row: &Flag, given: &Given<'_>) -> Result<(), Rea
     Ok(())
 }
 
-/// Requires a given directory to be readable. A default directory may be missing on this host.
+/// Returns a directory. It must be readable unless it is the default, which may be missing on this host.
 fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
     let path = PathBuf::from(value);
     if origin != Origin::Default {
@@ -135,7 +134,7 @@ fn directory(value: &OsStr, origin: Origin) -> Result<PathBuf, Reason> {
     Ok(path)
 }
 
-/// Combines what depends on more than one row.
+/// Builds the configuration, including the fields that depend on several rows.
 fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
     let mut config = partial.config;
     config.source = partial.source.or(partial.pseudo_files).unwrap_or(config.source);
@@ -176,7 +175,7 @@ fn combine(partial: Partial, env: Env<'_>, errors: &mut Vec<Error>) -> Config {
     config
 }
 
-/// Reads the file of `--web.config.file`, so that its errors are reported with all others.
+/// Reads the file of `--web.config.file` and adds its errors to the others.
 fn load_web_config(path: &Path, flags: &[GivenFlag], env: Env<'_>, errors: &mut Vec<Error>) -> Option<Arc<WebConfig>> {
     let row = row("web.config.file")?;
     let given = given(row, flags, env).pop()?;
@@ -194,7 +193,7 @@ fn row(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|row| row.name == name)
 }
 
-/// Returns the directory of Docker's own client when `DOCKER_CERT_PATH` is not set.
+/// Returns the default of `DOCKER_CERT_PATH`, which is that of Docker's own client.
 fn default_certificates(env: Env<'_>) -> Option<PathBuf> {
     env("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".docker"))
 }

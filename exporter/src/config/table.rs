@@ -1,13 +1,12 @@
-//! The table of flags and variables. To add one, add a row here and a field to [`super::Config`]; parsing, `--help`, the
-//! README and the table tests follow.
+//! The table of flags and variables. A new flag takes a row here and a field of [`super::Config`]; parsing, `--help`, the
+//! README and the tests of the table follow.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::error::Reason;
-use super::flag::{Apply, Flag, Group, ROW, SWITCH};
-use super::partial::{Partial, Print};
+use super::flag::{Apply, Flag, Group, Partial, Print, ROW, SWITCH};
 use super::types::{FeatureMode, LogFormat, Schema, SourceMode};
 use super::{docker_url, top_flags, values};
 use crate::metrics::Collector;
@@ -351,7 +350,7 @@ const FIXED: &[Flag] = &[
 const SOURCES: &[(&str, SourceMode)] =
     &[("auto", SourceMode::Auto), ("cgroup", SourceMode::Cgroup), ("docker-api", SourceMode::DockerApi)];
 
-/// The predecessor's words.
+/// The values that the predecessor accepts.
 const PSEUDO_FILES: &[(&str, SourceMode)] = &[
     ("true", SourceMode::Cgroup),
     ("yes", SourceMode::Cgroup),
@@ -375,7 +374,7 @@ const LOG_LEVELS: &[(&str, tracing::Level)] = &[
     ("debug", tracing::Level::DEBUG),
     ("info", tracing::Level::INFO),
     ("warn", tracing::Level::WARN),
-    // Python's word, which the predecessor's users know.
+    // The predecessor, a Python program, uses this name.
     ("warning", tracing::Level::WARN),
     ("error", tracing::Level::ERROR),
 ];
@@ -400,7 +399,7 @@ fn print(partial: &mut Partial, text: Print, on: bool) {
 
 fn listen(partial: &mut Partial, text: &str) -> Result<(), Reason> {
     for address in values::listen_addresses(text)? {
-        // Listening twice on one address would fail.
+        // A second listener on the same address would fail.
         if !partial.config.listen.contains(&address) {
             partial.config.listen.push(address);
         }
@@ -419,7 +418,7 @@ fn docker_urls(partial: &mut Partial, text: &str) -> Result<(), Reason> {
     }
 }
 
-/// Refuses less than a second: lists without a pause would load the engine, and events bring what is new.
+/// Requires at least a second, because lists without a pause would load the engine.
 fn resync_interval(partial: &mut Partial, text: &str) -> Result<(), Reason> {
     match values::duration(text)? {
         interval if interval < Duration::from_secs(1) => Err(Reason::TooShort),

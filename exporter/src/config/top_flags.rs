@@ -1,4 +1,4 @@
-//! The rows of the flag table that only the command `top` takes.
+//! The flags that only the command `top` takes.
 
 use std::borrow::Cow;
 use std::fs;
@@ -11,9 +11,9 @@ use super::flag::{Apply, Flag, Group, ROW, SWITCH};
 use super::values;
 use crate::top::Sort;
 
-/// A row of `top` with a value.
+/// A row with a value.
 const VALUE: Flag = Flag { group: Group::Top, ..ROW };
-/// A row of `top` without one.
+/// A switch.
 const ON: Flag = Flag { group: Group::Top, ..SWITCH };
 
 pub(super) const ROWS: &[Flag] = &[
@@ -142,7 +142,7 @@ pub(super) const ROWS: &[Flag] = &[
     },
 ];
 
-/// Accepts an address of HTTP or HTTPS.
+/// Parses a URL of HTTP or HTTPS without user and password.
 fn url(text: &str) -> Result<Uri, Reason> {
     let Ok(url) = text.parse::<Uri>() else { return Err(Reason::Host) };
     match url.scheme_str() {

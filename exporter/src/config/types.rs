@@ -1,4 +1,4 @@
-//! The configuration as plain data: no parsing, no errors.
+//! The configuration as plain data.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::name::{ContainerFilter, LabelPolicy, MetricFilter};
 use crate::top::Options as TopOptions;
 use crate::web_config::WebConfig;
 
-/// What the command line asks for.
+/// The command to run, with its options.
 #[derive(Debug)]
 pub enum Command {
     /// Serves metrics.
@@ -20,11 +20,11 @@ pub enum Command {
     Doctor(Box<Config>),
     /// Asks a server for its health.
     Healthcheck {
-        /// Its first address.
+        /// The server's first address.
         address: ListenAddress,
-        /// Whether a flag names it; else it is that of the server that runs beside us, if there is one.
+        /// Whether a flag names the address. Otherwise the address of a server that runs on this host takes precedence.
         is_given: bool,
-        /// `--web.config.file`, which is not read here: it may be faulty while the server goes on with what was good.
+        /// `--web.config.file`. It is not read here, since it may be invalid while the server keeps an earlier content.
         web_config: Option<PathBuf>,
     },
     /// Shows the containers of a running exporter, or of one that this process starts with the configuration.
@@ -35,20 +35,20 @@ pub enum Command {
     Version(String),
 }
 
-/// Everything that can be configured, validated.
+/// The validated configuration of the server.
 #[derive(Debug)]
 pub struct Config {
     /// Addresses to listen on.
     pub listen: Vec<ListenAddress>,
     /// URL path of the exposition; starts with `/`.
     pub telemetry_path: String,
-    /// Whether to listen on the sockets that systemd has passed, and not on `listen`.
+    /// Whether to listen on the sockets that systemd passes instead of `listen`.
     pub systemd_socket: bool,
     /// TLS, passwords and headers, from `--web.config.file`.
     pub web: Option<Arc<WebConfig>>,
-    /// Scrapes served at a time; 0 means no limit.
+    /// Greatest number of scrapes served at a time; 0 means no limit.
     pub max_requests: usize,
-    /// Whether `process_*` and our own metrics are left out.
+    /// Whether `process_*` and the exporter's own metrics are left out.
     pub hides_own_metrics: bool,
     /// Source of the values.
     pub source: SourceMode,
@@ -56,17 +56,17 @@ pub struct Config {
     pub cgroup_root: PathBuf,
     /// Root of procfs.
     pub procfs_root: PathBuf,
-    /// The engines, at least one; no two of them by the same socket.
+    /// The engines: at least one, each by another socket or address.
     pub docker: Vec<DockerEndpoint>,
     /// Time between two full lists of the engine's containers.
     pub resync_interval: Duration,
-    /// Scrapes closer together than this share one collection.
+    /// Scrapes within this interval share one collection.
     pub min_interval: Duration,
     /// Selects the container labels that become metric labels.
     pub labels: LabelPolicy,
     /// Selects the exposed containers.
     pub filter: ContainerFilter,
-    /// Selects the cgroups that get rows without being containers.
+    /// Selects the cgroups that are exposed without being containers.
     pub cgroups: CgroupFilter,
     /// How long the state of a stopped container is exposed.
     pub linger: Duration,
@@ -74,15 +74,15 @@ pub struct Config {
     pub schema: Schema,
     /// Selects the exposed metrics.
     pub metrics: MetricFilter,
-    /// Collectors that are switched on.
+    /// The enabled collectors.
     pub collectors: CollectorSet,
-    /// Those of them that are switched on by name.
+    /// The collectors that are enabled by name.
     pub named_collectors: CollectorSet,
     /// Whether eBPF programs are loaded.
     pub ebpf: FeatureMode,
     /// Whether snapshots are taken by an eBPF iterator.
     pub snapshot: FeatureMode,
-    /// The privileges that are dropped after the start.
+    /// Whether privileges are dropped after the start.
     pub sandbox: FeatureMode,
     /// Least severe level that is logged.
     pub log_level: tracing::Level,
@@ -102,7 +102,7 @@ pub enum ListenAddress {
 /// `--source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceMode {
-    /// Kernel files where a cgroup tree can be read, else the Docker stats API.
+    /// Kernel files if a cgroup tree can be read, otherwise the Docker stats API.
     Auto,
     /// Kernel files.
     Cgroup,
@@ -140,11 +140,11 @@ pub enum Schema {
 /// `--ebpf`, `--read.snapshot` and `--sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeatureMode {
-    /// Used where kernel and capabilities allow.
+    /// The feature is used if kernel and capabilities allow.
     Auto,
-    /// Used, or the program fails at start.
+    /// The feature is used, or the program fails at start.
     On,
-    /// Never used.
+    /// The feature is never used.
     Off,
 }
 
@@ -153,12 +153,12 @@ pub enum FeatureMode {
 pub enum LogFormat {
     /// `key=value`.
     Logfmt,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl ListenAddress {
-    /// Returns an address of this host under which the listener can be reached: "every address" is none.
+    /// Returns an address for connecting to the listener: the loopback address if it listens on every address.
     #[must_use]
     pub fn reachable(&self) -> String {
         match self {
@@ -181,7 +181,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl DockerEndpoint {
-    /// Returns the path of its socket, where it has one.
+    /// Returns the path of a Unix socket.
     #[must_use]
     pub fn socket(&self) -> Option<&Path> {
         match self {

@@ -8,19 +8,19 @@ use super::types::ListenAddress;
 use crate::discover::CgroupFilter;
 use crate::name::{ContainerFilter, GlobError, LabelPolicy, MetricFilter};
 
-/// Longer durations are typing errors, and overflow some clocks.
+/// Upper bound of durations, which keeps clocks from overflowing.
 const MAX_DURATION: Duration = Duration::from_hours(365 * 24);
 
 /// Upper bound of `--web.max-requests`.
 const MAX_REQUESTS: usize = 100_000;
 
-/// Returns the value of a word, in any case.
+/// Returns the value of a word. Letter case does not matter.
 pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Reason> {
     let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     found.map(|&(_, value)| value).ok_or(Reason::Word)
 }
 
-/// Parses `true` or `false`; a switch without a value is true.
+/// Parses `true` or `false`. A switch without a value is true.
 pub(super) fn switch(text: Option<&str>) -> Result<bool, Reason> {
     text.map_or(Ok(true), |text| word(text, &[("true", true), ("false", false)]))
 }
@@ -33,7 +33,7 @@ pub(super) fn max_requests(text: &str) -> Result<usize, Reason> {
     }
 }
 
-/// Parses seconds (`120`, `1.5`) or numbers with units (`1h30m`, `500ms`).
+/// Parses a duration: seconds (`120`, `1.5`) or numbers with units (`1h30m`, `500ms`).
 pub(super) fn duration(text: &str) -> Result<Duration, Reason> {
     if text.starts_with('-') {
         return Err(Reason::Negative);
@@ -62,7 +62,7 @@ fn with_units(text: &str) -> Result<Duration, Reason> {
     })
 }
 
-/// Parses a URL path that no other page has.
+/// Parses the URL path of the metrics, which must not be that of another page.
 pub(super) fn telemetry_path(text: &str) -> Result<String, Reason> {
     match text {
         "/" => Err(Reason::ReservedPath("landing page")),
@@ -106,7 +106,7 @@ fn split_port(text: &str) -> Result<(&str, u16), Reason> {
     Ok((host, port.parse().or(Err(Reason::Port))?))
 }
 
-/// Validates a host name or address; an IPv6 address loses its brackets.
+/// Validates a host name or address. Returns it without the brackets of an IPv6 address.
 pub(super) fn bare_host(host: &str) -> Result<&str, Reason> {
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         // A link-local address may have its interface behind a `%`.

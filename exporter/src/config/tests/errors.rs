@@ -82,10 +82,8 @@ const BAD_VALUES: &[(&str, &str, &str)] = &[
 
 /// The command that takes a flag.
 fn command_of(name: &str) -> &'static [&'static str] {
-    let top = |flag: &&super::super::Flag| {
-        flag.group == super::super::Group::Top && name.strip_prefix("--") == Some(&flag.name)
-    };
-    if super::super::FLAGS.iter().any(|flag| top(&flag)) { &["top"] } else { &[] }
+    let top = |flag: &&Flag| flag.group == Group::Top && name.strip_prefix("--") == Some(&flag.name);
+    if FLAGS.iter().any(|flag| top(&flag)) { &["top"] } else { &[] }
 }
 
 #[test]
@@ -103,7 +101,7 @@ fn every_bad_value_is_named_with_its_flag_its_variable_and_what_is_accepted() {
 
 #[test]
 fn every_row_that_takes_a_value_has_a_bad_one_above() {
-    for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch()) {
+    for flag in FLAGS.iter().filter(|flag| !flag.is_switch()) {
         let any_text =
             ["DOCKER_TLS_VERIFY", "TOP_USER", "TOP_PASSWORD"].iter().any(|name| flag.variables.contains(name));
         // Certificates are tested below.
@@ -117,7 +115,7 @@ fn every_row_that_takes_a_value_has_a_bad_one_above() {
 
 #[test]
 fn every_flag_that_needs_a_value_says_so() {
-    for flag in super::super::FLAGS.iter().filter(|flag| !flag.is_switch() && !flag.name.is_empty()) {
+    for flag in FLAGS.iter().filter(|flag| !flag.is_switch() && !flag.name.is_empty()) {
         let name = format!("--{}", flag.name);
         let command = command_of(&name);
         for rest in [&[&*name][..], &[&*name, "--log.format=json"]] {

@@ -41,7 +41,7 @@ fn listen_addresses_of_every_form() {
 
 #[test]
 fn an_empty_variable_is_not_set() {
-    let names = super::super::FLAGS.iter().flat_map(|flag| flag.variables);
+    let names = FLAGS.iter().flat_map(|flag| flag.variables);
     let env: Vec<(&str, &str)> = names.filter(|name| **name != "USE_PSEUDO_FILES").map(|name| (*name, "")).collect();
     assert_eq!(format!("{:?}", config(&[], &env)), format!("{:?}", config(&[], &[])));
 }
