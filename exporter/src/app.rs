@@ -23,12 +23,12 @@ use crate::scrape::{Families, Parts, Prepared, Scraper, StartError};
 use crate::serve::{BindError, Listener, Server, Settings, SystemdSockets, bind};
 use crate::walker::Walker;
 
-/// Only HTTP and the engine's events run here: collecting has a thread of its own.
+/// Threads of the runtime, which runs only HTTP and the engines' events. Collecting has a thread of its own.
 const WORKER_THREADS: usize = 2;
 /// Timeout for tasks that still run after the server has ended.
-const LAST_MOMENTS: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Returns whether the start failed because of an error in flags or environment that only the start itself could find.
+/// Returns whether the start failed because of an error in flags or environment that parsing could not detect.
 #[must_use]
 pub fn is_config_error(error: &anyhow::Error) -> bool {
     let no_tree = matches!(error.downcast_ref(), Some(StartError::Cgroups(_)));
@@ -37,13 +37,13 @@ pub fn is_config_error(error: &anyhow::Error) -> bool {
 
 /// Serves until SIGTERM or SIGINT.
 ///
-/// Actions that need a privilege come first, before any other thread starts, because capabilities belong to a thread.
+/// Actions that need a privilege come before any other thread starts, because each thread has its own capabilities.
 ///
 /// # Errors
-/// Why the start failed.
+/// The start failed.
 pub fn run(mut config: Config) -> anyhow::Result<()> {
     let passed = config.systemd_socket.then(SystemdSockets::take).transpose().map_err(BindError::from)?;
-    // First, because it needs a privilege and nothing that is opened here.
+    // The walker starts first, because it needs a privilege and none of the files that are opened here.
     let walker = start_walker(&config);
     let probes = start_probes(&mut config)?;
     let self_metrics =
@@ -69,7 +69,7 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
             );
         }
     }
-    // Last, so that no client connects to a program that cannot start.
+    // Listening comes last, so that no client connects to a program that cannot start.
     let listeners = match passed {
         Some(sockets) => Bound::Passed(sockets),
         None => Bound::Ours(bind(&config.listen)?),
@@ -87,11 +87,11 @@ pub fn run(mut config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let served = runtime.block_on(serve(config, prepared, listeners, &manager, engines, self_metrics));
-    runtime.shutdown_timeout(LAST_MOMENTS);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     served
 }
 
-/// Starts the disk walker, if it is wanted and kernel files may show the layers.
+/// Starts the disk walker, if disk usage is collected and the layers may be on this host.
 fn start_walker(config: &Config) -> Option<Walker> {
     let is_elsewhere =
         config.source == SourceMode::DockerApi && config.docker.iter().any(|engine| engine.socket().is_none());
@@ -105,7 +105,7 @@ fn start_walker(config: &Config) -> Option<Walker> {
         .ok()
 }
 
-/// Starts the wanted eBPF programs that can run, and switches the collectors of the others off.
+/// Starts the wanted eBPF programs that can run, and disables the collectors of the others.
 fn start_probes(config: &mut Config) -> anyhow::Result<Option<Probes>> {
     let decision = Decision::of(config);
     let named = config.named_collectors;
@@ -203,7 +203,7 @@ async fn serve(
 }
 
 async fn is_set(mut flag: watch::Receiver<bool>) {
-    // A dropped sender means the same.
+    // A dropped sender has the same effect.
     drop(flag.wait_for(|set| *set).await);
 }
 

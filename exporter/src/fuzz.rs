@@ -1,17 +1,17 @@
-//! Fuzz targets: one per parser of bytes that others write, each with a property beside "does not panic".
+//! The fuzz targets: one per parser of untrusted bytes, each with a property besides "does not panic".
 //!
-//! `cargo xtask fuzz` drives them by coverage (`fuzz/`). The unit test below drives them by chance for a moment, from
-//! `fuzz/seeds/TARGET`, where inputs on which a target once failed stand beside ordinary ones.
+//! `cargo xtask fuzz` runs them guided by coverage (`fuzz/`). The unit test below runs them for a moment on random
+//! mutations of `fuzz/seeds/TARGET`, which holds ordinary inputs and inputs on which a target once failed.
 
 use std::sync::Arc;
 
 use crate::render::LabelSets;
 use crate::{docker, read, serve, top, web_config};
 
-/// Fails an assertion where the property does not hold.
+/// A check that fails an assertion if the property does not hold.
 pub type Check = fn(&[u8]);
 
-/// Every target by its name.
+/// All targets by name.
 pub static TARGETS: &[(&str, Check)] = &[
     ("cgroup_files", read::fuzz::cgroup_files),
     ("proc_files", read::fuzz::proc_files),
@@ -25,7 +25,7 @@ pub static TARGETS: &[(&str, Check)] = &[
     ("exposition", |bytes| top::fuzz::exposition(&String::from_utf8_lossy(bytes))),
 ];
 
-/// Checks that the labels of a container, whatever the engine says of it, are read as they were written.
+/// Checks that the rendered labels of a container, whatever its engine reports, are parsed as the original values.
 fn engine_answers(bytes: &[u8]) {
     for info in docker::fuzz::answers(bytes) {
         let expected: Vec<_> = info.labels.iter().map(|(_, value)| value.clone()).collect();
@@ -45,10 +45,10 @@ pub(crate) mod tests {
 
     use crate::fuzz::TARGETS;
 
-    /// How long each target is driven.
+    /// How long each target runs.
     const TIME: Duration = Duration::from_millis(300);
 
-    /// Numbers that look random, the same in each run (`splitmix64`).
+    /// A generator of pseudo-random numbers, the same in each run (`splitmix64`).
     pub(crate) struct Random(pub(crate) u64);
 
     impl Random {

@@ -1,29 +1,29 @@
 //! Prometheus metrics of every container on a Linux host, read straight from the kernel.
 //!
-//! The modules of this crate stand in the order in which the data flows:
+//! The modules in the order of the data flow, then the commands and their tools:
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`] | flags and environment, validated into one typed value; every error reported at once |
-//! | [`metrics`] | the table: each metric once, with its name, help, type, unit and source; knows nothing else |
-//! | [`discover`] | finds the container cgroups of this host and follows their coming and going |
-//! | [`ebpf`] | programs in the kernel that count what no file tells |
-//! | [`read`] | one pass over the kernel files of every container into samples |
-//! | [`name`] | container id → name, image, labels, state; never blocks a scrape |
-//! | [`docker`] | fills [`name`] from a Docker engine, and reads its stats API where no cgroup tree can be read |
-//! | [`render`] | samples in table order → exposition text |
-//! | [`scrape`] | owns all of the above on one thread and answers one scrape after the other |
-//! | [`web_config`] | `--web.config.file`: TLS, client certificates, passwords, headers |
-//! | [`serve`] | HTTP |
-//! | [`sandbox`] | gives up what serving does not need: capabilities, files, ports, system calls |
+//! | [`config`] | parses flags and environment into one validated value, and reports all errors at once |
+//! | [`metrics`] | the table of metrics: name, help, type, unit and source of each |
+//! | [`discover`] | finds the container cgroups of this host and follows their changes |
+//! | [`ebpf`] | loads eBPF programs, which count what no kernel file shows |
+//! | [`read`] | reads the kernel files of every container into samples, in one pass |
+//! | [`name`] | maps a container id to name, image, labels and state; never blocks a scrape |
+//! | [`docker`] | fills [`name`] from a Docker engine, and reads its stats API if no cgroup tree can be read |
+//! | [`render`] | renders samples as exposition text, in the order of the table |
+//! | [`scrape`] | runs all of the above on one thread, and answers one batch of scrapes after the other |
+//! | [`web_config`] | reads `--web.config.file`: TLS, client certificates, passwords, headers |
+//! | [`serve`] | serves HTTP |
+//! | [`sandbox`] | drops what serving does not need: capabilities, files, ports, system calls |
+//! | [`walker`] | measures the disk usage of directories, in a separate process |
 //! | [`notify`] | tells systemd that scrapes are served |
-//! | [`app`] | puts them together and runs until a signal ends it |
-//! | [`doctor`] | says what works on this host, what does not, and what helps |
-//! | [`probe`] | one small HTTP request, for `healthcheck` and [`doctor`] |
-//! | [`walker`] | a process of its own that sums up what directories hold on disk |
+//! | [`app`] | wires the modules together and runs until a signal |
+//! | [`doctor`] | reports what works on this host, what does not, and what helps |
+//! | [`probe`] | makes one small HTTP request, for `healthcheck` and [`doctor`] |
 //! | [`top`] | shows the containers of a running exporter in a terminal |
-//! | [`log`] | the log on stderr |
-//! | `fuzz` | tests only: the fuzz targets |
+//! | [`log`] | sets up the log on stderr |
+//! | `fuzz` | lists the fuzz targets, for tests only |
 
 pub mod app;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The log: one subscriber on stderr, set up once by `main`.
+//! Sets up the log on stderr.
 
 use std::io::{self, Write};
 
@@ -12,15 +12,16 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::LogFormat;
 
-/// Starts logging on stderr.
+/// Sets up the log.
 ///
-/// Libraries log from `warn` on: at `debug` they would drown our own messages. `trace` includes them.
+/// Libraries log warnings and errors only, because their messages at `debug` would outnumber the exporter's. At `trace`
+/// they log everything.
 ///
 /// # Errors
-/// A log is set up already.
+/// A log has been set up already.
 pub fn init(level: Level, format: LogFormat) -> Result<(), TryInitError> {
     let others = if level == Level::TRACE { level } else { level.min(Level::WARN) };
-    // Its warnings report what clients do, as often as a client likes.
+    // h2 warns about what clients do, so clients could fill the log.
     let http2 = if level == Level::TRACE { LevelFilter::TRACE } else { LevelFilter::OFF };
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(others))
@@ -43,7 +44,7 @@ pub fn init(level: Level, format: LogFormat) -> Result<(), TryInitError> {
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
 }
 
-/// Removes the one escape of the logfmt formatter that logfmt readers do not know: `\'` for an apostrophe.
+/// Replaces `\'` by an apostrophe: logfmt readers do not know this escape of the formatter.
 struct Apostrophes<W>(W);
 
 impl<W: Write> Write for Apostrophes<W> {

@@ -1,6 +1,6 @@
-//! The program: reads flags and environment, then serves, checks the host, or asks a running server for its health.
+//! The program: parses flags and environment, and runs the command.
 //!
-//! Exit codes: 0 done or healthy, 1 failed or unhealthy, 2 errors in flags or environment.
+//! Exit codes: 0 for success or healthy, 1 for failure or unhealthy, 2 for errors in flags or environment.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -110,12 +110,12 @@ fn show(mut config: Config, mut options: top::Options) -> ExitCode {
     }
 }
 
-/// Prints a text. A reader that has gone away (`| head`) is not an error.
+/// Prints a text to stdout. A closed pipe (`| head`) is not an error.
 fn print(text: &str) {
     drop(io::stdout().lock().write_all(text.as_bytes()));
 }
 
-/// Prints a text to stderr, which may be closed.
+/// Prints a line to stderr, which may be closed.
 fn complain(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -1,7 +1,6 @@
-//! Notifies the service manager that the exporter serves, and that it stops (`sd_notify(3)`, `Type=notify`). Called by
-//! `app` alone.
+//! Notifies the service manager that the exporter is ready, and that it stops (`sd_notify(3)`, `Type=notify`).
 //!
-//! Own code instead of a library, because the socket must be connected before the sandbox forbids it.
+//! Libraries connect the socket at each message, which the sandbox forbids. This code connects it once, before.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,7 +16,7 @@ pub const VARIABLE: &str = "NOTIFY_SOCKET";
 pub struct ServiceManager(Option<UnixDatagram>);
 
 impl ServiceManager {
-    /// Connects to the socket with this address. Without one, or if it cannot be reached, nothing is sent.
+    /// Connects to the socket with this address. Without an address, or if the connection fails, nothing will be sent.
     #[must_use]
     pub fn connect(address: Option<&OsStr>) -> Self {
         let address = address.filter(|address| !address.is_empty());
