@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::sh::{Sh, say};
+use crate::sh::{self, Sh, say};
 use crate::workspace;
 
 /// One object per hook family: the names of the binaries of exporter-ebpf.
@@ -43,9 +43,8 @@ struct Toolchain {
 impl Toolchain {
     /// rustup's nightly, else the distribution's own compiler with its sources.
     fn find() -> anyhow::Result<Self> {
-        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-        let installed = home.map(|home| home.join("bin/bpf-linker")).filter(|path| path.exists());
+        let installed =
+            workspace::cargo_home().ok().map(|home| home.join("bin/bpf-linker")).filter(|path| path.exists());
         let linker = installed.unwrap_or_else(|| "bpf-linker".into());
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let candidates = [
@@ -91,17 +90,14 @@ impl Toolchain {
 /// Whether a compiler answers, and has the source of `core` beside it.
 fn has_sources(rustc: &[String]) -> bool {
     let Some((program, arguments)) = rustc.split_first() else { return false };
-    let answer = Command::new(program).args(arguments).args(["--print", "sysroot"]).output();
-    let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else { return false };
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim());
-    sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
+    let sysroot = sh::output(Command::new(program).args(arguments).args(["--print", "sysroot"]));
+    sysroot.is_ok_and(|path| Path::new(path.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").exists())
 }
 
 fn version(command: &[String]) -> Option<String> {
     let (program, arguments) = command.split_first()?;
-    let answer = Command::new(program).args(arguments).arg("--version").output().ok()?;
-    let text = String::from_utf8(answer.stdout).ok()?;
-    answer.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
+    let text = sh::output(Command::new(program).args(arguments).arg("--version")).ok()?;
+    Some(text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn folder() -> PathBuf {

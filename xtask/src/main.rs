@@ -3,16 +3,16 @@
 //! Each subcommand shows the commands that it runs, and an error ends with the command that repairs it.
 
 mod bench;
-mod bless;
 mod bundles;
 mod capture;
 mod ci;
+mod compiler;
+mod debian;
 mod deploy;
 mod dist;
 mod docs;
 mod ebpf;
 mod fuzz;
-mod image;
 mod setup;
 mod sh;
 mod tidy;
@@ -76,9 +76,9 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["ebpf"] => ebpf::run(false),
         ["ebpf", "--check"] => ebpf::run(true),
         ["fuzz", rest @ ..] => fuzz::run(rest),
-        ["bless"] => bless::run(),
+        ["bless"] => bless(),
         ["capture", rest @ ..] => capture::run(rest),
-        ["image"] => image::run(),
+        ["image"] => dist::oci::build_local(),
         ["dist", rest @ ..] => dist::run(rest),
         ["tidy"] => tidy::run(),
         ["vm", rest @ ..] => vm::run(rest),
@@ -91,4 +91,10 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         [] => anyhow::bail!("a command is missing\n\n{USAGE}"),
         unknown => anyhow::bail!("`{}` is not a command of xtask\n\n{USAGE}", unknown.join(" ")),
     }
+}
+
+/// Rewrites the golden files: with `BLESS=1` the golden tests write what they would compare. Shows the changes.
+fn bless() -> anyhow::Result<()> {
+    sh::run("env BLESS=1 cargo test --locked --package exporter-tests --test golden --test hosts")?;
+    sh::run("git --no-pager diff --stat -- tests/golden")
 }

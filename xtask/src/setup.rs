@@ -3,7 +3,7 @@
 //! The table below is the only list of programs and packages. Nothing that is there is replaced, and no service is started:
 //! an engine that runs is used, and where none runs the tests start one of their own.
 
-mod prometheus;
+mod tools;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 
 use crate::sh::{self, Sh, say};
-use crate::{dist, workspace};
+use crate::workspace;
 
 /// What something is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,12 +110,6 @@ const NEEDS: &[Need] = &[
 /// Where Debian puts programs for root; a user's `PATH` may lack it.
 const SYSTEM: &str = "/usr/sbin";
 
-/// The strictest parser of the exposition formats is in Prometheus' client library for Python.
-const JUDGE: &str = "prometheus_client==0.*";
-
-/// What links the eBPF objects. Its version is part of what `cargo xtask ebpf --check` compares.
-const LINKER: &str = "0.13.0";
-
 /// Installs packages, each argument being those of which one will do. Packages of engines and servers would start their services.
 const INSTALL: &str = r#"
 set -eu
@@ -158,17 +152,17 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         install(&missing)?;
     }
     if purposes.contains(&Tests) {
-        judge()?;
-        if !prometheus::is_there()? {
+        tools::client_library()?;
+        if !tools::has_prometheus_3()? {
             become_root(&[&["setup"], words].concat())?;
-            prometheus::install()?;
+            tools::install_prometheus_3()?;
         }
     }
     if purposes.contains(&Ebpf) {
-        linker()?;
+        tools::bpf_linker()?;
     }
     if purposes.contains(&Dist) {
-        dist::tools::install()?;
+        tools::install_for_dist()?;
     }
     say("what is needed is there");
     Ok(())
@@ -258,28 +252,16 @@ fn install(missing: &[&Need]) -> anyhow::Result<()> {
 /// rustup's minimal profile has neither.
 fn components() -> anyhow::Result<()> {
     for (component, tool) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        if !succeeds(Command::new("cargo").args([tool, "--version"])) {
+        if !sh::succeeds(Command::new("cargo").args([tool, "--version"])) {
             sh::run(&format!("rustup component add {component}"))?;
         }
     }
     Ok(())
 }
 
-fn judge() -> anyhow::Result<()> {
-    let knows = |python: &Path| succeeds(Command::new(python).args(["-c", "import prometheus_client"]));
-    let directory = workspace::python()?;
-    let chosen = std::env::var_os("PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
-    if knows(&chosen) || knows(&directory.join("bin/python3")) {
-        return Ok(());
-    }
-    say(&format!("no prometheus_client for Python: installing it into {}", directory.display()));
-    make_venv(&directory)?;
-    Sh { variables: &[], words: &[&format!("{}/bin/pip", directory.display()), "install", "--quiet", JUDGE] }.run()
-}
-
 /// Makes a directory for packages of Python.
-pub(crate) fn make_venv(directory: &Path) -> anyhow::Result<()> {
-    if !succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
+fn make_venv(directory: &Path) -> anyhow::Result<()> {
+    if !sh::succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
         become_root(&["setup"])?;
         install(&[&need(Tests, "", "python3-venv")])?;
     }
@@ -287,28 +269,9 @@ pub(crate) fn make_venv(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Installs one package for its program, if that is missing.
-pub(crate) fn install_package(program: &'static str, package: &'static str) -> anyhow::Result<()> {
+fn install_package(program: &'static str, package: &'static str) -> anyhow::Result<()> {
     let need = need(Dist, program, package);
     if need.is_there() { Ok(()) } else { install(&[&need]) }
-}
-
-fn linker() -> anyhow::Result<()> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let program = home.context("neither HOME nor CARGO_HOME is set")?.join("bin/bpf-linker");
-    let version = Command::new(program).arg("--version").output();
-    if version.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).trim() == format!("bpf-linker {LINKER}")) {
-        return Ok(());
-    }
-    sh::run(&format!(
-        "env LLVM_PREFIX=/usr/lib/llvm-22 cargo install --quiet --locked --version {LINKER} bpf-linker \
-         --no-default-features --features llvm-22"
-    ))
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where this workspace is, and which files belong to it.
+//! Paths of this workspace and of what belongs to it, and the list of its files.
 
 use std::fs;
 use std::io;
@@ -7,45 +7,52 @@ use std::process::Command;
 
 use anyhow::Context;
 
-/// The directory with the workspace's `Cargo.toml`.
+/// Returns the directory with the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {
     let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_root.parent().unwrap_or(crate_root)
 }
 
-/// Where cargo puts what it builds.
+/// Returns the directory of what cargo builds.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |target| root().join(target))
 }
 
-/// The cache between runs, outside every checkout: `$XDG_CACHE_HOME/docker-stats-exporter`, in `~/.cache` by default.
+/// Returns the cache, which all checkouts share: `$XDG_CACHE_HOME/docker-stats-exporter`, in `~/.cache` by default.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     Ok(base.context("neither HOME nor XDG_CACHE_HOME is set")?.join("docker-stats-exporter"))
 }
 
-/// The directory of Python packages that `cargo xtask setup` makes where this machine's Python lacks them.
+/// Returns cargo's own directory: `CARGO_HOME`, `~/.cargo` by default.
+pub(crate) fn cargo_home() -> anyhow::Result<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    home.context("neither HOME nor CARGO_HOME is set")
+}
+
+/// Returns the virtual environment that `cargo xtask setup` makes if this machine's Python lacks packages.
 pub(crate) fn python() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("python"))
 }
 
-/// The program that `cargo xtask setup tests` unpacks where this machine has no Prometheus 3.
+/// Returns the program that `cargo xtask setup tests` unpacks if this machine has no Prometheus 3.
 pub(crate) fn prometheus_3() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("prometheus-3/prometheus"))
 }
 
-/// Where `cargo xtask setup dist` unpacks the standard library of another architecture, where rustup has none.
+/// Returns where `cargo xtask setup dist` unpacks the standard library of another architecture if rustup has none.
 pub(crate) fn standard_library() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("rust-std"))
 }
 
-/// Where `cargo xtask setup dist` unpacks Docker Compose, where this machine has none.
+/// Returns where `cargo xtask setup dist` unpacks Docker Compose if this machine has none.
 pub(crate) fn unpacked_compose() -> anyhow::Result<PathBuf> {
     Ok(cache()?.join("compose"))
 }
 
-/// The program of Docker Compose 2: where distributions and Docker put the plugin of the client, or what was unpacked.
+/// Finds the program of Docker Compose 2: the plugin of the Docker client, or the unpacked program.
 pub(crate) fn compose() -> anyhow::Result<PathBuf> {
     let plugin = |root: &str| PathBuf::from(root).join("docker/cli-plugins/docker-compose");
     let roots = ["/usr/libexec", "/usr/lib", "/usr/local/lib", "/usr/local/libexec"];
@@ -54,7 +61,7 @@ pub(crate) fn compose() -> anyhow::Result<PathBuf> {
     found.context("Docker Compose 2 is missing: run `cargo xtask setup dist`")
 }
 
-/// A tool from `PATH`, or from the directory of Python packages.
+/// Finds a tool in `PATH` or in the virtual environment of Python.
 pub(crate) fn tool(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = std::env::split_paths(&path).chain([python()?.join("bin")]);
@@ -62,12 +69,13 @@ pub(crate) fn tool(name: &str) -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("`{name}` is missing: run `cargo xtask setup dist`"))
 }
 
-/// The commit that is checked out, or `unknown`.
+/// Returns the commit that is checked out, or `unknown`.
 pub(crate) fn revision() -> String {
     git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// `SOURCE_DATE_EPOCH`, or when the commit was made that is checked out: the time of all that is built from it.
+/// Returns the time of everything that is built from this checkout, in seconds since 1970: `SOURCE_DATE_EPOCH`, or the
+/// time of the commit.
 pub(crate) fn commit_time() -> anyhow::Result<u64> {
     let given = std::env::var("SOURCE_DATE_EPOCH").ok();
     let time = given.or_else(|| git(&["log", "-1", "--format=%ct"]));
@@ -75,7 +83,8 @@ pub(crate) fn commit_time() -> anyhow::Result<u64> {
     time.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {time:?}, and seconds since 1970 are expected"))
 }
 
-/// What git answers, if it does.
+/// Returns what git prints, or `None` if it fails or prints nothing. The checkout may belong to another user, hence
+/// `safe.directory`.
 fn git(arguments: &[&str]) -> Option<String> {
     let answer =
         Command::new("git").args(["-c", "safe.directory=*"]).args(arguments).current_dir(root()).output().ok()?;
@@ -88,13 +97,12 @@ fn git(arguments: &[&str]) -> Option<String> {
 pub(crate) struct File {
     /// Path from the workspace's root, with `/`.
     pub(crate) path: String,
-    /// Its content; none where it is not UTF-8, which is to say, not ours to read.
+    /// Content; `None` if it is not UTF-8.
     pub(crate) text: Option<String>,
 }
 
-/// Every file that git tracks or would track, in the order of their paths.
-///
-/// Where git does not answer (a source archive), every file that is not build output.
+/// Returns every file that git tracks or would track, sorted by path. Without git, as in a source archive, returns every
+/// file that is not build output.
 pub(crate) fn files() -> anyhow::Result<Vec<File>> {
     let mut paths = match tracked() {
         Some(paths) => paths,
@@ -105,15 +113,9 @@ pub(crate) fn files() -> anyhow::Result<Vec<File>> {
     paths.into_iter().filter_map(|path| load(path).transpose()).collect()
 }
 
-/// What git says. The checkout may belong to another user (CI mounts it so), hence `safe.directory`.
+/// Returns the files that git tracks or would track.
 fn tracked() -> Option<Vec<String>> {
-    let answer = Command::new("git")
-        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root())
-        .output()
-        .ok()
-        .filter(|answer| answer.status.success())?;
-    let list = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let list = git(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
     Some(list.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }
 
@@ -135,7 +137,7 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned()
 }
 
-/// None for what is gone from the disk but not from git's index, and for links.
+/// Reads a file. Returns `None` for a link, and for a file that is only in git's index.
 fn load(path: String) -> anyhow::Result<Option<File>> {
     let full: PathBuf = root().join(&path);
     match fs::symlink_metadata(&full) {

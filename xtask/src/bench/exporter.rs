@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 
 use super::fixtures::CGROUPS;
 use super::target::Target;
-use crate::dist::compiler;
+use crate::compiler;
 
 /// A socket at which nobody listens: names are not what is measured.
 const NO_ENGINE: &str = "unix:///nonexistent/docker-stats-bench.sock";

@@ -62,7 +62,7 @@ fn hold(size: &str) -> anyhow::Result<()> {
 
 /// The loop that we compare with has to be as well compiled as what is compared with it.
 fn again_in_release(arguments: &[&str]) -> anyhow::Result<()> {
-    crate::dist::compiler::build_here()?;
+    crate::compiler::build_here()?;
     sh::run("cargo build --release --locked --package xtask")?;
     let program = workspace::target().join("release/xtask");
     let status = Command::new(&program).arg("bench").args(arguments).current_dir(workspace::root()).status();

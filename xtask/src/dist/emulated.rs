@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-use super::{ARCHITECTURES, Architecture, compiler, find};
+use super::find;
+use crate::compiler::{self, ARCHITECTURES, Architecture};
 use crate::sh::say;
 use crate::{vm, workspace};
 

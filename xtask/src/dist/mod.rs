@@ -2,36 +2,28 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `compiler` | finds a compiler for each architecture and builds the program, the same bytes in any directory |
-//! | `bill` | lists what is in the program (CycloneDX) |
+//! | `mod` | the order of a release, the archive for manual installation, the list of crates, checksums |
 //! | `archive` | tar archives that depend on their content alone |
 //! | `oci` | the image: an OCI layout of all architectures, and archives for `docker load` |
 //! | `packages` | .deb and .rpm |
 //! | `emulated` | compares what the programs of all architectures say of one captured host |
-//! | `tools` | installs what these need |
-//! | `twice` | builds a clone in another directory and compares |
 
 mod archive;
-mod bill;
-pub(crate) mod compiler;
 pub(crate) mod emulated;
-mod oci;
+pub(crate) mod oci;
 pub(crate) mod packages;
-pub(crate) mod tools;
-mod twice;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use crate::compiler::{self, ARCHITECTURES, Architecture, NAME};
 use crate::setup::{self, Purpose};
-use crate::sh::say;
+use crate::sh::{self, say};
 use crate::workspace;
-
-/// The program, the packages and the image are called so.
-pub(crate) const NAME: &str = "docker-stats-exporter";
 
 /// Where all is put. In `target/dist` cargo keeps what it builds for this machine by the profile of that name.
 const DIRECTORY: &str = "target/release-files";
@@ -43,38 +35,6 @@ const USAGE: &str = "\
 usage: cargo xtask dist [--arch ARCH]...    ARCH: x86_64, aarch64 (default: both)
        cargo xtask dist --twice [--arch ARCH]...    builds a clone in another directory, too, and compares the bytes
        cargo xtask dist --program ARCH              builds the program alone";
-
-/// A processor that releases are made for, under the names that each tool has for it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Architecture {
-    /// Rust, the kernel and rpm.
-    name: &'static str,
-    /// Go, OCI, Debian and Prometheus.
-    go: &'static str,
-    /// Of OCI platforms.
-    variant: Option<&'static str>,
-    /// Of Rust. GNU's C library, linked statically: musl's allocator is slower and gives no memory back on request.
-    target: &'static str,
-    /// GCC of Debian and Ubuntu, where this machine is of another architecture.
-    cross_compiler: &'static str,
-}
-
-const ARCHITECTURES: [Architecture; 2] = [
-    Architecture {
-        name: "x86_64",
-        go: "amd64",
-        variant: None,
-        target: "x86_64-unknown-linux-gnu",
-        cross_compiler: "x86_64-linux-gnu-gcc",
-    },
-    Architecture {
-        name: "aarch64",
-        go: "arm64",
-        variant: Some("v8"),
-        target: "aarch64-unknown-linux-gnu",
-        cross_compiler: "aarch64-linux-gnu-gcc",
-    },
-];
 
 /// One architecture's program, and the list of what is in it.
 #[derive(Debug)]
@@ -92,7 +52,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     }
     let (is_compared, chosen) = options(words)?;
     if is_compared {
-        return twice::run(&chosen);
+        return compare_builds(&chosen);
     }
     let directory = workspace::root().join(DIRECTORY);
     if directory.exists() {
@@ -104,7 +64,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     for architecture in chosen {
         let program = compiler::build(architecture)?;
         let bill = directory.join(format!("{NAME}-{VERSION}.linux-{}.cdx.json", architecture.go));
-        bill::write(architecture, time, &bill)?;
+        write_bill(architecture, time, &bill)?;
         builds.push(Build { architecture, program, bill });
     }
     for build in &builds {
@@ -142,6 +102,36 @@ fn options(words: &[&str]) -> anyhow::Result<(bool, Vec<&'static Architecture>)>
 fn find(name: &str) -> anyhow::Result<&'static Architecture> {
     let known = ARCHITECTURES.iter().find(|architecture| architecture.name == name);
     known.with_context(|| format!("`{name}` is not built here\n\n{USAGE}"))
+}
+
+/// Writes what the program of the architecture is made of. Crates that only build scripts and tests use are left out.
+fn write_bill(architecture: &Architecture, time: u64, path: &Path) -> anyhow::Result<()> {
+    let name = format!("{NAME}-{}", architecture.go);
+    say(&format!("$ cargo cyclonedx --target {}", architecture.target));
+    let status = sh::cargo()
+        .args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps", "--quiet"])
+        .args(["--target", architecture.target, "--override-filename", &name])
+        .args(["--manifest-path", "exporter/Cargo.toml"])
+        .env("SOURCE_DATE_EPOCH", time.to_string())
+        .current_dir(workspace::root())
+        .stdin(Stdio::null())
+        .status()
+        .context("cargo does not start")?;
+    ensure!(status.success(), "cargo cyclonedx: {status}");
+    // It writes one beside the manifest of each member of the workspace.
+    for member in ["exporter", "exporter-ebpf", "xtask", "tests"] {
+        let written = workspace::root().join(member).join(format!("{name}.json"));
+        if member == "exporter" {
+            let text = fs::read_to_string(&written).with_context(|| written.display().to_string())?;
+            // The path of this checkout belongs in no release.
+            let text = text.replace(&workspace::root().display().to_string(), "/src");
+            fs::write(path, text).with_context(|| path.display().to_string())?;
+        }
+        if written.exists() {
+            fs::remove_file(&written).with_context(|| written.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// The archive for those who install by hand: named and laid out as those of Prometheus' exporters.
@@ -193,6 +183,35 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn digest(bytes: &[u8]) -> String {
     let halves = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
     halves.filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
+}
+
+/// Builds each architecture here and in a clone of what is committed. Fails where the two differ.
+fn compare_builds(architectures: &[&'static Architecture]) -> anyhow::Result<()> {
+    let changes = git(workspace::root(), &["status", "--porcelain"])?;
+    ensure!(changes.is_empty(), "the clone would lack what is not committed:\n{changes}");
+    let scratch = tempfile::tempdir()?;
+    let clone = scratch.path().join("another/directory");
+    git(workspace::root(), &["clone", "--quiet", "--no-hardlinks", ".", &clone.display().to_string()])?;
+    for architecture in architectures {
+        let here = fs::read(compiler::build(architecture)?)?;
+        say(&format!("the same in {}", clone.display()));
+        let there = fs::read(compiler::build_in(&clone, &clone.join("target"), architecture)?)?;
+        say(&format!(
+            "{}: {}  here\n{}: {}  there",
+            architecture.name,
+            digest(&here),
+            architecture.name,
+            digest(&there)
+        ));
+        ensure!(here == there, "the program for {} depends on where it is built", architecture.name);
+    }
+    Ok(())
+}
+
+fn git(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new("git");
+    let text = sh::output(command.args(["-c", "safe.directory=*"]).args(arguments).current_dir(directory))?;
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::archive::{Archive, gzip};
-use super::{Build, NAME, VERSION, digest};
-use crate::sh::say;
+use super::{Build, VERSION, digest};
+use crate::compiler::{self, NAME};
+use crate::sh::{Sh, say};
 use crate::workspace;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -29,6 +30,21 @@ struct Image {
     config: String,
     layer: String,
     descriptor: Value,
+}
+
+/// `cargo xtask image`: builds the program and a local image around it. Needs Docker, but no registry and no `BuildKit`.
+pub(crate) fn build_local() -> anyhow::Result<()> {
+    // Docker is sent this directory, which holds the program alone.
+    let context = workspace::root().join("target/image");
+    fs::create_dir_all(&context).with_context(|| context.display().to_string())?;
+    let program = compiler::build_here()?;
+    fs::copy(&program, context.join(NAME)).with_context(|| format!("cannot copy {}", program.display()))?;
+    let (revision, version) = (format!("REVISION={}", workspace::revision()), format!("VERSION={VERSION}"));
+    let mut words = vec!["docker", "build", "--quiet", "--tag", NAME, "--target", "local", "--file", "Dockerfile"];
+    words.extend(["--build-arg", &version, "--build-arg", &revision, "target/image"]);
+    Sh { variables: &[], words: &words }.run()?;
+    say(&format!("the image {NAME} is made; README.md says how to run it"));
+    Ok(())
 }
 
 /// Writes the layout of all architectures: `index.json` names one index, whose entries have a platform each.
@@ -167,7 +183,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::dist::ARCHITECTURES;
+    use crate::compiler::ARCHITECTURES;
 
     fn builds(directory: &Path) -> Vec<Build> {
         let program = directory.join("program");

@@ -8,7 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, ensure};
 
 use super::archive::gzip;
-use super::{Build, DIRECTORY, NAME, VERSION, compiler};
+use super::{Build, DIRECTORY, VERSION};
+use crate::compiler::{self, NAME};
 use crate::sh::say;
 use crate::{vm, workspace};
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use super::cache;
 use super::image::tail;
 use super::machine::Process;
-use super::{cache, host};
+use crate::debian;
 use crate::setup::{self, Purpose};
-use crate::sh::say;
+use crate::sh::{self, say};
 
 const QEMU: &str = "qemu-system-aarch64";
 
@@ -77,7 +78,7 @@ fn packages() -> anyhow::Result<PathBuf> {
     let _lock = cache::lock("arm64")?;
     cache::whole(&root, |directory| {
         say(&format!("unpacking the arm64 kernel of {SUITE}, once"));
-        host::extract(SUITE, Some("arm64"), PACKAGES, host::mirror()?, &[], directory)
+        debian::extract(SUITE, Some("arm64"), PACKAGES, debian::mirror()?, &[], directory)
     })?;
     cache::used(&root)?;
     Ok(root)
@@ -105,5 +106,5 @@ fn initrd(packages: &Path, program: &Path, directory: &Path) -> anyhow::Result<(
     fs::write(root.join("init"), INIT)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     let script = "find . | cpio --quiet --create --format=newc --owner=0:0 >../initrd";
-    host::output(Command::new("sh").args(["-ec", script]).current_dir(&root)).map(drop)
+    sh::output(Command::new("sh").args(["-ec", script]).current_dir(&root)).map(drop)
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
+use serde_json::Value;
 
 use super::options::{Options, USAGE};
 use super::session::{self, Job};
-use super::{binaries, cache, host, state};
-use crate::sh::{quoted, say};
-use crate::workspace;
+use super::{cache, can_run, state};
+use crate::sh::{self, quoted, say};
+use crate::{compiler, workspace};
 
 /// The tests that read real containers. The others compare with captured hosts or files: they say the same anywhere.
 /// `guest` is for a host of one's own alone.
@@ -19,7 +20,7 @@ const TESTS: &[&str] = &["harness", "docker", "faults", "ebpf", "guest"];
 
 /// `test`: the same tests as on this host, built static. Words are for the test programs, as names that choose tests.
 pub(super) fn test(options: &Options, words: &[&str]) -> anyhow::Result<()> {
-    host::can_run()?;
+    can_run()?;
     let input = cache::Scratch::new("input")?;
     // Neither needs the other, and an image is mostly unpacking: together they take as long as the longer one.
     std::thread::scope(|scope| {
@@ -38,19 +39,19 @@ pub(super) fn test(options: &Options, words: &[&str]) -> anyhow::Result<()> {
 }
 
 fn build_tests(bin: &Path) -> anyhow::Result<()> {
-    binaries::build(&["build", "--package", "docker-stats-exporter"], bin)?;
+    build_static(&["build", "--package", "docker-stats-exporter"], bin)?;
     let mut arguments = vec!["test", "--no-run", "--package", "exporter-tests", "--features", "guest"];
     arguments.extend(TESTS.iter().flat_map(|test| ["--test", test]));
-    binaries::build(&arguments, bin)
+    build_static(&arguments, bin)
 }
 
 /// `soak`: the program of that name, with these arguments. The judges of formats are not in the guest.
 pub(super) fn soak(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
-    host::can_run()?;
+    can_run()?;
     let input = cache::Scratch::new("input")?;
     let bin = input.path().join("bin");
-    binaries::build(&["build", "--package", "docker-stats-exporter"], &bin)?;
-    binaries::build(&["build", "--package", "exporter-tests", "--bin", "soak"], &bin)?;
+    build_static(&["build", "--package", "docker-stats-exporter"], &bin)?;
+    build_static(&["build", "--package", "exporter-tests", "--bin", "soak"], &bin)?;
     let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
     let environment = "EXPORTER_BIN=/in/bin/docker-stats-exporter PATIENCE=10 JUDGES=none";
     let script = format!("uname -sr; {environment} /in/bin/soak {}", words.join(" "));
@@ -59,31 +60,31 @@ pub(super) fn soak(options: &Options, arguments: &[&str]) -> anyhow::Result<()> 
 
 /// `packages`: installs, upgrades and removes the packages in a directory, whose `next` has a later version.
 pub(super) fn packages(options: &Options, directory: &Path) -> anyhow::Result<()> {
-    host::can_run()?;
+    can_run()?;
     let script = include_str!("guest/packages.sh").to_owned();
     session::run(options, &Job { input: Some(directory.to_owned()), script, ..Job::default() })
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
-    host::output(Command::new("cp").args(["--recursive", "--no-dereference"]).args([from, to])).map(drop)
+    sh::output(Command::new("cp").args(["--recursive", "--no-dereference"]).args([from, to])).map(drop)
 }
 
 /// `capture`: a fixture of the guest, with containers that show what is special about its kernel, in place of what is in
 /// `tests/fixtures`.
 pub(super) fn capture(options: &Options) -> anyhow::Result<()> {
-    host::can_run()?;
+    can_run()?;
     let name = options.suite.fixture;
     let scratch = cache::Scratch::new("input")?;
     let (input, output) = (scratch.path().join("in"), scratch.path().join("out"));
-    binaries::build(&["build", "--package", "xtask"], &input.join("bin"))?;
+    build_static(&["build", "--package", "xtask"], &input.join("bin"))?;
     let script = format!("NAME={name}\n{}", include_str!("guest/capture.sh"));
     session::run(options, &Job { input: Some(input), output: Some(output.clone()), script, terminal: false })?;
     let target = workspace::root().join("tests/fixtures").join(name);
     if target.exists() {
         fs::remove_dir_all(&target).with_context(|| target.display().to_string())?;
     }
-    host::output(Command::new("cp").arg("--archive").arg(output.join(name)).arg(&target))?;
+    sh::output(Command::new("cp").arg("--archive").arg(output.join(name)).arg(&target))?;
     say(&format!("captured into {}; look it through, then: cargo xtask bless", target.display()));
     Ok(())
 }
@@ -143,13 +144,59 @@ fn script(words: &[&str]) -> String {
     }
 }
 
+/// Builds what these arguments of cargo name (`["test", "--no-run", ...]`), and copies the programs into a directory under
+/// their targets' names.
+fn build_static(arguments: &[&str], directory: &Path) -> anyhow::Result<()> {
+    let target = compiler::host()?.target;
+    say(&format!("$ cargo {} --target {target}, static", arguments.join(" ")));
+    let output = sh::cargo()
+        .args(arguments)
+        // With --target, build scripts and macros are not linked statically, which they cannot be.
+        .args(["--quiet", "--locked", "--message-format=json-render-diagnostics", "--target", target])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // Nobody debugs in the guest, and every megabyte goes there.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_DEV_STRIP", "symbols")
+        .current_dir(workspace::root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo does not start")?;
+    if !output.status.success() {
+        bail!("cargo {} ended with {}", arguments.join(" "), output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let binaries: Vec<(String, PathBuf)> = messages.lines().filter_map(executable).collect();
+    ensure!(!binaries.is_empty(), "cargo {} named no program that it has built", arguments.join(" "));
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    for (name, path) in binaries {
+        fs::copy(&path, directory.join(name)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The name and the path of a program that cargo has built.
+fn executable(line: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let path = message.get("executable")?.as_str()?.into();
+    Some((message.pointer("/target/name")?.as_str()?.to_owned(), path))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::script;
+    use super::{executable, script};
 
     #[test]
     fn a_command_reaches_the_shell_word_by_word_and_a_line_as_it_is() {
         assert_eq!(script(&["echo", "it's", "a b"]), r"'echo' 'it'\''s' 'a b'");
         assert_eq!(script(&["cat /proc/version | wc"]), "cat /proc/version | wc");
+    }
+
+    #[test]
+    fn cargo_s_messages_name_the_programs() {
+        let line = r#"{"reason":"compiler-artifact","target":{"name":"docker"},"executable":"/t/docker-1"}"#;
+        assert_eq!(executable(line), Some(("docker".to_owned(), "/t/docker-1".into())));
+        assert!(executable(r#"{"reason":"compiler-artifact","executable":null}"#).is_none());
+        assert!(executable("warning: something").is_none());
     }
 }

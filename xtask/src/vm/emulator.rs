@@ -9,8 +9,9 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::options::Options;
-use super::{cache, host};
-use crate::sh::say;
+use super::{cache, can_build};
+use crate::debian;
+use crate::sh::{self, say};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -56,9 +57,9 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Emulator> {
 }
 
 fn unpack(options: &Options, directory: &Path) -> anyhow::Result<()> {
-    host::can_build()?;
+    can_build()?;
     say(&format!("this machine's QEMU is missing, or older than {GOOD}: unpacking that of {SUITE}, once"));
-    host::extract(SUITE, None, "qemu-system-x86,seabios", options.mirror()?, &[], directory)
+    debian::extract(SUITE, None, "qemu-system-x86,seabios", options.mirror()?, &[], directory)
 }
 
 /// `QEMU emulator version 7.2.22 (Debian ...)`
@@ -72,7 +73,7 @@ impl Emulator {
         let (program, rest) = emulator.words.split_first().context("no words")?;
         let mut command = Command::new(program);
         command.args(rest).arg("--version");
-        emulator.version = host::output(&mut command)?;
+        emulator.version = sh::output(&mut command)?;
         Ok(emulator)
     }
 

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::options::Options;
-use super::{cache, host, suite};
+use super::options::{KERNEL, Options};
+use super::{cache, can_build};
+use crate::debian;
 use crate::sh::say;
 
 const BUILD: &str = include_str!("guest/build.sh");
@@ -37,7 +38,7 @@ impl Image {
 /// Gives the image of the suite, and builds it where there is none of this recipe.
 pub(super) fn prepare(options: &Options) -> anyhow::Result<Image> {
     let packages = options.suite.packages();
-    let mut parts = vec![options.suite.name, &packages, suite::KERNEL, BUILD];
+    let mut parts = vec![options.suite.name, &packages, KERNEL, BUILD];
     parts.extend(GUEST.iter().map(|(_, text)| *text));
     let path = cache::root()?.join(format!("{}-{}", options.suite.name, cache::key(&parts)));
     cache::whole(&path, |directory| build(options, directory))?;
@@ -46,7 +47,7 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Image> {
 }
 
 fn build(options: &Options, directory: &Path) -> anyhow::Result<()> {
-    host::can_build()?;
+    can_build()?;
     let mirror = options.mirror()?.unwrap_or_default();
     let (name, what) = (options.suite.name, options.suite.what);
     say(&format!("building the image of {name} ({what}): a minute or two, once"));
@@ -58,15 +59,15 @@ fn build(options: &Options, directory: &Path) -> anyhow::Result<()> {
     }
     let log = directory.join("log");
     let file = fs::File::create(&log)?;
-    let status = host::contained("sh")
+    let status = debian::contained("sh")
         .args(["-c", BUILD, "build.sh"])
         .current_dir(directory)
         .env("SUITE", name)
         .env("MIRROR", &mirror)
         .env("PACKAGES", options.suite.packages())
-        .env("KERNEL", suite::KERNEL)
+        .env("KERNEL", KERNEL)
         .env("GUEST", &guest)
-        .env("APT_OPTIONS", host::apt_options()?)
+        .env("APT_OPTIONS", debian::apt_options()?)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)

@@ -5,24 +5,22 @@
 //! boots slowly, the machine's state is saved when Docker is ready, and every later run begins there. No guest has a
 //! network beyond its own, and none outlives the command that started it.
 
-mod accelerator;
 pub(crate) mod arm64;
-mod binaries;
 mod cache;
 mod commands;
 mod emulator;
-pub(crate) mod host;
 mod image;
 mod machine;
 mod options;
 mod session;
 mod state;
-mod suite;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use options::USAGE;
 pub(crate) use session::Ended;
+
+use crate::setup::{self, Purpose};
 
 /// Does what the command line says.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
@@ -39,4 +37,23 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         [] => bail!("a command is missing\n\n{USAGE}"),
         unknown => bail!("`{}` is not a command of vm\n\n{USAGE}", unknown.join(" ")),
     }
+}
+
+/// That a guest can run here.
+fn can_run() -> anyhow::Result<()> {
+    let processor = std::env::consts::ARCH;
+    ensure!(
+        processor == "x86_64",
+        "guests have x86_64 processors and run programs built here, and this machine's is {processor}; what helps: \
+         leave the steps guest and guests out (cargo xtask ci fmt clippy unit docs tidy host)"
+    );
+    setup::require(Purpose::Guests)
+}
+
+/// That an image can be built here.
+fn can_build() -> anyhow::Result<()> {
+    setup::require(Purpose::Guests)?;
+    let is_root = rustix::process::geteuid().is_root();
+    ensure!(is_root, "the guest's image is built by root, with root's files in it: run this as root");
+    Ok(())
 }

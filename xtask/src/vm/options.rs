@@ -1,11 +1,10 @@
-//! What the command line of `cargo xtask vm` says before the command.
+//! The command line of `cargo xtask vm` before the command, and the Debian suites that it can name.
 
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::host;
-use super::suite::{self, Suite};
+use crate::debian;
 
 pub(super) const USAGE: &str = "\
 usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--limit SECONDS] COMMAND
@@ -45,12 +44,12 @@ pub(super) struct Options {
 impl Options {
     /// The archive that packages come from; none where mmdebstrap knows better.
     pub(super) fn mirror(&self) -> anyhow::Result<Option<String>> {
-        self.mirror.clone().map_or_else(host::mirror, |mirror| Ok(Some(mirror)))
+        self.mirror.clone().map_or_else(debian::mirror, |mirror| Ok(Some(mirror)))
     }
 }
 
 pub(super) fn parse<'a>(arguments: &'a [&'a str]) -> anyhow::Result<(Options, &'a [&'a str])> {
-    let mut options = Options { suite: suite::find("trixie")?, accelerator: None, mirror: None, limit: None };
+    let mut options = Options { suite: find("trixie")?, accelerator: None, mirror: None, limit: None };
     let mut rest = arguments;
     while let [flag, after @ ..] = rest {
         if !flag.starts_with("--") {
@@ -58,7 +57,7 @@ pub(super) fn parse<'a>(arguments: &'a [&'a str]) -> anyhow::Result<(Options, &'
         }
         let (value, after) = after.split_first().with_context(|| format!("{flag} wants a value\n\n{USAGE}"))?;
         match *flag {
-            "--suite" => options.suite = suite::find(value)?,
+            "--suite" => options.suite = find(value)?,
             "--accel" => options.accelerator = accelerator(value)?,
             "--mirror" => options.mirror = Some((*value).to_owned()),
             "--limit" => options.limit = Some(Duration::from_secs(value.parse().context("--limit wants seconds")?)),
@@ -76,6 +75,76 @@ fn accelerator(word: &str) -> anyhow::Result<Option<Accelerator>> {
         "kvm" => Ok(Some(Accelerator::Kvm)),
         "tcg" => Ok(Some(Accelerator::Tcg)),
         other => bail!("--accel is kvm, tcg or auto, not `{other}`"),
+    }
+}
+
+/// A kind of host.
+#[derive(Debug)]
+pub(super) struct Suite {
+    /// Debian's name.
+    pub(super) name: &'static str,
+    /// What is in it, for messages.
+    pub(super) what: &'static str,
+    /// The name of its captured host in `tests/fixtures`.
+    pub(super) fixture: &'static str,
+    /// Packages that only this suite has or needs.
+    packages: &'static [&'static str],
+}
+
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "bookworm",
+        fixture: "debian12-v2-systemd",
+        what: "Linux 6.1, systemd 252, Docker 20.10, Podman 4.3",
+        // Without its parser this Docker starts no container.
+        packages: &["apparmor"],
+    },
+    Suite {
+        name: "trixie",
+        fixture: "debian13-v2-systemd",
+        what: "Linux 6.12, systemd 257, Docker 26.1, Podman 5.4",
+        packages: &["docker-cli"],
+    },
+    Suite {
+        name: "forky",
+        fixture: "debian14-v2-systemd",
+        what: "Linux 7, systemd 260 and later, Docker 28, Podman 5",
+        packages: &["docker-cli"],
+    },
+];
+
+/// In every guest: what a Docker host has, and what the tests call.
+const PACKAGES: &[&str] = &[
+    "bpftool",
+    "busybox-static",
+    "dbus",
+    "docker.io",
+    "iproute2",
+    "iptables",
+    "kmod",
+    "podman",
+    "procps",
+    "rpm",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+];
+
+/// The one for clouds: small, with the drivers of a virtual machine.
+pub(super) const KERNEL: &str = "linux-image-cloud-amd64";
+
+/// The suite of this name.
+fn find(name: &str) -> anyhow::Result<&'static Suite> {
+    SUITES.iter().find(|suite| suite.name == name).with_context(|| {
+        let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        format!("`{name}` is no suite that this command knows: {}", known.join(", "))
+    })
+}
+
+impl Suite {
+    /// Comma-separated, as mmdebstrap takes them.
+    pub(super) fn packages(&self) -> String {
+        PACKAGES.iter().chain(self.packages).copied().collect::<Vec<_>>().join(",")
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
+use super::cache;
 use super::machine::Machine;
 use super::options::Options;
 use super::state::{self, Ready};
-use super::{cache, host};
-use crate::sh::say;
+use crate::sh::{self, say};
 
 /// A guest that has not ended by then never will: the whole suite takes a quarter of an hour of an emulated guest on a
 /// machine that is its own, and several times as long on a busy one.
@@ -116,7 +116,7 @@ fn write_archive(job: &Job, directory: &Path) -> anyhow::Result<()> {
         let input = fs::canonicalize(input).with_context(|| input.display().to_string())?;
         command.arg("-C").arg(input).arg(".");
     }
-    host::output(&mut command).map(drop)
+    sh::output(&mut command).map(drop)
 }
 
 /// Unpacks what the guest left in `/out`.
@@ -124,5 +124,5 @@ fn read_archive(directory: &Path, output: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(output).with_context(|| output.display().to_string())?;
     let mut command = Command::new("tar");
     command.args(["--extract", "--no-same-owner", "--file"]).arg(directory.join("out")).arg("-C").arg(output);
-    host::output(&mut command).map(drop)
+    sh::output(&mut command).map(drop)
 }

@@ -1,22 +1,22 @@
 //! A machine that is ready to run a command: its image, and where it is emulated, a state saved after its boot.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use super::accelerator;
 use super::emulator::{self, Emulator};
 use super::image::{self, Image};
-use super::machine::{self, Machine};
+use super::machine::{self, Machine, Process};
 use super::options::{Accelerator, Options};
-use super::{cache, host};
-use crate::sh::{quoted, say};
+use super::{cache, can_run};
+use crate::sh::{self, quoted, say};
 
 /// How long a boot may take; under emulation, on a busy machine, minutes are usual.
 const BOOT: Duration = Duration::from_mins(30);
@@ -35,11 +35,11 @@ pub(super) struct Ready {
 
 /// Gives what a run starts from, and makes what is missing of it.
 pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
-    host::can_run()?;
+    can_run()?;
     let emulator = emulator::prepare(options)?;
     let _lock = cache::lock(options.suite.name)?;
     let image = image::prepare(options)?;
-    let accelerator = accelerator::choose(options, &emulator, &image)?;
+    let accelerator = choose_accelerator(options, &emulator, &image)?;
     if accelerator == Accelerator::Kvm {
         return Ok(Ready { emulator, image, accelerator, saved: None });
     }
@@ -56,6 +56,58 @@ pub(super) fn incoming(saved: &Path) -> Vec<String> {
     vec!["-incoming".to_owned(), format!("exec:cat {}", quoted(&memory))]
 }
 
+/// A guest that has not come to user space in this time runs on no KVM worth the name.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
+
+/// What the initrd says when it was asked.
+const PROOF: &str = "user space runs";
+
+/// What was asked for, else what works. The answer is cached until the next boot of this machine.
+fn choose_accelerator(options: &Options, emulator: &Emulator, image: &Image) -> anyhow::Result<Accelerator> {
+    if options.accelerator.is_some() || fs::OpenOptions::new().write(true).open("/dev/kvm").is_err() {
+        return Ok(options.accelerator.unwrap_or(Accelerator::Tcg));
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let note = image.file("kvm");
+    let known = fs::read_to_string(&note).unwrap_or_default();
+    let works = if let Some(answer) = known.strip_prefix(&boot) {
+        answer == "works"
+    } else {
+        let works = kvm_works(emulator, image)?;
+        fs::write(&note, format!("{boot}{}", if works { "works" } else { "does not work" }))?;
+        works
+    };
+    Ok(if works { Accelerator::Kvm } else { Accelerator::Tcg })
+}
+
+/// A machine that is itself a guest may offer a `/dev/kvm` that cannot run this kernel: only trying tells.
+fn kvm_works(emulator: &Emulator, image: &Image) -> anyhow::Result<bool> {
+    let scratch = cache::Scratch::new("probe")?;
+    let console = scratch.path().join("console");
+    let mut command = emulator.command();
+    command
+        .args(["-machine", "q35", "-m", "256", "-nodefaults", "-display", "none"])
+        .args(["-no-user-config", "-no-reboot", "-append", "console=ttyS0 panic=-1 probe"])
+        .args(machine::processor(Accelerator::Kvm))
+        .arg("-kernel")
+        .arg(image.file("vmlinuz"))
+        .arg("-initrd")
+        .arg(image.file("initrd"))
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut process = Process::start(&mut command)?;
+    // Its end is all that is waited for: by itself, or ours.
+    process.wait(Some(PROBE_LIMIT), || Ok(says(&console, PROOF)))?;
+    Ok(says(&console, PROOF))
+}
+
+fn says(file: &Path, words: &str) -> bool {
+    fs::read(file).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(words))
+}
+
 fn boot_and_save(
     emulator: &Emulator,
     image: &Image,
@@ -67,7 +119,7 @@ fn boot_and_save(
     let start = Instant::now();
     let root = directory.join("root.ext4");
     // A copy, because the saved memory and the disk below it belong together.
-    host::output(Command::new("cp").args(["--sparse=always"]).arg(image.file("root.ext4")).arg(&root))?;
+    sh::output(Command::new("cp").args(["--sparse=always"]).arg(image.file("root.ext4")).arg(&root))?;
     let scratch = cache::Scratch::new("boot")?;
     let machine =
         Machine { emulator, image, accelerator, directory: scratch.path(), root, keep: true, terminal: false };

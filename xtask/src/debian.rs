@@ -1,30 +1,44 @@
-//! What this machine must bring: programs, root, and an archive to take packages from.
+//! Takes packages from Debian's archive without installing them.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use crate::setup::{self, Purpose};
+use crate::sh;
 
-/// That a guest can run here.
-pub(super) fn can_run() -> anyhow::Result<()> {
-    let processor = std::env::consts::ARCH;
-    ensure!(
-        processor == "x86_64",
-        "guests have x86_64 processors and run programs built here, and this machine's is {processor}; what helps: \
-         leave the steps guest and guests out (cargo xtask ci fmt clippy unit docs tidy host)"
-    );
-    setup::require(Purpose::Guests)
-}
-
-/// That an image can be built here.
-pub(super) fn can_build() -> anyhow::Result<()> {
-    setup::require(Purpose::Guests)?;
-    let is_root = rustix::process::geteuid().is_root();
-    ensure!(is_root, "the guest's image is built by root, with root's files in it: run this as root");
-    Ok(())
-}
+/// Unpacks packages of another architecture, or of another suite of this machine's archive, into a directory, without making either
+/// known to this system: DIRECTORY ARCHITECTURE ARCHIVE-AND-SUITE PACKAGE...
+const UNPACK: &str = r#"
+set -eu
+directory=$1 architecture=$2 archive=$3
+shift 3
+state=$(mktemp -d)
+trap 'rm -rf "$state"' EXIT
+mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/unpacked"
+own=$(dpkg --print-architecture)
+cat >"$state/apt.conf" <<END
+APT::Architecture "$own";
+APT::Architectures { "$own"; "$architecture"; };
+APT::Sandbox::User "root";
+Acquire::Retries "3";
+Acquire::Check-Valid-Until "false";
+Dir::State::lists "$state/lists";
+Dir::Cache "$state/cache";
+END
+if [ -n "$archive" ]; then
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive main" >"$state/sources.list"
+    printf 'Dir::Etc::sourcelist "%s";\nDir::Etc::sourceparts "-";\n' "$state/sources.list" >>"$state/apt.conf"
+fi
+export APT_CONFIG="$state/apt.conf"
+apt-get -qq update
+cd "$state"
+apt-get -qq download "$@"
+for package in ./*.deb; do dpkg-deb --extract "$package" "$state/unpacked"; done
+rm -rf "$directory"
+mkdir -p "$(dirname "$directory")"
+cp --archive "$state/unpacked" "$directory"
+"#;
 
 /// A command whose processes, all of them, end with ours, however that comes about, and whose mounts go with them: what
 /// half-built trees hold is then files alone.
@@ -42,7 +56,7 @@ pub(crate) fn mirror() -> anyhow::Result<Option<String>> {
     if fact("ID=") != "debian" {
         return Ok(None);
     }
-    let targets = output(Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"]))?;
+    let targets = sh::output(Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"]))?;
     Ok(archive(&targets, fact("VERSION_CODENAME=")))
 }
 
@@ -54,7 +68,7 @@ fn archive(targets: &str, release: &str) -> Option<String> {
 /// How apt on this machine reaches its archives, as lines of apt's configuration.
 pub(crate) fn apt_options() -> anyhow::Result<String> {
     let keys = ["Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo"];
-    output(Command::new("apt-config").args(["dump", "--no-empty", "--format", "%f \"%v\";%n"]).args(keys))
+    sh::output(Command::new("apt-config").args(["dump", "--no-empty", "--format", "%f \"%v\";%n"]).args(keys))
 }
 
 /// Unpacks packages of a suite, and what they depend on, into a directory: files without an installation, hence of any architecture.
@@ -76,17 +90,16 @@ pub(crate) fn extract(
         command.arg(format!("--aptopt={option}"));
     }
     command.arg(suite).arg(directory).args(mirror.map(|mirror| format!("deb {mirror} {suite} main")));
-    output(&mut command).map(drop)
+    sh::output(&mut command).map(drop)
 }
 
-/// What a command prints.
-pub(super) fn output(command: &mut Command) -> anyhow::Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output =
-        command.stdin(std::process::Stdio::null()).output().with_context(|| format!("cannot start {program}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} ended with {}: {}", output.status, said.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// Unpacks one package by the script [`UNPACK`]. `archive` is a mirror and a suite; empty for this machine's own sources.
+pub(crate) fn unpack(directory: &Path, architecture: &str, archive: &str, package: &str) -> anyhow::Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", UNPACK, "unpack"]).arg(directory).args([architecture, archive, package]).stdin(Stdio::null());
+    let status = command.status().context("sh")?;
+    ensure!(status.success(), "{package} could not be unpacked into {}", directory.display());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,33 +8,67 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use super::{ARCHITECTURES, Architecture, NAME};
-use crate::sh::say;
+use crate::sh::{self, say};
 use crate::workspace;
+
+/// The name of the program, the packages and the image.
+pub(crate) const NAME: &str = "docker-stats-exporter";
+
+/// A processor that releases are made for, under the names that each tool has for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Architecture {
+    /// Rust, the kernel and rpm.
+    pub(crate) name: &'static str,
+    /// Go, OCI, Debian and Prometheus.
+    pub(crate) go: &'static str,
+    /// Of OCI platforms.
+    pub(crate) variant: Option<&'static str>,
+    /// Of Rust. GNU's C library, linked statically: musl's allocator is slower and gives no memory back on request.
+    pub(crate) target: &'static str,
+    /// GCC of Debian and Ubuntu, where this machine is of another architecture.
+    cross_compiler: &'static str,
+}
+
+pub(crate) const ARCHITECTURES: [Architecture; 2] = [
+    Architecture {
+        name: "x86_64",
+        go: "amd64",
+        variant: None,
+        target: "x86_64-unknown-linux-gnu",
+        cross_compiler: "x86_64-linux-gnu-gcc",
+    },
+    Architecture {
+        name: "aarch64",
+        go: "arm64",
+        variant: Some("v8"),
+        target: "aarch64-unknown-linux-gnu",
+        cross_compiler: "aarch64-linux-gnu-gcc",
+    },
+];
 
 /// Debian's compiler, which has packages of the standard library for other architectures.
 const DEBIAN: &str = "/usr/bin/rustc";
 
 /// A compiler, and where the target's standard library is if not where the compiler has its own.
 #[derive(Debug)]
-pub(super) struct Compiler {
+pub(crate) struct Compiler {
     program: PathBuf,
     sysroot: Option<PathBuf>,
 }
 
 /// The architecture of this machine.
-pub(super) fn host() -> anyhow::Result<&'static Architecture> {
+pub(crate) fn host() -> anyhow::Result<&'static Architecture> {
     let found = ARCHITECTURES.iter().find(|architecture| architecture.name == std::env::consts::ARCH);
     found.with_context(|| format!("nothing is built for {} processors", std::env::consts::ARCH))
 }
 
 /// Builds the program as it is shipped, and returns its path.
-pub(super) fn build(architecture: &Architecture) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(architecture: &Architecture) -> anyhow::Result<PathBuf> {
     build_in(workspace::root(), &workspace::target(), architecture)
 }
 
 /// The same from a checkout elsewhere.
-pub(super) fn build_in(root: &Path, built: &Path, architecture: &Architecture) -> anyhow::Result<PathBuf> {
+pub(crate) fn build_in(root: &Path, built: &Path, architecture: &Architecture) -> anyhow::Result<PathBuf> {
     run(root, built, architecture, &["auditable", "build"])
 }
 
@@ -53,7 +87,7 @@ fn run(root: &Path, built: &Path, architecture: &Architecture, command: &[&str])
     let prefix = format!("-ffile-prefix-map={}=/src", root.display());
     let words = command.join(" ");
     say(&format!("$ RUSTC={} cargo {words} --profile dist --target {target}", compiler.program.display()));
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let status = sh::cargo()
         .args(command)
         .args(["--locked", "--profile", "dist", "--package", NAME, "--target", target])
         .env("RUSTC", &compiler.program)
@@ -78,7 +112,7 @@ pub(crate) fn program_here() -> anyhow::Result<PathBuf> {
 }
 
 /// Where [`build`] puts the program.
-pub(super) fn program(architecture: &Architecture) -> PathBuf {
+pub(crate) fn program(architecture: &Architecture) -> PathBuf {
     workspace::target().join(architecture.target).join("dist").join(NAME)
 }
 
@@ -89,7 +123,7 @@ fn flags(root: &Path, compiler: &Compiler, architecture: &Architecture) -> anyho
         ["-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,pack-relative-relocs"]
             .map(str::to_owned)
             .into();
-    for (from, to) in [(root.to_owned(), "/src"), (cargo_home()?, "/cargo")] {
+    for (from, to) in [(root.to_owned(), "/src"), (workspace::cargo_home()?, "/cargo")] {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     }
     if let Some(sysroot) = &compiler.sysroot {
@@ -110,18 +144,12 @@ fn small(program: &Path) -> anyhow::Result<Vec<String>> {
     Ok(vec![directory, "-Clink-arg=-fuse-ld=lld".to_owned(), "-Clink-arg=-Wl,--icf=all".to_owned()])
 }
 
-fn cargo_home() -> anyhow::Result<PathBuf> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    home.context("neither HOME nor CARGO_HOME is set")
-}
-
 fn linker(architecture: &Architecture) -> anyhow::Result<&'static str> {
     Ok(if host()? == architecture { "cc" } else { architecture.cross_compiler })
 }
 
 /// The first compiler that has the standard library of the architecture.
-pub(super) fn find(architecture: &Architecture) -> anyhow::Result<Compiler> {
+pub(crate) fn find(architecture: &Architecture) -> anyhow::Result<Compiler> {
     let target = architecture.target;
     let has = |sysroot: &Path| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
     for program in ["rustc", DEBIAN].map(PathBuf::from) {
@@ -142,7 +170,6 @@ pub(super) fn find(architecture: &Architecture) -> anyhow::Result<Compiler> {
 }
 
 fn sysroot(program: &Path) -> anyhow::Result<PathBuf> {
-    let answer = Command::new(program).args(["--print", "sysroot"]).current_dir(workspace::root()).output()?;
-    ensure!(answer.status.success(), "{} --print sysroot: {}", program.display(), answer.status);
-    Ok(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()))
+    let answer = sh::output(Command::new(program).args(["--print", "sysroot"]).current_dir(workspace::root()))?;
+    Ok(answer.trim().into())
 }
