@@ -85,7 +85,7 @@ pub(crate) fn commit_time() -> anyhow::Result<u64> {
 
 /// Returns what git prints, or `None` if it fails or prints nothing. The checkout may belong to another user, hence
 /// `safe.directory`.
-fn git(arguments: &[&str]) -> Option<String> {
+pub(crate) fn git(arguments: &[&str]) -> Option<String> {
     let answer =
         Command::new("git").args(["-c", "safe.directory=*"]).args(arguments).current_dir(root()).output().ok()?;
     let text = String::from_utf8_lossy(&answer.stdout).trim().to_owned();

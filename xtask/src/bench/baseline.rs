@@ -1,10 +1,11 @@
-//! The baseline: the files that a scrape reads, read into one buffer, and nothing else done.
+//! The baseline: a loop that only reads the files of a scrape into one buffer.
 //!
-//! In the loop: one `pread` per cgroup file that the exporter's plan names and that is there, one of `cgroup.procs`, both through
-//! open descriptors, and `net/dev` of one process of the container, opened relative to that process' directory, read and closed, as
-//! the exporter must (an open one would keep the container's network namespace alive). No path is built, nothing is parsed.
+//! The loop makes one `pread` for each existing cgroup file of the exporter's plan and one for `cgroup.procs`, both through
+//! open descriptors. It opens, reads and closes `net/dev` of one process of the container relative to that process's
+//! directory, as the exporter must (an open file would keep the container's network namespace alive). It builds no path and
+//! parses nothing.
 //!
-//! Where the limit of descriptors does not allow all containers, as many as it allows are read, and the time is scaled to all.
+//! If the limit of descriptors does not allow all containers, the loop reads as many as possible, and the time is scaled.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,14 +22,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::figures::{float, thread_ns};
 use super::fixtures::CGROUPS;
 
-/// Descriptors for everything else.
+/// Number of descriptors for other purposes.
 const RESERVE: usize = 200;
 
 /// The open files of the containers.
 #[derive(Debug)]
 pub(super) struct Baseline {
     containers: Vec<Container>,
-    /// Of all containers to those that are read.
+    /// Ratio of all containers to those that are read.
     scale: f64,
     buffer: Vec<u8>,
 }
@@ -41,7 +42,7 @@ struct Container {
 }
 
 impl Baseline {
-    /// Opens what can be opened.
+    /// Opens the files of as many containers as possible.
     pub(super) fn open() -> anyhow::Result<Self> {
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
@@ -76,7 +77,7 @@ impl Baseline {
         Ok(Self { containers, scale, buffer: vec![0; 16 * 1024] })
     }
 
-    /// CPU time of one round over all containers, in nanoseconds.
+    /// Reads all files once. Returns the CPU time in nanoseconds, scaled to all containers.
     pub(super) fn round(&mut self) -> u64 {
         let before = thread_ns();
         for container in &self.containers {
@@ -88,7 +89,7 @@ impl Baseline {
 }
 
 impl Container {
-    /// A container that has just ended reads as nothing.
+    /// Reads all files. Those of a container that has just ended are empty.
     fn read(&self, buffer: &mut [u8]) {
         for file in &self.files {
             file.read_at(buffer, 0).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Cgroups that look like an engine's, made in every tree, each with one sleeping process in a network namespace of its own.
+//! Makes cgroups like an engine's in every tree, each with one sleeping process in its own network namespace.
 //!
-//! Each sleeper reads from a pipe of ours, and ends when we are gone; the directories are removed by [`remove_all`].
+//! Each sleeper reads from a pipe of this process, so it ends with this process. [`remove_all`] removes the directories.
 
 use std::fs;
 use std::io::{self, PipeWriter, Write as _};
@@ -17,7 +17,7 @@ use crate::sh::say;
 
 /// Where this host's trees are mounted.
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
-/// The parent of all that we make, in each tree.
+/// The parent of the benchmark's cgroups in each tree.
 const PARENT: &str = "docker-stats-bench";
 /// A process that sleeps for as long as its input is open, in a network namespace that looks like a container's: `eth0` is one end of
 /// a veth pair whose other end is the host's and is named as engines do it. Without IPv6 nothing is sent. The pair goes with the namespace. Where `ip` or veths are
@@ -31,11 +31,11 @@ const SLEEPER: [&str; 4] = [
      ip link set eth0 up
      exec cat",
 ];
-/// Numbers of those that come and go at once begin here.
+/// First number of the cgroups that are removed at once.
 const FIRST_OF_BURST: usize = 1_000_000;
 /// The command that a sleeper has become when it is ready.
 const READY: &str = "cat\n";
-/// Processes of a cgroup are gone some time after they have ended.
+/// Time limit for the processes of a cgroup to disappear after their end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The cgroups and their processes.

@@ -1,4 +1,4 @@
-//! What is made of measured series: medians and percentiles, and cells of Markdown tables.
+//! Medians and percentiles of measured series, and cells of Markdown tables.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::target::Scrape;
 
-/// Scrapes and rounds before anything counts: files are opened, buffers grow.
+/// Scrapes and rounds before the measurement, in which files are opened and buffers grow.
 pub(super) const WARM_UP: usize = 3;
-/// The pace of a Prometheus.
+/// Interval between scrapes, as Prometheus has it.
 pub(super) const PACE: Duration = Duration::from_secs(15);
 
 /// A measured series in three numbers, all in the unit of the series.
@@ -37,7 +37,7 @@ impl Figures {
 pub(super) struct Scrapes {
     pub(super) cpu: Figures,
     pub(super) wall: Figures,
-    /// Time until all values were there; 0 of compressed ones, which do not say.
+    /// Duration of all collectors; 0 for compressed bodies.
     pub(super) collected: Figures,
     pub(super) bytes: usize,
     pub(super) samples: usize,
@@ -57,24 +57,24 @@ impl Scrapes {
     }
 }
 
-/// CPU time of this thread, in nanoseconds.
+/// Returns the CPU time of this thread in nanoseconds.
 pub(super) fn thread_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     u64::try_from(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)).unwrap_or_default()
 }
 
-/// CPU time per second over one [`PACE`].
+/// Returns the CPU time per second over one [`PACE`], in nanoseconds.
 pub(super) fn per_second(before: u64, now: u64) -> u64 {
     now.saturating_sub(before) / PACE.as_secs()
 }
 
-/// A measured number as a float.
+/// Converts a measured number.
 #[expect(clippy::cast_precision_loss, reason = "no figure of ours has 2^52 units")]
 pub(super) fn float(value: u64) -> f64 {
     value as f64
 }
 
-/// Of nanoseconds of CPU time per second.
+/// Formats nanoseconds of CPU time per second.
 pub(super) fn share(idle: u64) -> String {
     format!("{:.4} % of a core", float(idle) / 1e7)
 }
@@ -91,13 +91,13 @@ pub(super) fn milliseconds(nanoseconds: f64) -> String {
     format!("{:.2} ms", nanoseconds / 1e6)
 }
 
-/// The first lines of a table, all of whose columns are numbers.
+/// Returns the title and the head of a table of numbers.
 pub(super) fn head(title: &str, columns: &[&str]) -> String {
     let rule = columns.iter().map(|_| "---:").collect::<Vec<_>>().join("|");
     format!("**{title}**\n\n| {} |\n|{rule}|\n", columns.join(" | "))
 }
 
-/// One line of a table.
+/// Returns a line of a table.
 pub(super) fn row(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }

@@ -1,25 +1,25 @@
-//! The measuring core: the three read paths, each in an exporter of its own with everything on, and the baseline, in turns over the
-//! same containers, so that what else this machine does falls on all of them.
+//! Measures the three read paths, each in its own exporter with everything on, and the baseline. They read the same
+//! containers in turns, so that other load of this machine affects all of them.
 
 use std::path::Path;
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
 use std::time::Instant;
 
 use anyhow::anyhow;
 use docker_stats_exporter::discover::Hierarchy;
 use docker_stats_exporter::ebpf::BareSnapshots;
 
+use super::Options;
 use super::baseline::Baseline;
-use super::cadvisor::Comparison;
-use super::churn::{self, Starts};
-use super::exporter::{Exporter, Setup};
+use super::cgroups::Cgroups;
+use super::exporters::{Comparison, Exporter, Setup};
 use super::figures::{Figures, PACE, Scrapes, WARM_UP, per_second, thread_ns};
 use super::fixtures::{CGROUPS, Fixtures, Kind};
-use super::options::Options;
-use super::target::{Coding, Memory, Scrape};
+use super::target::{Coding, Memory, Scrape, Target};
 use crate::sh::say;
 
-/// Rounds of warm scrapes; fewer where a scrape takes long, as all these cgroups are a load on everyone else on this host.
+/// Rounds of warm scrapes; fewer with many containers, whose cgroups slow down the whole host.
 const ROUNDS: usize = 25;
 const ROUNDS_OF_MANY: usize = 6;
 const MANY: usize = 2000;
@@ -27,9 +27,9 @@ const MANY: usize = 2000;
 const TOUCHED: usize = 12;
 /// Scrapes after a pause.
 const COLD: usize = 2;
-/// Leaves the exporter a few descriptors beside those that it sets aside.
+/// Limit of open files that leaves the exporter few descriptors beside its reserve.
 const FEW_DESCRIPTORS: u64 = 1100;
-/// Containers, at least, whose links the exporter looks for in one scrape.
+/// Number of containers whose network links the exporter finds in one scrape, at least.
 const PAIRED_AT_ONCE: usize = 128;
 
 /// How counters are read.
@@ -62,7 +62,7 @@ impl Tier {
     }
 }
 
-/// All that was measured with one number of containers.
+/// The figures of one number of containers.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) containers: usize,
@@ -70,12 +70,12 @@ pub(super) struct Run {
     pub(super) baseline: Figures,
     /// After every container has run for a moment.
     pub(super) baseline_dirty: Figures,
-    /// An iterator that stores ids and nothing else; none where there can be none.
+    /// An eBPF iterator that only stores ids; `None` if the kernel does not accept it.
     pub(super) bare: Option<Figures>,
     pub(super) comparison: Option<Comparison>,
 }
 
-/// One read path.
+/// The figures of one read path.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) tier: Tier,
@@ -92,7 +92,7 @@ pub(super) struct Row {
     /// After the first compressed scrapes.
     pub(super) memory: Memory,
     pub(super) descriptors: usize,
-    /// None for containers of an engine, whose own work would be most of it.
+    /// `None` for containers of an engine, whose own work would dominate.
     pub(super) starts: Option<Starts>,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn all(options: &Options) -> anyhow::Result<Vec<Run>> {
 fn one(fixtures: &Fixtures, containers: usize, options: &Options) -> anyhow::Result<Run> {
     let setup = Setup { names: options.docker, read_path: &[], flags: &options.flags, descriptors: None };
     let mut run = tiers(fixtures, containers, &setup)?;
-    // After the others have ended: they would be in the way.
+    // The exporters of the read paths have ended here, so they do not disturb the comparison.
     run.comparison = options.peer.as_ref().map(|peer| peer.compare(&setup)).transpose()?;
     for row in &run.tiers {
         let (scrape, baseline) = (row.warm.cpu.median / 1e6, run.baseline.median / 1e6);
@@ -133,10 +133,10 @@ fn tiers(fixtures: &Fixtures, containers: usize, setup: &Setup<'_>) -> anyhow::R
     let mut bare = bare.inspect_err(|error| say(&format!("no bare iterator can be measured here: {error}"))).ok();
     let (mut rounds, mut dirty_rounds, mut bare_runs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..if containers < MANY { ROUNDS } else { ROUNDS_OF_MANY } {
-        // Each is first as often as the others.
+        // Each exporter is the first one equally often.
         let turn = usize::from(round > 0).min(running.len());
         running.rotate_left(turn);
-        // What is warm is the second of two in a row, of all alike: between them others sweep the caches.
+        // The second of two scrapes in a row counts as warm, because the other exporters evict the caches in between.
         for one in &mut running {
             one.gzip.push(one.exporter.target.scrape(Coding::Gzip)?);
             one.warm.push(one.exporter.target.scrape(Coding::Plain)?);
@@ -148,7 +148,7 @@ fn tiers(fixtures: &Fixtures, containers: usize, setup: &Setup<'_>) -> anyhow::R
             bare_runs.push(iterate(bare)?);
         }
     }
-    // In the first of them limits are read that may have been written while containers started.
+    // The first round does not count, because it reads limits that may have changed while containers started.
     for round in 0..=COLD {
         for one in &mut running {
             let before = one.exporter.target.cpu_ns()?;
@@ -197,7 +197,7 @@ impl Measured {
         let mut exporter = Exporter::start(setup)?;
         exporter.target.scrape(Coding::Gzip)?;
         let first = start.elapsed().as_secs_f64() * 1e9;
-        // A few hundred containers at a time are paired with links of the host.
+        // The exporter finds the network links of some containers in each scrape.
         for _ in 0..2 * WARM_UP + containers / PAIRED_AT_ONCE {
             exporter.target.scrape(Coding::Gzip)?;
         }
@@ -209,7 +209,7 @@ impl Measured {
     fn row(mut self, fixtures: &Fixtures) -> anyhow::Result<Row> {
         let target = &mut self.exporter.target;
         let starts = match &fixtures.containers {
-            Kind::Cgroups(cgroups) => Some(churn::measure(cgroups, target)?),
+            Kind::Cgroups(cgroups) => Some(measure_starts(cgroups, target)?),
             Kind::Docker(_) => None,
         };
         Ok(Row {
@@ -232,4 +232,41 @@ fn iterate(bare: &mut BareSnapshots) -> anyhow::Result<u64> {
     let before = thread_ns();
     bare.take().map_err(|error| anyhow!("the bare iterator: {error}"))?;
     Ok(thread_ns().saturating_sub(before))
+}
+
+/// Containers that start one after the other, without a pause.
+const STARTS: usize = 50;
+const ROUNDS_OF_STARTS: usize = 5;
+
+/// What scrapes and starting containers cost each other: both take the kernel's lock of all cgroups.
+#[derive(Debug)]
+pub(super) struct Starts {
+    /// Nanoseconds that a start takes while nobody scrapes: its cgroups made and its process moved there.
+    pub(super) alone: Figures,
+    /// The same while one scrape follows the other.
+    pub(super) beside: Figures,
+    /// The scrapes meanwhile.
+    pub(super) scrapes: Scrapes,
+}
+
+/// Starts containers with and without scrapes in turns.
+fn measure_starts(cgroups: &Cgroups, target: &mut Target) -> anyhow::Result<Starts> {
+    let (mut alone, mut beside, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS_OF_STARTS {
+        alone.extend(cgroups.burst(STARTS)?);
+        let done = AtomicBool::new(false);
+        let taken = thread::scope(|scope| {
+            let starting = scope.spawn(|| {
+                let taken = cgroups.burst(STARTS);
+                done.store(true, Ordering::Relaxed);
+                taken
+            });
+            while !done.load(Ordering::Relaxed) {
+                scrapes.push(target.scrape(Coding::Plain)?);
+            }
+            starting.join().map_err(|_panic| anyhow::anyhow!("starting containers panicked"))?
+        })?;
+        beside.extend(taken);
+    }
+    Ok(Starts { alone: Figures::of(&alone), beside: Figures::of(&beside), scrapes: Scrapes::of(&scrapes) })
 }

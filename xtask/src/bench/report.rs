@@ -1,14 +1,14 @@
-//! What was measured as Markdown, for the terminal and for `docs/OVERHEAD.md`.
+//! Formats the figures as Markdown, for the terminal and for `docs/OVERHEAD.md`.
 
 use std::fs;
 use std::process::Command;
 
 use anyhow::Context;
 
-use super::cadvisor::Side;
+use super::exporters::Side;
 use super::figures::{float, head, mebibytes, megabytes, milliseconds, row, share};
 use super::measure::{Row, Run, Tier};
-use crate::sh::say;
+use crate::sh::{self, say};
 use crate::{docs, workspace};
 
 const BEGIN: &str = "<!-- bench:begin -->";
@@ -23,7 +23,7 @@ pub(super) fn write(tables: &str) -> anyhow::Result<()> {
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Every table that has rows, and where and when it was measured.
+/// Returns all tables that have rows, after a line with the date and the machine.
 pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
     let tables = [scrapes(runs), collection(runs), answers(runs), starts(runs), comparison(runs)];
     let with_rows = tables.into_iter().filter(|table| table.lines().count() > 4);
@@ -31,28 +31,23 @@ pub(super) fn tables(runs: &[Run]) -> anyhow::Result<String> {
 }
 
 fn machine() -> anyhow::Result<String> {
-    let date = output("date", &["+%Y-%m-%d"])?;
+    let date = sh::output(Command::new("date").arg("+%Y-%m-%d"))?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
     let hierarchy = docker_stats_exporter::discover::Hierarchy::detect("/sys/fs/cgroup".as_ref())?;
     Ok(format!(
-        "Measured on {date}: {cores} cores of {}, Linux {}, cgroup {}, revision {}.\n",
+        "Measured on {}: {cores} cores of {}, Linux {}, cgroup {}, revision {}.\n",
+        date.trim(),
         model.trim_start_matches([' ', '\t', ':']),
         kernel.trim(),
         hierarchy.kind(),
-        output("git", &["-c", "safe.directory=*", "describe", "--always", "--dirty"]).unwrap_or_default(),
+        workspace::git(&["describe", "--always", "--dirty"]).unwrap_or_default(),
     ))
 }
 
-fn output(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let answer = Command::new(program).args(arguments).current_dir(workspace::root()).output();
-    let answer = answer.with_context(|| format!("cannot start {program}"))?;
-    Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
-}
-
-/// A table with a row for each read path of each run, which begins with both.
+/// Returns a table with a row for each read path of each run.
 fn per_tier(runs: &[Run], title: &str, columns: &[&str], cells: fn(&Run, &Row) -> Option<Vec<String>>) -> String {
     let mut table = head(title, &[&["containers", "tier"], columns].concat());
     for (run, tier) in runs.iter().flat_map(|run| run.tiers.iter().map(move |tier| (run, tier))) {
@@ -162,7 +157,7 @@ fn comparison(runs: &[Run]) -> String {
     table
 }
 
-/// Per container.
+/// Formats a time per container.
 fn each(nanoseconds: f64, run: &Run) -> String {
     format!("{:.1} µs", nanoseconds / 1e3 / float(run.containers as u64))
 }

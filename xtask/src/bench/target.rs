@@ -1,4 +1,4 @@
-//! An exporter as a scraper sees it: over HTTP, and through `/proc` what its answers cost.
+//! Scrapes a running exporter over HTTP, and reads the costs in `/proc`.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-/// However slow it is.
+/// Read timeout.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// What a thread needs to go to sleep after its last byte, so that its time is accounted.
+/// Pause after an answer, in which the exporter's threads go to sleep, so that their CPU time is accounted.
 const REST: Duration = Duration::from_millis(4);
 
-/// What is asked for.
+/// The requested encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     /// As text.
@@ -22,7 +22,7 @@ pub(super) enum Coding {
     Gzip,
 }
 
-/// What one scrape took.
+/// The costs of one scrape.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scrape {
     /// CPU time of all threads, in nanoseconds.
@@ -31,9 +31,9 @@ pub(super) struct Scrape {
     pub(super) wall_ns: u64,
     /// Length of the body.
     pub(super) bytes: usize,
-    /// Samples of containers in it; none in a compressed one.
+    /// Number of container samples; 0 for a compressed body.
     pub(super) samples: usize,
-    /// What the exporter says it took until all values were there, in nanoseconds; none in a compressed one.
+    /// Duration of all collectors according to the exporter, in nanoseconds; 0 for a compressed body.
     pub(super) collected_ns: u64,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Scrape {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
     pub(super) resident: u64,
-    /// The most there has ever been.
+    /// Peak since the start.
     pub(super) peak: u64,
 }
 
@@ -52,8 +52,8 @@ pub(super) struct Target {
     /// `HOST:PORT`.
     pub(super) address: String,
     path: String,
-    /// Whether the connection stays open between requests, as Prometheus keeps it. Else each request has its own and is HTTP/1.0, which
-    /// every server answers in one piece.
+    /// Whether the connection stays open between requests, as Prometheus keeps it. Otherwise each request is HTTP/1.0 with its
+    /// own connection, whose answer is not chunked.
     keeps_connection: bool,
     stream: Option<TcpStream>,
     answer: Vec<u8>,
@@ -64,7 +64,7 @@ impl Target {
         Self { process, address, path, keeps_connection, stream: None, answer: Vec::new() }
     }
 
-    /// One scrape, and what it took.
+    /// Scrapes once, and returns the costs.
     pub(super) fn scrape(&mut self, coding: Coding) -> anyhow::Result<Scrape> {
         if self.keeps_connection && self.stream.is_none() {
             self.stream = Some(self.connect()?);
@@ -86,7 +86,7 @@ impl Target {
         })
     }
 
-    /// Whether it answers a request for `path` with 200.
+    /// Fails unless the exporter answers a request for `path` with 200.
     pub(super) fn answers(&mut self, path: &str) -> anyhow::Result<()> {
         self.stream = None;
         self.get(path, Coding::Plain).map(drop)
@@ -98,7 +98,7 @@ impl Target {
         Ok(stream)
     }
 
-    /// Reads a whole answer; gives the offset of its body in the buffer.
+    /// Requests `path` and reads the whole answer. Returns the offset of the body in the buffer.
     fn get(&mut self, path: &str, coding: Coding) -> anyhow::Result<usize> {
         let mut stream = self.stream.take().map_or_else(|| self.connect(), Ok)?;
         let version = if self.keeps_connection { "1.1" } else { "1.0" };
@@ -125,12 +125,12 @@ impl Target {
         Ok(head.map_or(0, |(body, _)| body))
     }
 
-    /// CPU time of all its threads so far, in nanoseconds: exact while they sleep.
+    /// Returns the CPU time of all threads so far in nanoseconds, which is exact while they sleep.
     pub(super) fn cpu_ns(&self) -> anyhow::Result<u64> {
         let tasks = format!("/proc/{}/task", self.process);
         let mut total = 0;
         for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
-            // A thread that has just ended takes its time with it.
+            // The time of a thread that has just ended is lost.
             let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
             total += text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
         }
@@ -148,13 +148,13 @@ impl Target {
         Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
     }
 
-    /// Number of open descriptors.
+    /// Returns the number of open descriptors.
     pub(super) fn descriptors(&self) -> anyhow::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process))?.count())
     }
 }
 
-/// Where the body begins and how long it is, if the head says so; none while the head is not complete.
+/// Returns the offset of the body and its length, if the head names it. Returns `None` while the head is incomplete.
 fn parse_head(answer: &[u8]) -> anyhow::Result<Option<(usize, Option<usize>)>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_ascii_lowercase();
@@ -171,7 +171,7 @@ fn samples(body: &[u8]) -> usize {
     body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"container_")).count()
 }
 
-/// What all collectors say they took.
+/// Returns the sum of the collectors' durations in nanoseconds.
 fn collected_ns(body: &[u8]) -> u64 {
     let name = b"docker_stats_exporter_scrape_collector_duration_seconds{";
     let lines = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(name));
