@@ -1,18 +1,18 @@
-//! Files of the exporter that import each other in a circle: none can be understood without all others.
+//! Finds files of the exporter that import each other in a circle. None of them can be understood without the others.
 //!
-//! What a file takes from the `mod.rs` above it makes no circle, as that puts its files together. An item that a `mod.rs`
-//! exports on is taken from the file that has it.
+//! An import from the `mod.rs` above a file makes no circle, because a `mod.rs` puts its files together. An import of an
+//! item that a `mod.rs` re-exports counts as an import from the file of the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Finding;
 use super::direction::{code_of, is_test};
-use super::finding::Finding;
 use crate::workspace::File;
 
 /// A module by its path from the crate's root.
 type Module<'a> = Vec<&'a str>;
 
-/// Each module with the paths that its code names, and those that it exports on.
+/// The modules, each with the paths in its code.
 type Modules<'a> = BTreeMap<Module<'a>, Vec<Vec<String>>>;
 
 /// Checks all files together.
@@ -49,7 +49,7 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
     findings
 }
 
-/// Every module that this one imports, directly or not.
+/// Returns every module that this one imports, directly or indirectly.
 fn reachable<'a>(edges: &BTreeMap<&Module<'a>, BTreeSet<Module<'a>>>, from: &Module<'a>) -> BTreeSet<Module<'a>> {
     let mut reached = BTreeSet::new();
     let mut pending = vec![from.clone()];
@@ -63,7 +63,7 @@ fn reachable<'a>(edges: &BTreeMap<&Module<'a>, BTreeSet<Module<'a>>>, from: &Mod
     reached
 }
 
-/// The module that has the item which `path` names in `module`; none for a path out of the crate.
+/// Returns the module of the item that `path` names in `module`, or `None` for a path of another crate.
 fn resolve<'a>(modules: &Modules<'a>, module: &Module<'a>, path: &[String], depth: usize) -> Option<Module<'a>> {
     let mut segments = path.iter().map(String::as_str).peekable();
     let mut target = match *segments.peek()? {
@@ -85,14 +85,14 @@ fn resolve<'a>(modules: &Modules<'a>, module: &Module<'a>, path: &[String], dept
         target.clone_from(known);
         segments.next();
     }
-    // An item that this module exports on stands in the one that it takes it from.
+    // A re-exported item belongs to the module that it is imported from.
     let item = segments.next();
     let exported = modules.get(&target)?.iter().find(|path| path.len() > 1 && path.last().map(String::as_str) == item);
     let inner = exported.filter(|_| depth < 8).and_then(|path| resolve(modules, &target, path, depth + 1));
     inner.or(Some(target))
 }
 
-/// Every path of at least two segments, groups in braces taken apart.
+/// Returns every path of at least two segments. Groups in braces are expanded.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let is_inner = |character: char| character.is_alphanumeric() || character == '_';
     let mut found = Vec::new();
@@ -105,7 +105,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path, and returns the code behind it.
+/// Adds the paths of one path expression, and returns the code behind it.
 fn tree<'a>(code: &'a str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'a str {
     let end = code.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(code.len());
     let (name, mut rest) = code.split_at(end);

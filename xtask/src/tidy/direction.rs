@@ -1,13 +1,13 @@
-//! Which module of the exporter may use which, and which foreign crate lives in which module.
+//! Checks which module of the exporter uses which other module, and which module uses which foreign crate.
 //!
-//! The modules stand in the order of the data: metrics, discover → name → read → docker → render → scrape → serve, app.
-//! A new edge is a decision: it is made in the tables below, where a reviewer sees it.
+//! The modules are in the order of the data flow: metrics, discover → name → read → docker → render → scrape → serve, app.
+//! The tables below list every allowed use, so that a reviewer sees a new one.
 
 use std::path::Path;
 
-use super::finding::{Finding, numbered};
+use super::{Finding, numbered};
 
-/// Each module and the modules that it may name. What is not listed is forbidden.
+/// Each module and the modules that it may use.
 const MODULES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("discover", &["metrics"]),
@@ -29,10 +29,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("doctor", &["config", "metrics", "discover", "name", "read", "docker", "probe", "ebpf", "sandbox", "walker"]),
 ];
 
-/// These see everything: they wire the modules together.
+/// The files that wire the modules together, which may use every module.
 const WIRING: [&str; 4] = ["app", "fuzz", "lib", "main"];
 
-/// Each foreign crate that only some modules may use.
+/// Foreign crates that only some modules may use.
 const CRATES: &[(&str, &[&str])] = &[
     ("aya", &["ebpf"]),
     ("bollard", &["docker"]),
@@ -68,7 +68,7 @@ pub(super) fn is_test(inside: &str) -> bool {
     inside.ends_with("tests.rs") || inside.contains("/tests/") || path.extension().is_none_or(|kind| kind != "rs")
 }
 
-/// The code without comments and without the unit tests, which stand last. Line numbers stay as they are.
+/// Returns the code without comments and without the unit tests at the end. Line numbers do not change.
 pub(super) fn code_of(content: &str) -> String {
     let tests = content.find("#[cfg(test)]\nmod tests {").unwrap_or(content.len());
     let code = content.get(..tests).unwrap_or(content);
@@ -99,7 +99,7 @@ fn edges(path: &str, module: &str, code: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// `super::super::` out of the module would be an edge that the list does not see.
+/// Finds `super::super::` paths that leave the module, because `edges` does not see them.
 fn climbs(path: &str, inside: &str, code: &str) -> Vec<Finding> {
     let parts = inside.trim_end_matches("/mod.rs").split('/').count();
     let too_far = "super::".repeat(parts);
@@ -122,7 +122,7 @@ fn foreign(path: &str, module: &str, code: &str) -> Vec<Finding> {
     .collect()
 }
 
-/// The line and first segment of every path that begins with `prefix`, groups in braces taken apart.
+/// Returns the line and the first segment of every path that begins with `prefix`. Groups in braces are expanded.
 fn named_after<'a>(code: &'a str, prefix: &str) -> Vec<(usize, &'a str)> {
     let mut found = Vec::new();
     let mut offset = 0;
@@ -138,7 +138,7 @@ fn named_after<'a>(code: &'a str, prefix: &str) -> Vec<(usize, &'a str)> {
     found
 }
 
-/// Where a path that begins with `prefix` stands; neither the tail of a longer path nor of a longer name.
+/// Returns the offset of the first path that begins with `prefix`. The end of a longer path or name does not count.
 fn find_path(code: &str, prefix: &str) -> Option<usize> {
     let inner = |character: char| character.is_alphanumeric() || character == '_' || character == ':';
     code.match_indices(prefix).map(|(start, _)| start).find(|start| {
@@ -147,7 +147,7 @@ fn find_path(code: &str, prefix: &str) -> Option<usize> {
     })
 }
 
-/// First segments of the members of `{a::b, c::{d, e}, f}`, given what follows the opening brace.
+/// Returns the first segments of the members of a group such as `{a::b, c::{d, e}, f}`, without its opening brace.
 fn members(group: &str) -> Vec<&str> {
     let mut depth = 1;
     let mut start = 0;

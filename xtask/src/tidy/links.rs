@@ -1,15 +1,15 @@
-//! Links between pages: each leads to a file, and its fragment to a heading there. `docs/` is also a book, so no link leaves it
-//! and its contents (`docs/SUMMARY.md`) have every page. Links to other sites are not followed.
+//! Checks links between pages: each link leads to a file, and its fragment to a heading in that file. `docs/` is also a
+//! book, so its links stay inside and its contents (`docs/SUMMARY.md`) list every page. Links to other sites are ignored.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::finding::Finding;
+use super::Finding;
 use crate::workspace::File;
 
-/// Whose pages are the book.
+/// The directory of the book.
 const BOOK: &str = "docs/";
-/// Its contents.
+/// The contents of the book.
 const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// Checks every page of the workspace.

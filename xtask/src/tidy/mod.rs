@@ -1,5 +1,5 @@
-//! `cargo xtask tidy`: rules that no compiler checks. Each is a function from files to findings, so that it is tested
-//! on made-up files.
+//! `cargo xtask tidy`: checks rules that no compiler checks. Each rule is a function from files to findings, so that tests
+//! can call it with made-up files.
 //!
 //! | rule | file |
 //! |---|---|
@@ -10,7 +10,6 @@
 
 mod circles;
 mod direction;
-mod finding;
 mod links;
 mod text;
 
@@ -18,7 +17,6 @@ use anyhow::ensure;
 
 use crate::sh::say;
 use crate::workspace::{self, File};
-use finding::Finding;
 
 /// Checks every file of the workspace.
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -40,6 +38,26 @@ fn check(files: &[File], private: &text::Private) -> Vec<Finding> {
         .chain(circles::check(files))
         .chain(links::check(files))
         .collect()
+}
+
+/// A violation of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    /// `path` or `path:line`.
+    location: String,
+    /// Description, with a hint.
+    what: String,
+}
+
+impl Finding {
+    fn new(location: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { location: location.into(), what: what.into() }
+    }
+}
+
+/// Returns the lines with their numbers, counted from 1.
+fn numbered(content: &str) -> impl Iterator<Item = (usize, &str)> {
+    content.lines().enumerate().map(|(index, line)| (index + 1, line))
 }
 
 #[cfg(test)]

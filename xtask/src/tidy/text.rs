@@ -1,17 +1,17 @@
-//! What a file may look like: size and opening of source files; leftovers, machine paths and mirrors in any file.
+//! Checks the text of files: size and first line of source files; leftover notes, paths of machines and mirrors in any file.
 
 use std::env;
 
-use super::finding::{Finding, numbered};
+use super::{Finding, numbered};
 use crate::workspace;
 
-/// More lines than this are too many.
+/// Greatest number of lines.
 const TOO_LONG: usize = 500;
 
-/// Notes to self. Work that is left goes into an issue, which somebody reads.
+/// Notes about unfinished work, which belongs in issues.
 const LEFTOVERS: [&str; 2] = ["TODO", "FIXME"];
 
-/// Hosts of registries and mirrors: tools know their own, and a machine's mirror is no one else's business.
+/// Hosts of registries and mirrors, which belong in the configuration of tools and machines.
 const HOSTS: [&str; 8] = [
     "index.crates.io",
     "static.crates.io",
@@ -23,10 +23,10 @@ const HOSTS: [&str; 8] = [
     "proxy.golang.org",
 ];
 
-/// Where people's files are.
+/// Directories of users' homes.
 const HOMES: [&str; 2] = ["/home/", "/Users/"];
 
-/// The rules and their tests name what they forbid.
+/// The rules and their tests, which contain the forbidden words.
 const RULES: &str = "xtask/src/tidy/";
 
 /// Paths that only this machine has.
