@@ -1,5 +1,5 @@
-//! Mistakes in rules and dashboards that Prometheus takes without a word: a metric that nobody exposes, a rate of a gauge, a sum
-//! that loses the host, a ratio without a limit.
+//! Checks rules and dashboards for mistakes that Prometheus accepts silently: a metric that nobody exposes, a rate of a
+//! gauge, a sum that loses the host, a ratio without a limit.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use docker_stats_exporter::metrics::{FAMILIES, Kind, SelfMetrics};
 use super::promql::{Parts, Selector, scan};
 use super::source::{Alert, Dashboard, Kind as PanelKind, Panel, Scope, Source};
 
-/// What Prometheus itself adds.
+/// Metrics that Prometheus itself adds.
 const OF_PROMETHEUS: &[&str] = &["up", "scrape_duration_seconds", "scrape_samples_scraped", "ALERTS"];
 
-/// Functions that want a counter.
+/// Functions that take a counter.
 const OF_COUNTERS: &[&str] = &["rate", "increase", "irate"];
 
-/// What may be divided by as it is: never 0, or absent where it would be.
+/// Metrics that an expression may divide by, because they are never 0.
 const NEVER_ZERO: &[&str] = &[
     "container_spec_cpu_quota",
     "container_spec_cpu_period",
@@ -23,7 +23,7 @@ const NEVER_ZERO: &[&str] = &[
     "process_max_fds",
 ];
 
-/// Who may break a rule, and why.
+/// Exceptions: the alert, the rule that it may break, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("ContainerOOMKilled", RAW_COUNTER, "sees a series that begins above 0, which no rate does"),
     ("ContainerServiceFailing", LOSES_HOST, "swarm moves tasks between hosts"),
@@ -32,7 +32,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 const RAW_COUNTER: &str = "a counter without rate or increase";
 const LOSES_HOST: &str = "an aggregation that loses job or instance";
 
-/// Each metric that can be asked for, and whether it is a counter.
+/// The known metrics, and whether each is a counter.
 type Known = BTreeMap<String, bool>;
 
 /// Checks every expression and every template.

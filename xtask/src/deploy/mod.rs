@@ -1,16 +1,14 @@
-//! `cargo xtask deploy [--check]`: rules and dashboards from the sources in `deploy/source`.
+//! `cargo xtask deploy [--check]`: generates rules and dashboards from the sources in `deploy/source`.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`source`] | the sources as types |
-//! | [`rules`] | `deploy/prometheus/rules/*.yml` |
+//! | [`rules`] | `deploy/prometheus/rules/*.yml`, and their tests by `promtool` |
 //! | [`dashboards`] | `deploy/grafana/dashboards/*.json` |
 //! | [`pages`] | `docs/ALERTS.md`, `docs/DASHBOARDS.md`; every alert has its runbook |
 //! | [`lint`], [`promql`] | errors that Prometheus accepts silently |
 //! | [`model`] | what Grafana needs of a dashboard |
-//! | [`alert_tests`] | `promtool check rules`, `promtool test rules` |
 
-mod alert_tests;
 mod dashboards;
 mod lint;
 mod model;
@@ -30,13 +28,13 @@ use source::Source;
 
 const COMMAND: &str = "cargo xtask deploy";
 
-/// Writes what the sources make, or only compares it, and checks it.
+/// Writes the generated files, or only compares them, and checks rules and dashboards.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let source = Source::load(&workspace::root().join("deploy/source"))?;
     for (path, text) in outputs(&source)? {
         docs::settle_by(COMMAND, check, &workspace::root().join(path), &text)?;
     }
-    alert_tests::run(&source)?;
+    rules::check(&source)?;
     let mut findings = lint::check(&source)?;
     findings.extend(model::check(&source)?);
     findings.extend(pages::check(&source.rules, &workspace::files()?));
@@ -47,7 +45,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every generated file: its path in the workspace, and its text.
+/// Returns every generated file: its path in the workspace, and its text.
 fn outputs(source: &Source) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = vec![
         ("deploy/prometheus/rules/recording.yml".to_owned(), rules::recording(&source.rules)),

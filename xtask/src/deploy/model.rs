@@ -1,4 +1,4 @@
-//! What Grafana needs of a dashboard, and shows wrongly or not at all without a word where it is missing.
+//! Checks dashboards for mistakes that Grafana accepts silently but shows wrongly.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,7 @@ fn dashboard_findings(json: &Value) -> Vec<String> {
     findings
 }
 
-/// Whether the data source is the one that the reader chooses.
+/// Returns whether the data source is the one that the reader chooses.
 fn asks_the_variable(value: &Value) -> bool {
     value.pointer("/datasource/uid").is_some_and(|uid| uid == "${datasource}")
 }
@@ -97,7 +97,7 @@ fn panel_findings(panel: &Value) -> Vec<String> {
     findings
 }
 
-/// Pairs of panels that would lie over each other, and panels that leave the grid.
+/// Finds panels that overlap and panels that leave the grid.
 fn overlaps(panels: &[&Value]) -> Vec<String> {
     let number = |panel: &Value, key: &str| {
         panel.get("gridPos").and_then(|position| position.get(key)?.as_u64()).unwrap_or(u64::MAX / 2)

@@ -1,5 +1,5 @@
-//! The pages about alerts and dashboards. Runbooks are written by hand; here is checked that each alert has one, and each
-//! of them its sections.
+//! Generates the pages about alerts and dashboards. Runbooks are written by hand; this file checks that each alert has one
+//! with all sections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! The files of `deploy/source` as types. What a field means is said in the comments of those files.
+//! The files of `deploy/source` as types. The comments in those files describe the fields.
 
 use std::collections::BTreeMap;
 use std::fs;
