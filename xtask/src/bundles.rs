@@ -1,5 +1,5 @@
-//! `cargo xtask ci bundles`: every file of `deploy/`, and the workflows, by the tool that will read it. `cargo xtask ci stacks`: those that
-//! start something run, in the tests of `tests/tests/stacks`.
+//! `cargo xtask ci bundles`: checks every file of `deploy/` and the workflows by the tool that reads it. `cargo xtask ci
+//! stacks`: runs the stacks in `deploy/`, by the tests in `tests/tests/stacks`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,12 +12,12 @@ use crate::setup::{self, Purpose};
 use crate::sh::{self, Sh, say};
 use crate::workspace;
 
-/// The worst score of the unit, in tenths, that `systemd-analyze security` may give.
+/// The worst accepted score of `systemd-analyze security`, in tenths.
 const SCORE: &str = "--threshold=25";
 
 /// Tool, directory in the workspace, and arguments, word by word.
 const CHECKS: &[(&str, &str, &str)] = &[
-    // Paths in them are those of a container.
+    // Only the syntax, because the paths are those in a container.
     ("promtool", "deploy", "check config --syntax-only prometheus/prometheus.yml"),
     ("promtool", "deploy", "check config --syntax-only swarm/prometheus.yml"),
     ("promtool", "deploy/fleet", "check config agent.yml"),
@@ -81,7 +81,7 @@ fn run(tool: &str, directory: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let status = Command::new(program)
         .args(arguments)
         .current_dir(workspace::root().join(directory))
-        // One tool of Python calls another.
+        // Some of the Python tools call each other.
         .env("PATH", path)
         .stdin(Stdio::null())
         .status()
@@ -90,7 +90,7 @@ fn run(tool: &str, directory: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The unit, in a root that has what it names.
+/// Checks the systemd units in a root directory with the files that they name.
 fn unit(root: &Path) -> anyhow::Result<()> {
     let units = root.join("usr/lib/systemd/system");
     fs::create_dir_all(&units)?;
@@ -101,7 +101,7 @@ fn unit(root: &Path) -> anyhow::Result<()> {
     for unit in ["docker-stats-exporter.service", "docker-stats-exporter.socket"] {
         fs::copy(workspace::root().join("deploy/systemd").join(unit), units.join(unit))?;
     }
-    // What units of every system are.
+    // These units exist on every system.
     for target in [
         "sysinit.target",
         "basic.target",
@@ -125,7 +125,7 @@ fn unit(root: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Paths beside a compose file that it mounts or makes configurations of.
+/// Returns the relative paths that a compose file mounts or makes configurations of.
 fn mounted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let line = line.trim();

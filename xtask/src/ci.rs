@@ -1,6 +1,6 @@
 //! `cargo xtask ci` and `cargo xtask test`: the steps that a change must pass, in order, each with its commands.
 //!
-//! The list below is the only one: CI calls these steps by name and has none of its own.
+//! CI calls these steps by name and has no steps of its own.
 
 use std::time::Instant;
 
@@ -9,19 +9,18 @@ use anyhow::{Context, bail};
 use crate::sh::{self, say};
 use crate::{bundles, deploy, dist, docs, ebpf, setup, tidy, vm};
 
-/// One thing that is checked.
+/// One check.
 struct Step {
     name: &'static str,
     work: Work,
-    /// What to do when it fails.
+    /// Hint for a failure.
     repair: &'static str,
-    /// Whether `cargo xtask test` runs it. What it leaves out needs a tool that not everyone has, or is slow to say
-    /// little.
+    /// Whether `cargo xtask test` runs the step. It leaves out steps that need uncommon tools, and slow steps that add little.
     in_test: bool,
 }
 
 enum Work {
-    /// Each word by word, without any quoting.
+    /// Command lines whose words contain no spaces.
     Commands(&'static [&'static str]),
     Own(fn() -> anyhow::Result<()>),
 }
@@ -168,8 +167,8 @@ static STEPS: &[Step] = &[
     },
 ];
 
-/// What the guest of every test run leaves out: tests of this repository's own harness and of the engine's side, which see neither
-/// systemd, nor cgroup v2, nor the kernel, and those that take long to show the same as on the host. The step `guests` runs them, too.
+/// Tests that the step `guest` leaves out, because they do not depend on systemd, cgroup v2 or the kernel, or because they
+/// take long with the same result as on the host. The step `guests` runs them, too.
 const SEEN_ON_THE_HOST: &[&str] = &[
     "--skip",
     "engine::",
@@ -191,7 +190,7 @@ const SEEN_ON_THE_HOST: &[&str] = &[
     "three_hundred_containers",
 ];
 
-/// Tests that see another kernel first: every program loaded, with exact counts, and every value of a file and of a snapshot.
+/// Tests that depend most on the kernel: every eBPF program with exact counts, and every value of files and snapshots.
 const KERNELS: &[&str] = &[
     "this_is_a_host",
     "packets_of_known_number",
@@ -203,7 +202,7 @@ const KERNELS: &[&str] = &[
     "every_key_of_a_container",
 ];
 
-/// The end-to-end tests in virtual machines with cgroup v2, one after the other; words are for the test programs.
+/// Runs the end-to-end tests in virtual machines, one after the other. `words` are arguments of the test programs.
 fn guests(suites: &[&str], words: &[&str]) -> anyhow::Result<()> {
     for suite in suites {
         let arguments = [&["--suite", suite, "test"], words].concat();
@@ -213,13 +212,13 @@ fn guests(suites: &[&str], words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the README names as the test command.
+/// Runs `cargo xtask test`.
 pub(crate) fn test() -> anyhow::Result<()> {
     setup::become_root(&["test"])?;
     run_steps(&STEPS.iter().filter(|step| step.in_test).collect::<Vec<_>>())
 }
 
-/// All steps, or those that are named.
+/// Runs `cargo xtask ci`: all steps, or the named ones.
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     if names.is_empty() {
         return run_steps(&STEPS.iter().collect::<Vec<_>>());
@@ -234,8 +233,7 @@ fn find(name: &str) -> anyhow::Result<&'static Step> {
     })
 }
 
-/// Stops at the first step that fails. The times stand before the last step, so that a run ends with the test
-/// runner's own words.
+/// Runs steps until one fails. The times are printed before the last step, so that a run ends with the output of the tests.
 fn run_steps(steps: &[&Step]) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for (index, step) in steps.iter().enumerate() {

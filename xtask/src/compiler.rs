@@ -1,7 +1,7 @@
-//! Builds the program for an architecture, static, with the same bytes in any directory.
+//! Builds the static program for an architecture, with the same bytes in any directory.
 //!
-//! The compiler is rustup's where it has the standard library of the target (`rustup target add`), else Debian's `rustc-web`,
-//! for which `cargo xtask setup dist` unpacks the library of the other architecture.
+//! The compiler is rustup's if it has the standard library of the target (`rustup target add`). Otherwise it is Debian's
+//! `rustc-web`, for which `cargo xtask setup dist` unpacks the library of the other architecture.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,18 +14,18 @@ use crate::workspace;
 /// The name of the program, the packages and the image.
 pub(crate) const NAME: &str = "docker-stats-exporter";
 
-/// A processor that releases are made for, under the names that each tool has for it.
+/// A processor architecture of releases, with its name in each tool.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Architecture {
-    /// Rust, the kernel and rpm.
+    /// In Rust, the kernel and rpm.
     pub(crate) name: &'static str,
-    /// Go, OCI, Debian and Prometheus.
+    /// In Go, OCI, Debian and Prometheus.
     pub(crate) go: &'static str,
-    /// Of OCI platforms.
+    /// The variant in OCI platforms.
     pub(crate) variant: Option<&'static str>,
-    /// Of Rust. GNU's C library, linked statically: musl's allocator is slower and gives no memory back on request.
+    /// Rust's target. The C library is GNU's, because musl's allocator is slower and returns no memory on request.
     pub(crate) target: &'static str,
-    /// GCC of Debian and Ubuntu, where this machine is of another architecture.
+    /// The cross compiler of Debian and Ubuntu.
     cross_compiler: &'static str,
 }
 
@@ -46,17 +46,17 @@ pub(crate) const ARCHITECTURES: [Architecture; 2] = [
     },
 ];
 
-/// Debian's compiler, which has packages of the standard library for other architectures.
+/// Debian's compiler, whose standard library is packaged for other architectures, too.
 const DEBIAN: &str = "/usr/bin/rustc";
 
-/// A compiler, and where the target's standard library is if not where the compiler has its own.
+/// A compiler, and the sysroot of the target's standard library if it is not the compiler's own.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     program: PathBuf,
     sysroot: Option<PathBuf>,
 }
 
-/// The architecture of this machine.
+/// Returns the architecture of this machine.
 pub(crate) fn host() -> anyhow::Result<&'static Architecture> {
     let found = ARCHITECTURES.iter().find(|architecture| architecture.name == std::env::consts::ARCH);
     found.with_context(|| format!("nothing is built for {} processors", std::env::consts::ARCH))
@@ -67,12 +67,12 @@ pub(crate) fn build(architecture: &Architecture) -> anyhow::Result<PathBuf> {
     build_in(workspace::root(), &workspace::target(), architecture)
 }
 
-/// The same from a checkout elsewhere.
+/// Builds the program as it is shipped from another checkout.
 pub(crate) fn build_in(root: &Path, built: &Path, architecture: &Architecture) -> anyhow::Result<PathBuf> {
     run(root, built, architecture, &["auditable", "build"])
 }
 
-/// The same for this machine, without the list of crates in it, for which another tool is needed.
+/// Builds the program for this machine without the embedded list of crates, which takes another tool.
 pub(crate) fn build_here() -> anyhow::Result<PathBuf> {
     run(workspace::root(), &workspace::target(), host()?, &["build"])
 }
@@ -83,7 +83,7 @@ fn run(root: &Path, built: &Path, architecture: &Architecture, command: &[&str])
     let flags = flags(root, &compiler, architecture)?;
     let linker = linker(architecture)?;
     let variable = |prefix: &str| format!("{prefix}_{}", target.replace('-', "_"));
-    // In the C code of ring, paths stand in debug information alone, of which there is none; this keeps it so.
+    // The C code of ring has paths only in debug information, which is off. The flag covers other uses.
     let prefix = format!("-ffile-prefix-map={}=/src", root.display());
     let words = command.join(" ");
     say(&format!("$ RUSTC={} cargo {words} --profile dist --target {target}", compiler.program.display()));
@@ -106,19 +106,19 @@ fn run(root: &Path, built: &Path, architecture: &Architecture, command: &[&str])
     Ok(built.join(target).join("dist").join(NAME))
 }
 
-/// Where [`build_here`] puts the program.
+/// Returns where [`build_here`] puts the program.
 pub(crate) fn program_here() -> anyhow::Result<PathBuf> {
     Ok(program(host()?))
 }
 
-/// Where [`build`] puts the program.
+/// Returns where [`build`] puts the program.
 pub(crate) fn program(architecture: &Architecture) -> PathBuf {
     workspace::target().join(architecture.target).join("dist").join(NAME)
 }
 
-/// What makes the program static, and independent of where it is built.
+/// Returns the compiler flags that make the program static and independent of the directory.
 fn flags(root: &Path, compiler: &Compiler, architecture: &Architecture) -> anyhow::Result<Vec<String>> {
-    // Addresses that are filled in at the start take a fiftieth of the compressed program without the last flag.
+    // The last flag packs relocations, which otherwise take a fiftieth of the compressed program.
     let mut flags: Vec<String> =
         ["-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,pack-relative-relocs"]
             .map(str::to_owned)
@@ -134,7 +134,7 @@ fn flags(root: &Path, compiler: &Compiler, architecture: &Architecture) -> anyho
     Ok(flags)
 }
 
-/// LLVM's linker, where the compiler has it, puts functions of the same code together.
+/// Returns the flags for LLVM's linker, which merges functions of the same code, if the compiler has it.
 fn small(program: &Path) -> anyhow::Result<Vec<String>> {
     let tools = sysroot(program)?.join("lib/rustlib").join(host()?.target).join("bin/gcc-ld");
     if !tools.is_dir() {
@@ -148,7 +148,7 @@ fn linker(architecture: &Architecture) -> anyhow::Result<&'static str> {
     Ok(if host()? == architecture { "cc" } else { architecture.cross_compiler })
 }
 
-/// The first compiler that has the standard library of the architecture.
+/// Finds a compiler that has the standard library of the architecture.
 pub(crate) fn find(architecture: &Architecture) -> anyhow::Result<Compiler> {
     let target = architecture.target;
     let has = |sysroot: &Path| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();

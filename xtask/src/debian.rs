@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 
 use crate::sh;
 
-/// Unpacks packages of another architecture, or of another suite of this machine's archive, into a directory, without making either
-/// known to this system: DIRECTORY ARCHITECTURE ARCHIVE-AND-SUITE PACKAGE...
+/// Unpacks packages of another architecture or suite into a directory. The system's own apt does not learn of either.
+/// Arguments: DIRECTORY ARCHITECTURE ARCHIVE-AND-SUITE PACKAGE...
 const UNPACK: &str = r#"
 set -eu
 directory=$1 architecture=$2 archive=$3
@@ -40,15 +40,16 @@ mkdir -p "$(dirname "$directory")"
 cp --archive "$state/unpacked" "$directory"
 "#;
 
-/// A command whose processes, all of them, end with ours, however that comes about, and whose mounts go with them: what
-/// half-built trees hold is then files alone.
+/// Returns a command whose processes and mounts all end with this process, even if it is killed. An unfinished tree then
+/// holds only files.
 pub(crate) fn contained(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", program]);
     command
 }
 
-/// The archive that apt takes this machine's own suite from. None where this machine is no Debian: mmdebstrap has its own then.
+/// Returns the archive that apt uses for this machine's own suite, or `None` if this machine is not Debian; mmdebstrap then
+/// uses its default.
 pub(crate) fn mirror() -> anyhow::Result<Option<String>> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let fact =
@@ -65,14 +66,14 @@ fn archive(targets: &str, release: &str) -> Option<String> {
     known.filter(|(name, _)| *name == release).map(|(_, uri)| uri.trim().to_owned()).next()
 }
 
-/// How apt on this machine reaches its archives, as lines of apt's configuration.
+/// Returns how apt on this machine reaches its archives, as lines of apt's configuration.
 pub(crate) fn apt_options() -> anyhow::Result<String> {
     let keys = ["Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo"];
     sh::output(Command::new("apt-config").args(["dump", "--no-empty", "--format", "%f \"%v\";%n"]).args(keys))
 }
 
-/// Unpacks packages of a suite, and what they depend on, into a directory: files without an installation, hence of any architecture.
-/// `settings` are further ones of apt.
+/// Unpacks packages of a suite and their dependencies into a directory. Nothing is installed, so any architecture works.
+/// `settings` are further settings of apt.
 pub(crate) fn extract(
     suite: &str,
     architecture: Option<&str>,

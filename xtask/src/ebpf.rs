@@ -1,7 +1,6 @@
 //! `cargo xtask ebpf [--check]`: builds the eBPF objects that are committed in `exporter-ebpf/prebuilt/`.
 //!
-//! The objects are committed so that everyone else needs no toolchain for the kernel's virtual machine. `--check` builds
-//! them anew and compares byte for byte: what is committed is what the sources say.
+//! The objects are committed so that other builds need no eBPF toolchain. `--check` builds them again and compares the bytes.
 
 #[path = "../../exporter-ebpf/provenance.rs"]
 mod provenance;
@@ -33,7 +32,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     if check { compare(&toolchain) } else { write(&toolchain) }
 }
 
-/// A compiler that has the sources of `core`, and a linker.
+/// A compiler with the sources of `core`, and a linker.
 struct Toolchain {
     cargo: Vec<String>,
     rustc: Vec<String>,
@@ -41,7 +40,7 @@ struct Toolchain {
 }
 
 impl Toolchain {
-    /// rustup's nightly, else the distribution's own compiler with its sources.
+    /// Finds rustup's nightly compiler, or the distribution's compiler with its sources.
     fn find() -> anyhow::Result<Self> {
         let installed =
             workspace::cargo_home().ok().map(|home| home.join("bin/bpf-linker")).filter(|path| path.exists());
@@ -74,20 +73,20 @@ impl Toolchain {
         words.extend(["--profile", PROFILE, "--target", TARGET, "-Z", "build-std=core", "--target-dir", &target]);
         let mut variables = vec![("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", &*flags)];
         if let [rustc] = self.rustc.as_slice() {
-            // The cargo that runs us may have set its own compiler.
+            // The cargo that runs this program may have set its own compiler.
             variables.extend([("RUSTC", rustc.as_str()), ("PATH", rustc_path.as_str())]);
         }
         Sh { variables: &variables, words: &words }.run()
     }
 
-    /// What the provenance says beside the digests.
+    /// Returns the versions of compiler and linker for the provenance file.
     fn versions(&self) -> anyhow::Result<[(&'static str, String); 2]> {
         let linker = version(&[self.linker.to_string_lossy().into_owned()]).context("bpf-linker --version")?;
         Ok([("rustc", version(&self.rustc).context("rustc --version")?), ("linker", linker)])
     }
 }
 
-/// Whether a compiler answers, and has the source of `core` beside it.
+/// Returns whether a compiler runs and has the sources of `core`.
 fn has_sources(rustc: &[String]) -> bool {
     let Some((program, arguments)) = rustc.split_first() else { return false };
     let sysroot = sh::output(Command::new(program).args(arguments).args(["--print", "sysroot"]));

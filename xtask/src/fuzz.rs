@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz [--time SECONDS] [TARGET...]`: drives the targets of `exporter/src/fuzz.rs` by libFuzzer on stable Rust.
+//! `cargo xtask fuzz [--time SECONDS] [TARGET...]`: runs the targets of `exporter/src/fuzz.rs` by libFuzzer on stable Rust.
 
 use std::fs;
 use std::path::Path;
@@ -8,18 +8,18 @@ use anyhow::{Context, bail, ensure};
 use crate::sh::{Sh, say};
 use crate::workspace;
 
-/// Counts which branches are taken, as cargo-fuzz has the compiler do.
+/// Compiler flags for coverage, as cargo-fuzz sets them.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing";
 
-/// Named, so that build scripts and macros are built without [`COVERAGE`].
+/// The target, which is named so that build scripts and macros are built without [`COVERAGE`].
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// Seconds for each target where `--time` is not given.
+/// Seconds for each target without `--time`.
 const DEFAULT_SECONDS: u64 = 60;
 
-/// Where the fuzzer keeps what took a new branch, and what failed.
+/// Directory of the inputs that took a new branch, and of those that failed.
 const CORPUS: &str = "target/fuzz";
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
@@ -54,7 +54,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The targets: each has a directory of seeds.
+/// Returns the targets. Each one has a directory of seeds.
 fn targets() -> anyhow::Result<Vec<String>> {
     let seeds = fs::read_dir(workspace::root().join(Path::new("exporter/fuzz/seeds")))?;
     let mut names =

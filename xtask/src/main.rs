@@ -1,6 +1,6 @@
-//! `cargo xtask`: everything that is done to this workspace by command. One file per subcommand.
+//! `cargo xtask`: the tasks of this workspace, one file or folder per subcommand.
 //!
-//! Each subcommand shows the commands that it runs, and an error ends with the command that repairs it.
+//! Each subcommand shows the commands that it runs. An error ends with the command that repairs it.
 
 mod bench;
 mod bundles;
@@ -45,7 +45,7 @@ usage: cargo xtask COMMAND
   bench           what a scrape costs
   soak [--time T] holds the exporter under load for a while (default: 10m) and judges every scrape";
 
-/// It uses what the end-to-end tests use, and is among them.
+/// The soak test, a program of the end-to-end tests' package.
 const SOAK: &str = "cargo run --quiet --locked --package exporter-tests --bin=soak --";
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! `cargo xtask setup [WHAT...]`: installs what the tests need and this machine lacks. `cargo xtask test` begins with it.
 //!
-//! The table below is the only list of programs and packages. Nothing that is there is replaced, and no service is started:
-//! an engine that runs is used, and where none runs the tests start one of their own.
+//! The table below is the only list of programs and packages. Existing programs are not replaced, and no service is
+//! started: the tests use a running engine, or start their own.
 
 mod tools;
 
@@ -14,10 +14,10 @@ use anyhow::{Context, bail, ensure};
 use crate::sh::{self, Sh, say};
 use crate::workspace;
 
-/// What something is needed for.
+/// What a program is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Every test on this host.
+    /// All tests on this host.
     Tests,
     /// Building and running guests.
     Guests,
@@ -27,12 +27,12 @@ pub(crate) enum Purpose {
     Dist,
 }
 
-/// A program, or a package without one.
+/// A needed program, or a needed package without a program.
 struct Need {
     purpose: Purpose,
-    /// Names in `PATH` or absolute paths, of which one will do; empty for a package without a program.
+    /// Alternative names in `PATH` or absolute paths, separated by spaces; empty for a package without a program.
     program: &'static str,
-    /// Packages that have it, by preference; `UNAME` is the kernel's release. The first that apt knows is installed.
+    /// Packages with the program, by preference. The first one that apt knows is installed. `UNAME` is the kernel's release.
     packages: &'static str,
 }
 
@@ -45,13 +45,13 @@ use Purpose::{Dist, Ebpf, Guests, Tests};
 const NEEDS: &[Need] = &[
     need(Tests, "dockerd", "docker.io"),
     need(Tests, "docker", "docker-cli docker.io"),
-    // Where the kernel has AppArmor, an engine starts no container without it.
+    // On kernels with AppArmor an engine starts no container without this program.
     need(Tests, "apparmor_parser", "apparmor"),
-    // The tests put busybox alone into an image, so it must be the static one.
+    // The tests make an image of busybox alone, so it must be static.
     need(Tests, "", "busybox-static"),
     need(Tests, "podman", "podman"),
     need(Tests, "prometheus", "prometheus"),
-    // They unpack a newer Prometheus.
+    // These unpack a newer Prometheus.
     need(Tests, "mmdebstrap", "mmdebstrap"),
     need(Tests, "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
     need(Tests, "setpriv", "util-linux"),
@@ -73,9 +73,9 @@ const NEEDS: &[Need] = &[
     need(Guests, "mke2fs", "e2fsprogs"),
     need(Guests, "setpriv", "util-linux"),
     need(Guests, "xz", "xz-utils"),
-    // Guests are Debian, whatever this machine is.
+    // Guests are Debian on any machine.
     need(Guests, "/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
-    // A compiler with the sources of `core`, and what bpf-linker is built with.
+    // A compiler with the sources of `core`, and the libraries of bpf-linker.
     need(Ebpf, "/usr/bin/rustc", "rustc-web"),
     need(Ebpf, "/usr/bin/cargo", "cargo-web"),
     need(Ebpf, "", "rust-web-src"),
@@ -107,10 +107,11 @@ const NEEDS: &[Need] = &[
     need(Dist, "systemd-analyze", "systemd"),
 ];
 
-/// Where Debian puts programs for root; a user's `PATH` may lack it.
+/// Debian's directory of programs for root, which a user's `PATH` may lack.
 const SYSTEM: &str = "/usr/sbin";
 
-/// Installs packages, each argument being those of which one will do. Packages of engines and servers would start their services.
+/// Installs packages. Each argument names alternatives, of which the first one that apt knows is installed. The policy keeps
+/// packages of engines and servers from starting their services.
 const INSTALL: &str = r#"
 set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -168,20 +169,21 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails with what is missing for a purpose, and how to get it.
+/// Fails if something is missing for a purpose. The error says what, and how to install it.
 pub(crate) fn require(purpose: Purpose) -> anyhow::Result<()> {
     let missing: Vec<&str> = missing(&[purpose]).iter().map(|need| need.name()).collect();
     ensure!(missing.is_empty(), "missing: {}; run `cargo xtask setup`, as root", missing.join(", "));
     Ok(())
 }
 
-/// Goes on as root, with the same words, where we are not. What root builds stays out of the user's own directory of builds.
+/// Restarts this program as root by sudo, unless it runs as root already. What root builds stays out of the user's target
+/// directory.
 pub(crate) fn become_root(words: &[&str]) -> anyhow::Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
     ensure!(find("sudo").is_some(), "this takes root, and there is no sudo: run it as root");
-    // Cargo's and rustup's files stay the user's, too, and so does the directory that our cache is in.
+    // The user, not root, creates cargo's and rustup's files and the cache directory.
     std::fs::create_dir_all(workspace::cache()?)?;
     components()?;
     sh::run("cargo fetch --quiet --locked")?;
@@ -249,7 +251,7 @@ fn install(missing: &[&Need]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// rustup's minimal profile has neither.
+/// Installs rustfmt and clippy, which rustup's minimal profile lacks.
 fn components() -> anyhow::Result<()> {
     for (component, tool) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         if !sh::succeeds(Command::new("cargo").args([tool, "--version"])) {
@@ -259,7 +261,7 @@ fn components() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a directory for packages of Python.
+/// Makes a virtual environment of Python.
 fn make_venv(directory: &Path) -> anyhow::Result<()> {
     if !sh::succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
         become_root(&["setup"])?;

@@ -1,5 +1,5 @@
-//! Whether the programs of all architectures show the same values of a captured host, the foreign ones under QEMU's user emulation, and
-//! whether that of arm64 counts what happens on a kernel of its own, in an emulated machine.
+//! Checks that the programs of all architectures show the same values of a captured host, foreign ones under QEMU's user
+//! emulation, and that the arm64 program counts correctly on a kernel of its own, in an emulated machine.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -33,7 +33,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     vm::arm64::boot(&compiler::program(find("aarch64")?))
 }
 
-/// What the program says of containers and of the machine; not what depends on when it was started.
+/// Returns the program's series of containers and of the machine, without those that depend on the time.
 fn series(architecture: &'static Architecture) -> anyhow::Result<Vec<String>> {
     let program = compiler::program(architecture);
     ensure!(program.exists(), "{} is missing: run `cargo xtask dist`", program.display());

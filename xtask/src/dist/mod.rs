@@ -1,4 +1,5 @@
-//! `cargo xtask dist`: everything that a release ships, in `target/release-files`, so that the release workflow only signs and publishes.
+//! `cargo xtask dist`: makes everything that a release ships in `target/release-files`. The release workflow only signs and
+//! publishes.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -25,10 +26,10 @@ use crate::setup::{self, Purpose};
 use crate::sh::{self, say};
 use crate::workspace;
 
-/// Where all is put. In `target/dist` cargo keeps what it builds for this machine by the profile of that name.
+/// The directory of the release's files. (`target/dist` is cargo's directory of the profile `dist`.)
 const DIRECTORY: &str = "target/release-files";
 
-/// The version of all that is made.
+/// The version of the release.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const USAGE: &str = "\
@@ -36,7 +37,7 @@ usage: cargo xtask dist [--arch ARCH]...    ARCH: x86_64, aarch64 (default: both
        cargo xtask dist --twice [--arch ARCH]...    builds a clone in another directory, too, and compares the bytes
        cargo xtask dist --program ARCH              builds the program alone";
 
-/// One architecture's program, and the list of what is in it.
+/// One architecture's program, and the list of its crates.
 #[derive(Debug)]
 struct Build {
     architecture: &'static Architecture,

@@ -16,7 +16,7 @@ use crate::{vm, workspace};
 /// Where the generated manual page is.
 const MANUAL: &str = "deploy/package/docker-stats-exporter.1";
 
-/// What packages hold beside the program; archives for those who install by hand have it, too.
+/// The files of packages and of the archive for manual installation, beside the program.
 pub(super) const EXTRAS: &[&str] = &[
     "deploy/systemd/docker-stats-exporter.service",
     "deploy/systemd/docker-stats-exporter.socket",
@@ -130,7 +130,7 @@ fn date(time: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time)).to_string()
 }
 
-/// As the format's own tools would name it; a version before a release sorts below it by `~`.
+/// Returns the file name that the format's own tools would choose. `~` sorts a pre-release below its release.
 fn file_name(format: &str, version: &str, build: &Build) -> String {
     let version = version.replacen('-', "~", 1);
     match format {

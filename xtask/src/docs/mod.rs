@@ -1,6 +1,6 @@
-//! `cargo xtask docs [--check]`: the parts of the documentation that are written by the code, manual page and completions included.
+//! `cargo xtask docs [--check]`: generates parts of the documentation, the manual page and the completions from the code.
 //!
-//! One function, [`settle`], compares what is on disk with what the code says; it rewrites the file or fails.
+//! [`settle`] compares a generated text with the file on disk. It rewrites the file, or fails with `--check`.
 
 mod cadvisor;
 mod completions;

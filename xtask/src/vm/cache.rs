@@ -1,4 +1,4 @@
-//! Where images, saved states and the files of a run are: outside every checkout, so that all of them share one.
+//! The cache of images, saved states and the files of runs. All checkouts share it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
@@ -11,27 +11,27 @@ use anyhow::Context;
 use crate::sh::say;
 use crate::workspace;
 
-/// An image that nobody has used for so long is made of a recipe that nobody has any more.
+/// Age after which an unused image is removed, because its recipe has probably changed.
 const FORGOTTEN: Duration = Duration::from_hours(14 * 24);
 
-/// Touched by every run of an image.
+/// Name of the file that every use of an image touches.
 const USED: &str = "used";
 
-/// The directory of all guests.
+/// Returns the directory of the cache.
 pub(super) fn root() -> anyhow::Result<PathBuf> {
     let root = workspace::cache()?.join("vm");
     fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
     Ok(root)
 }
 
-/// A name for whatever is made of these parts.
+/// Returns a name for something that is made from these parts.
 pub(super) fn key(parts: &[&str]) -> String {
     let mut hasher = DefaultHasher::new();
     parts.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
-/// One process at a time builds; the lock goes with the value, or with the process.
+/// Locks the cache for a purpose, so that one process at a time builds. The lock ends with the value or the process.
 pub(super) fn lock(what: &str) -> anyhow::Result<File> {
     let path = root()?.join(format!("{what}.lock"));
     let file = File::create(&path).with_context(|| path.display().to_string())?;
@@ -42,20 +42,20 @@ pub(super) fn lock(what: &str) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Makes a directory whole or not at all: `fill` works beside it, and a rename is the last step.
+/// Makes a directory completely or not at all: `fill` fills a temporary one, which is renamed at the end.
 pub(super) fn whole(target: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     if target.is_dir() {
         return Ok(());
     }
     let half = target.with_extension("half");
-    // Left over by a process that was killed; nobody else is at it, for we hold the lock.
+    // A killed process may have left the temporary directory. No other process uses it, since this one holds the lock.
     remove(&half)?;
     fs::create_dir_all(&half).with_context(|| half.display().to_string())?;
     fill(&half).inspect_err(|_| remove(&half).unwrap_or_default())?;
     fs::rename(&half, target).with_context(|| target.display().to_string())
 }
 
-/// Notes that an image is in use, and removes those that have not been for long.
+/// Marks an image as used, and removes images that have not been used for long.
 pub(super) fn used(image: &Path) -> anyhow::Result<()> {
     fs::write(image.join(USED), "").with_context(|| image.display().to_string())?;
     for entry in fs::read_dir(root()?)? {
@@ -68,11 +68,11 @@ pub(super) fn used(image: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A directory for one run's files, removed with the value. Those of processes that were killed are removed, too.
+/// A directory for the files of one run, which is removed with the value. Directories of killed processes are removed, too.
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// One for this purpose.
+    /// Creates a directory for a purpose.
     pub(super) fn new(what: &str) -> anyhow::Result<Self> {
         let runs = root()?.join("runs");
         fs::create_dir_all(&runs)?;
@@ -102,7 +102,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes everything.
+/// Removes the whole cache.
 pub(super) fn clean() -> anyhow::Result<()> {
     let root = root()?;
     remove(&root)?;

@@ -1,4 +1,4 @@
-//! What a guest is for: the end-to-end tests of this workspace, packages, a fixture, a terminal, a command.
+//! The commands that run in a guest: the end-to-end tests, packages, a fixture, a terminal, any command.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -14,15 +14,15 @@ use super::{cache, can_run, state};
 use crate::sh::{self, quoted, say};
 use crate::{compiler, workspace};
 
-/// The tests that read real containers. The others compare with captured hosts or files: they say the same anywhere.
-/// `guest` is for a host of one's own alone.
+/// The tests that read real containers. The others compare with captured hosts or files, with the same result on any host.
+/// `guest` changes the host, so it runs only in a guest.
 const TESTS: &[&str] = &["harness", "docker", "faults", "ebpf", "guest"];
 
-/// `test`: the same tests as on this host, built static. Words are for the test programs, as names that choose tests.
+/// `test`: runs the tests, built static. `words` are arguments of the test programs.
 pub(super) fn test(options: &Options, words: &[&str]) -> anyhow::Result<()> {
     can_run()?;
     let input = cache::Scratch::new("input")?;
-    // Neither needs the other, and an image is mostly unpacking: together they take as long as the longer one.
+    // The image and the tests are built at the same time, because unpacking packages leaves a processor free.
     std::thread::scope(|scope| {
         let guest = scope.spawn(|| state::prepare(options).map(drop));
         let built = build_tests(&input.path().join("bin"));
@@ -45,7 +45,7 @@ fn build_tests(bin: &Path) -> anyhow::Result<()> {
     build_static(&arguments, bin)
 }
 
-/// `soak`: the program of that name, with these arguments. The judges of formats are not in the guest.
+/// `soak`: runs the soak test without the external parsers of formats, which are not in the guest.
 pub(super) fn soak(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
     can_run()?;
     let input = cache::Scratch::new("input")?;
@@ -70,8 +70,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     sh::output(Command::new("cp").args(["--recursive", "--no-dereference"]).args([from, to])).map(drop)
 }
 
-/// `capture`: a fixture of the guest, with containers that show what is special about its kernel, in place of what is in
-/// `tests/fixtures`.
+/// `capture`: replaces the guest's fixture in `tests/fixtures`. Its containers show the features of its kernel.
 pub(super) fn capture(options: &Options) -> anyhow::Result<()> {
     can_run()?;
     let name = options.suite.fixture;
@@ -89,7 +88,7 @@ pub(super) fn capture(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `shell`: this terminal, in the guest, with its kind and size.
+/// `shell`: opens a shell of the guest in this terminal, with its type and size.
 pub(super) fn shell(options: &Options) -> anyhow::Result<()> {
     ensure!(std::io::stdin().is_terminal(), "shell wants a terminal; for scripts there is `run -- COMMAND`");
     let kind = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
@@ -101,7 +100,7 @@ pub(super) fn shell(options: &Options) -> anyhow::Result<()> {
     );
     let before = stty(&["--save"]);
     let ended = session::run(options, &Job { script, terminal: true, ..Job::default() });
-    // QEMU may have left it raw.
+    // QEMU may leave the terminal in raw mode.
     if let Some(before) = before {
         stty(&[&before]);
     }
@@ -113,7 +112,7 @@ fn stty(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// `run`: any command, with files for it and from it.
+/// `run`: runs any command, with files for it and from it.
 pub(super) fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
     let mut job = Job::default();
     let mut rest = arguments;
@@ -136,7 +135,7 @@ pub(super) fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<()> {
     }
 }
 
-/// One word is a line for the shell; several are a command and its arguments.
+/// Returns the script for a command. One word is a line for the shell; several words are a command and its arguments.
 fn script(words: &[&str]) -> String {
     match words {
         [line] => (*line).to_owned(),
@@ -144,17 +143,17 @@ fn script(words: &[&str]) -> String {
     }
 }
 
-/// Builds what these arguments of cargo name (`["test", "--no-run", ...]`), and copies the programs into a directory under
-/// their targets' names.
+/// Builds static programs, which run in any guest without this machine's C library. `arguments` are cargo's (`["test",
+/// "--no-run", ...]`). Copies the programs into a directory under their targets' names.
 fn build_static(arguments: &[&str], directory: &Path) -> anyhow::Result<()> {
     let target = compiler::host()?.target;
     say(&format!("$ cargo {} --target {target}, static", arguments.join(" ")));
     let output = sh::cargo()
         .args(arguments)
-        // With --target, build scripts and macros are not linked statically, which they cannot be.
+        // Without --target, build scripts and macros would be linked statically, too, and fail.
         .args(["--quiet", "--locked", "--message-format=json-render-diagnostics", "--target", target])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // Nobody debugs in the guest, and every megabyte goes there.
+        // Small programs are copied into the guest faster.
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CARGO_PROFILE_DEV_STRIP", "symbols")
         .current_dir(workspace::root())
@@ -175,7 +174,7 @@ fn build_static(arguments: &[&str], directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The name and the path of a program that cargo has built.
+/// Returns the name and the path of a program in a message of cargo.
 fn executable(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let path = message.get("executable")?.as_str()?.into();

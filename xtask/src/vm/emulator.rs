@@ -1,6 +1,6 @@
-//! Which QEMU runs the guest: this machine's, or where that is old, the guest's own suite's, unpacked in the cache.
+//! Finds the QEMU that runs the guest: this machine's, or if that is old, a newer one that is unpacked into the cache.
 //!
-//! Emulation became up to three times as fast after QEMU 7, which is what Debian 12 has.
+//! Emulation became up to three times as fast after QEMU 7, the version of Debian 12.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::sh::{self, say};
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// The first version that is fast.
+/// The first fast version.
 const GOOD: u32 = 8;
 
-/// The suite that another QEMU comes from: stable, and good enough for all guests.
+/// The suite of the unpacked QEMU.
 const SUITE: &str = "trixie";
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -26,15 +26,15 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// A QEMU.
 #[derive(Debug)]
 pub(super) struct Emulator {
-    /// Its command line's beginning.
+    /// The program and its first arguments.
     words: Vec<OsString>,
-    /// Where its accelerators are, where not at the usual place.
+    /// Directory of its accelerators, if it is not the usual one.
     modules: Option<PathBuf>,
-    /// What it says of itself.
+    /// Output of `--version`.
     pub(super) version: String,
 }
 
-/// Finds one, or unpacks one.
+/// Finds or unpacks a QEMU.
 pub(super) fn prepare(options: &Options) -> anyhow::Result<Emulator> {
     let installed = Emulator::new(vec![QEMU.into()], None);
     if let Ok(installed) = installed
@@ -62,7 +62,7 @@ fn unpack(options: &Options, directory: &Path) -> anyhow::Result<()> {
     debian::extract(SUITE, None, "qemu-system-x86,seabios", options.mirror()?, &[], directory)
 }
 
-/// `QEMU emulator version 7.2.22 (Debian ...)`
+/// Returns the major version in a text such as `QEMU emulator version 7.2.22 (Debian ...)`.
 fn major(text: &str) -> Option<u32> {
     text.split_once("version ")?.1.split('.').next()?.parse().ok()
 }
@@ -77,7 +77,7 @@ impl Emulator {
         Ok(emulator)
     }
 
-    /// A command line that the kernel ends when we end, however that comes about.
+    /// Returns a command that the kernel ends when this process ends, even if it is killed.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(&self.words);

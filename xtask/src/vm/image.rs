@@ -1,4 +1,4 @@
-//! The guest's image: kernel, initrd and disks, built by `guest/build.sh` and kept for as long as the recipe is the same.
+//! The guest's image: kernel, initrd and disks. `guest/build.sh` builds it once per recipe.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::sh::say;
 
 const BUILD: &str = include_str!("guest/build.sh");
 
-/// What is put into the image beside packages.
+/// Files of the image beside the packages.
 const GUEST: &[(&str, &str)] = &[
     ("agent.sh", include_str!("guest/agent.sh")),
     ("agent.service", include_str!("guest/agent.service")),
     ("init.sh", include_str!("guest/init.sh")),
 ];
 
-/// Lines of a failed build, or of a console, that are shown: what a kernel says of its end takes half of them.
+/// Number of lines of a log or a console in an error. A kernel panic takes half of them.
 const SHOWN: usize = 60;
 
 /// A built image.
@@ -29,13 +29,13 @@ const SHOWN: usize = 60;
 pub(super) struct Image(PathBuf);
 
 impl Image {
-    /// The path of one of its files.
+    /// Returns the path of a file of the image.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
 
-/// Gives the image of the suite, and builds it where there is none of this recipe.
+/// Returns the image of the suite, and builds it if the cache has none of this recipe.
 pub(super) fn prepare(options: &Options) -> anyhow::Result<Image> {
     let packages = options.suite.packages();
     let mut parts = vec![options.suite.name, &packages, KERNEL, BUILD];
@@ -82,7 +82,7 @@ fn build(options: &Options, directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last lines of a text.
+/// Returns the last lines of a text, indented.
 pub(super) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     if lines.is_empty() {

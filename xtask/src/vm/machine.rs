@@ -1,4 +1,4 @@
-//! The virtual machine: QEMU's command line, and its process, which ends with ours.
+//! The virtual machine: QEMU's command line, and its process, which ends with this process.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::emulator::Emulator;
 use super::image::{Image, tail};
 use super::options::Accelerator;
 
-/// What all machines have. A saved state fits only a machine of the same make.
+/// Arguments of all machines. A saved state fits only a machine with the same arguments.
 const MACHINE: &str = "-machine q35,hpet=off -smp 2 -m 2048 -nodefaults -no-user-config -display none -no-reboot";
 
-/// A network card, as any host has one, and no network.
+/// A network card that is connected to no network.
 const NETWORK: &str = "-netdev hubport,id=net,hubid=0 -device virtio-net-pci,netdev=net,romfile=";
 
-/// The console, a terminal, and what the guest writes to.
+/// The console, a terminal, and the ports for the guest's output and status.
 const PORTS: &str = "-serial file:console -device virtio-serial-pci -device virtconsole,chardev=terminal,nr=0 \
     -chardev file,id=output,path=output -device virtserialport,chardev=output,name=output,nr=1 \
     -chardev file,id=status,path=status -device virtserialport,chardev=status,name=status,nr=2";
@@ -34,14 +34,14 @@ const OUT: u64 = 2 << 30;
 /// How often a running machine is polled.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// A machine's parts, before it runs.
+/// A machine before its start.
 pub(super) struct Machine<'a> {
     pub(super) emulator: &'a Emulator,
     pub(super) image: &'a Image,
     pub(super) accelerator: Accelerator,
-    /// Holds its disks and what it says: `in`, `out`, `console`, `output`, `status`.
+    /// Directory of its disks and its output: `in`, `out`, `console`, `output`, `status`.
     pub(super) directory: &'a Path,
-    /// The file system of its root.
+    /// Image of its root filesystem.
     pub(super) root: PathBuf,
     /// Whether writes to its root persist.
     pub(super) keep: bool,
@@ -49,12 +49,12 @@ pub(super) struct Machine<'a> {
     pub(super) terminal: bool,
 }
 
-/// What a saved state depends on, beside the image.
+/// Returns everything that a saved state depends on, beside the image.
 pub(super) fn make(accelerator: Accelerator) -> String {
     format!("{MACHINE} {NETWORK} {PORTS} {KERNEL} {:?} {IN} {OUT}", processor(accelerator))
 }
 
-/// QEMU's `-accel` and `-cpu`.
+/// Returns QEMU's `-accel` and `-cpu`.
 pub(super) fn processor(accelerator: Accelerator) -> [&'static str; 4] {
     match accelerator {
         Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
@@ -99,7 +99,7 @@ impl Machine<'_> {
         let drive = |path: &Path, snapshot: bool| {
             let path = path.display().to_string().replace(',', ",,");
             let snapshot = if snapshot { "on" } else { "off" };
-            // A full disk here is an error there: by default the machine would stop, and wait for somebody.
+            // A full disk of the host becomes an I/O error in the guest. By default QEMU would pause the guest.
             format!("file={path},format=raw,if=virtio,cache=unsafe,snapshot={snapshot},werror=report,rerror=report")
         };
         [
@@ -114,19 +114,19 @@ impl Machine<'_> {
         self.directory.join(name)
     }
 
-    /// Whether the guest has said this word.
+    /// Returns whether the guest has written a status with this first word.
     pub(super) fn has_said(&self, word: &str) -> bool {
         self.status(word).is_some()
     }
 
-    /// What the guest said after this word.
+    /// Returns the rest of the guest's last status line with this first word.
     pub(super) fn status(&self, word: &str) -> Option<String> {
         let text = fs::read_to_string(self.path("status")).unwrap_or_default();
         let mut lines = text.lines().filter_map(|line| line.strip_prefix(word));
         lines.next_back().map(|rest| rest.trim().to_owned())
     }
 
-    /// For a message: the end of what QEMU and the guest's console said.
+    /// Returns the last output of QEMU and of the guest's console, for an error.
     pub(super) fn last_words(&self) -> String {
         let text = |name: &str| fs::read(self.path(name)).unwrap_or_default();
         let console = String::from_utf8_lossy(&text("console")).into_owned();
@@ -135,7 +135,7 @@ impl Machine<'_> {
     }
 }
 
-/// A child that is killed when the value goes.
+/// A child process that is killed when the value is dropped.
 pub(super) struct Process(Child);
 
 impl Process {
@@ -144,7 +144,7 @@ impl Process {
         Ok(Self(child))
     }
 
-    /// Waits until it ends, or `enough` says so, or the limit is over. None where it still runs.
+    /// Waits until the process ends, `enough` returns true, or the limit is over. Returns `None` if the process still runs.
     pub(super) fn wait(
         &mut self,
         limit: Option<Duration>,

@@ -1,9 +1,8 @@
-//! `cargo xtask vm`: a host of another kind than this one, in QEMU: cgroup v2 alone, systemd, and the Docker and the
-//! kernel of a Debian suite, made of Debian's packages.
+//! `cargo xtask vm`: runs a Debian guest in QEMU, with cgroup v2 alone, systemd, and the kernel and the Docker of its suite.
 //!
-//! The image is built once for a recipe (`guest/`), and lies outside the checkout. Where only emulation works, which
-//! boots slowly, the machine's state is saved when Docker is ready, and every later run begins there. No guest has a
-//! network beyond its own, and none outlives the command that started it.
+//! The image is built once per recipe (`guest/`), in the cache outside of the checkout. If only emulation works, which boots
+//! slowly, the machine's state is saved when Docker is ready, and every later run starts from that state. A guest has no
+//! network beyond its own, and ends with the command that started it.
 
 pub(crate) mod arm64;
 mod cache;
@@ -22,7 +21,7 @@ pub(crate) use session::Ended;
 
 use crate::setup::{self, Purpose};
 
-/// Does what the command line says.
+/// Runs the command.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let (options, command) = options::parse(arguments)?;
     match command {
@@ -39,7 +38,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     }
 }
 
-/// That a guest can run here.
+/// Fails if a guest cannot run here.
 fn can_run() -> anyhow::Result<()> {
     let processor = std::env::consts::ARCH;
     ensure!(
@@ -50,7 +49,7 @@ fn can_run() -> anyhow::Result<()> {
     setup::require(Purpose::Guests)
 }
 
-/// That an image can be built here.
+/// Fails if an image cannot be built here.
 fn can_build() -> anyhow::Result<()> {
     setup::require(Purpose::Guests)?;
     let is_root = rustix::process::geteuid().is_root();

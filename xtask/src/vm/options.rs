@@ -26,14 +26,14 @@ usage: cargo xtask vm [--suite NAME] [--accel auto|kvm|tcg] [--mirror URL] [--li
                     where that is Debian, else mmdebstrap's own
   --limit SECONDS   ends the guest after this time (default: 10800; shell: none; its first boot: 1800 at most)";
 
-/// How the guest's processor comes about.
+/// How the guest's processor is provided: by KVM or by emulation (TCG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accelerator {
     Kvm,
     Tcg,
 }
 
-/// What the command line says, but for the command itself.
+/// The options before the command.
 pub(super) struct Options {
     pub(super) suite: &'static Suite,
     pub(super) accelerator: Option<Accelerator>,
@@ -42,7 +42,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The archive that packages come from; none where mmdebstrap knows better.
+    /// Returns the archive of the packages; `None` leaves the choice to mmdebstrap.
     pub(super) fn mirror(&self) -> anyhow::Result<Option<String>> {
         self.mirror.clone().map_or_else(debian::mirror, |mirror| Ok(Some(mirror)))
     }
@@ -68,7 +68,7 @@ pub(super) fn parse<'a>(arguments: &'a [&'a str]) -> anyhow::Result<(Options, &'
     Ok((options, rest))
 }
 
-/// As on the command line; none where we are to find out.
+/// Parses the value of `--accel`; `None` means that the accelerator is chosen later.
 fn accelerator(word: &str) -> anyhow::Result<Option<Accelerator>> {
     match word {
         "auto" => Ok(None),
@@ -78,14 +78,14 @@ fn accelerator(word: &str) -> anyhow::Result<Option<Accelerator>> {
     }
 }
 
-/// A kind of host.
+/// A Debian suite that guests are made of.
 #[derive(Debug)]
 pub(super) struct Suite {
     /// Debian's name.
     pub(super) name: &'static str,
-    /// What is in it, for messages.
+    /// Versions of its main packages, for messages.
     pub(super) what: &'static str,
-    /// The name of its captured host in `tests/fixtures`.
+    /// Name of its captured host in `tests/fixtures`.
     pub(super) fixture: &'static str,
     /// Packages that only this suite has or needs.
     packages: &'static [&'static str],
@@ -113,7 +113,7 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// In every guest: what a Docker host has, and what the tests call.
+/// Packages of every guest: those of a Docker host, and those that the tests call.
 const PACKAGES: &[&str] = &[
     "bpftool",
     "busybox-static",
@@ -130,10 +130,10 @@ const PACKAGES: &[&str] = &[
     "udev",
 ];
 
-/// The one for clouds: small, with the drivers of a virtual machine.
+/// The kernel for clouds, which is small and has the drivers of a virtual machine.
 pub(super) const KERNEL: &str = "linux-image-cloud-amd64";
 
-/// The suite of this name.
+/// Returns the suite of this name.
 fn find(name: &str) -> anyhow::Result<&'static Suite> {
     SUITES.iter().find(|suite| suite.name == name).with_context(|| {
         let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
@@ -142,7 +142,7 @@ fn find(name: &str) -> anyhow::Result<&'static Suite> {
 }
 
 impl Suite {
-    /// Comma-separated, as mmdebstrap takes them.
+    /// Returns the packages, comma-separated for mmdebstrap.
     pub(super) fn packages(&self) -> String {
         PACKAGES.iter().chain(self.packages).copied().collect::<Vec<_>>().join(",")
     }

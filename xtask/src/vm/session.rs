@@ -1,4 +1,4 @@
-//! One run of a command in a guest, from its files to its exit status.
+//! Runs one command in a guest, from copying its files to its exit status.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -15,14 +15,14 @@ use super::options::Options;
 use super::state::{self, Ready};
 use crate::sh::{self, say};
 
-/// A guest that has not ended by then never will: the whole suite takes a quarter of an hour of an emulated guest on a
-/// machine that is its own, and several times as long on a busy one.
+/// Default time limit of a run. All tests take a quarter of an hour in an emulated guest on an idle machine, and several
+/// times as long on a busy one.
 const LIMIT: Duration = Duration::from_hours(3);
 
-/// Where the guest finds its orders, in the directory that it starts in.
+/// Name of the directory with the guest's command, in the directory that the command starts in.
 const ORDERS: &str = ".guest";
 
-/// A guest's command ended with this status, which becomes ours.
+/// The status of a guest's command, which becomes this program's.
 #[derive(Debug)]
 pub(crate) struct Ended(pub(crate) u8);
 
@@ -34,14 +34,14 @@ impl fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
-/// What is to be done in the guest.
+/// A command for the guest, and its files.
 #[derive(Default)]
 pub(super) struct Job {
-    /// Its content is in `/in`.
+    /// Directory whose content is copied to `/in`.
     pub(super) input: Option<PathBuf>,
-    /// Gets what is left in `/out`.
+    /// Directory that the content of `/out` is copied to.
     pub(super) output: Option<PathBuf>,
-    /// For `sh`.
+    /// Script for `sh`.
     pub(super) script: String,
     /// Whether the command talks to this terminal.
     pub(super) terminal: bool,
@@ -90,7 +90,7 @@ pub(super) fn run(options: &Options, job: &Job) -> anyhow::Result<()> {
     }
 }
 
-/// Shows what the command has said since the last time.
+/// Prints the command's output since the last call.
 fn pass_on(from: &mut File) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;

@@ -1,4 +1,5 @@
-//! A machine that is ready to run a command: its image, and where it is emulated, a state saved after its boot.
+//! Prepares a machine that can run a command: its image, its accelerator, and for an emulated machine a state that was saved
+//! after its boot.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -18,22 +19,22 @@ use super::options::{Accelerator, Options};
 use super::{cache, can_run};
 use crate::sh::{self, quoted, say};
 
-/// How long a boot may take; under emulation, on a busy machine, minutes are usual.
+/// Time limit of a boot. Minutes are usual under emulation on a busy machine.
 const BOOT: Duration = Duration::from_mins(30);
 
-/// How long writing the memory may take.
+/// Time limit of writing the memory.
 const SAVE: Duration = Duration::from_mins(20);
 
-/// What a run starts from.
+/// Everything that a run starts from.
 pub(super) struct Ready {
     pub(super) emulator: Emulator,
     pub(super) image: Image,
     pub(super) accelerator: Accelerator,
-    /// A saved state: `root.ext4` and `memory`. None where every run boots.
+    /// Directory of the saved state, with `root.ext4` and `memory`; `None` if every run boots.
     pub(super) saved: Option<PathBuf>,
 }
 
-/// Gives what a run starts from, and makes what is missing of it.
+/// Returns everything that a run starts from, and makes what is missing.
 pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
     can_run()?;
     let emulator = emulator::prepare(options)?;
@@ -50,19 +51,19 @@ pub(super) fn prepare(options: &Options) -> anyhow::Result<Ready> {
     Ok(Ready { emulator, image, accelerator, saved: Some(saved) })
 }
 
-/// QEMU's arguments to start from this memory.
+/// Returns QEMU's arguments for starting from a saved state.
 pub(super) fn incoming(saved: &Path) -> Vec<String> {
     let memory = saved.join("memory").display().to_string();
     vec!["-incoming".to_owned(), format!("exec:cat {}", quoted(&memory))]
 }
 
-/// A guest that has not come to user space in this time runs on no KVM worth the name.
+/// Time limit for a guest to reach user space, if KVM works.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
-/// What the initrd says when it was asked.
+/// The line that the initrd prints when its kernel command line says `probe`.
 const PROOF: &str = "user space runs";
 
-/// What was asked for, else what works. The answer is cached until the next boot of this machine.
+/// Returns the accelerator of the options, or the one that works. The answer is cached until this machine's next boot.
 fn choose_accelerator(options: &Options, emulator: &Emulator, image: &Image) -> anyhow::Result<Accelerator> {
     if options.accelerator.is_some() || fs::OpenOptions::new().write(true).open("/dev/kvm").is_err() {
         return Ok(options.accelerator.unwrap_or(Accelerator::Tcg));
@@ -80,7 +81,7 @@ fn choose_accelerator(options: &Options, emulator: &Emulator, image: &Image) -> 
     Ok(if works { Accelerator::Kvm } else { Accelerator::Tcg })
 }
 
-/// A machine that is itself a guest may offer a `/dev/kvm` that cannot run this kernel: only trying tells.
+/// Tries to boot the kernel with KVM. A machine that is itself a guest may have a `/dev/kvm` that cannot run it.
 fn kvm_works(emulator: &Emulator, image: &Image) -> anyhow::Result<bool> {
     let scratch = cache::Scratch::new("probe")?;
     let console = scratch.path().join("console");
@@ -99,7 +100,7 @@ fn kvm_works(emulator: &Emulator, image: &Image) -> anyhow::Result<bool> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut process = Process::start(&mut command)?;
-    // Its end is all that is waited for: by itself, or ours.
+    // Waits until the guest has printed the line, has ended, or the limit is over.
     process.wait(Some(PROBE_LIMIT), || Ok(says(&console, PROOF)))?;
     Ok(says(&console, PROOF))
 }
@@ -141,7 +142,8 @@ fn boot_and_save(
 
 fn save(monitor: &mut Monitor, file: &Path) -> anyhow::Result<()> {
     let start = Instant::now();
-    // The guest runs on until its memory is written: a machine that was stopped before would wake up stopped. By default it goes at the pace of a slow network.
+    // The guest runs until its memory is written, because a machine that is stopped before would resume stopped. The default
+    // bandwidth is that of a slow network.
     monitor.call("migrate-set-parameters", &json!({ "max-bandwidth": 1_u64 << 40 }))?;
     let target = format!("exec:cat >{}", quoted(&file.display().to_string()));
     monitor.call("migrate", &json!({ "uri": target }))?;
@@ -172,7 +174,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Calls a command and gives what it returns. Greetings and events are passed over.
+    /// Calls a command and returns its result. Greetings and events are ignored.
     fn call(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
         let message = json!({ "execute": command, "arguments": arguments });
         writeln!(self.writer, "{message}")?;
