@@ -51,7 +51,7 @@ fn open(address: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // A manager that does not read must not block us.
+    // A manager that does not read must not block this process.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

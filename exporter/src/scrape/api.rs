@@ -21,7 +21,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(9);
 /// Reads the running containers from the engines' stats answers.
 #[derive(Debug)]
 pub(super) struct Api {
-    /// One per engine.
+    /// The stats API of each engine.
     stats: Vec<Stats>,
     runtime: Handle,
     plan: Plan,
@@ -39,7 +39,7 @@ pub(super) struct Api {
 /// A running pass.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// One per engine.
+    /// The pending answers of each engine.
     sweeping: Vec<Sweeping>,
     running: Vec<ContainerId>,
     /// Samples of the last pass, whose memory is reused.

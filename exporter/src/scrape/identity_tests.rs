@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// Where our engine makes a container.
+    /// Returns the path at which the followed engine makes a container.
     fn made_at(number: usize) -> String {
         if number == BELOW_FIRST {
             format!("/docker/{}/{}", text(0), text(number))

@@ -109,7 +109,7 @@ mod tests {
     use super::OomKills;
     use crate::name::OomEvents;
 
-    /// What happens to a container, in order; `Seen` is a scrape that finds the kernel's count.
+    /// An event in the life of a container. `Seen` is a scrape that finds a cgroup generation and the kernel's count.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Start,

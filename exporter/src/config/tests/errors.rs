@@ -1,4 +1,4 @@
-//! What is not accepted, and what is said of it.
+//! Tests of invalid flags and variables, and of their error messages.
 
 use std::os::unix::ffi::OsStringExt as _;
 

@@ -1,4 +1,4 @@
-//! What is accepted, and what it comes to: spellings, precedence, the predecessor's variables.
+//! Tests of valid flags and variables: spellings, precedence, the predecessor's variables.
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
