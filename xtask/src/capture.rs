@@ -1,9 +1,8 @@
 //! `cargo xtask capture`: copies the containers of this host into a fixture, a tree of plain files that the exporter can
 //! serve anywhere (`--path.cgroup`, `--path.procfs`).
 //!
-//! A fixture is published, so everything is on a list: of cgroups the containers' own, of processes the containers' own,
-//! of the engine's answers the keys named here. No command line, environment, host name, mount or address of the host is
-//! copied.
+//! Fixtures are published, so only listed data is copied: cgroups and processes of containers, and the listed keys of the
+//! engine's answers. Command lines, environments, host names, mounts and addresses of the host are not copied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -29,20 +28,20 @@ usage: cargo xtask capture [--name HOST] [--output DIR] [--container NAME]... [-
   --container NAME  only this container; may be given several times; default: all
   --docker SOCKET   the engine's Unix socket; default: DOCKER_HOST, else /var/run/docker.sock";
 
-/// Trees whose files the exporter reads, or that say what state a container was in.
+/// Trees whose files the exporter reads, or that show the state of a container.
 const TREES: &str = "blkio cpu cpuacct cpuset freezer hugetlb memory pids unified";
 
-/// Files of a cgroup tree's root: they tell which tree it is, and hold the host's own totals on v2.
+/// Files of a cgroup tree's root. They identify the tree, and hold the host's totals on v2.
 const ROOT_FILES: &str = "cgroup.controllers cgroup.subtree_control cpu.stat io.stat memory.stat cpu.pressure io.pressure \
     memory.pressure";
 
-/// A file longer than this is none that the exporter reads.
+/// Greatest length of a file in bytes. The exporter reads no longer files.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// Reduces a file's text to what is copied of it.
+/// Reduces a file's text to the part that is copied.
 type Reduce = fn(&str) -> String;
 
-/// Facts of the host in `/proc`, each with what is copied of it.
+/// Files of the host in `/proc`, each with the function that reduces it.
 const HOST_FILES: &[(&str, Reduce)] = &[
     ("cpuinfo", cpuinfo),
     ("diskstats", str::to_owned),
@@ -56,13 +55,13 @@ const HOST_FILES: &[(&str, Reduce)] = &[
     ("1/net/dev", interfaces),
 ];
 
-/// Files of a container's process. Nothing that holds a command line or an environment.
+/// Files of a container's process, none of which holds a command line or an environment.
 const PROCESS_FILES: &[&str] = &["cgroup", "limits", "stat"];
 
 /// Files of a network namespace of a container's own.
 const NETWORK_FILES: &[&str] = &["net/dev", "net/tcp", "net/tcp6", "net/udp", "net/udp6"];
 
-/// What is copied of the engine's answers.
+/// Keys of the engine's answers that are copied.
 const VERSION: &str = "Version ApiVersion MinAPIVersion Os Arch";
 const INFO: &str = "CgroupDriver CgroupVersion";
 const LIST: &str = "Id Names Image ImageID Created State Status Labels HostConfig/NetworkMode";
@@ -73,10 +72,10 @@ const INSPECT: &str = "Id Name Created Image RestartCount State/Status State/Run
     HostConfig/CpuQuota HostConfig/NanoCpus HostConfig/Memory HostConfig/MemorySwap HostConfig/MemoryReservation \
     HostConfig/PidsLimit HostConfig/BlkioDeviceWriteBps";
 
-/// Labels that tools of Docker's own set; others may say anything.
+/// Prefixes of the copied labels, which Docker's own tools set. Other labels may hold private data.
 const LABEL_PREFIXES: &[&str] = &["com.docker.", "org.opencontainers."];
 
-/// What the manifest says of a container where it differs from the default, as a flag of `docker run`.
+/// Settings of a container that the manifest lists as flags of `docker run`, if they differ from the default.
 const OPTIONS: &[(&str, &str)] = &[
     ("/HostConfig/NetworkMode", "network"),
     ("/HostConfig/PidMode", "pid"),
@@ -94,7 +93,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("/HostConfig/BlkioDeviceWriteBps", "device-write-bps"),
 ];
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Request {
     output: PathBuf,
     name: String,
@@ -102,7 +101,7 @@ struct Request {
     docker: Option<PathBuf>,
 }
 
-/// Captures, and says what.
+/// Captures the containers, and prints what was captured.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let request = parse(arguments)?;
     let target = request.output.join(&request.name);

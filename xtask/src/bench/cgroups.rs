@@ -49,7 +49,7 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    /// None yet.
+    /// Prepares the parents. There are no containers yet.
     pub(super) fn new() -> anyhow::Result<Self> {
         let trees = trees()?;
         let (input, awake) = io::pipe().context("cannot make a pipe")?;
@@ -167,7 +167,7 @@ fn make_parent(tree: &Path) -> anyhow::Result<()> {
     fs::write(parent.join("cgroup.clone_children"), "1").context("cgroup.clone_children")
 }
 
-/// As an engine does it; a controller that a v1 tree has cannot be enabled and is not listed.
+/// Enables all listed controllers, as an engine does. Controllers of v1 trees are not listed.
 fn enable_controllers(directory: &Path) -> anyhow::Result<()> {
     let listed = fs::read_to_string(directory.join("cgroup.controllers"))?;
     for controller in listed.split_whitespace().filter(|name| ["cpu", "memory", "io", "pids"].contains(name)) {

@@ -20,16 +20,16 @@ pub(super) const CGROUPS: &str = cgroups::ROOT;
 #[derive(Debug)]
 pub(super) struct Fixtures {
     pub(super) containers: Kind,
-    /// The last to go, after the processes.
+    /// Dropped last, after the processes.
     _cleanup: Cleanup,
 }
 
-/// Where they come from.
+/// The kind of the containers.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// We make their cgroups.
+    /// Cgroups that the benchmark makes.
     Cgroups(Cgroups),
-    /// An engine makes them.
+    /// Containers of an engine.
     Docker(Containers),
 }
 
@@ -166,7 +166,7 @@ fn remove(docker: bool) -> anyhow::Result<()> {
     if docker { remove_containers() } else { cgroups::remove_all() }
 }
 
-/// One benchmark at a time: another one's cgroups would be taken for leftovers.
+/// Locks out other benchmarks, whose cgroups would be removed as leftovers.
 fn lock() -> anyhow::Result<File> {
     let path = std::env::temp_dir().join("docker-stats-bench.lock");
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;

@@ -1,18 +1,18 @@
 //! A scanner of `PromQL`: the selectors, aggregations and divisions of an expression that Prometheus accepts.
 //!
-//! It is no parser: `promtool` and Prometheus itself say whether an expression is one.
+//! It does not validate expressions; `promtool` and Prometheus do.
 
-/// A metric as it is selected.
+/// A selector of a metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Selector {
     pub(super) metric: String,
-    /// Label, operator and value as they are written.
+    /// The text in braces: labels, operators and values.
     pub(super) matchers: String,
-    /// What stands in brackets.
+    /// The text in brackets.
     pub(super) range: Option<String>,
-    /// The functions around it, innermost first.
+    /// The functions around the selector, innermost first.
     pub(super) within: Vec<String>,
-    /// Whether it is divided by, without a comparison that leaves out 0.
+    /// Whether the selector is a divisor without a comparison that excludes 0.
     pub(super) is_bare_divisor: bool,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Aggregation {
     pub(super) clause: Option<(String, Vec<String>)>,
 }
 
-/// What an expression consists of.
+/// The parts of an expression.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Parts {
     pub(super) selectors: Vec<Selector>,
@@ -84,7 +84,7 @@ impl<'a> Scanner<'a> {
         token
     }
 
-    /// What stands between `open`, which comes next, and its end.
+    /// Takes the next token, which opens a group, and returns the tokens up to `close`.
     fn enclosed(&mut self, close: &str) -> Vec<&'a str> {
         self.take();
         let rest = self.tokens.get(self.position..).unwrap_or_default();
@@ -118,7 +118,7 @@ impl<'a> Scanner<'a> {
         self.open.push((before, std::mem::take(&mut self.divides)));
     }
 
-    /// Where a group leaves out 0, what is in it is no bare divisor.
+    /// Handles a comparison. A selector in a group that excludes 0 is no bare divisor.
     fn compare(&mut self, operator: &str) {
         self.parts.has_comparison = true;
         if self.open.last().is_some_and(|(_, divisor)| *divisor) && operator == ">" {

@@ -90,12 +90,12 @@ impl Alert {
         self.threshold.map_or(expr.clone(), |threshold| expr.replace("<threshold>", &threshold.to_string()))
     }
 
-    /// Who it is about, and what.
+    /// Returns the summary with its subject.
     pub(super) fn summary(&self) -> String {
         format!("{}: {}", self.scope.subject(), self.summary)
     }
 
-    /// The summary without its subject.
+    /// Returns the summary without its subject.
     pub(super) fn meaning(&self) -> &str {
         &self.summary
     }
@@ -105,7 +105,7 @@ impl Alert {
     }
 }
 
-/// What an alert is about: one fires for each.
+/// The subject of an alert, which fires once for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Scope {

@@ -13,7 +13,7 @@ use crate::compiler::{self, NAME};
 use crate::sh::say;
 use crate::{vm, workspace};
 
-/// Where the generated manual page is.
+/// Path of the generated manual page.
 const MANUAL: &str = "deploy/package/docker-stats-exporter.1";
 
 /// The files of packages and of the archive for manual installation, beside the program.
@@ -65,7 +65,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same packages as a later version, with another environment file.
+/// Writes the same packages as a later version, with another environment file.
 fn write_later(build: &Build, directory: &Path) -> anyhow::Result<()> {
     let root = workspace::root();
     let environment = directory.join("environment");
@@ -115,7 +115,7 @@ fn package(build: &Build, version: &str, description: &str, time: u64, directory
     Ok(())
 }
 
-/// What the package managers show: the version; CHANGELOG.md has the rest.
+/// Returns the changelog that package managers show: the version, and a link to CHANGELOG.md.
 fn changelog(version: &str, time: u64) -> String {
     let date = date(time);
     let repository = env!("CARGO_PKG_REPOSITORY");

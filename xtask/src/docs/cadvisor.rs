@@ -1,7 +1,7 @@
-//! `docs/CADVISOR.md`: every family of cAdvisor with what this exporter has for it.
+//! `docs/CADVISOR.md`: every family of cAdvisor, and its counterpart in this exporter.
 //!
-//! The families of cAdvisor and the reasons stand in `tests/cadvisor/families.tsv`; whether we have one, and by which collector, is
-//! what the table of metrics says. A difference without a reason fails.
+//! The families of cAdvisor and the reasons of differences are in `tests/cadvisor/families.tsv`; this exporter's families
+//! and their collectors are in the table of metrics. A difference without a reason is an error.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, ensure};
 use docker_stats_exporter::metrics::{Collector, FAMILIES, Family, Kind, Source};
 
-/// The version that the list is of.
+/// The version of cAdvisor that the list describes.
 const VERSION: &str = "0.60.5";
 
 const HEADER: &str = "family\ttype\tlabels\tgroup\tdefault\tdiffers\twithout";
@@ -20,13 +20,13 @@ struct Theirs<'a> {
     kind: &'a str,
     /// Labels beside those of every container.
     labels: BTreeSet<&'a str>,
-    /// The word of `--enable_metrics`; `-` for what is always there.
+    /// The word of `--enable_metrics`; `-` for a family that is always exposed.
     group: &'a str,
-    /// Whether cAdvisor exposes it when nothing is said.
+    /// Whether cAdvisor exposes the family by default.
     default: &'a str,
-    /// What is different here, where we have it and it is.
+    /// How the family of this exporter differs, if it does.
     differs: &'a str,
-    /// Why we do not have it, where that is so.
+    /// Why this exporter lacks the family, if it does.
     without: &'a str,
 }
 

@@ -2,7 +2,7 @@
 
 use docker_stats_exporter::config::{self, FLAGS, Flag};
 
-/// What a shell can offer for a flag's value.
+/// The values of a flag that a shell can offer.
 enum Values {
     /// These and no others.
     Words(Vec<&'static str>),
@@ -165,7 +165,7 @@ mod tests {
         assert!(matches!(of("web.listen-address"), Some(Values::Any)));
     }
 
-    /// What bash offers after these words.
+    /// Returns what bash offers after these words.
     fn offered(words: &[&str]) -> Vec<String> {
         let last = words.len() - 1;
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();

@@ -3,7 +3,7 @@
 use docker_stats_exporter::config::{self, FLAGS, Flag, Group};
 use roff::{Inline, Roff, bold, italic, roman};
 
-/// What stands before the flags.
+/// The text before the flags.
 const DESCRIPTION: &str = "\
 Serves Prometheus metrics of every container on this host: CPU, memory, block I/O, network, pids, pressure, limits, state and health. It \
 reads the kernel's own counters (cgroup v1, v2 and hybrid, /proc, and eBPF where the kernel allows) at the moment of the scrape, and asks the \

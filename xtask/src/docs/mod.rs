@@ -40,7 +40,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     settle(check, &completions.join("docker-stats-exporter.fish"), &completions::fish())
 }
 
-/// What bounds clients and engines, as a table.
+/// Returns the bounds for clients and engines as a table.
 fn bounds() -> String {
     let others = ("cgroups that are no containers", docker_stats_exporter::discover::MAX_OTHERS.to_string());
     let rows = docker_stats_exporter::serve::bounds().into_iter().chain(docker_stats_exporter::docker::bounds());
