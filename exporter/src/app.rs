@@ -14,7 +14,8 @@ use tracing::{info, warn};
 use crate::config::{Config, DockerEndpoint, FeatureMode, SourceMode};
 use crate::docker::{Engines, Member, follow};
 use crate::doctor;
-use crate::ebpf::{Decision, Probes, Sizes, give_memory_back};
+use crate::ebpf::{Decision, Probes, Sizes};
+use crate::memory;
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 use crate::name::NamingPolicy;
 use crate::notify::{self, ServiceManager};
@@ -174,7 +175,7 @@ async fn serve(
         followers.push(tokio::spawn(follow(engine, store, naming, config.resync_interval, stopped)));
     }
     let scraper = Arc::new(Scraper::start(&config, prepared, &Handle::current())?);
-    give_memory_back();
+    memory::trim();
     if let Some(web) = &config.web {
         web.begin(move |is_good| self_metrics.set_web_config_reload(is_good));
     }

@@ -23,6 +23,7 @@
 //! | [`probe`] | makes one small HTTP request, for `healthcheck` and [`doctor`] |
 //! | [`top`] | shows the containers of a running exporter in a terminal |
 //! | [`log`] | sets up the log on stderr |
+//! | [`memory`] | returns memory that only the start needed to the system |
 //! | `fuzz` | lists the fuzz targets, for tests only |
 
 pub mod app;
@@ -34,6 +35,7 @@ pub mod ebpf;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod name;
 pub mod notify;

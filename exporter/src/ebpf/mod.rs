@@ -41,7 +41,6 @@ pub use owners::ContainerRef;
 pub use probes::{Probes, Report};
 pub use snapshot::BareSnapshots;
 pub(crate) use snapshot::{DeviceUse, IterReader, Number, Record, TreeRequest, counted};
-pub use sys::give_memory_back;
 pub use task_sampler::LoadAverage;
 pub use tasks::Threads;
 pub use unsupported::Unsupported;

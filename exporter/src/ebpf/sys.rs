@@ -204,14 +204,3 @@ fn call<T>(command: libc::c_long, request: &mut T) -> io::Result<i32> {
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(request), size_of::<T>()) };
     i32::try_from(answer).ok().filter(|answer| *answer >= 0).ok_or_else(io::Error::last_os_error)
 }
-
-/// Returns free heap memory to the system. Reading the kernel's types and loading programs takes megabytes, which the C
-/// library would keep. Has no effect with another C library than GNU's.
-pub fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "the C library has no safe form of it")]
-    // SAFETY: the function takes no pointer, touches only free memory, and may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

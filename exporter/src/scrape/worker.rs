@@ -19,7 +19,7 @@ use super::queue::{Job, Overhead, Queue, Unread};
 use super::request::{Error, Request, Selection};
 use super::source::{Source, Standby};
 use crate::docker::Engines;
-use crate::ebpf::give_memory_back;
+use crate::memory;
 use crate::metrics::{Collector, CollectorSet, SelfMetrics};
 use crate::name::{MetricFilter, Moment, Names};
 use crate::read::{HostFacts, HostFiles, Machine, Pass, Timing, Value};
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) overhead: Overhead,
     pub(super) unread: Arc<Unread>,
     pub(super) last: Option<Collection>,
-    /// Container count at the last `malloc_trim`.
+    /// Container count when memory was last returned to the system.
     pub(super) trimmed_for: i64,
     /// The kernel files to change to, if they showed no container at start and the API is used instead.
     pub(super) standby: Option<Standby>,
@@ -85,17 +85,17 @@ impl Worker {
                 queue.clear();
                 self.restart();
             }
-            self.give_memory_back();
+            self.trim_memory();
         }
     }
 
-    /// Calls `malloc_trim` after the first scrape and whenever the number of containers has doubled, because growing
+    /// Returns memory to the system after the first scrape and whenever the number of containers has doubled, because growing
     /// buffers leave freed memory behind.
-    fn give_memory_back(&mut self) {
+    fn trim_memory(&mut self) {
         let containers = self.self_metrics.containers.get();
         if containers >= 2 * self.trimmed_for.max(1) {
             self.trimmed_for = containers;
-            give_memory_back();
+            memory::trim();
         }
     }
 

@@ -19,6 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::protocol::{Event, Failure, MAX_MESSAGE, decode_requests, encode_events};
 use super::queue::{Pace, Queue};
 use super::roots::{Roots, data_roots};
+use crate::memory;
 use crate::sandbox::{Confinement, confine_walker};
 
 /// Limit of the worker's memory in bytes: several times the total of the bounds in `walk` and `queue`. An allocation
@@ -54,6 +55,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let directories: Vec<_> = roots.descriptors().collect();
     let confinement = confine_walker(&directories);
     drop(directories);
+    memory::trim();
     keep_working(exporter.as_fd(), &roots, confinement);
     Ok(())
 }
