@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use crate::sh::{self, Sh, say};
 use crate::workspace;
@@ -25,6 +25,20 @@ pub(crate) enum Purpose {
     Ebpf,
     /// Building what a release ships, and checking `deploy/`.
     Dist,
+}
+
+impl Purpose {
+    const ALL: [Self; 4] = [Tests, Guests, Ebpf, Dist];
+
+    /// Returns its name on the command line.
+    const fn word(self) -> &'static str {
+        match self {
+            Tests => "tests",
+            Guests => "guests",
+            Ebpf => "ebpf",
+            Dist => "dist",
+        }
+    }
 }
 
 /// A needed program, or a needed package without a program.
@@ -172,7 +186,8 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
 /// Fails if something is missing for a purpose. The error says what, and how to install it.
 pub(crate) fn require(purpose: Purpose) -> anyhow::Result<()> {
     let missing: Vec<&str> = missing(&[purpose]).iter().map(|need| need.name()).collect();
-    ensure!(missing.is_empty(), "missing: {}; run `cargo xtask setup`, as root", missing.join(", "));
+    let word = purpose.word();
+    ensure!(missing.is_empty(), "missing: {}; run `cargo xtask setup {word}`, as root", missing.join(", "));
     Ok(())
 }
 
@@ -201,13 +216,8 @@ pub(crate) fn become_root(words: &[&str]) -> anyhow::Result<()> {
 }
 
 fn purpose(word: &str) -> anyhow::Result<Purpose> {
-    match word {
-        "tests" => Ok(Tests),
-        "guests" => Ok(Guests),
-        "ebpf" => Ok(Ebpf),
-        "dist" => Ok(Dist),
-        other => bail!("`{other}` is not known\n\n{USAGE}"),
-    }
+    let named = Purpose::ALL.into_iter().find(|purpose| purpose.word() == word);
+    named.with_context(|| format!("`{word}` is not known\n\n{USAGE}"))
 }
 
 fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
@@ -278,7 +288,7 @@ fn install_package(program: &'static str, package: &'static str) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
-    use super::{NEEDS, find, missing, purpose};
+    use super::{NEEDS, Purpose, USAGE, find, missing, purpose};
 
     #[test]
     fn what_is_there_is_not_missing() {
@@ -290,8 +300,11 @@ mod tests {
 
     #[test]
     fn every_need_has_a_purpose_that_can_be_named_and_a_package() {
-        let named: Vec<_> = ["tests", "guests", "ebpf", "dist"].map(|word| purpose(word).unwrap()).into();
-        assert!(NEEDS.iter().all(|need| named.contains(&need.purpose) && !need.packages.is_empty()));
+        for wanted in Purpose::ALL {
+            assert_eq!(purpose(wanted.word()).unwrap(), wanted);
+            assert!(USAGE.contains(&format!("[{}]", wanted.word())));
+        }
+        assert!(NEEDS.iter().all(|need| !need.packages.is_empty()));
         assert!(missing(&[]).is_empty());
         assert!(purpose("everything").unwrap_err().to_string().contains("tests"));
     }
