@@ -190,7 +190,8 @@ const SEEN_ON_THE_HOST: &[&str] = &[
     "three_hundred_containers",
 ];
 
-/// Tests that depend most on the kernel: every eBPF program with exact counts, and every value of files and snapshots.
+/// Tests that depend most on the kernel: every eBPF program with exact counts, every value of files and snapshots, and the
+/// sandbox.
 const KERNELS: &[&str] = &[
     "this_is_a_host",
     "packets_of_known_number",
@@ -200,6 +201,7 @@ const KERNELS: &[&str] = &[
     "every_value_lies",
     "pressure_that_is_switched_off",
     "every_key_of_a_container",
+    "sandbox::",
 ];
 
 /// Runs the end-to-end tests in virtual machines, one after the other. `words` are arguments of the test programs.
