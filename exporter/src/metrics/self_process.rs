@@ -1,5 +1,5 @@
-//! The standard `process_*` metrics of the exporter itself, from `/proc/self`. CPU time has the resolution of the kernel
-//! (a clock tick); the collector of the client library has whole seconds.
+//! The standard `process_*` metrics of the exporter itself, from `/proc/self`. CPU time has the kernel's resolution of a clock tick, which
+//! the collector of the client library rounds to seconds.
 
 use procfs::process::{LimitValue, Process};
 use prometheus::core::{Collector, Desc};
@@ -7,12 +7,14 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntGauge};
 
 /// Reads `/proc/self/{stat,limits,fd}` at each scrape. A file that cannot be read leaves its metrics out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ProcessMetrics {
     descriptions: Vec<Desc>,
 }
 
 impl ProcessMetrics {
+    /// Describes the metrics.
+    ///
     /// # Errors
     /// A name that is not valid.
     pub(super) fn new() -> Result<Self, prometheus::Error> {
@@ -34,7 +36,7 @@ impl Collector for ProcessMetrics {
         self.descriptions.iter().collect()
     }
 
-    /// Makes the metrics anew, as a counter of the client library cannot be set.
+    /// Reads the files and makes the metrics anew, as a counter of the client library cannot be set.
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(process) = Process::myself() else { return Vec::new() };
         let mut families = Vec::new();
@@ -42,7 +44,7 @@ impl Collector for ProcessMetrics {
             let value = value.and_then(|value| i64::try_from(value).ok());
             families.extend(value.and_then(|value| gauge((name, help), value).ok()).map(|gauge| gauge.collect()));
         };
-        // Less the descriptor that lists them.
+        // Listing takes a descriptor of its own.
         set(OPEN_FDS, process.fd_count().ok().and_then(|count| u64::try_from(count).ok()?.checked_sub(1)));
         let max_fds = process.limits().ok().and_then(|limits| match limits.max_open_files.soft_limit {
             LimitValue::Value(value) => Some(value),
@@ -83,7 +85,7 @@ fn cpu_seconds(seconds: f64) -> Result<Counter, prometheus::Error> {
     Ok(counter)
 }
 
-/// Converts clock ticks. The whole seconds are divided apart, so that long run times stay exact.
+/// Converts clock ticks to seconds. Whole seconds and the rest are divided apart, so that long run times stay exact.
 fn seconds(ticks: u64, per_second: u64) -> f64 {
     let (whole, rest) = (ticks / per_second.max(1), ticks % per_second.max(1));
     let part = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
