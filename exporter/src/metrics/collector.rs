@@ -1,4 +1,4 @@
-//! The collectors: groups of families that are switched on and off together.
+//! The collectors: groups of families that are switched on and off together, and sets of them.
 
 use std::fmt;
 
@@ -13,19 +13,19 @@ macro_rules! collectors {
             /// Every collector, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name used in flags, in `collect[]` and in the `collector` label.
+            /// Returns the name used in flags, in `collect[]` and in the `collector` label.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Whether it runs when nothing is said.
+            /// Returns whether the collector runs unless a flag switches it off.
             #[must_use]
             pub const fn default_on(self) -> bool {
                 match self { $(Self::$variant => $default,)* }
             }
 
-            /// One line on what it gives.
+            /// Returns one line on what the collector gives.
             #[must_use]
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => $about,)* }
@@ -58,25 +58,26 @@ collectors! {
 }
 
 impl Collector {
-    /// The collector of this name.
+    /// Returns the collector of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|collector| collector.name() == name)
     }
 
-    /// Whether its values come from eBPF programs.
+    /// Returns whether the values come from eBPF programs.
     #[must_use]
     pub const fn is_probed(self) -> bool {
         matches!(self, Self::Tasks | Self::EbpfNetwork | Self::EbpfBlkio | Self::BlkioDetail | Self::EbpfSched)
     }
 
-    /// Whether its values can be read from files, too, at a price that is paid only where it is switched on by name.
+    /// Returns whether the values can be read from files, too. As that costs much, it is done only where the collector is switched on by
+    /// name.
     #[must_use]
     pub const fn has_costly_files(self) -> bool {
         matches!(self, Self::Tasks)
     }
 
-    /// Its place among [`Collector::ALL`], for tables indexed by collector.
+    /// Returns the place in [`Collector::ALL`], for tables indexed by collector.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -97,49 +98,49 @@ impl CollectorSet {
     /// No collector.
     pub const EMPTY: Self = Self(0);
 
-    /// Those that run when nothing is said.
+    /// Returns the collectors that run unless a flag switches them off.
     #[must_use]
     pub fn defaults() -> Self {
         Collector::ALL.iter().copied().filter(|collector| collector.default_on()).collect()
     }
 
-    /// This set and one more.
+    /// Returns this set with one more collector.
     #[must_use]
     pub const fn with(self, collector: Collector) -> Self {
         Self(self.0 | 1 << collector as u8)
     }
 
-    /// This set but for one.
+    /// Returns this set without a collector.
     #[must_use]
     pub const fn without(self, collector: Collector) -> Self {
         Self(self.0 & !(1 << collector as u8))
     }
 
-    /// Whether the collector is in the set.
+    /// Returns whether the collector is in the set.
     #[must_use]
     pub const fn has(self, collector: Collector) -> bool {
         self.0 & 1 << collector as u8 != 0
     }
 
-    /// What is in either set.
+    /// Returns the collectors that are in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in both sets.
+    /// Returns the collectors that are in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether nothing is in the set.
+    /// Returns whether the set has no collector.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The members, in the order of [`Collector::ALL`].
+    /// Returns the members, in the order of [`Collector::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Collector> {
         Collector::ALL.iter().copied().filter(move |collector| self.has(*collector))
     }

@@ -1,23 +1,36 @@
-//! CPU time, bandwidth and weight. Kernel documentation: `cgroup-v2.rst` (cpu.stat), `cgroup-v1/cpuacct.rst`, `sched-bwc.rst`.
+//! CPU time, bandwidth and weight: the rows of the collectors `cpu` and `percpu`.
+//!
+//! Kernel documentation: `cgroup-v2.rst` (cpu.stat), `cgroup-v1/cpuacct.rst`, `sched-bwc.rst`.
 
-use super::Source::{Absent, Flat, Json, Single};
+use super::Source::{Absent, Flat, Json, JsonPerCpu, PerCpu, Single};
 use super::{Collector, Controller, Dimension, Family, File, HostFact, Limit, Series, Source, Unit};
 
-/// In every v2 cgroup; throttling keys with the cpu controller.
-const CPU_STAT: File = File::new(Controller::Cpuacct, "cpu.stat");
-const V1_CPU_STAT: File = File::new(Controller::Cpu, "cpu.stat");
-const CPUACCT_STAT: File = File::new(Controller::Cpuacct, "cpuacct.stat");
-pub(super) const CPUACCT_USAGE: File = File::new(Controller::Cpuacct, "cpuacct.usage");
+/// `cpu.stat` of v2. Every cgroup has its times; the throttling keys need the cpu controller.
+pub(super) const CPU_STAT: File = File::new(Controller::Cpuacct, "cpu.stat");
+pub(super) const V1_CPU_STAT: File = File::new(Controller::Cpu, "cpu.stat");
+pub(super) const CPUACCT_STAT: File = File::new(Controller::Cpuacct, "cpuacct.stat");
+pub(super) const USAGE_PERCPU: File = File::new(Controller::Cpuacct, "cpuacct.usage_percpu");
+const CPUACCT_USAGE: File = File::new(Controller::Cpuacct, "cpuacct.usage");
 
 const fn limit(limit: Limit) -> Series {
     Series::everywhere(Source::Limit(limit))
 }
 
+/// A time: a key of `cpu.stat` in microseconds on v2, the source on v1 with its decimal places, and nanoseconds of the engine.
 const fn time(v2: &'static str, v1: Source, v1_exponent: u8, api: &'static str) -> Series {
     Series::new(Flat(CPU_STAT, v2), v1, Json(api)).exponents(6, v1_exponent, 9)
 }
 
-pub(super) const FAMILIES: &[Family] = &[
+pub(super) const ROWS: &[Family] = &[
+    // cgroup v2 has no file with the time of each core.
+    Family::counter(
+        Collector::Percpu,
+        "container_cpu_usage_seconds_total",
+        "CPU time consumed, summed over all cores.",
+        &[Series::new(Absent, PerCpu(USAGE_PERCPU), JsonPerCpu("/cpu_stats/cpu_usage/percpu_usage"))
+            .exponents(0, 9, 9)],
+    )
+    .seconds(),
     Family::counter(
         Collector::Cpu,
         "container_cpu_usage_seconds_total",

@@ -1,4 +1,4 @@
-//! The predecessor's schema: file names as metric names, values as the kernel gives them.
+//! The predecessor's schema (`docker_stats_*`): file names as metric names, values as the kernel gives them.
 //!
 //! On v2 the same names are filled from the v2 files, in the unit that they had on v1.
 
@@ -6,19 +6,17 @@ use super::Source::{
     Absent, Flat, Interface, Json, JsonDevice, JsonInterface, JsonPerCore, Limit as Limited, Nested, Operation,
     PerCore, Single,
 };
-use super::memory::KERNEL;
+use super::cpu::{CPU_STAT, CPUACCT_STAT, USAGE_PERCPU, V1_CPU_STAT};
+use super::disk::IO_STAT;
+use super::memory::{EVENTS, KERNEL, OOM_CONTROL, STAT};
 use super::{Collector, Controller, EngineFact, Family, File, Limit, Series, Source, Unit};
-
-const CPUACCT_STAT: File = File::new(Controller::Cpuacct, "cpuacct.stat");
-const V2_CPU_STAT: File = File::new(Controller::Cpuacct, "cpu.stat");
-const V1_CPU_STAT: File = File::new(Controller::Cpu, "cpu.stat");
-const USAGE_PERCPU: File = File::new(Controller::Cpuacct, "cpuacct.usage_percpu");
-const MEMORY_STAT: File = File::new(Controller::Memory, "memory.stat");
-const OOM_CONTROL: File = File::new(Controller::Memory, "memory.oom_control");
-const IO_STAT: File = File::new(Controller::Io, "io.stat");
 
 const fn memory(name: &'static str) -> Source {
     Single(File::new(Controller::Memory, name))
+}
+
+const fn stat(key: &'static str) -> Source {
+    Flat(STAT, key)
 }
 
 const fn v1_cpu(name: &'static str) -> Source {
@@ -30,47 +28,51 @@ const fn cpuacct(name: &'static str) -> Source {
 }
 
 const fn v2_time(key: &'static str) -> Source {
-    Flat(V2_CPU_STAT, key)
+    Flat(CPU_STAT, key)
 }
 
+/// A family of one series.
 macro_rules! family {
     ($collector:ident $name:expr, $series:expr) => {
         Family::untyped(Collector::$collector, concat!("docker_stats_", $name), &[$series])
     };
 }
 
-/// A family that exists only where cgroup files are read.
+/// A family that only cgroup files give.
 macro_rules! file {
     ($collector:ident $name:expr, $v2:expr, $v1:expr) => {
         family!($collector $name, Series::new($v2, $v1, Absent))
     };
 }
 
+/// A time in nanoseconds, from microseconds on v2.
 macro_rules! nanoseconds {
     ($name:expr, $v2:expr, $v1:expr) => {
         family!(Cpu $name, Series::new($v2, $v1, Absent).exponents(6, 9, 0)).unit(Unit::Nanoseconds)
     };
 }
 
+/// A fact of the engine.
 macro_rules! engine {
     ($name:expr, $fact:ident) => {
         family!(State $name, Series::everywhere(Source::Engine(EngineFact::$fact)))
     };
 }
 
-/// A family that exists only where the engine's stats are read.
+/// A family that only the engine's stats give.
 macro_rules! api {
     ($collector:ident $name:expr, $source:expr) => {
         family!($collector $name, Series::new(Absent, Absent, $source))
     };
 }
 
-/// A key of `memory.stat`: v1 gives it alone and with `total_`; on v2 there is only the total.
+/// Keys of `memory.stat`. v1 has each twice: of the cgroup alone, and as `total_` with the cgroups below it. v2 has the total alone, which
+/// both names show.
 macro_rules! memory_stat {
     ($($key:literal $v2:expr;)*) => {
         &[$(
-            file!(Memory concat!("memory_stat_", $key), $v2, Flat(MEMORY_STAT, $key)),
-            file!(Memory concat!("memory_stat_total_", $key), $v2, Flat(MEMORY_STAT, concat!("total_", $key))),
+            file!(Memory concat!("memory_stat_", $key), $v2, Flat(STAT, $key)),
+            file!(Memory concat!("memory_stat_total_", $key), $v2, Flat(STAT, concat!("total_", $key))),
         )*]
     };
 }
@@ -81,7 +83,7 @@ macro_rules! api_memory_stats {
     };
 }
 
-/// A file of one operation per line and device, and its closing total.
+/// A file of v1 with a line per device and operation, and a total at its end.
 macro_rules! operations {
     ($name:literal, $file:literal $($operation:literal $label:literal $v2:expr;)*) => {
         &[$(file!(
@@ -95,7 +97,7 @@ macro_rules! operations {
     };
 }
 
-/// The same for files that v2 has no equal of.
+/// The same for files that have no counterpart on v2.
 macro_rules! v1_operations {
     ($name:literal, $file:literal) => {
         operations!($name, $file
@@ -108,7 +110,7 @@ macro_rules! v1_operations {
     };
 }
 
-/// The closing total of a file of the BFQ scheduler, which lists devices only where it is in use.
+/// The total at the end of a file of the BFQ scheduler. The lines per device are there only where BFQ is in use.
 macro_rules! bfq_total {
     ($file:literal) => {
         file!(
@@ -118,6 +120,7 @@ macro_rules! bfq_total {
     };
 }
 
+/// Columns of `/proc/PID/net/dev`, counted from 0.
 macro_rules! network {
     ($($direction:literal $field:literal $column:literal;)*) => {
         &[$(file!(Network concat!("net_", $direction, "_", $field), Interface($column), Interface($column)),)*]
@@ -130,12 +133,8 @@ macro_rules! api_network {
     };
 }
 
-const fn stat(key: &'static str) -> Source {
-    Flat(MEMORY_STAT, key)
-}
-
-/// Every family, a list per file or object that the predecessor went through.
-pub(super) const FAMILIES: [&[Family]; 13] = [
+/// Every family: a list for each file or JSON object that the predecessor reads.
+pub(super) const ROWS: [&[Family]; 13] = [
     LIFE,
     CPU,
     MEMORY,
@@ -221,7 +220,7 @@ const MEMORY: &[Family] = &[
     file!(Memory "memory_limit_in_bytes", memory("memory.max"), memory("memory.limit_in_bytes")),
     file!(Memory "memory_max_usage_in_bytes", memory("memory.peak"), memory("memory.max_usage_in_bytes")),
     file!(Memory "memory_soft_limit_in_bytes", memory("memory.low"), memory("memory.soft_limit_in_bytes")),
-    file!(Memory "memory_failcnt", Flat(File::new(Controller::Memory, "memory.events"), "max"), memory("memory.failcnt")),
+    file!(Memory "memory_failcnt", Flat(EVENTS, "max"), memory("memory.failcnt")),
     file!(Memory "memory_memsw_usage_in_bytes", Absent, memory("memory.memsw.usage_in_bytes")),
     file!(Memory "memory_memsw_limit_in_bytes", Absent, memory("memory.memsw.limit_in_bytes")),
     file!(Memory "memory_memsw_max_usage_in_bytes", Absent, memory("memory.memsw.max_usage_in_bytes")),
@@ -231,14 +230,14 @@ const MEMORY: &[Family] = &[
     file!(Memory "memory_kmem_failcnt", Absent, memory("memory.kmem.failcnt")),
     file!(Memory "memory_kmem_tcp_usage_in_bytes", stat("sock"), memory("memory.kmem.tcp.usage_in_bytes")),
     file!(Memory "memory_oom_control_oom_kill",
-        Flat(File::new(Controller::Memory, "memory.events"), "oom_kill"), Flat(OOM_CONTROL, "oom_kill")),
+        Flat(EVENTS, "oom_kill"), Flat(OOM_CONTROL, "oom_kill")),
     file!(Memory "memory_oom_control_oom_kill_disable", Absent, Flat(OOM_CONTROL, "oom_kill_disable")),
     file!(Memory "memory_oom_control_under_oom", Absent, Flat(OOM_CONTROL, "under_oom")),
     file!(Memory "memory_stat_hierarchical_memory_limit", Absent, stat("hierarchical_memory_limit")),
     file!(Memory "memory_stat_hierarchical_memsw_limit", Absent, stat("hierarchical_memsw_limit")),
 ];
 
-/// Settings of v1 that are no limits, and counters that go with them.
+/// Settings of v1 beside the limits, and counters that go with them.
 const SETTINGS: &[Family] = &[
     file!(Cpu "cpu_cfs_burst_us", Single(File::new(Controller::Cpu, "cpu.max.burst")), v1_cpu("cpu.cfs_burst_us")),
     file!(Cpu "cpu_idle", Single(File::new(Controller::Cpu, "cpu.idle")), v1_cpu("cpu.idle")),

@@ -1,8 +1,8 @@
-//! What eBPF programs count where files tell nothing: `exporter-ebpf/src/bin/`, read by `crate::ebpf`.
+//! Counts of the eBPF programs in `exporter-ebpf/src/bin/`: the rows of the collectors `ebpf_network`, `ebpf_blkio`, `blkio_detail` and
+//! `ebpf_sched`. `crate::ebpf` reads them.
 
 use super::Source::{Absent, Probe};
-use super::probed::{BlockCount, BlockOperation, IpFamily, Probed, TrafficCount};
-use super::{Collector, Family, Series};
+use super::{BlockCount, BlockOperation, Collector, Family, IpFamily, Probed, Series, TrafficCount};
 
 const fn probed(what: Probed) -> Series {
     Series::new(Probe(what), Probe(what), Absent)
@@ -16,15 +16,17 @@ const fn family(count: TrafficCount, family: IpFamily) -> Series {
     probed(Probed::Traffic(count, family)).labels(labels)
 }
 
+/// A series per address family.
 const fn both(count: TrafficCount) -> [Series; 2] {
     [family(count, IpFamily::V4), family(count, IpFamily::V6)]
 }
 
+/// A series whose operation is a label.
 const fn block(count: BlockCount, operation: BlockOperation) -> Series {
     probed(Probed::Block(count, operation)).labels(operation.label())
 }
 
-/// Under cAdvisor's name, which has the operation in it.
+/// A time under cAdvisor's name, which has the operation in it.
 const fn block_time(operation: BlockOperation, count: BlockCount) -> Series {
     probed(Probed::Block(count, operation)).exponents(9, 9, 9)
 }
@@ -33,7 +35,7 @@ const fn latency(operation: BlockOperation) -> Series {
     probed(Probed::BlockLatency(operation)).labels(operation.label())
 }
 
-// Of families that the host has by another collector: these texts are true for both.
+// The help of families that the host has by the collector `blkio`. Families of one name have one help, so it is true for both.
 pub(super) const READ_TIME: &str =
     "Time of all reads together: a container's in the device, the host's in its queue, too.";
 pub(super) const WRITE_TIME: &str =
@@ -45,7 +47,7 @@ pub(super) const SECTORS_READ: &str =
 pub(super) const SECTORS_WRITTEN: &str =
     "Sectors of 512 bytes that the device has written; for a container from the first one on.";
 
-pub(super) const FAMILIES: &[Family] = &[
+pub(super) const ROWS: &[Family] = &[
     Family::counter(
         Collector::EbpfNetwork,
         "container_ebpf_network_receive_bytes_total",

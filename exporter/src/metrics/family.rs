@@ -1,36 +1,36 @@
-//! The shape of a row.
+//! The shape of a row: families and their series; sets of families; labels as exposed.
 
-use super::{Collector, Dimension, HostFact, Limit, Probed, Source};
+use super::{Collector, CollectorSet, DOCKER_STATS_FAMILIES, Dimension, FAMILIES, HostFact, Limit, Probed, Source};
 
-/// A metric family: one name, help, type and unit, and the series that carry it.
+/// A metric family: its name, help, type and unit, and the sources of its series. Families of one name are one in the exposition.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     /// Name as exposed in text 0.0.4, `_total` included.
     pub name: &'static str,
-    /// One line of help; names what is special about the value.
+    /// One line of help: what the value is, and what is special about it.
     pub help: &'static str,
     /// Counter, gauge or histogram.
     pub kind: Kind,
-    /// Unit in which it is exposed.
+    /// Unit of the exposed number.
     pub unit: Unit,
     /// The collector it belongs to.
     pub collector: Collector,
     /// Exposed only for containers that have this limit.
     pub given: Option<Limit>,
-    /// The series.
+    /// One for each set of fixed labels.
     pub series: &'static [Series],
 }
 
-/// Prometheus' metric types, as far as we use them.
+/// The metric types of Prometheus that the exporter uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Never falls while the container lives.
     Counter,
     /// May rise and fall.
     Gauge,
-    /// How often a value was within each of some bounds, and the sum of all.
+    /// Counts of values by upper bound, and the sum of all values.
     Histogram,
-    /// Unknown: the predecessor's values, which mix both.
+    /// Unknown: the predecessor's values, which are counters and gauges.
     Untyped,
 }
 
@@ -52,7 +52,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The word that OpenMetrics wants at the end of a name, where it knows the unit.
+    /// Returns the word that OpenMetrics wants at the end of a name; none for a unit that it does not know.
     #[must_use]
     pub const fn suffix(self) -> Option<&'static str> {
         match self {
@@ -62,8 +62,8 @@ impl Unit {
         }
     }
 
-    /// How many decimal digits the kernel's seconds have in this unit: the exposed number is the value shifted from its
-    /// own exponent to this one.
+    /// Returns the decimal places of a second in this unit: 9 for nanoseconds. The exposed number is the raw value shifted from its own
+    /// exponent ([`Exponents`]) to this one.
     #[must_use]
     pub const fn exponent(self) -> u8 {
         match self {
@@ -75,16 +75,16 @@ impl Unit {
     }
 }
 
-/// What a 0 means.
+/// What happens to a value of 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Zero {
     /// Exposed like any value.
     Keep,
-    /// Left out: the event needs a configuration that few containers have, and its series would be ballast for the rest.
+    /// Left out, for events that few containers ever have: all others need no series.
     Omit,
 }
 
-/// One series of a family: its fixed labels and its source on every kind of host.
+/// One series of a family: its fixed labels, and its source on every kind of host.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
     /// Labels beside those of the container, as exposed: `event="oom"`. Empty for none.
@@ -101,9 +101,9 @@ pub struct Series {
     pub exponents: Exponents,
     /// What happens to a value of 0.
     pub zero: Zero,
-    /// Left out where the container has samples of this dimension: the sum is not exposed beside its parts.
+    /// Left out where the container has samples of this dimension, as a sum is not exposed beside its parts.
     pub unless: Option<Dimension>,
-    /// What the values per device come from where the files tell nothing of a device that a probe has seen at work.
+    /// The eBPF count that fills in for a device which the files do not list.
     pub filled: Option<Probed>,
 }
 
@@ -160,6 +160,7 @@ impl Family {
         Self::new(Kind::Untyped, collector, name, "As the predecessor gave it.", series)
     }
 
+    /// Sets the unit.
     pub(super) const fn unit(self, unit: Unit) -> Self {
         Self { unit, ..self }
     }
@@ -172,13 +173,14 @@ impl Family {
         self.unit(Unit::Seconds)
     }
 
+    /// Exposes the family only for containers that have this limit.
     pub(super) const fn given(self, limit: Limit) -> Self {
         Self { given: Some(limit), ..self }
     }
 }
 
 impl Series {
-    /// A series of plain numbers from these sources.
+    /// Returns a series of plain numbers from these sources.
     pub(super) const fn new(v2: Source, v1: Source, api: Source) -> Self {
         Self {
             labels: "",
@@ -193,32 +195,197 @@ impl Series {
         }
     }
 
-    /// The same source everywhere.
+    /// Returns a series that has the same source everywhere.
     pub(super) const fn everywhere(source: Source) -> Self {
         Self::new(source, source, source)
     }
 
+    /// Sets the fixed labels, as exposed.
     pub(super) const fn labels(self, labels: &'static str) -> Self {
         Self { labels, ..self }
     }
 
+    /// Leaves a value of 0 out.
     pub(super) const fn omit_zero(self) -> Self {
         Self { zero: Zero::Omit, ..self }
     }
 
+    /// Leaves the series out where the container has samples of this dimension.
     pub(super) const fn unless(self, dimension: Dimension) -> Self {
         Self { unless: Some(dimension), ..self }
     }
 
+    /// Sets the eBPF count for devices that the files do not list.
     pub(super) const fn filled(self, probed: Probed) -> Self {
         Self { filled: Some(probed), ..self }
     }
 
+    /// Sets the source for the host as a whole.
     pub(super) const fn host(self, host: HostFact) -> Self {
         Self { host, ..self }
     }
 
+    /// Sets the decimal places of the raw values.
     pub(super) const fn exponents(self, v2: u8, v1: u8, api: u8) -> Self {
         Self { exponents: Exponents { v2, v1, api }, ..self }
+    }
+}
+
+/// Room for the families of both schemas; a test counts them.
+const WORDS: usize = 6;
+
+/// A set of families of either schema.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct FamilySet([u64; WORDS]);
+
+/// Returns every family of both schemas. The index of a family is its number.
+fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(DOCKER_STATS_FAMILIES).copied().flatten()
+}
+
+impl Family {
+    /// Returns the family's number, which is its place in a [`FamilySet`].
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        let is_self = |other: &Family| other.name == self.name && other.collector == self.collector;
+        families().position(is_self).and_then(|index| u16::try_from(index).ok()).unwrap_or(u16::MAX)
+    }
+}
+
+impl FamilySet {
+    /// No family.
+    pub const EMPTY: Self = Self([0; WORDS]);
+    /// Every family.
+    pub const ALL: Self = Self([u64::MAX; WORDS]);
+
+    /// Returns those of these families whose collectors are in the set.
+    #[must_use]
+    pub fn of(families: &[&'static [Family]], collectors: CollectorSet) -> Self {
+        let mut set = Self::EMPTY;
+        let wanted = families.iter().copied().flatten().filter(|family| collectors.has(family.collector));
+        wanted.for_each(|family| set.insert(family.number()));
+        set
+    }
+
+    /// Returns the families of these collectors, of both schemas.
+    #[must_use]
+    pub fn of_collectors(collectors: CollectorSet) -> Self {
+        Self::matching(|family| collectors.has(family.collector))
+    }
+
+    /// Returns the families for which the condition is true.
+    pub fn matching(is_wanted: impl Fn(&Family) -> bool) -> Self {
+        let mut set = Self::EMPTY;
+        families().zip(0..).filter(|(family, _)| is_wanted(family)).for_each(|(_, number)| set.insert(number));
+        set
+    }
+
+    /// Returns the members, in the order of the exposition.
+    pub fn families(&self) -> impl Iterator<Item = &'static Family> {
+        families().zip(0..).filter(|(_, number)| self.has(*number)).map(|(family, _)| family)
+    }
+
+    /// Adds the family of this number.
+    pub fn insert(&mut self, number: u16) {
+        let number = usize::from(number);
+        if let Some(word) = self.0.get_mut(number / 64) {
+            *word |= 1 << (number % 64);
+        }
+    }
+
+    /// Returns whether the sets have a family in common.
+    #[must_use]
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).any(|(word, other)| word & other != 0)
+    }
+
+    /// Returns whether the family of this number is in the set.
+    #[must_use]
+    pub fn has(&self, number: u16) -> bool {
+        let number = usize::from(number);
+        self.0.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    /// Returns the families that are in either set.
+    #[must_use]
+    pub fn union(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word |= other);
+        self
+    }
+
+    /// Returns the families that are in both sets.
+    #[must_use]
+    pub fn intersection(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
+        self
+    }
+
+    /// Returns the families of this set that are not in the other one.
+    #[must_use]
+    pub fn difference(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= !other);
+        self
+    }
+
+    /// Returns whether all families of this set are in the other one.
+    #[must_use]
+    pub fn is_part_of(self, other: Self) -> bool {
+        self.intersection(other) == self
+    }
+
+    /// Returns the collectors of the families.
+    #[must_use]
+    pub fn collectors(&self) -> CollectorSet {
+        self.families().map(|family| family.collector).collect()
+    }
+}
+
+/// Appends a label value with `\`, `"` and line feeds escaped, as both text formats want it.
+pub fn escape_label(value: &str, out: &mut String) {
+    for character in value.chars() {
+        match character {
+            '\\' => out.push_str(r"\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str(r"\n"),
+            other => out.push(other),
+        }
+    }
+}
+
+/// Appends the label `name="value"`, after a comma where `out` has a label already.
+pub fn push_label(name: &str, value: &str, out: &mut String) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    out.push_str(name);
+    out.push_str("=\"");
+    escape_label(value, out);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Collector, FamilySet, WORDS, escape_label, families};
+
+    #[test]
+    fn there_is_room_for_every_family() {
+        assert!(families().count() <= WORDS * 64, "raise WORDS: {} families", families().count());
+    }
+
+    #[test]
+    fn a_family_is_found_by_its_number() {
+        let set = FamilySet::matching(|family| family.name == "container_memory_rss");
+        let members: Vec<_> = families().filter(|family| set.has(family.number())).map(|family| family.name).collect();
+        assert_eq!(members, ["container_memory_rss"]);
+        assert_eq!(set.collectors().iter().collect::<Vec<_>>(), [Collector::Memory]);
+        assert!(set.is_part_of(FamilySet::ALL) && FamilySet::EMPTY.is_part_of(set) && !FamilySet::ALL.is_part_of(set));
+        assert_eq!(set.union(FamilySet::EMPTY), set);
+    }
+
+    #[test]
+    fn hostile_values_stay_one_label() {
+        let mut out = String::new();
+        escape_label("a\"b\\c\nd", &mut out);
+        assert_eq!(out, r#"a\"b\\c\nd"#);
     }
 }

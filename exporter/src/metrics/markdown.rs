@@ -1,4 +1,4 @@
-//! `docs/METRICS.md` from the table.
+//! The table as text: `docs/METRICS.md`, and the help of a family with its sources.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ and at least every five minutes. A changed limit is in the next scrape, whoever 
 shows all cgroups of the container, as it does of nearly all. While no snapshot can be taken, files are read.
 ";
 
-/// The whole document.
+/// Returns `docs/METRICS.md`.
 #[must_use]
 pub fn markdown() -> String {
     let mut out = INTRODUCTION.to_owned();
@@ -79,7 +79,7 @@ fn row(out: &mut String, family: &Family, series: &Series) {
     );
 }
 
-/// The column of the table that applies to a row on one host.
+/// The source column of the document that holds on one host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Column {
     /// cgroup v2.
@@ -90,8 +90,8 @@ pub enum Column {
     Api,
 }
 
-/// The help of a family as it is exposed: what it is, its unit, and what it is read from on this host. `sources` are those of all series of
-/// its name, each with its column; none for a series that only the host has.
+/// Returns the help of a family as exposed: its meaning, its unit, and what it is read from on this host. `sources` has all series of the
+/// family's name, each with the column that holds for it; none for a series that only the host has.
 #[must_use]
 pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Option<Column>)> + Clone) -> String {
     let of_containers = sources.clone().filter_map(|(series, column)| match column? {
@@ -99,7 +99,7 @@ pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Opti
         column => Some(filled(series, column)),
     });
     let of_host = sources.filter_map(|(series, column)| match series.host {
-        // The file that is named already, in the root cgroup.
+        // The file in the root cgroup has the name that stands there already.
         HostFact::None | HostFact::Cgroup => None,
         _ if column == Some(Column::Api) => Some(host(series).replace(ROOT_CGROUP, "")),
         _ => Some(host(series)),
@@ -116,7 +116,7 @@ pub fn help<'a>(family: &Family, sources: impl Iterator<Item = (&'a Series, Opti
     format!("{}{unit} Source: {}.", family.help, described.join("; "))
 }
 
-/// Returns each source once; of many keys of one file, the file alone.
+/// Returns each source once; for more than two keys of one file, the file alone.
 fn distinct(sources: impl Iterator<Item = String>) -> Vec<String> {
     let mut distinct = Vec::new();
     for source in sources.map(|source| source.replace('`', "")) {
@@ -220,7 +220,7 @@ fn source(source: &Source, column: Column) -> String {
     }
 }
 
-/// A file's source, and what fills in for it.
+/// Returns the source in cgroup files, and the eBPF program that fills in for it.
 fn filled(series: &Series, column: Column) -> String {
     let file = if matches!(column, Column::V2) { &series.v2 } else { &series.v1 };
     let instead = series.filled.map(|what| format!(", else {}", probed(what)));
@@ -276,7 +276,7 @@ fn machine(fact: MachineFact) -> &'static str {
     }
 }
 
-/// What is asked before procfs.
+/// What is read before procfs.
 const ROOT_CGROUP: &str = "root cgroup, else ";
 
 fn host(series: &Series) -> String {

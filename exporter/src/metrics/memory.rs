@@ -1,11 +1,15 @@
-//! Memory: usage, faults, events and limits. Kernel documentation: `cgroup-v2.rst` (memory), `cgroup-v1/memory.rst`.
+//! Memory: the rows of the collectors `memory`, `memory_detail`, `hugetlb` and `numa`, in this order.
+//!
+//! Kernel documentation: `cgroup-v2.rst` (memory, hugetlb), `cgroup-v1/memory.rst`, `cgroup-v1/hugetlb.rst`.
 
-use super::Source::{Absent, Difference, FirstOf, Flat, Json, OomKills, Single, Sum};
+use super::Source::{Absent, Difference, FirstOf, Flat, HugePages, Json, Node, OomKills, Single, Sum};
 use super::{Collector, Controller, Family, File, HostFact, Limit, Series, Source};
 
 pub(super) const STAT: File = File::new(Controller::Memory, "memory.stat");
-const EVENTS: File = File::new(Controller::Memory, "memory.events");
-const OOM_CONTROL: File = File::new(Controller::Memory, "memory.oom_control");
+pub(super) const EVENTS: File = File::new(Controller::Memory, "memory.events");
+pub(super) const OOM_CONTROL: File = File::new(Controller::Memory, "memory.oom_control");
+/// Pages on v1, bytes on v2 (Linux 5.10).
+const NUMA_STAT: File = File::new(Controller::Memory, "memory.numa_stat");
 
 const CURRENT: Source = Single(File::new(Controller::Memory, "memory.current"));
 const USAGE_IN_BYTES: Source = Single(File::new(Controller::Memory, "memory.usage_in_bytes"));
@@ -15,34 +19,71 @@ const MAX_USAGE: Source = Single(File::new(Controller::Memory, "memory.max_usage
 const SWAP_CURRENT: Source = Single(File::new(Controller::Memory, "memory.swap.current"));
 const KMEM_USAGE: Source = Single(File::new(Controller::Memory, "memory.kmem.usage_in_bytes"));
 
-/// `memory.stat` has `kernel` since Linux 5.18; before, the parts that the kernel shows are added up: `kernel_stack` and
-/// `slab` (4.6), `percpu` (5.9), `pagetables` (5.11). `slab` contains `slab_reclaimable` and `slab_unreclaimable`. `sock` is
-/// no part of `kernel`, and `vmalloc` came with it.
+/// Kernel memory on v2: the key `kernel` of `memory.stat` (Linux 5.18), or on older kernels the sum of the parts that they show:
+/// `kernel_stack` and `slab` (4.6), `percpu` (5.9), `pagetables` (5.11). `slab` contains `slab_reclaimable` and
+/// `slab_unreclaimable`. `sock` is outside `kernel`; `vmalloc` is as new as `kernel`.
 pub(super) const KERNEL: Source = FirstOf(&[
     Flat(STAT, "kernel"),
     Sum(&[Flat(STAT, "kernel_stack"), Flat(STAT, "pagetables"), Flat(STAT, "percpu"), Flat(STAT, "slab")]),
 ]);
 
+/// A series from `memory.stat`: its keys on v2 and on v1.
 const fn stat(v2: &'static str, v1: &'static str, api: Source) -> Series {
     Series::new(Flat(STAT, v2), Flat(STAT, v1), api)
 }
 
-/// The engine passes on `memory.stat` as it is, so the key tells its cgroup version.
+/// A key of the engine's `memory_stats.stats`, which is the container's `memory.stat`: one name on v2, another on v1.
 macro_rules! either {
     ($v2:literal, $v1:literal) => {
         FirstOf(&[Json(concat!("/memory_stats/stats/", $v1)), Json(concat!("/memory_stats/stats/", $v2))])
     };
 }
 
+/// The v1 source of a row of `memory_detail`: a key of `memory.stat`.
+const fn v1(key: &'static str) -> Source {
+    Flat(STAT, key)
+}
+
 const fn limit(limit: Limit) -> Series {
     Series::everywhere(Source::Limit(limit))
 }
 
+/// A kind of memory event: a key of `memory.events`, and its source on v1.
 const fn event(labels: &'static str, key: &'static str, v1: Source) -> Series {
     Series::new(Flat(EVENTS, key), v1, Absent).labels(labels)
 }
 
-pub(super) const FAMILIES: &[Family] = &[
+/// A series per NUMA node, in pages of 4 KiB as cAdvisor counts them. The file has bytes on v2.
+const fn pages(labels: &'static str, v2: &'static str, v1: &'static str) -> Series {
+    Series::new(Node(NUMA_STAT, v2, 4096), Node(NUMA_STAT, v1, 1), Absent).labels(labels)
+}
+
+/// A size of the collector `memory_detail`: a key of `memory.stat`.
+macro_rules! bytes {
+    ($name:literal, $v2:literal, $v1:expr, $help:literal) => {
+        Family::gauge(
+            Collector::MemoryDetail,
+            concat!("container_memory_", $name, "_bytes"),
+            $help,
+            &[Series::new(Flat(STAT, $v2), $v1, Absent)],
+        )
+        .bytes()
+    };
+}
+
+/// A counter of the collector `memory_detail`.
+macro_rules! events {
+    ($name:literal, $v2:expr, $v1:expr, $help:literal) => {
+        Family::counter(
+            Collector::MemoryDetail,
+            concat!("container_memory_", $name, "_total"),
+            $help,
+            &[Series::new($v2, $v1, Absent)],
+        )
+    };
+}
+
+pub(super) const ROWS: &[Family] = &[
     Family::gauge(
         Collector::Memory,
         "container_memory_usage_bytes",
@@ -168,4 +209,70 @@ pub(super) const FAMILIES: &[Family] = &[
         &[limit(Limit::MemoryReservation)],
     )
     .bytes(),
+    bytes!("anon", "anon", v1("total_rss"), "Anonymous memory."),
+    bytes!("file", "file", v1("total_cache"), "Page cache, shared memory included."),
+    bytes!("kernel_stack", "kernel_stack", Absent, "Kernel stacks."),
+    bytes!("pagetables", "pagetables", Absent, "Page tables (Linux 5.11)."),
+    bytes!("percpu", "percpu", Absent, "Per-CPU kernel data (Linux 5.10)."),
+    bytes!("sock", "sock", Absent, "Network buffers."),
+    bytes!("vmalloc", "vmalloc", Absent, "Kernel memory mapped by vmalloc (Linux 5.19)."),
+    bytes!("shmem", "shmem", v1("total_shmem"), "Shared memory and tmpfs."),
+    bytes!("slab_reclaimable", "slab_reclaimable", Absent, "Kernel slab that can be taken back, such as dentries."),
+    bytes!("slab_unreclaimable", "slab_unreclaimable", Absent, "Kernel slab that cannot be taken back."),
+    bytes!("file_dirty", "file_dirty", v1("total_dirty"), "Page cache that waits to be written."),
+    bytes!("file_writeback", "file_writeback", v1("total_writeback"), "Page cache being written."),
+    bytes!("swapcached", "swapcached", v1("total_swapcached"), "Memory that is in swap and in core (Linux 5.12)."),
+    bytes!("anon_thp", "anon_thp", v1("total_rss_huge"), "Anonymous memory in transparent huge pages."),
+    bytes!("inactive_anon", "inactive_anon", v1("total_inactive_anon"), "Inactive anonymous memory."),
+    bytes!("active_anon", "active_anon", v1("total_active_anon"), "Active anonymous memory."),
+    bytes!("unevictable", "unevictable", v1("total_unevictable"), "Memory that cannot be taken back."),
+    bytes!("total_active_file", "active_file", v1("total_active_file"), "Active page cache."),
+    bytes!("total_inactive_file", "inactive_file", v1("total_inactive_file"), "Inactive page cache."),
+    events!("pgscan", Flat(STAT, "pgscan"), Absent, "Pages that reclaim looked at."),
+    events!("pgsteal", Flat(STAT, "pgsteal"), Absent, "Pages that reclaim took."),
+    events!(
+        "workingset_refault_file",
+        Flat(STAT, "workingset_refault_file"),
+        v1("total_workingset_refault_file"),
+        "Page cache pages read again soon after they were taken (Linux 5.9)."
+    ),
+    events!(
+        "workingset_refault_anon",
+        Flat(STAT, "workingset_refault_anon"),
+        v1("total_workingset_refault_anon"),
+        "Anonymous pages read again soon after they were taken (Linux 5.9)."
+    ),
+    events!("events_high", Flat(EVENTS, "high"), Absent, "Times that usage went above memory.high."),
+    events!("events_max", Flat(EVENTS, "max"), Absent, "Times that usage hit memory.max."),
+    // Per page size: `pagesize="2MB"`.
+    Family::gauge(
+        Collector::Hugetlb,
+        "container_hugetlb_usage_bytes",
+        "Huge pages in use, in bytes.",
+        &[Series::new(HugePages("current", None), HugePages("usage_in_bytes", None), Absent)],
+    )
+    .bytes(),
+    Family::gauge(
+        Collector::Hugetlb,
+        "container_hugetlb_max_usage_bytes",
+        "Most huge pages in use so far, in bytes. Cgroup v1 only.",
+        &[Series::new(Absent, HugePages("max_usage_in_bytes", None), Absent)],
+    )
+    .bytes(),
+    Family::counter(
+        Collector::Hugetlb,
+        "container_hugetlb_failcnt",
+        "Times that a huge page was refused because of the limit.",
+        &[Series::new(HugePages("events", Some("max")), HugePages("failcnt", None), Absent)],
+    ),
+    Family::gauge(
+        Collector::Numa,
+        "container_memory_numa_pages",
+        "Memory per NUMA node in pages of 4 KiB, the cgroups below included.",
+        &[
+            pages(r#"scope="hierarchy",type="file""#, "file", "hierarchical_file"),
+            pages(r#"scope="hierarchy",type="anon""#, "anon", "hierarchical_anon"),
+            pages(r#"scope="hierarchy",type="unevictable""#, "unevictable", "hierarchical_unevictable"),
+        ],
+    ),
 ];

@@ -1,6 +1,6 @@
-//! What eBPF programs count per container, as the metric table names it.
+//! The counts of eBPF programs, as the metric table names them.
 
-/// A value that eBPF programs count per container.
+/// A count that eBPF programs keep per container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Probed {
     /// Packets of one address family.
@@ -9,7 +9,7 @@ pub enum Probed {
     Retransmits,
     /// Requests completed by block devices, per device.
     Block(BlockCount, BlockOperation),
-    /// Latency of these requests.
+    /// Latency of requests completed by block devices.
     BlockLatency(BlockOperation),
     /// Time that tasks waited for a CPU.
     RunQueueLatency,
@@ -26,9 +26,9 @@ pub enum TaskState {
     Sleeping,
     /// Has a CPU or waits for one.
     Running,
-    /// Stopped by a signal or a debugger.
+    /// Stopped by a signal or by a debugger.
     Stopped,
-    /// Waits without reacting to ordinary signals, for something else than I/O.
+    /// Waits for something else than I/O, without reacting to ordinary signals.
     Uninterruptible,
     /// Waits for I/O without reacting to ordinary signals.
     IoWaiting,
@@ -41,11 +41,11 @@ pub enum BlockCount {
     Bytes,
     /// Requests.
     Operations,
-    /// Bytes in units of 512.
+    /// Sectors of 512 bytes.
     Sectors,
     /// Time from handing requests to the device to their completion, in nanoseconds.
     Time,
-    /// The same of all operations together.
+    /// The same, of all operations together.
     TimeOfAll,
 }
 
@@ -74,12 +74,12 @@ impl BlockOperation {
     }
 }
 
-/// The bounds of a histogram. The kernel counts by each power of two of a second; every second one is exposed.
+/// The bounds of a histogram. The eBPF programs have a bucket for each power of two of a second; every second bound is exposed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// Exponent of the kernel's first bound, as a power of two of a second.
+    /// The first bound of the eBPF programs, as the exponent of a power of two of a second.
     pub first_power: i32,
-    /// Every second bound in seconds, formatted as Prometheus formats them, so that the label is the same in every version.
+    /// The exposed bounds in seconds, formatted as Prometheus formats them: the label `le` must never change.
     pub exposed: [&'static str; 11],
 }
 
@@ -118,7 +118,7 @@ const RUN_QUEUE: Bounds = Bounds {
 };
 
 impl Probed {
-    /// Returns the bounds of its histogram, none for a number.
+    /// Returns the bounds of the histogram; none for a number.
     #[must_use]
     pub const fn bounds(self) -> Option<&'static Bounds> {
         match self {
@@ -129,7 +129,7 @@ impl Probed {
     }
 }
 
-/// A count of packets. Bytes are those of the IP packet; a merged buffer counts its segments.
+/// A count of packets. Bytes are those of the IP packets, and the segments of a merged buffer count as packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TrafficCount {
     /// Bytes received.

@@ -1,13 +1,13 @@
-//! Where a value comes from: the kernel's text forms, the engine's facts, and the few derivations we make.
+//! Where a value comes from: kernel files by their format, facts of the engine and of the host, and sums or differences of these.
 
 use super::Probed;
 
-/// The cgroup controllers (and the one controller-less group of files) that the table reads.
+/// The cgroup controllers whose files the table names, and the core of v2, which has files without a controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub enum Controller {
     /// CFS bandwidth and weight.
     Cpu,
-    /// CPU time. On v2 part of every cgroup, whatever controllers are enabled.
+    /// CPU time. On v2 every cgroup has it, whatever controllers are enabled.
     Cpuacct,
     /// Memory.
     Memory,
@@ -26,20 +26,20 @@ pub enum Controller {
 pub struct File {
     /// The controller whose tree it is in.
     pub controller: Controller,
-    /// Its name.
+    /// Name in the cgroup's directory.
     pub name: &'static str,
-    /// The name to use where that one is absent.
+    /// The name of the file to read where the first one is absent.
     pub fallback: Option<&'static str>,
 }
 
 impl File {
-    /// The file of this name.
+    /// Returns the file of this name.
     #[must_use]
     pub const fn new(controller: Controller, name: &'static str) -> Self {
         Self { controller, name, fallback: None }
     }
 
-    /// The same with a second name, for kernels that lack the first.
+    /// Returns the file with a second name, for kernels that lack the first.
     #[must_use]
     pub const fn or(self, fallback: &'static str) -> Self {
         Self { fallback: Some(fallback), ..self }
@@ -49,47 +49,47 @@ impl File {
 /// Where a value comes from.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Source {
-    /// Nowhere: this host's kind has no such value.
+    /// Nowhere: this kind of host has no such value.
     Absent,
-    /// A file that is one number. `max` is no value.
+    /// A file that is one number. `max` makes no value.
     Single(File),
-    /// `KEY VALUE` lines: the value of a key.
+    /// A file of `KEY VALUE` lines: the value of a key.
     Flat(File, &'static str),
-    /// A pressure file: `total=` of its `some` or `full` line, in microseconds.
+    /// A pressure file: `total=` of the line `some` or `full`, in microseconds.
     Psi(File, &'static str),
-    /// `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): the value of a key, per device.
+    /// A file of `MAJOR:MINOR KEY=VALUE …` lines (`io.stat`): the value of a key, per device.
     Nested(File, &'static str),
-    /// `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): the value of an operation, per device; the largest where several
-    /// of these files have one.
+    /// Files of `MAJOR:MINOR OPERATION VALUE` lines (`blkio.*` of v1): the value of an operation, per device; the largest where
+    /// several of these files have one.
     Operation(&'static [File], &'static str),
-    /// `KEY N0=VALUE N1=VALUE …` lines, `=` or a blank after the key (`memory.numa_stat`): a key's value, per node.
-    /// The number is the divisor that makes pages of it (1 where the kernel gives pages).
+    /// A file of `KEY N0=VALUE N1=VALUE …` lines, `=` or a blank after the key (`memory.numa_stat`): the value of a key, per node,
+    /// divided by the number of bytes in a page (1 where the kernel gives pages).
     Node(File, &'static str, u64),
-    /// One number per CPU on one line, labelled as cAdvisor does.
+    /// A file of one number per CPU on one line, labelled `cpu="cpuNN"` as cAdvisor does.
     PerCpu(File),
-    /// The same, labelled as the predecessor did.
+    /// The same, labelled `cpu="N"` as the predecessor does.
     PerCore(File),
-    /// Number of processes in the cgroup and in those below it.
+    /// The number of processes in the cgroup and in those below it.
     Processes,
     /// A column of `/proc/PID/net/dev`, counted from 0 (received bytes), per interface.
     Interface(usize),
     /// `hugetlb.SIZE.<suffix>`, per page size; with a key where the file has keys.
     HugePages(&'static str, Option<&'static str>),
-    /// A configured limit: read at discovery and when it may have changed.
+    /// A configured limit. It is read when the container is found and when the limit may have changed.
     Limit(Limit),
-    /// What the engine says of the container.
+    /// A fact that the engine reports of the container.
     Engine(EngineFact),
-    /// Kills for lack of memory over all runs of a container: the source of this run's count.
+    /// OOM kills over all runs of the container. The source is that of the current run's count.
     OomKills(&'static Source),
-    /// What an eBPF program has counted.
+    /// A count of an eBPF program.
     Probe(Probed),
     /// A fact of the machine, without container labels.
     Machine(MachineFact),
-    /// Sockets of the container's network namespace: file below `/proc/PID/net` and the state's number.
+    /// A count of a socket table of the container's network namespace: the file below `/proc/PID/net`, and what is counted.
     Sockets(&'static str, SocketCount),
-    /// Sum over the processes of the container.
+    /// A sum over the processes of the container.
     Process(ProcessFact),
-    /// Size of the writable layer, or of the filesystem below it.
+    /// A size of the container's writable layer, or of the filesystem that holds it.
     Disk(DiskFact),
     /// A number in the engine's stats answer (JSON pointer).
     Json(&'static str),
@@ -99,17 +99,17 @@ pub enum Source {
     JsonInterface(&'static str),
     /// A list of numbers in the stats answer, one per CPU.
     JsonPerCpu(&'static str),
-    /// The same, labelled as the predecessor did.
+    /// The same, labelled as the predecessor does.
     JsonPerCore(&'static str),
-    /// The first minus the second, 0 where that would be negative; absent where either is.
+    /// The first minus the second; 0 where that would be negative, absent where either is.
     Difference(&'static Source, &'static Source),
-    /// The first that this cgroup has.
+    /// The first of these that the cgroup has.
     FirstOf(&'static [Source]),
-    /// The sum of those that this cgroup has; absent where it has none of them.
+    /// The sum of those that the cgroup has; absent where it has none of them.
     Sum(&'static [Source]),
 }
 
-/// What makes several samples of one series row: the label that is not known before reading.
+/// A label whose values are known only from reading: it makes one sample per value of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Dimension {
     /// `device="/dev/NAME"`.
@@ -118,9 +118,9 @@ pub enum Dimension {
     Interface,
     /// `node="N"`.
     Node,
-    /// `cpu="cpuNN"`: cAdvisor's label.
+    /// `cpu="cpuNN"`: cAdvisor's form.
     Cpu,
-    /// `cpu="N"`: the predecessor's label.
+    /// `cpu="N"`: the predecessor's form.
     Core,
 }
 
@@ -128,7 +128,7 @@ impl Dimension {
     /// Every dimension; the place of one is its index in a sample.
     pub const ALL: [Self; 5] = [Self::Device, Self::Interface, Self::Node, Self::Cpu, Self::Core];
 
-    /// The name of the label.
+    /// Returns the name of the label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -141,7 +141,7 @@ impl Dimension {
 }
 
 impl Source {
-    /// The dimension of this source; none where it is one number per container.
+    /// Returns the dimension of the source; none where it is one number per container.
     #[must_use]
     pub const fn dimension(&self) -> Option<Dimension> {
         match self {
@@ -157,7 +157,7 @@ impl Source {
     }
 }
 
-/// Limits of a container. `files()` says where they stand.
+/// Limits of a container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Limit {
@@ -165,7 +165,7 @@ pub enum Limit {
     CpuQuota,
     /// CFS period in microseconds.
     CpuPeriod,
-    /// CPU shares; on v2 computed back from the weight.
+    /// CPU shares; on v2 computed from the weight.
     CpuShares,
     /// Memory in bytes; 0 where not limited.
     Memory,
@@ -189,7 +189,7 @@ impl Limit {
         Self::Pids,
     ];
 
-    /// The kernel files on v2 and on v1, and the engine's configuration, for the documentation.
+    /// Returns the names of the kernel files on v2 and on v1, and of the engine's setting, for the documentation.
     #[must_use]
     pub const fn files(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -210,14 +210,14 @@ impl Limit {
     }
 }
 
-/// What the engine knows of a container and no kernel file says.
+/// What the engine reports of a container, and no kernel file tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EngineFact {
-    /// When it was last there: the time of the scrape, frozen when it ends. Milliseconds since the epoch.
+    /// When the container was last seen, in milliseconds since the epoch: the time of the scrape while it runs.
     LastSeen,
     /// When its current run began, in nanoseconds since the epoch.
     Started,
-    /// When it was made, in nanoseconds since the epoch.
+    /// When it was created, in nanoseconds since the epoch.
     Created,
     /// When its last run ended, in nanoseconds since the epoch.
     Finished,
@@ -227,7 +227,7 @@ pub enum EngineFact {
     State,
     /// Exit code of the last run of a container that does not run.
     ExitCode,
-    /// Whether the last run of a container that does not run was ended by the out-of-memory killer.
+    /// Whether the OOM killer ended the last run of a container that does not run.
     OomKilled,
     /// Restarts by its restart policy, as the engine counts them.
     Restarts,
@@ -243,7 +243,7 @@ pub enum EngineFact {
     Seen,
 }
 
-/// Facts of the machine.
+/// A fact of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MachineFact {
     /// Logical CPUs.
@@ -262,14 +262,15 @@ pub enum MachineFact {
     ScrapeError,
 }
 
-/// Values of the host as a whole (`id="/"`) that `/proc` gives where the root cgroup has no file for them.
+/// The source of a value of the host as a whole (`id="/"`). The root cgroup's file is read first, and this where there is none, unless
+/// [`HostFact::is_of_procfs`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HostFact {
-    /// Not given for the host.
+    /// The host has no such value.
     None,
-    /// Only the root cgroup's own file.
+    /// The root cgroup's file alone.
     Cgroup,
-    /// User and system time of `/proc/stat`, in ticks: neither idle nor stolen.
+    /// Time of `/proc/stat` that is neither idle nor stolen, in ticks.
     CpuBusy,
     /// User and nice time of `/proc/stat`, in ticks.
     CpuUser,
@@ -277,13 +278,13 @@ pub enum HostFact {
     CpuSystem,
     /// `MemTotal` - `MemFree` of `/proc/meminfo`.
     MemoryUsed,
-    /// The same less `Inactive(file)`.
+    /// `MemTotal` - `MemFree` - `Inactive(file)` of `/proc/meminfo`.
     MemoryWorkingSet,
     /// A key of `/proc/meminfo`, in bytes.
     Meminfo(&'static str),
-    /// `SwapTotal` - `SwapFree`.
+    /// `SwapTotal` - `SwapFree` of `/proc/meminfo`.
     SwapUsed,
-    /// A line of `/proc/pressure/<file>`: file and line.
+    /// A line of `/proc/pressure/<file>`: its file and its first word.
     Pressure(&'static str, &'static str),
     /// The filesystems that the exporter sees mounted.
     Filesystems,
@@ -291,27 +292,27 @@ pub enum HostFact {
     Threads,
     /// A column of `/proc/1/net/dev`, per physical interface.
     Interface(usize),
-    /// The sum of those of these keys of `/proc/vmstat` that the kernel has.
+    /// The sum of these keys of `/proc/vmstat`, without those that the kernel does not have.
     Vmstat(&'static [&'static str]),
-    /// Memory of the kernel: `KernelStack`, `PageTables`, `Percpu` and `Slab` of `/proc/meminfo`.
+    /// The kernel's memory: the sum of `KernelStack`, `PageTables`, `Percpu` and `Slab` of `/proc/meminfo`.
     KernelMemory,
     /// A counter of `/proc/diskstats`, per disk.
     Disk(DiskField),
-    /// When the host was started: `btime` of `/proc/stat`, in seconds since the epoch.
+    /// When the host was started, in seconds since the epoch: `btime` of `/proc/stat`.
     Boot,
     /// The time of the scrape, in milliseconds since the epoch.
     Now,
 }
 
 impl HostFact {
-    /// Whether `/proc` has all of it, so that the root cgroup, which counts for some kernels and not for others, is not asked.
+    /// Returns whether `/proc` always has the value. The root cgroup, which has it on some kernels alone, is then not read.
     #[must_use]
     pub const fn is_of_procfs(self) -> bool {
         matches!(self, Self::Vmstat(_) | Self::Disk(_) | Self::Boot | Self::Now)
     }
 }
 
-/// What `/proc/diskstats` counts of a disk.
+/// A counter of a disk in `/proc/diskstats`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskField {
     /// Reads completed.
@@ -320,9 +321,9 @@ pub enum DiskField {
     ReadsMerged,
     /// Sectors of 512 bytes read.
     SectorsRead,
-    /// The same in bytes.
+    /// Bytes read.
     BytesRead,
-    /// Time of all reads in milliseconds.
+    /// Sum of the times of all reads, in milliseconds.
     ReadTime,
     /// Writes completed.
     Writes,
@@ -330,15 +331,15 @@ pub enum DiskField {
     WritesMerged,
     /// Sectors of 512 bytes written.
     SectorsWritten,
-    /// The same in bytes.
+    /// Bytes written.
     BytesWritten,
-    /// Time of all writes in milliseconds.
+    /// Sum of the times of all writes, in milliseconds.
     WriteTime,
-    /// Operations under way.
+    /// Operations in flight.
     InFlight,
-    /// Time in which there was one, in milliseconds.
+    /// Time with operations in flight, in milliseconds.
     BusyTime,
-    /// That time by the number of operations, in milliseconds.
+    /// Time with operations in flight, multiplied by their number, in milliseconds.
     WeightedTime,
     /// Discards completed (Linux 4.18).
     Discards,
@@ -351,29 +352,29 @@ pub enum DiskField {
 pub enum SocketCount {
     /// Sockets in the state of this number.
     State(u8),
-    /// Sum of a queue: `tx_queue` or `rx_queue`.
+    /// Bytes that wait to be sent: the sum of `tx_queue`.
     TxQueued,
-    /// Sum of received bytes that wait.
+    /// Received bytes that wait to be read: the sum of `rx_queue`.
     RxQueued,
     /// Datagrams dropped.
     Dropped,
 }
 
-/// Sums over a container's processes.
+/// A sum over the processes of a container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProcessFact {
     /// Open file descriptors.
     FileDescriptors,
-    /// Those that are sockets.
+    /// Open sockets.
     Sockets,
     /// Soft limit of open files of the first process.
     OpenFilesLimit,
 }
 
-/// Sizes of a container's writable layer and of the filesystem that holds it, or of the host's filesystems.
+/// A size of a container's writable layer or of the filesystem that holds it, or of a filesystem of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskFact {
-    /// Bytes on disk: of the writable layer and the log of a container, of all that is on a filesystem of the host.
+    /// Bytes on disk: of a container's writable layer and log, or of everything on a filesystem of the host.
     Usage,
     /// Size of the filesystem in bytes.
     Limit,

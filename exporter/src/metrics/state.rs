@@ -1,4 +1,4 @@
-//! Life cycle: what the engine says of a container, from its list and its events.
+//! The life cycle of a container, from the engine's list and events: the rows of the collector `state`.
 
 use super::{Collector, EngineFact, Family, HostFact, Series, Source};
 
@@ -11,7 +11,7 @@ const fn time(at: EngineFact) -> Series {
     fact(at).exponents(9, 9, 9)
 }
 
-pub(super) const FAMILIES: &[Family] = &[
+pub(super) const ROWS: &[Family] = &[
     Family::gauge(
         Collector::State,
         "container_last_seen",
