@@ -1,8 +1,9 @@
-//! Which containers are exposed: `--containers.include` and `--containers.exclude`.
+//! Which containers and which metrics are exposed: `--containers.include`, `--containers.exclude`, `--metrics.include` and
+//! `--metrics.exclude`.
 //!
-//! Built by [`crate::config`], applied by [`crate::name::NamingPolicy`] to every container of an engine.
+//! [`crate::config`] makes the filters; [`crate::name::NamingPolicy`] applies that of containers to every container of an engine.
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 /// An invalid glob.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +29,12 @@ impl GlobError {
     }
 }
 
-/// `*` also matches `/`, as in image names; case matters.
-pub(super) fn compile(glob: &str) -> Result<Glob, GlobError> {
+/// Compiles a glob in which `*` also matches `/`, as in image names, and case matters.
+fn compile(glob: &str) -> Result<Glob, GlobError> {
     GlobBuilder::new(glob).build().map_err(|error| GlobError::new(glob, &error))
 }
 
-/// `--containers.include` and `--containers.exclude`.
+/// The containers that are exposed: `--containers.include` and `--containers.exclude`.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerFilter {
     include: Vec<Pattern>,
@@ -63,8 +64,8 @@ impl ContainerFilter {
         if errors.is_empty() { Ok(filter) } else { Err(errors) }
     }
 
-    /// Matches image and labels, which never change while a container exists. `labels` are all its labels, sorted by
-    /// name.
+    /// Matches image and labels, which never change while a container exists. `labels` are all labels of the container, sorted
+    /// by name.
     #[must_use]
     pub fn match_fixed(&self, image: &str, labels: &[(&str, &str)]) -> FixedMatch {
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches_fixed(image, labels));
@@ -85,7 +86,7 @@ impl ContainerFilter {
     }
 }
 
-/// Result of matching a container's image and labels. A new name can be matched without them.
+/// The result of matching a container's image and labels. With it a new name is matched without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedMatch {
     included: bool,
@@ -126,9 +127,53 @@ impl Pattern {
     }
 }
 
+/// The families that are exposed, by name: `--metrics.include` and `--metrics.exclude`.
+#[derive(Clone, Debug, Default)]
+pub struct MetricFilter {
+    /// None where all are included.
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl MetricFilter {
+    /// Compiles both lists.
+    ///
+    /// # Errors
+    /// One per invalid glob.
+    pub fn new(include: &[&str], exclude: &[&str]) -> Result<Self, Vec<GlobError>> {
+        let include = if include.is_empty() { None } else { Some(glob_set(include)?) };
+        Ok(Self { include, exclude: glob_set(exclude)? })
+    }
+
+    /// Returns whether the family of this name is exposed.
+    #[must_use]
+    pub fn selects(&self, name: &str) -> bool {
+        self.include.as_ref().is_none_or(|include| include.is_match(name)) && !self.exclude.is_match(name)
+    }
+}
+
+/// Compiles globs into a set that matches what one of them matches.
+///
+/// # Errors
+/// One per invalid glob.
+pub(super) fn glob_set(globs: &[&str]) -> Result<GlobSet, Vec<GlobError>> {
+    let mut builder = GlobSetBuilder::new();
+    let mut errors = Vec::new();
+    for glob in globs {
+        match compile(glob) {
+            Ok(glob) => drop(builder.add(glob)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    builder.build().map_err(|error| vec![GlobError::new(&globs.join(","), &error)])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ContainerFilter;
+    use super::{ContainerFilter, MetricFilter};
 
     fn selects(include: &[&str], exclude: &[&str]) -> bool {
         let labels = [("env", "prod-eu"), ("tier", "")];
@@ -167,5 +212,22 @@ mod tests {
         let errors = ContainerFilter::new(&["a[", "fine"], &["label:", "label:=x", "label:k={"]).unwrap_err();
         let globs: Vec<_> = errors.iter().map(|error| error.glob.as_str()).collect();
         assert_eq!(globs, ["a[", "label:", "label:=x", "label:k={"]);
+    }
+
+    #[test]
+    fn exclusion_of_metrics_wins_and_no_inclusion_means_all() {
+        let selects =
+            |include: &[&str], exclude: &[&str], name: &str| MetricFilter::new(include, exclude).unwrap().selects(name);
+        assert!(selects(&[], &[], "container_memory_rss"));
+        assert!(selects(&["container_{cpu,memory}_*"], &[], "container_memory_rss"));
+        assert!(!selects(&["container_cpu_*"], &[], "container_memory_rss"));
+        assert!(!selects(&["container_*"], &["*_rss"], "container_memory_rss"));
+        assert!(!selects(&["container_memory"], &[], "container_memory_rss"), "the whole name is matched");
+    }
+
+    #[test]
+    fn every_bad_glob_on_metrics_is_named() {
+        assert_eq!(MetricFilter::new(&["a[", "b", "{c"], &[]).unwrap_err().len(), 2);
+        assert_eq!(MetricFilter::new(&[], &["a["]).unwrap_err().len(), 1);
     }
 }

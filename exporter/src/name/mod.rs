@@ -1,22 +1,17 @@
-//! Names of containers and the engines' reports on them.
+//! Names of containers, and the engines' reports on them.
 //!
-//! Filled by [`crate::docker`], read by scrapes. A lookup takes a snapshot and never waits for an engine.
+//! [`crate::docker`] writes them and scrapes read them. A lookup takes a snapshot, and never waits for an engine.
 
 mod filter;
-mod interest;
-mod labels;
-mod metric_filter;
-mod moment;
 mod naming;
-mod oom;
 mod store;
 
-pub use filter::{ContainerFilter, FixedMatch, GlobError};
-pub use labels::{DEFAULT_LABELS, Dropped, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS};
-pub use metric_filter::MetricFilter;
-pub use moment::Moment;
-pub use naming::{Identity, NamingPolicy};
-pub use oom::OomEvents;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use filter::{ContainerFilter, FixedMatch, GlobError, MetricFilter};
+pub use naming::{
+    DEFAULT_LABELS, Dropped, Identity, LabelPolicy, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, NamingPolicy,
+};
 pub use store::{ContainerStore, MAX_CONTAINERS, Names, Stored};
 
 use crate::discover::ContainerId;
@@ -26,12 +21,12 @@ pub const MAX_NAME: usize = 256;
 /// Maximum length of an image's name in bytes.
 pub const MAX_IMAGE: usize = 512;
 
-/// The engine's report on one container. Immutable: a change replaces the value.
+/// An engine's report on one container. A change replaces it as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerInfo {
-    /// The container's id.
+    /// Id of the container.
     pub id: ContainerId,
-    /// Name without the leading slash; the first one if an engine reports several.
+    /// Name without the leading slash; the first one where the engine reports several.
     pub name: String,
     /// Image as given on the command line.
     pub image: String,
@@ -43,7 +38,7 @@ pub struct ContainerInfo {
     pub selected: bool,
     /// The state the engine reports.
     pub state: State,
-    /// Health, if the container has a health check.
+    /// Health; none without a health check.
     pub health: Option<Health>,
     /// Which of these values the engine has reported.
     pub reported: Reported,
@@ -53,7 +48,7 @@ pub struct ContainerInfo {
     pub exit_code: Option<i64>,
     /// Whether the engine saw an out-of-memory kill in the container's last run.
     pub oom_killed: bool,
-    /// The engine's `oom` events; none without an event stream.
+    /// Counts of the engine's `oom` events; none without an event stream.
     pub oom_events: Option<OomEvents>,
     /// When it was created, in nanoseconds since the epoch.
     pub created_ns: Option<u64>,
@@ -61,9 +56,9 @@ pub struct ContainerInfo {
     pub started_ns: Option<u64>,
     /// When its last run ended; none while it runs.
     pub finished: Option<Moment>,
-    /// When the engine reported its removal. It lingers for a while after that.
+    /// When the engine reported its removal. The report is kept for a while after that.
     pub removed: Option<Moment>,
-    /// The network namespace it was given.
+    /// Where its network namespace comes from.
     pub network_mode: NetworkMode,
     /// Process id of its first process in the engine's pid namespace, while it runs.
     pub pid: Option<u32>,
@@ -78,19 +73,19 @@ pub struct ContainerInfo {
 /// The life-cycle state of a container, in Docker's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Made, never started.
+    /// Created and never started.
     Created,
     /// Its processes run.
     Running,
     /// Frozen.
     Paused,
-    /// Ended, and the engine is about to start it again.
+    /// Its run has ended, and the engine is about to start it again.
     Restarting,
     /// Being removed, or gone.
     Removing,
     /// Its run has ended.
     Exited,
-    /// Could not be removed.
+    /// The engine could not remove it.
     Dead,
 }
 
@@ -124,8 +119,7 @@ impl ContainerInfo {
         }
     }
 
-    /// Returns the cgroup path that the engine gives the container. `systemd` if the engine uses systemd's cgroup
-    /// driver.
+    /// Returns the cgroup path that the engine gives the container. `systemd` says whether the engine uses systemd's cgroup driver.
     #[must_use]
     pub fn cgroup_path(&self, systemd: bool) -> String {
         let parent = match self.cgroup_parent.trim_matches('/') {
@@ -155,36 +149,36 @@ impl State {
         }
     }
 
-    /// Returns whether the container has live processes (and so a cgroup).
+    /// Returns whether the container has live processes, and so a cgroup.
     #[must_use]
     pub fn is_alive(self) -> bool {
         matches!(self, Self::Running | Self::Paused)
     }
 }
 
-/// What an engine has reported of a container since it was found, started or ended. Events and lists leave parts to the inspection that
-/// follows them: until then the rest is unknown, or of the run before.
+/// The parts that an engine has reported of a container since it was found, started or ended. Events and lists have some of them. The
+/// inspection that follows has all; until then the others are unknown, or are of the run before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
-    /// The state: an event tells of an end, and not whether another run follows.
+    /// The state. The event of an end does not have it, as another run may follow.
     pub state: bool,
-    /// Whether there is a health check, and its verdict.
+    /// The health, or that there is no health check.
     pub health: bool,
-    /// When the last run has ended, and whether for lack of memory.
+    /// When the last run ended, and whether by an out-of-memory kill.
     pub end: bool,
 }
 
 impl Reported {
-    /// All of it.
+    /// All parts.
     pub const ALL: Self = Self { state: true, health: true, end: true };
 }
 
-/// Outcome of the container's own health check.
+/// The outcome of a container's health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The verdict.
     pub status: HealthStatus,
-    /// Failed probes in a row; none until the engine has said so.
+    /// Failed probes in a row; none until the engine has reported it.
     pub failing_streak: Option<u64>,
 }
 
@@ -212,7 +206,7 @@ pub enum NetworkMode {
     Unknown,
 }
 
-/// Limits in the engine's own configuration; none means not limited or unknown.
+/// The limits in the engine's configuration of a container; none means not limited or unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// CFS quota in microseconds per period (from `CpuQuota` or `NanoCpus`).
@@ -231,7 +225,75 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
-/// Returns the path where systemd puts a slice: `a-b` is in `a`, and `-` is the root.
+/// A moment on two clocks: the wall clock's time is shown, and durations are computed from the monotonic one, so that setting the host's
+/// clock affects none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds since the epoch.
+    pub wall_ns: u64,
+    /// The same on the monotonic clock.
+    pub at: Instant,
+}
+
+impl Moment {
+    /// Returns the current moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { wall_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX), at: Instant::now() }
+    }
+
+    /// Converts a time of the wall clock, relative to `now`. A future time counts as now.
+    #[must_use]
+    pub fn at_wall(wall_ns: u64, now: Self) -> Self {
+        let age = Duration::from_nanos(now.wall_ns.saturating_sub(wall_ns));
+        Self { wall_ns, at: now.at.checked_sub(age).unwrap_or(now.at) }
+    }
+
+    /// Returns the milliseconds since the epoch.
+    #[must_use]
+    pub fn wall_ms(self) -> u64 {
+        self.wall_ns / 1_000_000
+    }
+}
+
+/// Counts of the engine's `oom` events of a container since the exporter started, by its runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OomEvents {
+    /// Number of observed starts.
+    pub runs: u64,
+    /// Events in all runs before this one.
+    pub earlier: u64,
+    /// Events in the run before this one, a part of `earlier`.
+    pub previous: u64,
+    /// Events in this run.
+    pub current: u64,
+}
+
+impl OomEvents {
+    /// Counts an event of this run, or of the previous one if it is late.
+    pub fn record(&mut self, late: bool) {
+        if late {
+            self.earlier += 1;
+            self.previous += 1;
+        } else {
+            self.current += 1;
+        }
+    }
+
+    /// Begins a new run.
+    pub fn start(&mut self) {
+        *self = Self { runs: self.runs + 1, earlier: self.earlier + self.current, previous: self.current, current: 0 };
+    }
+
+    /// Returns the number of events in all runs.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.earlier + self.current
+    }
+}
+
+/// Returns the cgroup path of a systemd slice: `a-b` is in `a`, and `-` is the root.
 fn slice_path(name: &str) -> String {
     if name == "-" {
         return String::new();
@@ -242,7 +304,9 @@ fn slice_path(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ContainerId, ContainerInfo};
+    use std::time::Duration;
+
+    use super::{ContainerId, ContainerInfo, Moment};
 
     #[test]
     fn a_path_is_the_one_that_the_kernel_s_files_are_found_under() {
@@ -255,5 +319,15 @@ mod tests {
         assert_eq!(path("", true), format!("/system.slice/docker-{id}.scope"));
         assert_eq!(path("shop-web.slice", true), format!("/shop.slice/shop-web.slice/docker-{id}.scope"));
         assert_eq!(path("-.slice", true), format!("/docker-{id}.scope"));
+    }
+
+    #[test]
+    fn a_wall_time_keeps_its_age_on_the_monotonic_clock() {
+        let now = Moment::now();
+        let before = Moment::at_wall(now.wall_ns - 5_000_000_000, now);
+        assert_eq!(now.at - before.at, Duration::from_secs(5));
+        let to_come = Moment::at_wall(now.wall_ns + 5_000_000_000, now);
+        assert_eq!((to_come.at, to_come.wall_ns), (now.at, now.wall_ns + 5_000_000_000));
+        assert!(Moment::at_wall(0, now).at <= now.at);
     }
 }

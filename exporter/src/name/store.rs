@@ -1,27 +1,26 @@
 //! The containers that an engine knows, by id.
 //!
-//! Written by the follower in [`crate::docker`]; a scrape takes one snapshot and never waits for an engine.
+//! The follower in [`crate::docker`] writes them. A scrape takes one snapshot, and never waits for an engine.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::interest::Interest;
 use super::{ContainerInfo, Moment, State};
 use crate::discover::ContainerId;
 
 /// Maximum number of stored containers, so that a faulty engine cannot fill the memory.
 pub const MAX_CONTAINERS: usize = 20_000;
 
-/// One consistent view of all containers. Cheap to hold and to compare.
+/// A snapshot of all containers, which is cheap to hold and to compare.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Every known container: live, stopped, or lingering after its removal.
     pub containers: HashMap<ContainerId, Arc<ContainerInfo>>,
     /// Index of the engine that knows each container; empty if there is one engine.
     pub engines: HashMap<ContainerId, u8>,
-    /// Differs from view to view: values derived from an equal generation stay valid.
+    /// The number of this snapshot: while it is the same, so are the containers.
     pub generation: u64,
 }
 
@@ -45,9 +44,9 @@ pub enum Stored {
     Full,
 }
 
-/// Shared between the engine's follower, which writes, and scrapes, which read.
+/// The containers that the engine's follower writes and scrapes read.
 ///
-/// Copy on write: a snapshot never changes, and a change costs no copy while no snapshot is held.
+/// A snapshot never changes: a write copies the containers if a snapshot is held.
 #[derive(Debug)]
 pub struct ContainerStore {
     names: RwLock<Arc<Names>>,
@@ -70,14 +69,13 @@ impl ContainerStore {
         }
     }
 
-    /// Returns the current view.
+    /// Returns the current snapshot.
     #[must_use]
     pub fn names(&self) -> Arc<Names> {
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns whether an engine's full list was applied, or could not be read: names are as complete as possible for
-    /// now.
+    /// Returns whether an engine's full list was applied or could not be read, so that names are as complete as they can be.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
@@ -100,7 +98,7 @@ impl ContainerStore {
     }
 
     /// Returns the containers whose limits were changed (`docker update`) since the last call, so that their limit
-    /// files are read again. For one reader.
+    /// files are read again. There is one reader.
     #[must_use]
     pub fn take_updated(&self) -> Vec<ContainerId> {
         self.updated.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
@@ -178,6 +176,37 @@ impl ContainerStore {
 fn oldest_removed(names: &Names) -> Option<ContainerId> {
     let removed = names.containers.values().filter_map(|info| Some((info.removed?.at, info.id)));
     removed.min().map(|(_, id)| id)
+}
+
+/// Limits of the time for which interest lasts after a scrape.
+const MIN_INTEREST: Duration = Duration::from_secs(30);
+const MAX_INTEREST: Duration = Duration::from_mins(5);
+
+/// Whether scrapes arrive, for requests to the engine that are made only for them. Interest lasts from a scrape until the next one is
+/// overdue: twice the time between the last two.
+#[derive(Debug)]
+struct Interest {
+    last: Instant,
+    until: Instant,
+}
+
+impl Interest {
+    /// Begins interest as after a scrape, as the first one is likely soon.
+    fn new(now: Instant) -> Self {
+        Self { last: now, until: now + MIN_INTEREST }
+    }
+
+    /// Records a scrape.
+    fn scraped(&mut self, now: Instant) {
+        let interval = now.saturating_duration_since(self.last);
+        self.last = now;
+        self.until = self.until.max(now + (interval * 2).clamp(MIN_INTEREST, MAX_INTEREST));
+    }
+
+    /// Returns whether the next scrape is not overdue yet.
+    fn lasts(&self, now: Instant) -> bool {
+        now < self.until
+    }
 }
 
 #[cfg(test)]

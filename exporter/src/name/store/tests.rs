@@ -1,9 +1,9 @@
-//! Tests of the container store: views, lingering, generations.
+//! Tests of the container store: snapshots, lingering, generations, interest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ContainerStore, MAX_CONTAINERS, Stored};
+use super::{ContainerStore, Interest, MAX_CONTAINERS, Stored};
 use crate::discover::ContainerId;
 use crate::name::{ContainerInfo, Moment, State};
 
@@ -87,4 +87,19 @@ fn updates_are_told_once() {
     store.mark_updated(id(1));
     assert_eq!(store.take_updated(), [id(1)]);
     assert_eq!(store.take_updated(), []);
+}
+
+#[test]
+fn interest_lasts_from_scrape_to_scrape_and_ends_without() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut interest = Interest::new(start);
+    assert!(interest.lasts(at(29)) && !interest.lasts(at(30)));
+    interest.scraped(at(60));
+    assert!(interest.lasts(at(179)) && !interest.lasts(at(180)), "a minute between scrapes, twice");
+    // A second scraper directly after the first shortens nothing.
+    interest.scraped(at(61));
+    assert!(interest.lasts(at(179)));
+    interest.scraped(at(86_400));
+    assert!(interest.lasts(at(86_400 + 299)) && !interest.lasts(at(86_400 + 300)));
 }
