@@ -1,73 +1,74 @@
 //! Gzip for expositions: a deflate encoder that knows where the label sets stand.
 //!
-//! An exposition has the same label sets in every family, each after the same other one, and only the numbers between them
-//! are new. So the bits of what a label set does not share with the one before it are made once and cached from scrape to
-//! scrape ([`repeated_span`]); what stands between two label sets is most often a copy from the line before but for the number; and the
-//! rest, such as help texts, goes through a plain search for repetitions. The codes are fixed ([`codes`]), as bits could
-//! not be cached otherwise. The result is one ordinary deflate block, which every inflater reads.
+//! An exposition has the same label sets in every family, in the same order; only the numbers between them change.
+//!
+//! - A label set is written as copies from the set before it. The bits of the text that the two do not share are cached from scrape to
+//!   scrape ([`repeated_span`]).
+//! - The text between two label sets is mostly a copy from the line before, except for the number.
+//! - All else, such as help texts, goes through a plain search for repetitions.
+//!
+//! The codes are fixed ([`deflate`]), as bits could not be cached otherwise. The result is one ordinary deflate block, which every inflater
+//! reads.
 
-mod bits;
-mod codes;
-mod prefix_match;
+mod deflate;
 mod repeated_span;
-mod symbol_writer;
 #[cfg(test)]
 mod tests;
 
-use bits::Bits;
-use codes::{Codes, Lengths, open_block};
 use crc32fast::Hasher;
-use prefix_match::{HashTable, common_prefix, common_suffix, hash_of_eight, hash_of_four};
-use repeated_span::{RepeatedSpan, bits_after};
-use symbol_writer::{SHORTEST, SymbolWriter, WINDOW};
+use deflate::{Bits, Codes, Lengths, PROTOBUF, SHORTEST, SymbolWriter, TEXT, WINDOW, open_block};
+use repeated_span::{HashTable, RepeatedSpan, bits_after, common_prefix, common_suffix, hash_of_eight, hash_of_four};
 
-/// Without a name, a time and a system.
+/// The header of a stream (RFC 1952), without name, time and system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// Room for what stands before and after the text, with a margin.
+/// Room for the bytes before and after the text, with a margin.
 const ENDS: usize = 512;
-/// A number has at most this many bytes. What is longer between two label sets is searched for repetitions.
-const NUMBER: usize = 32;
-/// How many bytes of the text before a piece stand in memory with it.
+/// Maximum length of a number in bytes. Longer text between two label sets is searched for repetitions.
+const MAX_NUMBER: usize = 32;
+/// Number of bytes before a piece that must stand in memory with it, so that it can copy from them.
 pub(super) const HISTORY: usize = WINDOW;
-/// The shortest copy that takes fewer bits than its bytes do, unless it lengthens the copy before.
-const WORTH: usize = 5;
-/// How many earlier label sets are compared to find the most similar one: services of a project take turns.
+/// The shortest copy that takes fewer bits than its bytes, unless it lengthens the copy before it.
+const MIN_COPY: usize = 5;
+/// Number of earlier label sets that are compared to find the most similar one, as the containers of several services take turns.
 const MODELS: usize = 8;
-/// How many rows of one family are distinguished, whose lines stand together for each container.
+/// Number of rows of one family that are distinguished. The lines of all rows stand together for each container.
 const ROWS: usize = 16;
 
-/// Where a label set stands in a text. A hint: the text is complete without it.
+/// A hint where a label set stands in a text. The text is written without it, too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelSpan {
-    /// Where it begins.
+    /// Where the set begins.
     pub(super) at: usize,
     /// Its length in bytes.
     pub(super) length: usize,
-    /// The same number always stands for the same text.
+    /// A number that always stands for the same text.
     pub(super) set: u64,
     /// A small number, most often the same for the same set.
     pub(super) index: usize,
-    /// The row of the family that the line belongs to.
+    /// The row of the family, by its place.
     pub(super) row: usize,
 }
 
-/// The encoder, with its caches from stream to stream.
+/// The encoder. Its caches are kept from stream to stream.
 #[derive(Debug)]
 pub(super) struct Gzip {
     lengths: &'static Lengths,
     codes: Codes,
     bits: Bits,
     crc: Hasher,
-    /// Bytes of this stream that have been written.
+    /// Number of bytes written to this stream, before compression.
     written: usize,
     /// Number of this stream.
     stream: u64,
-    /// The slots of the last label sets.
+    /// The last label sets.
     recent: Recent,
-    /// The text before the last label set of each row, from the label set before it on: position in the stream, and length.
+    /// The last text between two label sets for each row: its position in the stream, and its length.
     between: [(usize, usize); ROWS],
+    /// The label sets, by their index.
     slots: Vec<Slot>,
+    /// Where four bytes stood last.
     words: HashTable,
+    /// Where a label pair or a number stood last.
     pairs: HashTable,
 }
 
@@ -75,16 +76,17 @@ pub(super) struct Gzip {
 #[derive(Debug, Default)]
 struct Slot {
     set: u64,
-    /// The stream that it was last in, and where.
+    /// The last stream that had the set, and where.
     stream: u64,
     at: usize,
     length: usize,
-    /// The sets, and their slots, that it is similar to. Two, as some families leave a container out.
-    known: [Option<(u64, usize)>; 2],
+    /// The sets that it was written after, and their slots. There are two, as some families leave a container out.
+    models: [Option<(u64, usize)>; 2],
+    /// How it is written after each of them.
     repeated_spans: [RepeatedSpan; 2],
 }
 
-/// The slots of the last label sets that differ.
+/// The slots of the last label sets, without repetitions in a row.
 #[derive(Debug, Default)]
 struct Recent {
     slots: [usize; MODELS],
@@ -102,7 +104,7 @@ impl Recent {
         self.count += 1;
     }
 
-    /// From the latest on.
+    /// Returns the slots, the latest first.
     fn iter(&self) -> impl Iterator<Item = usize> {
         let first = self.count.saturating_sub(MODELS);
         (first..self.count).rev().filter_map(|at| self.slots.get(at % MODELS).copied())
@@ -110,9 +112,9 @@ impl Recent {
 }
 
 impl Gzip {
-    /// One for the text formats or one for protobuf: what it keeps is of no use for the other.
+    /// Makes an encoder for the text formats or for protobuf, whose caches are of no use for the other.
     pub(super) fn new(is_protobuf: bool) -> Self {
-        let lengths = if is_protobuf { codes::PROTOBUF } else { codes::TEXT };
+        let lengths = if is_protobuf { PROTOBUF } else { TEXT };
         Self {
             lengths,
             codes: Codes::new(lengths),
@@ -128,7 +130,7 @@ impl Gzip {
         }
     }
 
-    /// Begins a stream, which is appended to `out`.
+    /// Begins a stream at the end of `out`.
     pub(super) fn begin(&mut self, mut out: Vec<u8>) {
         out.extend_from_slice(&HEADER);
         self.bits = Bits::new(out);
@@ -143,8 +145,8 @@ impl Gzip {
         self.pairs.clear();
     }
 
-    /// Appends what stands in `text` from `from` on. Before that is what was appended last, [`HISTORY`] bytes of it or all.
-    /// `label_spans` are those of what is new, in order, and do not overlap.
+    /// Appends the part of `text` from `from` on. Before it stands the text that was appended last: [`HISTORY`] bytes of it, or all.
+    /// `label_spans` are those of the new part, in order and without overlap.
     pub(super) fn write(&mut self, text: &[u8], from: usize, label_spans: &[LabelSpan]) {
         let new = text.get(from..).unwrap_or_default();
         self.crc.update(new);
@@ -162,20 +164,20 @@ impl Gzip {
         chunk.symbol_writer.flush();
     }
 
-    /// Ends the stream.
+    /// Ends the stream, and returns all bytes.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let end = self.codes.end();
         self.bits.put(end.bits, end.count);
         let mut out = self.bits.finish();
         out.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
-        // Modulo 2^32, says RFC 1952.
+        // RFC 1952: the length modulo 2^32.
         let [a, b, c, d, ..] = (self.written as u64).to_le_bytes();
         out.extend_from_slice(&[a, b, c, d]);
         out
     }
 }
 
-/// A piece of the text while it is compressed.
+/// A piece of the text while it is compressed. Most fields are those of [`Gzip`].
 struct Chunk<'a> {
     symbol_writer: SymbolWriter<'a>,
     codes: &'a Codes,
@@ -190,13 +192,13 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Returns a part of the text by its position in the stream; nothing where it is no longer in memory.
+    /// Returns a part of the text by its position in the stream; an empty one where it is no longer in memory.
     fn text(&self, at: usize, length: usize) -> &'a [u8] {
         let text = |from: usize| self.symbol_writer.text.get(from..from + length);
         at.checked_sub(self.before).and_then(text).unwrap_or_default()
     }
 
-    /// Writes what stands before a label set: the number and the end of one line, the beginning of the next.
+    /// Writes the text before a label set: the number and the end of one line, and the beginning of the next.
     fn between(&mut self, to: usize, row: usize) {
         let from = self.symbol_writer.at;
         let new = self.symbol_writer.text.get(from..to).unwrap_or_default();
@@ -205,10 +207,10 @@ impl<'a> Chunk<'a> {
         let model = self.text(model_at, model_length);
         let end = common_suffix(model, new);
         let distance = self.before + to - (model_at + model.len());
-        if end < WORTH && new.len() <= NUMBER {
+        if end < MIN_COPY && new.len() <= MAX_NUMBER {
             return self.number(new);
         }
-        if end < WORTH || distance > WINDOW {
+        if end < MIN_COPY || distance > WINDOW {
             return self.search(to);
         }
         let far = self.before + from - model_at;
@@ -216,7 +218,7 @@ impl<'a> Chunk<'a> {
         if begin > 0 && far <= WINDOW && (begin >= SHORTEST || self.symbol_writer.continues(far)) {
             self.symbol_writer.copy(far, begin);
         }
-        if to - end - self.symbol_writer.at > NUMBER {
+        if to - end - self.symbol_writer.at > MAX_NUMBER {
             self.search(to - end);
         } else if to - end > self.symbol_writer.at {
             self.symbol_writer.literals(to - end);
@@ -224,8 +226,7 @@ impl<'a> Chunk<'a> {
         self.symbol_writer.copy(distance, end);
     }
 
-    /// Writes the few bytes of a number that stand between two label sets in protobuf: as a copy from where the same were last, or as
-    /// they are.
+    /// Writes a number that stands between two label sets in protobuf: as a copy from where the same one stood last, or as literals.
     fn number(&mut self, number: &[u8]) {
         let known = hash_of_eight(number).is_some_and(|hash| self.again(hash, number.len()));
         if !known {
@@ -255,31 +256,31 @@ impl<'a> Chunk<'a> {
             return self.search(end);
         }
         let Some(slot) = slots.get(label_span.index) else { return };
-        let known = slot.known.iter().zip(&slot.repeated_spans).find_map(|(known, repeated_span)| {
-            let distance = at - self.position_of(slots, (*known)?)?;
+        let known = slot.models.iter().zip(&slot.repeated_spans).find_map(|(model, repeated_span)| {
+            let distance = at - self.position_of(slots, (*model)?)?;
             repeated_span.is_near(distance).then_some((repeated_span, distance))
         });
         if let Some((repeated_span, distance)) = known {
             return self.repeated_span(repeated_span, distance);
         }
-        let Some((model, model_at)) = self.model(slots, label_span) else { return self.search(end) };
-        let (text, set) = (self.text(model_at, model.length), self.text(at, label_span.length));
+        let Some(model) = self.model(slots, label_span) else { return self.search(end) };
+        let (model_text, set) = (self.text(model.at, model.length), self.text(at, label_span.length));
         let Some(slot) = slots.get_mut(label_span.index) else { return };
-        let repeated_span = slot.learn((model.set, model.index), text, set, self.codes);
-        if repeated_span.is_near(at - model_at) {
-            self.repeated_span(repeated_span, at - model_at);
+        let repeated_span = slot.learn((model.set, model.index), model_text, set, self.codes);
+        if repeated_span.is_near(at - model.at) {
+            self.repeated_span(repeated_span, at - model.at);
         } else {
             self.search(end);
         }
     }
 
-    /// Returns where in this stream a set was last.
+    /// Returns where in this stream a set stood last.
     fn position_of(&self, slots: &[Slot], (set, index): (u64, usize)) -> Option<usize> {
         slots.get(index).filter(|slot| slot.set == set && slot.stream == self.stream).map(|slot| slot.at)
     }
 
-    /// Returns the most similar of the sets before, and where it was last. Of equally similar ones the nearest.
-    fn model(&self, slots: &[Slot], label_span: LabelSpan) -> Option<(LabelSpan, usize)> {
+    /// Returns the most similar of the last sets, with its place in the stream. Of equally similar ones it is the nearest.
+    fn model(&self, slots: &[Slot], label_span: LabelSpan) -> Option<LabelSpan> {
         let at = self.before + label_span.at;
         let set = self.text(at, label_span.length);
         let models = self.recent.iter().filter_map(|index| {
@@ -288,29 +289,29 @@ impl<'a> Chunk<'a> {
             let model = LabelSpan { at: slot.at, length: slot.length, set: slot.set, index, row: 0 };
             near.then(|| (model, self.text(slot.at, slot.length))).filter(|(_, text)| !text.is_empty())
         });
-        models.min_by_key(|(_, text)| bits_after(text, set)).map(|(model, _)| (model, model.at))
+        models.min_by_key(|(_, text)| bits_after(text, set)).map(|(model, _)| model)
     }
 
-    /// Writes a label set that follows another, which began `distance` before.
+    /// Writes a label set after another one that begins `distance` before it.
     fn repeated_span(&mut self, repeated_span: &RepeatedSpan, distance: usize) {
         for (part, words) in repeated_span.parts() {
             if part.hash().is_some_and(|hash| self.again(hash, part.length())) {
                 continue;
             }
-            let ([begin, end], (own, bits)) = (part.copied(distance), part.own());
-            if begin.0 > 0 {
-                self.symbol_writer.copy(begin.1, begin.0);
+            let ([(begin, begin_distance), (end, end_distance)], (own, bits)) = (part.copied(distance), part.own());
+            if begin > 0 {
+                self.symbol_writer.copy(begin_distance, begin);
             }
             if own > 0 {
                 self.symbol_writer.coded(words, bits, own);
             }
-            if end.0 > 0 {
-                self.symbol_writer.copy(end.1, end.0);
+            if end > 0 {
+                self.symbol_writer.copy(end_distance, end);
             }
         }
     }
 
-    /// Writes a label pair as a copy from where it was last, if that is near.
+    /// Writes the next `length` bytes, which have this hash, as a copy from where they stood last. Returns whether that is near enough.
     fn again(&mut self, hash: u32, length: usize) -> bool {
         let at = self.before + self.symbol_writer.at;
         let Some(found) = self.pairs.replace(hash, at).filter(|found| at - found <= WINDOW) else { return false };
@@ -321,14 +322,14 @@ impl<'a> Chunk<'a> {
         again
     }
 
-    /// Writes everything up to `to`, with the repetitions that a search finds.
+    /// Writes the text up to `to`, with the repetitions that a search finds.
     fn search(&mut self, to: usize) {
         let text = self.symbol_writer.text.get(..to).unwrap_or_default();
         let mut at = self.symbol_writer.at;
         while at < to {
             let here = text.get(at..).unwrap_or_default();
             let length = match self.seen_before(here, at) {
-                Some((from, length)) if length >= WORTH => {
+                Some((from, length)) if length >= MIN_COPY => {
                     if self.symbol_writer.at < at {
                         self.symbol_writer.literals(at);
                     }
@@ -347,24 +348,24 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Returns where in the text the same bytes as those of `here` begin, and how many are equal.
+    /// Returns where in the text bytes like those of `here` begin, and how many are equal.
     fn seen_before(&mut self, here: &[u8], at: usize) -> Option<(usize, usize)> {
         let found = self.note(here, at)?.checked_sub(self.before)?;
         let there = self.symbol_writer.text.get(found..)?;
         (at - found <= WINDOW).then(|| (found, common_prefix(there, here)))
     }
 
-    /// Notes what begins at `at`. Returns where in the stream something with the same hash began last.
+    /// Records the bytes that begin at `at`. Returns where in the stream bytes with the same hash began last.
     fn note(&mut self, here: &[u8], at: usize) -> Option<usize> {
         self.words.replace(hash_of_four(here)?, self.before + at)
     }
 }
 
 impl Slot {
-    /// Notes that a set is at `at` of a stream. Returns where it was before in the same stream, if it was.
+    /// Records that a set stands at `at` of a stream. Returns where it stood before in the same stream, if it did.
     fn replace(&mut self, label_span: LabelSpan, stream: u64, at: usize) -> Option<usize> {
         if self.set != label_span.set {
-            (self.set, self.length, self.known) = (label_span.set, label_span.length, [None; 2]);
+            (self.set, self.length, self.models) = (label_span.set, label_span.length, [None; 2]);
         } else if self.stream == stream {
             return Some(std::mem::replace(&mut self.at, at));
         }
@@ -372,13 +373,13 @@ impl Slot {
         None
     }
 
-    /// Finds out how it follows another set.
-    fn learn(&mut self, model: (u64, usize), text: &[u8], set: &[u8], codes: &Codes) -> &RepeatedSpan {
-        self.known.reverse();
+    /// Computes how the set is written after another one, in place of the older of the two that are known.
+    fn learn(&mut self, model: (u64, usize), model_text: &[u8], set: &[u8], codes: &Codes) -> &RepeatedSpan {
+        self.models.reverse();
         self.repeated_spans.reverse();
-        let ([known, _], [repeated_span, _]) = (&mut self.known, &mut self.repeated_spans);
-        *known = Some(model);
-        repeated_span.make(text, set, codes);
+        let ([first, _], [repeated_span, _]) = (&mut self.models, &mut self.repeated_spans);
+        *first = Some(model);
+        repeated_span.make(model_text, set, codes);
         repeated_span
     }
 }

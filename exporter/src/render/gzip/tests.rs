@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use super::prefix_match::{common_prefix, common_suffix};
+use super::repeated_span::{common_prefix, common_suffix};
 use super::{Gzip, HISTORY, LabelSpan};
 
 fn inflated(zipped: &[u8]) -> Vec<u8> {
