@@ -79,41 +79,41 @@ impl BlockOperation {
 pub struct Bounds {
     /// The first bound of the eBPF programs, as the exponent of a power of two of a second.
     pub first_power: i32,
-    /// The exposed bounds in seconds, formatted as Prometheus formats them: the label `le` must never change.
-    pub exposed: [&'static str; 11],
+    /// The exposed bounds as labels, in seconds: formatted as Prometheus formats them, since a label must never change.
+    pub labels: [&'static str; 11],
 }
 
 const DISK: Bounds = Bounds {
     first_power: -16,
-    exposed: [
-        "1.52587890625e-05",
-        "6.103515625e-05",
-        "0.000244140625",
-        "0.0009765625",
-        "0.00390625",
-        "0.015625",
-        "0.0625",
-        "0.25",
-        "1.0",
-        "4.0",
-        "16.0",
+    labels: [
+        r#"le="1.52587890625e-05""#,
+        r#"le="6.103515625e-05""#,
+        r#"le="0.000244140625""#,
+        r#"le="0.0009765625""#,
+        r#"le="0.00390625""#,
+        r#"le="0.015625""#,
+        r#"le="0.0625""#,
+        r#"le="0.25""#,
+        r#"le="1.0""#,
+        r#"le="4.0""#,
+        r#"le="16.0""#,
     ],
 };
 
 const RUN_QUEUE: Bounds = Bounds {
     first_power: -20,
-    exposed: [
-        "9.5367431640625e-07",
-        "3.814697265625e-06",
-        "1.52587890625e-05",
-        "6.103515625e-05",
-        "0.000244140625",
-        "0.0009765625",
-        "0.00390625",
-        "0.015625",
-        "0.0625",
-        "0.25",
-        "1.0",
+    labels: [
+        r#"le="9.5367431640625e-07""#,
+        r#"le="3.814697265625e-06""#,
+        r#"le="1.52587890625e-05""#,
+        r#"le="6.103515625e-05""#,
+        r#"le="0.000244140625""#,
+        r#"le="0.0009765625""#,
+        r#"le="0.00390625""#,
+        r#"le="0.015625""#,
+        r#"le="0.0625""#,
+        r#"le="0.25""#,
+        r#"le="1.0""#,
     ],
 };
 
@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn every_second_power_of_two_of_a_second_is_exposed() {
         for bounds in [DISK, RUN_QUEUE] {
-            for (power, bound) in (bounds.first_power..).step_by(2).zip(bounds.exposed) {
+            for (power, bound) in (bounds.first_power..).step_by(2).zip(bounds.labels) {
+                let bound = bound.strip_prefix("le=\"").unwrap().strip_suffix('"').unwrap();
                 // Powers of two are exact in binary, and so are their decimals.
                 assert_eq!(bound.parse::<f64>().unwrap().to_bits(), 2_f64.powi(power).to_bits(), "{bound}");
                 assert!(bound.contains('.'), "{bound} is not written as a float");

@@ -1,20 +1,19 @@
-//! The samples of one family: each container's by its rows, then the host's.
+//! Writes the samples of one family: each container's by its rows, then the host's.
 
 use std::sync::Arc;
 
-use super::facts::{write_fact, write_machine};
-use super::histogram;
 use super::labels::{LabelSet, LabelSets};
 use super::number::Number;
 use super::output::Output;
 use super::protobuf::Start;
-use super::sample::{write_number, write_sample};
-use super::view::{Exposed, View};
-use crate::metrics::{Dimension, HostFact, Kind, Zero};
+use super::sample::{write_histogram, write_number, write_sample};
+use super::{Exposed, View};
+use crate::metrics::{EngineFact, HostFact, Kind, MachineFact, Zero, push_label};
+use crate::name::HealthStatus;
 use crate::read::{Limits, Row, Sample, Value};
 
-/// Writes the rows of one name: all samples of a container together, as gzip then repeats their labels in a few bits, and the host's
-/// after them.
+/// Writes the rows of one name. All samples of a container stand together, as gzip then repeats their labels in a few bits; those of
+/// the host stand last.
 pub(super) fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     let wanted = || rows.iter().filter(|row| view.families.has(row.number));
     let Some(first) = wanted().next() else { return };
@@ -52,29 +51,31 @@ fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, posit
         }
         value => {
             if let Some(sample) = container.sample.filter(|_| is_given(row, container)) {
-                let of = Of { sample, limits: container.limits, labels, start: start_of(view, row, container) };
-                write_value(view, row, value, of, out);
+                let start = start_of(view, row, container);
+                let subject = Subject { sample, limits: container.limits, labels, start };
+                write_value(view, row, value, subject, out);
             }
         }
     }
 }
 
-/// The label set that a row's schema uses.
+/// Returns the label set that a row's schema uses.
 fn set_of<'a>(row: &Row, sets: &'a LabelSets, position: usize) -> LabelSet<'a> {
     sets.set(row.family.kind == Kind::Untyped, position)
 }
 
-/// Whether the container has series in the row's schema.
+/// Returns whether the container has series in the row's schema.
 fn is_in_schema(row: &Row, container: &Exposed<'_>) -> bool {
     row.family.kind != Kind::Untyped || !container.sets.docker_stats().is_empty()
 }
 
+/// Returns whether the container has series of the row: in its schema, and with the limit that the family needs.
 fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
     is_in_schema(row, container)
         && row.family.given.is_none_or(|limit| container.limits.is_some_and(|limits| limits.get(limit).is_some()))
 }
 
-/// When the row's counter of this container began.
+/// Returns when the row's counter of this container began.
 fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
     let run = container.info.and_then(|info| info.started_ns);
     match (row.family.collector.is_probed(), run, view.probed_since_ns) {
@@ -85,18 +86,18 @@ fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
     }
 }
 
-/// The values of a container or of the host, and what they are labelled with.
+/// A container or the host: its values and its labels.
 #[derive(Clone, Copy)]
-struct Of<'a> {
+struct Subject<'a> {
     sample: &'a Sample,
     limits: Option<&'a Limits>,
     labels: LabelSet<'a>,
-    /// When its counters began.
+    /// When the counters began.
     start: Start,
 }
 
-fn write_value(view: &View<'_>, row: &Row, value: &Value, of: Of<'_>, out: &mut Output) {
-    let Of { sample, limits, labels, start } = of;
+fn write_value(view: &View<'_>, row: &Row, value: &Value, subject: Subject<'_>, out: &mut Output) {
+    let Subject { sample, limits, labels, start } = subject;
     if let Value::Column(dimension, column) = value {
         for (key, value) in sample.table(*dimension).column(*column) {
             write_number(row, view.labels.of(*dimension).text(key), labels, value, start, out);
@@ -105,12 +106,12 @@ fn write_value(view: &View<'_>, row: &Row, value: &Value, of: Of<'_>, out: &mut 
     }
     if let Value::Histogram(index, bounds) = value {
         if let Some(histogram) = sample.histogram(*index) {
-            histogram::write(row, labels, bounds, histogram, start, out);
+            write_histogram(row, labels, bounds, histogram, start, out);
         }
         return;
     }
-    let replaced = row.series.unless.is_some_and(|dimension: Dimension| !sample.table(dimension).is_empty());
-    if let Some(value) = evaluate(value, sample, limits).filter(|_| !replaced) {
+    let is_replaced = row.series.unless.is_some_and(|dimension| !sample.table(dimension).is_empty());
+    if let Some(value) = evaluate(value, sample, limits).filter(|_| !is_replaced) {
         write_number(row, "", labels, value, start, out);
     }
 }
@@ -126,18 +127,124 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
         }
         Value::FirstOf(values) => values.iter().find_map(|value| evaluate(value, sample, limits)),
         Value::Sum(values) => {
-            let there = values.iter().filter_map(|value| evaluate(value, sample, limits));
-            there.reduce(u64::saturating_add)
+            let present = values.iter().filter_map(|value| evaluate(value, sample, limits));
+            present.reduce(u64::saturating_add)
         }
         Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::OomKills(_) | Value::Machine(_) => None,
     }
+}
+
+/// Writes a fact that the engine reports of a container.
+fn write_fact(row: &Row, container: &Exposed<'_>, labels: LabelSet<'_>, fact: EngineFact, out: &mut Output) {
+    let extra = match fact {
+        EngineFact::Info => &container.sets.info,
+        EngineFact::State => &container.sets.state,
+        _ => "",
+    };
+    match fact_of(container, fact) {
+        Some(Fact::Time(time)) => write_number(row, "", labels, time, Start::Unknown, out),
+        Some(Fact::Number(number)) => {
+            // The one counter among these facts.
+            let created = container.info.filter(|_| fact == EngineFact::Restarts).and_then(|info| info.created_ns);
+            let start = created.map_or(Start::Unknown, Start::At);
+            write_sample(row, extra, labels, Number::Signed(number), start, out);
+        }
+        None => {}
+    }
+}
+
+/// The value of a fact.
+enum Fact {
+    Number(i64),
+    /// A time in the unit of the row's source.
+    Time(u64),
+}
+
+fn fact_of(container: &Exposed<'_>, fact: EngineFact) -> Option<Fact> {
+    let running = container.sample.is_some();
+    match fact {
+        EngineFact::LastSeen => return container.last_seen_ms.map(Fact::Time),
+        EngineFact::Seen => return Some(Fact::Number(1)),
+        EngineFact::IsUp => {
+            let is_up = running && container.info.is_none_or(|info| info.state.is_alive());
+            return Some(Fact::Number(i64::from(is_up)));
+        }
+        _ => {}
+    }
+    let info = container.info?;
+    let ended = !info.state.is_alive();
+    match fact {
+        EngineFact::Started => info.started_ns.map(Fact::Time),
+        EngineFact::Created => info.created_ns.map(Fact::Time),
+        EngineFact::Finished => {
+            info.finished.filter(|_| ended && info.reported.end).map(|moment| Fact::Time(moment.wall_ns))
+        }
+        EngineFact::Info => Some(Fact::Number(1)),
+        EngineFact::State => info.reported.state.then_some(Fact::Number(1)),
+        EngineFact::ExitCode => info.exit_code.filter(|_| ended).map(Fact::Number),
+        EngineFact::OomKilled => {
+            let is_known = info.exit_code.is_some() && (info.reported.end || info.oom_killed);
+            (ended && is_known).then_some(Fact::Number(i64::from(info.oom_killed)))
+        }
+        EngineFact::Restarts => info.restarts.map(|count| Fact::Number(i64::try_from(count).unwrap_or(i64::MAX))),
+        EngineFact::HealthState | EngineFact::FailingStreak if ended || !info.reported.health => None,
+        EngineFact::HealthState => {
+            Some(Fact::Number(info.health.map_or(-1, |health| i64::from(health.status == HealthStatus::Healthy))))
+        }
+        EngineFact::FailingStreak => {
+            let streak = info.health?.failing_streak?;
+            Some(Fact::Number(i64::try_from(streak).unwrap_or(i64::MAX)))
+        }
+        EngineFact::Healthy => {
+            let healthy = info.health.is_none_or(|health| health.status != HealthStatus::Unhealthy);
+            Some(Fact::Number(i64::from(running && healthy)))
+        }
+        EngineFact::LastSeen | EngineFact::IsUp | EngineFact::Seen => None,
+    }
+}
+
+/// Writes a fact of the machine.
+fn write_machine(view: &View<'_>, row: &Row, fact: MachineFact, out: &mut Output) {
+    let (memory, swap) = view.facts.machine_memory();
+    let value = match fact {
+        MachineFact::Cores => view.machine.cores,
+        MachineFact::PhysicalCores => view.machine.physical_cores,
+        MachineFact::Sockets => view.machine.sockets,
+        MachineFact::Memory => memory,
+        MachineFact::Swap => swap,
+        MachineFact::ScrapeError => Some(u64::from(view.failed)),
+        MachineFact::VersionInfo => {
+            return write_versions(view, row, out);
+        }
+    };
+    let labels = if fact == MachineFact::ScrapeError { "" } else { &view.machine.labels };
+    if let Some(value) = value {
+        write_number(row, "", LabelSet::fixed(labels), value, Start::Unknown, out);
+    }
+}
+
+fn write_versions(view: &View<'_>, row: &Row, out: &mut Output) {
+    let mut labels = std::mem::take(&mut out.scratch);
+    labels.clear();
+    for (name, value) in [
+        ("cadvisorRevision", env!("BUILD_REVISION")),
+        ("cadvisorVersion", env!("CARGO_PKG_VERSION")),
+        ("dockerVersion", view.engine_version),
+        ("kernelVersion", &view.machine.kernel),
+        ("osVersion", &view.machine.system),
+    ] {
+        push_label(name, value, &mut labels);
+    }
+    write_sample(row, &labels, LabelSet::fixed(""), Number::Signed(1), Start::Unknown, out);
+    out.scratch = labels;
 }
 
 const HOST_LABELS: &str = r#"id="/",image="",name="""#;
 
 /// Writes the host's sample: from the root cgroup's files, else from `/proc`.
 fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
-    let Some(host) = view.host.filter(|_| row.series.host != HostFact::None && row.family.kind != Kind::Untyped) else {
+    let Some(sample) = view.host.filter(|_| row.series.host != HostFact::None && row.family.kind != Kind::Untyped)
+    else {
         return;
     };
     if let HostFact::Disk(field) = row.series.host {
@@ -147,9 +254,9 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
         return;
     }
     let before = out.samples;
-    let host = Of { sample: host, limits: None, labels: LabelSet::fixed(HOST_LABELS), start: Start::Unknown };
     if !row.series.host.is_of_procfs() {
-        write_value(view, row, &row.value, host, out);
+        let labels = LabelSet::fixed(HOST_LABELS);
+        write_value(view, row, &row.value, Subject { sample, limits: None, labels, start: Start::Unknown }, out);
     }
     if out.samples > before {
         return;

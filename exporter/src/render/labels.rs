@@ -1,12 +1,11 @@
-//! The label sets of a container, rendered once and used until the engine says something new of it.
+//! The label sets of a container, which are rendered once and used until the engine reports something new.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::protobuf::{Encoded, Set};
 use crate::discover::ContainerId;
-use crate::metrics::escape_label;
+use crate::metrics::push_label;
 use crate::name::{ContainerInfo, NetworkMode};
 
 /// The label sets of one container, each without braces.
@@ -20,10 +19,11 @@ pub struct LabelSets {
     pub(super) state: String,
     /// `container="NAME"`: the predecessor's only label.
     pub(super) docker_stats: String,
+    /// The report that the labels are of.
     source_info: Option<Arc<ContainerInfo>>,
-    /// Unique while the program runs; 0 for an empty one.
+    /// Unique while the program runs; 0 for empty sets.
     number: u64,
-    /// The base and the predecessor's in protobuf, from the first scrape that asks for that.
+    /// `base` and `docker_stats` in protobuf, from the first scrape that asks for it.
     encoded: [OnceLock<Encoded>; 2],
 }
 
@@ -31,41 +31,41 @@ pub struct LabelSets {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelSet<'a> {
     pub(super) text: &'a str,
-    /// The same number always stands for the same text; 0 where the set is no container's.
+    /// A number that always stands for the same text; 0 where the set is no container's.
     pub(super) number: u64,
-    /// Its container's place in the view.
+    /// A small number: the place of the set among all sets of the view.
     pub(super) index: usize,
     /// All sets of its container; none where the set is no container's.
     of: Option<&'a LabelSets>,
 }
 
 impl LabelSets {
-    /// The sets of the container at this cgroup path.
+    /// Makes the sets of the container at this cgroup path.
     #[must_use]
     pub fn new(id: Option<ContainerId>, path: &str, info: Option<&Arc<ContainerInfo>>) -> Self {
         let mut sets = Self { source_info: info.cloned(), number: new_number(), ..Self::default() };
         let (name, image) = info.map_or(("", ""), |info| (info.name.as_str(), info.image.as_str()));
-        pair(&mut sets.base, "id", path);
-        pair(&mut sets.base, "image", image);
-        pair(&mut sets.base, "name", name);
+        push_label("id", path, &mut sets.base);
+        push_label("image", image, &mut sets.base);
+        push_label("name", name, &mut sets.base);
         for (label, value) in info.into_iter().flat_map(|info| &info.labels) {
-            pair(&mut sets.base, label, value);
+            push_label(label, value, &mut sets.base);
         }
         let full_id = id.map(|id| id.to_string()).unwrap_or_default();
-        // A name that reads like an id may be the id of another container.
+        // A name that has the form of an id may be the id of another container.
         let named = !name.is_empty() && ContainerId::parse(name.as_bytes()).is_none();
-        pair(&mut sets.docker_stats, "container", if named { name } else { &full_id });
+        push_label("container", if named { name } else { &full_id }, &mut sets.docker_stats);
         if let Some(info) = info {
-            pair(&mut sets.info, "container_id", &full_id);
-            pair(&mut sets.info, "image_id", &info.image_id);
-            pair(&mut sets.info, "network_mode", &network_mode(&info.network_mode));
-            pair(&mut sets.info, "restart_policy", &info.restart_policy);
-            pair(&mut sets.state, "state", info.state.as_str());
+            push_label("container_id", &full_id, &mut sets.info);
+            push_label("image_id", &info.image_id, &mut sets.info);
+            push_label("network_mode", &network_mode(&info.network_mode), &mut sets.info);
+            push_label("restart_policy", &info.restart_policy, &mut sets.info);
+            push_label("state", info.state.as_str(), &mut sets.state);
         }
         sets
     }
 
-    /// The sets of a cgroup that is no container: it has no series in the predecessor's schema.
+    /// Makes the sets of a cgroup that is no container and so has no series in the predecessor's schema.
     #[must_use]
     pub fn of_cgroup(path: &str) -> Self {
         let mut sets = Self::new(None, path, None);
@@ -73,36 +73,37 @@ impl LabelSets {
         sets
     }
 
-    /// Labels the container with its id in the predecessor's schema, where its name belongs to another one; without an
-    /// id it has no series there.
+    /// Labels the container with its id in the predecessor's schema, as another container has its name. Without an id it has no series
+    /// there.
     pub fn give_up_name(&mut self, id: Option<ContainerId>) {
         self.docker_stats.clear();
         if let Some(id) = id {
-            pair(&mut self.docker_stats, "container", &id.to_string());
+            push_label("container", &id.to_string(), &mut self.docker_stats);
         }
         self.number = new_number();
         self.encoded = Default::default();
     }
 
-    /// The labels on every sample, as text.
+    /// Returns the labels that are on every sample.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn text(&self) -> &str {
         &self.base
     }
 
-    /// The labels in the predecessor's schema; empty where the container has no series there.
+    /// Returns the labels in the predecessor's schema; empty where the container has no series there.
     #[must_use]
     pub fn docker_stats(&self) -> &str {
         &self.docker_stats
     }
 
-    /// The set that is on every sample, or the predecessor's.
-    pub(super) fn set(&self, docker_stats: bool, index: usize) -> LabelSet<'_> {
+    /// Returns the set of a schema for the container at this place in the view.
+    pub(super) fn set(&self, docker_stats: bool, position: usize) -> LabelSet<'_> {
         let (text, kind) = if docker_stats { (&self.docker_stats, 1) } else { (&self.base, 0) };
-        LabelSet { text, number: self.number * 2 + kind, index: index * 2 + usize::from(docker_stats), of: Some(self) }
+        let index = position * 2 + usize::from(docker_stats);
+        LabelSet { text, number: self.number * 2 + kind, index, of: Some(self) }
     }
 
-    /// The path and the name.
+    /// Returns path and name.
     #[cfg(test)]
     pub(crate) fn id_and_name(&self) -> (String, String) {
         let value = |label: &str| {
@@ -112,7 +113,7 @@ impl LabelSets {
         (value("id"), value("name"))
     }
 
-    /// Whether they still say what `info` says.
+    /// Returns whether the sets are of this report.
     #[must_use]
     pub fn is_current(&self, info: Option<&Arc<ContainerInfo>>) -> bool {
         match (&self.source_info, info) {
@@ -124,12 +125,12 @@ impl LabelSets {
 }
 
 impl<'a> LabelSet<'a> {
-    /// A set that is no container's.
+    /// Returns a set that is no container's.
     pub(super) fn fixed(text: &'a str) -> Self {
         Self { text, number: 0, index: 0, of: None }
     }
 
-    /// The set in protobuf.
+    /// Returns the set in protobuf.
     #[inline]
     pub(super) fn encoded(&self) -> Set<'a> {
         let Some(sets) = self.of else { return Set::Other(self.text) };
@@ -152,16 +153,6 @@ fn network_mode(mode: &NetworkMode) -> String {
         NetworkMode::Named(name) => name.clone(),
         NetworkMode::Unknown => String::new(),
     }
-}
-
-fn pair(out: &mut String, name: &str, value: &str) {
-    if !out.is_empty() {
-        out.push(',');
-    }
-    // Writing to a string does not fail.
-    _ = write!(out, "{name}=\"");
-    escape_label(value, out);
-    out.push('"');
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Numbers as text, exact to the last digit: the point is moved in the decimal digits of the kernel's integers, which are never divided
-//! in binary.
+//! Numbers as text, exact to the last digit: a decimal point is put into the digits of the kernel's integers, without a division in
+//! binary floating point.
 
 use std::io::Write as _;
 
-/// A number as it is to be exposed.
+/// A number to be exposed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Number {
-    /// An integer of the kernel with `exponent` decimal places, in a unit of `unit` decimal places.
+    /// An integer of the kernel with `exponent` decimal places, in a unit of `unit` decimal places: `value · 10^(unit - exponent)`.
     Decimal { value: u64, exponent: u8, unit: u8 },
-    /// The same without the fraction.
+    /// The same without the fraction, as the predecessor's values are integers.
     Integer { value: u64, exponent: u8, unit: u8 },
     /// A whole number that may be negative.
     Signed(i64),
@@ -16,23 +16,23 @@ pub(super) enum Number {
     Float(f64),
 }
 
-/// All integers up to here are doubles, and so are these powers of ten: the division of one by another is rounded once.
+/// All integers up to here are doubles, and so are these powers of ten: a division of one by another is rounded only once.
 const EXACT_INTEGER: u64 = 1 << 53;
 const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 impl Number {
-    /// Appends its text.
+    /// Appends the number as text.
     #[inline]
     pub(super) fn write(self, out: &mut Vec<u8>) {
         match self {
             Self::Decimal { value, exponent, unit } => decimal(value, exponent, unit, out),
             Self::Integer { value, exponent, unit } => integer(value, exponent, unit, out),
-            Self::Signed(value) => signed(value, out),
+            Self::Signed(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
             Self::Float(value) => float(value, out),
         }
     }
 
-    /// Returns the nearest double, which a reader of its text gets. `memory` is for that text, where it is needed.
+    /// Returns the nearest double, which is what a reader of the text gets. `memory` is memory for the text.
     pub(super) fn to_double(self, memory: &mut Vec<u8>) -> f64 {
         match self {
             Self::Decimal { value, exponent, unit } | Self::Integer { value, exponent, unit } if exponent == unit => {
@@ -62,8 +62,8 @@ fn nearest(value: u64) -> f64 {
     value as f64
 }
 
-/// Appends `value · 10^(unit - exponent)`: a value with `exponent` decimal places, in a unit of `unit` decimal places.
-pub(super) fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
+/// Appends `value · 10^(unit - exponent)`.
+fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
     if unit >= exponent {
         return whole(value, unit - exponent, out);
     }
@@ -81,8 +81,8 @@ pub(super) fn decimal(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// The same without the fraction: the predecessor's values are integers.
-pub(super) fn integer(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
+/// Appends `value · 10^(unit - exponent)` without its fraction.
+fn integer(value: u64, exponent: u8, unit: u8, out: &mut Vec<u8>) {
     match exponent.checked_sub(unit) {
         Some(places) => whole(value / 10_u64.saturating_pow(u32::from(places)), 0, out),
         None => whole(value, unit - exponent, out),
@@ -99,13 +99,8 @@ fn whole(value: u64, places: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends a whole number that may be negative.
-pub(super) fn signed(value: i64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
 /// Appends a float in the shortest form that reads back as the same float.
-pub(super) fn float(value: f64, out: &mut Vec<u8>) {
+fn float(value: f64, out: &mut Vec<u8>) {
     match value {
         value if value.is_nan() => out.extend_from_slice(b"NaN"),
         f64::INFINITY => out.extend_from_slice(b"+Inf"),

@@ -1,23 +1,23 @@
-//! The body that is being written: one buffer, or pieces that gzip takes, so that the whole text never exists in memory.
+//! The body that is being written. With gzip, text is compressed piece by piece, so that the whole text is never in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::format::Format;
+use super::Format;
 use super::gzip::{Gzip, HISTORY, LabelSpan};
-use super::header::{Type, header};
+use super::header::header;
 use super::labels::LabelSet;
 use super::protobuf::{Block, Encoder};
-use crate::metrics::{Family, Unit};
+use crate::metrics::{Family, Kind, Unit};
 
-/// Text is compressed in pieces of this size, which are still in the processor's cache.
+/// Size of the pieces in which text is compressed: small enough to be still in the processor's cache.
 const PIECE_BYTES: usize = 64 * 1024;
-/// The most bodies in the pool.
-const POOLED: usize = 2;
-/// After so many bodies in a row that need less than half of their memory, the rest of it is freed: one uncompressed answer is ten times
-/// as large as the compressed ones that Prometheus asks for.
-const ROOMY: u32 = 8;
+/// Maximum number of bodies in the pool.
+const MAX_BODIES: usize = 2;
+/// Number of bodies in a row that use less than half of their memory, after which the rest of it is freed: one uncompressed answer takes
+/// ten times the memory of the compressed ones that Prometheus asks for.
+const MAX_ROOMY: u32 = 8;
 
 /// The memory of answered scrapes, for the next ones. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -26,22 +26,22 @@ pub struct BufferPool(Arc<Mutex<PoolState>>);
 #[derive(Debug, Default)]
 struct PoolState {
     bodies: Vec<Vec<u8>>,
-    /// Bodies that have come back since one needed more than half of its memory.
+    /// Number of bodies returned since the last one that used more than half of its memory.
     roomy: u32,
     scratch: String,
     encoder: Encoder,
-    /// One for the texts and one for protobuf, whose label sets are other bytes.
+    /// One for the text formats and one for protobuf, as label sets are other bytes there.
     compressors: [Option<Box<Compressor>>; 2],
 }
 
 impl BufferPool {
-    /// Locks the pool and calls `use_it`, which must be quick: a client's connection may return a body meanwhile.
-    fn with<T>(&self, use_it: impl FnOnce(&mut PoolState) -> T) -> T {
-        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Calls `change` with the pool locked. It must be quick, as a client's connection may wait to return a body.
+    fn with<T>(&self, change: impl FnOnce(&mut PoolState) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A body that goes back to the pool once the last client has it.
+/// A body that returns to the pool once the last client has received it.
 struct Pooled {
     buffer: Vec<u8>,
     pool: BufferPool,
@@ -60,11 +60,11 @@ impl Drop for Pooled {
         buffer.clear();
         self.pool.with(|state| {
             state.roomy = if needed < buffer.capacity() / 2 { state.roomy + 1 } else { 0 };
-            if state.roomy > ROOMY {
+            if state.roomy > MAX_ROOMY {
                 state.roomy = 0;
                 buffer.shrink_to(needed + needed / 4);
             }
-            if state.bodies.len() < POOLED {
+            if state.bodies.len() < MAX_BODIES {
                 state.bodies.push(buffer);
             }
         });
@@ -75,26 +75,26 @@ impl Drop for Pooled {
 #[derive(Debug)]
 struct Compressor {
     gzip: Gzip,
-    /// Where the label sets are in the text.
+    /// Where label sets stand in the text.
     label_spans: Vec<LabelSpan>,
-    /// The text between scrapes: only its memory.
+    /// Memory for the text, kept from scrape to scrape.
     text: Vec<u8>,
-    /// How much of the text has been compressed already.
+    /// How many bytes of the text are compressed.
     done: usize,
 }
 
 /// A body that is being written.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// What has been written and not yet compressed.
+    /// The text. With gzip, the part that is not compressed yet, and before it what the compressor may refer to.
     pub(super) text: Vec<u8>,
     /// Memory for the text of labels.
     pub(super) scratch: String,
-    /// The family of the next sample, where that is its first one: a family without samples is not mentioned.
+    /// The family whose header is yet to be written, before its first sample: a family without samples has none.
     pub(super) family: Option<(&'static Family, Arc<str>)>,
-    /// Which of its family's rows is being written.
+    /// The row that is being written, by its place in the family.
     row: usize,
-    /// How many samples have been begun.
+    /// Number of samples begun.
     pub(super) samples: usize,
     /// The state of protobuf.
     pub(super) encoder: Encoder,
@@ -103,7 +103,7 @@ pub(super) struct Output {
     pool: BufferPool,
 }
 
-/// Which of the compressors is a format's.
+/// Returns the compressor of a format.
 fn compressor(format: Format, [texts, protobuf]: &mut [Option<Box<Compressor>>; 2]) -> &mut Option<Box<Compressor>> {
     match format {
         Format::Text | Format::OpenMetrics => texts,
@@ -127,26 +127,26 @@ impl Output {
         Self { text, scratch, family: None, row: 0, samples: 0, encoder, compressor, format, pool: pool.clone() }
     }
 
-    /// To be called before each row.
+    /// Begins a row of the family. It must be called before each row.
     #[inline]
     pub(super) fn begin_row(&mut self, index: usize) {
         self.row = index;
     }
 
-    /// To be called before each sample: writes the header of its family where it is the first one.
+    /// Begins a sample, and writes the family's header before the first one. It must be called before each sample.
     #[inline]
     pub(super) fn open(&mut self) {
         self.samples += 1;
         if let Some((family, help)) = self.family.take() {
-            self.begin_family(family.name, &help, family.kind.into(), family.unit);
+            self.begin_family(family.name, &help, family.kind, family.unit);
         }
         if !self.encoder.has_family() {
             self.pass_on();
         }
     }
 
-    /// Writes what stands before the samples of a family.
-    pub(super) fn begin_family(&mut self, name: &str, help: &str, kind: Type, unit: Unit) {
+    /// Writes the header of a family.
+    pub(super) fn begin_family(&mut self, name: &str, help: &str, kind: Kind, unit: Unit) {
         if let Format::Protobuf { .. } = self.format {
             self.encoder.end_family(&mut self.text);
             self.pass_on();
@@ -156,7 +156,7 @@ impl Output {
         }
     }
 
-    /// Compresses what was written, once it is a piece.
+    /// Compresses the text once there is a piece of it.
     #[inline]
     fn pass_on(&mut self) {
         if let Some(compressor) = &mut self.compressor
@@ -183,7 +183,7 @@ impl Output {
         if let Some(compressor) = &mut self.compressor
             && let Some(Block { at, length, with_start }) = block
         {
-            // With the start of the container's counters in it a block is another text.
+            // A block with the start of the container's counters is a text of its own.
             let (set, index) = (set.number * 2 + u64::from(with_start), set.index * 2 + usize::from(with_start));
             compressor.label_spans.push(LabelSpan { at, length, set, index, row: self.row });
         }
@@ -212,7 +212,7 @@ impl Compressor {
         Self { gzip, label_spans: Vec::new(), text: Vec::new(), done: 0 }
     }
 
-    /// Begins a stream in this body. Returns memory for the text, which `finish` takes back.
+    /// Begins a gzip stream in this body. Returns memory for the text, which `finish` takes back.
     fn begin(&mut self, body: Vec<u8>) -> Vec<u8> {
         self.gzip.begin(body);
         self.label_spans.clear();
@@ -220,7 +220,7 @@ impl Compressor {
         std::mem::take(&mut self.text)
     }
 
-    /// Compresses what is new in the text, and drops all of it but what the next piece may refer to.
+    /// Compresses the new part of the text, and removes all but the end of it that the next piece may refer to.
     fn pass_on(&mut self, text: &mut Vec<u8>) {
         self.gzip.write(text, self.done, &self.label_spans);
         self.label_spans.clear();
@@ -228,7 +228,7 @@ impl Compressor {
         self.done = text.len();
     }
 
-    /// Compresses the rest, and returns the body.
+    /// Compresses the rest of the text, and returns the body.
     fn finish(&mut self, mut text: Vec<u8>) -> Vec<u8> {
         self.pass_on(&mut text);
         text.clear();
@@ -239,7 +239,7 @@ impl Compressor {
 
 #[cfg(test)]
 mod tests {
-    use super::{BufferPool, Format, Output, ROOMY};
+    use super::{BufferPool, Format, MAX_ROOMY, Output};
 
     #[test]
     fn a_large_body_s_memory_is_given_back_when_small_ones_follow() {
@@ -251,12 +251,12 @@ mod tests {
             pool.with(|state| state.bodies.first().map_or(0, Vec::capacity))
         };
         assert!(answer(1 << 20) >= 1 << 20);
-        for _ in 0..ROOMY {
+        for _ in 0..MAX_ROOMY {
             assert!(answer(1000) >= 1 << 20, "the next one may be large again");
         }
         assert!((1000..2000).contains(&answer(1000)));
         // Large and small ones in turns keep what they need.
-        for _ in 0..3 * ROOMY {
+        for _ in 0..3 * MAX_ROOMY {
             assert!(answer(1 << 20) >= 1 << 20 && answer(1000) >= 1 << 20);
         }
     }

@@ -1,22 +1,23 @@
-//! Histograms: classic buckets for every client, and native ones (schema 0) for those that cannot lose by them.
+//! Histograms: classic buckets for every client, and native ones (schema 0) on demand.
 
-use super::encoder::{Block, Encoder, SampleLabels, Set, Start};
 use super::wire::{bytes, double_field, low_bits, tag, varint, varint_bytes, varint_field, write_time, zigzag};
+use super::{Block, Encoder, SampleLabels, Set, Start};
 use crate::render::number::Number;
 
 /// A histogram to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::render) struct Buckets<'a> {
-    /// Counts up to each bound and above the one before, each bound twice as high; the last one takes what is above.
+    /// Counts of the values up to each bound and above the bound before, which is half of it. The last count is of the values above all
+    /// bounds.
     pub(in crate::render) counts: &'a [u64],
-    /// The power of two of a second that the first bound is.
+    /// The first bound, as the exponent of a power of two of a second.
     pub(in crate::render) first_power: i32,
-    /// In seconds.
+    /// The sum of all values, in seconds.
     pub(in crate::render) sum: Number,
 }
 
 impl Encoder {
-    /// Appends the metric of a histogram: its classic buckets, one for every second bound, and on demand its native ones.
+    /// Appends the metric of a histogram: classic buckets, one for every second bound, and on demand native ones.
     pub(in crate::render) fn histogram(
         &mut self,
         labels: SampleLabels<'_>,
@@ -44,7 +45,7 @@ impl Encoder {
 
 fn write_histogram(buckets: Buckets<'_>, sum: f64, native: bool, start_ns: Option<u64>, out: &mut Vec<u8>) {
     let Buckets { counts, first_power, .. } = buckets;
-    // The buckets were read one by one while the kernel counts: only their sum is sure to be that of what is exposed.
+    // The kernel counts while the buckets are read one by one, so that only their own sum fits them.
     varint_field(tag::SAMPLE_COUNT, counts.iter().sum(), out);
     double_field(tag::SAMPLE_SUM, sum, out);
     let mut cumulated = 0;
@@ -69,7 +70,7 @@ fn write_histogram(buckets: Buckets<'_>, sum: f64, native: bool, start_ns: Optio
     }
 }
 
-/// Writes schema 0: the bucket with the bound 2^n has the index n. The zero bucket takes everything up to the first bound.
+/// Writes native buckets of schema 0: the one with the bound 2^n has the index n. The zero bucket has the values up to the first bound.
 fn write_native(counts: &[u64], first_power: i32, out: &mut Vec<u8>) {
     varint_field(tag::SCHEMA, 0, out);
     double_field(tag::ZERO_THRESHOLD, power_of_two(first_power), out);
@@ -88,7 +89,7 @@ fn write_native(counts: &[u64], first_power: i32, out: &mut Vec<u8>) {
         }
         next = Some(index + 1);
     }
-    // A native histogram without observations is recognised by one empty span.
+    // A native histogram without observations must have one empty span, by which it is recognised.
     write_span(span, out);
     if next.is_none() {
         return;
@@ -110,7 +111,7 @@ fn write_span((offset, length): (i32, u64), out: &mut Vec<u8>) {
     varint_field(tag::SPAN_LENGTH, length, out);
 }
 
-/// Returns the exact double.
+/// Returns 2^power, which is exact.
 fn power_of_two(power: i32) -> f64 {
     2_f64.powi(power)
 }

@@ -7,10 +7,10 @@ use prost::Message;
 
 use super::super::tests::{body, info, plan};
 use super::super::{BufferPool, Format, Output};
-use super::{Buckets, SampleLabels, Set, Start};
-use crate::metrics::Unit;
+use super::wire::encode_pairs;
+use super::{Buckets, CACHED_TEXTS, PairCache, SampleLabels, Set, Start};
+use crate::metrics::{Kind, Unit};
 use crate::read::{Histogram, Row, Sample};
-use crate::render::header::Type;
 use crate::render::number::Number;
 
 /// The messages of `io/prometheus/client/metrics.proto`.
@@ -236,7 +236,7 @@ fn histogram_of(counts: &[(usize, u64)], native: bool, start: Start) -> Buckets7
         latencies.buckets[*index] = *count;
     }
     let mut out = Output::new(Format::Protobuf { native }, false, &BufferPool::default());
-    out.begin_family("latency_seconds", "Help.", Type::Histogram, Unit::Seconds);
+    out.begin_family("latency_seconds", "Help.", Kind::Histogram, Unit::Seconds);
     let sum = Number::Decimal { value: latencies.sum_ns, exponent: 9, unit: 0 };
     let buckets = Buckets { counts: &latencies.buckets, first_power: -16, sum };
     let labels = SampleLabels { row: "operation=\"read\"", dimension: "", set: Set::Other("id=\"/\"") };
@@ -299,4 +299,19 @@ fn native_buckets_hold_every_observation() {
         assert!(!histogram.spans.is_empty(), "a native histogram is recognised by its spans");
         assert_eq!(histogram.buckets.len(), 11, "the classic ones are there, too");
     }
+}
+
+#[test]
+fn each_text_has_its_own_encoding_however_many_take_turns() {
+    let mut cache = PairCache::default();
+    for count in [1, 2, 3, CACHED_TEXTS, CACHED_TEXTS + 1, 3 * CACHED_TEXTS] {
+        cache.begin_family();
+        for text in (0..3).flat_map(|_| 0..count).map(|number| format!("device=\"/dev/{number}\"")) {
+            let mut expected = Vec::new();
+            encode_pairs(&text, &mut expected);
+            assert_eq!(cache.encoded(&text), expected, "{text} of {count}");
+            assert_eq!(cache.encoded(""), b"");
+        }
+    }
+    assert!(cache.entries.len() <= CACHED_TEXTS);
 }
