@@ -1,13 +1,11 @@
 //! Tar archives whose bytes depend on their content alone: one owner, one time, the order in which files were added.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use libdeflater::{CompressionLvl, Compressor};
 use tempfile::TempDir;
 
 /// A tar archive that is being made, by GNU tar from copies of the files.
@@ -61,9 +59,11 @@ impl Archive {
 
 /// Compresses as well as gzip can. The header holds neither time nor name.
 pub(super) fn gzip(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes)?;
-    Ok(encoder.finish()?)
+    let mut compressor = Compressor::new(CompressionLvl::best());
+    let mut compressed = vec![0; compressor.gzip_compress_bound(bytes.len())];
+    let size = compressor.gzip_compress(bytes, &mut compressed).context("gzip")?;
+    compressed.truncate(size);
+    Ok(compressed)
 }
 
 #[cfg(test)]
