@@ -213,7 +213,7 @@ pub(super) const ROWS: &[Family] = &[
     bytes!("file", "file", v1("total_cache"), "Page cache, shared memory included."),
     bytes!("kernel_stack", "kernel_stack", Absent, "Kernel stacks."),
     bytes!("pagetables", "pagetables", Absent, "Page tables (Linux 5.11)."),
-    bytes!("percpu", "percpu", Absent, "Per-CPU kernel data (Linux 5.10)."),
+    bytes!("percpu", "percpu", Absent, "Per-CPU kernel data (Linux 5.9)."),
     bytes!("sock", "sock", Absent, "Network buffers."),
     bytes!("vmalloc", "vmalloc", Absent, "Kernel memory mapped by vmalloc (Linux 5.19)."),
     bytes!("shmem", "shmem", v1("total_shmem"), "Shared memory and tmpfs."),
