@@ -25,13 +25,12 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::exposition::FAMILIES;
+use crate::web_config::SYSTEM_AUTHORITIES;
 
 /// Timeout of a whole request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of an answer in bytes, more than 5,000 containers need.
 const MAX_ANSWER: usize = 64 << 20;
-/// Files with the certificates that the system trusts, on Debian, Ubuntu, Alpine and on Fedora.
-const SYSTEM_CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +198,7 @@ fn inflate(body: &[u8]) -> Result<String, Error> {
 fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     let file = ca_file
         .map(Path::to_path_buf)
-        .or_else(|| SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|path| path.exists()));
+        .or_else(|| SYSTEM_AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists()));
     let file = file.ok_or("this system has no certificates to trust: name a file with --ca-file")?;
     let problem = |error: &dyn std::fmt::Display| format!("--ca-file {}: {error}", file.display());
     let pem = fs::read(&file).map_err(|error| problem(&error))?;

@@ -42,6 +42,7 @@ use rate_limit::Bucket;
 use users::Users;
 
 pub use passwords::Verdict;
+pub(crate) use tls::SYSTEM_AUTHORITIES;
 pub use tls::Tls;
 
 /// A configuration whose files have no errors.

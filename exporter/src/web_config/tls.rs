@@ -78,8 +78,8 @@ const CURVES: &[(&str, Option<&'static dyn SupportedKxGroup>)] = &[
 /// The versions by their words in the file, in ascending order.
 const VERSIONS: &[&str] = &["TLS10", "TLS11", "TLS12", "TLS13"];
 
-/// Files with the authorities of the system, by distribution. The first that can be read is used.
-const SYSTEM_AUTHORITIES: &[&str] = &[
+/// Files with the authorities that the system trusts, by distribution. The first that can be read is used.
+pub(crate) const SYSTEM_AUTHORITIES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
