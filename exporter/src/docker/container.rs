@@ -90,7 +90,8 @@ impl ListEntry {
         }
         info.reported.state |= self.state.is_some();
         let Some(state) = self.state.filter(|state| *state != info.state) else { return };
-        (info.state, info.reported.end) = (state, false);
+        // The number of restarts, which belongs to an end, comes with the inspection.
+        (info.state, info.reported.state, info.reported.end) = (state, state.is_alive(), false);
         info.pid = None;
         if state == State::Running {
             info.started_ns = None;
