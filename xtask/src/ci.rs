@@ -183,6 +183,8 @@ const SEEN_ON_THE_HOST: &[&str] = &[
     "--skip",
     "fio::",
     "--skip",
+    "restart::",
+    "--skip",
     "an_engine_of_one_s_own_can_be_stopped",
     "--skip",
     "a_new_container_of_20000_files",
