@@ -124,22 +124,19 @@ fn while_events_are_refused_young_containers_are_inspected_at_each_list() {
 #[test]
 fn an_end_that_only_a_list_shows_is_reported_with_the_number_of_restarts() {
     let mut bench = Bench::new();
-    bench.list(vec![bench.listed('a', "running", "Up 1 second")]);
-    bench.inspect_all(|_| container('a', "web", "running").1);
-    assert!(bench.info('a').unwrap().reported.state);
-    bench.list(vec![bench.listed('a', "restarting", "Restarting (1) 1 second ago")]);
-    let listed = bench.info('a').unwrap();
-    assert_eq!((listed.state, listed.reported.state), (State::Restarting, false), "the restarts are of the run before");
-    bench.inspect_all(|_| container('a', "web", "restarting").1);
-    assert!(bench.info('a').unwrap().reported.state);
+    for (state, is_reported) in [("running", true), ("restarting", false)] {
+        bench.list(vec![bench.listed('a', state, "")]);
+        assert_eq!(bench.info('a').unwrap().reported.state, is_reported, "{state}");
+        bench.inspect_all(|_| container('a', "web", state).1);
+        assert!(bench.info('a').unwrap().reported.state);
+    }
 }
 
 #[test]
 fn a_restarting_container_is_inspected_at_each_list() {
     let mut bench = Bench::new();
     for _ in 0..2 {
-        let listed = bench.listed('a', "restarting", "Restarting (1) 5 seconds ago");
-        bench.list(vec![listed]);
+        bench.list(vec![bench.listed('a', "restarting", "Restarting (1) 5 seconds ago")]);
         assert_eq!(bench.inspect_all(|_| container('a', "web", "restarting").1), 1);
     }
 }
