@@ -79,43 +79,30 @@ impl BlockOperation {
 pub struct Bounds {
     /// The first bound of the eBPF programs, as the exponent of a power of two of a second.
     pub first_power: i32,
-    /// The exposed bounds as labels, in seconds: formatted as Prometheus formats them, since a label must never change.
-    pub labels: [&'static str; 11],
+    /// The exposed bounds as labels.
+    pub labels: &'static [&'static str],
 }
 
-const DISK: Bounds = Bounds {
-    first_power: -16,
-    labels: [
-        r#"le="1.52587890625e-05""#,
-        r#"le="6.103515625e-05""#,
-        r#"le="0.000244140625""#,
-        r#"le="0.0009765625""#,
-        r#"le="0.00390625""#,
-        r#"le="0.015625""#,
-        r#"le="0.0625""#,
-        r#"le="0.25""#,
-        r#"le="1.0""#,
-        r#"le="4.0""#,
-        r#"le="16.0""#,
-    ],
-};
+/// Every second power of two from 2^-20 to 2^4 seconds, formatted as Prometheus formats it, since a label must never change.
+const LABELS: &[&str] = &[
+    r#"le="9.5367431640625e-07""#,
+    r#"le="3.814697265625e-06""#,
+    r#"le="1.52587890625e-05""#,
+    r#"le="6.103515625e-05""#,
+    r#"le="0.000244140625""#,
+    r#"le="0.0009765625""#,
+    r#"le="0.00390625""#,
+    r#"le="0.015625""#,
+    r#"le="0.0625""#,
+    r#"le="0.25""#,
+    r#"le="1.0""#,
+    r#"le="4.0""#,
+    r#"le="16.0""#,
+];
 
-const RUN_QUEUE: Bounds = Bounds {
-    first_power: -20,
-    labels: [
-        r#"le="9.5367431640625e-07""#,
-        r#"le="3.814697265625e-06""#,
-        r#"le="1.52587890625e-05""#,
-        r#"le="6.103515625e-05""#,
-        r#"le="0.000244140625""#,
-        r#"le="0.0009765625""#,
-        r#"le="0.00390625""#,
-        r#"le="0.015625""#,
-        r#"le="0.0625""#,
-        r#"le="0.25""#,
-        r#"le="1.0""#,
-    ],
-};
+const DISK: Bounds = Bounds { first_power: -16, labels: LABELS.split_at(2).1 };
+
+const RUN_QUEUE: Bounds = Bounds { first_power: -20, labels: LABELS.split_at(11).0 };
 
 impl Probed {
     /// Returns the bounds of the histogram; none for a number.
@@ -158,6 +145,7 @@ mod tests {
     #[test]
     fn every_second_power_of_two_of_a_second_is_exposed() {
         for bounds in [DISK, RUN_QUEUE] {
+            assert_eq!(bounds.labels.len(), 11);
             for (power, bound) in (bounds.first_power..).step_by(2).zip(bounds.labels) {
                 let bound = bound.strip_prefix("le=\"").unwrap().strip_suffix('"').unwrap();
                 // Powers of two are exact in binary, and so are their decimals.
