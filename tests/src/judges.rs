@@ -1,5 +1,6 @@
 //! Independent judges: promtool (text) and Python's `prometheus_client` (both formats). Every exposition that a test
 //! obtains through the exporter guard is shown to them, so that no parser of ours vouches for a renderer of ours.
+//! Python's `fastjsonschema` judges JSON.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -38,6 +39,39 @@ pub fn judge(exposition: &Exposition, format: Format) -> Result<()> {
         promtool(&exposition.text)?;
     }
     python(&exposition.text, format, exposition.samples().count())
+}
+
+/// A program for Python that validates JSON on stdin against the schema in its argument. Keys that the schema lacks are an error, too.
+const VALIDATE: &str = "
+import fastjsonschema, json, sys
+schema = json.loads(sys.argv[1])
+for part in [schema, schema['properties']['host'], schema['definitions']['row']]:
+    part['additionalProperties'] = False
+validate = fastjsonschema.compile(schema)
+for line in sys.stdin:
+    validate(json.loads(line))
+";
+
+/// Validates lines of `top --json` against the published schema.
+///
+/// # Errors
+/// What the lines have that the schema does not allow, or how to install the judge.
+pub fn judge_json(lines: &[u8]) -> Result<()> {
+    let schema = include_str!("../../docs/top.schema.json");
+    let mut child = Command::new(interpreter())
+        .args(["-c", VALIDATE, schema])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("python3 does not start")?;
+    let written = child.stdin.take().context("no stdin")?.write_all(lines);
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "fastjsonschema: {}", String::from_utf8_lossy(&output.stderr));
+    written.context("fastjsonschema did not read it all")
+}
+
+fn interpreter() -> String {
+    std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
 fn promtool(text: &str) -> Result<()> {
@@ -94,7 +128,7 @@ fn python(text: &str, format: Format, samples: usize) -> Result<()> {
 
 impl Python {
     fn start() -> Result<Self> {
-        let interpreter = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let interpreter = interpreter();
         let mut child = Command::new(&interpreter)
             .args(["-c", include_str!("judges.py")])
             .stdin(Stdio::piped())

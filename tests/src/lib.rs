@@ -14,7 +14,7 @@
 //! | [`fixture`] | captured hosts |
 //! | [`http`] | an HTTP client that can misbehave |
 //! | [`exposition`] | a strict parser of the exposition formats and questions to its result |
-//! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition |
+//! | [`judges`] | promtool and Python's `prometheus_client`, which see every exposition, and `fastjsonschema` |
 //! | [`podman`] | Podman with storage of its own, and its API |
 //! | [`proxy`] | a proxy before a real engine that cuts its event streams |
 //! | [`random`] | random numbers of a fixed sequence |

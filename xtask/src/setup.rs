@@ -167,7 +167,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         install(&missing)?;
     }
     if purposes.contains(&Tests) {
-        tools::client_library()?;
+        tools::python_libraries()?;
         if !tools::has_prometheus_3()? {
             become_root(&[&["setup"], words].concat())?;
             tools::install_prometheus_3()?;

@@ -14,8 +14,8 @@ use crate::compiler::{self, ARCHITECTURES, Architecture};
 use crate::sh::{self, Sh, say};
 use crate::{debian, workspace};
 
-/// The client library for Python, which has the strictest parser of the exposition formats.
-const CLIENT_LIBRARY: &str = "prometheus_client==0.*";
+/// Libraries for Python that judge in the tests: the strictest parser of the exposition formats, and JSON Schema.
+const LIBRARIES: [&str; 2] = ["prometheus_client==0.*", "fastjsonschema==2.*"];
 
 /// Version of the linker of the eBPF objects. `cargo xtask ebpf --check` compares it.
 const LINKER: &str = "0.13.0";
@@ -39,18 +39,20 @@ const PYPI: &[(&str, &str)] = &[
     ("zizmor", "zizmor==1.32.0"),
 ];
 
-/// Installs the client library for Python, if the Python of the tests lacks it.
-pub(super) fn client_library() -> anyhow::Result<()> {
-    let knows = |python: &Path| sh::succeeds(Command::new(python).args(["-c", "import prometheus_client"]));
+/// Installs the libraries for Python that the Python of the tests lacks.
+pub(super) fn python_libraries() -> anyhow::Result<()> {
+    let import = "import prometheus_client, fastjsonschema";
+    let knows = |python: &Path| sh::succeeds(Command::new(python).args(["-c", import]));
     let directory = workspace::python()?;
     let chosen = std::env::var_os("PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     if knows(&chosen) || knows(&directory.join("bin/python3")) {
         return Ok(());
     }
-    say(&format!("no prometheus_client for Python: installing it into {}", directory.display()));
+    say(&format!("no {} for Python: installing them into {}", LIBRARIES.join(", "), directory.display()));
     make_venv(&directory)?;
-    Sh { variables: &[], words: &[&format!("{}/bin/pip", directory.display()), "install", "--quiet", CLIENT_LIBRARY] }
-        .run()
+    let pip = format!("{}/bin/pip", directory.display());
+    let words = [&[pip.as_str(), "install", "--quiet"], &LIBRARIES[..]].concat();
+    Sh { variables: &[], words: &words }.run()
 }
 
 /// Returns whether the tests find a Prometheus 3.
