@@ -18,7 +18,7 @@ use crate::discover::Hierarchy;
 use crate::ebpf::{Decision, Probes, Sizes, Unsupported};
 use crate::metrics::{FAMILIES, FamilySet, SelfMetrics};
 use crate::probe;
-use crate::read::{can_copy, for_cgroups};
+use crate::read::{can_snapshot, for_cgroups};
 use crate::sandbox::{Needs, Sandbox};
 use crate::walker::visible_roots;
 
@@ -175,7 +175,7 @@ fn snapshots_line(config: &Config, hierarchy: &Hierarchy, probes: &mut Probes) -
     let (plan, _) = for_cgroups(hierarchy, &[], FamilySet::of(FAMILIES, config.collectors));
     let taken = SelfMetrics::new()
         .map_err(|error| Unsupported::new(error.to_string(), "please report it"))
-        .and_then(|own| can_copy(&plan, hierarchy, probes, own));
+        .and_then(|own| can_snapshot(&plan, hierarchy, probes, own));
     match taken {
         Ok(()) => Line::ok(WHAT, "the kernel gives the counters of all containers at once"),
         Err(why) if config.snapshot == FeatureMode::On => Line::fail(WHAT, why.missing, why.hint),

@@ -44,7 +44,7 @@ pub(crate) use snapshot::{DeviceUse, IterReader, Number, Record, TreeRequest, co
 pub use task_sampler::LoadAverage;
 pub use tasks::Threads;
 pub use unsupported::Unsupported;
-pub(crate) use unsupported::may_ask_the_kernel;
+pub(crate) use unsupported::may_use_loaded;
 
 use crate::metrics::{Collector, CollectorSet};
 

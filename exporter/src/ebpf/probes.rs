@@ -245,7 +245,7 @@ impl Probes {
 
     /// Returns the counts of a container. `index` is its index among the containers of the last [`Probes::read`].
     #[must_use]
-    pub fn share(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
+    pub fn counters(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
         ContainerCounters::new(
             self.owners.ids(index, container),
             self.block_owners.ids(index, container),
@@ -272,11 +272,11 @@ impl Probes {
         self.tasks.as_ref()?.host()
     }
 
-    /// Returns one value of a container; none if nothing was counted. Slower than [`Probes::share`].
+    /// Returns one value of a container; none if nothing was counted. Slower than [`Probes::counters`].
     #[must_use]
     pub fn value(&self, container: ContainerId, what: Probed) -> Option<u64> {
         // No container has this index, so the container is looked up by its id.
-        self.share(usize::MAX, container).value(what)
+        self.counters(usize::MAX, container).value(what)
     }
 
     /// Publishes our own metrics of the programs.

@@ -189,7 +189,7 @@ fn bpf_reaches_kernel() -> bool {
 }
 
 /// Returns whether this thread may use programs that are loaded already. Before Linux 5.19 this takes a capability.
-pub(crate) fn may_ask_the_kernel() -> bool {
+pub(crate) fn may_use_loaded() -> bool {
     invalid_command().raw_os_error() != Some(libc::EPERM)
 }
 

@@ -18,11 +18,11 @@ use crate::name::Names;
 /// Interval at which limits are read without evidence of a change. Reading them costs as much as reading all counters.
 const LIMITS_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Interval at which limits are read if copies of the kernel's counters show every change.
+/// Interval at which limits are read if snapshots of the kernel's counters show every change.
 const WATCHED_LIMITS_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Maximum age of a container at which its limits are read a second time, because limits are written and files appear while it
-/// starts. If copies show every change, [`LIMITS_INTERVAL`] is early enough.
+/// starts. If snapshots show every change, [`LIMITS_INTERVAL`] is early enough.
 const SETTLE_DELAY: Duration = Duration::from_secs(30);
 
 /// Returns the number of the interval at this age. The intervals of containers of different groups begin at different times.
@@ -68,7 +68,7 @@ impl Reader {
         })
     }
 
-    /// Fills the values of a cgroup's files into its sample, by copies or by reading the files.
+    /// Fills the values of a cgroup's files into its sample, by snapshots or by reading the files.
     pub(super) fn read_files(
         &mut self,
         container: &mut Container,
@@ -91,10 +91,10 @@ impl Reader {
             }
             let collector = file.collectors.iter().next().unwrap_or(Collector::State);
             let of_this = CollectorSet::EMPTY.with(collector);
-            if let Some(copy) = self.kernel_copy.as_mut().filter(|_| container.id.is_some())
-                && copy.fill(index, container, &mut self.labels, &mut self.devices)
+            if let Some(snapshots) = self.snapshots.as_mut().filter(|_| container.id.is_some())
+                && snapshots.fill(index, container, &mut self.labels, &mut self.devices)
             {
-                if let Some(state) = states.get_mut(index).filter(|_| !copy.keeps_open(index)) {
+                if let Some(state) = states.get_mut(index).filter(|_| !snapshots.keeps_open(index)) {
                     state.close();
                 }
                 taken.copied(file.collectors);
@@ -135,8 +135,8 @@ impl Reader {
                     if malformed > 0 {
                         debug!(cgroup = %container.path, file = %file.name, malformed, "ignored malformed values");
                     }
-                    if let Some(copy) = self.kernel_copy.as_mut().filter(|_| malformed == 0) {
-                        copy.learn_keys(index, container);
+                    if let Some(snapshots) = self.snapshots.as_mut().filter(|_| malformed == 0) {
+                        snapshots.learn_keys(index, container);
                     }
                 }
                 Outcome::Absent => {}

@@ -65,7 +65,7 @@ pub struct Container {
     pub(super) process_count: Option<u64>,
     /// Devices whose values come from the eBPF program, because the files had none when the container was first seen to use them.
     pub(super) probe_fed: Vec<Device>,
-    /// Its record in copies of the kernel's counters.
+    /// Its record in snapshots of the kernel's counters.
     pub(super) record: ContainerRecord,
     /// Number of its tasks when its processes were last listed, and the time at which they are listed again.
     pub(super) listed: Option<(u64, Instant)>,

@@ -68,9 +68,9 @@ impl Reader {
     /// Fills the programs' counts of a container into its sample, after its files.
     pub(super) fn fill_ebpf_values(&mut self, index: usize, container: &mut Container, timing: &mut Timing) {
         let (Some(probes), Some(id)) = (&self.probes, container.id) else { return };
-        let share = probes.share(index, id);
+        let counters = probes.counters(index, id);
         for (what, slot) in &self.plan.probes {
-            if let Some(value) = share.value(*what) {
+            if let Some(value) = counters.value(*what) {
                 container.sample.set(*slot, value);
             }
         }
@@ -84,19 +84,19 @@ impl Reader {
             if let Some(before) = timed.replace(collector).filter(|before| *before != collector) {
                 timing.attribute_time_to(before);
             }
-            if let Some(histogram) = share.histogram(*what) {
+            if let Some(histogram) = counters.histogram(*what) {
                 container.sample.set_histogram(*index, histogram);
             }
         }
         if let Some(timed) = timed {
             timing.attribute_time_to(timed);
         }
-        let is_fed = share.has_blocks() || !container.probe_fed.is_empty();
+        let is_fed = counters.has_blocks() || !container.probe_fed.is_empty();
         if !is_fed || (self.plan.blocks.is_empty() && self.plan.fills.is_empty()) {
             return;
         }
         let mut uses = std::mem::take(&mut self.block_uses);
-        share.block_uses(&mut uses);
+        counters.block_uses(&mut uses);
         if !uses.is_empty() {
             let pool = self.labels.of_mut(Dimension::Device);
             let one_tree = self.hierarchy.tree(Controller::Io).is_some_and(|tree| tree.version == Version::V2);

@@ -40,7 +40,7 @@ pub use plan::{Plan, PlannedFile, Row, Value};
 pub use reader::{Pass, Progress, Reader};
 pub use sample::fill::{fill_from_stats, fill_host};
 pub use sample::{LabelId, LabelPool, Labels, Sample, Table};
-pub use snapshot::{KernelCopy, can_copy};
+pub use snapshot::{Snapshots, can_snapshot};
 pub use timing::Timing;
 
 pub use crate::ebpf::Histogram;

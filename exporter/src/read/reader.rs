@@ -19,7 +19,7 @@ use crate::read::network::veth_peers::VethPeers;
 use crate::read::plan::Plan;
 use crate::read::sample::Labels;
 use crate::read::sample::fill::fill_filesystem;
-use crate::read::snapshot::KernelCopy;
+use crate::read::snapshot::Snapshots;
 use crate::read::timing::{ReadPaths, Timing};
 use crate::walker::Walker;
 
@@ -42,7 +42,7 @@ pub struct Reader {
     pub(super) self_metrics: SelfMetrics,
     pub(super) probes: Option<Probes>,
     /// Copies of the kernel's counters, if this host allows them.
-    pub(super) kernel_copy: Option<KernelCopy>,
+    pub(super) snapshots: Option<Snapshots>,
     /// For each planned file, whether it is an alternative that has counted nothing for the root cgroup, and so nothing for any
     /// container.
     pub(super) idle_alternatives: Vec<bool>,
@@ -146,7 +146,7 @@ impl Reader {
             real_interfaces: RealInterfaces::new(procfs),
             self_metrics,
             probes,
-            kernel_copy: None,
+            snapshots: None,
             idle_alternatives: Vec::new(),
             block_uses: Vec::new(),
             namespaces: Namespaces::default(),
@@ -208,8 +208,8 @@ impl Reader {
             self.containers.push(Container { named, home, ..container });
         }
         self.containers.sort_by(|one, other| one.path.cmp(&other.path));
-        if let Some(copy) = &mut self.kernel_copy {
-            copy.set_containers(&self.containers);
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.set_containers(&self.containers);
         }
     }
 
@@ -256,7 +256,7 @@ impl Reader {
             self.begin_devices();
         }
         let mut containers = std::mem::take(&mut self.containers);
-        self.copy_counters(&mut containers, pass, &mut timing);
+        self.take_snapshot(&mut containers, pass, &mut timing);
         self.begin_network(&mut containers, pass, now, &mut timing);
         self.containers = containers;
         Progress { now, next: 0, next_other: 0, disks: false, sockets: SocketTurns::default(), timing }
@@ -339,7 +339,7 @@ impl Reader {
     ) {
         let Some(container) = containers.get_mut(index) else { return };
         container.sample.clear();
-        let tasks = self.kernel_copy.as_mut().and_then(|copy| copy.refresh_container(container));
+        let tasks = self.snapshots.as_mut().and_then(|snapshots| snapshots.refresh_container(container));
         if pass.families.intersects(&self.plan.needs.limits) {
             self.refresh_limits(container, pass.names, now);
         }
@@ -394,15 +394,15 @@ impl Reader {
         timing.attribute_time_to(Collector::Disk);
     }
 
-    /// Moves the eBPF programs and the copies out, for the next reader.
-    pub fn take_ebpf(&mut self) -> (Option<Probes>, Option<KernelCopy>) {
-        (self.probes.take(), self.kernel_copy.take())
+    /// Moves the eBPF programs and the snapshots out, for the next reader.
+    pub fn take_ebpf(&mut self) -> (Option<Probes>, Option<Snapshots>) {
+        (self.probes.take(), self.snapshots.take())
     }
 
-    /// Sets the copies of the kernel's counters to read values from.
+    /// Sets the snapshots of the kernel's counters to read values from.
     #[must_use]
-    pub fn with_kernel_copy(self, kernel_copy: Option<KernelCopy>) -> Self {
-        Self { kernel_copy, ..self }
+    pub fn with_snapshots(self, snapshots: Option<Snapshots>) -> Self {
+        Self { snapshots, ..self }
     }
 
     /// Sets the disk walker.

@@ -15,7 +15,7 @@ use rustix::thread::{
 };
 
 use super::Needs;
-use crate::ebpf::may_ask_the_kernel;
+use crate::ebpf::may_use_loaded;
 
 /// Returns the capabilities that this process has and that serving needs, and the reasons. `strict` leaves out
 /// `CAP_SYS_PTRACE`.
@@ -65,7 +65,7 @@ fn lacks(needs: &Needs) -> [bool; 4] {
         readable.iter().any(|path| is_denied(path, Access::READ_OK)),
         needs.sockets.iter().any(|socket| is_denied(socket, Access::WRITE_OK)),
         processes && !sees_processes(&needs.procfs),
-        needs.bpf && !may_ask_the_kernel(),
+        needs.bpf && !may_use_loaded(),
     ]
 }
 

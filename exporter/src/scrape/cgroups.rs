@@ -12,7 +12,7 @@ use crate::docker::Engines;
 use crate::ebpf::{Probes, Unsupported};
 use crate::metrics::{Controller, FamilySet, SelfMetrics};
 use crate::name::{Moment, Names};
-use crate::read::{KernelCopy, Labels, Pass, Progress, Reader, Row, Sample, Value, for_cgroups};
+use crate::read::{Labels, Pass, Progress, Reader, Row, Sample, Snapshots, Value, for_cgroups};
 use crate::render::{Exposed, LabelSets};
 use crate::walker::Walker;
 
@@ -48,13 +48,13 @@ impl Cgroups {
     ///
     /// # Errors
     /// The root has no cgroup tree.
-    pub(super) fn start(setup: Setup, probes: Option<Probes>, copy: Option<KernelCopy>) -> Result<Self, Error> {
+    pub(super) fn start(setup: Setup, probes: Option<Probes>, snapshots: Option<Snapshots>) -> Result<Self, Error> {
         let hierarchy = Hierarchy::detect(&setup.root)?;
         let live = hierarchy.is_live();
         let page_sizes = page_sizes(&hierarchy);
         let (plan, rows) = for_cgroups(&hierarchy, &page_sizes, setup.families);
         let reader = Reader::new(plan, hierarchy, &setup.procfs, live, setup.self_metrics.clone(), probes)
-            .with_kernel_copy(copy)
+            .with_snapshots(snapshots)
             .with_walker(setup.walker.clone());
         let searched = reader.hierarchy().searched();
         let discovery = Discovery::new(searched, &setup.procfs, live, reader.lists_all());
@@ -80,8 +80,8 @@ impl Cgroups {
 
     /// Starts again after a panic left the reader in an unknown state.
     pub(super) fn restart(&mut self) -> Result<Self, Error> {
-        let (probes, copy) = self.reader.take_ebpf();
-        Self::start(self.setup.clone(), probes, copy)
+        let (probes, snapshots) = self.reader.take_ebpf();
+        Self::start(self.setup.clone(), probes, snapshots)
     }
 
     /// Starts to read snapshots instead of files.

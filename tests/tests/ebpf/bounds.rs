@@ -113,13 +113,13 @@ fn who_makes_devices_without_end_leaves_room_for_others() {
     probes.read(wanted, holders(), Instant::now(), drop);
 
     let mut uses = Vec::new();
-    probes.share(0, ids[0]).block_uses(&mut uses);
+    probes.counters(0, ids[0]).block_uses(&mut uses);
     // Twice as many were made. The disk that their files lie on is among those counted.
     assert!((700..=768).contains(&uses.len()), "{} devices and operations", uses.len());
     let own = SelfMetrics::new().unwrap();
     probes.publish(&own);
     assert!(own.ebpf_refused.with_label_values(&["block"]).get() >= 40, "what was dropped is counted");
-    probes.share(1, ids[1]).block_uses(&mut uses);
+    probes.counters(1, ids[1]).block_uses(&mut uses);
     let (minor, read) = (disks.made[0].number().unwrap(), BlockOperation::Read);
     let of_disk = |one: &&BlockUse| format!("{}:{}", one.major, one.minor) == minor && one.operation == read;
     let seen = uses.iter().find(of_disk).map(|one| (one.operations, one.bytes));

@@ -1,6 +1,6 @@
 //! Derivations: for each key of a cgroup file, the kernel's counter behind it and how the kernel writes the counter into the file.
 //!
-//! A copy replaces a file only if each planned key of the file has a derivation.
+//! A snapshot replaces a file only if each planned key of the file has a derivation.
 
 use crate::discover::Version;
 use crate::ebpf::{Number, TreeRequest};
@@ -26,7 +26,7 @@ pub(super) enum Derivation {
     Stat(usize),
     /// A column of the table of devices.
     Device(Column),
-    /// A column of that table on v1, where a copy shows only whether a cgroup has used any device. If it has, the file is read.
+    /// A column of that table on v1, where a snapshot shows only whether a cgroup has used any device. If it has, the file is read.
     NoDevice,
     /// Not exposed on kernels with snapshots: the key replaces another one that older kernels lack.
     Unused,

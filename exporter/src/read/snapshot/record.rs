@@ -1,4 +1,4 @@
-//! A container's record in a copy, and its values as the kernel writes them into files.
+//! A container's record in a snapshot, and its values as the kernel writes them into files.
 
 use super::derivations::{Column, CpuMode, Derivation};
 use super::stat_index::StatIndex;
@@ -11,28 +11,28 @@ use crate::read::sample::{Labels, Sample};
 /// Nanoseconds per tick of `cpuacct.stat`. `USER_HZ` is 100 on all supported machines.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-/// What is known of a container's record between two copies.
+/// What is known of a container's record between two snapshots.
 #[derive(Debug, Default)]
 pub(crate) struct ContainerRecord {
     /// The id of its cgroup in each tree, 0 for none.
     pub(super) cgroups: Vec<u64>,
-    /// Index of the record in the last copy.
+    /// Index of the record in the last snapshot.
     pub(super) index: Option<u32>,
     /// A bit for each tree whose cgroup the record shows.
     pub(super) trees: u8,
     /// Index of its layout class.
     pub(super) layout: Option<usize>,
-    /// Layout class and digest of its limits; none if the copy lacks some of its cgroups.
+    /// Layout class and digest of its limits; none if the snapshot lacks some of its cgroups.
     pub(crate) digest: Option<(usize, u64)>,
 }
 
 impl ContainerRecord {
-    /// Returns the record in the last copy; none if it does not show the container's cgroup in this tree.
+    /// Returns the record in the last snapshot; none if it does not show the container's cgroup in this tree.
     pub(super) fn get<'a>(&self, reader: &'a IterReader, tree: usize) -> Option<Record<'a>> {
         reader.record(self.index.filter(|_| self.trees & (1 << tree) != 0)?)
     }
 
-    /// Forgets the record, because the last copy does not have it.
+    /// Forgets the record, because the last snapshot does not have it.
     pub(super) fn forget(&mut self) {
         *self = Self { cgroups: std::mem::take(&mut self.cgroups), ..Self::default() };
     }

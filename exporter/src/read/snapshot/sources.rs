@@ -1,4 +1,4 @@
-//! The source of each planned file's values: the file, or a copy once there is evidence that it agrees with the file.
+//! The source of each planned file's values: the file, or a snapshot once there is evidence that it agrees with the file.
 
 use super::derivations::{Derivation, derivation};
 use crate::discover::Tree;
@@ -6,7 +6,7 @@ use crate::ebpf::TreeRequest;
 use crate::metrics::Controller;
 use crate::read::plan::PlannedFile;
 
-/// Number of comparisons that must agree before a copy replaces a file.
+/// Number of comparisons that must agree before a snapshot replaces a file.
 const MIN_AGREEMENTS: u8 = 3;
 /// Number of consecutive mismatches after which a file is always read.
 const MAX_MISMATCHES: u8 = 10;
@@ -16,18 +16,18 @@ const MAX_MISMATCHES: u8 = 10;
 pub(super) enum Source {
     /// The file.
     File,
-    /// The copy of the cgroup in this tree, once there is enough evidence, and the file until then.
-    Copy { tree: usize, keys: Vec<(u16, Derivation)>, evidence: Evidence },
+    /// The snapshot of the cgroup in this tree, once there is enough evidence, and the file until then.
+    Snapshot { tree: usize, keys: Vec<(u16, Derivation)>, evidence: Evidence },
 }
 
 impl Source {
-    /// Returns whether a copy replaces the file.
+    /// Returns whether a snapshot replaces the file.
     pub(super) fn is_proven(&self) -> bool {
-        matches!(self, Self::Copy { evidence, .. } if evidence.is_enough())
+        matches!(self, Self::Snapshot { evidence, .. } if evidence.is_enough())
     }
 }
 
-/// Maximum number of keys of a file: [`super::kernel_copy`] has a bit for each.
+/// Maximum number of keys of a file: [`super::snapshots`] has a bit for each.
 const MAX_KEYS: usize = 64;
 
 /// Chooses the source of a planned file. Adds the counters to copy to `requests`, and the keys of unnamed counters to `stat_keys`.
@@ -52,17 +52,21 @@ pub(super) fn choose(
             derivation.require(own.version, request);
         }
     }
-    Source::Copy { tree, keys: file.targets.iter().copied().zip(derivations).collect(), evidence: Evidence::default() }
+    Source::Snapshot {
+        tree,
+        keys: file.targets.iter().copied().zip(derivations).collect(),
+        evidence: Evidence::default(),
+    }
 }
 
-/// Evidence for and against the copy of one file.
+/// Evidence for and against the snapshot of one file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence {
     agreements: u8,
     mismatches: u8,
 }
 
-/// Outcome of comparing a copied value, or all copied values of a file, with two readings of the file.
+/// Outcome of comparing a value of a snapshot, or all values of a snapshot of a file, with two readings of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
     /// The value lies between the readings.
@@ -78,17 +82,17 @@ pub(super) enum Outcome {
 pub(super) struct Mismatch {
     pub(super) key: &'static str,
     pub(super) before: Option<u64>,
-    pub(super) copy: Option<u64>,
+    pub(super) snapshot: Option<u64>,
     pub(super) after: Option<u64>,
 }
 
 impl Evidence {
-    /// Returns whether the copy replaces the file.
+    /// Returns whether the snapshot replaces the file.
     pub(super) fn is_enough(self) -> bool {
         self.agreements >= MIN_AGREEMENTS
     }
 
-    /// Records a comparison. Returns whether to stop using the copy.
+    /// Records a comparison. Returns whether to stop using the snapshot.
     pub(super) fn record(&mut self, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Agrees => (self.agreements, self.mismatches) = (self.agreements.saturating_add(1), 0),
@@ -113,14 +117,14 @@ impl Outcome {
 impl Mismatch {
     /// Compares a value with the readings before and after it. `is_present` says whether files of such cgroups have the key.
     pub(super) fn compare(self, derivation: Derivation, is_present: bool) -> Outcome {
-        let (before, copy, after) = match (self.before, self.copy, self.after) {
-            (Some(before), Some(copy), Some(after)) => (before, copy, after),
-            // The copy would expose a value that the file does not have.
+        let (before, snapshot, after) = match (self.before, self.snapshot, self.after) {
+            (Some(before), Some(snapshot), Some(after)) => (before, snapshot, after),
+            // The snapshot would expose a value that the file does not have.
             (None, Some(_), None) if is_present => return Outcome::Differs(self),
-            // A key that files of such cgroups lack is not exposed, and a key that the copy lacks is read from the file.
+            // A key that files of such cgroups lack is not exposed, and a key that the snapshot lacks is read from the file.
             _ => return Outcome::Unclear,
         };
-        match (before.min(after)..=before.max(after)).contains(&copy) {
+        match (before.min(after)..=before.max(after)).contains(&snapshot) {
             true => Outcome::Agrees,
             // A gauge may have had any value between two different readings.
             false if derivation.is_gauge() && before != after => Outcome::Unclear,
@@ -129,7 +133,7 @@ impl Mismatch {
     }
 }
 
-/// Returns whether a v2 tree is mounted so that its `*.events` files count the cgroup alone, while a copy includes the cgroups
+/// Returns whether a v2 tree is mounted so that its `*.events` files count the cgroup alone, while a snapshot includes the cgroups
 /// below it.
 pub(super) fn has_local_events(mounts: &str) -> bool {
     let options = mounts.lines().filter_map(|mount| {
@@ -173,8 +177,12 @@ mod tests {
 
     const COUNTER: Derivation = Derivation::Count(Number::Periods);
 
-    fn values(before: impl Into<Option<u64>>, copy: impl Into<Option<u64>>, after: impl Into<Option<u64>>) -> Mismatch {
-        Mismatch { key: "nr_periods", before: before.into(), copy: copy.into(), after: after.into() }
+    fn values(
+        before: impl Into<Option<u64>>,
+        snapshot: impl Into<Option<u64>>,
+        after: impl Into<Option<u64>>,
+    ) -> Mismatch {
+        Mismatch { key: "nr_periods", before: before.into(), snapshot: snapshot.into(), after: after.into() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finds the counter behind each key of `memory.stat`.
 //!
 //! The kernel numbers these counters differently in each version and configuration, and not every kernel has an interface that
-//! shows the numbers. So each comparison of a file with a copy eliminates the counters whose value differs. A value other than 0 is
+//! shows the numbers. So each comparison of a file with a snapshot eliminates the counters whose value differs. A value other than 0 is
 //! used only after the remaining candidates have equalled the key for [`CONFIRMATIONS`] different values, of several containers or
 //! of one over time.
 
@@ -48,7 +48,7 @@ impl StatIndex {
         }
     }
 
-    /// Returns the value of the key in a copy, whose counters `counter` returns. None if the candidates disagree or are not
+    /// Returns the value of the key in a snapshot, whose counters `counter` returns. None if the candidates disagree or are not
     /// confirmed.
     pub(super) fn value(&self, counter: impl Fn(usize) -> Option<u64>) -> Option<u64> {
         let mut values = self.candidates.iter().map(|candidate| candidate.value(&counter));
@@ -57,7 +57,7 @@ impl StatIndex {
         (is_known && values.all(|value| value == Some(first))).then_some(first)
     }
 
-    /// Eliminates the candidates that differ from the file, whose value did not change while the copy was made.
+    /// Eliminates the candidates that differ from the file, whose value did not change while the snapshot was made.
     pub(super) fn eliminate(&mut self, file: u64, counter: impl Fn(usize) -> Option<u64>) {
         let units = self.units;
         self.candidates.retain_mut(|candidate| {
