@@ -90,7 +90,7 @@ fn allocations(fixture: &Path, containers: usize) -> Counts {
         .iter()
         .zip(&sets)
         .map(|(container, sets)| Exposed {
-            sets,
+            labels: sets.base(),
             sample: Some(&container.sample),
             limits: Some(&container.limits),
             info: None,

@@ -246,12 +246,13 @@ impl Probes {
     /// Returns the counts of a container. `index` is its index among the containers of the last [`Probes::read`].
     #[must_use]
     pub fn counters(&self, index: usize, container: ContainerId) -> ContainerCounters<'_> {
+        let cgroups = self.owners.ids(index, container);
         ContainerCounters::new(
-            self.owners.ids(index, container),
+            cgroups,
             self.block_owners.ids(index, container),
             (self.network.as_ref(), self.tcp.as_ref(), self.block.as_ref(), self.sched.as_ref()),
         )
-        .with_threads(self.owners.own_cgroup(container).and_then(|cgroup| self.tasks.as_ref()?.counted(cgroup)))
+        .with_threads(cgroups.first().and_then(|own| self.tasks.as_ref()?.counted(*own)))
     }
 
     /// Returns whether a program counts the states of threads.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::labels::{LabelSet, LabelSets};
+use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
 use super::protobuf::Start;
 use super::sample::{write_histogram, write_number, write_sample};
-use super::{Exposed, View};
+use super::{Exposed, Format, View};
 use crate::metrics::{EngineFact, HostFact, Kind, MachineFact, Zero, push_label};
 use crate::name::HealthStatus;
 use crate::read::{Limits, Row, Sample, Value};
@@ -19,9 +19,10 @@ pub(super) fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     let Some(first) = wanted().next() else { return };
     out.family = Some((first.family, Arc::clone(&first.help)));
     for (position, container) in view.containers.iter().enumerate() {
+        out.begin_container(position);
         for (index, row) in wanted().enumerate() {
             out.begin_row(index);
-            write_of_container(view, row, container, position, out);
+            write_of_container(view, row, container, out);
         }
     }
     for (index, row) in wanted().enumerate() {
@@ -34,8 +35,8 @@ pub(super) fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     out.family = None;
 }
 
-fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, position: usize, out: &mut Output) {
-    let labels = set_of(row, container.sets, position);
+fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, out: &mut Output) {
+    let labels = set_of(row, container);
     match &row.value {
         Value::Machine(_) => {}
         Value::Engine(fact) => {
@@ -51,22 +52,28 @@ fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, posit
         }
         value => {
             if let Some(sample) = container.sample.filter(|_| is_given(row, container)) {
-                let start = start_of(view, row, container);
-                let subject = Subject { sample, limits: container.limits, labels, start };
-                write_value(view, row, value, subject, out);
+                // Text has no starts, and finding one out means reading the engine's report on the container.
+                let start = match out.format {
+                    Format::Protobuf { .. } => start_of(view, row, container),
+                    Format::Text | Format::OpenMetrics => Start::Unknown,
+                };
+                write_value(view, row, value, &Subject { sample, limits: container.limits, labels, start }, out);
             }
         }
     }
 }
 
 /// Returns the label set that a row's schema uses.
-fn set_of<'a>(row: &Row, sets: &'a LabelSets, position: usize) -> LabelSet<'a> {
-    sets.set(row.family.kind == Kind::Untyped, position)
+fn set_of<'a>(row: &Row, container: &Exposed<'a>) -> LabelSet<'a> {
+    match row.family.kind {
+        Kind::Untyped => container.labels.in_docker_stats(),
+        _ => container.labels,
+    }
 }
 
 /// Returns whether the container has series in the row's schema.
 fn is_in_schema(row: &Row, container: &Exposed<'_>) -> bool {
-    row.family.kind != Kind::Untyped || !container.sets.docker_stats().is_empty()
+    row.family.kind != Kind::Untyped || !container.labels.in_docker_stats().text.is_empty()
 }
 
 /// Returns whether the container has series of the row: in its schema, and with the limit that the family needs.
@@ -87,7 +94,6 @@ fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
 }
 
 /// A container or the host: its values and its labels.
-#[derive(Clone, Copy)]
 struct Subject<'a> {
     sample: &'a Sample,
     limits: Option<&'a Limits>,
@@ -96,8 +102,8 @@ struct Subject<'a> {
     start: Start,
 }
 
-fn write_value(view: &View<'_>, row: &Row, value: &Value, subject: Subject<'_>, out: &mut Output) {
-    let Subject { sample, limits, labels, start } = subject;
+fn write_value(view: &View<'_>, row: &Row, value: &Value, subject: &Subject<'_>, out: &mut Output) {
+    let Subject { sample, limits, labels, start } = *subject;
     if let Value::Column(dimension, column) = value {
         for (key, value) in sample.table(*dimension).column(*column) {
             write_number(row, view.labels.of(*dimension).text(key), labels, value, start, out);
@@ -136,9 +142,9 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
 
 /// Writes a fact that the engine reports of a container.
 fn write_fact(row: &Row, container: &Exposed<'_>, labels: LabelSet<'_>, fact: EngineFact, out: &mut Output) {
-    let extra = match fact {
-        EngineFact::Info => &container.sets.info,
-        EngineFact::State => &container.sets.state,
+    let extra = match (fact, container.labels.of) {
+        (EngineFact::Info, Some(sets)) => &sets.info,
+        (EngineFact::State, Some(sets)) => &sets.state,
         _ => "",
     };
     match fact_of(container, fact) {
@@ -256,7 +262,7 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
     let before = out.samples;
     if !row.series.host.is_of_procfs() {
         let labels = LabelSet::fixed(HOST_LABELS);
-        write_value(view, row, &row.value, Subject { sample, limits: None, labels, start: Start::Unknown }, out);
+        write_value(view, row, &row.value, &Subject { sample, limits: None, labels, start: Start::Unknown }, out);
     }
     if out.samples > before {
         return;

@@ -27,16 +27,14 @@ pub struct LabelSets {
     encoded: [OnceLock<Encoded>; 2],
 }
 
-/// One of the label sets of one container.
+/// One of the label sets of one container, or a set that is no container's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LabelSet<'a> {
+pub struct LabelSet<'a> {
     pub(super) text: &'a str,
-    /// A number that always stands for the same text; 0 where the set is no container's.
+    /// A number that always stands for the same text, odd in the predecessor's schema; 0 where the set is no container's.
     pub(super) number: u64,
-    /// A small number: the place of the set among all sets of the view.
-    pub(super) index: usize,
     /// All sets of its container; none where the set is no container's.
-    of: Option<&'a LabelSets>,
+    pub(crate) of: Option<&'a LabelSets>,
 }
 
 impl LabelSets {
@@ -96,11 +94,10 @@ impl LabelSets {
         &self.docker_stats
     }
 
-    /// Returns the set of a schema for the container at this place in the view.
-    pub(super) fn set(&self, docker_stats: bool, position: usize) -> LabelSet<'_> {
-        let (text, kind) = if docker_stats { (&self.docker_stats, 1) } else { (&self.base, 0) };
-        let index = position * 2 + usize::from(docker_stats);
-        LabelSet { text, number: self.number * 2 + kind, index, of: Some(self) }
+    /// Returns the set of all samples but the predecessor's.
+    #[must_use]
+    pub fn base(&self) -> LabelSet<'_> {
+        LabelSet { text: &self.base, number: self.number * 2, of: Some(self) }
     }
 
     /// Returns path and name.
@@ -127,7 +124,12 @@ impl LabelSets {
 impl<'a> LabelSet<'a> {
     /// Returns a set that is no container's.
     pub(super) fn fixed(text: &'a str) -> Self {
-        Self { text, number: 0, index: 0, of: None }
+        Self { text, number: 0, of: None }
+    }
+
+    /// Returns the set of the same container in the predecessor's schema.
+    pub(super) fn in_docker_stats(self) -> Self {
+        self.of.map_or(self, |sets| Self { text: &sets.docker_stats, number: sets.number * 2 + 1, ..self })
     }
 
     /// Returns the set in protobuf.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use prometheus::proto::{MetricFamily, MetricType};
 
 use self::family::write_family;
-pub use self::labels::LabelSets;
+pub use self::labels::{LabelSet, LabelSets};
 use self::number::Number;
 pub use self::output::BufferPool;
 use self::output::Output;
@@ -44,8 +44,9 @@ pub enum Format {
 /// A container as it is exposed.
 #[derive(Clone, Copy, Debug)]
 pub struct Exposed<'a> {
-    /// Its label sets.
-    pub sets: &'a LabelSets,
+    /// The labels of its samples. A copy of the set itself, because following a pointer to it would cost each sample two misses of the
+    /// processor's cache.
+    pub labels: LabelSet<'a>,
     /// Its values, while it runs.
     pub sample: Option<&'a Sample>,
     /// Its limits, while it runs.

@@ -92,6 +92,8 @@ pub(super) struct Output {
     pub(super) scratch: String,
     /// The family whose header is yet to be written, before its first sample: a family without samples has none.
     pub(super) family: Option<(&'static Family, Arc<str>)>,
+    /// The container that is being written, by its place in the view.
+    container: usize,
     /// The row that is being written, by its place in the family.
     row: usize,
     /// Number of samples begun.
@@ -111,6 +113,11 @@ fn compressor(format: Format, [texts, protobuf]: &mut [Option<Box<Compressor>>; 
     }
 }
 
+/// Returns a small number for a label set of the container at this place in the view.
+fn index_of(container: usize, set: u64) -> usize {
+    container * 2 + usize::from(set % 2 == 1)
+}
+
 impl Output {
     pub(super) fn new(format: Format, gzip: bool, pool: &BufferPool) -> Self {
         let (mut text, scratch, encoder, mut compressor) = pool.with(|state| {
@@ -124,7 +131,24 @@ impl Output {
         if let Some(compressor) = &mut compressor {
             text = compressor.begin(text);
         }
-        Self { text, scratch, family: None, row: 0, samples: 0, encoder, compressor, format, pool: pool.clone() }
+        Self {
+            text,
+            scratch,
+            family: None,
+            container: 0,
+            row: 0,
+            samples: 0,
+            encoder,
+            compressor,
+            format,
+            pool: pool.clone(),
+        }
+    }
+
+    /// Begins a container. It must be called before each container of a family.
+    #[inline]
+    pub(super) fn begin_container(&mut self, position: usize) {
+        self.container = position;
     }
 
     /// Begins a row of the family. It must be called before each row.
@@ -168,11 +192,11 @@ impl Output {
 
     /// Records that the text ends with this label set.
     #[inline]
-    pub(super) fn record_label_set(&mut self, LabelSet { text, number: set, index, .. }: LabelSet<'_>) {
+    pub(super) fn record_label_set(&mut self, LabelSet { text, number: set, .. }: LabelSet<'_>) {
         if let Some(compressor) = &mut self.compressor
             && set > 0
         {
-            let length = text.len();
+            let (length, index) = (text.len(), index_of(self.container, set));
             compressor.label_spans.push(LabelSpan { at: self.text.len() - length, length, set, index, row: self.row });
         }
     }
@@ -184,7 +208,8 @@ impl Output {
             && let Some(Block { at, length, with_start }) = block
         {
             // A block with the start of the container's counters is a text of its own.
-            let (set, index) = (set.number * 2 + u64::from(with_start), set.index * 2 + usize::from(with_start));
+            let index = index_of(self.container, set.number) * 2 + usize::from(with_start);
+            let set = set.number * 2 + u64::from(with_start);
             compressor.label_spans.push(LabelSpan { at, length, set, index, row: self.row });
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn body(
     let sets = LabelSets::new(info.map(|info| info.id), "/docker/abc", info);
     let limits = Limits::default();
     let exposed = [Exposed {
-        sets: &sets,
+        labels: sets.base(),
         sample,
         limits: sample.map(|_| &limits),
         info: info.map(|info| &**info),

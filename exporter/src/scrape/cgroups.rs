@@ -157,7 +157,7 @@ impl Cgroups {
         let oom_slot = self.oom_slot();
         let others = self.reader.others().iter().zip(&self.other_sets);
         others.filter(|(other, _)| other.alive && ids.has(None, &other.path)).map(move |(other, sets)| Exposed {
-            sets,
+            labels: sets.base(),
             sample: Some(&other.sample),
             limits: Some(&other.limits),
             info: None,

@@ -222,7 +222,7 @@ impl ExposedSet {
         let info = names.containers.get(&id).filter(|_| entry.named).map(|info| &**info);
         let selected = info.map_or_else(|| self.filter.selects_unknown(), |info| info.selected);
         selected.then_some(Exposed {
-            sets: &entry.sets,
+            labels: entry.sets.base(),
             sample: None,
             limits: None,
             info,

@@ -303,7 +303,7 @@ impl World {
         self.exposed_set.update(live.clone(), &names, Moment::now(), true);
         let exposed = self.exposed_set.exposed(live, &names, IdFilter::all());
         let rows = exposed.iter().map(|one| {
-            let (path, name) = one.sets.id_and_name();
+            let (path, name) = one.labels.of.unwrap().id_and_name();
             (path, name, one.sample.is_some())
         });
         rows.collect()

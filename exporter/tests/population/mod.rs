@@ -55,7 +55,7 @@ impl Population {
         self.members
             .iter()
             .map(|member| Exposed {
-                sets: &member.sets,
+                labels: member.sets.base(),
                 sample: Some(&member.sample),
                 limits: Some(&member.limits),
                 info: Some(&*member.info),

@@ -139,7 +139,7 @@ fn scrape(
     let exposed: Vec<Exposed<'_>> = containers
         .iter()
         .map(|container| Exposed {
-            sets: &container.sets,
+            labels: container.sets.base(),
             sample: container.sample.as_ref(),
             limits: container.sample.as_ref().map(|_| &container.limits),
             info: container.info.as_deref(),

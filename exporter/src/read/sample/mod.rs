@@ -9,13 +9,16 @@ use crate::metrics::{Dimension, escape_label};
 
 /// Number of slots per word of bits.
 const BITS: usize = u64::BITS as usize;
+/// Maximum number of slots: more than the metric table needs for all families of both schemas.
+pub(crate) const MAX_SLOTS: usize = 6 * BITS;
 
 /// The values of one container. It is reused from scrape to scrape: clearing keeps the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     slots: Vec<u64>,
-    /// A bit for each slot that has a value, which takes half the memory of an `Option` for each slot.
-    filled: Vec<u64>,
+    /// A bit for each slot that has a value, which takes half the memory of an `Option` for each slot. It stands beside the pointer to the
+    /// slots, so that reading a value of one container after the other misses the processor's cache once less.
+    filled: [u64; MAX_SLOTS / BITS],
     /// Empty for containers without histograms.
     histograms: Vec<Option<Histogram>>,
     tables: [Table; Dimension::ALL.len()],
@@ -40,7 +43,7 @@ impl Sample {
     #[must_use]
     pub fn new(slots: usize, columns: [usize; Dimension::ALL.len()]) -> Self {
         let tables = columns.map(|columns| Table { columns, ..Table::default() });
-        Self { slots: vec![0; slots], filled: vec![0; slots.div_ceil(BITS)], histograms: Vec::new(), tables, used: 0 }
+        Self { slots: vec![0; slots], tables, ..Self::default() }
     }
 
     /// Forgets every value.

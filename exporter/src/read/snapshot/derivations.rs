@@ -191,9 +191,10 @@ mod tests {
 
     use super::{Derivation, Version, derivation};
     use crate::discover::Hierarchy;
-    use crate::metrics::{Collector, CollectorSet, FAMILIES, FamilySet};
+    use crate::metrics::{Collector, CollectorSet, DOCKER_STATS_FAMILIES, FAMILIES, FamilySet};
     use crate::read::plan::planner::for_cgroups;
     use crate::read::plan::{Format, PlannedFile};
+    use crate::read::sample::MAX_SLOTS;
 
     /// Files that are always read, and why.
     const READ: &[(&str, &str)] = &[
@@ -212,6 +213,10 @@ mod tests {
         }
         let hierarchy = Hierarchy::detect(root.path()).unwrap();
         let all = Collector::ALL.iter().fold(CollectorSet::EMPTY, |all, collector| all.with(*collector));
+        let both_schemas = FamilySet::of(FAMILIES, all).union(FamilySet::of(DOCKER_STATS_FAMILIES, all));
+        let page_sizes = ["64KB", "2MB", "32MB", "1GB", "16GB"].map(str::to_owned);
+        let slots = for_cgroups(&hierarchy, &page_sizes, both_schemas).0.slots;
+        assert!(slots <= MAX_SLOTS, "{slots} slots: raise MAX_SLOTS");
         for_cgroups(&hierarchy, &[], FamilySet::of(FAMILIES, all)).0.files
     }
 

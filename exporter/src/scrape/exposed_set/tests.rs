@@ -76,7 +76,14 @@ impl Bench {
         let exposed = self.exposed_set.exposed(all(), &self.names, IdFilter::all());
         let described = exposed.iter().map(|one| {
             let id = one.info.map_or_else(|| "unnamed".to_owned(), |info| info.id.to_string());
-            let label = one.sets.docker_stats().trim_start_matches("container=\"").trim_end_matches('"').to_owned();
+            let label = one
+                .labels
+                .of
+                .unwrap()
+                .docker_stats()
+                .trim_start_matches("container=\"")
+                .trim_end_matches('"')
+                .to_owned();
             (letter(&id), (one.last_seen_ms.map(|ms| ms / 1000), label))
         });
         described.collect()
