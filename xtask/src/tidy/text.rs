@@ -92,11 +92,15 @@ fn words(location: &str, line: &str, private: &Private) -> Vec<Finding> {
     findings
 }
 
-/// `1/root/etc` is no path of root's.
+/// Returns whether a line has this path, alone or as the beginning of a longer one. `1/root/etc` is no path of root's, and
+/// `/tmp/metrics` none below `/tmp/metric`.
 fn begins_in(line: &str, path: &str) -> bool {
-    line.match_indices(path).any(|(start, _)| {
+    line.match_indices(path).any(|(start, found)| {
         let before = line.get(..start).and_then(|text| text.chars().next_back());
+        let after = line.get(start + found.len()..).and_then(|text| text.chars().next());
+        let goes_on = |character: char| character.is_alphanumeric() || "_-".contains(character);
         !before.is_some_and(|character| character.is_alphanumeric() || "}>._-".contains(character))
+            && (path.ends_with('/') || !after.is_some_and(goes_on))
     })
 }
 
