@@ -3,6 +3,8 @@
 # An emulated processor is four to twenty times as slow as this machine's, hence the patience. Whether an exposition is
 # well formed is judged on the host, where the judges are.
 export EXPORTER_BIN=/in/bin/docker-stats-exporter PATIENCE=10 JUDGES=none
+# Tests that run at the same time hold pipes and sockets of some hundred processes each.
+ulimit -S -n 16384
 # More than there are processors: much of a test is waiting for an engine that waits for its shims.
 export RUST_TEST_THREADS=4
 # The tests were built on another machine, and look for captured hosts where their sources were.
