@@ -89,8 +89,8 @@ impl LabelSets {
     }
 
     /// Returns the labels in the predecessor's schema; empty where the container has no series there.
-    #[must_use]
-    pub fn docker_stats(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn docker_stats(&self) -> &str {
         &self.docker_stats
     }
 

@@ -191,15 +191,14 @@ fn compare_builds(architectures: &[&'static Architecture]) -> anyhow::Result<()>
     let changes = git(workspace::root(), &["status", "--porcelain"])?;
     ensure!(changes.is_empty(), "the clone would lack what is not committed:\n{changes}");
     // A program tells its revision.
-    let revision = || git(workspace::root(), &["rev-parse", "HEAD"]);
-    let cloned = revision()?;
+    let cloned = workspace::revision();
     let scratch = tempfile::tempdir()?;
     let clone = scratch.path().join("another/directory");
     git(workspace::root(), &["clone", "--quiet", "--no-hardlinks", ".", &clone.display().to_string()])?;
     for architecture in architectures {
         let here = fs::read(compiler::build(architecture)?)?;
         ensure!(
-            revision()? == cloned,
+            workspace::revision() == cloned,
             "something was committed meanwhile, so that the programs tell two revisions: run it again"
         );
         say(&format!("the same in {}", clone.display()));

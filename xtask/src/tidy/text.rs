@@ -96,19 +96,24 @@ fn words(location: &str, line: &str, private: &Private) -> Vec<Finding> {
 /// `/tmp/metrics` none below `/tmp/metric`.
 fn begins_in(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(start, found)| {
-        let before = line.get(..start).and_then(|text| text.chars().next_back());
-        let after = line.get(start + found.len()..).and_then(|text| text.chars().next());
+        let (before, after) = neighbours(line, start, found);
         let goes_on = |character: char| character.is_alphanumeric() || "_-".contains(character);
         !before.is_some_and(|character| character.is_alphanumeric() || "}>._-".contains(character))
             && (path.ends_with('/') || !after.is_some_and(goes_on))
     })
 }
 
+/// Returns the characters before and after what was found at `start`.
+fn neighbours(line: &str, start: usize, found: &str) -> (Option<char>, Option<char>) {
+    let before = line.get(..start).and_then(|text| text.chars().next_back());
+    let after = line.get(start + found.len()..).and_then(|text| text.chars().next());
+    (before, after)
+}
+
 fn has_word(line: &str, word: &str) -> bool {
     let part_of_a_name = |character: char| character.is_alphanumeric() || character == '_';
     line.match_indices(word).any(|(start, found)| {
-        let before = line.get(..start).and_then(|text| text.chars().next_back());
-        let after = line.get(start + found.len()..).and_then(|text| text.chars().next());
+        let (before, after) = neighbours(line, start, found);
         !before.is_some_and(part_of_a_name) && !after.is_some_and(part_of_a_name)
     })
 }

@@ -27,7 +27,7 @@ impl Source {
     }
 }
 
-/// Maximum number of keys of a file: [`super::snapshots`] has a bit for each.
+/// Maximum number of keys of a file: [`super::Snapshots`] has a bit for each.
 const MAX_KEYS: usize = 64;
 
 /// Chooses the source of a planned file. Adds the counters to copy to `requests`, and the keys of unnamed counters to `stat_keys`.
@@ -66,7 +66,7 @@ pub(super) struct Evidence {
     mismatches: u8,
 }
 
-/// Outcome of comparing a value of a snapshot, or all values of a snapshot of a file, with two readings of the file.
+/// Outcome of comparing one value of a snapshot, or all that replace a file, with two readings of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
     /// The value lies between the readings.
