@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::columns::{Columns, WantedRow, is_given, is_in_schema, plain_value};
 use super::labels::LabelSet;
 use super::number::Number;
 use super::output::Output;
@@ -10,22 +11,29 @@ use super::sample::{write_histogram, write_number, write_sample};
 use super::{Exposed, Format, View};
 use crate::metrics::{EngineFact, HostFact, Kind, MachineFact, Zero, push_label};
 use crate::name::HealthStatus;
-use crate::read::{Limits, Row, Sample, Value};
+use crate::read::{Row, Sample, Value};
 
 /// Writes the rows of one name. All samples of a container stand together, as gzip then repeats their labels in a few bits; those of
 /// the host stand last.
-pub(super) fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
-    let wanted = || rows.iter().filter(|row| view.families.has(row.number));
-    let Some(first) = wanted().next() else { return };
-    out.family = Some((first.family, Arc::clone(&first.help)));
+pub(super) fn write_family(view: &View<'_>, rows: &[WantedRow<'_>], columns: &Columns, out: &mut Output) {
+    let Some(first) = rows.first() else { return };
+    out.family = Some((first.row.family, Arc::clone(&first.row.help)));
     for (position, container) in view.containers.iter().enumerate() {
         out.begin_container(position);
-        for (index, row) in wanted().enumerate() {
+        for (index, WantedRow { row, column }) in rows.iter().enumerate() {
             out.begin_row(index);
-            write_of_container(view, row, container, out);
+            let labels = || set_of(row, columns.labels(position, container));
+            match column {
+                Some(column) => {
+                    if let Some(value) = columns.get(*column, position) {
+                        write_number(row, "", labels(), value, start_of(view, row, container, out.format), out);
+                    }
+                }
+                None => write_of_container(view, row, container, labels(), out),
+            }
         }
     }
-    for (index, row) in wanted().enumerate() {
+    for (index, WantedRow { row, .. }) in rows.iter().enumerate() {
         out.begin_row(index);
         match &row.value {
             Value::Machine(fact) => write_machine(view, row, *fact, out),
@@ -35,8 +43,8 @@ pub(super) fn write_family(view: &View<'_>, rows: &[Row], out: &mut Output) {
     out.family = None;
 }
 
-fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, out: &mut Output) {
-    let labels = set_of(row, container);
+/// Writes a row of a container whose values stand in no column.
+fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, labels: LabelSet<'_>, out: &mut Output) {
     match &row.value {
         Value::Machine(_) => {}
         Value::Engine(fact) => {
@@ -50,40 +58,25 @@ fn write_of_container(view: &View<'_>, row: &Row, container: &Exposed<'_>, out: 
                 write_number(row, "", labels, kills, start, out);
             }
         }
-        value => {
+        _ => {
             if let Some(sample) = container.sample.filter(|_| is_given(row, container)) {
-                // Text has no starts, and finding one out means reading the engine's report on the container.
-                let start = match out.format {
-                    Format::Protobuf { .. } => start_of(view, row, container),
-                    Format::Text | Format::OpenMetrics => Start::Unknown,
-                };
-                write_value(view, row, value, &Subject { sample, limits: container.limits, labels, start }, out);
+                let start = start_of(view, row, container, out.format);
+                write_values(view, row, sample, labels, start, out);
             }
         }
     }
 }
 
 /// Returns the label set that a row's schema uses.
-fn set_of<'a>(row: &Row, container: &Exposed<'a>) -> LabelSet<'a> {
-    match row.family.kind {
-        Kind::Untyped => container.labels.in_docker_stats(),
-        _ => container.labels,
+fn set_of<'a>(row: &Row, labels: LabelSet<'a>) -> LabelSet<'a> {
+    if row.family.kind == Kind::Untyped { labels.in_docker_stats() } else { labels }
+}
+
+/// Returns when the row's counter of this container began. Text has no starts, and finding one out means reading the engine's report.
+fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>, format: Format) -> Start {
+    if !matches!(format, Format::Protobuf { .. }) {
+        return Start::Unknown;
     }
-}
-
-/// Returns whether the container has series in the row's schema.
-fn is_in_schema(row: &Row, container: &Exposed<'_>) -> bool {
-    row.family.kind != Kind::Untyped || !container.labels.in_docker_stats().text.is_empty()
-}
-
-/// Returns whether the container has series of the row: in its schema, and with the limit that the family needs.
-fn is_given(row: &Row, container: &Exposed<'_>) -> bool {
-    is_in_schema(row, container)
-        && row.family.given.is_none_or(|limit| container.limits.is_some_and(|limits| limits.get(limit).is_some()))
-}
-
-/// Returns when the row's counter of this container began.
-fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
     let run = container.info.and_then(|info| info.started_ns);
     match (row.family.collector.is_probed(), run, view.probed_since_ns) {
         (false, Some(_), _) => Start::Run,
@@ -93,50 +86,24 @@ fn start_of(view: &View<'_>, row: &Row, container: &Exposed<'_>) -> Start {
     }
 }
 
-/// A container or the host: its values and its labels.
-struct Subject<'a> {
-    sample: &'a Sample,
-    limits: Option<&'a Limits>,
-    labels: LabelSet<'a>,
-    /// When the counters began.
-    start: Start,
-}
-
-fn write_value(view: &View<'_>, row: &Row, value: &Value, subject: &Subject<'_>, out: &mut Output) {
-    let Subject { sample, limits, labels, start } = *subject;
-    if let Value::Column(dimension, column) = value {
-        for (key, value) in sample.table(*dimension).column(*column) {
-            write_number(row, view.labels.of(*dimension).text(key), labels, value, start, out);
+/// Writes the rows of a table, a histogram, or the plain value of the host.
+fn write_values(view: &View<'_>, row: &Row, sample: &Sample, labels: LabelSet<'_>, start: Start, out: &mut Output) {
+    match &row.value {
+        Value::Column(dimension, column) => {
+            for (key, value) in sample.table(*dimension).column(*column) {
+                write_number(row, view.labels.of(*dimension).text(key), labels, value, start, out);
+            }
         }
-        return;
-    }
-    if let Value::Histogram(index, bounds) = value {
-        if let Some(histogram) = sample.histogram(*index) {
-            write_histogram(row, labels, bounds, histogram, start, out);
+        Value::Histogram(index, bounds) => {
+            if let Some(histogram) = sample.histogram(*index) {
+                write_histogram(row, labels, bounds, histogram, start, out);
+            }
         }
-        return;
-    }
-    let is_replaced = row.series.unless.is_some_and(|dimension| !sample.table(dimension).is_empty());
-    if let Some(value) = evaluate(value, sample, limits).filter(|_| !is_replaced) {
-        write_number(row, "", labels, value, start, out);
-    }
-}
-
-/// Computes a value; none where a part of it is absent.
-fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u64> {
-    match value {
-        Value::Slot(slot) => sample.get(*slot),
-        Value::Limit(limit) => limits?.get(*limit),
-        Value::Difference(pair) => {
-            let (minuend, subtrahend) = &**pair;
-            Some(evaluate(minuend, sample, limits)?.saturating_sub(evaluate(subtrahend, sample, limits)?))
+        _ => {
+            if let Some(value) = plain_value(row, sample, None) {
+                write_number(row, "", labels, value, start, out);
+            }
         }
-        Value::FirstOf(values) => values.iter().find_map(|value| evaluate(value, sample, limits)),
-        Value::Sum(values) => {
-            let present = values.iter().filter_map(|value| evaluate(value, sample, limits));
-            present.reduce(u64::saturating_add)
-        }
-        Value::Column(..) | Value::Histogram(..) | Value::Engine(_) | Value::OomKills(_) | Value::Machine(_) => None,
     }
 }
 
@@ -262,7 +229,7 @@ fn write_host(view: &View<'_>, row: &Row, out: &mut Output) {
     let before = out.samples;
     if !row.series.host.is_of_procfs() {
         let labels = LabelSet::fixed(HOST_LABELS);
-        write_value(view, row, &row.value, &Subject { sample, limits: None, labels, start: Start::Unknown }, out);
+        write_values(view, row, sample, labels, Start::Unknown, out);
     }
     if out.samples > before {
         return;

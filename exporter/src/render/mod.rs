@@ -3,6 +3,7 @@
 //! The registry of the client library holds the exporter's own metrics alone. Containers come and go with their label sets, and a scrape
 //! of them allocates nothing per sample: the registry allows neither.
 
+mod columns;
 mod family;
 mod gzip;
 mod header;
@@ -90,9 +91,11 @@ pub struct View<'a> {
 #[must_use]
 pub fn render(view: &View<'_>, self_metrics: &[MetricFamily], format: Format, gzip: bool, pool: &BufferPool) -> Bytes {
     let mut output = Output::new(format, gzip, pool);
-    for rows in view.rows.chunk_by(|row, next| row.family.name == next.family.name) {
-        write_family(view, rows, &mut output);
+    let mut columns = std::mem::take(&mut output.columns);
+    for rows in columns.fill(view).chunk_by(|one, next| one.row.family.name == next.row.family.name) {
+        write_family(view, rows, &columns, &mut output);
     }
+    output.columns = columns;
     end(self_metrics, output)
 }
 

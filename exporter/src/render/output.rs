@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::Format;
+use super::columns::Columns;
 use super::gzip::{Gzip, HISTORY, LabelSpan};
 use super::header::header;
 use super::labels::LabelSet;
@@ -29,6 +30,7 @@ struct PoolState {
     /// Number of bodies returned since the last one that used more than half of its memory.
     roomy: u32,
     scratch: String,
+    columns: Columns,
     encoder: Encoder,
     /// One for the text formats and one for protobuf, as label sets are other bytes there.
     compressors: [Option<Box<Compressor>>; 2],
@@ -63,6 +65,7 @@ impl Drop for Pooled {
             if state.roomy > MAX_ROOMY {
                 state.roomy = 0;
                 buffer.shrink_to(needed + needed / 4);
+                state.columns = Columns::default();
             }
             if state.bodies.len() < MAX_BODIES {
                 state.bodies.push(buffer);
@@ -90,6 +93,8 @@ pub(super) struct Output {
     pub(super) text: Vec<u8>,
     /// Memory for the text of labels.
     pub(super) scratch: String,
+    /// Memory for the values of all containers.
+    pub(super) columns: Columns,
     /// The family whose header is yet to be written, before its first sample: a family without samples has none.
     pub(super) family: Option<(&'static Family, Arc<str>)>,
     /// The container that is being written, by its place in the view.
@@ -120,13 +125,14 @@ fn index_of(container: usize, set: u64) -> usize {
 
 impl Output {
     pub(super) fn new(format: Format, gzip: bool, pool: &BufferPool) -> Self {
-        let (mut text, scratch, encoder, mut compressor) = pool.with(|state| {
+        let (mut text, (scratch, columns), encoder, mut compressor) = pool.with(|state| {
             let compressor = gzip.then(|| {
                 let known = compressor(format, &mut state.compressors).take();
                 known.unwrap_or_else(|| Box::new(Compressor::new(format)))
             });
-            let PoolState { bodies, scratch, encoder, .. } = state;
-            (bodies.pop().unwrap_or_default(), std::mem::take(scratch), std::mem::take(encoder), compressor)
+            let PoolState { bodies, scratch, columns, encoder, .. } = state;
+            let scratch = (std::mem::take(scratch), std::mem::take(columns));
+            (bodies.pop().unwrap_or_default(), scratch, std::mem::take(encoder), compressor)
         });
         if let Some(compressor) = &mut compressor {
             text = compressor.begin(text);
@@ -134,6 +140,7 @@ impl Output {
         Self {
             text,
             scratch,
+            columns,
             family: None,
             container: 0,
             row: 0,
@@ -223,6 +230,7 @@ impl Output {
         }
         self.pool.with(|state| {
             state.scratch = self.scratch;
+            state.columns = self.columns;
             state.encoder = self.encoder;
             let room = compressor(self.format, &mut state.compressors);
             *room = self.compressor.or(room.take());
