@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use exporter_tests::exporter::OPENMETRICS;
 use exporter_tests::exposition::{Exposition, Format};
 use exporter_tests::http::{self, Response};
+use exporter_tests::wait;
 
 use super::captured;
 
@@ -89,7 +91,13 @@ fn families_of_text(text: &str) -> BTreeSet<String> {
 #[test]
 fn a_client_may_change_format_and_compression_at_every_scrape() {
     let exporter = captured().unwrap().start().unwrap();
-    let expected = families_of_text(&exporter.get("/metrics", &[]).unwrap().text().unwrap());
+    let text =
+        wait::eventually(Duration::from_mins(1), "the metrics of the disk walker, which starts on its own", || {
+            let text = exporter.get("/metrics", &[])?.text()?;
+            ensure!(text.contains("disk_walker_resident_memory_bytes"), "{text}");
+            Ok(text)
+        });
+    let expected = families_of_text(&text.unwrap());
     assert!(expected.len() > 40, "{expected:?}");
     let mut kept = Kept(BufReader::new(http::connect(exporter.address).unwrap()));
     let forms = 0..2 * FORMATS.len();
