@@ -4,9 +4,9 @@
 //! order of the exposition misses the processor's cache for most values. So each sample is read once, as a whole, and the families are
 //! written from columns, which stand in memory in the order in which they are written.
 
+use super::Exposed;
 use super::labels::LabelSet;
-use super::{Exposed, View};
-use crate::metrics::Kind;
+use crate::metrics::{FamilySet, Kind};
 use crate::read::{Limits, Row, Sample, Value};
 
 /// Number of containers per word of bits.
@@ -40,19 +40,23 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Fills the columns of all rows that are asked for. Returns these rows.
-    pub(super) fn fill<'a>(&mut self, view: &View<'a>) -> Vec<WantedRow<'a>> {
-        let mut wanted = Vec::with_capacity(view.rows.len());
-        let mut plain: Vec<&Row> = Vec::with_capacity(view.rows.len());
-        for row in view.rows.iter().filter(|row| view.families.has(row.number)) {
+    /// Fills the columns of all rows whose families are asked for. Returns these rows.
+    pub(super) fn fill<'a>(
+        &mut self,
+        rows: &'a [Row],
+        families: &FamilySet,
+        containers: &[Exposed<'_>],
+    ) -> Vec<WantedRow<'a>> {
+        let mut wanted = Vec::with_capacity(rows.len());
+        let mut plain: Vec<&Row> = Vec::with_capacity(rows.len());
+        for row in rows.iter().filter(|row| families.has(row.number)) {
             let column = is_plain(&row.value).then_some(plain.len());
             plain.extend(column.map(|_| row));
             wanted.push(WantedRow { row, column });
         }
-        let containers = view.containers.len();
         // An odd number of cache lines, as columns at a distance of a power of two would compete for the same few places in the cache.
-        self.stride = (containers.div_ceil(LINE) | 1) * LINE;
-        self.words = containers.div_ceil(BITS);
+        self.stride = (containers.len().div_ceil(LINE) | 1) * LINE;
+        self.words = containers.len().div_ceil(BITS);
         if self.values.len() < plain.len() * self.stride {
             self.values.resize(plain.len() * self.stride, 0);
         }
@@ -60,7 +64,7 @@ impl Columns {
         self.present.resize(plain.len() * self.words, 0);
         self.labels.clear();
         self.ends.clear();
-        for (position, container) in view.containers.iter().enumerate() {
+        for (position, container) in containers.iter().enumerate() {
             self.labels.push_str(container.labels.text);
             self.ends.push(self.labels.len());
             let Some(sample) = container.sample else { continue };
@@ -149,10 +153,10 @@ fn evaluate(value: &Value, sample: &Sample, limits: Option<&Limits>) -> Option<u
 #[cfg(test)]
 mod tests {
     use super::super::tests::plan;
-    use super::super::{Exposed, LabelSets, View};
+    use super::super::{Exposed, LabelSets};
     use super::{BITS, Columns};
     use crate::metrics::FamilySet;
-    use crate::read::{HostFacts, Labels, Machine, Row, Sample, Value};
+    use crate::read::{Row, Sample, Value};
 
     #[test]
     fn each_container_has_its_own_values_and_none_of_an_earlier_scrape() {
@@ -188,19 +192,8 @@ mod tests {
                 oom_since_ns: None,
             };
             let exposed: Vec<Exposed<'_>> = sets.iter().zip(&samples).map(exposed).collect();
-            let view = View {
-                rows: &rows,
-                containers: &exposed,
-                host: None,
-                facts: &HostFacts::default(),
-                machine: &Machine::default(),
-                engine_version: "",
-                labels: &Labels::default(),
-                failed: false,
-                families: FamilySet::ALL,
-                probed_since_ns: None,
-            };
-            let wanted: Vec<Option<usize>> = columns.fill(&view).iter().map(|wanted| wanted.column).collect();
+            let wanted = columns.fill(&rows, &FamilySet::ALL, &exposed);
+            let wanted: Vec<Option<usize>> = wanted.iter().map(|wanted| wanted.column).collect();
             assert_eq!(wanted, [Some(0), Some(1), Some(2)]);
             for (position, container) in exposed.iter().enumerate() {
                 assert_eq!(columns.labels(position, container).text, sets[position].text());

@@ -92,7 +92,8 @@ pub struct View<'a> {
 pub fn render(view: &View<'_>, self_metrics: &[MetricFamily], format: Format, gzip: bool, pool: &BufferPool) -> Bytes {
     let mut output = Output::new(format, gzip, pool);
     let mut columns = std::mem::take(&mut output.columns);
-    for rows in columns.fill(view).chunk_by(|one, next| one.row.family.name == next.row.family.name) {
+    let wanted = columns.fill(view.rows, &view.families, view.containers);
+    for rows in wanted.chunk_by(|one, next| one.row.family.name == next.row.family.name) {
         write_family(view, rows, &columns, &mut output);
     }
     output.columns = columns;

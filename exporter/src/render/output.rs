@@ -125,14 +125,14 @@ fn index_of(container: usize, set: u64) -> usize {
 
 impl Output {
     pub(super) fn new(format: Format, gzip: bool, pool: &BufferPool) -> Self {
-        let (mut text, (scratch, columns), encoder, mut compressor) = pool.with(|state| {
+        let (mut text, scratch, columns, encoder, mut compressor) = pool.with(|state| {
             let compressor = gzip.then(|| {
                 let known = compressor(format, &mut state.compressors).take();
                 known.unwrap_or_else(|| Box::new(Compressor::new(format)))
             });
             let PoolState { bodies, scratch, columns, encoder, .. } = state;
-            let scratch = (std::mem::take(scratch), std::mem::take(columns));
-            (bodies.pop().unwrap_or_default(), scratch, std::mem::take(encoder), compressor)
+            let body = bodies.pop().unwrap_or_default();
+            (body, std::mem::take(scratch), std::mem::take(columns), std::mem::take(encoder), compressor)
         });
         if let Some(compressor) = &mut compressor {
             text = compressor.begin(text);
